@@ -1,0 +1,113 @@
+// Package backendtest gives tests real backends: every store's tests run on
+// SQLite and PostgreSQL, every limiter's in memory and on Redis, each test with
+// a database, schema or prefix of its own. A backend that is not there fails
+// the test; it is never skipped.
+package backendtest
+
+import (
+	"context"
+	"crypto/rand"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/jmoiron/sqlx"
+	_ "github.com/lib/pq" // for making schemas
+	"github.com/redis/go-redis/v9"
+	"github.com/tollgatehq/tollgate/server/internal/database"
+)
+
+// Databases runs test once on each database, as the subtests "sqlite" and
+// "postgres", with a fresh schema at this binary's version.
+func Databases(t *testing.T, test func(t *testing.T, db *database.DB)) {
+	t.Helper()
+	DatabaseURLs(t, func(t *testing.T, address string) {
+		db, err := database.Open(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { db.Close() })
+		if _, err := db.MigrateUp(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		test(t, db)
+	})
+}
+
+// DatabaseURLs runs test once on each database with the URL of an empty one.
+func DatabaseURLs(t *testing.T, test func(t *testing.T, address string)) {
+	t.Helper()
+	t.Run("sqlite", func(t *testing.T) { test(t, SQLiteURL(t)) })
+	t.Run("postgres", func(t *testing.T) { test(t, PostgreSQLURL(t)) })
+}
+
+// SQLiteURL names a file that does not exist yet.
+func SQLiteURL(t testing.TB) string {
+	return "sqlite:" + filepath.Join(t.TempDir(), "test.db")
+}
+
+// PostgreSQLURL makes an empty schema, removed after the test.
+func PostgreSQLURL(t testing.TB) string {
+	t.Helper()
+	address := backend(t, "TOLLGATE_TEST_POSTGRES_URL")
+	admin, err := sqlx.Connect("postgres", address)
+	if err != nil {
+		t.Fatalf("connect to the PostgreSQL of TOLLGATE_TEST_POSTGRES_URL: %v", err)
+	}
+	schema := "test_" + strings.ToLower(rand.Text())
+	if _, err := admin.Exec("CREATE SCHEMA " + schema); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if _, err := admin.Exec("DROP SCHEMA " + schema + " CASCADE"); err != nil {
+			t.Error(err)
+		}
+		admin.Close()
+	})
+	u, err := url.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	query := u.Query()
+	query.Set("search_path", schema)
+	u.RawQuery = query.Encode()
+	return u.String()
+}
+
+// RedisURL is the test Redis; keys of a test go under Prefix.
+func RedisURL(t testing.TB) string {
+	t.Helper()
+	return backend(t, "TOLLGATE_TEST_REDIS_URL")
+}
+
+// Redis connects to the test Redis and returns a prefix of the test's own,
+// whose keys are removed after it.
+func Redis(t testing.TB) (client redis.UniversalClient, prefix string) {
+	t.Helper()
+	options, err := redis.ParseURL(RedisURL(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	client = redis.NewClient(options)
+	prefix = "test-" + strings.ToLower(rand.Text()) + ":"
+	t.Cleanup(func() {
+		ctx := context.Background()
+		keys := client.Scan(ctx, 0, prefix+"*", 1000).Iterator()
+		for keys.Next(ctx) {
+			client.Del(ctx, keys.Val())
+		}
+		client.Close()
+	})
+	return client, prefix
+}
+
+func backend(t testing.TB, variable string) string {
+	t.Helper()
+	address := os.Getenv(variable)
+	if address == "" {
+		t.Fatalf("%s is not set; 'make test' starts the backends and sets it", variable)
+	}
+	return address
+}

@@ -1,0 +1,78 @@
+// Package caller holds who is calling and from where, as the guard found out,
+// and carries it through a request's context.
+package caller
+
+import (
+	"context"
+	"net/netip"
+	"time"
+)
+
+// Kind tells people from programs.
+type Kind string
+
+// The kinds of users, as stored.
+const (
+	Person  Kind = "person"
+	Service Kind = "service"
+)
+
+// Principal is who a credential stands for.
+type Principal struct {
+	UserID    string
+	Username  string
+	Kind      Kind
+	Roles     []string  // names of the roles in force, sorted
+	SessionID string    // set for an access token
+	APIKeyID  string    // set for an API key
+	Scopes    []string  // patterns that an API key is narrowed to; empty: no narrowing
+	ExpiresAt time.Time // zero: never
+
+	// PasswordChangeRequired leaves the user nothing but SetPassword.
+	PasswordChangeRequired bool
+}
+
+// Caller is one call's origin.
+type Caller struct {
+	Principal *Principal // nil: nobody, or the system
+	System    bool       // the command line or Tollgate itself, which may do everything
+	IP        netip.Addr // the zero Addr when unknown
+	UserAgent string     // at most 512 bytes
+	RequestID string
+}
+
+type key struct{}
+
+// With returns a context that carries c.
+func With(ctx context.Context, c Caller) context.Context {
+	return context.WithValue(ctx, key{}, c)
+}
+
+// From returns the call's origin; the zero Caller, which may do nothing, when
+// the context carries none.
+func From(ctx context.Context) Caller {
+	c, _ := ctx.Value(key{}).(Caller)
+	return c
+}
+
+// System is the context of work that no request asked for: the command line,
+// the first start, housekeeping.
+func System(ctx context.Context) context.Context {
+	return With(ctx, Caller{System: true})
+}
+
+// UserID is the principal's user id, empty for nobody.
+func (c Caller) UserID() string {
+	if c.Principal == nil {
+		return ""
+	}
+	return c.Principal.UserID
+}
+
+// IPString is the address as text, empty when unknown.
+func (c Caller) IPString() string {
+	if !c.IP.IsValid() {
+		return ""
+	}
+	return c.IP.String()
+}

@@ -1,0 +1,305 @@
+package changes
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/tollgatehq/tollgate/server/internal/database"
+	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/world"
+)
+
+const (
+	// pollEvery is how often the log is read when nobody calls: the bound on
+	// how late a change arrives while the announcements are down.
+	pollEvery = 500 * time.Millisecond
+	// catchUp is how long one call waits for the log.
+	catchUp = 900 * time.Millisecond
+	// readAtOnce is how many changes one read takes.
+	readAtOnce = 5000
+	// keepFor is how long the log keeps changes. A tail that is further behind
+	// starts over, as at the start.
+	keepFor = time.Hour
+)
+
+// Follower keeps something in memory that the log's changes make stale. Its
+// methods are called one at a time.
+type Follower interface {
+	// Reset forgets everything and reads it again, at the start and after the
+	// tail has missed changes.
+	Reset(ctx context.Context) error
+	// Apply takes in changes, in order. After an error it is called again with
+	// the same changes, or Reset is.
+	Apply(ctx context.Context, changes []Change) error
+}
+
+// Announcer wakes the other instances' tails; Redis Pub/Sub in production. It
+// only makes things faster: every tail polls as well.
+type Announcer interface {
+	// Announce says that there is something new. It does not wait.
+	Announce()
+	// Listen calls wake for every announcement until ctx ends.
+	Listen(ctx context.Context, wake func())
+}
+
+// Options are what a Log needs besides the database.
+type Options struct {
+	World     world.World
+	Log       *slog.Logger
+	Announcer Announcer     // nil: the only instance
+	Staleness time.Duration // how old the last look at the log may be; 0: 5 s
+	OnEvents  func()        // called after a commit that may hold audit events
+}
+
+// Log is the change log and this instance's tail of it.
+type Log struct {
+	db        *database.DB
+	world     world.World
+	log       *slog.Logger
+	announcer Announcer
+	staleness time.Duration
+	onEvents  func()
+	followers []Follower
+
+	wake chan struct{}
+
+	reading chan struct{} // holds a token during a read of the log and its followers' calls
+	started bool          // guarded by reading
+
+	mu       sync.Mutex
+	revision int64     // everything up to it has been applied
+	seen     time.Time // when the log was last known to hold nothing newer
+}
+
+// New makes a Log that tells its followers about every change. Call Start
+// before the first request.
+func New(db *database.DB, options Options, followers ...Follower) *Log {
+	if options.Staleness == 0 {
+		options.Staleness = 5 * time.Second
+	}
+	if options.Log == nil {
+		options.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Log{
+		db: db, world: options.World, log: options.Log, announcer: options.Announcer,
+		staleness: options.Staleness, onEvents: options.OnEvents, followers: followers,
+		wake: make(chan struct{}, 1), reading: make(chan struct{}, 1),
+	}
+}
+
+// Follow adds a follower. Not after Start.
+func (l *Log) Follow(f Follower) { l.followers = append(l.followers, f) }
+
+// Start fills the followers for the first time.
+func (l *Log) Start(ctx context.Context) error { return l.Sync(ctx) }
+
+// Run follows the log until ctx ends.
+func (l *Log) Run(ctx context.Context) {
+	if l.announcer != nil {
+		go l.announcer.Listen(ctx, l.Wake)
+	}
+	ticker := time.NewTicker(pollEvery)
+	defer ticker.Stop()
+	prune := time.NewTicker(keepFor / 4)
+	defer prune.Stop()
+	var broken bool
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-prune.C:
+			l.prune(ctx)
+			continue
+		case <-ticker.C:
+		case <-l.wake:
+		}
+		err := l.Sync(ctx)
+		switch {
+		case err != nil && ctx.Err() == nil && !broken:
+			broken = true
+			l.log.ErrorContext(ctx, "cannot follow the change log; retrying", "error", err)
+		case err == nil && broken:
+			broken = false
+			l.log.InfoContext(ctx, "following the change log again", "revision", l.Revision())
+		}
+	}
+}
+
+// Wake has the log read soon.
+func (l *Log) Wake() {
+	select {
+	case l.wake <- struct{}{}:
+	default: // it is about to be read anyway
+	}
+}
+
+func (l *Log) announce(context.Context) {
+	l.Wake()
+	if l.announcer != nil {
+		l.announcer.Announce()
+	}
+}
+
+// Revision is the newest revision that is in force on this instance.
+func (l *Log) Revision() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.revision
+}
+
+// Lag is how long ago this instance last knew that it had seen everything.
+func (l *Log) Lag() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.world.Now().Sub(l.seen)
+}
+
+// Ensure returns when caches may be answered from: the log was read within the
+// staleness bound, and up to minRevision. It costs nothing when that is so
+// already; otherwise it reads the log now, and is Unavailable when that fails.
+func (l *Log) Ensure(ctx context.Context, minRevision int64) error {
+	l.mu.Lock()
+	ok := l.revision >= minRevision && l.world.Now().Sub(l.seen) < l.staleness
+	l.mu.Unlock()
+	if ok {
+		return nil
+	}
+	if err := l.Sync(ctx); err != nil {
+		return fault.Down("the database", err)
+	}
+	if l.Revision() < minRevision {
+		return fault.New(fault.Unavailable, "REVISION_NOT_REACHED",
+			"revision %d is newer than anything committed; give a revision that a write returned", minRevision).
+			After(time.Second)
+	}
+	return nil
+}
+
+// WaitFor returns when a committed revision is in force on this instance.
+func (l *Log) WaitFor(ctx context.Context, revision int64) error {
+	if l.Revision() >= revision {
+		return nil
+	}
+	return l.Sync(ctx)
+}
+
+// Sync reads the log to its end and applies what is new. When it returns nil,
+// everything that was committed before the call is in force here. Calls that
+// wait for the same read share its result.
+func (l *Log) Sync(ctx context.Context) error {
+	asked := l.world.Now()
+	ctx, cancel := context.WithTimeout(ctx, catchUp)
+	defer cancel()
+	select {
+	case l.reading <- struct{}{}:
+		defer func() { <-l.reading }()
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the change log: %w", ctx.Err())
+	}
+	l.mu.Lock()
+	shared := l.started && l.seen.After(asked) // another call's read began after we asked
+	l.mu.Unlock()
+	if shared {
+		return nil
+	}
+	return l.read(ctx)
+}
+
+// read applies everything new. The caller holds reading.
+func (l *Log) read(ctx context.Context) error {
+	began := l.world.Now()
+	for {
+		revision := l.Revision()
+		var head struct {
+			Revision int64 `db:"revision"`
+			Oldest   int64 `db:"oldest"`
+		}
+		err := l.db.Get(ctx, &head, `SELECT revision, COALESCE((SELECT MIN(revision) FROM changes), 0) AS oldest FROM change_head WHERE id = 1`)
+		if err != nil {
+			return fmt.Errorf("read the head of the change log: %w", err)
+		}
+		lost := head.Revision > revision && (head.Oldest == 0 || head.Oldest > revision+1) || head.Revision < revision
+		if !l.started || lost {
+			// The head was read first, so the reset shows it or something newer.
+			if err := l.reset(ctx); err != nil {
+				return err
+			}
+			l.advance(head.Revision, began)
+			return nil
+		}
+		if head.Revision == revision {
+			l.advance(revision, began)
+			return nil
+		}
+		var rows []struct {
+			Revision int64  `db:"revision"`
+			Kind     Kind   `db:"kind"`
+			Subject  string `db:"subject"`
+		}
+		err = l.db.Select(ctx, &rows, `SELECT revision, kind, subject FROM changes
+			WHERE revision > $1 AND revision <= $2 ORDER BY revision, position LIMIT $3`, revision, head.Revision, readAtOnce)
+		if err != nil {
+			return fmt.Errorf("read the change log after %d: %w", revision, err)
+		}
+		whole := head.Revision
+		if len(rows) == readAtOnce {
+			// The last revision may have been cut in two: take it next time.
+			whole = rows[len(rows)-1].Revision - 1
+		}
+		if whole == revision { // one revision with more changes than we read at once
+			if err := l.reset(ctx); err != nil {
+				return err
+			}
+			l.advance(head.Revision, began)
+			return nil
+		}
+		changes := make([]Change, 0, len(rows))
+		for _, row := range rows {
+			if row.Revision <= whole {
+				changes = append(changes, Change{row.Kind, row.Subject})
+			}
+		}
+		for _, f := range l.followers {
+			if err := f.Apply(ctx, changes); err != nil {
+				return fmt.Errorf("apply changes up to revision %d: %w", whole, err)
+			}
+		}
+		if whole == head.Revision {
+			l.advance(whole, began)
+			return nil
+		}
+		l.advance(whole, time.Time{})
+	}
+}
+
+func (l *Log) reset(ctx context.Context) error {
+	for _, f := range l.followers {
+		if err := f.Reset(ctx); err != nil {
+			return fmt.Errorf("read the present state: %w", err)
+		}
+	}
+	l.started = true
+	return nil
+}
+
+// advance publishes how far the tail is; a zero seen leaves that as it is.
+func (l *Log) advance(revision int64, seen time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.revision = revision
+	if !seen.IsZero() {
+		l.seen = seen
+	}
+}
+
+// prune removes changes that no tail needs any more.
+func (l *Log) prune(ctx context.Context) {
+	before := l.world.Now().Add(-keepFor).UnixMicro()
+	if _, err := l.db.Exec(ctx, `DELETE FROM changes WHERE at < $1`, before); err != nil && !errors.Is(err, context.Canceled) {
+		l.log.WarnContext(ctx, "cannot prune the change log", "error", err)
+	}
+}

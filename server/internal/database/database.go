@@ -1,0 +1,162 @@
+// Package database opens PostgreSQL or SQLite and hides what differs between
+// them, so that every other room writes one SQL text: PostgreSQL's style, $1
+// arguments, times in Unix microseconds.
+package database
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/tollgatehq/tollgate/server/internal/fault"
+)
+
+// Dialect is which database it is.
+type Dialect string
+
+// The dialects, named as their folders in migrations.
+const (
+	PostgreSQL Dialect = "postgres"
+	SQLite     Dialect = "sqlite"
+)
+
+// What a statement may run into, told apart by the drivers' codes.
+var (
+	ErrNoRows    = sql.ErrNoRows
+	ErrExists    = errors.New("a row with this key exists")           // UNIQUE, PRIMARY KEY
+	ErrReference = errors.New("a row that this refers to is missing") // FOREIGN KEY
+)
+
+// Queries is what a store may ask for, in and outside of a transaction.
+type Queries interface {
+	// Get scans one row into dest; ErrNoRows when there is none.
+	Get(ctx context.Context, dest any, query string, args ...any) error
+	// Select scans all rows into the slice that dest points to.
+	Select(ctx context.Context, dest any, query string, args ...any) error
+	// Exec returns how many rows it changed.
+	Exec(ctx context.Context, query string, args ...any) (int64, error)
+}
+
+// DB is an open database. It is safe for concurrent use.
+type DB struct {
+	Dialect Dialect
+	queries
+	pool    *sqlx.DB
+	url     string
+	timeout time.Duration
+	writing chan struct{} // SQLite: holds a token while somebody writes
+}
+
+// Tx is a transaction.
+type Tx struct {
+	queries
+}
+
+type queries struct {
+	on      sqlx.ExtContext
+	timeout time.Duration
+}
+
+func (q queries) Get(ctx context.Context, dest any, query string, args ...any) error {
+	ctx, cancel := context.WithTimeout(ctx, q.timeout)
+	defer cancel()
+	return classify(ctx, sqlx.GetContext(ctx, q.on, dest, query, args...))
+}
+
+func (q queries) Select(ctx context.Context, dest any, query string, args ...any) error {
+	ctx, cancel := context.WithTimeout(ctx, q.timeout)
+	defer cancel()
+	return classify(ctx, sqlx.SelectContext(ctx, q.on, dest, query, args...))
+}
+
+func (q queries) Exec(ctx context.Context, query string, args ...any) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, q.timeout)
+	defer cancel()
+	result, err := q.on.ExecContext(ctx, query, args...)
+	if err != nil {
+		return 0, classify(ctx, err)
+	}
+	n, err := result.RowsAffected()
+	return n, classify(ctx, err)
+}
+
+// Write runs fn in a transaction and commits it. It tries again when the
+// database says that the transaction lost to another, so fn may run more than
+// once and keeps its effects inside tx. Nothing is committed when fn or the
+// commit fails.
+//
+// On PostgreSQL the transaction is READ COMMITTED: fn decides by what its own
+// statements changed, not by what it read before.
+func (db *DB) Write(ctx context.Context, fn func(ctx context.Context, tx *Tx) error) error {
+	const tries = 4
+	for try := 1; ; try++ {
+		err := db.write(ctx, fn)
+		if err == nil || try == tries || !lostToAnother(err) {
+			return err
+		}
+	}
+}
+
+func (db *DB) write(ctx context.Context, fn func(ctx context.Context, tx *Tx) error) error {
+	ctx, cancel := context.WithTimeout(ctx, db.timeout)
+	defer cancel()
+	if db.writing != nil {
+		// SQLite has one writer. Waiting here is fair and ends with ctx;
+		// waiting inside SQLite polls.
+		select {
+		case db.writing <- struct{}{}:
+			defer func() { <-db.writing }()
+		case <-ctx.Done():
+			return classify(ctx, ctx.Err())
+		}
+	}
+	tx, err := db.pool.BeginTxx(ctx, nil)
+	if err != nil {
+		return classify(ctx, fmt.Errorf("begin: %w", err))
+	}
+	defer tx.Rollback() //nolint:errcheck // after a commit it does nothing
+	if err := fn(ctx, &Tx{queries{on: tx, timeout: db.timeout}}); err != nil {
+		return err
+	}
+	if err := tx.Commit(); err != nil {
+		return classify(ctx, fmt.Errorf("commit: %w", err))
+	}
+	return nil
+}
+
+// Ping says whether the database answers.
+func (db *DB) Ping(ctx context.Context) error {
+	var one int
+	return db.Get(ctx, &one, "SELECT 1")
+}
+
+// Stats are the pool's figures.
+func (db *DB) Stats() sql.DBStats { return db.pool.Stats() }
+
+// Close waits for running statements and closes the pool.
+func (db *DB) Close() error { return db.pool.Close() }
+
+// classify turns a driver's error into one of ours: what a store decides by,
+// or Unavailable when the database could not be asked. Everything else, a
+// mistake in a statement, stays what it is.
+func classify(ctx context.Context, err error) error {
+	switch {
+	case err == nil, errors.Is(err, sql.ErrNoRows):
+		return err
+	case isUnique(err):
+		return fmt.Errorf("%w: %w", ErrExists, err)
+	case isForeignKey(err):
+		return fmt.Errorf("%w: %w", ErrReference, err)
+	case lostToAnother(err):
+		return err
+	case errors.Is(err, context.Canceled):
+		return err
+	case errors.Is(err, context.DeadlineExceeded), ctx.Err() != nil, isConnection(err):
+		return fault.Down("the database", err)
+	default:
+		return err
+	}
+}

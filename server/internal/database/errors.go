@@ -1,0 +1,63 @@
+package database
+
+import (
+	"database/sql/driver"
+	"errors"
+	"io"
+	"net"
+	"strings"
+
+	"github.com/lib/pq"
+	"modernc.org/sqlite"
+)
+
+// SQLite's result codes (https://www.sqlite.org/rescode.html).
+const (
+	sqliteBusy       = 5
+	sqliteForeignKey = 787
+	sqlitePrimaryKey = 1555
+	sqliteUnique     = 2067
+)
+
+func isUnique(err error) bool {
+	return postgresCode(err) == "23505" || sqliteCode(err) == sqlitePrimaryKey || sqliteCode(err) == sqliteUnique
+}
+
+func isForeignKey(err error) bool {
+	return postgresCode(err) == "23503" || sqliteCode(err) == sqliteForeignKey
+}
+
+// lostToAnother: the database undid the transaction in favour of another one
+// (serialization_failure, deadlock_detected, SQLITE_BUSY).
+func lostToAnother(err error) bool {
+	code := postgresCode(err)
+	return code == "40001" || code == "40P01" || sqliteCode(err)&0xff == sqliteBusy
+}
+
+// isConnection: the database was not reached, or hung up: class 08 (connection
+// exception), 53 (insufficient resources), 57P (operator intervention).
+func isConnection(err error) bool {
+	code := postgresCode(err)
+	if strings.HasPrefix(code, "08") || strings.HasPrefix(code, "53") || strings.HasPrefix(code, "57P") {
+		return true
+	}
+	var network net.Error
+	return errors.As(err, &network) || errors.Is(err, driver.ErrBadConn) || errors.Is(err, net.ErrClosed) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+func postgresCode(err error) string {
+	var e *pq.Error
+	if errors.As(err, &e) {
+		return string(e.Code)
+	}
+	return ""
+}
+
+func sqliteCode(err error) int {
+	var e *sqlite.Error
+	if errors.As(err, &e) {
+		return e.Code()
+	}
+	return 0
+}

@@ -1,0 +1,132 @@
+package database
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/lib/pq"
+	migrate "github.com/rubenv/sql-migrate"
+	"github.com/tollgatehq/tollgate/migrations"
+)
+
+// migrationLock is the PostgreSQL advisory lock that one migrating instance
+// holds; the number is arbitrary and must never change.
+const migrationLock = 7_655_283_400_001
+
+// Migration is one step of the schema.
+type Migration struct {
+	ID        string
+	AppliedAt time.Time // zero: not applied
+}
+
+// MigrateUp brings the schema to this binary's version and returns the ids of
+// the steps it took. Any number of instances may start at once: one migrates,
+// the others wait. A schema that is newer than the binary is refused.
+func (db *DB) MigrateUp(ctx context.Context) ([]string, error) {
+	return db.migrate(ctx, migrate.Up, 0)
+}
+
+// MigrateDown undoes the newest steps, as many as given.
+func (db *DB) MigrateDown(ctx context.Context, steps int) ([]string, error) {
+	return db.migrate(ctx, migrate.Down, steps)
+}
+
+// MigrationStatus lists every step this binary or the database knows.
+func (db *DB) MigrationStatus(ctx context.Context) ([]Migration, error) {
+	var status []Migration
+	err := db.forMigration(ctx, func(conn *sql.DB) error {
+		known, err := source(db.Dialect).FindMigrations()
+		if err != nil {
+			return err
+		}
+		applied, err := (migrate.MigrationSet{IgnoreUnknown: true}).GetMigrationRecords(conn, gorpDialect(db.Dialect))
+		if err != nil {
+			return err
+		}
+		times := map[string]time.Time{}
+		for _, record := range applied {
+			times[record.Id] = record.AppliedAt
+		}
+		for _, m := range known {
+			status = append(status, Migration{ID: m.Id, AppliedAt: times[m.Id]})
+			delete(times, m.Id)
+		}
+		for id, at := range times {
+			status = append(status, Migration{ID: id + " (newer than this binary)", AppliedAt: at})
+		}
+		return nil
+	})
+	return status, err
+}
+
+func (db *DB) migrate(ctx context.Context, direction migrate.MigrationDirection, steps int) ([]string, error) {
+	var done []string
+	err := db.forMigration(ctx, func(conn *sql.DB) error {
+		set := migrate.MigrationSet{}
+		planned, _, err := set.PlanMigration(conn, gorpDialect(db.Dialect), source(db.Dialect), direction, steps)
+		if err != nil {
+			return err
+		}
+		if _, err := set.ExecMaxContext(ctx, conn, gorpDialect(db.Dialect), source(db.Dialect), direction, steps); err != nil {
+			return err
+		}
+		for _, step := range planned {
+			done = append(done, step.Id)
+		}
+		return nil
+	})
+	return done, err
+}
+
+// forMigration calls fn with a connection of its own, without the pool's time
+// bounds, while no other instance migrates.
+func (db *DB) forMigration(ctx context.Context, fn func(*sql.DB) error) error {
+	if db.Dialect == SQLite {
+		if err := fn(db.pool.DB); err != nil {
+			return migrationError(err)
+		}
+		return nil
+	}
+	connector, err := pq.NewConnector(db.url)
+	if err != nil {
+		return fmt.Errorf("database URL: not a valid postgres:// URL")
+	}
+	conn := sqlx.NewDb(sql.OpenDB(connector), "postgres")
+	defer conn.Close()
+	// The lock belongs to a transaction, not to a session, so that it works
+	// through a pooler too.
+	lock, err := conn.BeginTx(ctx, nil)
+	if err != nil {
+		return fmt.Errorf("connect to migrate: %w", err)
+	}
+	defer lock.Rollback() //nolint:errcheck // ends the lock
+	if _, err := lock.ExecContext(ctx, "SELECT pg_advisory_xact_lock($1)", int64(migrationLock)); err != nil {
+		return fmt.Errorf("wait for other migrations: %w", err)
+	}
+	if err := fn(conn.DB); err != nil {
+		return migrationError(err)
+	}
+	return nil
+}
+
+func migrationError(err error) error {
+	if _, unknown := err.(*migrate.PlanError); unknown {
+		return fmt.Errorf("the database's schema is newer than this binary (%w); start the newer binary, or have it run 'migrate down'", err)
+	}
+	return fmt.Errorf("migrate: %w", err)
+}
+
+func source(d Dialect) migrate.MigrationSource {
+	return &migrate.EmbedFileSystemMigrationSource{FileSystem: migrations.Files, Root: string(d)}
+}
+
+// gorpDialect is sql-migrate's name for the dialect.
+func gorpDialect(d Dialect) string {
+	if d == SQLite {
+		return "sqlite3"
+	}
+	return "postgres"
+}

@@ -1,0 +1,116 @@
+package database
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"net"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/lib/pq"
+	_ "modernc.org/sqlite" // the driver named "sqlite"
+)
+
+// How long one statement or transaction may take before the database counts as
+// down. SQLite never goes down, but its disk can be slow.
+const (
+	postgresTimeout = 900 * time.Millisecond
+	sqliteTimeout   = 5 * time.Second
+)
+
+// Open opens "postgres://…" or "sqlite:PATH". It does not connect: Ping or
+// Migrate do.
+func Open(address string) (*DB, error) {
+	switch {
+	case strings.HasPrefix(address, "postgres://"), strings.HasPrefix(address, "postgresql://"):
+		return openPostgreSQL(address)
+	case strings.HasPrefix(address, "sqlite:"):
+		return openSQLite(strings.TrimPrefix(address, "sqlite:"))
+	default:
+		return nil, fmt.Errorf("database URL must start with postgres:// or sqlite: (sqlite:tollgate.db)")
+	}
+}
+
+func openPostgreSQL(address string) (*DB, error) {
+	connector, err := pq.NewConnector(address)
+	if err != nil {
+		// The driver's text may quote the address, and that holds the password.
+		return nil, fmt.Errorf("database URL: not a valid postgres:// URL")
+	}
+	connector.Dialer(dialer{})
+	pool := sqlx.NewDb(sql.OpenDB(connector), "postgres")
+	pool.SetMaxOpenConns(20)
+	pool.SetMaxIdleConns(20)
+	pool.SetConnMaxIdleTime(5 * time.Minute)
+	return &DB{
+		Dialect: PostgreSQL, pool: pool, url: address, timeout: postgresTimeout,
+		queries: queries{on: pool, timeout: postgresTimeout},
+	}, nil
+}
+
+func openSQLite(path string) (*DB, error) {
+	if path == "" {
+		return nil, fmt.Errorf("database URL: sqlite: needs a file name (sqlite:tollgate.db)")
+	}
+	options := url.Values{
+		"_txlock": {"immediate"},
+		"_pragma": {
+			"busy_timeout(5000)", "journal_mode(WAL)", "synchronous(FULL)",
+			"foreign_keys(1)", "cache_size(-4000)",
+		},
+	}
+	pool, err := sqlx.Open("sqlite", "file:"+(&url.URL{Path: path}).EscapedPath()+"?"+options.Encode())
+	if err != nil {
+		return nil, fmt.Errorf("open SQLite file %s: %w", path, err)
+	}
+	pool.SetMaxOpenConns(8)
+	pool.SetMaxIdleConns(4)
+	return &DB{
+		Dialect: SQLite, pool: pool, url: path, timeout: sqliteTimeout,
+		queries: queries{on: pool, timeout: sqliteTimeout}, writing: make(chan struct{}, 1),
+	}, nil
+}
+
+// dialer makes connections whose reads and writes end: lib/pq waits for an
+// answer even after a context's end, so a host that vanished without a word
+// would hold a connection for good.
+type dialer struct{}
+
+func (dialer) Dial(network, address string) (net.Conn, error) {
+	return dialer{}.DialContext(context.Background(), network, address)
+}
+
+func (dialer) DialTimeout(network, address string, timeout time.Duration) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	defer cancel()
+	return dialer{}.DialContext(ctx, network, address)
+}
+
+func (dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, postgresTimeout)
+	defer cancel()
+	conn, err := (&net.Dialer{KeepAlive: 15 * time.Second}).DialContext(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	return boundedConn{conn}, nil
+}
+
+type boundedConn struct{ net.Conn }
+
+func (c boundedConn) Read(b []byte) (int, error) {
+	if err := c.SetReadDeadline(time.Now().Add(postgresTimeout)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Read(b)
+}
+
+func (c boundedConn) Write(b []byte) (int, error) {
+	if err := c.SetWriteDeadline(time.Now().Add(postgresTimeout)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(b)
+}

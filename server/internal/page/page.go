@@ -1,0 +1,71 @@
+// Package page turns the place where a list was left off into an opaque token
+// and back. Tokens are authenticated: one that we did not make, or made for
+// another list or filter, is refused.
+package page
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+
+	"github.com/tollgatehq/tollgate/server/internal/fault"
+)
+
+// DefaultSize is the size of a page when the caller names none.
+const DefaultSize = 50
+
+// Size is the number of items that a request for n gets.
+func Size(n int32) int {
+	if n <= 0 {
+		return DefaultSize
+	}
+	return min(int(n), 250)
+}
+
+// Tokens makes and reads page tokens under a secret.
+type Tokens struct{ secret []byte }
+
+// NewTokens uses a secret of its own: at least 32 bytes.
+func NewTokens(secret []byte) Tokens { return Tokens{secret} }
+
+// Make returns the token for a place in a list. The list is its name together
+// with its filters, so that a token cannot be carried to another one. place is
+// encoded as JSON.
+func (t Tokens) Make(list string, place any) string {
+	body, err := json.Marshal(place)
+	if err != nil {
+		panic("page: " + err.Error()) // places are plain structs of ours
+	}
+	return base64.RawURLEncoding.EncodeToString(append(t.sum(list, body), body...))
+}
+
+// Read puts the token's place into place and says whether there was one: an
+// empty token is the first page.
+func (t Tokens) Read(token, list string, place any) (bool, error) {
+	if token == "" {
+		return false, nil
+	}
+	raw, err := base64.RawURLEncoding.DecodeString(token)
+	if err != nil || len(raw) < sumSize || !hmac.Equal(raw[:sumSize], t.sum(list, raw[sumSize:])) {
+		return false, bad()
+	}
+	if err := json.Unmarshal(raw[sumSize:], place); err != nil {
+		return false, bad()
+	}
+	return true, nil
+}
+
+const sumSize = 16
+
+func (t Tokens) sum(list string, body []byte) []byte {
+	mac := hmac.New(sha256.New, t.secret)
+	name := sha256.Sum256([]byte(list)) // of fixed length, so that list and body cannot run together
+	mac.Write(name[:])
+	mac.Write(body)
+	return mac.Sum(nil)[:sumSize]
+}
+
+func bad() error {
+	return fault.Field("page_token", "is not from this list with these filters; start again without one")
+}

@@ -1,0 +1,121 @@
+// Package seal keeps secrets at rest under the master key, and derives the
+// secrets that need no storing from it.
+package seal
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/tollgatehq/tollgate/server/internal/world"
+)
+
+// KeySize is the size of a master key in bytes.
+const KeySize = 32
+
+// Master is the master key.
+type Master struct {
+	aead   cipher.AEAD
+	key    []byte
+	random func(int) []byte
+}
+
+// ErrWrongKey says that something was sealed under another master key, or
+// tampered with.
+var ErrWrongKey = errors.New("not sealed under this master key")
+
+// New makes a Master of 32 bytes.
+func New(key []byte, w world.World) (*Master, error) {
+	if len(key) != KeySize {
+		return nil, fmt.Errorf("the master key must have %d bytes, this one has %d", KeySize, len(key))
+	}
+	sealing, err := hkdf.Key(sha256.New, key, nil, "tollgate seal v1", KeySize)
+	if err != nil {
+		return nil, err
+	}
+	block, err := aes.NewCipher(sealing)
+	if err != nil {
+		return nil, err
+	}
+	aead, err := cipher.NewGCM(block)
+	if err != nil {
+		return nil, err
+	}
+	return &Master{aead: aead, key: key, random: w.Bytes}, nil
+}
+
+// Parse reads a key from text: 32 bytes in base64.
+func Parse(text string) ([]byte, error) {
+	text = strings.TrimSpace(text)
+	for _, encoding := range []*base64.Encoding{base64.StdEncoding, base64.RawStdEncoding, base64.URLEncoding, base64.RawURLEncoding} {
+		if key, err := encoding.DecodeString(text); err == nil && len(key) == KeySize {
+			return key, nil
+		}
+	}
+	return nil, errors.New("the master key must be 32 random bytes in base64; make one with: openssl rand -base64 32")
+}
+
+// File reads the key that a file holds, and makes the file, readable by its
+// owner only, when there is none.
+func File(path string, w world.World) ([]byte, error) {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		key := w.Bytes(KeySize)
+		file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		if errors.Is(err, fs.ErrExist) {
+			return File(path, w) // another process was faster
+		}
+		if err != nil {
+			return nil, fmt.Errorf("make master key file: %w", err)
+		}
+		_, err = file.WriteString(base64.StdEncoding.EncodeToString(key) + "\n")
+		if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
+			return nil, fmt.Errorf("write master key file: %w", err)
+		}
+		return key, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read master key file: %w", err)
+	}
+	key, err := Parse(string(text))
+	if err != nil {
+		return nil, fmt.Errorf("master key file %s: %w", path, err)
+	}
+	return key, nil
+}
+
+// Seal encrypts plain with AES-256-GCM. The context, such as the row's id, must
+// be the same at Open, so that sealed values cannot be swapped.
+func (m *Master) Seal(plain []byte, context string) []byte {
+	nonce := m.random(m.aead.NonceSize())
+	return m.aead.Seal(nonce, nonce, plain, []byte(context))
+}
+
+// Open decrypts what Seal made; ErrWrongKey when it cannot.
+func (m *Master) Open(sealed []byte, context string) ([]byte, error) {
+	n := m.aead.NonceSize()
+	if len(sealed) < n {
+		return nil, ErrWrongKey
+	}
+	plain, err := m.aead.Open(nil, sealed[:n], sealed[n:], []byte(context))
+	if err != nil {
+		return nil, ErrWrongKey
+	}
+	return plain, nil
+}
+
+// Derive returns a 32-byte secret for one purpose, the same on every instance.
+func (m *Master) Derive(purpose string) []byte {
+	key, err := hkdf.Key(sha256.New, m.key, nil, "tollgate "+purpose, 32)
+	if err != nil {
+		panic(err) // only for lengths that SHA-256 cannot give
+	}
+	return key
+}
