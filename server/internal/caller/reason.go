@@ -1,0 +1,20 @@
+package caller
+
+// Reason says why a caller was let through or not. The set is closed: it is
+// used as a metric's label.
+type Reason string
+
+// The reasons, in the order in which they are looked for.
+const (
+	ReasonOK                     Reason = "ok"
+	ReasonCredentialMissing      Reason = "credential_missing"
+	ReasonCredentialInvalid      Reason = "credential_invalid"
+	ReasonCredentialExpired      Reason = "credential_expired"
+	ReasonCredentialRevoked      Reason = "credential_revoked"
+	ReasonUserDisabled           Reason = "user_disabled"
+	ReasonUserUnknown            Reason = "user_unknown"
+	ReasonLimited                Reason = "limited"
+	ReasonPasswordChangeRequired Reason = "password_change_required"
+	ReasonPermissionMissing      Reason = "permission_missing"
+	ReasonScopeMissing           Reason = "scope_missing"
+)
