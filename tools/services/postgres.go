@@ -45,6 +45,9 @@ func (s *session) startPostgres(ctx context.Context) error {
 		s.usePostgres(addr, password)
 		return nil
 	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	if !errors.Is(err, errNoEngine) {
 		say("PostgreSQL: no container, trying other ways: %v", err)
 	}
@@ -63,7 +66,7 @@ func (s *session) startPostgres(ctx context.Context) error {
 		}
 	}
 	if err := s.localPostgres(ctx, bin, password); err != nil {
-		return fmt.Errorf("PostgreSQL from %s: %w", bin, err)
+		return fmt.Errorf("start PostgreSQL from %s: %w", bin, err)
 	}
 	return nil
 }

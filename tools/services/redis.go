@@ -39,6 +39,9 @@ func (s *session) startRedis(ctx context.Context) error {
 		s.useRedis(addr)
 		return nil
 	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	if !errors.Is(err, errNoEngine) {
 		say("Redis: no container, trying other ways: %v", err)
 	}
@@ -57,7 +60,7 @@ func (s *session) startRedis(ctx context.Context) error {
 		}
 	}
 	if err := s.localRedis(ctx, bin); err != nil {
-		return fmt.Errorf("Redis from %s: %w", bin, err)
+		return fmt.Errorf("start Redis from %s: %w", bin, err)
 	}
 	return nil
 }

@@ -56,6 +56,8 @@ func (s *session) runContainer(ctx context.Context, what, image, port string, en
 	run := exec.CommandContext(ctx, engine, append(append(argv, image), args...)...)
 	run.Stderr = os.Stderr // the pull's progress
 	run.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	// Or it would finish the pull and start a container nobody removes.
+	dieWithParent(run.SysProcAttr, syscall.SIGKILL)
 	if err := run.Run(); err != nil {
 		return "", fmt.Errorf("%s run %s: %w", engine, image, err)
 	}
