@@ -7,4 +7,4 @@ WITH_SERVICES := go run -C tools ./services exec --dir '$(CURDIR)' --
 .PHONY: services
 
 services: ## Run PostgreSQL and Redis for trying things, until Ctrl-C
-	cd tools && go run ./services up
+	go run -C tools ./services up
