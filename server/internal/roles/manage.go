@@ -1,0 +1,319 @@
+package roles
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/tollgatehq/tollgate/server/internal/audit"
+	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/changes"
+	"github.com/tollgatehq/tollgate/server/internal/database"
+	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/page"
+)
+
+// EnsureBuiltins makes the built-in roles what this version says they are. It
+// writes only what differs, and any number of instances may call it at once.
+func (s *Service) EnsureBuiltins(ctx context.Context) error {
+	_, err := s.log.Write(caller.System(ctx), func(ctx context.Context, tx *changes.Tx) error {
+		for _, r := range builtins {
+			changed, err := upsertBuiltin(ctx, tx, r, s.world.Micros())
+			if err != nil {
+				return fmt.Errorf("write built-in role %q: %w", r.Name, err)
+			}
+			if changed {
+				tx.Record(audit.New(ctx, audit.RoleCreate, audit.Success, "roles/"+r.Name).
+					With("permissions", encode(r.Permissions)).With("builtin", "true"))
+				tx.Changed(changes.Role, r.Name)
+			}
+		}
+		return nil
+	})
+	return err
+}
+
+// Create adds a role. The caller must hold its permissions.
+func (s *Service) Create(ctx context.Context, name, description string, permissions []string) (Role, int64, error) {
+	if err := validPatterns(permissions); err != nil {
+		return Role{}, 0, err
+	}
+	permissions = tidy(permissions)
+	if err := s.MayGrant(ctx, permissions); err != nil {
+		return Role{}, 0, err
+	}
+	now := s.now()
+	r := Role{Name: name, Description: description, Permissions: permissions, CreatedAt: now, UpdatedAt: now}
+	revision, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
+		// Creations wait for each other, so that the count is exact.
+		if _, err := lockRole(ctx, tx, Administrator); err != nil && !errors.Is(err, database.ErrNoRows) {
+			return fmt.Errorf("wait for other creations: %w", err)
+		}
+		n, err := countRoles(ctx, tx)
+		if err != nil {
+			return fmt.Errorf("count roles: %w", err)
+		}
+		if n >= maxRoles {
+			return fault.New(fault.Precondition, "TOO_MANY_ROLES",
+				"there are %d roles, the most there can be; remove one that is not needed first", n)
+		}
+		err = insertRole(ctx, tx, r)
+		if errors.Is(err, database.ErrExists) {
+			return fault.New(fault.Exists, "ROLE_EXISTS", "a role %q exists already; choose another name or update it", name)
+		}
+		if err != nil {
+			return fmt.Errorf("create role %q: %w", name, err)
+		}
+		tx.Record(audit.New(ctx, audit.RoleCreate, audit.Success, "roles/"+name).With("permissions", encode(permissions)))
+		tx.Changed(changes.Role, name)
+		return nil
+	})
+	if err != nil {
+		return Role{}, 0, err
+	}
+	return r, revision, nil
+}
+
+// Get reads a role from the database.
+func (s *Service) Get(ctx context.Context, name string) (Role, error) {
+	r, err := getRole(ctx, s.db, name)
+	return r, s.failed("read", name, err)
+}
+
+// List returns a page of roles by name, and the next page's token, empty on
+// the last.
+func (s *Service) List(ctx context.Context, size int32, token string) ([]Role, string, error) {
+	const list = "roles"
+	var after string
+	if _, err := s.pages.Read(token, list, &after); err != nil {
+		return nil, "", err
+	}
+	n := page.Size(size)
+	found, err := listRoles(ctx, s.db, after, n+1)
+	if err != nil {
+		return nil, "", fmt.Errorf("list roles: %w", err)
+	}
+	if len(found) <= n {
+		return found, "", nil
+	}
+	return found[:n], s.pages.Make(list, found[n-1].Name), nil
+}
+
+// Update changes a role. The caller must hold the permissions that it has and
+// those that it gets; built-in roles are refused.
+func (s *Service) Update(ctx context.Context, name string, edit Edit) (Role, int64, error) {
+	if edit.ClearPermissions && len(edit.Permissions) > 0 {
+		return Role{}, 0, fault.Field("clear_permissions", "cannot be combined with permissions; give one of them")
+	}
+	if edit.Description == nil && len(edit.Permissions) == 0 && !edit.ClearPermissions {
+		return Role{}, 0, fault.New(fault.Invalid, "NOTHING_TO_UPDATE",
+			"the update changes nothing; give description, permissions or clear_permissions")
+	}
+	if err := validPatterns(edit.Permissions); err != nil {
+		return Role{}, 0, err
+	}
+	var r Role
+	revision, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) (err error) {
+		r, err = lockRole(ctx, tx, name)
+		if err != nil {
+			return s.failed("update", name, err)
+		}
+		if r.Builtin {
+			return builtin(name)
+		}
+		event := audit.New(ctx, audit.RoleUpdate, audit.Success, "roles/"+name)
+		before := r.Permissions
+		if edit.Description != nil {
+			r.Description = *edit.Description
+			event = event.With("description", r.Description)
+		}
+		if len(edit.Permissions) > 0 || edit.ClearPermissions {
+			r.Permissions = tidy(edit.Permissions)
+			event = event.With("permissions_before", encode(before)).With("permissions", encode(r.Permissions))
+		}
+		if err := s.MayGrant(ctx, slices.Concat(before, r.Permissions)); err != nil {
+			return err
+		}
+		r.UpdatedAt = s.now()
+		if err := updateRole(ctx, tx, r); err != nil {
+			return fmt.Errorf("update role %q: %w", name, err)
+		}
+		tx.Record(event)
+		tx.Changed(changes.Role, name)
+		return nil
+	})
+	if err != nil {
+		return Role{}, 0, err
+	}
+	return r, revision, nil
+}
+
+// Delete removes a role and takes it from everybody. The caller must hold its
+// permissions; built-in roles are refused.
+func (s *Service) Delete(ctx context.Context, name string) (int64, error) {
+	return s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
+		r, err := lockRole(ctx, tx, name)
+		if err != nil {
+			return s.failed("delete", name, err)
+		}
+		if r.Builtin {
+			return builtin(name)
+		}
+		if err := s.MayGrant(ctx, r.Permissions); err != nil {
+			return err
+		}
+		if err := deleteRole(ctx, tx, name); err != nil {
+			return fmt.Errorf("delete role %q: %w", name, err)
+		}
+		tx.Record(audit.New(ctx, audit.RoleDelete, audit.Success, "roles/"+name).With("permissions", encode(r.Permissions)))
+		tx.Changed(changes.Role, name)
+		// Otherwise a cached membership would count for a new role of the
+		// same name.
+		tx.Changed(changes.Membership, "")
+		return nil
+	})
+}
+
+// Assign gives a role to a user until expires, or for good when that is zero;
+// a user who holds it already gets the new end. The caller must hold the
+// role's permissions.
+func (s *Service) Assign(ctx context.Context, role, userID string, expires time.Time) (Member, int64, error) {
+	var end *int64
+	if !expires.IsZero() {
+		micros := expires.UnixMicro()
+		if micros <= s.world.Micros() {
+			return Member{}, 0, fault.Field("expires_at", "must be in the future; leave it out for no end")
+		}
+		end = &micros
+	}
+	var row memberRow
+	revision, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
+		r, err := lockRole(ctx, tx, role)
+		if err != nil {
+			return s.failed("assign", role, err)
+		}
+		if err := s.MayGrant(ctx, r.Permissions); err != nil {
+			return err
+		}
+		if role == Administrator && end != nil {
+			if err := s.KeepAnAdministrator(ctx, tx, userID); err != nil {
+				return err
+			}
+		}
+		username, err := lockUser(ctx, tx, userID)
+		if errors.Is(err, database.ErrNoRows) {
+			return fault.New(fault.NotFound, "USER_NOT_FOUND", "there is no user with the id %q", userID)
+		}
+		if err != nil {
+			return fmt.Errorf("assign role %q to user %q: %w", role, userID, err)
+		}
+		now := s.world.Micros()
+		others, err := removeEnded(ctx, tx, userID, role, now)
+		if err != nil {
+			return fmt.Errorf("count the roles of user %q: %w", userID, err)
+		}
+		if others >= maxOfAUser {
+			return fault.New(fault.Precondition, "TOO_MANY_ROLES_OF_USER",
+				"user %q holds %d roles, the most there can be; take one away first", userID, others)
+		}
+		assigned, err := putMember(ctx, tx, role, userID, now, end)
+		if err != nil {
+			return fmt.Errorf("assign role %q to user %q: %w", role, userID, err)
+		}
+		row = memberRow{UserID: userID, Username: username, AssignedAt: assigned, ExpiresAt: end}
+		event := audit.New(ctx, audit.RoleAssign, audit.Success, "roles/"+role).
+			With("user_id", userID).With("username", username)
+		if end != nil {
+			event = event.With("expires_at", time.UnixMicro(*end).UTC().Format(time.RFC3339Nano))
+		}
+		tx.Record(event)
+		tx.Changed(changes.Membership, userID)
+		return nil
+	})
+	if err != nil {
+		return Member{}, 0, err
+	}
+	return row.member(role), revision, nil
+}
+
+// Unassign takes a role from a user. The caller must hold the role's
+// permissions; the last administrator keeps theirs.
+func (s *Service) Unassign(ctx context.Context, role, userID string) (int64, error) {
+	return s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
+		r, err := lockRole(ctx, tx, role)
+		if err != nil {
+			return s.failed("unassign", role, err)
+		}
+		if err := s.MayGrant(ctx, r.Permissions); err != nil {
+			return err
+		}
+		if role == Administrator {
+			if err := s.KeepAnAdministrator(ctx, tx, userID); err != nil {
+				return err
+			}
+		}
+		held, err := deleteMember(ctx, tx, role, userID, s.world.Micros())
+		if err != nil {
+			return fmt.Errorf("unassign role %q from user %q: %w", role, userID, err)
+		}
+		if !held {
+			return fault.New(fault.NotFound, "ROLE_NOT_ASSIGNED", "there is no user with the id %q who holds the role %q", userID, role)
+		}
+		tx.Record(audit.New(ctx, audit.RoleUnassign, audit.Success, "roles/"+role).With("user_id", userID))
+		tx.Changed(changes.Membership, userID)
+		return nil
+	})
+}
+
+// Members returns a page of the users who hold a role now, by user id, and the
+// next page's token, empty on the last.
+func (s *Service) Members(ctx context.Context, role string, size int32, token string) ([]Member, string, error) {
+	list := "members of role " + role
+	var after string
+	if _, err := s.pages.Read(token, list, &after); err != nil {
+		return nil, "", err
+	}
+	if _, err := s.Get(ctx, role); err != nil {
+		return nil, "", err
+	}
+	n := page.Size(size)
+	found, err := listMembers(ctx, s.db, role, after, s.world.Micros(), n+1)
+	if err != nil {
+		return nil, "", fmt.Errorf("list members of role %q: %w", role, err)
+	}
+	if len(found) <= n {
+		return found, "", nil
+	}
+	return found[:n], s.pages.Make(list, found[n-1].UserID), nil
+}
+
+// now is the time as it is stored.
+func (s *Service) now() time.Time { return time.UnixMicro(s.world.Micros()).UTC() }
+
+func validPatterns(patterns []string) error {
+	for i, p := range patterns {
+		if err := ValidPattern(p); err != nil {
+			return fault.Field(fmt.Sprintf("permissions[%d]", i), "%s", err.Error())
+		}
+	}
+	return nil
+}
+
+// failed turns what the store says of one role into what a caller is told.
+func (s *Service) failed(verb, name string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, database.ErrNoRows):
+		return fault.New(fault.NotFound, "ROLE_NOT_FOUND", "there is no role %q", name)
+	default:
+		return fmt.Errorf("%s role %q: %w", verb, name, err)
+	}
+}
+
+func builtin(name string) error {
+	return fault.New(fault.Precondition, "BUILTIN_ROLE",
+		"role %q came with Tollgate and cannot be changed; create a role of your own instead", name)
+}

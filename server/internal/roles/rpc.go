@@ -1,0 +1,132 @@
+package roles
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
+	"github.com/tollgatehq/tollgate/server/internal/fault"
+)
+
+// Handler serves the RPCs of RolesService except the decisions, Authorize and
+// BatchAuthorize.
+type Handler struct{ service *Service }
+
+// NewHandler serves s.
+func NewHandler(s *Service) *Handler { return &Handler{s} }
+
+// CreateRole implements RolesService.
+func (h *Handler) CreateRole(ctx context.Context, req *tollgatev1.CreateRoleRequest) (*tollgatev1.CreateRoleResponse, error) {
+	r, revision, err := h.service.Create(ctx, req.GetName(), req.GetDescription(), req.GetPermissions())
+	if err != nil {
+		return nil, err
+	}
+	return &tollgatev1.CreateRoleResponse{Role: roleProto(r), Revision: revision}, nil
+}
+
+// ListRoles implements RolesService.
+func (h *Handler) ListRoles(ctx context.Context, req *tollgatev1.ListRolesRequest) (*tollgatev1.ListRolesResponse, error) {
+	list, next, err := h.service.List(ctx, req.GetPageSize(), req.GetPageToken())
+	if err != nil {
+		return nil, err
+	}
+	res := &tollgatev1.ListRolesResponse{NextPageToken: next}
+	for _, r := range list {
+		res.Roles = append(res.Roles, roleProto(r))
+	}
+	return res, nil
+}
+
+// GetRole implements RolesService.
+func (h *Handler) GetRole(ctx context.Context, req *tollgatev1.GetRoleRequest) (*tollgatev1.GetRoleResponse, error) {
+	r, err := h.service.Get(ctx, req.GetName())
+	if err != nil {
+		return nil, err
+	}
+	return &tollgatev1.GetRoleResponse{Role: roleProto(r)}, nil
+}
+
+// UpdateRole implements RolesService.
+func (h *Handler) UpdateRole(ctx context.Context, req *tollgatev1.UpdateRoleRequest) (*tollgatev1.UpdateRoleResponse, error) {
+	r, revision, err := h.service.Update(ctx, req.GetName(), Edit{
+		Description: req.Description, Permissions: req.GetPermissions(), ClearPermissions: req.GetClearPermissions(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &tollgatev1.UpdateRoleResponse{Role: roleProto(r), Revision: revision}, nil
+}
+
+// DeleteRole implements RolesService.
+func (h *Handler) DeleteRole(ctx context.Context, req *tollgatev1.DeleteRoleRequest) (*tollgatev1.DeleteRoleResponse, error) {
+	revision, err := h.service.Delete(ctx, req.GetName())
+	if err != nil {
+		return nil, err
+	}
+	return &tollgatev1.DeleteRoleResponse{Revision: revision}, nil
+}
+
+// AssignRole implements RolesService.
+func (h *Handler) AssignRole(ctx context.Context, req *tollgatev1.AssignRoleRequest) (*tollgatev1.AssignRoleResponse, error) {
+	expires, err := fromProto("expires_at", req.GetExpiresAt())
+	if err != nil {
+		return nil, err
+	}
+	m, revision, err := h.service.Assign(ctx, req.GetRole(), req.GetUserId(), expires)
+	if err != nil {
+		return nil, err
+	}
+	return &tollgatev1.AssignRoleResponse{Member: memberProto(m), Revision: revision}, nil
+}
+
+// UnassignRole implements RolesService.
+func (h *Handler) UnassignRole(ctx context.Context, req *tollgatev1.UnassignRoleRequest) (*tollgatev1.UnassignRoleResponse, error) {
+	revision, err := h.service.Unassign(ctx, req.GetRole(), req.GetUserId())
+	if err != nil {
+		return nil, err
+	}
+	return &tollgatev1.UnassignRoleResponse{Revision: revision}, nil
+}
+
+// ListRoleMembers implements RolesService.
+func (h *Handler) ListRoleMembers(ctx context.Context, req *tollgatev1.ListRoleMembersRequest) (*tollgatev1.ListRoleMembersResponse, error) {
+	list, next, err := h.service.Members(ctx, req.GetRole(), req.GetPageSize(), req.GetPageToken())
+	if err != nil {
+		return nil, err
+	}
+	res := &tollgatev1.ListRoleMembersResponse{NextPageToken: next}
+	for _, m := range list {
+		res.Members = append(res.Members, memberProto(m))
+	}
+	return res, nil
+}
+
+func roleProto(r Role) *tollgatev1.Role {
+	return &tollgatev1.Role{
+		Name: r.Name, Description: r.Description, Permissions: r.Permissions, Builtin: r.Builtin,
+		CreatedAt: timestamppb.New(r.CreatedAt), UpdatedAt: timestamppb.New(r.UpdatedAt),
+	}
+}
+
+func memberProto(m Member) *tollgatev1.RoleMember {
+	member := &tollgatev1.RoleMember{
+		Role: m.Role, UserId: m.UserID, Username: m.Username, AssignedAt: timestamppb.New(m.AssignedAt),
+	}
+	if !m.ExpiresAt.IsZero() {
+		member.ExpiresAt = timestamppb.New(m.ExpiresAt)
+	}
+	return member
+}
+
+// fromProto reads a time that may be unset: the zero Time.
+func fromProto(field string, t *timestamppb.Timestamp) (time.Time, error) {
+	if t == nil {
+		return time.Time{}, nil
+	}
+	if !t.IsValid() {
+		return time.Time{}, fault.Field(field, "is not a time between the years 1 and 9999")
+	}
+	return t.AsTime(), nil
+}

@@ -1,0 +1,225 @@
+package roles
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/tollgatehq/tollgate/server/internal/database"
+)
+
+const roleColumns = `name, description, permissions, builtin, created_at, updated_at`
+
+type roleRow struct {
+	Name        string `db:"name"`
+	Description string `db:"description"`
+	Permissions string `db:"permissions"`
+	Builtin     int    `db:"builtin"`
+	CreatedAt   int64  `db:"created_at"`
+	UpdatedAt   int64  `db:"updated_at"`
+}
+
+func (r roleRow) role() (Role, error) {
+	role := Role{
+		Name: r.Name, Description: r.Description, Builtin: r.Builtin != 0,
+		CreatedAt: time.UnixMicro(r.CreatedAt).UTC(), UpdatedAt: time.UnixMicro(r.UpdatedAt).UTC(),
+	}
+	if err := json.Unmarshal([]byte(r.Permissions), &role.Permissions); err != nil {
+		return Role{}, fmt.Errorf("decode permissions of role %q: %w", r.Name, err)
+	}
+	return role, nil
+}
+
+func rolesOf(rows []roleRow) ([]Role, error) {
+	list := make([]Role, len(rows))
+	for i, row := range rows {
+		var err error
+		if list[i], err = row.role(); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+// encode is permissions as stored.
+func encode(permissions []string) string {
+	if len(permissions) == 0 {
+		return "[]"
+	}
+	text, err := json.Marshal(permissions)
+	if err != nil {
+		panic("roles: " + err.Error()) // strings always encode
+	}
+	return string(text)
+}
+
+// getRole returns database.ErrNoRows when there is none.
+func getRole(ctx context.Context, q database.Queries, name string) (Role, error) {
+	var row roleRow
+	if err := q.Get(ctx, &row, `SELECT `+roleColumns+` FROM roles WHERE name = $1`, name); err != nil {
+		return Role{}, err
+	}
+	return row.role()
+}
+
+// lockRole reads a role that nobody else can change, remove or lock until the
+// transaction ends. Locks are always taken in the order role, user.
+func lockRole(ctx context.Context, q database.Queries, name string) (Role, error) {
+	var row roleRow
+	err := q.Get(ctx, &row, `UPDATE roles SET updated_at = updated_at WHERE name = $1 RETURNING `+roleColumns, name)
+	if err != nil {
+		return Role{}, err
+	}
+	return row.role()
+}
+
+func allRoles(ctx context.Context, q database.Queries) ([]Role, error) {
+	var rows []roleRow
+	if err := q.Select(ctx, &rows, `SELECT `+roleColumns+` FROM roles`); err != nil {
+		return nil, err
+	}
+	return rolesOf(rows)
+}
+
+// listRoles returns at most limit roles after a name.
+func listRoles(ctx context.Context, q database.Queries, after string, limit int) ([]Role, error) {
+	var rows []roleRow
+	err := q.Select(ctx, &rows, `SELECT `+roleColumns+` FROM roles WHERE name > $1 ORDER BY name LIMIT $2`, after, limit)
+	if err != nil {
+		return nil, err
+	}
+	return rolesOf(rows)
+}
+
+func countRoles(ctx context.Context, q database.Queries) (n int, err error) {
+	err = q.Get(ctx, &n, `SELECT COUNT(*) FROM roles`)
+	return n, err
+}
+
+// insertRole returns database.ErrExists when the name is taken.
+func insertRole(ctx context.Context, q database.Queries, r Role) error {
+	_, err := q.Exec(ctx, `INSERT INTO roles (`+roleColumns+`) VALUES ($1,$2,$3,0,$4,$5)`,
+		r.Name, r.Description, encode(r.Permissions), r.CreatedAt.UnixMicro(), r.UpdatedAt.UnixMicro())
+	return err
+}
+
+// upsertBuiltin says whether the role was missing or different.
+func upsertBuiltin(ctx context.Context, q database.Queries, r Role, now int64) (bool, error) {
+	n, err := q.Exec(ctx, `INSERT INTO roles (`+roleColumns+`) VALUES ($1,$2,$3,1,$4,$4)
+		ON CONFLICT (name) DO UPDATE SET description = excluded.description, permissions = excluded.permissions,
+			builtin = 1, updated_at = excluded.updated_at
+		WHERE roles.description <> excluded.description OR roles.permissions <> excluded.permissions OR roles.builtin <> 1`,
+		r.Name, r.Description, encode(r.Permissions), now)
+	return n > 0, err
+}
+
+func updateRole(ctx context.Context, q database.Queries, r Role) error {
+	_, err := q.Exec(ctx, `UPDATE roles SET description = $2, permissions = $3, updated_at = $4 WHERE name = $1`,
+		r.Name, r.Description, encode(r.Permissions), r.UpdatedAt.UnixMicro())
+	return err
+}
+
+func deleteRole(ctx context.Context, q database.Queries, name string) error {
+	_, err := q.Exec(ctx, `DELETE FROM roles WHERE name = $1`, name)
+	return err
+}
+
+// assignment is one role of a user.
+type assignment struct {
+	Role    string `db:"role"`
+	Expires *int64 `db:"expires_at"` // microseconds; nil: never
+}
+
+// assignments returns all of a user's, ended ones too.
+func assignments(ctx context.Context, q database.Queries, userID string) ([]assignment, error) {
+	var list []assignment
+	err := q.Select(ctx, &list, `SELECT role, expires_at FROM memberships WHERE user_id = $1`, userID)
+	return list, err
+}
+
+type memberRow struct {
+	UserID     string `db:"user_id"`
+	Username   string `db:"username"`
+	AssignedAt int64  `db:"assigned_at"`
+	ExpiresAt  *int64 `db:"expires_at"`
+}
+
+func (r memberRow) member(role string) Member {
+	m := Member{Role: role, UserID: r.UserID, Username: r.Username, AssignedAt: time.UnixMicro(r.AssignedAt).UTC()}
+	if r.ExpiresAt != nil {
+		m.ExpiresAt = time.UnixMicro(*r.ExpiresAt).UTC()
+	}
+	return m
+}
+
+// listMembers returns at most limit users after a user id who hold the role.
+func listMembers(ctx context.Context, q database.Queries, role, after string, now int64, limit int) ([]Member, error) {
+	var rows []memberRow
+	err := q.Select(ctx, &rows, `SELECT m.user_id, u.username, m.assigned_at, m.expires_at
+		FROM memberships m JOIN users u ON u.id = m.user_id
+		WHERE m.role = $1 AND m.user_id > $2 AND (m.expires_at IS NULL OR m.expires_at > $3)
+		ORDER BY m.user_id LIMIT $4`, role, after, now, limit)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]Member, len(rows))
+	for i, row := range rows {
+		list[i] = row.member(role)
+	}
+	return list, nil
+}
+
+// lockUser returns the user's name and keeps others from giving them roles
+// until the transaction ends.
+func lockUser(ctx context.Context, q database.Queries, userID string) (username string, err error) {
+	err = q.Get(ctx, &username, `UPDATE users SET updated_at = updated_at WHERE id = $1 RETURNING username`, userID)
+	return username, err
+}
+
+// removeEnded removes the user's memberships that are over and counts what is
+// left besides one role.
+func removeEnded(ctx context.Context, q database.Queries, userID, besides string, now int64) (left int, err error) {
+	if _, err := q.Exec(ctx, `DELETE FROM memberships WHERE user_id = $1 AND expires_at <= $2`, userID, now); err != nil {
+		return 0, err
+	}
+	err = q.Get(ctx, &left, `SELECT COUNT(*) FROM memberships WHERE user_id = $1 AND role <> $2`, userID, besides)
+	return left, err
+}
+
+// putMember adds a member or changes when the membership ends, and returns
+// when it began.
+func putMember(ctx context.Context, q database.Queries, role, userID string, now int64, expires *int64) (assigned int64, err error) {
+	err = q.Get(ctx, &assigned, `INSERT INTO memberships (role, user_id, assigned_at, expires_at) VALUES ($1,$2,$3,$4)
+		ON CONFLICT (role, user_id) DO UPDATE SET expires_at = excluded.expires_at
+		RETURNING assigned_at`, role, userID, now, expires)
+	return assigned, err
+}
+
+// deleteMember says whether the user held the role.
+func deleteMember(ctx context.Context, q database.Queries, role, userID string, now int64) (bool, error) {
+	n, err := q.Exec(ctx, `DELETE FROM memberships
+		WHERE role = $1 AND user_id = $2 AND (expires_at IS NULL OR expires_at > $3)`, role, userID, now)
+	return n > 0, err
+}
+
+// lastAdministrator says whether the user is an administrator without an end
+// and no other enabled user is. Callers run one at a time: it locks the role.
+func lastAdministrator(ctx context.Context, q database.Queries, userID string) (bool, error) {
+	if _, err := lockRole(ctx, q, Administrator); err != nil && !errors.Is(err, database.ErrNoRows) {
+		return false, err
+	}
+	var count struct {
+		Leaving int `db:"leaving"`
+		Staying int `db:"staying"`
+	}
+	// A statement of its own, after the lock: on PostgreSQL it sees what the
+	// lock's previous holder committed.
+	err := q.Get(ctx, &count, `SELECT
+		COUNT(CASE WHEN m.user_id = $2 THEN 1 END) AS leaving,
+		COUNT(CASE WHEN m.user_id <> $2 AND u.disabled_at IS NULL THEN 1 END) AS staying
+		FROM memberships m JOIN users u ON u.id = m.user_id
+		WHERE m.role = $1 AND m.expires_at IS NULL`, Administrator, userID)
+	return count.Leaving > 0 && count.Staying == 0, err
+}
