@@ -27,7 +27,7 @@ const (
 	APIKey     Kind = "api_key"     // key id
 	SigningKey Kind = "signing_key" // kid
 	Role       Kind = "role"        // name
-	Membership Kind = "membership"  // user id
+	Membership Kind = "membership"  // user id; empty: anybody's
 	Limit      Kind = "limit"       // name
 )
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/audit"
@@ -37,6 +38,12 @@ func (s *Service) EnsureBuiltins(ctx context.Context) error {
 
 // Create adds a role. The caller must hold its permissions.
 func (s *Service) Create(ctx context.Context, name, description string, permissions []string) (Role, int64, error) {
+	if !validName(name) {
+		return Role{}, 0, fault.Field("name", `must be a lower-case letter, then letters, digits, "-", "_" or ".", at most 64 in all`)
+	}
+	if err := validDescription(description); err != nil {
+		return Role{}, 0, err
+	}
 	if err := validPatterns(permissions); err != nil {
 		return Role{}, 0, err
 	}
@@ -79,7 +86,7 @@ func (s *Service) Create(ctx context.Context, name, description string, permissi
 // Get reads a role from the database.
 func (s *Service) Get(ctx context.Context, name string) (Role, error) {
 	r, err := getRole(ctx, s.db, name)
-	return r, s.failed("read", name, err)
+	return r, failed("read", name, err)
 }
 
 // List returns a page of roles by name, and the next page's token, empty on
@@ -111,6 +118,11 @@ func (s *Service) Update(ctx context.Context, name string, edit Edit) (Role, int
 		return Role{}, 0, fault.New(fault.Invalid, "NOTHING_TO_UPDATE",
 			"the update changes nothing; give description, permissions or clear_permissions")
 	}
+	if edit.Description != nil {
+		if err := validDescription(*edit.Description); err != nil {
+			return Role{}, 0, err
+		}
+	}
 	if err := validPatterns(edit.Permissions); err != nil {
 		return Role{}, 0, err
 	}
@@ -118,7 +130,7 @@ func (s *Service) Update(ctx context.Context, name string, edit Edit) (Role, int
 	revision, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) (err error) {
 		r, err = lockRole(ctx, tx, name)
 		if err != nil {
-			return s.failed("update", name, err)
+			return failed("update", name, err)
 		}
 		if r.Builtin {
 			return builtin(name)
@@ -156,7 +168,7 @@ func (s *Service) Delete(ctx context.Context, name string) (int64, error) {
 	return s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
 		r, err := lockRole(ctx, tx, name)
 		if err != nil {
-			return s.failed("delete", name, err)
+			return failed("delete", name, err)
 		}
 		if r.Builtin {
 			return builtin(name)
@@ -192,7 +204,7 @@ func (s *Service) Assign(ctx context.Context, role, userID string, expires time.
 	revision, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
 		r, err := lockRole(ctx, tx, role)
 		if err != nil {
-			return s.failed("assign", role, err)
+			return failed("assign", role, err)
 		}
 		if err := s.MayGrant(ctx, r.Permissions); err != nil {
 			return err
@@ -244,7 +256,7 @@ func (s *Service) Unassign(ctx context.Context, role, userID string) (int64, err
 	return s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
 		r, err := lockRole(ctx, tx, role)
 		if err != nil {
-			return s.failed("unassign", role, err)
+			return failed("unassign", role, err)
 		}
 		if err := s.MayGrant(ctx, r.Permissions); err != nil {
 			return err
@@ -289,6 +301,14 @@ func (s *Service) Members(ctx context.Context, role string, size int32, token st
 	return found[:n], s.pages.Make(list, found[n-1].UserID), nil
 }
 
+// validDescription refuses what PostgreSQL cannot store.
+func validDescription(text string) error {
+	if strings.ContainsRune(text, 0) {
+		return fault.Field("description", "must not hold a NUL character")
+	}
+	return nil
+}
+
 // now is the time as it is stored.
 func (s *Service) now() time.Time { return time.UnixMicro(s.world.Micros()).UTC() }
 
@@ -302,7 +322,7 @@ func validPatterns(patterns []string) error {
 }
 
 // failed turns what the store says of one role into what a caller is told.
-func (s *Service) failed(verb, name string, err error) error {
+func failed(verb, name string, err error) error {
 	switch {
 	case err == nil:
 		return nil

@@ -37,6 +37,22 @@ type Role struct {
 	UpdatedAt   time.Time
 }
 
+// validName says whether a role can have the name. What is not one, such as
+// text with a NUL, need not reach the database.
+func validName(name string) bool {
+	if name == "" || len(name) > 64 || name[0] < 'a' || name[0] > 'z' {
+		return false
+	}
+	for i := range len(name) {
+		switch c := name[i]; {
+		case 'a' <= c && c <= 'z', '0' <= c && c <= '9', c == '.', c == '_', c == '-':
+		default:
+			return false
+		}
+	}
+	return true
+}
+
 // Edit is what to change of a role; nil fields stay as they are.
 type Edit struct {
 	Description      *string

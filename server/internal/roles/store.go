@@ -57,6 +57,9 @@ func encode(permissions []string) string {
 
 // getRole returns database.ErrNoRows when there is none.
 func getRole(ctx context.Context, q database.Queries, name string) (Role, error) {
+	if !validName(name) {
+		return Role{}, database.ErrNoRows
+	}
 	var row roleRow
 	if err := q.Get(ctx, &row, `SELECT `+roleColumns+` FROM roles WHERE name = $1`, name); err != nil {
 		return Role{}, err
@@ -67,6 +70,9 @@ func getRole(ctx context.Context, q database.Queries, name string) (Role, error)
 // lockRole reads a role that nobody else can change, remove or lock until the
 // transaction ends. Locks are always taken in the order role, user.
 func lockRole(ctx context.Context, q database.Queries, name string) (Role, error) {
+	if !validName(name) {
+		return Role{}, database.ErrNoRows
+	}
 	var row roleRow
 	err := q.Get(ctx, &row, `UPDATE roles SET updated_at = updated_at WHERE name = $1 RETURNING `+roleColumns, name)
 	if err != nil {
