@@ -116,7 +116,7 @@ CREATE TABLE audit_events (
     actor_name     TEXT NOT NULL DEFAULT '',
     session_id     TEXT NOT NULL DEFAULT '',
     api_key_id     TEXT NOT NULL DEFAULT '',
-    action         TEXT NOT NULL,
+    action         TEXT COLLATE "C" NOT NULL, -- compared as bytes, for filters by prefix
     outcome        TEXT NOT NULL,
     reason         TEXT NOT NULL DEFAULT '',
     resource       TEXT NOT NULL DEFAULT '',
@@ -129,6 +129,9 @@ CREATE TABLE audit_events (
 CREATE INDEX audit_events_by_time ON audit_events (time, id);
 CREATE INDEX audit_events_by_actor ON audit_events (actor_id, time, id);
 CREATE INDEX audit_events_by_action ON audit_events (action, time, id);
+CREATE INDEX audit_events_by_actor_name ON audit_events (actor_name, time, id);
+CREATE INDEX audit_events_by_resource ON audit_events (resource, time, id);
+CREATE INDEX audit_events_by_outcome ON audit_events (outcome, time, id);
 CREATE INDEX audit_events_by_writer ON audit_events (writer, position);
 
 -- change_head has one row. Taking the next revision locks it until the commit,

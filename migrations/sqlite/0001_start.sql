@@ -128,6 +128,9 @@ CREATE TABLE audit_events (
 CREATE INDEX audit_events_by_time ON audit_events (time, id);
 CREATE INDEX audit_events_by_actor ON audit_events (actor_id, time, id);
 CREATE INDEX audit_events_by_action ON audit_events (action, time, id);
+CREATE INDEX audit_events_by_actor_name ON audit_events (actor_name, time, id);
+CREATE INDEX audit_events_by_resource ON audit_events (resource, time, id);
+CREATE INDEX audit_events_by_outcome ON audit_events (outcome, time, id);
 CREATE INDEX audit_events_by_writer ON audit_events (writer, position);
 
 -- change_head has one row. Taking the next revision locks it until the commit,

@@ -4,9 +4,14 @@ package audit
 
 import (
 	"context"
+	"maps"
+	"slices"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/world"
 )
 
 // Outcome is how an action ended.
@@ -51,13 +56,24 @@ const (
 	TollgateRefused Action = "tollgate.refused" // a refused call of Tollgate's own API
 )
 
+// own says whether the name is for Tollgate's own actions.
+func (a Action) own() bool {
+	service, _, _ := strings.Cut(string(a), ".")
+	switch service {
+	case "auth", "session", "user", "api_key", "signing_key", "role", "limit", "access", "tollgate":
+		return true
+	default:
+		return false
+	}
+}
+
 // Event is one entry of the log. Text fields hold what they are given, cut to
-// the column's bound; Details never hold a secret.
+// the bounds below; Details never hold a secret.
 type Event struct {
-	ID         string
-	Time       time.Time
-	ActorID    string // a user id; empty for nobody known and for the system
-	ActorName  string // the name then, or the name tried at a sign-in
+	ID         string    // empty: given when it is recorded
+	Time       time.Time // to the microsecond; zero: when it is recorded
+	ActorID    string    // a user id; empty for nobody known and for the system
+	ActorName  string    // the name then, or the name tried at a sign-in
 	SessionID  string
 	APIKeyID   string
 	Action     Action
@@ -73,6 +89,18 @@ type Event struct {
 
 // SystemActor is the ActorName of what the command line or Tollgate itself did.
 const SystemActor = "system"
+
+// The bounds of an event's texts, in bytes.
+const (
+	nameSize     = 128 // ids, names and actions
+	textSize     = 256 // reason, resource
+	agentSize    = 512
+	ipSize       = 64
+	detailPairs  = 32
+	detailKey    = 64
+	detailValue  = 512
+	outcomeBytes = 16
+)
 
 // New makes the event of something that the context's caller did.
 func New(ctx context.Context, action Action, outcome Outcome, resource string) Event {
@@ -105,4 +133,57 @@ func (e Event) With(key, value string) Event {
 	details[key] = value
 	e.Details = details
 	return e
+}
+
+// complete gives the event an id and a time if it has none, and makes every
+// text fit for storing. What an attacker chose, such as a User-Agent, is cut
+// rather than refused: it must not keep its own event out of the log.
+func (e *Event) complete(w world.World) {
+	if e.ID == "" {
+		e.ID = w.NewID()
+	}
+	if e.Time.IsZero() {
+		e.Time = w.Now()
+	}
+	e.Time = e.Time.UTC().Truncate(time.Microsecond)
+	for _, name := range []*string{&e.ID, &e.ActorID, &e.ActorName, &e.SessionID, &e.APIKeyID, (*string)(&e.Action), &e.RequestID, &e.RecordedBy} {
+		*name = text(*name, nameSize)
+	}
+	e.Outcome = Outcome(text(string(e.Outcome), outcomeBytes))
+	e.Reason = text(e.Reason, textSize)
+	e.Resource = text(e.Resource, textSize)
+	e.IP = text(e.IP, ipSize)
+	e.UserAgent = text(e.UserAgent, agentSize)
+	e.Details = facts(e.Details)
+}
+
+// facts makes details fit for storing: the first pairs by key.
+func facts(details map[string]string) map[string]string {
+	kept := make(map[string]string, min(len(details), detailPairs))
+	for _, key := range slices.Sorted(maps.Keys(details)) {
+		if len(kept) == detailPairs {
+			break
+		}
+		kept[text(key, detailKey)] = text(details[key], detailValue)
+	}
+	return kept
+}
+
+// text makes s fit for storing: at most limit bytes of valid UTF-8 without
+// NUL, which PostgreSQL refuses.
+func text(s string, limit int) string {
+	s = cut(s, limit)
+	return cut(strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD"), limit)
+}
+
+// cut shortens s to at most limit bytes, not inside a character.
+func cut(s string, limit int) string {
+	if len(s) <= limit {
+		return s
+	}
+	end := limit
+	for end > 0 && end > limit-utf8.UTFMax && !utf8.RuneStart(s[end]) {
+		end--
+	}
+	return s[:end]
 }

@@ -4,68 +4,253 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/world"
 )
 
 // columns are what an event is written to and read from, in the order of
-// insertArgs.
+// Append's arguments.
 const columns = `id, time, actor_id, actor_name, session_id, api_key_id, action, outcome,
 	reason, resource, ip, user_agent, request_id, details, recorded_by`
 
 const columnCount = 15
 
+// appendAtOnce is how many events one statement writes: 3000 arguments, where
+// PostgreSQL takes 65535 and SQLite 32766.
+const appendAtOnce = 200
+
 // Append writes events inside a transaction, so that they stand or fall with
-// what they record. It gives an id and a time to those that have none.
+// what they record. It gives an id and a time to those that have none, and
+// cuts their texts to the bounds.
 func Append(ctx context.Context, q database.Queries, w world.World, events ...Event) error {
-	if len(events) == 0 {
-		return nil
-	}
-	var rows strings.Builder
-	args := make([]any, 0, len(events)*columnCount)
-	for i := range events {
-		e := &events[i]
-		if e.ID == "" {
-			e.ID = w.NewID()
+	for part := range slices.Chunk(events, appendAtOnce) {
+		if err := appendPart(ctx, q, w, part); err != nil {
+			return fmt.Errorf("append %d audit events: %w", len(events), err)
 		}
-		if e.Time.IsZero() {
-			e.Time = w.Now()
-		}
-		if i > 0 {
-			rows.WriteByte(',')
-		}
-		rows.WriteByte('(')
-		for c := range columnCount {
-			if c > 0 {
-				rows.WriteByte(',')
-			}
-			fmt.Fprintf(&rows, "$%d", i*columnCount+c+1)
-		}
-		rows.WriteByte(')')
-		details, err := json.Marshal(e.Details)
-		if err != nil {
-			return fmt.Errorf("encode details of event %s: %w", e.Action, err)
-		}
-		if e.Details == nil {
-			details = []byte("{}")
-		}
-		args = append(args, e.ID, e.Time.UnixMicro(), e.ActorID, text(e.ActorName, 128), e.SessionID, e.APIKeyID,
-			string(e.Action), string(e.Outcome), text(e.Reason, 256), text(e.Resource, 256), e.IP,
-			text(e.UserAgent, 512), text(e.RequestID, 128), string(details), e.RecordedBy)
-	}
-	if _, err := q.Exec(ctx, `INSERT INTO audit_events (`+columns+`) VALUES `+rows.String(), args...); err != nil {
-		return fmt.Errorf("append %d audit events: %w", len(events), err)
 	}
 	return nil
 }
 
-// text makes s fit for storing: at most limit bytes of valid UTF-8 without
-// NUL, which PostgreSQL refuses.
-func text(s string, limit int) string {
-	if len(s) > limit {
-		s = s[:limit]
+func appendPart(ctx context.Context, q database.Queries, w world.World, events []Event) error {
+	var rows strings.Builder
+	args := make([]any, 0, len(events)*columnCount)
+	for i := range events {
+		e := &events[i]
+		e.complete(w)
+		details, err := json.Marshal(e.Details)
+		if err != nil {
+			return fmt.Errorf("encode details of %s: %w", e.Action, err)
+		}
+		if i > 0 {
+			rows.WriteByte(',')
+		}
+		for c := range columnCount {
+			rows.WriteByte("(,"[min(c, 1)])
+			rows.WriteByte('$')
+			rows.WriteString(strconv.Itoa(len(args) + c + 1))
+		}
+		rows.WriteByte(')')
+		args = append(args, e.ID, e.Time.UnixMicro(), e.ActorID, e.ActorName, e.SessionID, e.APIKeyID,
+			string(e.Action), string(e.Outcome), e.Reason, e.Resource, e.IP,
+			e.UserAgent, e.RequestID, string(details), e.RecordedBy)
 	}
-	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
+	_, err := q.Exec(ctx, `INSERT INTO audit_events (`+columns+`) VALUES `+rows.String(), args...)
+	return err
+}
+
+// row is an event as stored.
+type row struct {
+	ID         string  `db:"id"`
+	Time       int64   `db:"time"`
+	ActorID    string  `db:"actor_id"`
+	ActorName  string  `db:"actor_name"`
+	SessionID  string  `db:"session_id"`
+	APIKeyID   string  `db:"api_key_id"`
+	Action     Action  `db:"action"`
+	Outcome    Outcome `db:"outcome"`
+	Reason     string  `db:"reason"`
+	Resource   string  `db:"resource"`
+	IP         string  `db:"ip"`
+	UserAgent  string  `db:"user_agent"`
+	RequestID  string  `db:"request_id"`
+	Details    string  `db:"details"`
+	RecordedBy string  `db:"recorded_by"`
+	place
+}
+
+func (r *row) event() Event {
+	var details map[string]string
+	if err := json.Unmarshal([]byte(r.Details), &details); err != nil {
+		// Not written by Append. The event is worth more than its form.
+		details = map[string]string{"unreadable": r.Details}
+	}
+	return Event{
+		ID: r.ID, Time: time.UnixMicro(r.Time).UTC(),
+		ActorID: r.ActorID, ActorName: r.ActorName, SessionID: r.SessionID, APIKeyID: r.APIKeyID,
+		Action: r.Action, Outcome: r.Outcome, Reason: r.Reason, Resource: r.Resource,
+		IP: r.IP, UserAgent: r.UserAgent, RequestID: r.RequestID,
+		Details: details, RecordedBy: r.RecordedBy,
+	}
+}
+
+// spot is where a list was left off.
+type spot struct {
+	Time int64  `json:"t"`
+	ID   string `json:"i"`
+}
+
+// query gathers a statement's arguments.
+type query struct{ args []any }
+
+// arg returns the placeholder of a new argument.
+func (q *query) arg(v any) string {
+	q.args = append(q.args, v)
+	return "$" + strconv.Itoa(len(q.args))
+}
+
+// list reads up to limit events that the filter lets through, newest first,
+// from below the spot if there is one.
+func list(ctx context.Context, db database.Queries, f Filter, from *spot, limit int) ([]Event, error) {
+	var q query
+	where := conditions(&q, f)
+	if from != nil {
+		where = append(where, "(time, id) < ("+q.arg(from.Time)+", "+q.arg(from.ID)+")")
+	}
+	most := q.arg(limit)
+	newest := func(where ...string) string {
+		return `SELECT ` + columns + ` FROM audit_events WHERE ` + strings.Join(where, " AND ") +
+			` ORDER BY time DESC, id DESC LIMIT ` + most
+	}
+	statement := newest(append(where, "1 = 1")...)
+	if f.Actor != "" {
+		// Each half reads no more than a page from an index of its own; an OR
+		// would have all of an actor's events sorted for every page.
+		actor := q.arg(f.Actor)
+		byID := newest(append(slices.Clone(where), "actor_id = "+actor)...)
+		byName := newest(append(slices.Clone(where), "actor_name = "+actor, "actor_id <> "+actor)...)
+		statement = `SELECT ` + columns + ` FROM (SELECT * FROM (` + byID + `) AS a UNION ALL SELECT * FROM (` + byName + `) AS b) AS both
+			ORDER BY time DESC, id DESC LIMIT ` + most
+	}
+	var rows []row
+	if err := db.Select(ctx, &rows, statement, q.args...); err != nil {
+		return nil, fmt.Errorf("list audit events: %w", err)
+	}
+	events := make([]Event, len(rows))
+	for i := range rows {
+		events[i] = rows[i].event()
+	}
+	return events, nil
+}
+
+// conditions are the filter's, but for the actor.
+func conditions(q *query, f Filter) []string {
+	var where []string
+	if prefix, many := f.prefix(); many {
+		// From "auth." up to "auth/", which is the next byte after the dot.
+		// The column's order is that of bytes in both dialects.
+		where = append(where, "action >= "+q.arg(prefix), "action < "+q.arg(strings.TrimSuffix(prefix, ".")+"/"))
+	} else if f.Action != "" {
+		where = append(where, "action = "+q.arg(f.Action))
+	}
+	if f.Outcome != "" {
+		where = append(where, "outcome = "+q.arg(string(f.Outcome)))
+	}
+	if f.Resource != "" {
+		where = append(where, "resource = "+q.arg(f.Resource))
+	}
+	if at := bound(f.After); at != nil {
+		where = append(where, "time >= "+q.arg(*at))
+	}
+	if at := bound(f.Before); at != nil {
+		where = append(where, "time < "+q.arg(*at))
+	}
+	return where
+}
+
+// place is where an event stands in the order in which the tail reads.
+type place struct {
+	Writer   int64 `db:"writer"`
+	Position int64 `db:"position"`
+}
+
+// mark is a moment of the log, between commits.
+type mark struct {
+	start place   // every event that commits after the moment stands behind it
+	end   place   // no event that committed before the moment stands at or behind it
+	open  []int64 // the writers between them that had not committed
+}
+
+// includes says whether the event at p had committed.
+func (m mark) includes(p place) bool {
+	if p.before(m.end) {
+		return p.before(m.start) || !slices.Contains(m.open, p.Writer)
+	}
+	return false
+}
+
+func (p place) before(other place) bool {
+	return p.Writer < other.Writer || p.Writer == other.Writer && p.Position < other.Position
+}
+
+// now marks the present moment.
+func now(ctx context.Context, db *database.DB) (mark, error) {
+	switch db.Dialect {
+	case database.PostgreSQL:
+		var snapshot string // "xmin:xmax:xip,xip"
+		if err := db.Get(ctx, &snapshot, `SELECT pg_current_snapshot()::text`); err != nil {
+			return mark{}, fmt.Errorf("mark the end of the audit log: %w", err)
+		}
+		return parseSnapshot(snapshot)
+	default:
+		// SQLite has one writer at a time: events commit in their order.
+		var last int64
+		if err := db.Get(ctx, &last, `SELECT COALESCE(MAX(position), 0) FROM audit_events`); err != nil {
+			return mark{}, fmt.Errorf("mark the end of the audit log: %w", err)
+		}
+		return mark{start: place{0, last + 1}, end: place{0, last + 1}}, nil
+	}
+}
+
+func parseSnapshot(snapshot string) (mark, error) {
+	var m mark
+	numbers := strings.FieldsFunc(snapshot, func(r rune) bool { return r == ':' || r == ',' })
+	for i, number := range numbers {
+		n, err := strconv.ParseInt(number, 10, 64)
+		if err != nil {
+			return mark{}, fmt.Errorf("read snapshot %q: %w", snapshot, err)
+		}
+		switch i {
+		case 0:
+			m.start.Writer = n
+		case 1:
+			m.end.Writer = n
+		default:
+			m.open = append(m.open, n)
+		}
+	}
+	return m, nil
+}
+
+// since reads up to limit events from the place on, in an order in which no
+// event ever appears before one already read.
+func since(ctx context.Context, db *database.DB, from place, limit int) ([]row, error) {
+	settled := ""
+	if db.Dialect == database.PostgreSQL {
+		// Transactions commit out of order. Those older than every open one
+		// have all ended, so what they wrote is all there.
+		settled = `AND writer < pg_snapshot_xmin(pg_current_snapshot())::text::bigint`
+	}
+	var rows []row
+	err := db.Select(ctx, &rows, `SELECT `+columns+`, writer, position FROM audit_events
+		WHERE (writer, position) >= ($1, $2) `+settled+` ORDER BY writer, position LIMIT $3`,
+		from.Writer, from.Position, limit)
+	if err != nil {
+		return nil, fmt.Errorf("read the audit log after %d/%d: %w", from.Writer, from.Position, err)
+	}
+	return rows, nil
 }
