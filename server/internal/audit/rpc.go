@@ -1,0 +1,153 @@
+package audit
+
+import (
+	"context"
+	"time"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
+	"github.com/tollgatehq/tollgate/server/internal/fault"
+)
+
+const (
+	keepAliveEvery = 15 * time.Second
+	recheckAfter   = time.Second // how long a watcher is trusted without a look at its rights
+)
+
+// Handler serves the AuditService.
+type Handler struct {
+	// StillAllowed says, with an error that the caller is given, that a
+	// watcher may no longer read the log. It is asked at every keep-alive, and
+	// before an event when the last answer is a second old. nil: always.
+	StillAllowed func(ctx context.Context) error
+
+	service   *Service
+	keepAlive time.Duration
+}
+
+// NewHandler serves s.
+func NewHandler(s *Service) *Handler { return &Handler{service: s, keepAlive: keepAliveEvery} }
+
+// ListEvents implements AuditService.
+func (h *Handler) ListEvents(ctx context.Context, r *tollgatev1.ListEventsRequest) (*tollgatev1.ListEventsResponse, error) {
+	after, err := timeOf("after", r.After)
+	if err != nil {
+		return nil, err
+	}
+	before, err := timeOf("before", r.Before)
+	if err != nil {
+		return nil, err
+	}
+	events, next, err := h.service.List(ctx, Filter{
+		Actor: r.Actor, Action: r.Action, Outcome: outcomeOf(r.Outcome), Resource: r.Resource, After: after, Before: before,
+	}, r.PageSize, r.PageToken)
+	if err != nil {
+		return nil, err
+	}
+	response := &tollgatev1.ListEventsResponse{NextPageToken: next, Events: make([]*tollgatev1.Event, len(events))}
+	for i := range events {
+		response.Events[i] = EventProto(&events[i])
+	}
+	return response, nil
+}
+
+// RecordEvent implements AuditService.
+func (h *Handler) RecordEvent(ctx context.Context, r *tollgatev1.RecordEventRequest) (*tollgatev1.RecordEventResponse, error) {
+	e, err := h.service.recordFromService(ctx, Event{
+		ActorID: r.GetActor().GetUserId(), ActorName: r.GetActor().GetUsername(),
+		SessionID: r.GetActor().GetSessionId(), APIKeyID: r.GetActor().GetApiKeyId(),
+		Action: Action(r.Action), Outcome: outcomeOf(r.Outcome), Reason: r.Reason, Resource: r.Resource,
+		IP: r.Ip, UserAgent: r.UserAgent, RequestID: r.RequestId, Details: r.Details,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &tollgatev1.RecordEventResponse{Event: EventProto(&e)}, nil
+}
+
+// WatchEvents implements AuditService. The first message is a keep-alive: it
+// says that the watch has begun.
+func (h *Handler) WatchEvents(ctx context.Context, r *tollgatev1.WatchEventsRequest, stream *connect.ServerStream[tollgatev1.WatchEventsResponse]) error {
+	watch, err := h.service.Subscribe(ctx, Filter{Actor: r.Actor, Action: r.Action, Outcome: outcomeOf(r.Outcome)})
+	if err != nil {
+		return err
+	}
+	defer watch.Close()
+	if err := stream.Send(&tollgatev1.WatchEventsResponse{}); err != nil {
+		return err
+	}
+	ticker := time.NewTicker(h.keepAlive)
+	defer ticker.Stop()
+	var asked time.Time // when StillAllowed last agreed
+	for {
+		response := &tollgatev1.WatchEventsResponse{}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+			asked = time.Time{}
+		case e, open := <-watch.Events():
+			if !open {
+				return watch.Err()
+			}
+			response.Event = EventProto(e)
+		}
+		if now := h.service.world.Now(); h.StillAllowed != nil && now.Sub(asked) >= recheckAfter {
+			if err := h.StillAllowed(ctx); err != nil {
+				return err
+			}
+			asked = now
+		}
+		if err := stream.Send(response); err != nil {
+			return err
+		}
+	}
+}
+
+// EventProto is the event as the API shows it.
+func EventProto(e *Event) *tollgatev1.Event {
+	return &tollgatev1.Event{
+		Id: e.ID, Time: timestamppb.New(e.Time),
+		Actor:  &tollgatev1.Actor{UserId: e.ActorID, Username: e.ActorName, SessionId: e.SessionID, ApiKeyId: e.APIKeyID},
+		Action: string(e.Action), Outcome: outcomeProto(e.Outcome), Reason: e.Reason, Resource: e.Resource,
+		Ip: e.IP, UserAgent: e.UserAgent, RequestId: e.RequestID, Details: e.Details, RecordedBy: e.RecordedBy,
+	}
+}
+
+func outcomeProto(o Outcome) tollgatev1.Outcome {
+	switch o {
+	case Success:
+		return tollgatev1.Outcome_OUTCOME_SUCCESS
+	case Denied:
+		return tollgatev1.Outcome_OUTCOME_DENIED
+	case Failure:
+		return tollgatev1.Outcome_OUTCOME_FAILURE
+	default:
+		return tollgatev1.Outcome_OUTCOME_UNSPECIFIED
+	}
+}
+
+func outcomeOf(o tollgatev1.Outcome) Outcome {
+	switch o {
+	case tollgatev1.Outcome_OUTCOME_SUCCESS:
+		return Success
+	case tollgatev1.Outcome_OUTCOME_DENIED:
+		return Denied
+	case tollgatev1.Outcome_OUTCOME_FAILURE:
+		return Failure
+	default:
+		return ""
+	}
+}
+
+func timeOf(field string, t *timestamppb.Timestamp) (time.Time, error) {
+	if t == nil {
+		return time.Time{}, nil
+	}
+	if err := t.CheckValid(); err != nil {
+		return time.Time{}, fault.Field(field, "is not a time between the years 1 and 9999")
+	}
+	return t.AsTime(), nil
+}

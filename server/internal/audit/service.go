@@ -1,0 +1,222 @@
+package audit
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/database"
+	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/page"
+	"github.com/tollgatehq/tollgate/server/internal/world"
+)
+
+const (
+	queueSize = 4096
+	patience  = time.Second     // how long Record waits for its commit
+	drainTime = 5 * time.Second // how long the writer goes on after Run was told to end
+)
+
+// Service writes the log, lists it and lets it be watched.
+type Service struct {
+	db    *database.DB
+	world world.World
+	pages page.Tokens
+	log   *slog.Logger
+
+	queue  chan entry
+	mu     sync.RWMutex // held for reading while something is put into queue
+	closed bool         // nothing more is put into queue
+
+	wake      chan struct{}
+	joins     chan *Subscription
+	hangUp    chan struct{} // closed: watching ends
+	hangOnce  sync.Once
+	unwatched chan struct{} // closed: watching has ended
+}
+
+// entry is an event that waits for its commit.
+type entry struct {
+	event Event
+	done  chan error // has room for the one answer
+}
+
+// NewService makes a Service. Run must run for Record and Watch to work.
+func NewService(db *database.DB, w world.World, pages page.Tokens, log *slog.Logger) *Service {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &Service{
+		db: db, world: w, pages: pages, log: log,
+		queue: make(chan entry, queueSize), wake: make(chan struct{}, 1),
+		joins: make(chan *Subscription), hangUp: make(chan struct{}), unwatched: make(chan struct{}),
+	}
+}
+
+// Run writes what Record is given and feeds the watchers until ctx ends. Then
+// it writes what is still queued, for at most five seconds, and refuses more.
+// It runs once.
+func (s *Service) Run(ctx context.Context) {
+	var both sync.WaitGroup
+	both.Go(func() { s.write(ctx) })
+	both.Go(func() { s.tail(ctx) })
+	both.Wait()
+}
+
+// Record writes an event that belongs to no transaction. It returns nil when
+// the event is durable, and otherwise, within a second, a fault of kind
+// Unavailable. Concurrent calls share a commit.
+//
+// After an error the event may be written all the same: an event that was
+// taken is not withdrawn when ctx ends, so that hanging up keeps nothing out
+// of the log. For the same reason a ctx that has ended already is no obstacle.
+func (s *Service) Record(ctx context.Context, e Event) error {
+	_, err := s.record(ctx, e)
+	return err
+}
+
+// record returns the event as it was written.
+func (s *Service) record(ctx context.Context, e Event) (Event, error) {
+	e.complete(s.world)
+	waiting := entry{event: e, done: make(chan error, 1)}
+	if err := s.enqueue(waiting); err != nil {
+		return Event{}, err
+	}
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case err := <-waiting.done:
+		if err != nil {
+			return Event{}, unavailable().Because(err)
+		}
+		return e, nil
+	case <-ctx.Done():
+		return Event{}, unavailable().Because(ctx.Err())
+	case <-timer.C:
+		return Event{}, unavailable().Because(fmt.Errorf("no commit within %s", patience))
+	}
+}
+
+func (s *Service) enqueue(e entry) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.closed {
+		return stopping()
+	}
+	select {
+	case s.queue <- e:
+		return nil
+	default:
+		return fault.New(fault.Unavailable, "AUDIT_BUSY", "more happens than can be recorded; try again").After(time.Second)
+	}
+}
+
+// write commits what is queued, one commit after the other: what gathers
+// during one is the next one's.
+func (s *Service) write(ctx context.Context) {
+	var broken bool
+	for {
+		select {
+		case first := <-s.queue:
+			broken = s.commit(context.WithoutCancel(ctx), s.gather(first), broken)
+		case <-ctx.Done():
+			s.mu.Lock()
+			s.closed = true
+			s.mu.Unlock()
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+			defer cancel()
+			for len(s.queue) > 0 {
+				broken = s.commit(ctx, s.gather(<-s.queue), broken)
+			}
+			return
+		}
+	}
+}
+
+// gather takes what is queued, up to one statement's worth.
+func (s *Service) gather(first entry) []entry {
+	batch := []entry{first}
+	for len(batch) < appendAtOnce {
+		select {
+		case e := <-s.queue:
+			batch = append(batch, e)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+// commit writes a batch and tells its callers. It says whether it failed.
+func (s *Service) commit(ctx context.Context, batch []entry, broken bool) bool {
+	events := make([]Event, len(batch))
+	for i := range batch {
+		events[i] = batch[i].event
+	}
+	err := s.db.Write(ctx, func(ctx context.Context, tx *database.Tx) error {
+		return Append(ctx, tx, s.world, events...)
+	})
+	for i := range batch {
+		batch[i].done <- err
+	}
+	if err == nil {
+		s.Wake()
+	}
+	switch {
+	case err != nil && !broken:
+		s.log.ErrorContext(ctx, "cannot write the audit log; what needs it is refused", "error", err)
+	case err == nil && broken:
+		s.log.InfoContext(ctx, "writing the audit log again")
+	}
+	return err != nil
+}
+
+// List returns a page of the events that the filter lets through, newest
+// first, and the token of the next page, empty on the last. Events recorded
+// meanwhile move nothing on later pages.
+func (s *Service) List(ctx context.Context, f Filter, size int32, token string) (events []Event, next string, err error) {
+	f = f.stored()
+	var from spot
+	more, err := s.pages.Read(token, f.list(), &from)
+	if err != nil {
+		return nil, "", err
+	}
+	var below *spot
+	if more {
+		below = &from
+	}
+	n := page.Size(size)
+	events, err = list(ctx, s.db, f, below, n+1)
+	if err != nil || len(events) <= n {
+		return events, "", err
+	}
+	last := events[n-1]
+	return events[:n], s.pages.Make(f.list(), spot{last.Time.UnixMicro(), last.ID}), nil
+}
+
+// recordFromService records what a downstream service says has happened and
+// returns it as recorded. Who says so is noted beside the actor it claims.
+func (s *Service) recordFromService(ctx context.Context, e Event) (Event, error) {
+	if service, _, _ := strings.Cut(string(e.Action), "."); e.Action.own() {
+		return Event{}, fault.Field("action", "must not begin with %q, which is for Tollgate's own events; begin it with your service's name",
+			service+".")
+	}
+	by := caller.From(ctx)
+	e.ID, e.Time, e.RecordedBy = "", time.Time{}, by.UserID()
+	if by.System {
+		e.RecordedBy = SystemActor
+	}
+	return s.record(ctx, e)
+}
+
+func unavailable() *fault.Error {
+	return fault.New(fault.Unavailable, "AUDIT_UNAVAILABLE", "this cannot be recorded now, so it was not done; try again").After(time.Second)
+}
+
+func stopping() *fault.Error {
+	return fault.New(fault.Unavailable, "SHUTTING_DOWN", "this instance is shutting down; try again").After(time.Second)
+}

@@ -1,0 +1,255 @@
+package audit
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/tollgatehq/tollgate/server/internal/fault"
+)
+
+const (
+	pollEvery    = 500 * time.Millisecond // when nobody calls Wake
+	readAtOnce   = 200
+	watcherRoom  = 256                    // events that a watcher may be behind
+	watcherGrace = 250 * time.Millisecond // how long one with no room left holds the others up
+	watcherLimit = 1000
+	joinTime     = 5 * time.Second
+)
+
+// Subscription is a watch that has begun.
+type Subscription struct {
+	filter Filter
+	begun  mark
+	events chan *Event
+	err    error // set before events is closed
+
+	joined chan error // has room for the one answer
+	gone   chan struct{}
+	once   sync.Once
+}
+
+// Events gives every event that the filter lets through and that committed
+// after Subscribe returned, once each, in an order of commits. It is closed
+// when the watch ends; Err then says why. Other watchers are given the same
+// events: do not change them.
+func (w *Subscription) Events() <-chan *Event { return w.events }
+
+// Err is why Events was closed, a fault of kind Unavailable.
+func (w *Subscription) Err() error { return w.err }
+
+// Close ends the watch from the watcher's side. Events is not closed by it.
+func (w *Subscription) Close() { w.once.Do(func() { close(w.gone) }) }
+
+// Subscribe begins a watch. The caller must Close it, and must not fall more
+// than 256 events behind: then the watch ends with WATCHER_TOO_SLOW.
+//
+// On PostgreSQL an event is given once every transaction older than its own
+// has ended, so a transaction left open on that server holds watches up.
+func (s *Service) Subscribe(ctx context.Context, f Filter) (*Subscription, error) {
+	w := &Subscription{
+		filter: f.stored(), events: make(chan *Event, watcherRoom),
+		joined: make(chan error, 1), gone: make(chan struct{}),
+	}
+	timer := time.NewTimer(joinTime)
+	defer timer.Stop()
+	select {
+	case s.joins <- w:
+	case <-s.unwatched:
+		return nil, stopping()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-timer.C:
+		return nil, fault.Down("the audit log", nil)
+	}
+	select {
+	case err := <-w.joined:
+		if err != nil {
+			return nil, err
+		}
+		return w, nil
+	case <-ctx.Done():
+		w.Close()
+		return nil, ctx.Err()
+	}
+}
+
+// Watch gives send every event that the filter lets through and that commits
+// after the watch has begun, once each, until ctx ends, send fails, or the
+// watch does: see Subscribe.
+func (s *Service) Watch(ctx context.Context, f Filter, send func(Event) error) error {
+	w, err := s.Subscribe(ctx, f)
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case e, open := <-w.events:
+			if !open {
+				return w.err
+			}
+			if err := send(*e); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// Wake has the watchers told soon of what was committed.
+func (s *Service) Wake() {
+	select {
+	case s.wake <- struct{}{}:
+	default: // the log is about to be read anyway
+	}
+}
+
+// HangUp ends all watching, for good: at a shutdown, watches would otherwise
+// keep their connections open. Record goes on working.
+func (s *Service) HangUp() { s.hangOnce.Do(func() { close(s.hangUp) }) }
+
+// tail reads the log for all watchers. It alone knows them and the place up to
+// which they have been told, so that joining and reading cannot miss each
+// other: a watcher's mark is taken between two reads, and what a read gives is
+// told to everybody who joined before it.
+type tail struct {
+	*Service
+	watchers map[*Subscription]struct{}
+	at       place // means nothing while there are no watchers
+	broken   bool
+}
+
+func (s *Service) tail(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	t := tail{Service: s, watchers: map[*Subscription]struct{}{}}
+	defer func() {
+		close(s.unwatched)
+		for w := range t.watchers {
+			t.end(w, stopping())
+		}
+	}()
+	ticker := time.NewTicker(pollEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.hangUp:
+			return
+		case w := <-s.joins:
+			w.joined <- t.join(ctx, w)
+			continue
+		case <-ticker.C:
+		case <-s.wake:
+		}
+		if ctx.Err() == nil {
+			t.poll(ctx)
+		}
+	}
+}
+
+// join takes a watcher in. With the first one, reading begins at its mark.
+func (t *tail) join(ctx context.Context, w *Subscription) error {
+	t.sweep()
+	if len(t.watchers) >= watcherLimit {
+		return fault.New(fault.Limited, "TOO_MANY_WATCHERS", "%d callers watch the log already; list events instead", watcherLimit).
+			After(time.Minute)
+	}
+	begun, err := now(ctx, t.db)
+	if err != nil {
+		return fault.Down("the audit log", err)
+	}
+	if len(t.watchers) == 0 {
+		t.at = begun.start
+	}
+	w.begun = begun
+	t.watchers[w] = struct{}{}
+	return nil
+}
+
+// poll tells the watchers everything new. After an error it goes on from the
+// same place next time.
+func (t *tail) poll(ctx context.Context) {
+	for t.sweep(); len(t.watchers) > 0; t.sweep() {
+		rows, err := since(ctx, t.db, t.at, readAtOnce)
+		if err != nil {
+			if !t.broken && ctx.Err() == nil {
+				t.broken = true
+				t.log.ErrorContext(ctx, "cannot read the audit log for its watchers; retrying", "error", err)
+			}
+			return
+		}
+		if t.broken {
+			t.broken = false
+			t.log.InfoContext(ctx, "reading the audit log for its watchers again")
+		}
+		t.tell(ctx, rows)
+		if len(rows) > 0 {
+			t.at = rows[len(rows)-1].place
+			t.at.Position++
+		}
+		if len(rows) < readAtOnce {
+			return
+		}
+	}
+}
+
+// tell gives the rows to whom they are for. Watchers with no room left get one
+// grace between them.
+func (t *tail) tell(ctx context.Context, rows []row) {
+	var grace context.Context
+	for i := range rows {
+		e := rows[i].event()
+		for w := range t.watchers {
+			if w.begun.includes(rows[i].place) || !w.filter.match(&e) {
+				continue
+			}
+			select {
+			case w.events <- &e:
+				continue
+			default:
+			}
+			if grace == nil {
+				var cancel context.CancelFunc
+				grace, cancel = context.WithTimeout(ctx, watcherGrace)
+				defer cancel()
+			}
+			select {
+			case w.events <- &e:
+			case <-w.gone:
+				delete(t.watchers, w)
+			case <-grace.Done():
+				if ctx.Err() != nil {
+					return // everybody's watch is ending
+				}
+				t.end(w, tooSlow())
+			}
+		}
+	}
+}
+
+// sweep forgets watchers that are gone.
+func (t *tail) sweep() {
+	for w := range t.watchers {
+		select {
+		case <-w.gone:
+			delete(t.watchers, w)
+		default:
+		}
+	}
+}
+
+// end ends a watch from our side.
+func (t *tail) end(w *Subscription, err error) {
+	delete(t.watchers, w)
+	w.err = err
+	close(w.events)
+}
+
+func tooSlow() *fault.Error {
+	return fault.New(fault.Unavailable, "WATCHER_TOO_SLOW",
+		"this watch fell %d events behind; list the events after the last one received, then watch again", watcherRoom)
+}
