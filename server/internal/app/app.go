@@ -1,0 +1,279 @@
+// Package app wires Tollgate: configuration to backends, backends to services,
+// services to handlers. It is the only room that sees all the others. The
+// program and the end-to-end tests start the same App.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"connectrpc.com/grpchealth"
+	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
+	"github.com/tollgatehq/tollgate/server/internal/audit"
+	"github.com/tollgatehq/tollgate/server/internal/auth"
+	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/changes"
+	"github.com/tollgatehq/tollgate/server/internal/database"
+	"github.com/tollgatehq/tollgate/server/internal/decision"
+	"github.com/tollgatehq/tollgate/server/internal/guard"
+	"github.com/tollgatehq/tollgate/server/internal/httpapi"
+	"github.com/tollgatehq/tollgate/server/internal/limits"
+	"github.com/tollgatehq/tollgate/server/internal/page"
+	"github.com/tollgatehq/tollgate/server/internal/roles"
+	"github.com/tollgatehq/tollgate/server/internal/seal"
+	"github.com/tollgatehq/tollgate/server/internal/world"
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// Out is where the program talks: to the person who started it, and to the log.
+type Out struct {
+	Person   io.Writer
+	Log      *slog.Logger
+	Terminal bool // Person is a terminal
+}
+
+// App is one instance.
+type App struct {
+	config Config
+	world  world.World
+	out    Out
+
+	db     *database.DB
+	log    *changes.Log
+	audit  *audit.Service
+	Auth   *auth.Service // for the subcommands
+	roles  *roles.Service
+	limits *limits.Service
+
+	ready    atomic.Bool
+	draining context.Context
+	drain    context.CancelFunc
+	work     sync.WaitGroup // background goroutines
+	stopWork context.CancelFunc
+}
+
+// Open opens the database, brings its schema up to date, and makes what a new
+// one lacks: the built-in roles and limits, and the signing key. Close when
+// done, also without Run.
+func Open(ctx context.Context, config Config, w world.World, out Out) (*App, error) {
+	if err := config.check(); err != nil {
+		return nil, err
+	}
+	master, err := openMaster(config, w)
+	if err != nil {
+		return nil, err
+	}
+	db, err := database.Open(config.DatabaseURL)
+	if err != nil {
+		return nil, err
+	}
+	a := &App{config: config, world: w, out: out, db: db}
+	a.draining, a.drain = context.WithCancel(context.Background())
+	if err := a.open(ctx, master); err != nil {
+		return nil, errors.Join(err, a.Close())
+	}
+	return a, nil
+}
+
+func (a *App) open(ctx context.Context, master *seal.Master) error {
+	ctx = caller.System(ctx)
+	steps, err := a.db.MigrateUp(ctx)
+	if err != nil {
+		return fmt.Errorf("database %s: %w", public(a.config.DatabaseURL), err)
+	}
+	if len(steps) > 0 {
+		a.out.Log.InfoContext(ctx, "database schema is up to date", "applied", strings.Join(steps, ", "))
+	}
+
+	pages := page.NewTokens(master.Derive("page tokens v1"))
+	a.audit = audit.New(a.db, a.world, pages, a.out.Log)
+	a.log = changes.New(a.db, changes.Options{
+		World: a.world, Log: a.out.Log, Staleness: a.config.Staleness, OnEvents: a.audit.Wake,
+	})
+	a.roles = roles.New(a.db, a.log, a.world, pages)
+	a.limits = limits.New(a.db, a.log, a.world, pages, limits.NewMemory(a.world))
+	a.Auth = auth.New(auth.Options{
+		DB: a.db, Log: a.log, Audit: a.audit, Roles: a.roles, Limits: a.limits, World: a.world,
+		Pages: pages, Master: master, Issuer: a.config.Issuer, Audience: a.config.Audience,
+		AccessTokenTTL: a.config.AccessTokenTTL, SessionIdle: a.config.SessionIdle,
+		SessionMax: a.config.SessionMax, BcryptCost: a.config.BcryptCost,
+	})
+	a.log.Follow(a.roles)
+	a.log.Follow(a.limits)
+	a.log.Follow(a.Auth)
+
+	// What a new database lacks, each in its own transaction and safe to repeat.
+	for _, ensure := range []func(context.Context) error{
+		a.Auth.EnsureSigningKey, a.roles.EnsureBuiltins, a.limits.EnsureBuiltins, a.log.Start,
+	} {
+		if err := ensure(ctx); err != nil {
+			return err
+		}
+	}
+	a.start()
+	return nil
+}
+
+// start starts the background work that every use of the App needs.
+func (a *App) start() {
+	ctx, stop := context.WithCancel(context.Background())
+	a.stopWork = stop
+	a.work.Go(func() { a.audit.Run(ctx) })
+	a.work.Go(func() { a.log.Run(ctx) })
+	a.work.Go(func() { a.housekeep(ctx) })
+}
+
+// housekeep does the slow chores.
+func (a *App) housekeep(ctx context.Context) {
+	often, seldom := time.NewTicker(10*time.Second), time.NewTicker(time.Hour)
+	defer often.Stop()
+	defer seldom.Stop()
+	for {
+		var err error
+		select {
+		case <-ctx.Done():
+			return
+		case <-often.C:
+			err = a.Auth.FlushLastUsed(ctx)
+		case <-seldom.C:
+			err = a.Auth.Prune(ctx)
+		}
+		if err != nil && ctx.Err() == nil {
+			a.out.Log.WarnContext(ctx, "housekeeping failed; trying again later", "error", err)
+		}
+	}
+}
+
+// Close stops the background work and closes the database.
+func (a *App) Close() error {
+	a.drain()
+	var flushed error
+	if a.stopWork != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		flushed = a.Auth.FlushLastUsed(ctx)
+		a.stopWork()
+		a.work.Wait()
+	}
+	return errors.Join(flushed, a.db.Close())
+}
+
+// Handler is everything that the API's port serves.
+func (a *App) Handler() (http.Handler, error) {
+	decisions := decision.New(a.log, a.Auth, a.roles, a.limits, a.audit, a.world)
+	var services []protoreflect.ServiceDescriptor
+	for _, file := range []protoreflect.FileDescriptor{
+		tollgatev1.File_tollgate_v1_auth_proto, tollgatev1.File_tollgate_v1_roles_proto,
+		tollgatev1.File_tollgate_v1_limits_proto, tollgatev1.File_tollgate_v1_audit_proto,
+	} {
+		for i := range file.Services().Len() {
+			services = append(services, file.Services().Get(i))
+		}
+	}
+	g, err := guard.New(a.draining, decisions, a.audit, a.out.Log, services...)
+	if err != nil {
+		return nil, err
+	}
+	proxies, err := a.config.proxies()
+	if err != nil {
+		return nil, err
+	}
+	return httpapi.New(httpapi.Options{
+		Auth: auth.NewHandler(a.Auth),
+		Roles: struct {
+			*roles.Handler
+			*decision.Authorizer
+		}{roles.NewHandler(a.roles), decision.NewAuthorizer(decisions)},
+		Limits: limits.NewHandler(a.limits),
+		Audit:  audit.NewHandler(a.audit),
+		Guard:  g, Events: a.audit, JWKS: a.Auth.JWKS,
+		Ready: a.readiness, Health: health{a}, Reflection: a.config.Reflection,
+		TrustedProxies: proxies, World: a.world, Log: a.out.Log,
+	})
+}
+
+// readiness says what is needed to serve and what is wrong with it.
+func (a *App) readiness(r *http.Request) map[string]error {
+	needs := map[string]error{"database": a.db.Ping(r.Context())}
+	if !a.ready.Load() {
+		needs["server"] = errors.New("stopping")
+	}
+	return needs
+}
+
+// health is readiness for gRPC's health protocol.
+type health struct{ app *App }
+
+func (h health) Check(ctx context.Context, req *grpchealth.CheckRequest) (*grpchealth.CheckResponse, error) {
+	static := grpchealth.NewStaticChecker(httpapi.Services()...)
+	if !h.app.ready.Load() || h.app.db.Ping(ctx) != nil {
+		for _, service := range append(httpapi.Services(), "") {
+			static.SetStatus(service, grpchealth.StatusNotServing)
+		}
+	}
+	return static.Check(ctx, req)
+}
+
+// Serve serves the API on a listener until ctx ends, then drains: readiness
+// goes false, streams end, running calls finish.
+func (a *App) Serve(ctx context.Context, listener net.Listener) error {
+	handler, err := a.Handler()
+	if err != nil {
+		return err
+	}
+	server := &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       0, // streams; bodies are bounded in size and handlers in time
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    32 << 10,
+		ErrorLog:          slog.NewLogLogger(a.out.Log.Handler(), slog.LevelDebug),
+		Protocols:         new(http.Protocols),
+	}
+	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetUnencryptedHTTP2(true)
+	a.ready.Store(true)
+
+	stopped := make(chan error, 1)
+	go func() { stopped <- server.Serve(listener) }()
+	select {
+	case err := <-stopped:
+		return fmt.Errorf("serve: %w", err)
+	case <-ctx.Done():
+	}
+	a.ready.Store(false)
+	a.drain()
+	graceful, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := server.Shutdown(graceful); err != nil {
+		a.out.Log.Warn("some calls did not finish in time", "error", err)
+		return server.Close()
+	}
+	return nil
+}
+
+func openMaster(config Config, w world.World) (*seal.Master, error) {
+	source := config.masterKey()
+	var key []byte
+	var err error
+	if path, ok := strings.CutPrefix(source, "file:"); ok {
+		key, err = seal.File(path, w)
+	} else if source == "" {
+		err = errors.New("set TOLLGATE_MASTER_KEY to 32 random bytes in base64 (openssl rand -base64 32), the same for every instance")
+	} else {
+		key, err = seal.Parse(source)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return seal.New(key, w)
+}

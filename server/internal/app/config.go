@@ -1,0 +1,99 @@
+package app
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// Config is everything a person can set: each field is a flag and an
+// environment variable, and its help text is the documentation.
+type Config struct {
+	Listen         string        `help:"Address of the API." default:"127.0.0.1:8000" env:"TOLLGATE_LISTEN" placeholder:"HOST:PORT"`
+	MetricsListen  string        `help:"Address of /metrics; empty turns it off." default:"127.0.0.1:9464" env:"TOLLGATE_METRICS_LISTEN" placeholder:"HOST:PORT"`
+	DatabaseURL    string        `help:"Where the truth is kept: sqlite:FILE or postgres://USER:PASSWORD@HOST/NAME." default:"sqlite:tollgate.db" env:"TOLLGATE_DATABASE_URL" placeholder:"URL"`
+	RedisURL       string        `help:"Where limits are counted and instances hear of changes: redis://HOST:PORT. Empty: in this process." env:"TOLLGATE_REDIS_URL" placeholder:"URL"`
+	MasterKey      string        `help:"32 random bytes in base64 that seal the signing keys (openssl rand -base64 32), or file:PATH to read or make them there. With SQLite the default is file:DATABASE.key; with PostgreSQL there is none." env:"TOLLGATE_MASTER_KEY" placeholder:"KEY"`
+	TrustedProxies []string      `help:"Proxies whose X-Forwarded-For is believed, as addresses or CIDRs. None by default." env:"TOLLGATE_TRUSTED_PROXIES" placeholder:"CIDR"`
+	Issuer         string        `help:"The iss claim of access tokens." default:"http://localhost:8000" env:"TOLLGATE_ISSUER" placeholder:"URL"`
+	Audience       string        `help:"The aud claim of access tokens." default:"tollgate" env:"TOLLGATE_AUDIENCE" placeholder:"NAME"`
+	AccessTokenTTL time.Duration `help:"How long an access token lives." default:"15m" env:"TOLLGATE_ACCESS_TOKEN_TTL"`
+	SessionIdle    time.Duration `help:"How long a session lives without a refresh." default:"336h" env:"TOLLGATE_SESSION_IDLE"`
+	SessionMax     time.Duration `help:"How long a session lives at most." default:"2160h" env:"TOLLGATE_SESSION_MAX"`
+	BcryptCost     int           `help:"Work per password check: each step doubles it." default:"12" env:"TOLLGATE_BCRYPT_COST"`
+	Staleness      time.Duration `help:"How long an instance that cannot reach the database still answers from memory." default:"5s" env:"TOLLGATE_STALENESS"`
+	Reflection     bool          `help:"Let gRPC tools list and describe the API." default:"true" negatable:"" env:"TOLLGATE_REFLECTION"`
+	AdminPassword  string        `help:"Password of the first administrator, admin, made when there are no users. One is made up and shown once when this is empty." env:"TOLLGATE_ADMIN_PASSWORD" placeholder:"PASSWORD"`
+	LogLevel       string        `help:"debug, info, warn or error." default:"info" enum:"debug,info,warn,error" env:"TOLLGATE_LOG_LEVEL"`
+	LogFormat      string        `help:"text, json, or auto: text on a terminal." default:"auto" enum:"auto,text,json" env:"TOLLGATE_LOG_FORMAT"`
+}
+
+// check refuses what cannot work, naming the flag.
+func (c Config) check() error {
+	switch {
+	case c.AccessTokenTTL < time.Second || c.AccessTokenTTL > 24*time.Hour:
+		return fmt.Errorf("--access-token-ttl must be from 1s to 24h, not %s", c.AccessTokenTTL)
+	case c.SessionIdle < time.Minute || c.SessionMax < c.SessionIdle:
+		return fmt.Errorf("--session-idle must be at least 1m and --session-max at least as long")
+	case c.BcryptCost < 4 || c.BcryptCost > 16:
+		return fmt.Errorf("--bcrypt-cost must be from 4 to 16, not %d", c.BcryptCost)
+	case c.Staleness < time.Second || c.Staleness > time.Hour:
+		return fmt.Errorf("--staleness must be from 1s to 1h, not %s", c.Staleness)
+	case c.Issuer == "" || c.Audience == "":
+		return fmt.Errorf("--issuer and --audience must not be empty")
+	}
+	if _, err := c.proxies(); err != nil {
+		return err
+	}
+	return nil
+}
+
+func (c Config) embedded() bool { return strings.HasPrefix(c.DatabaseURL, "sqlite:") }
+
+// masterKey is where the master key comes from.
+func (c Config) masterKey() string {
+	if c.MasterKey == "" && c.embedded() {
+		return "file:" + strings.TrimPrefix(c.DatabaseURL, "sqlite:") + ".key"
+	}
+	return c.MasterKey
+}
+
+func (c Config) proxies() ([]netip.Prefix, error) {
+	var all []netip.Prefix
+	for _, text := range c.TrustedProxies {
+		if prefix, err := netip.ParsePrefix(text); err == nil {
+			all = append(all, prefix.Masked())
+			continue
+		}
+		ip, err := netip.ParseAddr(text)
+		if err != nil {
+			return nil, fmt.Errorf("--trusted-proxies: %q is neither an address nor a CIDR", text)
+		}
+		all = append(all, netip.PrefixFrom(ip.Unmap(), ip.Unmap().BitLen()))
+	}
+	return all, nil
+}
+
+// public hides the password in a URL.
+func public(address string) string {
+	u, err := url.Parse(address)
+	if err != nil || strings.HasPrefix(address, "sqlite:") {
+		return address
+	}
+	return u.Redacted()
+}
+
+// reachable is the address for a person's curl: a wildcard is no address.
+func reachable(address net.Addr) string {
+	tcp, ok := address.(*net.TCPAddr)
+	if !ok {
+		return address.String()
+	}
+	if tcp.IP.IsUnspecified() {
+		return fmt.Sprintf("localhost:%d", tcp.Port)
+	}
+	return tcp.String()
+}

@@ -1,0 +1,71 @@
+package app
+
+import (
+	"context"
+	"encoding/base32"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+
+	"github.com/tollgatehq/tollgate/server/internal/auth"
+	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/roles"
+)
+
+// FirstAdmin is the name of the administrator that a new database gets.
+const FirstAdmin = "admin"
+
+// EnsureAdmin makes the first administrator when there are no users. When it
+// made up the password it returns it: the only time that it is known.
+func (a *App) EnsureAdmin(ctx context.Context) (password string, err error) {
+	ctx = caller.System(ctx)
+	users, err := a.Auth.CountUsers(ctx)
+	if err != nil || users > 0 {
+		return "", err
+	}
+	given := a.config.AdminPassword
+	if given == "" {
+		if !a.config.embedded() && !a.out.Terminal {
+			return "", errors.New("the database has no users: set TOLLGATE_ADMIN_PASSWORD, and the first administrator, admin, is made with it")
+		}
+		password = strings.ToLower(base32.StdEncoding.EncodeToString(a.world.Bytes(15)))
+		given = password
+	}
+	_, _, err = a.Auth.CreateUser(ctx, auth.NewUser{
+		Username: FirstAdmin, Password: given, DisplayName: "First administrator", Kind: caller.Person,
+		Roles: []string{roles.Administrator},
+	})
+	switch {
+	case fault.Is(err, fault.Exists):
+		return "", nil // another instance was faster
+	case err != nil:
+		return "", fmt.Errorf("make the first administrator (TOLLGATE_ADMIN_PASSWORD): %w", err)
+	}
+	a.out.Log.InfoContext(ctx, "made the first administrator", "username", FirstAdmin)
+	return password, nil
+}
+
+// Greet tells a person what to do next. The password is empty when there is
+// none to show.
+func (a *App) Greet(at net.Addr, password string) {
+	base := "http://" + reachable(at)
+	say := func(format string, args ...any) { fmt.Fprintf(a.out.Person, format+"\n", args...) }
+	say("")
+	say("Tollgate answers on %s", base)
+	say("")
+	shown := "$TOLLGATE_ADMIN_PASSWORD"
+	if password != "" {
+		say("The first administrator is %q with the password below. It is shown only now.", FirstAdmin)
+		say("")
+		say("    %s", password)
+		say("")
+		shown = password
+	}
+	say("Try:")
+	say("    curl %s/v1/auth/login -H 'Content-Type: application/json' -d '{\"username\":\"%s\",\"password\":\"%s\"}'", base, FirstAdmin, shown)
+	say("    curl %s/v1/auth/whoami -H \"Authorization: Bearer $TOKEN\"   # TOKEN: the accessToken of the answer", base)
+	say("    curl %s/v1/audit/events -H \"Authorization: Bearer $TOKEN\"", base)
+	say("")
+}

@@ -1,0 +1,184 @@
+// Package decision is the one pipeline behind every door: who is calling, how
+// often, may they, and a record of refusals. Authorize decides for downstream
+// services, the guard decides about calls of Tollgate's own API; both ask here.
+package decision
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"github.com/tollgatehq/tollgate/server/internal/audit"
+	"github.com/tollgatehq/tollgate/server/internal/auth"
+	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/changes"
+	"github.com/tollgatehq/tollgate/server/internal/limits"
+	"github.com/tollgatehq/tollgate/server/internal/roles"
+	"github.com/tollgatehq/tollgate/server/internal/world"
+)
+
+// Rule is what a call asks of its caller. The zero Rule lets nobody pass.
+type Rule struct {
+	Permission string // the permission needed
+	AnyUser    bool   // any good credential will do
+	Public     bool   // none is needed, and none is looked at
+	Self       string // a person with this user id may pass without Permission
+
+	// Action is what limits match when there is no Permission.
+	Action string
+}
+
+// Request is a call to decide about.
+type Request struct {
+	Credential auth.Credential
+	Rule       Rule
+	Resource   string            // for the record
+	Context    map[string]string // what custom limits count by
+	IP         netip.Addr        // the zero Addr leaves limits per IP out
+	UserAgent  string
+	RequestID  string
+	Cost       int64 // 0 means 1
+
+	// MinRevision has the decision wait for a write that was answered elsewhere.
+	MinRevision int64
+
+	// Event is the action that a refusal is recorded under.
+	Event audit.Action
+}
+
+// Decision is the outcome.
+type Decision struct {
+	Allowed    bool
+	Reason     caller.Reason
+	Principal  *caller.Principal // set when the credential is good
+	Limits     []limits.Status   // the most restrictive first
+	RetryAfter time.Duration     // set with ReasonLimited, unless waiting never helps
+	Revision   int64             // the decision is at least as new as this
+}
+
+// Service decides.
+type Service struct {
+	log      *changes.Log
+	auth     *auth.Service
+	roles    *roles.Service
+	limits   *limits.Service
+	audit    *audit.Service
+	refusals *refusals
+}
+
+// New joins the four questions.
+func New(log *changes.Log, a *auth.Service, r *roles.Service, l *limits.Service, e *audit.Service, w world.World) *Service {
+	return &Service{log: log, auth: a, roles: r, limits: l, audit: e, refusals: newRefusals(w)}
+}
+
+// Decide verifies the credential, counts the call against every limit that
+// applies, and checks the permission, in this order: a bad credential still
+// counts against its IP address, a missing permission still counts against its
+// user, and a caller over a limit learns nothing else. When everything is warm
+// it does no I/O but for the limits' one round trip.
+//
+// A refusal is recorded before it is returned. The error is Unavailable, when
+// no decision could be made or recorded: then the call must not go ahead.
+func (s *Service) Decide(ctx context.Context, r Request) (Decision, error) {
+	if err := s.log.Ensure(ctx, r.MinRevision); err != nil {
+		return Decision{}, err
+	}
+	d := Decision{Revision: s.log.Revision(), Reason: caller.ReasonOK}
+
+	if !r.Rule.Public {
+		verified, err := s.auth.Verify(ctx, r.Credential)
+		if err != nil {
+			return Decision{}, err
+		}
+		d.Reason, d.Principal = verified.Reason, verified.Principal
+	}
+
+	counted := limits.Request{
+		Permission: r.Rule.Permission, IP: r.IP, Context: r.Context, Cost: max(r.Cost, 1),
+	}
+	if counted.Permission == "" {
+		counted.Permission = r.Rule.Action
+	}
+	if d.Principal != nil {
+		counted.UserID, counted.APIKeyID = d.Principal.UserID, d.Principal.APIKeyID
+	}
+	taken, err := s.limits.Take(ctx, counted)
+	if err != nil {
+		return Decision{}, err
+	}
+	d.Limits = taken.Limits
+
+	switch {
+	case !taken.Allowed:
+		d.Reason, d.RetryAfter = caller.ReasonLimited, taken.RetryAfter
+	case r.Rule.Public:
+	default:
+		d.Reason = s.judge(d.Reason, d.Principal, r.Rule)
+	}
+	d.Allowed = d.Reason == caller.ReasonOK
+	if d.Allowed {
+		return d, nil
+	}
+	return d, s.record(ctx, r, d, taken)
+}
+
+// Recheck decides again about a caller who was let through before, a stream's.
+// It counts and records nothing.
+func (s *Service) Recheck(ctx context.Context, credential auth.Credential, rule Rule) (Decision, error) {
+	if err := s.log.Ensure(ctx, 0); err != nil {
+		return Decision{}, err
+	}
+	verified, err := s.auth.Verify(ctx, credential)
+	if err != nil {
+		return Decision{}, err
+	}
+	reason := s.judge(verified.Reason, verified.Principal, rule)
+	return Decision{Allowed: reason == caller.ReasonOK, Reason: reason, Principal: verified.Principal}, nil
+}
+
+// judge checks the rule for a caller whose credential was verified as reason.
+func (s *Service) judge(reason caller.Reason, p *caller.Principal, rule Rule) caller.Reason {
+	own := p != nil && rule.Self != "" && rule.Self == p.UserID && p.APIKeyID == ""
+	if reason == caller.ReasonPasswordChangeRequired && (own || rule.AnyUser) {
+		return caller.ReasonOK
+	}
+	switch {
+	case reason != caller.ReasonOK:
+		return reason
+	case rule.AnyUser, own:
+		return caller.ReasonOK
+	case rule.Permission == "":
+		return caller.ReasonPermissionMissing
+	default:
+		return s.roles.Check(p, rule.Permission)
+	}
+}
+
+// record writes a refusal to the audit log.
+func (s *Service) record(ctx context.Context, r Request, d Decision, taken limits.Result) error {
+	event := audit.Event{
+		Action: r.Event, Outcome: audit.Denied, Reason: string(d.Reason), Resource: r.Resource,
+		UserAgent: r.UserAgent, RequestID: r.RequestID,
+	}
+	if r.IP.IsValid() {
+		event.IP = r.IP.String()
+	}
+	if p := d.Principal; p != nil {
+		event.ActorID, event.ActorName, event.SessionID, event.APIKeyID = p.UserID, p.Username, p.SessionID, p.APIKeyID
+	}
+	if permission := r.Rule.Permission; permission != "" {
+		event = event.With("permission", permission)
+	} else {
+		event = event.With("action", r.Rule.Action)
+	}
+	if asker := caller.From(ctx); asker.Principal != nil && r.Event == audit.AccessDenied {
+		event = event.With("asked_by", asker.Principal.UserID)
+	}
+	if d.Reason == caller.ReasonLimited {
+		var worth bool
+		if event, worth = s.refusals.note(event.With("limit", taken.Name), taken.Name, taken.Key); !worth {
+			return nil
+		}
+	}
+	return s.audit.Record(ctx, event)
+}

@@ -1,0 +1,271 @@
+// Package guard is the layer that every RPC passes before its handler runs:
+// authenticate, limit, authorize, validate; and after it: map errors, record
+// refusals, contain panics.
+package guard
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"buf.build/go/protovalidate"
+	"connectrpc.com/connect"
+	"github.com/tollgatehq/tollgate/server/internal/audit"
+	"github.com/tollgatehq/tollgate/server/internal/auth"
+	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/decision"
+	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// recheckEvery is how often a stream's caller is looked at again.
+const recheckEvery = time.Second
+
+// Guard is a connect.Interceptor.
+type Guard struct {
+	decisions *decision.Service
+	audit     *audit.Service
+	validator protovalidate.Validator
+	rules     map[string]rule
+	log       *slog.Logger
+	draining  context.Context // streams end with it
+}
+
+// New reads the rules of the services; it fails when an RPC has none. Streams
+// end when draining does.
+func New(draining context.Context, decisions *decision.Service, a *audit.Service, log *slog.Logger, services ...protoreflect.ServiceDescriptor) (*Guard, error) {
+	rules, err := readRules(services)
+	if err != nil {
+		return nil, err
+	}
+	validator, err := protovalidate.New()
+	if err != nil {
+		return nil, err
+	}
+	return &Guard{
+		decisions: decisions, audit: a, validator: validator, rules: rules, log: log, draining: draining,
+	}, nil
+}
+
+// Admit decides about a call and returns the context that its handler runs in.
+// The response's header gets the state of the limits that counted the call.
+func (g *Guard) Admit(ctx context.Context, procedure string, header, response http.Header, message any) (context.Context, error) {
+	r, known := g.rules[procedure]
+	if !known {
+		return ctx, fault.New(fault.Denied, "NO_GUARD", "nobody may call %s", procedure)
+	}
+	origin := caller.From(ctx)
+	credential, err := bearer(header)
+	if err != nil && !r.Public {
+		return ctx, err
+	}
+	d, err := g.decisions.Decide(ctx, decision.Request{
+		Credential: credential, Rule: r.of(message), Resource: procedure,
+		IP: origin.IP, UserAgent: origin.UserAgent, RequestID: origin.RequestID,
+		Event: audit.TollgateRefused,
+	})
+	if err != nil {
+		return ctx, err
+	}
+	writeLimits(response, d.Limits)
+	if !d.Allowed {
+		return ctx, refusal(d, r)
+	}
+	origin.Principal = d.Principal
+	ctx = caller.With(ctx, origin)
+	if m, ok := message.(proto.Message); ok {
+		if err := g.validator.Validate(m); err != nil {
+			return ctx, invalid(err)
+		}
+	}
+	return ctx, nil
+}
+
+// StillAllowed looks again at the caller of a stream: a token that has ended
+// meanwhile, or a permission that was taken away, ends the stream.
+func (g *Guard) StillAllowed(ctx context.Context, procedure string, header http.Header) error {
+	r, known := g.rules[procedure]
+	if !known {
+		return fault.New(fault.Denied, "NO_GUARD", "nobody may call %s", procedure)
+	}
+	credential, err := bearer(header)
+	if err != nil {
+		return err
+	}
+	d, err := g.decisions.Recheck(ctx, credential, r.Rule)
+	if err != nil {
+		return err
+	}
+	if !d.Allowed {
+		return refusal(d, r)
+	}
+	return nil
+}
+
+// WrapUnary guards a unary RPC.
+func (g *Guard) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
+	return func(ctx context.Context, req connect.AnyRequest) (res connect.AnyResponse, err error) {
+		if req.Spec().IsClient {
+			return next(ctx, req)
+		}
+		limits := http.Header{}
+		defer func() {
+			if p := recover(); p != nil {
+				err = g.panicked(ctx, req.Spec().Procedure, p)
+			}
+			if err != nil {
+				res, err = nil, g.tell(ctx, req.Spec().Procedure, err, limits)
+			}
+		}()
+		ctx, err = g.Admit(ctx, req.Spec().Procedure, req.Header(), limits, req.Any())
+		if err != nil {
+			return nil, err
+		}
+		if res, err = next(ctx, req); err != nil {
+			return nil, g.refusedInside(ctx, req.Spec().Procedure, err)
+		}
+		for name, values := range limits {
+			res.Header()[name] = values
+		}
+		return res, nil
+	}
+}
+
+// WrapStreamingHandler guards a stream: its caller is looked at again every
+// second, and it ends when the server drains.
+func (g *Guard) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
+	return func(ctx context.Context, conn connect.StreamingHandlerConn) (err error) {
+		procedure := conn.Spec().Procedure
+		limits := http.Header{}
+		defer func() {
+			if p := recover(); p != nil {
+				err = g.panicked(ctx, procedure, p)
+			}
+			if err != nil {
+				err = g.tell(ctx, procedure, err, limits)
+			}
+		}()
+		// The rule of a stream cannot depend on a message, which is yet to come.
+		ctx, err = g.Admit(ctx, procedure, conn.RequestHeader(), limits, nil)
+		if err != nil {
+			return err
+		}
+		for name, values := range limits {
+			conn.ResponseHeader()[name] = values
+		}
+		ctx, done := g.Watch(ctx, procedure, conn.RequestHeader())
+		defer done()
+		err = next(ctx, validatedConn{conn, g.validator})
+		var ended *fault.Error
+		if errors.As(context.Cause(ctx), &ended) {
+			return ended
+		}
+		return g.refusedInside(ctx, procedure, err)
+	}
+}
+
+// WrapStreamingClient does nothing: the guard is for servers.
+func (g *Guard) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
+	return next
+}
+
+// Watch returns a context for a stream that ends, with a fault as its cause,
+// when the caller may no longer have the stream or the server drains. Call done
+// at the stream's end.
+func (g *Guard) Watch(ctx context.Context, procedure string, header http.Header) (watched context.Context, done func()) {
+	watched, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(g.draining, func() {
+		cancel(fault.New(fault.Unavailable, "DRAINING", "this server is stopping; connect again").After(time.Second))
+	})
+	go func() {
+		ticker := time.NewTicker(recheckEvery)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-watched.Done():
+				return
+			case <-ticker.C:
+				if err := g.StillAllowed(watched, procedure, header); err != nil {
+					cancel(err)
+					return
+				}
+			}
+		}
+	}()
+	return watched, func() {
+		stop()
+		cancel(context.Canceled)
+	}
+}
+
+// validatedConn checks the messages that a stream's caller sends.
+type validatedConn struct {
+	connect.StreamingHandlerConn
+	validator protovalidate.Validator
+}
+
+func (c validatedConn) Receive(message any) error {
+	if err := c.StreamingHandlerConn.Receive(message); err != nil {
+		return err
+	}
+	if m, ok := message.(proto.Message); ok {
+		if err := c.validator.Validate(m); err != nil {
+			return invalid(err)
+		}
+	}
+	return nil
+}
+
+// refusedInside records a refusal that a service decided, such as a grant of
+// more than one holds. When it cannot be recorded, that is the error.
+func (g *Guard) refusedInside(ctx context.Context, procedure string, err error) error {
+	if !fault.Is(err, fault.Denied) {
+		return err
+	}
+	event := audit.New(ctx, audit.TollgateRefused, audit.Denied, procedure).Because(fault.From(err).Reason)
+	if failed := g.audit.Record(ctx, event); failed != nil {
+		return failed
+	}
+	return err
+}
+
+func (g *Guard) panicked(ctx context.Context, procedure string, p any) error {
+	g.log.ErrorContext(ctx, "panic", "procedure", procedure, "panic", p, "stack", string(debug.Stack()))
+	return fault.New(fault.Internal, "INTERNAL", "something went wrong here; the request id finds it in our log")
+}
+
+// tell turns an error into what the caller is told, and logs what it is not.
+func (g *Guard) tell(ctx context.Context, procedure string, err error, header http.Header) error {
+	f := fault.From(err)
+	if f.Kind == fault.Internal && f.Cause != nil {
+		g.log.ErrorContext(ctx, "call failed", "procedure", procedure, "error", f.Cause)
+	}
+	told := fault.Connect(f, caller.From(ctx).RequestID)
+	for name, values := range header {
+		told.Meta()[name] = values
+	}
+	return told
+}
+
+// bearer reads the credential of an Authorization header (RFC 6750 §2.1). No
+// header is no credential; anything else than one bearer credential is refused.
+func bearer(header http.Header) (auth.Credential, error) {
+	values := header.Values("Authorization")
+	if len(values) == 0 {
+		return auth.Credential{}, nil
+	}
+	scheme, token, _ := strings.Cut(values[0], " ")
+	if len(values) > 1 || !strings.EqualFold(scheme, "Bearer") || token == "" || strings.ContainsAny(token, " \t,") {
+		return auth.Credential{}, fault.New(fault.Unauthenticated, "BAD_AUTHORIZATION",
+			"the Authorization header must be: Bearer, a space, and an access token or API key")
+	}
+	if strings.HasPrefix(token, auth.APIKeyPrefix) {
+		return auth.Credential{APIKey: token}, nil
+	}
+	return auth.Credential{AccessToken: token}, nil
+}

@@ -1,0 +1,81 @@
+package httpapi
+
+import (
+	"errors"
+	"regexp"
+	"strings"
+
+	"connectrpc.com/connect"
+	"connectrpc.com/vanguard"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// strictJSON is proto3 JSON that refuses unknown fields, so that a typo in
+// "permission" cannot pass silently, and writes fields at their defaults, so
+// that people see "allowed": false. Connect and REST share it.
+type strictJSON struct{ vanguard.JSONCodec }
+
+func newStrictJSON() strictJSON {
+	return strictJSON{vanguard.JSONCodec{
+		MarshalOptions:   protojson.MarshalOptions{EmitDefaultValues: true},
+		UnmarshalOptions: protojson.UnmarshalOptions{RecursionLimit: 32},
+	}}
+}
+
+var (
+	_ connect.Codec      = strictJSON{}
+	_ vanguard.RESTCodec = restJSON{}
+)
+
+// Marshal is for Connect.
+func (c strictJSON) Marshal(message any) ([]byte, error) {
+	m, ok := message.(proto.Message)
+	if !ok {
+		return nil, errors.New("not a proto message")
+	}
+	return c.MarshalAppend(nil, m)
+}
+
+// Unmarshal is for both; Connect passes any message. No bytes at all are an
+// empty message: a POST without a body.
+func (c strictJSON) Unmarshal(data []byte, message any) error {
+	m, ok := message.(proto.Message)
+	if !ok {
+		return errors.New("not a proto message")
+	}
+	if len(data) == 0 {
+		return nil
+	}
+	return readable(c.UnmarshalOptions.Unmarshal(data, m))
+}
+
+// restJSON has the signature that vanguard wants.
+type restJSON struct{ strictJSON }
+
+func (c restJSON) Unmarshal(data []byte, message proto.Message) error {
+	return c.strictJSON.Unmarshal(data, message)
+}
+
+func (c restJSON) UnmarshalField(data []byte, message proto.Message, field protoreflect.FieldDescriptor) error {
+	return readable(c.JSONCodec.UnmarshalField(data, message, field))
+}
+
+var position = regexp.MustCompile(`\(line (\d+):(\d+)\):?\s*`)
+
+// readable turns protojson's text into one for people. Its spaces vary on
+// purpose from build to build.
+func readable(err error) error {
+	if err == nil {
+		return nil
+	}
+	text := strings.ReplaceAll(err.Error(), "\u00a0", " ")
+	text = strings.TrimSpace(strings.TrimPrefix(text, "proto:"))
+	at := ""
+	if m := position.FindStringSubmatch(text); m != nil {
+		at = " (line " + m[1] + ", column " + m[2] + ")"
+		text = position.ReplaceAllString(text, "")
+	}
+	return errors.New("bad JSON: " + strings.TrimPrefix(text, "syntax error ") + at)
+}

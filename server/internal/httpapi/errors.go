@@ -1,0 +1,181 @@
+package httpapi
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"net/http"
+	"regexp"
+	"strings"
+
+	"connectrpc.com/connect"
+	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
+)
+
+// wireError is the one shape of an error in JSON, Connect's
+// (https://connectrpc.com/docs/protocol#error-end-stream).
+type wireError struct {
+	Code    string       `json:"code"`
+	Message string       `json:"message"`
+	Details []wireDetail `json:"details"`
+}
+
+// wireDetail is a protobuf message: its bytes for programs, and as JSON for
+// people.
+type wireDetail struct {
+	Type  string          `json:"type"`
+	Value string          `json:"value"`
+	Debug json.RawMessage `json:"debug,omitempty"`
+}
+
+func newWireError(e *connect.Error) wireError {
+	out := wireError{Code: e.Code().String(), Message: e.Message(), Details: []wireDetail{}}
+	for _, d := range e.Details() {
+		detail := wireDetail{Type: d.Type(), Value: base64.RawStdEncoding.EncodeToString(d.Bytes())}
+		if message, err := d.Value(); err == nil {
+			detail.Debug, _ = protojson.Marshal(message) // left out when it cannot be shown
+		}
+		out.Details = append(out.Details, detail)
+	}
+	return out
+}
+
+// writeFault answers with a fault.
+func writeFault(w http.ResponseWriter, f *fault.Error, requestID string) {
+	told := fault.Connect(f, requestID)
+	for name, values := range told.Meta() {
+		w.Header()[name] = values
+	}
+	writeWire(w, f.Kind.Status(), newWireError(told))
+}
+
+func writeWire(w http.ResponseWriter, code int, e wireError) {
+	body, err := json.Marshal(e)
+	if err != nil {
+		code, body = http.StatusInternalServerError, []byte(`{"code":"internal","message":"","details":[]}`)
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	for _, stale := range []string{"Content-Length", "Content-Encoding", "Etag", "Last-Modified"} {
+		h.Del(stale)
+	}
+	w.WriteHeader(code)
+	w.Write(append(body, '\n')) //nolint:errcheck // the caller hung up
+}
+
+// rewrite brings what another layer answered with to the one shape: Connect's
+// errors keep theirs and gain a google.rpc.ErrorInfo, the REST transcoder's
+// google.rpc.Status and plain texts become it.
+func rewrite(w http.ResponseWriter, r *http.Request, code int, body []byte, requestID string) {
+	var wire wireError
+	if err := json.Unmarshal(body, &wire); err == nil && wire.Code != "" {
+		if len(wire.Details) > 0 { // made by the guard: complete
+			if wire.Details == nil {
+				wire.Details = []wireDetail{}
+			}
+			writeWire(w, code, wire)
+			return
+		}
+		rewriteBare(w, code, wire.Code, wire.Message, requestID)
+		return
+	}
+	var transcoded status.Status
+	if err := protojson.Unmarshal(body, &transcoded); err == nil && transcoded.GetCode() != 0 {
+		e := connect.NewWireError(connect.Code(transcoded.GetCode()), errorText(transcoded.GetMessage()))
+		for _, any := range transcoded.GetDetails() {
+			if message, err := any.UnmarshalNew(); err == nil {
+				if detail, err := connect.NewErrorDetail(message); err == nil {
+					e.AddDetail(detail)
+				}
+			}
+		}
+		if len(e.Details()) > 0 {
+			writeWire(w, code, newWireError(e))
+			return
+		}
+		rewriteBare(w, code, e.Code().String(), e.Message(), requestID)
+		return
+	}
+	writePlain(w, r, code, requestID)
+}
+
+type errorText string
+
+func (e errorText) Error() string { return string(e) }
+
+var (
+	quotedField = regexp.MustCompile(`(?:unknown field|field|parameter) "?([A-Za-z_][A-Za-z0-9_.\[\]]*)"?`)
+	prefixes    = []string{"unmarshal message: ", "protocol error: "}
+)
+
+// rewriteBare dresses an error that was made before the guard saw the call: a
+// body that is not the message it should be.
+func rewriteBare(w http.ResponseWriter, status int, code, message, requestID string) {
+	var parsed connect.Code
+	if err := parsed.UnmarshalText([]byte(code)); err != nil {
+		parsed = connect.CodeUnknown
+	}
+	f := fault.New(fault.KindOf(parsed), strings.ToUpper(code), "%s", message)
+	switch f.Kind {
+	case fault.Internal:
+		f.Message = "something went wrong here; the request id finds it in our log"
+	case fault.Invalid:
+		for _, prefix := range prefixes {
+			f.Message = strings.ReplaceAll(f.Message, prefix, "")
+		}
+		f.Reason = "BAD_REQUEST"
+		if m := quotedField.FindStringSubmatch(f.Message); m != nil {
+			f.Reason = "INVALID_FIELD"
+			f.Violations = []fault.Violation{{Field: m[1], Message: f.Message}}
+		}
+	}
+	told := fault.Connect(f, requestID)
+	for name, values := range told.Meta() {
+		w.Header()[name] = values
+	}
+	wire := newWireError(told)
+	wire.Code = code
+	writeWire(w, status, wire)
+}
+
+// writePlain answers for what has no RPC behind it.
+func writePlain(w http.ResponseWriter, r *http.Request, status int, requestID string) {
+	var f *fault.Error
+	switch status {
+	case http.StatusNotFound:
+		f = fault.New(fault.NotFound, "UNKNOWN_PATH", "there is nothing at this path; the API is described in README.md and gen/openapi.yaml")
+	case http.StatusMethodNotAllowed:
+		f = fault.New(fault.Unimplemented, "METHOD_NOT_ALLOWED", "%s is not possible at this path%s", method(r.Method), allowed(w))
+	case http.StatusUnsupportedMediaType:
+		f = fault.New(fault.Invalid, "UNSUPPORTED_MEDIA_TYPE", "send the body as Content-Type: application/json")
+	case http.StatusRequestEntityTooLarge:
+		f = fault.New(fault.TooLarge, "TOO_LARGE", "the body is over %d bytes", MaxBody)
+	case http.StatusRequestURITooLong, http.StatusRequestHeaderFieldsTooLarge:
+		f = fault.New(fault.TooLarge, "TOO_LARGE", "the address or the headers are too long")
+	default:
+		f = fault.New(fault.Invalid, "BAD_REQUEST", "%s", http.StatusText(status))
+		if status >= 500 {
+			f = fault.From(errorText(http.StatusText(status)))
+		}
+	}
+	told := fault.Connect(f, requestID)
+	writeWire(w, status, newWireError(told))
+}
+
+// method keeps an attacker's idea of a method name out of the answer.
+func method(m string) string {
+	switch m {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
+		return m
+	default:
+		return "this method"
+	}
+}
+
+func allowed(w http.ResponseWriter) string {
+	if allow := w.Header().Get("Allow"); allow != "" {
+		return "; it allows " + allow
+	}
+	return ""
+}

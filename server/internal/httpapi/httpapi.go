@@ -1,0 +1,89 @@
+// Package httpapi is every door on the API's port: Connect, gRPC and gRPC-Web;
+// REST under /v1; Server-Sent Events; the key set; health.
+package httpapi
+
+import (
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+
+	"connectrpc.com/connect"
+	"connectrpc.com/grpchealth"
+	"connectrpc.com/grpcreflect"
+	"connectrpc.com/vanguard"
+	"github.com/tollgatehq/tollgate/gen/tollgate/v1/tollgatev1connect"
+	"github.com/tollgatehq/tollgate/server/internal/audit"
+	"github.com/tollgatehq/tollgate/server/internal/guard"
+	"github.com/tollgatehq/tollgate/server/internal/world"
+)
+
+// Options are the handlers behind the doors.
+type Options struct {
+	Auth   tollgatev1connect.AuthServiceHandler
+	Roles  tollgatev1connect.RolesServiceHandler
+	Limits tollgatev1connect.LimitsServiceHandler
+	Audit  tollgatev1connect.AuditServiceHandler
+
+	Guard          *guard.Guard
+	Events         *audit.Service
+	JWKS           func() []byte
+	Ready          func(*http.Request) map[string]error // what is needed, and what is wrong with it
+	Health         grpchealth.Checker
+	Reflection     bool
+	TrustedProxies []netip.Prefix
+	World          world.World
+	Log            *slog.Logger
+}
+
+// New joins the doors.
+func New(o Options) (http.Handler, error) {
+	codec := newStrictJSON()
+	with := connect.WithHandlerOptions(
+		connect.WithInterceptors(o.Guard),
+		connect.WithCodec(codec),
+		connect.WithReadMaxBytes(MaxBody),
+	)
+	mux := http.NewServeMux()
+	var rest []*vanguard.Service
+	add := func(path string, handler http.Handler) {
+		mux.Handle(path, handler)
+		rest = append(rest, vanguard.NewService(path, handler,
+			vanguard.WithTargetProtocols(vanguard.ProtocolConnect),
+			vanguard.WithTargetCodecs(vanguard.CodecProto),
+			vanguard.WithNoTargetCompression(),
+			vanguard.WithMaxMessageBufferBytes(MaxBody),
+		))
+	}
+	add(tollgatev1connect.NewAuthServiceHandler(o.Auth, with))
+	add(tollgatev1connect.NewRolesServiceHandler(o.Roles, with))
+	add(tollgatev1connect.NewLimitsServiceHandler(o.Limits, with))
+	add(tollgatev1connect.NewAuditServiceHandler(o.Audit, with))
+
+	transcoder, err := vanguard.NewTranscoder(rest, vanguard.WithCodec(func(vanguard.TypeResolver) vanguard.Codec {
+		return restJSON{codec}
+	}))
+	if err != nil {
+		return nil, fmt.Errorf("make the REST door: %w", err)
+	}
+	mux.Handle("/v1/", transcoder)
+	mux.Handle("GET /v1/audit/events/watch", &watch{guard: o.Guard, events: o.Events, codec: codec})
+	mux.Handle("GET /.well-known/jwks.json", jwks(o.JWKS))
+	mux.HandleFunc("GET /healthz", healthz)
+	mux.Handle("GET /readyz", readyz(o.Ready))
+	mux.Handle(grpchealth.NewHandler(o.Health))
+	if o.Reflection {
+		reflector := grpcreflect.NewStaticReflector(Services()...)
+		mux.Handle(grpcreflect.NewHandlerV1(reflector))
+		mux.Handle(grpcreflect.NewHandlerV1Alpha(reflector))
+	}
+	return &door{next: mux, trusted: o.TrustedProxies, world: o.World, log: o.Log}, nil
+}
+
+// Services names the services, for reflection and health.
+func Services() []string {
+	return []string{
+		tollgatev1connect.AuthServiceName, tollgatev1connect.RolesServiceName,
+		tollgatev1connect.LimitsServiceName, tollgatev1connect.AuditServiceName,
+	}
+}

@@ -1,0 +1,102 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
+	"github.com/tollgatehq/tollgate/gen/tollgate/v1/tollgatev1connect"
+	"github.com/tollgatehq/tollgate/server/internal/audit"
+	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/guard"
+)
+
+// watch serves WatchEvents as Server-Sent Events
+// (https://html.spec.whatwg.org/multipage/server-sent-events.html), which curl
+// -N and browsers read.
+type watch struct {
+	guard  *guard.Guard
+	events *audit.Service
+	codec  strictJSON
+}
+
+func (h *watch) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	const procedure = tollgatev1connect.AuditServiceWatchEventsProcedure
+	requestID := caller.From(r.Context()).RequestID
+	filter, err := watchFilter(r)
+	if err != nil {
+		writeFault(w, fault.From(err), requestID)
+		return
+	}
+	ctx, err := h.guard.Admit(r.Context(), procedure, r.Header, w.Header(), filter)
+	if err != nil {
+		writeFault(w, fault.From(err), requestID)
+		return
+	}
+	ctx, done := h.guard.Watch(ctx, procedure, r.Header)
+	defer done()
+
+	out := http.NewResponseController(w)
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.WriteHeader(http.StatusOK)
+	write := func(format string, args ...any) error {
+		if _, err := fmt.Fprintf(w, format, args...); err != nil {
+			return err
+		}
+		return out.Flush()
+	}
+	if write(": watching\n\n") != nil {
+		return
+	}
+	err = audit.NewHandler(h.events).Watch(ctx, filter, func(res *tollgatev1.WatchEventsResponse) error {
+		if res.GetEvent() == nil {
+			return write(": still here\n\n")
+		}
+		body, err := h.codec.Marshal(res.GetEvent())
+		if err != nil {
+			return err
+		}
+		return write("id: %s\nevent: audit\ndata: %s\n\n", res.GetEvent().GetId(), body)
+	})
+	if ended := endOf(ctx, err); ended != nil {
+		told := newWireError(fault.Connect(ended, requestID))
+		write("event: error\ndata: {\"code\":%q,\"message\":%q}\n\n", told.Code, told.Message) //nolint:errcheck // it is over anyway
+	}
+}
+
+// endOf is why the stream ended, nil when the caller hung up.
+func endOf(ctx context.Context, err error) *fault.Error {
+	var ended *fault.Error
+	if errors.As(context.Cause(ctx), &ended) || errors.As(err, &ended) {
+		return ended
+	}
+	return nil
+}
+
+// watchFilter reads the query; an unknown parameter is an error, as on every
+// other path.
+func watchFilter(r *http.Request) (*tollgatev1.WatchEventsRequest, error) {
+	filter := &tollgatev1.WatchEventsRequest{}
+	for name, values := range r.URL.Query() {
+		value := values[len(values)-1]
+		switch name {
+		case "actor":
+			filter.Actor = value
+		case "action":
+			filter.Action = value
+		case "outcome":
+			outcome, known := tollgatev1.Outcome_value[strings.ToUpper(value)]
+			if !known {
+				return nil, fault.Field("outcome", "must be one of OUTCOME_SUCCESS, OUTCOME_DENIED, OUTCOME_FAILURE")
+			}
+			filter.Outcome = tollgatev1.Outcome(outcome)
+		default:
+			return nil, fault.Field(name, "is not a parameter here; there are actor, action and outcome")
+		}
+	}
+	return filter, nil
+}

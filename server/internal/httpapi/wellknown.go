@@ -1,0 +1,67 @@
+package httpapi
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+)
+
+// JWKSMaxAge is how long, in seconds, others may keep the key set.
+const JWKSMaxAge = 300
+
+// jwks serves the public keys that verify our access tokens (RFC 7517 §5).
+func jwks(current func() []byte) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		set := current()
+		sum := sha256.Sum256(set)
+		tag := `"` + base64.RawURLEncoding.EncodeToString(sum[:16]) + `"`
+		h := w.Header()
+		h.Set("Cache-Control", fmt.Sprintf("public, max-age=%d", JWKSMaxAge))
+		h.Set("Etag", tag)
+		if strings.Contains(r.Header.Get("If-None-Match"), tag) {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+		h.Set("Content-Type", "application/jwk-set+json")
+		w.Write(set) //nolint:errcheck // the caller hung up
+	}
+}
+
+// healthz says that the process runs: a restart would not help.
+func healthz(w http.ResponseWriter, _ *http.Request) {
+	writeStatus(w, http.StatusOK, map[string]string{"status": "ok"})
+}
+
+// readyz says whether requests should be sent here, and what is missing if not.
+func readyz(check func(*http.Request) map[string]error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		answer, status := map[string]string{"status": "ok"}, http.StatusOK
+		for need, err := range check(r) {
+			answer[need] = "ok"
+			if err != nil {
+				answer[need], answer["status"] = "down", "unavailable"
+				status = http.StatusServiceUnavailable
+			}
+		}
+		if status == http.StatusOK {
+			writeStatus(w, status, answer)
+			return
+		}
+		// Not the shape of an API error: this is for probes, which read the
+		// status, and for people.
+		if d, ok := w.(*doorWriter); ok {
+			d.through = true
+		}
+		w.Header().Set("Retry-After", "1")
+		writeStatus(w, status, answer)
+	}
+}
+
+func writeStatus(w http.ResponseWriter, status int, answer map[string]string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	json.NewEncoder(w).Encode(answer) //nolint:errcheck // the caller hung up
+}

@@ -1,0 +1,124 @@
+// Command tollgate is the server: an access-control plane that says who is
+// calling, whether they may, how often, and keeps a record of it.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+	"github.com/tollgatehq/tollgate/server/internal/app"
+	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/world"
+	"golang.org/x/term"
+)
+
+const description = `Tollgate answers four questions before a request gets through: who is this, may they, how often, and what happened.
+
+Without a command it serves the API on http://127.0.0.1:8000 and keeps everything in tollgate.db, a SQLite file that it makes. Every flag can be an environment variable instead.`
+
+type commands struct {
+	app.Config
+
+	Serve   serve   `cmd:"" default:"1" help:"Serve the API (the default)."`
+	Migrate migrate `cmd:"" help:"Look at the database's schema or change it."`
+	User    user    `cmd:"" help:"Make users and reset passwords when nobody can sign in."`
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	var c commands
+	parsed := kong.Parse(&c,
+		kong.Name("tollgate"), kong.Description(description), kong.UsageOnError(),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+	)
+	out := newOut(c.Config)
+	if err := parsed.Run(c.Config, out); err != nil {
+		fmt.Fprintln(os.Stderr, "tollgate: "+told(err))
+		os.Exit(1)
+	}
+}
+
+// told is the error for the person at the terminal: the message they can act
+// on, with its cause.
+func told(err error) string {
+	var f *fault.Error
+	if errors.As(err, &f) && f.Cause == nil {
+		return strings.Replace(err.Error(), f.Error(), f.Message, 1)
+	}
+	return err.Error()
+}
+
+// newOut has the log on standard error, readable on a terminal and JSON
+// elsewhere, and what is for the person on standard output.
+func newOut(c app.Config) app.Out {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
+		level = slog.LevelInfo // kong has checked it
+	}
+	options := &slog.HandlerOptions{Level: level}
+	var handler slog.Handler = slog.NewJSONHandler(os.Stderr, options)
+	if c.LogFormat == "text" || c.LogFormat == "auto" && isTerminal(os.Stderr) {
+		options.ReplaceAttr = shortTime
+		handler = slog.NewTextHandler(os.Stderr, options)
+	}
+	return app.Out{Person: os.Stdout, Log: slog.New(handler), Terminal: isTerminal(os.Stdout)}
+}
+
+func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
+
+func shortTime(groups []string, a slog.Attr) slog.Attr {
+	if len(groups) == 0 && a.Key == slog.TimeKey {
+		a.Value = slog.StringValue(a.Value.Time().Format("15:04:05.000"))
+	}
+	return a
+}
+
+type serve struct{}
+
+// Run serves until Ctrl-C or SIGTERM.
+func (serve) Run(ctx context.Context, config app.Config, out app.Out) (err error) {
+	listener, err := net.Listen("tcp", config.Listen)
+	if err != nil {
+		return fmt.Errorf("listen: %w; choose another address with --listen", err)
+	}
+	defer listener.Close()
+	a, err := app.Open(ctx, config, world.Real(), out)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, a.Close()) }()
+	password, err := a.EnsureAdmin(ctx)
+	if err != nil {
+		return err
+	}
+	a.Greet(listener.Addr(), password)
+	out.Log.Info("serving", "address", listener.Addr().String())
+	if err := a.Serve(ctx, listener); err != nil {
+		return err
+	}
+	out.Log.Info("stopped")
+	return nil
+}
+
+// readSecret reads a line from a terminal without showing it, or from a pipe.
+func readSecret(prompt string) (string, error) {
+	if isTerminal(os.Stdin) {
+		fmt.Fprint(os.Stderr, prompt)
+		line, err := term.ReadPassword(int(os.Stdin.Fd()))
+		fmt.Fprintln(os.Stderr)
+		return string(line), err
+	}
+	all, err := io.ReadAll(io.LimitReader(os.Stdin, 1024))
+	return strings.TrimRight(string(all), "\r\n"), err
+}
