@@ -54,7 +54,8 @@ CREATE TABLE api_keys (
     last_used_at BIGINT,
     revoked_at   BIGINT
 );
-CREATE INDEX api_keys_by_user ON api_keys (user_id, id);
+CREATE INDEX api_keys_by_user ON api_keys (user_id, created_at, id);
+CREATE INDEX api_keys_by_creation ON api_keys (created_at, id);
 
 -- private_key is sealed under the master key.
 CREATE TABLE signing_keys (

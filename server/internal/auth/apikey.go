@@ -1,0 +1,394 @@
+package auth
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unicode"
+
+	"github.com/tollgatehq/tollgate/server/internal/audit"
+	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/changes"
+	"github.com/tollgatehq/tollgate/server/internal/database"
+	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/page"
+	"github.com/tollgatehq/tollgate/server/internal/roles"
+)
+
+// An API key is "tg_<id>_<secret>_<checksum>", in letters and digits:
+//
+//	tg_[0-9A-Za-z]{16}_[0-9A-Za-z]{43}_[0-9A-Za-z]{6}
+//
+// is the expression for secret scanners. The id is public and names the key;
+// the secret has 256 bits; the checksum is the CRC-32 (IEEE) of everything
+// before the last underscore, in base 62, so that a key with a typo is refused
+// without a look into the database and scanners find no false keys.
+const (
+	// APIKeyPrefix is what every API key and no access token starts with.
+	APIKeyPrefix = "tg_"
+
+	keyIDSize       = 16
+	keySecretSize   = 43 // 62^43 > 2^256
+	keyChecksumSize = 6  // 62^6 > 2^32
+	keySize         = len(APIKeyPrefix) + keyIDSize + 1 + keySecretSize + 1 + keyChecksumSize
+
+	base62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+)
+
+const (
+	maxLiveKeys = 100    // of one user
+	knownKeys   = 50_000 // how many keys, and ids of no key, are remembered
+	usedKeys    = 10_000 // how many uses wait to be written
+	usedEvery   = time.Minute
+)
+
+// APIKey is what is known about a key. Times that are zero are unset.
+type APIKey struct {
+	ID         string // the key's public part
+	UserID     string // whom it acts as
+	Name       string
+	Scopes     []string // what it is narrowed to, sorted; empty: all its owner's permissions
+	CreatedAt  time.Time
+	ExpiresAt  time.Time
+	LastUsedAt time.Time // within a minute or so
+	RevokedAt  time.Time
+}
+
+// NewAPIKey describes a key to make.
+type NewAPIKey struct {
+	UserID    string // empty: the caller
+	Name      string
+	Scopes    []string  // permission patterns; empty: all that the owner holds at the time of use
+	ExpiresAt time.Time // zero: never
+}
+
+// apiKeys is what an instance remembers about keys.
+type apiKeys struct {
+	known *changes.Cache[string, *knownKey] // by id; nil: there is no such key
+
+	mu   sync.Mutex
+	used map[string]int64 // key id -> microseconds, to be written
+}
+
+// knownKey is a key as read from the database.
+type knownKey struct {
+	id      string
+	userID  string
+	hash    []byte
+	scopes  []string
+	expires time.Time
+	revoked time.Time
+	used    atomic.Int64 // microseconds: when its use was last noted
+}
+
+func newAPIKeys() *apiKeys {
+	return &apiKeys{known: changes.NewCache[string, *knownKey](knownKeys), used: map[string]int64{}}
+}
+
+// CreateAPIKey issues a key. The secret is returned here and stored nowhere.
+// The caller must hold everything that the key may do (Denied,
+// GRANT_EXCEEDS_OWN), and a caller whose own key has scopes must give the new
+// one scopes. Other errors: NotFound for an unknown owner; Precondition for a
+// disabled one, or one who has 100 live keys.
+func (s *Service) CreateAPIKey(ctx context.Context, in NewAPIKey) (key APIKey, secret string, revision int64, err error) {
+	key, err = s.newAPIKey(ctx, in)
+	if err != nil {
+		return APIKey{}, "", 0, err
+	}
+	if err := s.mayCreate(ctx, key); err != nil {
+		return APIKey{}, "", 0, err
+	}
+	secret = s.newSecret(key.ID)
+	hash := sha256.Sum256([]byte(secret))
+	revision, err = s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
+		// This makes keys of one owner wait for each other, so that the count
+		// is right, and the owner stays until the commit.
+		disabled, err := lockKeyOwner(ctx, tx, key.UserID)
+		switch {
+		case errors.Is(err, database.ErrNoRows):
+			return fault.New(fault.NotFound, "USER_NOT_FOUND", "there is no user %q to own the key", key.UserID)
+		case err != nil:
+			return err
+		case disabled:
+			return fault.New(fault.Precondition, "USER_DISABLED", "the owner is disabled; enable the user first")
+		}
+		live, err := countLiveKeys(ctx, tx, key.UserID, key.CreatedAt)
+		if err != nil {
+			return err
+		}
+		if live >= maxLiveKeys {
+			return fault.New(fault.Precondition, "TOO_MANY_API_KEYS",
+				"the user has %d live keys, which is the most; revoke one that is no longer used", live)
+		}
+		if err := insertAPIKey(ctx, tx, key, hash[:]); err != nil {
+			return err
+		}
+		event := audit.New(ctx, audit.APIKeyCreate, audit.Success, "api_keys/"+key.ID).
+			With("owner", key.UserID).With("name", key.Name).With("scopes", strings.Join(key.Scopes, " "))
+		if !key.ExpiresAt.IsZero() {
+			event = event.With("expires_at", key.ExpiresAt.Format(time.RFC3339))
+		}
+		tx.Record(event)
+		tx.Changed(changes.APIKey, key.ID)
+		return nil
+	})
+	if err != nil {
+		return APIKey{}, "", 0, fmt.Errorf("create API key of user %q: %w", key.UserID, err)
+	}
+	return key, secret, revision, nil
+}
+
+// newAPIKey checks what was asked for.
+func (s *Service) newAPIKey(ctx context.Context, in NewAPIKey) (APIKey, error) {
+	now := s.world.Now()
+	key := APIKey{
+		ID: s.text62(keyIDSize), UserID: in.UserID, Name: strings.TrimSpace(in.Name),
+		CreatedAt: now.UTC().Truncate(time.Microsecond),
+	}
+	if key.UserID == "" {
+		key.UserID = caller.From(ctx).UserID()
+	}
+	if key.UserID == "" {
+		return APIKey{}, fault.Field("user_id", "say whom the key acts as")
+	}
+	if key.Name == "" || len(key.Name) > 512 || strings.ContainsFunc(key.Name, unicode.IsControl) {
+		return APIKey{}, fault.Field("name", "must be 1 to 128 characters, none of them a control character")
+	}
+	for i, scope := range in.Scopes {
+		if err := roles.ValidPattern(scope); err != nil {
+			return APIKey{}, fault.Field(fmt.Sprintf("scopes[%d]", i), "%v", err)
+		}
+	}
+	key.Scopes = slices.Compact(slices.Sorted(slices.Values(in.Scopes)))
+	if !in.ExpiresAt.IsZero() {
+		if !in.ExpiresAt.After(now) {
+			return APIKey{}, fault.Field("expires_at", "must be in the future")
+		}
+		key.ExpiresAt = in.ExpiresAt.UTC().Truncate(time.Microsecond)
+	}
+	return key, nil
+}
+
+// mayCreate says whether the caller may hand out what the key may do.
+func (s *Service) mayCreate(ctx context.Context, key APIKey) error {
+	patterns := key.Scopes
+	if len(patterns) == 0 {
+		// Without scopes the key grows with its owner; the caller's would not.
+		if p := caller.From(ctx).Principal; p != nil && len(p.Scopes) > 0 {
+			return fault.New(fault.Denied, "GRANT_EXCEEDS_OWN",
+				"the key that makes this call is narrowed to scopes; give the new key scopes within them")
+		}
+		var err error
+		if patterns, err = s.roles.PatternsOfUser(ctx, key.UserID); err != nil {
+			return fmt.Errorf("look up what user %q holds: %w", key.UserID, err)
+		}
+	}
+	return s.roles.MayGrant(ctx, patterns)
+}
+
+// ListAPIKeys returns a page of the keys of one user, or of everybody when
+// userID is empty, in the order of their creation, revoked ones too.
+func (s *Service) ListAPIKeys(ctx context.Context, userID string, pageSize int32, pageToken string) ([]APIKey, string, error) {
+	list, size := "api_keys/"+userID, page.Size(pageSize)
+	var after keyPlace
+	if _, err := s.pages.Read(pageToken, list, &after); err != nil {
+		return nil, "", err
+	}
+	keys, err := selectAPIKeys(ctx, s.db, userID, after, size+1)
+	if err != nil {
+		return nil, "", fmt.Errorf("list API keys: %w", err)
+	}
+	if len(keys) <= size {
+		return keys, "", nil
+	}
+	keys = keys[:size]
+	last := keys[size-1]
+	return keys, s.pages.Make(list, keyPlace{CreatedAt: last.CreatedAt.UnixMicro(), ID: last.ID}), nil
+}
+
+// RevokeAPIKey stops a key for good; the revision is one at which it is
+// stopped. Revoking a revoked key is no error. Another user's key needs that
+// the caller holds all that its owner holds (Denied, GRANT_EXCEEDS_OWN).
+func (s *Service) RevokeAPIKey(ctx context.Context, id string) (revision int64, err error) {
+	unknown := fault.New(fault.NotFound, "API_KEY_NOT_FOUND", "there is no API key with this id; ListAPIKeys shows those that exist")
+	if !isBase62(id, keyIDSize) {
+		return 0, unknown
+	}
+	owner, err := keyOwner(ctx, s.db, id)
+	if errors.Is(err, database.ErrNoRows) {
+		return 0, unknown
+	}
+	if err != nil {
+		return 0, fmt.Errorf("revoke API key %q: %w", id, err)
+	}
+	if owner != caller.From(ctx).UserID() {
+		patterns, err := s.roles.PatternsOfUser(ctx, owner)
+		if err != nil {
+			return 0, fmt.Errorf("look up what user %q holds: %w", owner, err)
+		}
+		if err := s.roles.MayGrant(ctx, patterns); err != nil {
+			return 0, err
+		}
+	}
+	var revoked bool
+	revision, err = s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) (err error) {
+		if revoked, err = revokeAPIKey(ctx, tx, id, s.world.Now()); err != nil || !revoked {
+			return err
+		}
+		tx.Record(audit.New(ctx, audit.APIKeyRevoke, audit.Success, "api_keys/"+id).With("owner", owner))
+		tx.Changed(changes.APIKey, id)
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("revoke API key %q: %w", id, err)
+	}
+	if !revoked {
+		// Somebody did before, perhaps on an instance that we lag behind.
+		if err := s.log.Sync(ctx); err != nil {
+			return 0, fault.Down("the database", err)
+		}
+		revision = s.log.Revision()
+	}
+	return revision, nil
+}
+
+// verifyAPIKey says whether a key is good now, whose it is and what it is
+// narrowed to. What is wrong with it is told only to who has the whole key. An
+// error means that it could not be looked up. The scopes are shared: do not
+// change them. Whether the owner is there and enabled is not looked at.
+func (s *Service) verifyAPIKey(ctx context.Context, key string) (userID, keyID string, scopes []string, expires time.Time, reason caller.Reason, err error) {
+	refuse := func(reason caller.Reason, err error) (string, string, []string, time.Time, caller.Reason, error) {
+		return "", "", nil, time.Time{}, reason, err
+	}
+	id, ok := parseAPIKey(key)
+	if !ok {
+		return refuse(caller.ReasonCredentialInvalid, nil)
+	}
+	known, err := s.apiKeys.known.Get(ctx, id, func(ctx context.Context) (*knownKey, error) {
+		return selectKnownKey(ctx, s.db, id)
+	})
+	if err != nil {
+		return refuse("", fmt.Errorf("look up API key %q: %w", id, err))
+	}
+	hash, now := sha256.Sum256([]byte(key)), s.world.Now()
+	switch {
+	case known == nil, subtle.ConstantTimeCompare(hash[:], known.hash) != 1:
+		return refuse(caller.ReasonCredentialInvalid, nil)
+	case !known.revoked.IsZero():
+		return refuse(caller.ReasonCredentialRevoked, nil)
+	case passed(known.expires, now):
+		return refuse(caller.ReasonCredentialExpired, nil)
+	}
+	s.apiKeys.note(known, now)
+	return known.userID, id, known.scopes, known.expires, caller.ReasonOK, nil
+}
+
+// note has a use written by the next FlushLastUsed, if the last one is a
+// minute ago. When too many uses wait, it is left for a later call.
+func (a *apiKeys) note(key *knownKey, now time.Time) {
+	at, last := now.UnixMicro(), key.used.Load()
+	if at-last < usedEvery.Microseconds() || !key.used.CompareAndSwap(last, at) {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if _, waiting := a.used[key.id]; waiting || len(a.used) < usedKeys {
+		a.used[key.id] = at
+		return
+	}
+	key.used.Store(last)
+}
+
+// FlushLastUsed writes when keys were last used. Call it every few seconds and
+// at the end; nobody waits for it. After an error the next call tries again.
+func (s *Service) FlushLastUsed(ctx context.Context) error {
+	a := s.apiKeys
+	a.mu.Lock()
+	used := a.used
+	a.used = map[string]int64{}
+	a.mu.Unlock()
+	if len(used) == 0 {
+		return nil
+	}
+	err := s.db.Write(ctx, func(ctx context.Context, tx *database.Tx) error {
+		return updateLastUsed(ctx, tx, used, usedEvery)
+	})
+	if err == nil {
+		return nil
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for id, at := range used {
+		if len(a.used) >= usedKeys {
+			break
+		}
+		a.used[id] = max(at, a.used[id])
+	}
+	return fmt.Errorf("write when API keys were last used: %w", err)
+}
+
+// newSecret makes the key for an id.
+func (s *Service) newSecret(id string) string {
+	body := APIKeyPrefix + id + "_" + s.text62(keySecretSize)
+	return body + "_" + keyChecksum(body)
+}
+
+// parseAPIKey returns the id of a key that is whole. It does not say that the
+// key was ever issued.
+func parseAPIKey(key string) (id string, ok bool) {
+	if len(key) != keySize || !strings.HasPrefix(key, APIKeyPrefix) {
+		return "", false
+	}
+	body, checksum := key[:keySize-keyChecksumSize-1], key[keySize-keyChecksumSize:]
+	id, secret := body[len(APIKeyPrefix):len(APIKeyPrefix)+keyIDSize], body[len(body)-keySecretSize:]
+	if key[len(APIKeyPrefix)+keyIDSize] != '_' || key[len(body)] != '_' ||
+		!isBase62(id, keyIDSize) || !isBase62(secret, keySecretSize) || keyChecksum(body) != checksum {
+		return "", false
+	}
+	return id, true
+}
+
+// keyChecksum is the CRC-32 of s in base 62.
+func keyChecksum(s string) string {
+	var text [keyChecksumSize]byte
+	sum := crc32.ChecksumIEEE([]byte(s))
+	for i := len(text) - 1; i >= 0; i-- {
+		text[i] = base62[sum%62]
+		sum /= 62
+	}
+	return string(text[:])
+}
+
+// text62 is n random letters and digits, all equally likely.
+func (s *Service) text62(n int) string {
+	text := make([]byte, 0, n)
+	for len(text) < n {
+		for _, b := range s.world.Bytes(n) {
+			if b < 4*62 && len(text) < n { // the rest would favour the first letters
+				text = append(text, base62[b%62])
+			}
+		}
+	}
+	return string(text)
+}
+
+func isBase62(s string, size int) bool {
+	if len(s) != size {
+		return false
+	}
+	for i := range len(s) {
+		c := s[i]
+		if (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') {
+			return false
+		}
+	}
+	return true
+}

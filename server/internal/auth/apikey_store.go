@@ -1,0 +1,174 @@
+package auth
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tollgatehq/tollgate/server/internal/database"
+)
+
+// apiKeyRow is a row of api_keys without the hash.
+type apiKeyRow struct {
+	ID         string `db:"id"`
+	UserID     string `db:"user_id"`
+	Name       string `db:"name"`
+	Scopes     string `db:"scopes"`
+	CreatedAt  int64  `db:"created_at"`
+	ExpiresAt  *int64 `db:"expires_at"`
+	LastUsedAt *int64 `db:"last_used_at"`
+	RevokedAt  *int64 `db:"revoked_at"`
+}
+
+// keyPlace is a place in a list of keys.
+type keyPlace struct {
+	CreatedAt int64  `json:"c"`
+	ID        string `json:"i"`
+}
+
+// lockKeyOwner holds the user's row until the commit and says whether the user
+// is disabled; ErrNoRows when there is none.
+func lockKeyOwner(ctx context.Context, q database.Queries, userID string) (disabled bool, err error) {
+	var at *int64
+	if err := q.Get(ctx, &at, `UPDATE users SET updated_at = updated_at WHERE id = $1 RETURNING disabled_at`, userID); err != nil {
+		return false, fmt.Errorf("lock user: %w", err)
+	}
+	return at != nil, nil
+}
+
+func countLiveKeys(ctx context.Context, q database.Queries, userID string, now time.Time) (int, error) {
+	var n int
+	err := q.Get(ctx, &n, `SELECT COUNT(*) FROM api_keys
+		WHERE user_id = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2)`, userID, now.UnixMicro())
+	if err != nil {
+		return 0, fmt.Errorf("count API keys: %w", err)
+	}
+	return n, nil
+}
+
+func insertAPIKey(ctx context.Context, q database.Queries, key APIKey, hash []byte) error {
+	scopes := key.Scopes
+	if scopes == nil {
+		scopes = []string{}
+	}
+	text, err := json.Marshal(scopes)
+	if err != nil {
+		return fmt.Errorf("encode scopes: %w", err)
+	}
+	_, err = q.Exec(ctx, `INSERT INTO api_keys (id, user_id, name, hash, scopes, created_at, expires_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7)`,
+		key.ID, key.UserID, key.Name, hash, string(text), key.CreatedAt.UnixMicro(), microsOf(key.ExpiresAt))
+	if err != nil {
+		return fmt.Errorf("insert API key: %w", err)
+	}
+	return nil
+}
+
+// selectAPIKeys reads up to limit keys after a place, of one user or, when
+// userID is empty, of all.
+func selectAPIKeys(ctx context.Context, q database.Queries, userID string, after keyPlace, limit int) ([]APIKey, error) {
+	where, args := "", []any{after.CreatedAt, after.ID, limit}
+	if userID != "" {
+		where, args = "user_id = $4 AND", append(args, userID)
+	}
+	var rows []apiKeyRow
+	err := q.Select(ctx, &rows, `SELECT id, user_id, name, scopes, created_at, expires_at, last_used_at, revoked_at
+		FROM api_keys WHERE `+where+` (created_at, id) > ($1, $2) ORDER BY created_at, id LIMIT $3`, args...)
+	if err != nil {
+		return nil, fmt.Errorf("select API keys: %w", err)
+	}
+	keys := make([]APIKey, len(rows))
+	for i, row := range rows {
+		scopes, err := scopesOf(row.ID, row.Scopes)
+		if err != nil {
+			return nil, err
+		}
+		keys[i] = APIKey{
+			ID: row.ID, UserID: row.UserID, Name: row.Name, Scopes: scopes,
+			CreatedAt: time.UnixMicro(row.CreatedAt).UTC(), ExpiresAt: timeOf(row.ExpiresAt),
+			LastUsedAt: timeOf(row.LastUsedAt), RevokedAt: timeOf(row.RevokedAt),
+		}
+	}
+	return keys, nil
+}
+
+// keyOwner is the user id of a key's owner; ErrNoRows when there is no such key.
+func keyOwner(ctx context.Context, q database.Queries, id string) (userID string, err error) {
+	if err := q.Get(ctx, &userID, `SELECT user_id FROM api_keys WHERE id = $1`, id); err != nil {
+		return "", fmt.Errorf("select owner of API key: %w", err)
+	}
+	return userID, nil
+}
+
+// revokeAPIKey says whether it was this call that revoked the key.
+func revokeAPIKey(ctx context.Context, q database.Queries, id string, now time.Time) (bool, error) {
+	n, err := q.Exec(ctx, `UPDATE api_keys SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL`, id, now.UnixMicro())
+	if err != nil {
+		return false, fmt.Errorf("update API key: %w", err)
+	}
+	return n == 1, nil
+}
+
+// selectKnownKey reads what verifying a key needs; nil when there is no such
+// key.
+func selectKnownKey(ctx context.Context, q database.Queries, id string) (*knownKey, error) {
+	var row struct {
+		apiKeyRow
+		Hash []byte `db:"hash"`
+	}
+	err := q.Get(ctx, &row, `SELECT id, user_id, hash, scopes, expires_at, last_used_at, revoked_at FROM api_keys WHERE id = $1`, id)
+	if errors.Is(err, database.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("select API key: %w", err)
+	}
+	scopes, err := scopesOf(id, row.Scopes)
+	if err != nil {
+		return nil, err
+	}
+	known := &knownKey{
+		id: row.ID, userID: row.UserID, hash: row.Hash, scopes: scopes,
+		expires: timeOf(row.ExpiresAt), revoked: timeOf(row.RevokedAt),
+	}
+	if row.LastUsedAt != nil {
+		known.used.Store(*row.LastUsedAt)
+	}
+	return known, nil
+}
+
+// updateLastUsed writes times of use, id -> microseconds, unless the one
+// written is newer than every before each. It goes by id, so that instances
+// that do it at the same time lock rows in the same order.
+func updateLastUsed(ctx context.Context, q database.Queries, used map[string]int64, every time.Duration) error {
+	for ids := range slices.Chunk(slices.Sorted(maps.Keys(used)), 500) {
+		var rows strings.Builder
+		args := []any{every.Microseconds()}
+		for i, id := range ids {
+			if i > 0 {
+				rows.WriteByte(',')
+			}
+			args = append(args, id, used[id])
+			fmt.Fprintf(&rows, "($%d,CAST($%d AS BIGINT))", len(args)-1, len(args))
+		}
+		// Both databases call the columns of VALUES column1, column2.
+		_, err := q.Exec(ctx, `UPDATE api_keys SET last_used_at = used.column2 FROM (VALUES `+rows.String()+`) AS used
+			WHERE id = used.column1 AND (last_used_at IS NULL OR last_used_at <= used.column2 - $1)`, args...)
+		if err != nil {
+			return fmt.Errorf("update %d API keys: %w", len(ids), err)
+		}
+	}
+	return nil
+}
+
+func scopesOf(id, text string) (scopes []string, err error) {
+	if err := json.Unmarshal([]byte(text), &scopes); err != nil {
+		return nil, fmt.Errorf("decode scopes of API key %q: %w", id, err)
+	}
+	return scopes, nil
+}
