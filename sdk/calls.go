@@ -1,0 +1,174 @@
+package sdk
+
+import (
+	"context"
+	"net/netip"
+	"strings"
+
+	"connectrpc.com/connect"
+	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
+)
+
+// Verify says whether credential, an access token or an API key, is good now
+// and whose it is. A bad one is an answer, not an error; what cannot be one is
+// answered without a call. The error is an *Error.
+func (c *Client) Verify(ctx context.Context, credential string) (*Verification, error) {
+	req := &tollgatev1.VerifyRequest{}
+	switch kindOf(credential) {
+	case accessToken:
+		req.Credential = &tollgatev1.VerifyRequest_AccessToken{AccessToken: credential}
+	case apiKey:
+		req.Credential = &tollgatev1.VerifyRequest_ApiKey{ApiKey: credential}
+	default:
+		if credential == "" {
+			return &Verification{Reason: ReasonCredentialMissing}, nil
+		}
+		return &Verification{Reason: ReasonCredentialInvalid}, nil
+	}
+	res, err := c.auth.Verify(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	if res.GetActive() && res.GetPrincipal() == nil {
+		return nil, incomplete("a good credential, but not whose it is")
+	}
+	return &Verification{
+		Active: res.GetActive(), Reason: reasonOf(res.GetReason()),
+		Principal: principalOf(res.GetPrincipal()), Revision: res.GetRevision(),
+	}, nil
+}
+
+// Authorize decides whether a call may go ahead. Tollgate verifies the
+// credential, counts the call against the limits that apply, checks the
+// permission, and records a refusal. A refusal is an answer, not an error; see
+// Decision.Err. The error is an *Error, and then the call must not go ahead.
+func (c *Client) Authorize(ctx context.Context, r Request) (*Decision, error) {
+	req, wellFormed, err := r.proto()
+	if err != nil {
+		return nil, err
+	}
+	res, err := c.roles.Authorize(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	return decisionOf(res, wellFormed)
+}
+
+// AuthorizeBatch decides up to 100 calls in one round trip, in order, each as
+// Authorize would: all count against limits. The decisions are in the order of
+// the requests.
+func (c *Client) AuthorizeBatch(ctx context.Context, requests []Request) ([]*Decision, error) {
+	batch := &tollgatev1.BatchAuthorizeRequest{Requests: make([]*tollgatev1.AuthorizeRequest, len(requests))}
+	wellFormed := make([]bool, len(requests))
+	for i, r := range requests {
+		var err error
+		if batch.Requests[i], wellFormed[i], err = r.proto(); err != nil {
+			return nil, err
+		}
+	}
+	res, err := c.roles.BatchAuthorize(ctx, batch)
+	if err != nil {
+		return nil, err
+	}
+	if len(res.GetResponses()) != len(requests) {
+		return nil, incomplete("not one decision for each request")
+	}
+	decisions := make([]*Decision, len(requests))
+	for i, r := range res.GetResponses() {
+		if decisions[i], err = decisionOf(r, wellFormed[i]); err != nil {
+			return nil, err
+		}
+	}
+	return decisions, nil
+}
+
+// CheckLimit counts one call against one limit under a key of your choice. A
+// refusal is an answer, not an error; see CheckResult.Err. The error is an
+// *Error.
+func (c *Client) CheckLimit(ctx context.Context, check Check) (*CheckResult, error) {
+	res, err := c.limits.CheckLimit(ctx, &tollgatev1.CheckLimitRequest{
+		Limit: check.Limit, Key: check.Key, Cost: check.Cost, Peek: check.Peek,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &CheckResult{
+		Allowed: res.GetAllowed(), Status: statusOf(res.GetStatus()), RetryAfter: res.GetRetryAfter().AsDuration(),
+	}, nil
+}
+
+// RecordEvent adds an event to Tollgate's audit log. It is durable when the
+// error is nil. After another error it may or may not have been recorded.
+func (c *Client) RecordEvent(ctx context.Context, e Event) error {
+	req := &tollgatev1.RecordEventRequest{
+		Action: e.Action, Outcome: tollgatev1.Outcome(tollgatev1.Outcome_value["OUTCOME_"+string(e.Outcome)]),
+		Reason: e.Reason, Resource: e.Resource, Ip: ipText(e.IP),
+		UserAgent: clip(e.UserAgent, 512), RequestId: clip(e.RequestID, 128), Details: e.Details,
+	}
+	if p := e.Actor; p != nil {
+		req.Actor = &tollgatev1.Actor{
+			UserId: p.UserID, Username: p.Username, SessionId: p.SessionID, ApiKeyId: p.APIKeyID,
+		}
+	}
+	_, err := c.audit.RecordEvent(ctx, req)
+	return err
+}
+
+// proto is the request on the wire. A credential that cannot be one is left
+// out, so that the call still counts against the limits of its IP address.
+func (r Request) proto() (req *tollgatev1.AuthorizeRequest, wellFormed bool, err error) {
+	if r.Credential != "" && r.UserID != "" {
+		return nil, false, &Error{
+			Code: connect.CodeInvalidArgument, Reason: "INVALID_FIELD",
+			Message: "a Request has a Credential or a UserID, not both",
+		}
+	}
+	req = &tollgatev1.AuthorizeRequest{
+		Permission: r.Permission, Resource: clip(r.Resource, 256), Context: r.Context,
+		Client: &tollgatev1.Client{
+			Ip: ipText(r.IP), UserAgent: clip(r.UserAgent, 512), RequestId: clip(r.RequestID, 128),
+		},
+		Cost: r.Cost, MinRevision: r.MinRevision,
+	}
+	return req, r.setCredential(req), nil
+}
+
+func decisionOf(res *tollgatev1.AuthorizeResponse, wellFormed bool) (*Decision, error) {
+	d := &Decision{
+		Allowed: res.GetAllowed(), Reason: reasonOf(res.GetReason()), Principal: principalOf(res.GetPrincipal()),
+		RetryAfter: res.GetRetryAfter().AsDuration(), Revision: res.GetRevision(),
+	}
+	for _, s := range res.GetLimits() {
+		d.Limits = append(d.Limits, statusOf(s))
+	}
+	if !wellFormed {
+		d.Allowed = false
+		if d.Reason == ReasonCredentialMissing {
+			d.Reason = ReasonCredentialInvalid
+		}
+	}
+	if d.Allowed && d.Principal == nil {
+		return nil, incomplete("leave, but not for whom")
+	}
+	return d, nil
+}
+
+func incomplete(what string) *Error {
+	return &Error{Code: connect.CodeInternal, Reason: "INCOMPLETE_ANSWER", Message: "the answer gives " + what}
+}
+
+func ipText(ip netip.Addr) string {
+	if !ip.IsValid() {
+		return ""
+	}
+	return ip.Unmap().WithZone("").String()
+}
+
+// clip cuts text that a caller chose to n bytes of UTF-8, so that it cannot
+// make a decision fail.
+func clip(s string, n int) string {
+	if len(s) > n {
+		s = s[:n]
+	}
+	return strings.ToValidUTF8(s, "")
+}

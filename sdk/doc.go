@@ -1,0 +1,47 @@
+// Package sdk asks Tollgate who is calling, whether they may, and how often,
+// before a request reaches your code.
+//
+//	client, err := sdk.New("https://tollgate.internal", sdk.WithAPIKey(os.Getenv("TOLLGATE_API_KEY")))
+//
+// The API key is that of your service. The built-in role "service" holds what
+// this package needs: tollgate:verify, tollgate:authorize,
+// tollgate:limits:check and tollgate:audit:record.
+//
+// # Three ways in
+//
+// For net/http, [Client.Require] wraps a handler:
+//
+//	mux.Handle("GET /orders/{id}", client.Require("orders:read")(getOrder))
+//
+// For Connect, [Client.Interceptor] enforces what the RPCs of your own protos
+// say, and denies an RPC that says nothing:
+//
+//	rpc GetOrder(GetOrderRequest) returns (GetOrderResponse) {
+//	  option (tollgate.v1.guard) = {permission: "orders:read"};
+//	}
+//
+//	path, handler := ordersv1connect.NewOrdersServiceHandler(orders, connect.WithInterceptors(client.Interceptor()))
+//
+// Connect handlers serve gRPC clients too. Everything else, a grpc-go server
+// among it, calls [Client.Authorize] or the generated clients.
+//
+// In a handler behind either, [PrincipalFrom] is who is calling.
+//
+// # Decisions and errors
+//
+// A decision is data: [Client.Authorize] returns a [Decision] whether the call
+// is allowed or not, and [Decision.Err] turns a refusal into a [*Denied] for
+// those who want one. An error is about the asking: every method, those of the
+// generated clients included, fails with an [*Error], which errors.As finds.
+// When errors.Is(err, [ErrUnavailable]), Tollgate did not answer. No decision
+// means no: the middleware and the interceptor refuse a call that they cannot
+// have decided.
+//
+// # What a call costs
+//
+// A decision is one round trip and counts once against limits. Every call but a
+// stream ends within [WithTimeout], 2 s by default, also when its context has
+// no deadline. Nothing is tried again, because a call that got no answer may
+// have been counted; your caller, who reads Retry-After, knows better whether
+// it is still worth it.
+package sdk

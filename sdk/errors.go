@@ -1,0 +1,103 @@
+package sdk
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"connectrpc.com/connect"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+)
+
+// ErrUnavailable is what errors.Is finds in an error of a call that Tollgate
+// did not answer: it is down, not reachable, or slower than the timeout. The
+// same call may succeed later.
+var ErrUnavailable = errors.New("tollgate: no answer")
+
+// Error is the error of every call, found by errors.As.
+type Error struct {
+	Code       connect.Code
+	Reason     string // stable, for programs: "LAST_ADMINISTRATOR"; empty when Tollgate did not answer
+	Message    string // for people
+	RequestID  string // finds the call in Tollgate's log
+	RetryAfter time.Duration
+	Violations []Violation
+
+	cause error
+}
+
+// Violation is one thing wrong with one field of a request.
+type Violation struct {
+	Field   string // "limits[0].rate"
+	Message string
+}
+
+// Error is the message with the code, and the request id when there is one.
+func (e *Error) Error() string {
+	if e.RequestID != "" {
+		return fmt.Sprintf("tollgate: %s: %s (request %s)", e.Code, e.Message, e.RequestID)
+	}
+	return fmt.Sprintf("tollgate: %s: %s", e.Code, e.Message)
+}
+
+// Unwrap gives errors.As the *connect.Error.
+func (e *Error) Unwrap() error { return e.cause }
+
+// Is makes errors.Is(err, ErrUnavailable) true for calls without an answer.
+func (e *Error) Is(target error) bool {
+	return target == ErrUnavailable &&
+		(e.Code == connect.CodeUnavailable || e.Code == connect.CodeDeadlineExceeded)
+}
+
+// Denied is a decision against the call, as an error.
+type Denied struct {
+	Reason     Reason
+	RetryAfter time.Duration // set with ReasonLimited, unless waiting never helps
+}
+
+// Error says why.
+func (d *Denied) Error() string {
+	if d.RetryAfter > 0 {
+		return fmt.Sprintf("tollgate: denied: %s, try again in %s", d.Reason, d.RetryAfter)
+	}
+	return "tollgate: denied: " + string(d.Reason)
+}
+
+// newError reads what Tollgate says about an error.
+func newError(err error) *Error {
+	var known *Error
+	if errors.As(err, &known) {
+		return known
+	}
+	e := &Error{Code: connect.CodeOf(err), Message: err.Error(), cause: err}
+	var told *connect.Error
+	if !errors.As(err, &told) {
+		return e
+	}
+	e.Message = told.Message()
+	e.RequestID = told.Meta().Get("X-Request-Id")
+	if seconds, err := strconv.ParseUint(told.Meta().Get("Retry-After"), 10, 31); err == nil {
+		e.RetryAfter = time.Duration(seconds) * time.Second
+	}
+	for _, detail := range told.Details() {
+		value, err := detail.Value()
+		if err != nil {
+			continue // of a kind we do not know
+		}
+		switch value := value.(type) {
+		case *errdetails.ErrorInfo:
+			e.Reason = value.GetReason()
+			if id := value.GetMetadata()["request_id"]; id != "" {
+				e.RequestID = id
+			}
+		case *errdetails.RetryInfo:
+			e.RetryAfter = value.GetRetryDelay().AsDuration()
+		case *errdetails.BadRequest:
+			for _, v := range value.GetFieldViolations() {
+				e.Violations = append(e.Violations, Violation{v.GetField(), v.GetDescription()})
+			}
+		}
+	}
+	return e
+}

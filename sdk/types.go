@@ -1,0 +1,191 @@
+package sdk
+
+import (
+	"context"
+	"net/netip"
+	"strings"
+	"time"
+
+	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
+)
+
+// Reason says why a decision came out as it did. A newer Tollgate may know
+// more reasons than these.
+type Reason string
+
+// The reasons.
+const (
+	ReasonOK                     Reason = "OK"
+	ReasonCredentialMissing      Reason = "CREDENTIAL_MISSING"
+	ReasonCredentialInvalid      Reason = "CREDENTIAL_INVALID"
+	ReasonCredentialExpired      Reason = "CREDENTIAL_EXPIRED"
+	ReasonCredentialRevoked      Reason = "CREDENTIAL_REVOKED"
+	ReasonUserDisabled           Reason = "USER_DISABLED"
+	ReasonUserUnknown            Reason = "USER_UNKNOWN"
+	ReasonLimited                Reason = "LIMITED"
+	ReasonPermissionMissing      Reason = "PERMISSION_MISSING"
+	ReasonScopeMissing           Reason = "SCOPE_MISSING"
+	ReasonPasswordChangeRequired Reason = "PASSWORD_CHANGE_REQUIRED"
+)
+
+func reasonOf(r tollgatev1.Reason) Reason {
+	return Reason(strings.TrimPrefix(r.String(), "REASON_"))
+}
+
+// Principal is who a credential stands for.
+type Principal struct {
+	UserID    string
+	Username  string
+	Service   bool      // a program rather than a person
+	Roles     []string  // the roles in force at the decision, sorted
+	SessionID string    // set for an access token
+	APIKeyID  string    // set for an API key
+	Scopes    []string  // what an API key is narrowed to; empty: not narrowed
+	ExpiresAt time.Time // of the credential; zero: never
+}
+
+func principalOf(p *tollgatev1.Principal) *Principal {
+	if p == nil {
+		return nil
+	}
+	out := &Principal{
+		UserID: p.GetUserId(), Username: p.GetUsername(),
+		Service: p.GetKind() == tollgatev1.UserKind_USER_KIND_SERVICE,
+		Roles:   p.GetRoles(), SessionID: p.GetSessionId(), APIKeyID: p.GetApiKeyId(), Scopes: p.GetScopes(),
+	}
+	if p.GetExpiresAt() != nil {
+		out.ExpiresAt = p.GetExpiresAt().AsTime()
+	}
+	return out
+}
+
+type principalKey struct{}
+
+// PrincipalFrom returns who is calling, in a handler behind Require or
+// Interceptor. It is nil everywhere else, and in RPCs that are public.
+func PrincipalFrom(ctx context.Context) *Principal {
+	p, _ := ctx.Value(principalKey{}).(*Principal)
+	return p
+}
+
+// NewContext returns a context in which PrincipalFrom finds p: for the tests
+// of handlers.
+func NewContext(ctx context.Context, p *Principal) context.Context {
+	return context.WithValue(ctx, principalKey{}, p)
+}
+
+// Verification is what Verify found.
+type Verification struct {
+	Active    bool // the credential is good now
+	Reason    Reason
+	Principal *Principal // set when the credential is good
+	Revision  int64      // the answer is at least as new as this
+}
+
+// Request describes a call to decide about.
+type Request struct {
+	// Credential is what the caller presented: an access token or an API key.
+	// An empty one is decided too: it counts against the limits of IP, and is
+	// refused.
+	Credential string
+	// UserID is for a caller whom this service has authenticated by itself.
+	UserID string
+	// Permission is what the call needs, without wildcards: "orders:read".
+	Permission string
+	// Resource is what the call is about, for the record: "orders/42". What is
+	// longer than 256 bytes is cut.
+	Resource string
+	// Context is what custom limits count by: {"tenant": "acme"}. At most 32
+	// entries, keys up to 64 and values up to 256 characters.
+	Context map[string]string
+	// IP is the caller's address; the zero Addr leaves limits per IP out.
+	IP netip.Addr
+	// UserAgent and RequestID are for the record.
+	UserAgent, RequestID string
+	// Cost is how much the call counts against limits; 0 means 1.
+	Cost int64
+	// MinRevision asks for a decision that has seen the write that answered
+	// with this revision.
+	MinRevision int64
+}
+
+// Decision is what Authorize found.
+type Decision struct {
+	Allowed    bool
+	Reason     Reason
+	Principal  *Principal    // set when the credential is good
+	RetryAfter time.Duration // set with ReasonLimited, unless waiting never helps
+	Limits     []LimitStatus // those that counted the call, the most restrictive first
+	Revision   int64         // the decision is at least as new as this
+}
+
+// Err is nil when the call is allowed, and a *Denied when it is not.
+func (d *Decision) Err() error {
+	if d.Allowed {
+		return nil
+	}
+	return &Denied{Reason: d.Reason, RetryAfter: d.RetryAfter}
+}
+
+// LimitStatus is where a caller stands with one limit.
+type LimitStatus struct {
+	Name      string
+	Limit     int64         // calls at once when nothing is used
+	Remaining int64         // calls that would pass right now
+	Reset     time.Duration // until the allowance is whole again
+	Exceeded  bool          // the limit refused this call, or would have
+	Shadow    bool          // the limit only watches
+}
+
+func statusOf(s *tollgatev1.LimitStatus) LimitStatus {
+	return LimitStatus{
+		Name: s.GetName(), Limit: s.GetLimit(), Remaining: s.GetRemaining(),
+		Reset: s.GetReset_().AsDuration(), Exceeded: s.GetExceeded(), Shadow: s.GetShadow(),
+	}
+}
+
+// Check names a limit and whom to count against it.
+type Check struct {
+	Limit string // the limit's name
+	Key   string // whatever is counted: a tenant, a phone number
+	Cost  int64  // 0 means 1
+	Peek  bool   // only look: count nothing
+}
+
+// CheckResult is what CheckLimit found.
+type CheckResult struct {
+	Allowed    bool
+	Status     LimitStatus
+	RetryAfter time.Duration // set when refused, unless waiting never helps
+}
+
+// Err is nil when the call is within the limit, and a *Denied when it is not.
+func (r *CheckResult) Err() error {
+	if r.Allowed {
+		return nil
+	}
+	return &Denied{Reason: ReasonLimited, RetryAfter: r.RetryAfter}
+}
+
+// Outcome is how an action ended.
+type Outcome string
+
+// The outcomes.
+const (
+	OutcomeSuccess Outcome = "SUCCESS"
+	OutcomeDenied  Outcome = "DENIED"
+	OutcomeFailure Outcome = "FAILURE"
+)
+
+// Event is an entry for Tollgate's audit log.
+type Event struct {
+	Actor     *Principal // who did it: PrincipalFrom(ctx); nil: nobody known
+	Action    string     // in your own words, with a dot: "order.cancel"
+	Outcome   Outcome
+	Reason    string // why, for other outcomes than success
+	Resource  string // what it was done to: "orders/42"
+	IP        netip.Addr
+	UserAgent string
+	RequestID string
+	Details   map[string]string // further facts; never a secret
+}
