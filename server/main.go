@@ -18,6 +18,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/app"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/world"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/term"
 )
 
@@ -102,13 +103,21 @@ func (serve) Run(ctx context.Context, config app.Config, out app.Out) (err error
 	if err != nil {
 		return err
 	}
+	var side errgroup.Group
+	if config.MetricsListen != "" {
+		metrics, err := net.Listen("tcp", config.MetricsListen)
+		if err != nil {
+			return fmt.Errorf("listen for metrics: %w; choose another address with --metrics-listen, or none", err)
+		}
+		side.Go(func() error { return a.ServeMetrics(ctx, metrics) })
+	}
 	a.Greet(listener.Addr(), password)
 	out.Log.Info("serving", "address", listener.Addr().String())
 	if err := a.Serve(ctx, listener); err != nil {
 		return err
 	}
 	out.Log.Info("stopped")
-	return nil
+	return side.Wait()
 }
 
 // readSecret reads a line from a terminal without showing it, or from a pipe.

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"connectrpc.com/grpchealth"
+	"github.com/redis/go-redis/v9"
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
 	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/auth"
@@ -27,6 +28,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/guard"
 	"github.com/tollgatehq/tollgate/server/internal/httpapi"
 	"github.com/tollgatehq/tollgate/server/internal/limits"
+	"github.com/tollgatehq/tollgate/server/internal/metrics"
 	"github.com/tollgatehq/tollgate/server/internal/page"
 	"github.com/tollgatehq/tollgate/server/internal/roles"
 	"github.com/tollgatehq/tollgate/server/internal/seal"
@@ -48,12 +50,14 @@ type App struct {
 	out    Out
 
 	db     *database.DB
+	redis  redis.UniversalClient // nil: everything is in this process
 	log    *changes.Log
 	audit  *audit.Service
 	Auth   *auth.Service // for the subcommands
 	roles  *roles.Service
 	limits *limits.Service
 
+	metrics  *metrics.Metrics
 	ready    atomic.Bool
 	draining context.Context
 	drain    context.CancelFunc
@@ -76,7 +80,7 @@ func Open(ctx context.Context, config Config, w world.World, out Out) (*App, err
 	if err != nil {
 		return nil, err
 	}
-	a := &App{config: config, world: w, out: out, db: db}
+	a := &App{config: config, world: w, out: out, db: db, metrics: metrics.New()}
 	a.draining, a.drain = context.WithCancel(context.Background())
 	if err := a.open(ctx, master); err != nil {
 		return nil, errors.Join(err, a.Close())
@@ -94,13 +98,23 @@ func (a *App) open(ctx context.Context, master *seal.Master) error {
 		a.out.Log.InfoContext(ctx, "database schema is up to date", "applied", strings.Join(steps, ", "))
 	}
 
+	var backend limits.Backend = limits.NewMemory(a.world)
+	var announcer changes.Announcer
+	if a.config.RedisURL != "" {
+		if a.redis, err = openRedis(a.config.RedisURL); err != nil {
+			return err
+		}
+		backend = limits.NewRedis(a.redis, redisPrefix, a.world, a.out.Log)
+		announcer = changes.NewRedisAnnouncer(a.redis, redisPrefix)
+	}
+
 	pages := page.NewTokens(master.Derive("page tokens v1"))
 	a.audit = audit.New(a.db, a.world, pages, a.out.Log)
 	a.log = changes.New(a.db, changes.Options{
-		World: a.world, Log: a.out.Log, Staleness: a.config.Staleness, OnEvents: a.audit.Wake,
+		World: a.world, Log: a.out.Log, Announcer: announcer, Staleness: a.config.Staleness, OnEvents: a.audit.Wake,
 	})
 	a.roles = roles.New(a.db, a.log, a.world, pages)
-	a.limits = limits.New(a.db, a.log, a.world, pages, limits.NewMemory(a.world))
+	a.limits = limits.New(a.db, a.log, a.world, pages, backend)
 	a.Auth = auth.New(auth.Options{
 		DB: a.db, Log: a.log, Audit: a.audit, Roles: a.roles, Limits: a.limits, World: a.world,
 		Pages: pages, Master: master, Issuer: a.config.Issuer, Audience: a.config.Audience,
@@ -119,6 +133,11 @@ func (a *App) open(ctx context.Context, master *seal.Master) error {
 			return err
 		}
 	}
+	a.metrics.Database(a.db.Stats)
+	a.metrics.Gauge("tollgate_change_log_revision", "The newest change that is in force here.",
+		func() float64 { return float64(a.log.Revision()) })
+	a.metrics.Gauge("tollgate_change_log_lag_seconds", "How long ago this instance last knew that it had seen every change.",
+		func() float64 { return a.log.Lag().Seconds() })
 	a.start()
 	return nil
 }
@@ -164,12 +183,15 @@ func (a *App) Close() error {
 		a.stopWork()
 		a.work.Wait()
 	}
+	if a.redis != nil {
+		flushed = errors.Join(flushed, a.redis.Close())
+	}
 	return errors.Join(flushed, a.db.Close())
 }
 
 // Handler is everything that the API's port serves.
 func (a *App) Handler() (http.Handler, error) {
-	decisions := decision.New(a.log, a.Auth, a.roles, a.limits, a.audit, a.world)
+	decisions := decision.New(a.log, a.Auth, a.roles, a.limits, a.audit, a.world, a.metrics.Decided)
 	var services []protoreflect.ServiceDescriptor
 	for _, file := range []protoreflect.FileDescriptor{
 		tollgatev1.File_tollgate_v1_auth_proto, tollgatev1.File_tollgate_v1_roles_proto,
@@ -195,17 +217,22 @@ func (a *App) Handler() (http.Handler, error) {
 		}{roles.NewHandler(a.roles), decision.NewAuthorizer(decisions)},
 		Limits: limits.NewHandler(a.limits),
 		Audit:  audit.NewHandler(a.audit),
-		Guard:  g, Events: a.audit, JWKS: a.Auth.JWKS,
+		Guard:  g, Metrics: a.metrics, Events: a.audit, JWKS: a.Auth.JWKS,
 		Ready: a.readiness, Health: health{a}, Reflection: a.config.Reflection,
 		TrustedProxies: proxies, World: a.world, Log: a.out.Log,
 	})
 }
 
 // readiness says what is needed to serve and what is wrong with it.
-func (a *App) readiness(r *http.Request) map[string]error {
-	needs := map[string]error{"database": a.db.Ping(r.Context())}
+func (a *App) readiness(ctx context.Context) []httpapi.Need {
+	needs := []httpapi.Need{{Name: "database", Err: a.db.Ping(ctx)}}
 	if !a.ready.Load() {
-		needs["server"] = errors.New("stopping")
+		needs = append(needs, httpapi.Need{Name: "server", Err: errors.New("stopping")})
+	}
+	if a.redis != nil {
+		ctx, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
+		defer cancel()
+		needs = append(needs, httpapi.Need{Name: "redis", Err: a.redis.Ping(ctx).Err(), Optional: true})
 	}
 	return needs
 }
@@ -221,6 +248,18 @@ func (h health) Check(ctx context.Context, req *grpchealth.CheckRequest) (*grpch
 		}
 	}
 	return static.Check(ctx, req)
+}
+
+// ServeMetrics serves /metrics on a listener of its own until ctx ends.
+func (a *App) ServeMetrics(ctx context.Context, listener net.Listener) error {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", a.metrics.Handler())
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second}
+	defer context.AfterFunc(ctx, func() { server.Close() })()
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve metrics: %w", err)
+	}
+	return nil
 }
 
 // Serve serves the API on a listener until ctx ends, then drains: readiness

@@ -64,11 +64,13 @@ type Service struct {
 	limits   *limits.Service
 	audit    *audit.Service
 	refusals *refusals
+	count    func(door string, reason caller.Reason)
 }
 
-// New joins the four questions.
-func New(log *changes.Log, a *auth.Service, r *roles.Service, l *limits.Service, e *audit.Service, w world.World) *Service {
-	return &Service{log: log, auth: a, roles: r, limits: l, audit: e, refusals: newRefusals(w)}
+// New joins the four questions. Each decision is counted under the door that it
+// was made for, "api" or "service", and its reason.
+func New(log *changes.Log, a *auth.Service, r *roles.Service, l *limits.Service, e *audit.Service, w world.World, count func(door string, reason caller.Reason)) *Service {
+	return &Service{log: log, auth: a, roles: r, limits: l, audit: e, refusals: newRefusals(w), count: count}
 }
 
 // Decide verifies the credential, counts the call against every limit that
@@ -116,6 +118,11 @@ func (s *Service) Decide(ctx context.Context, r Request) (Decision, error) {
 		d.Reason = s.judge(d.Reason, d.Principal, r.Rule)
 	}
 	d.Allowed = d.Reason == caller.ReasonOK
+	door := "api"
+	if r.Event == audit.AccessDenied {
+		door = "service"
+	}
+	s.count(door, d.Reason)
 	if d.Allowed {
 		return d, nil
 	}

@@ -3,6 +3,7 @@
 package httpapi
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -26,9 +27,10 @@ type Options struct {
 	Audit  tollgatev1connect.AuditServiceHandler
 
 	Guard          *guard.Guard
+	Metrics        connect.Interceptor
 	Events         *audit.Service
 	JWKS           func() []byte
-	Ready          func(*http.Request) map[string]error // what is needed, and what is wrong with it
+	Ready          func(context.Context) []Need
 	Health         grpchealth.Checker
 	Reflection     bool
 	TrustedProxies []netip.Prefix
@@ -40,7 +42,7 @@ type Options struct {
 func New(o Options) (http.Handler, error) {
 	codec := newStrictJSON()
 	with := connect.WithHandlerOptions(
-		connect.WithInterceptors(o.Guard),
+		connect.WithInterceptors(o.Metrics, o.Guard),
 		connect.WithCodec(codec),
 		connect.WithReadMaxBytes(MaxBody),
 	)

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
@@ -35,27 +36,32 @@ func healthz(w http.ResponseWriter, _ *http.Request) {
 	writeStatus(w, http.StatusOK, map[string]string{"status": "ok"})
 }
 
-// readyz says whether requests should be sent here, and what is missing if not.
-func readyz(check func(*http.Request) map[string]error) http.HandlerFunc {
+// Need is something that serving depends on.
+type Need struct {
+	Name     string
+	Err      error // nil: it is there
+	Optional bool  // without it we serve less well, but we serve
+}
+
+// readyz says whether requests should be sent here, and what is missing.
+func readyz(needs func(context.Context) []Need) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		answer, status := map[string]string{"status": "ok"}, http.StatusOK
-		for need, err := range check(r) {
-			answer[need] = "ok"
-			if err != nil {
-				answer[need], answer["status"] = "down", "unavailable"
-				status = http.StatusServiceUnavailable
+		for _, need := range needs(r.Context()) {
+			answer[need.Name] = "ok"
+			if need.Err != nil {
+				answer[need.Name] = "down"
+			}
+			if need.Err != nil && !need.Optional {
+				answer["status"], status = "unavailable", http.StatusServiceUnavailable
+				w.Header().Set("Retry-After", "1")
 			}
 		}
-		if status == http.StatusOK {
-			writeStatus(w, status, answer)
-			return
-		}
-		// Not the shape of an API error: this is for probes, which read the
-		// status, and for people.
+		// Also when it is an error, this is not the shape of an API error: it is
+		// for probes, which read the status, and for people.
 		if d, ok := w.(*doorWriter); ok {
 			d.through = true
 		}
-		w.Header().Set("Retry-After", "1")
 		writeStatus(w, status, answer)
 	}
 }

@@ -1,0 +1,50 @@
+package app
+
+import (
+	"errors"
+	"net/url"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// redisPrefix is what every key and channel of ours starts with.
+const redisPrefix = "tollgate:"
+
+// openRedis makes the client for redis:// and rediss:// URLs: one server, a
+// Cluster when the query names more (?addr=HOST:PORT&addr=…), or Sentinels when
+// it names a master (?master_name=NAME). It does not connect.
+func openRedis(address string) (redis.UniversalClient, error) {
+	bad := errors.New("Redis URL: must be redis://HOST:PORT or rediss://HOST:PORT; for a Cluster add ?addr=HOST:PORT for each further node, for Sentinel ?master_name=NAME")
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" || u.Scheme != "redis" && u.Scheme != "rediss" {
+		return nil, bad
+	}
+	// Errors of the parsers are not passed on: they may quote the password.
+	// Deadlines come from each call's context; nothing is tried twice, because
+	// the limiter has its own answer to a Redis that fails.
+	const dial = time.Second
+	switch query := u.Query(); {
+	case query.Has("master_name"):
+		options, err := redis.ParseFailoverURL(address)
+		if err != nil {
+			return nil, bad
+		}
+		options.MaxRetries, options.ContextTimeoutEnabled, options.DialTimeout = -1, true, dial
+		return redis.NewFailoverClient(options), nil
+	case query.Has("addr"):
+		options, err := redis.ParseClusterURL(address)
+		if err != nil {
+			return nil, bad
+		}
+		options.ContextTimeoutEnabled, options.DialTimeout = true, dial
+		return redis.NewClusterClient(options), nil
+	default:
+		options, err := redis.ParseURL(address)
+		if err != nil {
+			return nil, bad
+		}
+		options.MaxRetries, options.ContextTimeoutEnabled, options.DialTimeout = -1, true, dial
+		return redis.NewClient(options), nil
+	}
+}
