@@ -1,0 +1,119 @@
+package roles
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/changes"
+	"github.com/tollgatehq/tollgate/server/internal/database"
+	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/page"
+	"github.com/tollgatehq/tollgate/server/internal/world"
+)
+
+// instance is one Tollgate as far as this room goes.
+type instance struct {
+	*Service
+	t     testing.TB
+	log   *changes.Log
+	db    *database.DB
+	clock *world.Clock
+}
+
+func newInstance(t testing.TB, db *database.DB, clock *world.Clock) *instance {
+	w := world.World{Now: clock.Now, Random: rand.Reader}
+	log := changes.New(db, changes.Options{World: w})
+	s := New(db, log, w, page.NewTokens([]byte(strings.Repeat("k", 32))))
+	log.Follow(s)
+	return &instance{Service: s, t: t, log: log, db: db, clock: clock}
+}
+
+// start makes an instance with the built-in roles.
+func start(t testing.TB, db *database.DB) *instance {
+	t.Helper()
+	i := newInstance(t, db, world.NewClock(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)))
+	i.must(i.EnsureBuiltins(t.Context()))
+	return i
+}
+
+// another instance on the same database, caught up.
+func (i *instance) another() *instance {
+	i.t.Helper()
+	other := newInstance(i.t, i.db, i.clock)
+	i.must(other.log.Start(i.t.Context()))
+	return other
+}
+
+func (i *instance) must(err error) {
+	i.t.Helper()
+	if err != nil {
+		i.t.Fatal(err)
+	}
+}
+
+func (i *instance) system() context.Context { return caller.System(i.t.Context()) }
+
+// user adds a user and returns the id.
+func (i *instance) user(name string) string {
+	i.t.Helper()
+	w := world.World{Now: i.clock.Now, Random: rand.Reader}
+	id := w.NewID()
+	_, err := i.db.Exec(i.t.Context(), `INSERT INTO users (id, username, kind, created_at, updated_at) VALUES ($1,$2,'person',$3,$3)`,
+		id, name, w.Micros())
+	i.must(err)
+	return id
+}
+
+func (i *instance) role(name string, permissions ...string) {
+	i.t.Helper()
+	_, _, err := i.Create(i.system(), name, "", permissions)
+	i.must(err)
+}
+
+func (i *instance) assign(role, userID string) {
+	i.t.Helper()
+	_, _, err := i.Assign(i.system(), role, userID, time.Time{})
+	i.must(err)
+}
+
+func (i *instance) rolesOf(userID string) string {
+	i.t.Helper()
+	names, err := i.RolesOf(i.t.Context(), userID)
+	i.must(err)
+	return strings.Join(names, " ")
+}
+
+// principal is the user as a good credential gives them.
+func (i *instance) principal(userID string, scopes ...string) *caller.Principal {
+	i.t.Helper()
+	names, err := i.RolesOf(i.t.Context(), userID)
+	i.must(err)
+	return &caller.Principal{UserID: userID, Username: "u-" + userID, Kind: caller.Person, Roles: names, Scopes: scopes}
+}
+
+// as is the context of a call by the user.
+func (i *instance) as(userID string, scopes ...string) context.Context {
+	i.t.Helper()
+	return caller.With(i.t.Context(), caller.Caller{Principal: i.principal(userID, scopes...)})
+}
+
+// refused fails the test unless err is the fault.
+func refused(t testing.TB, err error, kind fault.Kind, reason string) *fault.Error {
+	t.Helper()
+	var f *fault.Error
+	if !errors.As(err, &f) || f.Kind != kind || f.Reason != reason {
+		t.Fatalf("error is %v, want %s %s", err, kind, reason)
+	}
+	return f
+}
+
+func (i *instance) count(query string, args ...any) (n int) {
+	i.t.Helper()
+	i.must(i.db.Get(i.t.Context(), &n, query, args...))
+	return n
+}
