@@ -1,0 +1,245 @@
+// Package limits answers "how often". A limit says which calls it counts, whom
+// it counts and how many are allowed. All limits that apply to a call are taken
+// from together: all or nothing.
+package limits
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/roles"
+)
+
+// Subject is whom a limit counts.
+type Subject string
+
+// The subjects, as stored.
+const (
+	SubjectUser   Subject = "user"
+	SubjectIP     Subject = "ip"
+	SubjectAPIKey Subject = "api_key"
+	SubjectGlobal Subject = "global" // everybody together
+	SubjectCustom Subject = "custom" // each value of one entry of the request's context
+)
+
+// Algorithm is how a limit counts.
+type Algorithm string
+
+// The algorithms, as stored.
+const (
+	GCRA          Algorithm = "gcra"
+	FixedWindow   Algorithm = "fixed_window"
+	SlidingWindow Algorithm = "sliding_window"
+)
+
+// Mode is what a limit does when it is used up.
+type Mode string
+
+// The modes, as stored.
+const (
+	Enforce Mode = "enforce"
+	Shadow  Mode = "shadow" // counts and reports, never refuses
+)
+
+// Outage is what a limit does while its counters cannot be reached.
+type Outage string
+
+// The outage modes, as stored.
+const (
+	// Local: each instance counts by itself with the limit's full rate, so n
+	// instances together allow up to n times as much.
+	Local  Outage = "local"
+	Open   Outage = "open"   // calls pass
+	Closed Outage = "closed" // calls are refused
+)
+
+const (
+	maxRate      = 1_000_000_000
+	minPeriod    = time.Millisecond
+	maxPeriod    = 31 * 24 * time.Hour
+	maxOverrides = 100
+	// maxLimits is how many limits there may be, and maxApplying how many of
+	// them may count the same call. Both are looked after when a limit is made
+	// or changed; every limit that exists is enforced.
+	maxLimits   = 1000
+	maxApplying = 32
+)
+
+// login is the permission that a sign-in is counted under.
+const login = "tollgate:login"
+
+// Limit allows Rate calls per Period, and with GCRA Burst at once.
+type Limit struct {
+	Name        string
+	Description string
+	Subject     Subject
+	Permission  string // pattern; "*" for all
+	Rate        int64
+	Period      time.Duration // whole microseconds
+	Burst       int64         // GCRA only; 0: the rate, also when the rate changes
+	Algorithm   Algorithm
+	Mode        Mode
+	Outage      Outage
+	ContextKey  string // SubjectCustom only
+	Overrides   []Override
+	Builtin     bool
+	CreatedAt   time.Time
+	UpdatedAt   time.Time
+}
+
+// Override gives one key its own allowance per the limit's period.
+type Override struct {
+	Key   string `json:"key"` // canonical
+	Rate  int64  `json:"rate"`
+	Burst int64  `json:"burst,omitempty"` // GCRA only; 0: the rate
+}
+
+// AtOnce is how many calls pass at once when nothing is used.
+func (l Limit) AtOnce() int64 { return atOnce(l.Algorithm, l.Rate, l.Burst) }
+
+func atOnce(a Algorithm, rate, burst int64) int64 {
+	if a != GCRA || burst == 0 {
+		return rate
+	}
+	return burst
+}
+
+// normal fills in what an unset field means and brings the overrides' keys
+// into the form they are compared in.
+func (l Limit) normal() (Limit, error) {
+	if l.Permission == "" {
+		l.Permission = "*"
+	}
+	if l.Algorithm == "" {
+		l.Algorithm = GCRA
+	}
+	if l.Mode == "" {
+		l.Mode = Enforce
+	}
+	if l.Outage == "" {
+		l.Outage = Local
+	}
+	l.Overrides = slices.Clone(l.Overrides)
+	for i, o := range l.Overrides {
+		if l.Subject != SubjectIP {
+			continue
+		}
+		key, ok := parseIPKey(o.Key)
+		if !ok {
+			return Limit{}, fault.Field(fmt.Sprintf("overrides[%d].key", i),
+				"must be an IP address or an IPv6 /64, because the limit counts IP addresses")
+		}
+		l.Overrides[i].Key = key
+	}
+	return l, nil
+}
+
+// check returns the fault of the first thing wrong with a normal limit.
+func (l Limit) check() error {
+	switch {
+	case !validName(l.Name):
+		return fault.Field("name", `must be at most 64 characters: a lower-case letter, then lower-case letters, digits, "-", "_" or "."`)
+	case !slices.Contains([]Subject{SubjectUser, SubjectIP, SubjectAPIKey, SubjectGlobal, SubjectCustom}, l.Subject):
+		return fault.Field("subject", "must be user, IP, API key, global or custom")
+	case !slices.Contains([]Algorithm{GCRA, FixedWindow, SlidingWindow}, l.Algorithm):
+		return fault.Field("algorithm", "must be GCRA, fixed window or sliding window")
+	case l.Mode != Enforce && l.Mode != Shadow:
+		return fault.Field("mode", "must be enforce or shadow")
+	case l.Outage != Local && l.Outage != Open && l.Outage != Closed:
+		return fault.Field("outage", "must be local, open or closed")
+	case l.Period < minPeriod || l.Period > maxPeriod:
+		return fault.Field("period", "must be 1 ms to 31 days")
+	case l.Period%time.Microsecond != 0:
+		return fault.Field("period", "must be whole microseconds")
+	case l.Subject == SubjectCustom && l.ContextKey == "":
+		return fault.Field("context_key", "is needed for a custom subject: name the context entry to count by")
+	case l.Subject != SubjectCustom && l.ContextKey != "":
+		return fault.Field("context_key", "is only for a custom subject; leave it out")
+	case utf8.RuneCountInString(l.ContextKey) > 64 || strings.Contains(l.ContextKey, "\x00"):
+		return fault.Field("context_key", "must be at most 64 characters, without NUL")
+	case utf8.RuneCountInString(l.Description) > 512 || strings.Contains(l.Description, "\x00"):
+		return fault.Field("description", "must be at most 512 characters, without NUL")
+	case len(l.Overrides) > maxOverrides:
+		return fault.Field("overrides", "must be at most %d", maxOverrides)
+	}
+	if err := roles.ValidPattern(l.Permission); err != nil {
+		return fault.Field("permission", "%v", err)
+	}
+	if l.Outage == Open && roles.Match(l.Permission, login) {
+		return fault.Field("outage", "must be local or closed: %q covers sign-ins (%s), whose limits may not open in an outage; "+
+			"choose another outage mode or a narrower permission", l.Permission, login)
+	}
+	if err := l.checkAllowance("", l.Rate, l.Burst); err != nil {
+		return err
+	}
+	seen := map[string]bool{}
+	for i, o := range l.Overrides {
+		at := fmt.Sprintf("overrides[%d].", i)
+		if o.Key == "" || utf8.RuneCountInString(o.Key) > 256 {
+			return fault.Field(at+"key", "must be 1 to 256 characters")
+		}
+		if seen[o.Key] {
+			return fault.Field(at+"key", "is there twice: one override a key")
+		}
+		seen[o.Key] = true
+		if err := l.checkAllowance(at, o.Rate, o.Burst); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l Limit) checkAllowance(at string, rate, burst int64) error {
+	switch {
+	case rate < 1 || rate > maxRate:
+		return fault.Field(at+"rate", "must be 1 to %d", maxRate)
+	case burst < 0 || burst > maxRate:
+		return fault.Field(at+"burst", "must be 1 to %d, or 0 for the rate", maxRate)
+	case burst != 0 && l.Algorithm != GCRA:
+		return fault.Field(at+"burst", "is only for GCRA: a window allows its whole rate at once; leave it out")
+	case rate > l.Period.Nanoseconds():
+		return fault.Field(at+"rate", "is more than one call a nanosecond; lower it or lengthen the period")
+	}
+	return nil
+}
+
+func validName(name string) bool {
+	if name == "" || len(name) > 64 || name[0] < 'a' || name[0] > 'z' {
+		return false
+	}
+	return strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789._-") == ""
+}
+
+// covers says whether outer matches everything that inner, a pattern or a
+// permission, does. Unlike roles.Match it does not ask whether inner is valid:
+// a call must not pass by a limit because its permission is misspelt.
+func covers(outer, inner string) bool {
+	if before, ok := strings.CutSuffix(outer, "*"); ok {
+		return strings.HasPrefix(inner, before)
+	}
+	return outer == inner
+}
+
+// firstBuiltin cannot be removed, so writers lock its row to wait for each
+// other.
+const firstBuiltin = "sign-in-per-ip"
+
+// builtins are the limits that every installation starts with.
+func builtins() []Limit {
+	return []Limit{
+		{
+			Name: firstBuiltin, Description: "Sign-ins from one address.", Subject: SubjectIP,
+			Permission: login, Rate: 30, Period: time.Minute, Burst: 30,
+			Algorithm: GCRA, Mode: Enforce, Outage: Local, Builtin: true,
+		},
+		{
+			Name: "sign-in-per-user", Description: "Sign-ins as one user.", Subject: SubjectUser,
+			Permission: login, Rate: 10, Period: time.Minute, Burst: 10,
+			Algorithm: GCRA, Mode: Enforce, Outage: Local, Builtin: true,
+		},
+	}
+}

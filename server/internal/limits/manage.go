@@ -1,0 +1,333 @@
+package limits
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/tollgatehq/tollgate/server/internal/audit"
+	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/changes"
+	"github.com/tollgatehq/tollgate/server/internal/database"
+	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/page"
+)
+
+// Edit is a change of a limit: what is set.
+type Edit struct {
+	Description    *string
+	Permission     *string
+	Rate           *int64
+	Period         *time.Duration
+	Burst          *int64
+	Algorithm      *Algorithm
+	Mode           *Mode
+	Outage         *Outage
+	Overrides      []Override // replace all, when not empty
+	ClearOverrides bool
+}
+
+// EnsureBuiltins adds the built-in limits that are missing. It leaves alone
+// those that are there, with everything that was changed about them. Any
+// number of instances may call it at once.
+func (s *Service) EnsureBuiltins(ctx context.Context) error {
+	_, err := s.log.Write(caller.System(ctx), func(ctx context.Context, tx *changes.Tx) error {
+		for _, l := range builtins() {
+			l.CreatedAt = s.now()
+			l.UpdatedAt = l.CreatedAt
+			inserted, err := insertLimit(ctx, tx, l)
+			if err != nil {
+				return fmt.Errorf("add built-in limit %q: %w", l.Name, err)
+			}
+			if inserted {
+				tx.Record(event(ctx, audit.LimitCreate, l).With("builtin", "true"))
+				tx.Changed(changes.Limit, l.Name)
+			}
+		}
+		return nil
+	})
+	return err
+}
+
+// Create adds a limit. It is in force on this instance when Create returns.
+func (s *Service) Create(ctx context.Context, l Limit) (Limit, int64, error) {
+	l, err := l.normal()
+	if err != nil {
+		return Limit{}, 0, err
+	}
+	if err := l.check(); err != nil {
+		return Limit{}, 0, err
+	}
+	l.Builtin = false
+	l.CreatedAt = s.now()
+	l.UpdatedAt = l.CreatedAt
+	revision, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
+		others, err := others(ctx, tx, l.Name)
+		if err != nil {
+			return err
+		}
+		if len(others) >= maxLimits {
+			return fault.New(fault.Precondition, "TOO_MANY_LIMITS",
+				"there are %d limits, the most there can be; remove one that is not needed first", maxLimits)
+		}
+		if err := crowded(l, others); err != nil {
+			return err
+		}
+		inserted, err := insertLimit(ctx, tx, l)
+		if err != nil {
+			return fmt.Errorf("create limit %q: %w", l.Name, err)
+		}
+		if !inserted {
+			return fault.New(fault.Exists, "LIMIT_EXISTS", "a limit %q exists already; choose another name or update it", l.Name)
+		}
+		tx.Record(event(ctx, audit.LimitCreate, l))
+		tx.Changed(changes.Limit, l.Name)
+		return nil
+	})
+	if err != nil {
+		return Limit{}, 0, err
+	}
+	return l, revision, nil
+}
+
+// Get reads a limit from the database.
+func (s *Service) Get(ctx context.Context, name string) (Limit, error) {
+	l, err := getLimit(ctx, s.db, name)
+	return l, failed("read", name, err)
+}
+
+// List returns a page of limits by name, and the next page's token, empty on
+// the last.
+func (s *Service) List(ctx context.Context, size int32, token string) ([]Limit, string, error) {
+	const list = "limits"
+	var after string
+	if _, err := s.pages.Read(token, list, &after); err != nil {
+		return nil, "", err
+	}
+	n := page.Size(size)
+	found, err := listLimits(ctx, s.db, after, n+1)
+	if err != nil {
+		return nil, "", fmt.Errorf("list limits: %w", err)
+	}
+	if len(found) <= n {
+		return found, "", nil
+	}
+	return found[:n], s.pages.Make(list, found[n-1].Name), nil
+}
+
+// Update changes a limit, built-in or not. What was counted stays counted
+// unless the algorithm changes. A change to a window drops the bursts that
+// only GCRA has.
+func (s *Service) Update(ctx context.Context, name string, edit Edit) (Limit, int64, error) {
+	if edit.ClearOverrides && len(edit.Overrides) > 0 {
+		return Limit{}, 0, fault.Field("clear_overrides", "cannot be combined with overrides; give one of them")
+	}
+	var l Limit
+	revision, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
+		others, err := others(ctx, tx, name)
+		if err != nil {
+			return err
+		}
+		before, err := lockLimit(ctx, tx, name)
+		if err != nil {
+			return failed("update", name, err)
+		}
+		l, err = edit.apply(before).normal()
+		if err != nil {
+			return err
+		}
+		if err := l.check(); err != nil {
+			return err
+		}
+		if l.Permission != before.Permission {
+			if err := crowded(l, others); err != nil {
+				return err
+			}
+		}
+		l.UpdatedAt = s.now()
+		if err := updateLimit(ctx, tx, l); err != nil {
+			return fmt.Errorf("update limit %q: %w", name, err)
+		}
+		tx.Record(event(ctx, audit.LimitUpdate, l).With("before", allowance(before)))
+		tx.Changed(changes.Limit, name)
+		return nil
+	})
+	if err != nil {
+		return Limit{}, 0, err
+	}
+	return l, revision, nil
+}
+
+func (e Edit) apply(l Limit) Limit {
+	if e.Algorithm != nil && *e.Algorithm != l.Algorithm {
+		l.Algorithm = *e.Algorithm
+		l.Burst = 0
+		for i := range l.Overrides {
+			l.Overrides[i].Burst = 0
+		}
+	}
+	set(&l.Description, e.Description)
+	set(&l.Permission, e.Permission)
+	set(&l.Rate, e.Rate)
+	set(&l.Period, e.Period)
+	set(&l.Burst, e.Burst)
+	set(&l.Mode, e.Mode)
+	set(&l.Outage, e.Outage)
+	if len(e.Overrides) > 0 || e.ClearOverrides {
+		l.Overrides = e.Overrides
+	}
+	return l
+}
+
+func set[T any](field *T, value *T) {
+	if value != nil {
+		*field = *value
+	}
+}
+
+// Delete removes a limit and what it counted. Built-in ones are refused.
+func (s *Service) Delete(ctx context.Context, name string) (int64, error) {
+	return s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
+		l, err := lockLimit(ctx, tx, name)
+		if err != nil {
+			return failed("delete", name, err)
+		}
+		if l.Builtin {
+			return fault.New(fault.Precondition, "BUILTIN_LIMIT",
+				"the limit %q is built in and cannot be removed; update it instead", name)
+		}
+		if err := deleteLimit(ctx, tx, name); err != nil {
+			return fmt.Errorf("delete limit %q: %w", name, err)
+		}
+		tx.Record(event(ctx, audit.LimitDelete, l))
+		tx.Changed(changes.Limit, name)
+		return nil
+	})
+}
+
+// Check counts a call against one limit under any key, or with peek only
+// looks. An address is brought into the form that Take counts it under.
+func (s *Service) Check(ctx context.Context, name, key string, cost int64, peek bool) (Result, error) {
+	r, err := s.rule(ctx, name)
+	if err != nil {
+		return Result{}, err
+	}
+	return s.take(ctx, []claim{r.named(key, cost)}, peek)
+}
+
+// ResetKey forgets what a limit has counted for a key. The audit event is
+// durable before anything is forgotten; when the counters cannot be reached it
+// stays and the call may be made again.
+func (s *Service) ResetKey(ctx context.Context, name, key string) error {
+	r, err := s.rule(ctx, name)
+	if err != nil {
+		return err
+	}
+	c := r.named(key, 1)
+	_, err = s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
+		tx.Record(audit.New(ctx, audit.LimitReset, audit.Success, "limits/"+name).With("key", c.Key))
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("record the reset of limit %q: %w", name, err)
+	}
+	return s.forget(ctx, []Count{c.Count})
+}
+
+// rule finds a limit in memory. One that is not there may be too new: it reads
+// the log before it says so.
+func (s *Service) rule(ctx context.Context, name string) (*rule, error) {
+	if err := s.log.Ensure(ctx, 0); err != nil {
+		return nil, err
+	}
+	for try := range 2 {
+		all := s.rules.Load()
+		if all == nil {
+			return nil, unknownLimits()
+		}
+		if r := all.byName[name]; r != nil {
+			return r, nil
+		}
+		if try > 0 || !validName(name) {
+			break
+		}
+		if err := s.log.Sync(ctx); err != nil {
+			return nil, fault.Down("the database", err)
+		}
+	}
+	return nil, missing(name)
+}
+
+// now is the time as it is stored.
+func (s *Service) now() time.Time { return time.UnixMicro(s.world.Micros()).UTC() }
+
+// others returns all limits but one, and has writers of limits wait for each
+// other, so that what is counted here stays so until the commit.
+func others(ctx context.Context, tx *changes.Tx, name string) ([]Limit, error) {
+	if _, err := lockLimit(ctx, tx, firstBuiltin); err != nil && !errors.Is(err, database.ErrNoRows) {
+		return nil, fmt.Errorf("wait for other writers of limits: %w", err)
+	}
+	list, err := allLimits(ctx, tx)
+	if err != nil {
+		return nil, fmt.Errorf("read all limits: %w", err)
+	}
+	rest := make([]Limit, 0, len(list))
+	for _, l := range list {
+		if l.Name != name {
+			rest = append(rest, l)
+		}
+	}
+	return rest, nil
+}
+
+// crowded is the fault of a limit that would be one too many on some call. The
+// limits on one call cover each other like prefixes, so it is enough to look
+// at each limit's own pattern.
+func crowded(l Limit, others []Limit) error {
+	all := append([]Limit{l}, others...)
+	for _, narrow := range all {
+		if !covers(l.Permission, narrow.Permission) {
+			continue
+		}
+		n := 0
+		for _, wide := range all {
+			if covers(wide.Permission, narrow.Permission) {
+				n++
+			}
+		}
+		if n > maxApplying {
+			return fault.New(fault.Precondition, "TOO_MANY_LIMITS_APPLY",
+				"more than %d limits would count calls of %q; remove one or narrow its permission", maxApplying, narrow.Permission)
+		}
+	}
+	return nil
+}
+
+// event records what a limit is, or was.
+func event(ctx context.Context, action audit.Action, l Limit) audit.Event {
+	return audit.New(ctx, action, audit.Success, "limits/"+l.Name).
+		With("subject", string(l.Subject)).With("allowance", allowance(l))
+}
+
+// allowance is a limit's terms in one line.
+func allowance(l Limit) string {
+	return fmt.Sprintf("%s: %d per %s, burst %d, %s, %s, outage %s, %d overrides", l.Permission, l.Rate, l.Period,
+		l.AtOnce(), l.Algorithm, l.Mode, l.Outage, len(l.Overrides))
+}
+
+// failed makes a store's error about one limit the caller's.
+func failed(verb, name string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, database.ErrNoRows):
+		return missing(name)
+	default:
+		return fmt.Errorf("%s limit %q: %w", verb, name, err)
+	}
+}
+
+func missing(name string) error {
+	return fault.New(fault.NotFound, "LIMIT_NOT_FOUND", "there is no limit %q; ListLimits names those there are", name)
+}

@@ -1,0 +1,173 @@
+package limits
+
+import (
+	"context"
+	"hash/maphash"
+	"math/bits"
+	"sync"
+
+	"github.com/tollgatehq/tollgate/server/internal/world"
+)
+
+const (
+	shardCount = 64 // one bit each in the set of shards that a Take locks
+	// memoryKeys is how many counters a Memory keeps: about 100 MB when full.
+	memoryKeys = 1 << 19
+	// sweepEach is how many counters each new one looks at to remove those
+	// that have run out. Eight bound the useless ones to about one in eight.
+	sweepEach = 8
+	// fullSweepEvery is how long a full shard waits before it looks through
+	// all its counters again, in microseconds.
+	fullSweepEvery = 1_000_000
+)
+
+// Memory keeps the counters of one instance in memory.
+//
+// It holds a bounded number of counters and never forgets one that still
+// counts: otherwise a flood of new keys would be a way to reset one's own.
+// When it is full, new keys share one counter per limit and shard until old
+// ones have run out, which is stricter for them, never laxer for the known.
+type Memory struct {
+	world  world.World
+	seed   maphash.Seed
+	max    int // of each shard
+	shards [shardCount]shard
+}
+
+type shard struct {
+	mu       sync.Mutex
+	counters map[counter]*entry
+	swept    int64 // when all counters were last looked through
+}
+
+type counter struct {
+	limit string
+	key   string
+	spill bool // what new keys share in a full shard
+}
+
+type entry struct {
+	state
+	end int64 // from then on the same as an unused one
+}
+
+// NewMemory makes an empty Memory.
+func NewMemory(w world.World) *Memory { return newMemory(w, memoryKeys) }
+
+func newMemory(w world.World, keys int) *Memory {
+	m := &Memory{world: w, seed: maphash.MakeSeed(), max: max(1, keys/shardCount)}
+	for i := range m.shards {
+		m.shards[i].counters = map[counter]*entry{}
+	}
+	return m
+}
+
+// Take does what Backend says. It does not fail.
+func (m *Memory) Take(_ context.Context, counts []Count, peek bool) ([]Outcome, error) {
+	names := make([]counter, len(counts))
+	places := make([]int, len(counts))
+	set := m.place(counts, names, places)
+	m.lock(set)
+	defer m.unlock(set)
+
+	now := m.world.Micros() // under the locks: a counter's time does not go back
+	states := make([]state, len(counts))
+	outcomes := make([]Outcome, len(counts))
+	refused := peek
+	for i, c := range counts {
+		names[i] = m.shards[places[i]].name(names[i], m.max, now)
+		if e := m.shards[places[i]].counters[names[i]]; e != nil {
+			states[i] = e.state
+		}
+		states[i] = c.advance(states[i], now)
+		outcomes[i].Exceeded = c.exceeded(states[i], now)
+		refused = refused || outcomes[i].Exceeded && !c.Shadow
+	}
+	for i, c := range counts {
+		exceeded := outcomes[i].Exceeded
+		if !peek && !exceeded && (c.Shadow || !refused) {
+			states[i] = c.take(states[i])
+			m.shards[places[i]].put(names[i], entry{states[i], c.end(states[i])}, now)
+		}
+		outcomes[i] = c.outcome(states[i], now, exceeded)
+	}
+	return outcomes, nil
+}
+
+// Forget does what Backend says. It does not fail. In a full shard it does not
+// touch the shared counter.
+func (m *Memory) Forget(_ context.Context, counts []Count) error {
+	names := make([]counter, len(counts))
+	places := make([]int, len(counts))
+	set := m.place(counts, names, places)
+	m.lock(set)
+	defer m.unlock(set)
+	for i, name := range names {
+		delete(m.shards[places[i]].counters, name)
+	}
+	return nil
+}
+
+// place finds the counters' names and shards, and the set of all these shards.
+func (m *Memory) place(counts []Count, names []counter, places []int) (set uint64) {
+	for i, c := range counts {
+		names[i] = counter{limit: c.Counter, key: shorten(c.Key)}
+		places[i] = int(maphash.Comparable(m.seed, names[i]) % shardCount)
+		set |= 1 << places[i]
+	}
+	return set
+}
+
+// lock locks the shards of the set in their order, so that two calls never
+// wait for each other.
+func (m *Memory) lock(set uint64) {
+	for ; set != 0; set &= set - 1 {
+		m.shards[bits.TrailingZeros64(set)].mu.Lock()
+	}
+}
+
+func (m *Memory) unlock(set uint64) {
+	for ; set != 0; set &= set - 1 {
+		m.shards[bits.TrailingZeros64(set)].mu.Unlock()
+	}
+}
+
+// name is where to count: the counter's own place, or the shared one when it
+// has none and there is no room.
+func (s *shard) name(n counter, max int, now int64) counter {
+	if _, known := s.counters[n]; known || len(s.counters) < max {
+		return n
+	}
+	if now-s.swept >= fullSweepEvery || now < s.swept {
+		s.swept = now
+		s.sweep(now, len(s.counters))
+	}
+	if len(s.counters) < max {
+		return n
+	}
+	return counter{limit: n.limit, spill: true}
+}
+
+// put writes a counter, and pays for a new one by removing useless ones.
+func (s *shard) put(n counter, e entry, now int64) {
+	if old := s.counters[n]; old != nil {
+		*old = e
+		return
+	}
+	s.sweep(now, sweepEach)
+	s.counters[n] = &e
+}
+
+// sweep removes those of some counters, chosen by the map's random order, that
+// have run out.
+func (s *shard) sweep(now int64, some int) {
+	for n, e := range s.counters {
+		if some == 0 {
+			return
+		}
+		some--
+		if e.end <= now {
+			delete(s.counters, n)
+		}
+	}
+}

@@ -1,0 +1,288 @@
+package limits
+
+import (
+	"context"
+	_ "embed" // for take.lua
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/tollgatehq/tollgate/server/internal/world"
+)
+
+//go:embed take.lua
+var takeScript string
+
+const (
+	// redisTimeout is how long Redis may take before it counts as down.
+	redisTimeout = 50 * time.Millisecond
+	// redisCalls is how many calls may be under way at once.
+	redisCalls = 1024
+)
+
+// errDown is the answer while Redis is left alone after a failure.
+var errDown = errors.New("redis failed a moment ago and is left alone for a short while")
+
+// Redis keeps the counters in Redis, for all instances together. A Take is one
+// round trip and one script, at Redis's own time. Every key has a time to live.
+//
+// In a Redis Cluster (and a Ring) the keys of one Take are on several nodes, so
+// each is taken by itself, in one pipeline; when one refuses, what the others
+// took is given back in a second. All or nothing is then best effort: between
+// the two, other calls may be refused that would have passed, and what cannot
+// be given back stays counted. More than allowed never passes.
+//
+// A call that takes longer than 50 ms fails, and so do all calls for the next
+// 250 ms, and up to 2 s while Redis stays down. A single call then tries again.
+type Redis struct {
+	client  redis.UniversalClient
+	prefix  string
+	log     *slog.Logger
+	script  *redis.Script
+	split   bool // a script may touch one key only
+	timeout time.Duration
+	slots   chan struct{}
+	breaker breaker
+}
+
+// NewRedis keeps counters under the prefix. A client with
+// ContextTimeoutEnabled gives its connections back soonest when Redis hangs.
+func NewRedis(client redis.UniversalClient, prefix string, w world.World, log *slog.Logger) *Redis {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	r := &Redis{
+		client: client, prefix: prefix + "limit:", log: log, script: redis.NewScript(takeScript),
+		timeout: redisTimeout, slots: make(chan struct{}, redisCalls), breaker: breaker{now: w.Now},
+	}
+	switch client.(type) {
+	case *redis.ClusterClient, *redis.Ring:
+		r.split = true
+	}
+	return r
+}
+
+// Down says whether Redis is considered down now.
+func (r *Redis) Down() bool { return r.breaker.isDown() }
+
+// Take does what Backend says.
+func (r *Redis) Take(ctx context.Context, counts []Count, peek bool) ([]Outcome, error) {
+	if len(counts) == 0 {
+		return nil, nil
+	}
+	mode := "take"
+	if peek {
+		mode = "peek"
+	}
+	replies, err := r.call(ctx, func(ctx context.Context) ([]reply, error) {
+		if r.split {
+			return r.takeSplit(ctx, counts, mode)
+		}
+		numbers, err := r.script.Run(ctx, r.client, r.keys(counts), args(mode, counts)...).Int64Slice()
+		if err != nil {
+			return nil, err
+		}
+		return read(numbers, counts)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("count in Redis: %w", err)
+	}
+	outcomes := make([]Outcome, len(counts))
+	for i, c := range counts {
+		outcomes[i] = c.outcome(replies[i].state, replies[i].now, replies[i].exceeded)
+	}
+	return outcomes, nil
+}
+
+// Forget does what Backend says.
+func (r *Redis) Forget(ctx context.Context, counts []Count) error {
+	if len(counts) == 0 {
+		return nil
+	}
+	_, err := r.call(ctx, func(ctx context.Context) ([]reply, error) {
+		pipe := r.client.Pipeline()
+		for _, key := range r.keys(counts) {
+			pipe.Del(ctx, key)
+		}
+		_, err := pipe.Exec(ctx)
+		return nil, err
+	})
+	if err != nil {
+		return fmt.Errorf("forget counts in Redis: %w", err)
+	}
+	return nil
+}
+
+// takeSplit takes from each counter by itself and gives back when one refused.
+func (r *Redis) takeSplit(ctx context.Context, counts []Count, mode string) ([]reply, error) {
+	replies, err := r.each(ctx, counts, mode)
+	if err != nil || mode != "take" {
+		return replies, err
+	}
+	refused := false
+	for i, c := range counts {
+		refused = refused || replies[i].exceeded && !c.Shadow
+	}
+	if !refused {
+		return replies, nil
+	}
+	var back []Count
+	var places []int
+	for i, c := range counts {
+		if !c.Shadow && !replies[i].exceeded {
+			back, places = append(back, c), append(places, i)
+		}
+	}
+	given, err := r.each(ctx, back, "refund")
+	if err != nil {
+		r.log.WarnContext(ctx, "what a refused call took from its other limits could not be given back", "error", err)
+		return replies, nil
+	}
+	for i, place := range places {
+		replies[place] = given[i]
+		replies[place].exceeded = false
+	}
+	return replies, nil
+}
+
+// each runs the script once for each counter, in one pipeline, and once more
+// for those on nodes that do not know the script yet.
+func (r *Redis) each(ctx context.Context, counts []Count, mode string) ([]reply, error) {
+	if len(counts) == 0 {
+		return nil, nil
+	}
+	keys := r.keys(counts)
+	commands := make([]*redis.Cmd, len(counts))
+	pipe := r.client.Pipeline()
+	for i := range counts {
+		commands[i] = r.script.EvalSha(ctx, pipe, keys[i:i+1], args(mode, counts[i:i+1])...)
+	}
+	_, err := pipe.Exec(ctx)
+	if err != nil {
+		again := r.client.Pipeline()
+		for i, c := range commands {
+			if redis.HasErrorPrefix(c.Err(), "NOSCRIPT") {
+				commands[i] = r.script.Eval(ctx, again, keys[i:i+1], args(mode, counts[i:i+1])...)
+			}
+		}
+		if again.Len() > 0 {
+			_, _ = again.Exec(ctx) // each command has its error
+		}
+	}
+	replies := make([]reply, len(counts))
+	for i, c := range commands {
+		numbers, err := c.Int64Slice()
+		if err != nil {
+			return nil, err
+		}
+		one, err := read(numbers, counts[i:i+1])
+		if err != nil {
+			return nil, err
+		}
+		replies[i] = one[0]
+	}
+	return replies, nil
+}
+
+// call runs fn unless Redis is down, and ends after the timeout whatever the
+// client does: not every setting of it has it look at a context while it waits
+// for an answer.
+func (r *Redis) call(ctx context.Context, fn func(context.Context) ([]reply, error)) ([]reply, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	ok, try := r.breaker.enter()
+	if !ok {
+		return nil, errDown
+	}
+	replies, err := r.within(ctx, fn)
+	verdict := up
+	switch {
+	case err != nil && ctx.Err() != nil:
+		verdict, err = unknown, ctx.Err()
+	case err != nil:
+		verdict = down
+	}
+	if r.breaker.leave(try, verdict) {
+		if verdict == down {
+			r.log.WarnContext(ctx, "Redis does not answer; limits go by their outage mode", "error", err)
+		} else {
+			r.log.InfoContext(ctx, "Redis answers again; limits are counted there")
+		}
+	}
+	return replies, err
+}
+
+func (r *Redis) within(ctx context.Context, fn func(context.Context) ([]reply, error)) ([]reply, error) {
+	ctx, cancel := context.WithTimeout(ctx, r.timeout)
+	defer cancel()
+	select {
+	case r.slots <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	type result struct {
+		replies []reply
+		err     error
+	}
+	done := make(chan result, 1)
+	go func() {
+		defer func() { <-r.slots }()
+		replies, err := fn(ctx)
+		done <- result{replies, err}
+	}()
+	select {
+	case d := <-done:
+		return d.replies, d.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// keys are the counters' names in Redis. A Counter holds no colon, so no two
+// counters share a name.
+func (r *Redis) keys(counts []Count) []string {
+	keys := make([]string, len(counts))
+	for i, c := range counts {
+		keys[i] = r.prefix + c.Counter + ":" + shorten(c.Key)
+	}
+	return keys
+}
+
+// args are the script's, see take.lua.
+func args(mode string, counts []Count) []any {
+	list := make([]any, 0, 1+6*len(counts))
+	list = append(list, mode)
+	for _, c := range counts {
+		shadow := 0
+		if c.Shadow {
+			shadow = 1
+		}
+		list = append(list, string(c.Algorithm), c.Rate, c.Burst, c.Period, c.Cost, shadow)
+	}
+	return list
+}
+
+// reply is what the script says about one counter.
+type reply struct {
+	state
+	now      int64
+	exceeded bool
+}
+
+func read(numbers []int64, counts []Count) ([]reply, error) {
+	if len(numbers) != 1+4*len(counts) {
+		return nil, fmt.Errorf("the script answered with %d numbers for %d counters", len(numbers), len(counts))
+	}
+	replies := make([]reply, len(counts))
+	for i, c := range counts {
+		n := numbers[1+4*i:]
+		replies[i] = reply{
+			now: numbers[0], exceeded: n[0] == 1,
+			state: state{at: n[1], count: n[2], rest: n[3], period: c.Period},
+		}
+	}
+	return replies, nil
+}

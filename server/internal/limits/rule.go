@@ -1,0 +1,119 @@
+package limits
+
+import (
+	"net/netip"
+	"strconv"
+)
+
+// Request is a call to be counted.
+type Request struct {
+	Permission string
+	UserID     string            // empty: limits for each user do not apply
+	APIKeyID   string            // empty: limits for each API key do not apply
+	IP         netip.Addr        // invalid: limits for each IP do not apply
+	Context    map[string]string // what custom limits count by
+	Cost       int64             // how much the call counts; below 1 means 1
+	Only       Subject           // just the limits of this subject; empty: all
+}
+
+// rules is all limits, compiled. It does not change.
+type rules struct {
+	list   []*rule // by name
+	byName map[string]*rule
+}
+
+// rule is a limit as counting needs it.
+type rule struct {
+	Limit
+	counter   string
+	overrides map[string]Override
+}
+
+func compile(list []Limit) *rules {
+	all := &rules{byName: make(map[string]*rule, len(list))}
+	for _, l := range list {
+		r := &rule{Limit: l, counter: counterOf(l), overrides: make(map[string]Override, len(l.Overrides))}
+		for _, o := range l.Overrides {
+			r.overrides[o.Key] = o
+		}
+		all.list = append(all.list, r)
+		all.byName[l.Name] = r
+	}
+	return all
+}
+
+// counterOf names a limit's counters. A limit that is removed and made again
+// counts anew, as does one whose algorithm changes. The parts hold no "@" and
+// no colon.
+func counterOf(l Limit) string {
+	return l.Name + "@" + strconv.FormatInt(l.CreatedAt.UnixMicro(), 36) + "@" + string(l.Algorithm)
+}
+
+// claim is one limit that counts a call.
+type claim struct {
+	rule *rule
+	Count
+}
+
+// claims are all limits that count the request.
+func (all *rules) claims(r Request) []claim {
+	var list []claim
+	for _, rule := range all.list {
+		if r.Only != "" && r.Only != rule.Subject || !covers(rule.Permission, r.Permission) {
+			continue
+		}
+		if key, ok := rule.key(r); ok {
+			list = append(list, rule.claim(key, r.Cost))
+		}
+	}
+	return list
+}
+
+// key is whom the limit counts for this request; false when it does not apply.
+func (r *rule) key(q Request) (string, bool) {
+	switch r.Subject {
+	case SubjectUser:
+		return q.UserID, q.UserID != ""
+	case SubjectAPIKey:
+		return q.APIKeyID, q.APIKeyID != ""
+	case SubjectIP:
+		if !q.IP.IsValid() {
+			return "", false
+		}
+		return ipKey(q.IP), true
+	case SubjectCustom:
+		return q.Context[r.ContextKey], true
+	default:
+		return "", true
+	}
+}
+
+// named is the claim for a key as somebody wrote it.
+func (r *rule) named(key string, cost int64) claim {
+	if r.Subject == SubjectIP {
+		if ip, ok := parseIPKey(key); ok {
+			key = ip
+		}
+	}
+	return r.claim(key, cost)
+}
+
+func (r *rule) claim(key string, cost int64) claim {
+	rate, burst := r.Rate, r.AtOnce()
+	if o, ok := r.overrides[key]; ok {
+		rate, burst = o.Rate, atOnce(r.Algorithm, o.Rate, o.Burst)
+	}
+	return claim{r, Count{
+		Counter: r.counter, Key: key, Algorithm: r.Algorithm, Rate: rate, Burst: burst,
+		Period: r.Period.Microseconds(), Shadow: r.Mode == Shadow,
+		Cost: min(max(1, cost), maxRate+1), // more than the greatest burst never passes, however much more
+	}}
+}
+
+func counts(claims []claim) []Count {
+	list := make([]Count, len(claims))
+	for i, c := range claims {
+		list[i] = c.Count
+	}
+	return list
+}

@@ -1,0 +1,141 @@
+package limits
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/tollgatehq/tollgate/server/internal/database"
+)
+
+const columns = `name, description, subject, permission, rate, period, burst, algorithm,
+	mode, outage, context_key, overrides, builtin, created_at, updated_at`
+
+type row struct {
+	Name        string    `db:"name"`
+	Description string    `db:"description"`
+	Subject     Subject   `db:"subject"`
+	Permission  string    `db:"permission"`
+	Rate        int64     `db:"rate"`
+	Period      int64     `db:"period"` // microseconds
+	Burst       int64     `db:"burst"`
+	Algorithm   Algorithm `db:"algorithm"`
+	Mode        Mode      `db:"mode"`
+	Outage      Outage    `db:"outage"`
+	ContextKey  string    `db:"context_key"`
+	Overrides   string    `db:"overrides"`
+	Builtin     int       `db:"builtin"`
+	CreatedAt   int64     `db:"created_at"`
+	UpdatedAt   int64     `db:"updated_at"`
+}
+
+func (r row) limit() (Limit, error) {
+	l := Limit{
+		Name: r.Name, Description: r.Description, Subject: r.Subject, Permission: r.Permission,
+		Rate: r.Rate, Period: time.Duration(r.Period) * time.Microsecond, Burst: r.Burst,
+		Algorithm: r.Algorithm, Mode: r.Mode, Outage: r.Outage, ContextKey: r.ContextKey,
+		Builtin: r.Builtin != 0, CreatedAt: time.UnixMicro(r.CreatedAt).UTC(), UpdatedAt: time.UnixMicro(r.UpdatedAt).UTC(),
+	}
+	if err := json.Unmarshal([]byte(r.Overrides), &l.Overrides); err != nil {
+		return Limit{}, fmt.Errorf("decode overrides of limit %q: %w", r.Name, err)
+	}
+	return l, nil
+}
+
+func limitsOf(rows []row) ([]Limit, error) {
+	list := make([]Limit, len(rows))
+	for i, r := range rows {
+		var err error
+		if list[i], err = r.limit(); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+// encode is overrides as stored.
+func encode(overrides []Override) string {
+	if len(overrides) == 0 {
+		return "[]"
+	}
+	text, err := json.Marshal(overrides)
+	if err != nil {
+		panic("limits: " + err.Error()) // strings and numbers always encode
+	}
+	return string(text)
+}
+
+// allLimits returns every limit, by name.
+func allLimits(ctx context.Context, q database.Queries) ([]Limit, error) {
+	var rows []row
+	if err := q.Select(ctx, &rows, `SELECT `+columns+` FROM limits ORDER BY name`); err != nil {
+		return nil, err
+	}
+	return limitsOf(rows)
+}
+
+// listLimits returns up to n limits with names behind after, by name.
+func listLimits(ctx context.Context, q database.Queries, after string, n int) ([]Limit, error) {
+	var rows []row
+	err := q.Select(ctx, &rows, `SELECT `+columns+` FROM limits WHERE name > $1 ORDER BY name LIMIT $2`, after, n)
+	if err != nil {
+		return nil, err
+	}
+	return limitsOf(rows)
+}
+
+// getLimit returns database.ErrNoRows when there is none.
+func getLimit(ctx context.Context, q database.Queries, name string) (Limit, error) {
+	if !validName(name) {
+		return Limit{}, database.ErrNoRows
+	}
+	var r row
+	if err := q.Get(ctx, &r, `SELECT `+columns+` FROM limits WHERE name = $1`, name); err != nil {
+		return Limit{}, err
+	}
+	return r.limit()
+}
+
+// lockLimit is getLimit that has other transactions wait with theirs until
+// this one ends.
+func lockLimit(ctx context.Context, q database.Queries, name string) (Limit, error) {
+	if !validName(name) {
+		return Limit{}, database.ErrNoRows
+	}
+	var r row
+	err := q.Get(ctx, &r, `UPDATE limits SET updated_at = updated_at WHERE name = $1 RETURNING `+columns, name)
+	if err != nil {
+		return Limit{}, err
+	}
+	return r.limit()
+}
+
+// insertLimit says whether it did: a limit of that name stays as it is.
+func insertLimit(ctx context.Context, q database.Queries, l Limit) (bool, error) {
+	builtin := 0
+	if l.Builtin {
+		builtin = 1
+	}
+	n, err := q.Exec(ctx, `INSERT INTO limits (`+columns+`)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+		ON CONFLICT (name) DO NOTHING`,
+		l.Name, l.Description, string(l.Subject), l.Permission, l.Rate, l.Period.Microseconds(), l.Burst,
+		string(l.Algorithm), string(l.Mode), string(l.Outage), l.ContextKey, encode(l.Overrides), builtin,
+		l.CreatedAt.UnixMicro(), l.UpdatedAt.UnixMicro())
+	return n == 1, err
+}
+
+// updateLimit writes everything that can change.
+func updateLimit(ctx context.Context, q database.Queries, l Limit) error {
+	_, err := q.Exec(ctx, `UPDATE limits SET description = $2, permission = $3, rate = $4, period = $5, burst = $6,
+		algorithm = $7, mode = $8, outage = $9, overrides = $10, updated_at = $11 WHERE name = $1`,
+		l.Name, l.Description, l.Permission, l.Rate, l.Period.Microseconds(), l.Burst,
+		string(l.Algorithm), string(l.Mode), string(l.Outage), encode(l.Overrides), l.UpdatedAt.UnixMicro())
+	return err
+}
+
+func deleteLimit(ctx context.Context, q database.Queries, name string) error {
+	_, err := q.Exec(ctx, `DELETE FROM limits WHERE name = $1`, name)
+	return err
+}

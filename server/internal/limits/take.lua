@@ -1,0 +1,191 @@
+-- Takes from, looks at or gives back to counters, at Redis's own time.
+--
+-- KEYS     one counter each
+-- ARGV[1]  "take", "peek" or "refund"
+-- then six for each key: algorithm (gcra, fixed_window, sliding_window), rate,
+-- burst, period in microseconds, cost, shadow (0 or 1)
+--
+-- Returns the time in Unix microseconds, then four for each key: exceeded (0 or
+-- 1) and the state: at, count, rest. What they mean is told in count.go, which
+-- computes the same: change both or neither. Every number is an integer below
+-- 2^53, so Lua's doubles are exact.
+
+-- x*y/z rounded down and the remainder, for x and z below 2^42, y below 2^40:
+-- long division, ten bits of y at a time.
+local function muldiv(x, y, z)
+  local quotient, remainder = 0, 0
+  local unit = 1073741824
+  for _ = 1, 4 do
+    local digit = math.floor(y / unit)
+    y = y - digit * unit
+    unit = unit / 1024
+    local part = remainder * 1024 + x * digit
+    remainder = math.fmod(part, z)
+    quotient = quotient * 1024 + (part - remainder) / z
+  end
+  return quotient, remainder
+end
+
+local function leak(c, s, now)
+  if not s then
+    return {at = now, count = 0, rest = 0, period = c.period}
+  end
+  if s.period ~= c.period then
+    if s.rest > 0 then
+      s.count = s.count + 1
+    end
+    s.rest = 0
+    s.period = c.period
+  end
+  if s.at > now + c.period then
+    s.at = now
+  end
+  if now <= s.at then
+    return s
+  end
+  local passed = now - s.at
+  local short = math.fmod(passed, c.period)
+  local whole, part = muldiv(short, c.rate, c.period)
+  whole = whole + (passed - short) / c.period * c.rate
+  s.at = now
+  if whole > s.count or (whole == s.count and part >= s.rest) then
+    s.count = 0
+    s.rest = 0
+    return s
+  end
+  s.count = s.count - whole
+  s.rest = s.rest - part
+  if s.rest < 0 then
+    s.rest = s.rest + c.period
+    s.count = s.count - 1
+  end
+  return s
+end
+
+local function used(c, s, now)
+  if s.rest == 0 then
+    return s.count
+  end
+  if c.algorithm == 'gcra' then
+    return s.count + 1
+  end
+  local weighted, part = muldiv(c.period - math.max(0, now - s.at), s.rest, c.period)
+  if part > 0 then
+    weighted = weighted + 1
+  end
+  return s.count + weighted
+end
+
+local function roll(c, s, now, period)
+  local start = now - math.fmod(now, period)
+  if s.at > now + period then
+    s.at = start
+  elseif start > s.at then
+    if c.algorithm == 'sliding_window' and start == s.at + period then
+      s.rest = s.count
+    else
+      s.rest = 0
+    end
+    s.count = 0
+    s.at = start
+  end
+  return s
+end
+
+local function advance(c, s, now)
+  if c.algorithm == 'gcra' then
+    return leak(c, s, now)
+  end
+  local start = now - math.fmod(now, c.period)
+  if not s then
+    return {at = start, count = 0, rest = 0, period = c.period}
+  end
+  if s.period ~= c.period then
+    s = roll(c, s, now, s.period)
+    local old = {algorithm = c.algorithm, period = s.period}
+    return {at = start, count = used(old, s, now), rest = 0, period = c.period}
+  end
+  return roll(c, s, now, c.period)
+end
+
+-- the microseconds until the state is the same as an unused one
+local function left(c, s, now)
+  if c.algorithm ~= 'gcra' then
+    local windows = 1
+    if c.algorithm == 'sliding_window' and s.count > 0 then
+      windows = 2
+    end
+    return s.at + windows * c.period - now
+  end
+  local whole, part = muldiv(c.period, s.count, c.rate)
+  return s.at - now + whole + math.ceil((part + s.rest) / c.rate)
+end
+
+local function save(key, c, s, now)
+  if s.count == 0 and s.rest == 0 then
+    redis.call('DEL', key)
+    return
+  end
+  local ms = math.floor(math.min(left(c, s, now), 4e15) / 1000) + 1
+  redis.call('SET', key, string.format('%.0f %.0f %.0f %.0f', s.at, s.count, s.rest, s.period),
+    'PX', string.format('%.0f', ms))
+end
+
+local function load(key)
+  local text = redis.call('GET', key)
+  if not text then
+    return nil
+  end
+  local at, count, rest, period = string.match(text, '^(%d+) (%d+) (%d+) (%d+)$')
+  if not at then
+    return nil
+  end
+  return {at = tonumber(at), count = tonumber(count), rest = tonumber(rest), period = tonumber(period)}
+end
+
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
+local mode = ARGV[1]
+local refused = mode ~= 'take'
+local counts, states, exceeded = {}, {}, {}
+for i, key in ipairs(KEYS) do
+  local n = (i - 1) * 6 + 1
+  local c = {
+    algorithm = ARGV[n + 1],
+    rate = tonumber(ARGV[n + 2]),
+    burst = tonumber(ARGV[n + 3]),
+    period = tonumber(ARGV[n + 4]),
+    cost = tonumber(ARGV[n + 5]),
+    shadow = ARGV[n + 6] == '1',
+  }
+  local s = advance(c, load(key), now)
+  counts[i] = c
+  states[i] = s
+  exceeded[i] = c.cost > c.burst - used(c, s, now)
+  refused = refused or (exceeded[i] and not c.shadow)
+end
+
+local reply = {now}
+for i, key in ipairs(KEYS) do
+  local c, s = counts[i], states[i]
+  if mode == 'take' and not exceeded[i] and (c.shadow or not refused) then
+    s.count = s.count + c.cost
+    save(key, c, s, now)
+  elseif mode == 'refund' then
+    s.count = s.count - c.cost
+    if s.count < 0 then
+      if c.algorithm == 'gcra' then
+        s.rest = 0
+      else
+        s.rest = math.max(0, s.rest + s.count)
+      end
+      s.count = 0
+    end
+    save(key, c, s, now)
+  end
+  reply[#reply + 1] = exceeded[i] and 1 or 0
+  reply[#reply + 1] = s.at
+  reply[#reply + 1] = s.count
+  reply[#reply + 1] = s.rest
+end
+return reply
