@@ -67,15 +67,20 @@ func (h *Handler) RecordEvent(ctx context.Context, r *tollgatev1.RecordEventRequ
 	return &tollgatev1.RecordEventResponse{Event: EventProto(&e)}, nil
 }
 
-// WatchEvents implements AuditService. The first message is a keep-alive: it
-// says that the watch has begun.
+// WatchEvents implements AuditService.
 func (h *Handler) WatchEvents(ctx context.Context, r *tollgatev1.WatchEventsRequest, stream *connect.ServerStream[tollgatev1.WatchEventsResponse]) error {
+	return h.Watch(ctx, r, stream.Send)
+}
+
+// Watch is WatchEvents for any stream. The first message is a keep-alive: it
+// says that the watch has begun. When ctx ends, Watch returns its cause.
+func (h *Handler) Watch(ctx context.Context, r *tollgatev1.WatchEventsRequest, send func(*tollgatev1.WatchEventsResponse) error) error {
 	watch, err := h.service.Subscribe(ctx, Filter{Actor: r.Actor, Action: r.Action, Outcome: outcomeOf(r.Outcome)})
 	if err != nil {
 		return err
 	}
 	defer watch.Close()
-	if err := stream.Send(&tollgatev1.WatchEventsResponse{}); err != nil {
+	if err := send(&tollgatev1.WatchEventsResponse{}); err != nil {
 		return err
 	}
 	ticker := time.NewTicker(h.keepAlive)
@@ -85,7 +90,7 @@ func (h *Handler) WatchEvents(ctx context.Context, r *tollgatev1.WatchEventsRequ
 		response := &tollgatev1.WatchEventsResponse{}
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return context.Cause(ctx)
 		case <-ticker.C:
 			asked = time.Time{}
 		case e, open := <-watch.Events():
@@ -100,7 +105,7 @@ func (h *Handler) WatchEvents(ctx context.Context, r *tollgatev1.WatchEventsRequ
 			}
 			asked = now
 		}
-		if err := stream.Send(response); err != nil {
+		if err := send(response); err != nil {
 			return err
 		}
 	}

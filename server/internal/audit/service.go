@@ -34,8 +34,6 @@ type Service struct {
 
 	wake      chan struct{}
 	joins     chan *Subscription
-	hangUp    chan struct{} // closed: watching ends
-	hangOnce  sync.Once
 	unwatched chan struct{} // closed: watching has ended
 }
 
@@ -53,7 +51,7 @@ func NewService(db *database.DB, w world.World, pages page.Tokens, log *slog.Log
 	return &Service{
 		db: db, world: w, pages: pages, log: log,
 		queue: make(chan entry, queueSize), wake: make(chan struct{}, 1),
-		joins: make(chan *Subscription), hangUp: make(chan struct{}), unwatched: make(chan struct{}),
+		joins: make(chan *Subscription), unwatched: make(chan struct{}),
 	}
 }
 

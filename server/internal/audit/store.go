@@ -133,7 +133,7 @@ func list(ctx context.Context, db database.Queries, f Filter, from *spot, limit 
 		actor := q.arg(f.Actor)
 		byID := newest(append(slices.Clone(where), "actor_id = "+actor)...)
 		byName := newest(append(slices.Clone(where), "actor_name = "+actor, "actor_id <> "+actor)...)
-		statement = `SELECT ` + columns + ` FROM (SELECT * FROM (` + byID + `) AS a UNION ALL SELECT * FROM (` + byName + `) AS b) AS both
+		statement = `SELECT ` + columns + ` FROM (SELECT * FROM (` + byID + `) AS a UNION ALL SELECT * FROM (` + byName + `) AS b) AS found
 			ORDER BY time DESC, id DESC LIMIT ` + most
 	}
 	var rows []row

@@ -58,7 +58,7 @@ func (s *Service) Subscribe(ctx context.Context, f Filter) (*Subscription, error
 	case <-s.unwatched:
 		return nil, stopping()
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return nil, context.Cause(ctx)
 	case <-timer.C:
 		return nil, fault.Down("the audit log", nil)
 	}
@@ -70,7 +70,7 @@ func (s *Service) Subscribe(ctx context.Context, f Filter) (*Subscription, error
 		return w, nil
 	case <-ctx.Done():
 		w.Close()
-		return nil, ctx.Err()
+		return nil, context.Cause(ctx)
 	}
 }
 
@@ -86,7 +86,7 @@ func (s *Service) Watch(ctx context.Context, f Filter, send func(Event) error) e
 	for {
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return context.Cause(ctx)
 		case e, open := <-w.events:
 			if !open {
 				return w.err
@@ -106,10 +106,6 @@ func (s *Service) Wake() {
 	}
 }
 
-// HangUp ends all watching, for good: at a shutdown, watches would otherwise
-// keep their connections open. Record goes on working.
-func (s *Service) HangUp() { s.hangOnce.Do(func() { close(s.hangUp) }) }
-
 // tail reads the log for all watchers. It alone knows them and the place up to
 // which they have been told, so that joining and reading cannot miss each
 // other: a watcher's mark is taken between two reads, and what a read gives is
@@ -122,8 +118,6 @@ type tail struct {
 }
 
 func (s *Service) tail(ctx context.Context) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	t := tail{Service: s, watchers: map[*Subscription]struct{}{}}
 	defer func() {
 		close(s.unwatched)
@@ -136,8 +130,6 @@ func (s *Service) tail(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
-			return
-		case <-s.hangUp:
 			return
 		case w := <-s.joins:
 			w.joined <- t.join(ctx, w)

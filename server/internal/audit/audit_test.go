@@ -1,0 +1,141 @@
+package audit
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+	"github.com/tollgatehq/tollgate/server/internal/database"
+	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/page"
+	"github.com/tollgatehq/tollgate/server/internal/world"
+)
+
+var start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+// newService makes a service that does not run, with a clock that stands.
+func newService(db *database.DB) (*Service, *world.Clock) {
+	clock := world.NewClock(start)
+	w := world.World{Now: clock.Now, Random: rand.Reader}
+	return NewService(db, w, page.NewTokens([]byte("a secret of at least 32 bytes....")), nil), clock
+}
+
+// run runs the service until the test ends or stop is called, which waits.
+func run(t *testing.T, s *Service) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { s.Run(ctx) })
+	stop = func() {
+		cancel()
+		running.Wait()
+	}
+	t.Cleanup(stop)
+	return stop
+}
+
+// add commits events in one transaction.
+func add(t *testing.T, s *Service, events ...Event) {
+	t.Helper()
+	if err := commit(s, events...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func commit(s *Service, events ...Event) error {
+	err := s.db.Write(context.Background(), func(ctx context.Context, tx *database.Tx) error {
+		return Append(ctx, tx, s.world, events...)
+	})
+	s.Wake()
+	return err
+}
+
+// all lists everything that the filter lets through, a page at a time.
+func all(t *testing.T, s *Service, f Filter, size int32) []Event {
+	t.Helper()
+	var events []Event
+	token := ""
+	for {
+		some, next, err := s.List(t.Context(), f, size, token)
+		if err != nil {
+			t.Fatal(err)
+		}
+		events = append(events, some...)
+		if next == "" {
+			return events
+		}
+		token = next
+	}
+}
+
+func resources(events []Event) []string {
+	names := []string{}
+	for _, e := range events {
+		names = append(names, e.Resource)
+	}
+	return names
+}
+
+// of is an event on the n-th thing.
+func of(n int) Event {
+	return Event{Action: "test.event", Outcome: Success, Resource: fmt.Sprint("things/", n)}
+}
+
+func wantFault(t *testing.T, err error, kind fault.Kind, reason string) {
+	t.Helper()
+	var f *fault.Error
+	if !errors.As(err, &f) || f.Kind != kind || f.Reason != reason {
+		t.Fatalf("got %v, want a fault %s of kind %s", err, reason, kind)
+	}
+	if kind == fault.Unavailable && reason != "WATCHER_TOO_SLOW" && f.RetryAfter == 0 {
+		t.Errorf("%s does not say when to try again", reason)
+	}
+}
+
+// openTx is a transaction that a test keeps open for as long as it likes.
+type openTx struct {
+	database.Queries // not there: only Exec is
+	*sql.Tx
+}
+
+func (tx openTx) Exec(ctx context.Context, query string, args ...any) (int64, error) {
+	result, err := tx.Tx.ExecContext(ctx, query, args...)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+// onPostgres runs test with a service and a way to open transactions.
+func onPostgres(t *testing.T, test func(t *testing.T, s *Service, begin func() openTx)) {
+	t.Helper()
+	address := backendtest.PostgreSQLURL(t)
+	db, err := database.Open(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	if _, err := db.MigrateUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	raw, err := sql.Open("postgres", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { raw.Close() })
+	s, _ := newService(db)
+	test(t, s, func() openTx {
+		tx, err := raw.Begin()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { tx.Rollback() })
+		return openTx{Tx: tx}
+	})
+}

@@ -1,0 +1,279 @@
+package audit
+
+import (
+	"context"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/database"
+	"github.com/tollgatehq/tollgate/server/internal/fault"
+)
+
+func TestConcurrentRecordsShareCommits(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		s, _ := newService(db)
+		run(t, s)
+		const n = 500
+		var recording sync.WaitGroup
+		for i := range n {
+			recording.Go(func() {
+				e := of(i)
+				if err := s.Record(t.Context(), e); err != nil {
+					t.Errorf("record %d: %v", i, err)
+					return
+				}
+				// Durable before the answer: the log has it at once.
+				found, _, err := s.List(t.Context(), Filter{Resource: e.Resource}, 1, "")
+				if err != nil || len(found) != 1 {
+					t.Errorf("event %d was acknowledged and is not in the log: %v", i, err)
+				}
+			})
+		}
+		recording.Wait()
+		if got := len(all(t, s, Filter{}, 250)); got != n {
+			t.Errorf("%d events, want %d", got, n)
+		}
+		if db.Dialect == database.PostgreSQL {
+			var commits int
+			if err := db.Get(t.Context(), &commits, `SELECT COUNT(DISTINCT writer) FROM audit_events`); err != nil {
+				t.Fatal(err)
+			}
+			if commits > n/4 {
+				t.Errorf("%d commits for %d events", commits, n)
+			}
+			t.Logf("%d commits for %d events", commits, n)
+		}
+	})
+}
+
+func TestOneCommitTakesWhatIsQueued(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		s, _ := newService(db)
+		waiting := enqueued(t, s, 450)
+		for _, want := range []int{200, 200, 50} {
+			batch := s.gather(<-s.queue)
+			if len(batch) != want {
+				t.Errorf("a batch of %d, want %d", len(batch), want)
+			}
+			s.commit(t.Context(), batch, false)
+		}
+		for i, e := range waiting {
+			if err := <-e.done; err != nil {
+				t.Errorf("event %d: %v", i, err)
+			}
+		}
+	})
+}
+
+func enqueued(t *testing.T, s *Service, n int) []entry {
+	t.Helper()
+	var waiting []entry
+	for i := range n {
+		e := entry{event: of(i), done: make(chan error, 1)}
+		if err := s.enqueue(e); err != nil {
+			t.Fatal(err)
+		}
+		waiting = append(waiting, e)
+	}
+	return waiting
+}
+
+func TestNothingIsAcknowledgedWithoutADatabase(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		s, _ := newService(db)
+		run(t, s)
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+		var recording sync.WaitGroup
+		for range 50 {
+			recording.Go(func() {
+				err := s.Record(t.Context(), of(1))
+				if !fault.Is(err, fault.Unavailable) {
+					t.Errorf("got %v", err)
+				}
+			})
+		}
+		recording.Wait()
+	})
+}
+
+func TestRecordWaitsForAtMostASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := newService(nil) // and nobody writes
+		began := time.Now()
+		wantFault(t, s.Record(t.Context(), of(1)), fault.Unavailable, "AUDIT_UNAVAILABLE")
+		if waited := time.Since(began); waited != time.Second {
+			t.Errorf("waited %s", waited)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		defer cancel()
+		began = time.Now()
+		wantFault(t, s.Record(ctx, of(2)), fault.Unavailable, "AUDIT_UNAVAILABLE")
+		if waited := time.Since(began); waited != 100*time.Millisecond {
+			t.Errorf("waited %s after ctx's end", waited)
+		}
+	})
+}
+
+func TestAFullQueueRefusesAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := newService(nil)
+		enqueued(t, s, queueSize)
+		began := time.Now()
+		wantFault(t, s.Record(t.Context(), of(1)), fault.Unavailable, "AUDIT_BUSY")
+		if waited := time.Since(began); waited != 0 {
+			t.Errorf("waited %s", waited)
+		}
+	})
+}
+
+func TestHangingUpKeepsNothingOutOfTheLog(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		s, _ := newService(db)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		wantFault(t, s.Record(ctx, of(1)), fault.Unavailable, "AUDIT_UNAVAILABLE")
+		stop := run(t, s)
+		stop()
+		if got := len(all(t, s, Filter{}, 0)); got != 1 {
+			t.Errorf("%d events, want 1", got)
+		}
+	})
+}
+
+func TestShutdownDrainsTheQueue(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		s, _ := newService(db)
+		waiting := enqueued(t, s, 1000)
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		s.Run(ctx)
+		for i, e := range waiting {
+			select {
+			case err := <-e.done:
+				if err != nil {
+					t.Fatalf("event %d: %v", i, err)
+				}
+			default:
+				t.Fatalf("event %d was left in the queue", i)
+			}
+		}
+		if got := len(all(t, s, Filter{}, 250)); got != 1000 {
+			t.Errorf("%d events, want 1000", got)
+		}
+		wantFault(t, s.Record(t.Context(), of(1)), fault.Unavailable, "SHUTTING_DOWN")
+	})
+}
+
+// Whatever is acknowledged around a shutdown is in the log; everything else is
+// answered at once, not left waiting.
+func TestShutdownWhileRecording(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		s, _ := newService(db)
+		stop := run(t, s)
+		var (
+			mu           sync.Mutex
+			acknowledged []string
+			recording    sync.WaitGroup
+		)
+		some := make(chan struct{})
+		var once sync.Once
+		for i := range 20 {
+			recording.Go(func() {
+				for n := 0; ; n++ {
+					e := of(i*1_000_000 + n)
+					began := time.Now()
+					if err := s.Record(context.Background(), e); err != nil {
+						if !fault.Is(err, fault.Unavailable) || time.Since(began) > patience-100*time.Millisecond {
+							t.Errorf("refused after %s: %v", time.Since(began), err)
+						}
+						return
+					}
+					mu.Lock()
+					acknowledged = append(acknowledged, e.Resource)
+					if len(acknowledged) > 100 {
+						once.Do(func() { close(some) })
+					}
+					mu.Unlock()
+				}
+			})
+		}
+		<-some
+		stop()
+		recording.Wait()
+		logged := resources(all(t, s, Filter{}, 250))
+		slices.Sort(logged)
+		for _, resource := range acknowledged {
+			if _, found := slices.BinarySearch(logged, resource); !found {
+				t.Errorf("%s was acknowledged and is not in the log", resource)
+			}
+		}
+	})
+}
+
+func TestServicesRecordUnderTheirOwnName(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		s, _ := newService(db)
+		run(t, s)
+		ctx := caller.With(t.Context(), caller.Caller{Principal: &caller.Principal{UserID: "svc-1"}})
+		got, err := s.recordFromService(ctx, Event{
+			ID: "chosen", Time: start.Add(-time.Hour), RecordedBy: "somebody", ActorID: "u1", Action: "order.cancel", Outcome: Denied,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.RecordedBy != "svc-1" || got.ID == "chosen" || !got.Time.Equal(start) || got.ActorID != "u1" {
+			t.Errorf("recorded %+v", got)
+		}
+		if logged := all(t, s, Filter{}, 0); len(logged) != 1 || fmt.Sprint(logged[0]) != fmt.Sprint(got) {
+			t.Errorf("answered %+v, logged %+v", got, logged)
+		}
+		for _, action := range ownActions(t) {
+			_, err := s.recordFromService(ctx, Event{Action: action, Outcome: Success})
+			wantFault(t, err, fault.Invalid, "INVALID_FIELD")
+		}
+		for _, action := range []Action{"tollgate.anything", "auth.made_up", "auth"} {
+			_, err := s.recordFromService(ctx, Event{Action: action, Outcome: Success})
+			wantFault(t, err, fault.Invalid, "INVALID_FIELD")
+		}
+	})
+}
+
+// ownActions are all constants of type Action.
+func ownActions(t *testing.T) []Action {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), "event.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var actions []Action
+	ast.Inspect(file, func(n ast.Node) bool {
+		spec, ok := n.(*ast.ValueSpec)
+		if !ok {
+			return true
+		}
+		if kind, ok := spec.Type.(*ast.Ident); ok && kind.Name == "Action" {
+			name, err := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			actions = append(actions, Action(name))
+		}
+		return true
+	})
+	if len(actions) < 20 {
+		t.Fatalf("found only %v", actions)
+	}
+	return actions
+}

@@ -1,0 +1,194 @@
+package audit
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
+	"github.com/tollgatehq/tollgate/gen/tollgate/v1/tollgatev1connect"
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/database"
+	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/page"
+	"github.com/tollgatehq/tollgate/server/internal/world"
+)
+
+func TestRPCs(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		s, _ := newService(db)
+		run(t, s)
+		_, handler := tollgatev1connect.NewAuditServiceHandler(NewHandler(s))
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			ctx := caller.With(r.Context(), caller.Caller{Principal: &caller.Principal{UserID: "svc"}})
+			handler.ServeHTTP(w, r.WithContext(ctx))
+		}))
+		t.Cleanup(server.Close)
+		client := tollgatev1connect.NewAuditServiceClient(server.Client(), server.URL)
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+
+		watch, err := client.WatchEvents(ctx, &tollgatev1.WatchEventsRequest{Action: "order.*"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer watch.Close()
+		if !watch.Receive() || watch.Msg().Event != nil {
+			t.Fatalf("the first message is %v, want a keep-alive; %v", watch.Msg(), watch.Err())
+		}
+		var recorded []*tollgatev1.Event
+		for i, outcome := range []tollgatev1.Outcome{
+			tollgatev1.Outcome_OUTCOME_SUCCESS, tollgatev1.Outcome_OUTCOME_DENIED, tollgatev1.Outcome_OUTCOME_FAILURE,
+		} {
+			response, err := client.RecordEvent(ctx, &tollgatev1.RecordEventRequest{
+				Actor:  &tollgatev1.Actor{UserId: "u1", Username: "anna", SessionId: "s1", ApiKeyId: "k1"},
+				Action: "order.cancel", Outcome: outcome, Reason: "because", Resource: fmt.Sprint("orders/", i),
+				Ip: "192.0.2.1", UserAgent: "curl", RequestId: "r1", Details: map[string]string{"k": "v"},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			recorded = append(recorded, response.Event)
+		}
+		want := recorded[1]
+		if want.Id == "" || want.RecordedBy != "svc" || !want.Time.AsTime().Equal(start) || want.Outcome != tollgatev1.Outcome_OUTCOME_DENIED ||
+			want.Actor.GetUserId() != "u1" || want.Actor.GetUsername() != "anna" || want.Actor.GetSessionId() != "s1" || want.Actor.GetApiKeyId() != "k1" ||
+			want.Action != "order.cancel" || want.Reason != "because" || want.Resource != "orders/1" || want.Ip != "192.0.2.1" ||
+			want.UserAgent != "curl" || want.RequestId != "r1" || want.Details["k"] != "v" {
+			t.Errorf("recorded %v", want)
+		}
+		for _, e := range recorded {
+			if !watch.Receive() || fmt.Sprint(watch.Msg().Event) != fmt.Sprint(e) {
+				t.Errorf("watched %v, recorded %v; %v", watch.Msg(), e, watch.Err())
+			}
+		}
+		listed, err := client.ListEvents(ctx, &tollgatev1.ListEventsRequest{
+			Actor: "anna", Action: "order.*", Outcome: tollgatev1.Outcome_OUTCOME_DENIED, Resource: "orders/1",
+			After: timestamppb.New(start), Before: timestamppb.New(start.Add(time.Second)),
+		})
+		if err != nil || len(listed.Events) != 1 || fmt.Sprint(listed.Events[0]) != fmt.Sprint(want) || listed.NextPageToken != "" {
+			t.Errorf("listed %v, %v", listed, err)
+		}
+		listed, err = client.ListEvents(ctx, &tollgatev1.ListEventsRequest{PageSize: 2})
+		if err != nil || len(listed.Events) != 2 || listed.NextPageToken == "" {
+			t.Fatalf("listed %v, %v", listed, err)
+		}
+		if n := len(listed.NextPageToken); n > 512 {
+			t.Errorf("a page token of %d characters is longer than the contract takes", n)
+		}
+		listed, err = client.ListEvents(ctx, &tollgatev1.ListEventsRequest{PageSize: 2, PageToken: listed.NextPageToken})
+		if err != nil || len(listed.Events) != 1 || listed.NextPageToken != "" {
+			t.Errorf("listed %v, %v", listed, err)
+		}
+	})
+}
+
+func TestTimesOutsideOfTheCalendarAreRefused(t *testing.T) {
+	h := NewHandler(nil)
+	bad := &timestamppb.Timestamp{Seconds: math.MaxInt64}
+	_, err := h.ListEvents(t.Context(), &tollgatev1.ListEventsRequest{After: bad})
+	wantFault(t, err, fault.Invalid, "INVALID_FIELD")
+	_, err = h.ListEvents(t.Context(), &tollgatev1.ListEventsRequest{Before: bad})
+	wantFault(t, err, fault.Invalid, "INVALID_FIELD")
+}
+
+// fed is a service on synctest's clock whose one watcher is told by the test.
+func fed(t *testing.T) (*Handler, func(Event)) {
+	t.Helper()
+	s := NewService(nil, world.World{Now: time.Now, Random: rand.Reader}, page.Tokens{}, nil)
+	watchers := make(chan *Subscription, 1)
+	go func() {
+		w := <-s.joins
+		w.joined <- nil
+		watchers <- w
+	}()
+	var w *Subscription
+	return NewHandler(s), func(e Event) {
+		if w == nil {
+			w = <-watchers
+		}
+		w.events <- &e
+		synctest.Wait()
+	}
+}
+
+func TestAQuietWatchIsKeptAlive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, tell := fed(t)
+		ctx, cancel := context.WithCancelCause(t.Context())
+		ended := make(chan error)
+		var sent []string
+		began := time.Now()
+		go func() {
+			ended <- h.Watch(ctx, &tollgatev1.WatchEventsRequest{}, func(r *tollgatev1.WatchEventsResponse) error {
+				sent = append(sent, fmt.Sprintf("%s after %s", r.GetEvent().GetResource(), time.Since(began)))
+				return nil
+			})
+		}()
+		tell(Event{Resource: "it"})
+		<-time.After(31 * time.Second)
+		hungUp := errors.New("hung up")
+		cancel(hungUp)
+		if err := <-ended; err != hungUp {
+			t.Errorf("ended with %v", err)
+		}
+		want(t, sent, " after 0s", "it after 0s", " after 15s", " after 30s")
+	})
+}
+
+func TestAWatchEndsWhenItsRightDoes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, tell := fed(t)
+		var (
+			asked   int
+			revoked error
+			sent    []string
+		)
+		h.StillAllowed = func(context.Context) error {
+			asked++
+			return revoked
+		}
+		ended := make(chan error, 1)
+		go func() {
+			ended <- h.Watch(t.Context(), &tollgatev1.WatchEventsRequest{}, func(r *tollgatev1.WatchEventsResponse) error {
+				sent = append(sent, r.GetEvent().GetResource())
+				return nil
+			})
+		}()
+		for i := range 10 {
+			tell(of(i))
+		}
+		if asked != 1 {
+			t.Errorf("asked %d times for 10 events at once", asked)
+		}
+		<-time.After(time.Second)
+		tell(of(10))
+		if asked != 2 {
+			t.Errorf("asked %d times, want again after a second", asked)
+		}
+		<-time.After(14 * time.Second)
+		synctest.Wait()
+		if asked != 3 || len(sent) != 13 {
+			t.Errorf("asked %d times, sent %v; want again at the keep-alive", asked, sent)
+		}
+		revoked = fault.New(fault.Denied, "PERMISSION_MISSING", "no more")
+		<-time.After(time.Second)
+		tell(of(11))
+		if err := <-ended; err != revoked {
+			t.Errorf("ended with %v", err)
+		}
+		if len(sent) != 13 {
+			t.Errorf("sent %v after the right had ended", sent[13:])
+		}
+	})
+}

@@ -1,0 +1,374 @@
+package audit
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+	"github.com/tollgatehq/tollgate/server/internal/database"
+	"github.com/tollgatehq/tollgate/server/internal/fault"
+)
+
+// next waits for n events and returns what they are on.
+func next(t *testing.T, w *Subscription, n int) []string {
+	t.Helper()
+	timeout := time.After(20 * time.Second)
+	var got []string
+	for range n {
+		select {
+		case e, open := <-w.Events():
+			if !open {
+				t.Fatalf("the watch ended after %v: %v", got, w.Err())
+			}
+			got = append(got, e.Resource)
+		case <-timeout:
+			t.Fatalf("waited in vain after %v", got)
+		}
+	}
+	return got
+}
+
+func subscribe(t *testing.T, s *Service, f Filter) *Subscription {
+	t.Helper()
+	w, err := s.Subscribe(t.Context(), f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.Close)
+	return w
+}
+
+// stepped is a tail that reads when the test says so.
+func stepped(s *Service) *tail {
+	return &tail{Service: s, watchers: map[*Subscription]struct{}{}}
+}
+
+// join takes a watcher in that falls behind by as much as it likes.
+func joined(t *testing.T, tl *tail, f Filter) *Subscription {
+	t.Helper()
+	w := &Subscription{filter: f, events: make(chan *Event, 10_000), gone: make(chan struct{})}
+	if err := tl.join(t.Context(), w); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// until polls until the event arrives, and returns what arrived up to it. It
+// may take a while: other tests on the same server hold transactions open.
+func until(t *testing.T, tl *tail, w *Subscription, resource string) []string {
+	t.Helper()
+	var got []string
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); {
+		tl.poll(t.Context())
+		for len(w.events) > 0 {
+			got = append(got, (<-w.events).Resource)
+		}
+		if slices.Contains(got, resource) {
+			return got
+		}
+	}
+	t.Fatalf("%s did not arrive after %v", resource, got)
+	return nil
+}
+
+func want(t *testing.T, got []string, want ...string) {
+	t.Helper()
+	if !slices.Equal(got, want) {
+		t.Fatalf("got %v, want %v", got, want)
+	}
+}
+
+func TestWatchersGetWhatTheirFilterLetsThrough(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		s, _ := newService(db)
+		run(t, s)
+		add(t, s, Event{Action: "before.it", Resource: "x"})
+		everything := subscribe(t, s, Filter{})
+		denied := subscribe(t, s, Filter{Outcome: Denied})
+		mine := subscribe(t, s, Filter{Actor: "me", Action: "my.*"})
+		add(t, s, Event{Action: "my.a", ActorName: "me", Resource: "1", Outcome: Success}, Event{Action: "other.a", ActorID: "me", Resource: "2", Outcome: Denied})
+		if err := s.Record(t.Context(), Event{Action: "my.b", ActorID: "me", Resource: "3", Outcome: Denied, Details: map[string]string{"k": "v"}}); err != nil {
+			t.Fatal(err)
+		}
+		want(t, next(t, everything, 3), "1", "2", "3")
+		want(t, next(t, denied, 2), "2", "3")
+		want(t, next(t, mine, 2), "1", "3")
+	})
+}
+
+// A transaction that began first and commits last is not passed by.
+func TestALateCommitIsNotSkipped(t *testing.T) {
+	onPostgres(t, func(t *testing.T, s *Service, begin func() openTx) {
+		tl := stepped(s)
+		w := joined(t, tl, Filter{})
+		late := begin()
+		if err := Append(t.Context(), late, s.world, Event{Resource: "late"}); err != nil {
+			t.Fatal(err)
+		}
+		add(t, s, Event{Resource: "early"})
+		tl.poll(t.Context())
+		if err := late.Commit(); err != nil {
+			t.Fatal(err)
+		}
+		add(t, s, Event{Resource: "last"})
+		want(t, until(t, tl, w, "last"), "late", "early", "last")
+		tl.poll(t.Context())
+		want(t, next(t, w, len(w.events)))
+	})
+}
+
+// A watch that begins while transactions are open gives what commits after
+// that, whatever its place, and nothing that had committed.
+func TestAWatchBeginsBetweenCommits(t *testing.T) {
+	onPostgres(t, func(t *testing.T, s *Service, begin func() openTx) {
+		for name, tl := range map[string]*tail{"the first": stepped(s), "the second": stepped(s)} {
+			t.Run(name, func(t *testing.T) {
+				if name == "the second" {
+					joined(t, tl, Filter{})
+				}
+				late := begin()
+				if err := Append(t.Context(), late, s.world, Event{Resource: "late"}); err != nil {
+					t.Fatal(err)
+				}
+				add(t, s, Event{Resource: "before"})
+				w := joined(t, tl, Filter{})
+				add(t, s, Event{Resource: "after"})
+				if err := late.Commit(); err != nil {
+					t.Fatal(err)
+				}
+				want(t, until(t, tl, w, "after"), "late", "after")
+			})
+		}
+	})
+}
+
+func TestHandover(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		s, _ := newService(db)
+		tl := stepped(s)
+		add(t, s, Event{Resource: "0"})
+		tl.poll(t.Context())
+		first := joined(t, tl, Filter{})
+		add(t, s, Event{Resource: "1"})
+		second := joined(t, tl, Filter{}) // while "1" is unread
+		add(t, s, Event{Resource: "2"})
+		want(t, until(t, tl, first, "2"), "1", "2")
+		want(t, next(t, second, 1), "2")
+
+		first.Close()
+		second.Close()
+		add(t, s, Event{Resource: "3"})
+		tl.poll(t.Context()) // nobody is there
+		add(t, s, Event{Resource: "4"})
+		third := joined(t, tl, Filter{})
+		add(t, s, Event{Resource: "5"})
+		want(t, until(t, tl, third, "5"), "5")
+		if n := len(first.events) + len(second.events); n != 0 {
+			t.Errorf("%d events for watchers that are gone", n)
+		}
+	})
+}
+
+// Watchers come and go while writers write: each sees, of every writer, a run
+// without gaps or repetitions that begins where the watch does.
+func TestWatchersComeAndGoWhileEventsAreWritten(t *testing.T) {
+	const writers = 4
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		s, _ := newService(db)
+		run(t, s)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		var (
+			committed [writers]atomic.Int64
+			writing   sync.WaitGroup
+		)
+		for i := range writers {
+			writing.Go(func() {
+				for n := int64(1); ctx.Err() == nil; n++ {
+					if err := commit(s, Event{ActorID: fmt.Sprint(i), Resource: fmt.Sprint(n)}); err != nil {
+						t.Errorf("write: %v", err)
+						return
+					}
+					committed[i].Store(n)
+				}
+			})
+		}
+		var watching sync.WaitGroup
+		for range 6 {
+			watching.Go(func() {
+				for range 5 {
+					var before, after, last [writers]int64
+					for i := range writers {
+						before[i] = committed[i].Load()
+					}
+					w, err := s.Subscribe(ctx, Filter{})
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					for i := range writers {
+						after[i] = committed[i].Load()
+					}
+					for range 40 {
+						var e *Event
+						select {
+						case e = <-w.Events():
+						case <-time.After(20 * time.Second):
+						}
+						if e == nil {
+							t.Errorf("no event: %v", w.Err())
+							break
+						}
+						var i int
+						var n int64
+						fmt.Sscan(e.ActorID, &i)
+						fmt.Sscan(e.Resource, &n)
+						switch {
+						case last[i] == 0 && (n <= before[i] || n > after[i]+1):
+							t.Errorf("writer %d: began with %d, not in (%d, %d]", i, n, before[i], after[i]+1)
+						case last[i] != 0 && n != last[i]+1:
+							t.Errorf("writer %d: %d after %d", i, n, last[i])
+						}
+						last[i] = n
+					}
+					w.Close()
+				}
+			})
+		}
+		watching.Wait()
+		cancel()
+		writing.Wait()
+	})
+}
+
+func TestASlowWatcherIsSentAway(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		s, _ := newService(db)
+		run(t, s)
+		slow := subscribe(t, s, Filter{})
+		quick := subscribe(t, s, Filter{})
+		var events []Event
+		for i := range 600 {
+			events = append(events, of(i))
+		}
+		add(t, s, events...)
+		if got := next(t, quick, 600); got[599] != "things/599" {
+			t.Errorf("the quick one's last is %s", got[599])
+		}
+		var got int
+		for e := range slow.Events() {
+			if e.Resource != of(got).Resource {
+				t.Errorf("%s at %d", e.Resource, got)
+			}
+			got++
+		}
+		if got != watcherRoom {
+			t.Errorf("the slow one got %d events, want %d", got, watcherRoom)
+		}
+		wantFault(t, slow.Err(), fault.Unavailable, "WATCHER_TOO_SLOW")
+	})
+}
+
+func TestThereIsRoomForSoManyWatchers(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		s, _ := newService(db)
+		tl := stepped(s)
+		for range watcherLimit {
+			tl.watchers[&Subscription{gone: make(chan struct{})}] = struct{}{}
+		}
+		w := &Subscription{gone: make(chan struct{})}
+		wantFault(t, tl.join(t.Context(), w), fault.Limited, "TOO_MANY_WATCHERS")
+		for w := range tl.watchers {
+			w.Close()
+			break
+		}
+		if err := tl.join(t.Context(), w); err != nil {
+			t.Errorf("after one left: %v", err)
+		}
+	})
+}
+
+func TestReadingGoesOnAfterAnOutage(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		s, _ := newService(db)
+		tl := stepped(s)
+		w := joined(t, tl, Filter{})
+		add(t, s, Event{Resource: "1"})
+		down, cancel := context.WithCancel(t.Context())
+		cancel()
+		tl.poll(down)
+		add(t, s, Event{Resource: "2"})
+		want(t, until(t, tl, w, "2"), "1", "2")
+	})
+}
+
+func TestWatchesEndWithTheService(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		s, _ := newService(db)
+		stop := run(t, s)
+		w := subscribe(t, s, Filter{})
+		stop()
+		if _, open := <-w.Events(); open {
+			t.Error("an event out of nowhere")
+		}
+		wantFault(t, w.Err(), fault.Unavailable, "SHUTTING_DOWN")
+		_, err := s.Subscribe(t.Context(), Filter{})
+		wantFault(t, err, fault.Unavailable, "SHUTTING_DOWN")
+	})
+}
+
+func TestWatchEndsWithSend(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		s, _ := newService(db)
+		run(t, s)
+		enough := fmt.Errorf("enough")
+		ctx, cancel := context.WithCancel(t.Context())
+		var writing sync.WaitGroup
+		writing.Go(func() {
+			for n := 0; ctx.Err() == nil; n++ {
+				if err := commit(s, of(n)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		var got []string
+		err := s.Watch(t.Context(), Filter{}, func(e Event) error {
+			if got = append(got, e.Resource); len(got) == 3 {
+				return enough
+			}
+			return nil
+		})
+		cancel()
+		writing.Wait()
+		if err != enough || len(got) != 3 {
+			t.Errorf("got %v and %v", got, err)
+		}
+		if err := s.Watch(ctx, Filter{}, nil); err != context.Canceled {
+			t.Errorf("with a ctx that has ended: %v", err)
+		}
+	})
+}
+
+func TestSnapshots(t *testing.T) {
+	m, err := parseSnapshot("100:105:100,103")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for writer, want := range map[int64]bool{99: true, 100: false, 101: true, 102: true, 103: false, 104: true, 105: false, 106: false} {
+		if got := m.includes(place{writer, 7}); got != want {
+			t.Errorf("writer %d: %t", writer, got)
+		}
+	}
+	if m, err := parseSnapshot("100:100:"); err != nil || m.includes(place{100, 1}) || !m.includes(place{99, 1}) {
+		t.Errorf("nothing open: %v %v", m, err)
+	}
+	if _, err := parseSnapshot(strings.Repeat("9", 30)); err == nil {
+		t.Error("not a snapshot")
+	}
+}
