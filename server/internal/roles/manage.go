@@ -192,62 +192,69 @@ func (s *Service) Delete(ctx context.Context, name string) (int64, error) {
 // a user who holds it already gets the new end. The caller must hold the
 // role's permissions.
 func (s *Service) Assign(ctx context.Context, role, userID string, expires time.Time) (Member, int64, error) {
-	var end *int64
-	if !expires.IsZero() {
-		micros := expires.UnixMicro()
-		if micros <= s.world.Micros() {
-			return Member{}, 0, fault.Field("expires_at", "must be in the future; leave it out for no end")
-		}
-		end = &micros
-	}
-	var row memberRow
-	revision, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
-		r, err := lockRole(ctx, tx, role)
-		if err != nil {
-			return failed("assign", role, err)
-		}
-		if err := s.MayGrant(ctx, r.Permissions); err != nil {
-			return err
-		}
-		if role == Administrator && end != nil {
-			if err := s.KeepAnAdministrator(ctx, tx, userID); err != nil {
-				return err
-			}
-		}
-		username, err := lockUser(ctx, tx, userID)
-		if errors.Is(err, database.ErrNoRows) {
-			return fault.New(fault.NotFound, "USER_NOT_FOUND", "there is no user with the id %q", userID)
-		}
-		if err != nil {
-			return fmt.Errorf("assign role %q to user %q: %w", role, userID, err)
-		}
-		now := s.world.Micros()
-		others, err := removeEnded(ctx, tx, userID, role, now)
-		if err != nil {
-			return fmt.Errorf("count the roles of user %q: %w", userID, err)
-		}
-		if others >= maxOfAUser {
-			return fault.New(fault.Precondition, "TOO_MANY_ROLES_OF_USER",
-				"user %q holds %d roles, the most there can be; take one away first", userID, others)
-		}
-		assigned, err := putMember(ctx, tx, role, userID, now, end)
-		if err != nil {
-			return fmt.Errorf("assign role %q to user %q: %w", role, userID, err)
-		}
-		row = memberRow{UserID: userID, Username: username, AssignedAt: assigned, ExpiresAt: end}
-		event := audit.New(ctx, audit.RoleAssign, audit.Success, "roles/"+role).
-			With("user_id", userID).With("username", username)
-		if end != nil {
-			event = event.With("expires_at", time.UnixMicro(*end).UTC().Format(time.RFC3339Nano))
-		}
-		tx.Record(event)
-		tx.Changed(changes.Membership, userID)
-		return nil
+	var member Member
+	revision, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) (err error) {
+		member, err = s.AssignIn(ctx, tx, role, userID, expires)
+		return err
 	})
 	if err != nil {
 		return Member{}, 0, err
 	}
-	return row.member(role), revision, nil
+	return member, revision, nil
+}
+
+// AssignIn is Assign inside the transaction that makes the user, so that there
+// is never one without the other.
+func (s *Service) AssignIn(ctx context.Context, tx *changes.Tx, role, userID string, expires time.Time) (Member, error) {
+	var end *int64
+	if !expires.IsZero() {
+		micros := expires.UnixMicro()
+		if micros <= s.world.Micros() {
+			return Member{}, fault.Field("expires_at", "must be in the future; leave it out for no end")
+		}
+		end = &micros
+	}
+	r, err := lockRole(ctx, tx, role)
+	if err != nil {
+		return Member{}, failed("assign", role, err)
+	}
+	if err := s.MayGrant(ctx, r.Permissions); err != nil {
+		return Member{}, err
+	}
+	if role == Administrator && end != nil {
+		if err := s.KeepAnAdministrator(ctx, tx, userID); err != nil {
+			return Member{}, err
+		}
+	}
+	username, err := lockUser(ctx, tx, userID)
+	if errors.Is(err, database.ErrNoRows) {
+		return Member{}, fault.New(fault.NotFound, "USER_NOT_FOUND", "there is no user with the id %q", userID)
+	}
+	if err != nil {
+		return Member{}, fmt.Errorf("assign role %q to user %q: %w", role, userID, err)
+	}
+	now := s.world.Micros()
+	others, err := removeEnded(ctx, tx, userID, role, now)
+	if err != nil {
+		return Member{}, fmt.Errorf("count the roles of user %q: %w", userID, err)
+	}
+	if others >= maxOfAUser {
+		return Member{}, fault.New(fault.Precondition, "TOO_MANY_ROLES_OF_USER",
+			"user %q holds %d roles, the most there can be; take one away first", userID, others)
+	}
+	assigned, err := putMember(ctx, tx, role, userID, now, end)
+	if err != nil {
+		return Member{}, fmt.Errorf("assign role %q to user %q: %w", role, userID, err)
+	}
+	event := audit.New(ctx, audit.RoleAssign, audit.Success, "roles/"+role).
+		With("user_id", userID).With("username", username)
+	if end != nil {
+		event = event.With("expires_at", time.UnixMicro(*end).UTC().Format(time.RFC3339Nano))
+	}
+	tx.Record(event)
+	tx.Changed(changes.Membership, userID)
+	row := memberRow{UserID: userID, Username: username, AssignedAt: assigned, ExpiresAt: end}
+	return row.member(role), nil
 }
 
 // Unassign takes a role from a user. The caller must hold the role's

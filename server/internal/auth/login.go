@@ -1,0 +1,221 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/tollgatehq/tollgate/server/internal/audit"
+	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/changes"
+	"github.com/tollgatehq/tollgate/server/internal/database"
+	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/limits"
+)
+
+const (
+	// loginPermission is what limits on sign-ins apply to.
+	loginPermission = "tollgate:login"
+	// clientID is the "client_id" of access tokens, which RFC 9068 requires:
+	// people sign in at Tollgate itself.
+	clientID = "tollgate"
+	// impossibleName stands for every name that nobody can have. It cannot be
+	// a name itself, for it holds a space.
+	impossibleName = "impossible name"
+)
+
+// Why a sign-in failed, for the audit log only: the caller must not learn it.
+const (
+	reasonLimited       = "limited"
+	reasonUnknownUser   = "unknown_user"
+	reasonDisabled      = "disabled"
+	reasonNoPassword    = "no_password"
+	reasonWrongPassword = "wrong_password"
+)
+
+// Login trades a user name and password for the tokens of a new session. An
+// unknown user, a wrong password, a disabled user and a service account get the
+// same answer after the same work. The attempt is counted before the work
+// begins, so guesses at the same time count as well as one after another.
+func (s *Service) Login(ctx context.Context, username, password string) (Grant, error) {
+	name, err := canonicalName(username)
+	if err != nil {
+		name = impossibleName
+	}
+	event := audit.New(ctx, audit.Login, audit.Success, "")
+	event.ActorID, event.ActorName, event.SessionID, event.APIKeyID = "", username, "", ""
+
+	if err := s.reserve(ctx, name, event); err != nil {
+		return Grant{}, err
+	}
+	// A second round is for a user who was changed during the first: the
+	// password's hash brought up to date by a sign-in at the same time, most
+	// likely.
+	for range 2 {
+		user, reason, err := s.authenticate(ctx, name, password)
+		if err != nil {
+			return Grant{}, fmt.Errorf("sign in: %w", err)
+		}
+		if reason != "" {
+			event.Outcome = audit.Failure
+			if user.ID != "" {
+				event.Resource = "users/" + user.ID
+			}
+			if err := s.audit.Record(ctx, event.Because(reason)); err != nil {
+				return Grant{}, err
+			}
+			return Grant{}, badCredentials()
+		}
+		event.ActorID, event.ActorName, event.Resource = user.ID, user.Username, "users/"+user.ID
+		grant, err := s.begin(ctx, user, password, event)
+		if errors.Is(err, errUserChanged) {
+			continue
+		}
+		if err != nil {
+			return Grant{}, fmt.Errorf("begin session: %w", err)
+		}
+		s.forgetAttempts(ctx, name)
+		return grant, nil
+	}
+	return Grant{}, fault.New(fault.Conflict, "USER_CHANGED", "the user is being changed at this moment; try again")
+}
+
+// authenticate compares the password; the reason is empty when it is right.
+func (s *Service) authenticate(ctx context.Context, name, password string) (userRow, string, error) {
+	user, err := userByName(ctx, s.db, name)
+	unknown := errors.Is(err, database.ErrNoRows)
+	if err != nil && !unknown {
+		return userRow{}, "", err
+	}
+	hash := user.PasswordHash
+	if user.DisabledAt != nil {
+		hash = ""
+	}
+	ok, err := s.passwords.matches(ctx, hash, password)
+	switch {
+	case err != nil:
+		return userRow{}, "", err
+	case unknown:
+		return userRow{}, reasonUnknownUser, nil
+	case user.DisabledAt != nil:
+		return user, reasonDisabled, nil
+	case user.PasswordHash == "":
+		return user, reasonNoPassword, nil
+	case !ok:
+		return user, reasonWrongPassword, nil
+	}
+	return user, "", nil
+}
+
+// errUserChanged: the user is not any more what the password was compared with.
+var errUserChanged = errors.New("the user was changed meanwhile")
+
+// begin starts a session of a user whose password was compared. It commits
+// only if the user is still enabled and has that password: from here to the
+// commit nobody can change that.
+func (s *Service) begin(ctx context.Context, user userRow, password string, event audit.Event) (Grant, error) {
+	hash := user.PasswordHash
+	if s.passwords.outdated(hash) {
+		var err error
+		if hash, err = s.passwords.hash(ctx, password); err != nil {
+			return Grant{}, err
+		}
+		event = event.With("password_hash", "renewed")
+	}
+	now := s.world.Now()
+	token, tokenHash := newRefreshToken(s.world)
+	session := sessionRow{
+		ID: s.world.NewID(), UserID: user.ID, TokenHash: tokenHash,
+		CreatedAt: now.UnixMicro(), RefreshedAt: now.UnixMicro(),
+		IdleExpiresAt: now.Add(min(s.sessionIdle, s.sessionMax)).UnixMicro(),
+		ExpiresAt:     now.Add(s.sessionMax).UnixMicro(),
+	}
+	session.IP, session.UserAgent = device(caller.From(ctx))
+	grant, err := s.grant(now, session, user, token)
+	if err != nil {
+		return Grant{}, err
+	}
+	event.SessionID = session.ID
+	_, err = s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
+		same, err := lockForLogin(ctx, tx, user.ID, user.PasswordHash, hash)
+		if err != nil {
+			return err
+		}
+		if !same {
+			return errUserChanged
+		}
+		if err := insertSession(ctx, tx, session); err != nil {
+			return err
+		}
+		ended, err := endOldest(ctx, tx, session, maxSessions)
+		if err != nil {
+			return err
+		}
+		for _, id := range ended {
+			tx.Changed(changes.Session, id)
+			tx.Record(audit.New(ctx, audit.SessionRevoke, audit.Success, "sessions/"+id).Because(endedByNewer))
+		}
+		tx.Record(event)
+		return nil
+	})
+	if err != nil {
+		return Grant{}, err
+	}
+	return grant, nil
+}
+
+// grant signs an access token that ends with its session at the latest.
+func (s *Service) grant(now time.Time, session sessionRow, user userRow, refreshToken string) (Grant, error) {
+	ends := now.Add(s.accessTokenTTL)
+	if end := time.UnixMicro(session.IdleExpiresAt); end.Before(ends) {
+		ends = end
+	}
+	issued, ends := now.Truncate(time.Second), ends.Truncate(time.Second)
+	token, err := s.keys.sign(accessClaims{
+		Subject: user.ID, SessionID: session.ID, ID: s.world.NewID(), ClientID: clientID,
+		IssuedAt: issued, ExpiresAt: ends, PasswordChange: user.PasswordChangeRequired,
+	})
+	if err != nil {
+		return Grant{}, err
+	}
+	return Grant{
+		AccessToken: token, RefreshToken: refreshToken, ExpiresIn: ends.Sub(issued),
+		SessionID: session.ID, UserID: user.ID, PasswordChangeRequired: user.PasswordChangeRequired,
+	}, nil
+}
+
+func attempt(name string) limits.Request {
+	return limits.Request{Permission: loginPermission, UserID: name, Cost: 1, Only: limits.SubjectUser}
+}
+
+// reserve counts an attempt to guess a user's password, before it is looked
+// at. When there were too many, it records the event as denied.
+func (s *Service) reserve(ctx context.Context, name string, event audit.Event) error {
+	result, err := s.limits.Take(ctx, attempt(name))
+	if err != nil {
+		return fmt.Errorf("count the attempt: %w", err)
+	}
+	switch {
+	case result.Allowed:
+		return nil
+	case result.Outage:
+		return fault.Down("the store of the limits' counters", nil)
+	}
+	event.Outcome = audit.Denied
+	if err := s.audit.Record(ctx, event.Because(reasonLimited)); err != nil {
+		return err
+	}
+	return fault.New(fault.Limited, "TOO_MANY_ATTEMPTS", "too many attempts with this user name; wait, then try again").
+		After(result.RetryAfter)
+}
+
+// forgetAttempts lets those who know the password start afresh. When it cannot
+// be done now, the count runs out by itself.
+func (s *Service) forgetAttempts(ctx context.Context, name string) {
+	_ = s.limits.Forget(ctx, attempt(name))
+}
+
+func badCredentials() error {
+	return fault.New(fault.Unauthenticated, "BAD_CREDENTIALS", "wrong user name or password")
+}

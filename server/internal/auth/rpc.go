@@ -1,0 +1,210 @@
+package auth
+
+import (
+	"context"
+
+	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
+	"github.com/tollgatehq/tollgate/gen/tollgate/v1/tollgatev1connect"
+	"github.com/tollgatehq/tollgate/server/internal/caller"
+)
+
+// Handler serves the RPCs of AuthService.
+type Handler struct{ service *Service }
+
+var _ tollgatev1connect.AuthServiceHandler = (*Handler)(nil)
+
+// NewHandler serves s.
+func NewHandler(s *Service) *Handler { return &Handler{s} }
+
+// Login implements AuthService.
+func (h *Handler) Login(ctx context.Context, req *tollgatev1.LoginRequest) (*tollgatev1.LoginResponse, error) {
+	g, err := h.service.Login(ctx, req.GetUsername(), req.GetPassword())
+	if err != nil {
+		return nil, err
+	}
+	return &tollgatev1.LoginResponse{
+		AccessToken: g.AccessToken, RefreshToken: g.RefreshToken, TokenType: tokenScheme,
+		ExpiresIn: int32(g.ExpiresIn.Seconds()), SessionId: g.SessionID, UserId: g.UserID,
+		PasswordChangeRequired: g.PasswordChangeRequired,
+	}, nil
+}
+
+// Refresh implements AuthService.
+func (h *Handler) Refresh(ctx context.Context, req *tollgatev1.RefreshRequest) (*tollgatev1.RefreshResponse, error) {
+	g, err := h.service.Refresh(ctx, req.GetRefreshToken())
+	if err != nil {
+		return nil, err
+	}
+	return &tollgatev1.RefreshResponse{
+		AccessToken: g.AccessToken, RefreshToken: g.RefreshToken, TokenType: tokenScheme,
+		ExpiresIn: int32(g.ExpiresIn.Seconds()), SessionId: g.SessionID,
+	}, nil
+}
+
+// Logout implements AuthService.
+func (h *Handler) Logout(ctx context.Context, req *tollgatev1.LogoutRequest) (*tollgatev1.LogoutResponse, error) {
+	count, revision, err := h.service.Logout(ctx, req.GetEverywhere())
+	if err != nil {
+		return nil, err
+	}
+	return &tollgatev1.LogoutResponse{RevokedSessions: int32(count), Revision: revision}, nil
+}
+
+// Verify implements AuthService.
+func (h *Handler) Verify(ctx context.Context, req *tollgatev1.VerifyRequest) (*tollgatev1.VerifyResponse, error) {
+	if err := h.service.log.Ensure(ctx, req.GetMinRevision()); err != nil {
+		return nil, err
+	}
+	revision := h.service.log.Revision() // before looking, so that the answer is at least as new
+	v, err := h.service.Verify(ctx, Credential{AccessToken: req.GetAccessToken(), APIKey: req.GetApiKey()})
+	if err != nil {
+		return nil, err
+	}
+	res := &tollgatev1.VerifyResponse{Reason: ReasonProto(v.Reason), Revision: revision}
+	if v.Reason == caller.ReasonOK {
+		res.Active, res.Principal = true, PrincipalProto(v.Principal)
+	}
+	return res, nil
+}
+
+// WhoAmI implements AuthService.
+func (h *Handler) WhoAmI(ctx context.Context, _ *tollgatev1.WhoAmIRequest) (*tollgatev1.WhoAmIResponse, error) {
+	p, permissions, err := h.service.WhoAmI(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &tollgatev1.WhoAmIResponse{Principal: PrincipalProto(p), Permissions: permissions}, nil
+}
+
+// CreateUser implements AuthService.
+func (h *Handler) CreateUser(ctx context.Context, req *tollgatev1.CreateUserRequest) (*tollgatev1.CreateUserResponse, error) {
+	u, revision, err := h.service.CreateUser(ctx, NewUser{
+		Username: req.GetUsername(), Password: req.GetPassword(), DisplayName: req.GetDisplayName(),
+		Kind: kindFromProto(req.GetKind()),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &tollgatev1.CreateUserResponse{User: userProto(u), Revision: revision}, nil
+}
+
+// ListUsers implements AuthService.
+func (h *Handler) ListUsers(ctx context.Context, req *tollgatev1.ListUsersRequest) (*tollgatev1.ListUsersResponse, error) {
+	users, next, err := h.service.ListUsers(ctx, req.GetUsername(), req.GetPageSize(), req.GetPageToken())
+	if err != nil {
+		return nil, err
+	}
+	res := &tollgatev1.ListUsersResponse{NextPageToken: next}
+	for _, u := range users {
+		res.Users = append(res.Users, userProto(u))
+	}
+	return res, nil
+}
+
+// GetUser implements AuthService.
+func (h *Handler) GetUser(ctx context.Context, req *tollgatev1.GetUserRequest) (*tollgatev1.GetUserResponse, error) {
+	u, err := h.service.GetUser(ctx, req.GetId())
+	if err != nil {
+		return nil, err
+	}
+	return &tollgatev1.GetUserResponse{User: userProto(u)}, nil
+}
+
+// UpdateUser implements AuthService.
+func (h *Handler) UpdateUser(ctx context.Context, req *tollgatev1.UpdateUserRequest) (*tollgatev1.UpdateUserResponse, error) {
+	u, revision, err := h.service.UpdateUser(ctx, req.GetId(), UserUpdate{
+		Username: req.Username, DisplayName: req.DisplayName, Disabled: req.Disabled,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &tollgatev1.UpdateUserResponse{User: userProto(u), Revision: revision}, nil
+}
+
+// DeleteUser implements AuthService.
+func (h *Handler) DeleteUser(ctx context.Context, req *tollgatev1.DeleteUserRequest) (*tollgatev1.DeleteUserResponse, error) {
+	revision, err := h.service.DeleteUser(ctx, req.GetId())
+	if err != nil {
+		return nil, err
+	}
+	return &tollgatev1.DeleteUserResponse{Revision: revision}, nil
+}
+
+// SetPassword implements AuthService.
+func (h *Handler) SetPassword(ctx context.Context, req *tollgatev1.SetPasswordRequest) (*tollgatev1.SetPasswordResponse, error) {
+	oneTime, revision, err := h.service.SetPassword(ctx, PasswordChange{
+		UserID: req.GetId(), Current: req.GetCurrentPassword(), New: req.GetNewPassword(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &tollgatev1.SetPasswordResponse{Revision: revision, OneTimePassword: oneTime}, nil
+}
+
+// ListSessions implements AuthService.
+func (h *Handler) ListSessions(ctx context.Context, req *tollgatev1.ListSessionsRequest) (*tollgatev1.ListSessionsResponse, error) {
+	sessions, next, err := h.service.ListSessions(ctx, req.GetId(), req.GetPageSize(), req.GetPageToken())
+	if err != nil {
+		return nil, err
+	}
+	res := &tollgatev1.ListSessionsResponse{NextPageToken: next}
+	for _, s := range sessions {
+		res.Sessions = append(res.Sessions, sessionProto(s, caller.From(ctx)))
+	}
+	return res, nil
+}
+
+// RevokeSession implements AuthService.
+func (h *Handler) RevokeSession(ctx context.Context, req *tollgatev1.RevokeSessionRequest) (*tollgatev1.RevokeSessionResponse, error) {
+	revision, err := h.service.RevokeSession(ctx, req.GetId(), req.GetSessionId())
+	if err != nil {
+		return nil, err
+	}
+	return &tollgatev1.RevokeSessionResponse{Revision: revision}, nil
+}
+
+// RevokeSessions implements AuthService.
+func (h *Handler) RevokeSessions(ctx context.Context, req *tollgatev1.RevokeSessionsRequest) (*tollgatev1.RevokeSessionsResponse, error) {
+	count, revision, err := h.service.RevokeSessions(ctx, req.GetId())
+	if err != nil {
+		return nil, err
+	}
+	return &tollgatev1.RevokeSessionsResponse{RevokedSessions: int32(count), Revision: revision}, nil
+}
+
+// CreateAPIKey implements AuthService.
+func (h *Handler) CreateAPIKey(ctx context.Context, req *tollgatev1.CreateAPIKeyRequest) (*tollgatev1.CreateAPIKeyResponse, error) {
+	expires, err := timeFromProto("expires_at", req.GetExpiresAt())
+	if err != nil {
+		return nil, err
+	}
+	key, secret, revision, err := h.service.CreateAPIKey(ctx, NewAPIKey{
+		UserID: req.GetUserId(), Name: req.GetName(), Scopes: req.GetScopes(), ExpiresAt: expires,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &tollgatev1.CreateAPIKeyResponse{Secret: secret, ApiKey: apiKeyProto(key), Revision: revision}, nil
+}
+
+// ListAPIKeys implements AuthService.
+func (h *Handler) ListAPIKeys(ctx context.Context, req *tollgatev1.ListAPIKeysRequest) (*tollgatev1.ListAPIKeysResponse, error) {
+	keys, next, err := h.service.ListAPIKeys(ctx, req.GetUserId(), req.GetPageSize(), req.GetPageToken())
+	if err != nil {
+		return nil, err
+	}
+	res := &tollgatev1.ListAPIKeysResponse{NextPageToken: next}
+	for _, key := range keys {
+		res.ApiKeys = append(res.ApiKeys, apiKeyProto(key))
+	}
+	return res, nil
+}
+
+// RevokeAPIKey implements AuthService.
+func (h *Handler) RevokeAPIKey(ctx context.Context, req *tollgatev1.RevokeAPIKeyRequest) (*tollgatev1.RevokeAPIKeyResponse, error) {
+	revision, err := h.service.RevokeAPIKey(ctx, req.GetId())
+	if err != nil {
+		return nil, err
+	}
+	return &tollgatev1.RevokeAPIKeyResponse{Revision: revision}, nil
+}

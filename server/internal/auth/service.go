@@ -1,0 +1,153 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/tollgatehq/tollgate/server/internal/audit"
+	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/changes"
+	"github.com/tollgatehq/tollgate/server/internal/database"
+	"github.com/tollgatehq/tollgate/server/internal/limits"
+	"github.com/tollgatehq/tollgate/server/internal/page"
+	"github.com/tollgatehq/tollgate/server/internal/roles"
+	"github.com/tollgatehq/tollgate/server/internal/seal"
+	"github.com/tollgatehq/tollgate/server/internal/world"
+)
+
+// cachedUsers bounds how many users are kept in memory.
+const cachedUsers = 100_000
+
+// Options are what a Service needs. All but the two of bcrypt are required.
+type Options struct {
+	DB     *database.DB
+	Log    *changes.Log
+	Audit  *audit.Service
+	Roles  *roles.Service
+	Limits *limits.Service
+	World  world.World
+	Pages  page.Tokens
+	Master *seal.Master // seals the private signing keys
+
+	Issuer   string // "iss" of access tokens
+	Audience string // "aud" of access tokens
+
+	AccessTokenTTL time.Duration
+	SessionIdle    time.Duration // a session that is not refreshed for so long ends
+	SessionMax     time.Duration // every session ends after so long
+
+	BcryptCost    int // 0: 12
+	BcryptWorkers int // how many bcrypt runs at once; 0: half the processors
+}
+
+// Service is the room's door for the rest of Tollgate. It is a
+// changes.Follower and safe for concurrent use.
+type Service struct {
+	db     *database.DB
+	log    *changes.Log
+	audit  *audit.Service
+	roles  *roles.Service
+	limits *limits.Service
+	world  world.World
+	pages  page.Tokens
+
+	accessTokenTTL time.Duration
+	sessionIdle    time.Duration
+	sessionMax     time.Duration
+
+	keys      *signingKeys
+	apiKeys   *apiKeys
+	passwords *passwords
+	users     *changes.Cache[string, identity]
+	ended     endedSessions
+}
+
+// New makes a Service. Have the log follow it, and call EnsureSigningKey,
+// before the first request.
+func New(o Options) *Service {
+	return &Service{
+		db: o.DB, log: o.Log, audit: o.Audit, roles: o.Roles, limits: o.Limits, world: o.World, pages: o.Pages,
+		accessTokenTTL: o.AccessTokenTTL, sessionIdle: o.SessionIdle, sessionMax: o.SessionMax,
+		keys:      newSigningKeys(o),
+		apiKeys:   newAPIKeys(),
+		passwords: newPasswords(o.BcryptCost, o.BcryptWorkers),
+		users:     changes.NewCache[string, identity](cachedUsers),
+	}
+}
+
+// Reset forgets all users and reads anew which sessions have ended and which
+// keys there are.
+func (s *Service) Reset(ctx context.Context) error {
+	s.users.Clear()
+	memory := s.accessTokenTTL + clockSkew
+	rows, err := endedSince(ctx, s.db, s.world.Now().Add(-memory).UnixMicro())
+	if err != nil {
+		return err
+	}
+	until := make(map[string]time.Time, len(rows))
+	for _, row := range rows {
+		until[row.ID] = time.UnixMicro(row.RevokedAt).Add(memory)
+	}
+	s.ended.replace(until)
+	return s.resetKeys(ctx)
+}
+
+// Apply takes in what changed.
+func (s *Service) Apply(ctx context.Context, list []changes.Change) error {
+	now := s.world.Now()
+	for _, c := range list {
+		switch c.Kind {
+		case changes.User:
+			s.users.Invalidate(c.Subject)
+		case changes.Session:
+			s.ended.add(c.Subject, now.Add(s.accessTokenTTL+clockSkew), now)
+		}
+	}
+	return s.applyKeys(ctx, list)
+}
+
+// Prune deletes sessions that ended more than 30 days ago, with their spent
+// tokens. Call it now and then.
+func (s *Service) Prune(ctx context.Context) error {
+	return pruneSessions(ctx, s.db, s.world.Now().Add(-keepSessions).UnixMicro())
+}
+
+// identity reads who a user is through the cache; the zero identity when there
+// is no such user.
+func (s *Service) identity(ctx context.Context, id string) (identity, error) {
+	return s.users.Get(ctx, id, func(ctx context.Context) (identity, error) {
+		row, err := userByID(ctx, s.db, id)
+		if errors.Is(err, database.ErrNoRows) {
+			return identity{}, nil
+		}
+		if err != nil {
+			return identity{}, err
+		}
+		return identity{
+			Username: row.Username, Kind: row.Kind,
+			Disabled: row.DisabledAt != nil, PasswordChangeRequired: row.PasswordChangeRequired,
+		}, nil
+	})
+}
+
+// isSelf says whether the caller is this user in person. An API key is not:
+// its rights are its scopes.
+func isSelf(ctx context.Context, userID string) bool {
+	p := caller.From(ctx).Principal
+	return p != nil && p.UserID == userID && p.APIKeyID == ""
+}
+
+// mayManage refuses to act on a user who holds more than the caller: whoever
+// could rename, disable or reset an administrator would be one.
+func (s *Service) mayManage(ctx context.Context, userID string) error {
+	if isSelf(ctx, userID) {
+		return nil
+	}
+	patterns, err := s.roles.PatternsOfUser(ctx, userID)
+	if err != nil {
+		return fmt.Errorf("read the rights of user %s: %w", userID, err)
+	}
+	return s.roles.MayGrant(ctx, patterns)
+}

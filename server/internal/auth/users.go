@@ -1,0 +1,250 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/tollgatehq/tollgate/server/internal/audit"
+	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/changes"
+	"github.com/tollgatehq/tollgate/server/internal/database"
+	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/page"
+)
+
+// CreateUser adds a person or a service account with its first roles, all or
+// nothing. Its name must not be taken: USER_EXISTS. The caller must hold what
+// the roles grant: GRANT_EXCEEDS_OWN.
+func (s *Service) CreateUser(ctx context.Context, n NewUser) (User, int64, error) {
+	name, err := canonicalName(n.Username)
+	if err != nil {
+		return User{}, 0, err
+	}
+	if err := checkDisplayName(n.DisplayName); err != nil {
+		return User{}, 0, err
+	}
+	switch n.Kind {
+	case "":
+		n.Kind = caller.Person
+	case caller.Person:
+	case caller.Service:
+		if n.Password != "" {
+			return User{}, 0, fault.Field("password", "must be empty for a service account; create an API key for it")
+		}
+	default:
+		return User{}, 0, fault.Field("kind", "must be person or service")
+	}
+	hash := ""
+	if n.Password != "" {
+		if err := checkPassword("password", n.Password); err != nil {
+			return User{}, 0, err
+		}
+		if hash, err = s.passwords.hash(ctx, n.Password); err != nil {
+			return User{}, 0, fmt.Errorf("create user %q: %w", name, err)
+		}
+	}
+	now := s.world.Micros()
+	row := userRow{
+		ID: s.world.NewID(), Username: name, DisplayName: n.DisplayName, Kind: n.Kind,
+		PasswordHash: hash, CreatedAt: now, UpdatedAt: now,
+	}
+	revision, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
+		if err := insertUser(ctx, tx, row); err != nil {
+			return err
+		}
+		tx.Changed(changes.User, row.ID)
+		tx.Record(audit.New(ctx, audit.UserCreate, audit.Success, "users/"+row.ID).
+			With("username", name).With("kind", string(n.Kind)))
+		for _, role := range n.Roles {
+			if _, err := s.roles.AssignIn(ctx, tx, role, row.ID, time.Time{}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if errors.Is(err, database.ErrExists) {
+		return User{}, 0, userExists(name)
+	}
+	if err != nil {
+		return User{}, 0, fmt.Errorf("create user %q: %w", name, err)
+	}
+	user, err := s.withRoles(ctx, row)
+	return user, revision, err
+}
+
+// GetUser returns a user with the roles in force now.
+func (s *Service) GetUser(ctx context.Context, id string) (User, error) {
+	row, err := userByID(ctx, s.db, id)
+	if errors.Is(err, database.ErrNoRows) {
+		return User{}, userUnknown()
+	}
+	if err != nil {
+		return User{}, err
+	}
+	return s.withRoles(ctx, row)
+}
+
+// FindUser returns the user of a name, in whatever form it is written.
+func (s *Service) FindUser(ctx context.Context, username string) (User, error) {
+	name, err := canonicalName(username)
+	if err != nil {
+		return User{}, err
+	}
+	row, err := userByName(ctx, s.db, name)
+	if errors.Is(err, database.ErrNoRows) {
+		return User{}, fault.New(fault.NotFound, "USER_NOT_FOUND", "there is no user %q", name)
+	}
+	if err != nil {
+		return User{}, err
+	}
+	return s.withRoles(ctx, row)
+}
+
+func (s *Service) withRoles(ctx context.Context, row userRow) (User, error) {
+	user := row.user()
+	var err error
+	if user.Roles, err = s.roles.RolesOf(ctx, user.ID); err != nil {
+		return User{}, fmt.Errorf("read the roles of user %s: %w", user.ID, err)
+	}
+	return user, nil
+}
+
+// ListUsers returns users with their roles in the order of their creation;
+// only the one of a name when it is not empty.
+func (s *Service) ListUsers(ctx context.Context, username string, size int32, token string) ([]User, string, error) {
+	if username != "" {
+		name, err := canonicalName(username)
+		if err != nil {
+			return nil, "", err
+		}
+		username = name
+	}
+	var from listPlace
+	list := "users " + username
+	if _, err := s.pages.Read(token, list, &from); err != nil {
+		return nil, "", err
+	}
+	n := page.Size(size)
+	rows, err := listUsers(ctx, s.db, username, from.ID, n+1)
+	if err != nil {
+		return nil, "", err
+	}
+	next := ""
+	if len(rows) > n {
+		rows = rows[:n]
+		next = s.pages.Make(list, listPlace{rows[n-1].ID})
+	}
+	users := make([]User, len(rows))
+	for i, row := range rows {
+		if users[i], err = s.withRoles(ctx, row); err != nil {
+			return nil, "", err
+		}
+	}
+	return users, next, nil
+}
+
+// CountUsers is how many users there are.
+func (s *Service) CountUsers(ctx context.Context) (int, error) {
+	return countUsers(ctx, s.db)
+}
+
+// UpdateUser changes the fields that are set. Disabling ends the user's
+// sessions; the last administrator cannot be disabled. Users who hold more
+// than the caller cannot be changed at all: GRANT_EXCEEDS_OWN.
+func (s *Service) UpdateUser(ctx context.Context, id string, u UserUpdate) (User, int64, error) {
+	if u == (UserUpdate{}) {
+		return User{}, 0, fault.New(fault.Invalid, "NOTHING_TO_CHANGE", "set at least one field to change")
+	}
+	if u.Username != nil {
+		name, err := canonicalName(*u.Username)
+		if err != nil {
+			return User{}, 0, err
+		}
+		u.Username = &name
+	}
+	if u.DisplayName != nil {
+		if err := checkDisplayName(*u.DisplayName); err != nil {
+			return User{}, 0, err
+		}
+	}
+	if err := s.mayManage(ctx, id); err != nil {
+		return User{}, 0, err
+	}
+	disable := u.Disabled != nil && *u.Disabled
+	var row userRow
+	revision, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) (err error) {
+		if disable {
+			if err := s.roles.KeepAnAdministrator(ctx, tx, id); err != nil {
+				return err
+			}
+		}
+		if row, err = updateUser(ctx, tx, id, u, s.world.Micros()); err != nil {
+			return err
+		}
+		if disable {
+			if _, err := s.endAll(ctx, tx, id, endedByDisable); err != nil {
+				return err
+			}
+		}
+		tx.Changed(changes.User, id)
+		tx.Record(u.describe(audit.New(ctx, audit.UserUpdate, audit.Success, "users/"+id)))
+		return nil
+	})
+	switch {
+	case errors.Is(err, database.ErrNoRows):
+		return User{}, 0, userUnknown()
+	case errors.Is(err, database.ErrExists):
+		return User{}, 0, userExists(*u.Username)
+	case err != nil:
+		return User{}, 0, fmt.Errorf("update user %s: %w", id, err)
+	}
+	user, err := s.withRoles(ctx, row)
+	return user, revision, err
+}
+
+func (u UserUpdate) describe(e audit.Event) audit.Event {
+	if u.Username != nil {
+		e = e.With("username", *u.Username)
+	}
+	if u.DisplayName != nil {
+		e = e.With("display_name", *u.DisplayName)
+	}
+	if u.Disabled != nil {
+		e = e.With("disabled", strconv.FormatBool(*u.Disabled))
+	}
+	return e
+}
+
+// DeleteUser removes a user with their sessions, API keys and roles. The last
+// administrator stays, and so do users who hold more than the caller.
+func (s *Service) DeleteUser(ctx context.Context, id string) (int64, error) {
+	if err := s.mayManage(ctx, id); err != nil {
+		return 0, err
+	}
+	revision, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
+		if err := s.roles.KeepAnAdministrator(ctx, tx, id); err != nil {
+			return err
+		}
+		user, err := lockUser(ctx, tx, id) // from here on nobody can sign in
+		if err != nil {
+			return err
+		}
+		if _, err := s.endAll(ctx, tx, id, endedByDelete); err != nil {
+			return err
+		}
+		if err := deleteUser(ctx, tx, id); err != nil {
+			return err
+		}
+		tx.Changed(changes.User, id)
+		tx.Changed(changes.Membership, id)
+		tx.Record(audit.New(ctx, audit.UserDelete, audit.Success, "users/"+id).With("username", user.Username))
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("delete user %s: %w", id, err)
+	}
+	return revision, nil
+}
