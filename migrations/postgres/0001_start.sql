@@ -33,7 +33,7 @@ CREATE TABLE sessions (
 );
 CREATE INDEX sessions_by_user ON sessions (user_id, id);
 CREATE INDEX sessions_by_revocation ON sessions (revoked_at) WHERE revoked_at IS NOT NULL;
-CREATE INDEX sessions_by_end ON sessions (expires_at);
+CREATE INDEX sessions_by_end ON sessions (idle_expires_at);
 
 CREATE TABLE spent_tokens (
     hash       BYTEA PRIMARY KEY,
