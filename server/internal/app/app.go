@@ -109,7 +109,7 @@ func (a *App) open(ctx context.Context, master *seal.Master) error {
 	}
 
 	pages := page.NewTokens(master.Derive("page tokens v1"))
-	a.audit = audit.New(a.db, a.world, pages, a.out.Log)
+	a.audit = audit.NewService(a.db, a.world, pages, a.out.Log)
 	a.log = changes.New(a.db, changes.Options{
 		World: a.world, Log: a.out.Log, Announcer: announcer, Staleness: a.config.Staleness, OnEvents: a.audit.Wake,
 	})

@@ -1,0 +1,164 @@
+package app
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+)
+
+// methods are all RPCs of all our services, from the contract itself.
+func methods(t *testing.T) []protoreflect.MethodDescriptor {
+	t.Helper()
+	var all []protoreflect.MethodDescriptor
+	protoregistry.GlobalFiles.RangeFilesByPackage("tollgate.v1", func(file protoreflect.FileDescriptor) bool {
+		for s := range file.Services().Len() {
+			for m := range file.Services().Get(s).Methods().Len() {
+				all = append(all, file.Services().Get(s).Methods().Get(m))
+			}
+		}
+		return true
+	})
+	if len(all) < 35 {
+		t.Fatalf("found only %d RPCs", len(all))
+	}
+	return all
+}
+
+// callRPC calls an RPC over Connect with an empty message and returns the
+// error's code, "" for none.
+func (i *instance) callRPC(t *testing.T, method protoreflect.MethodDescriptor, token string) string {
+	t.Helper()
+	path := fmt.Sprintf("/%s/%s", method.Parent().FullName(), method.Name())
+	if !method.IsStreamingServer() {
+		a := i.call(t, "POST", path, token, "{}")
+		return a.str("code")
+	}
+	// One enveloped message; the answer is only read up to its first message.
+	body := make([]byte, 5, 7)
+	binary.BigEndian.PutUint32(body[1:], 2)
+	req, err := http.NewRequestWithContext(t.Context(), "POST", i.url+path, strings.NewReader(string(append(body, "{}"...))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/connect+json")
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	if i.streamAdmitted(t, token) {
+		return ""
+	}
+	a := do(t, req)
+	for _, code := range []string{"unauthenticated", "permission_denied"} {
+		if strings.Contains(string(a.raw), `"code":"`+code+`"`) {
+			return code
+		}
+	}
+	t.Fatalf("stream answered %s", a.raw)
+	return ""
+}
+
+// streamAdmitted says whether the caller gets the stream of events, as the
+// Server-Sent Events door shows at once by its status.
+func (i *instance) streamAdmitted(t *testing.T, token string) bool {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), "GET", i.url+"/v1/audit/events/watch", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	return res.StatusCode == http.StatusOK
+}
+
+// TestEveryRPC walks every RPC of every service as nobody, as a user without
+// the permission, as a user with it, and as an API key with and without it.
+func TestEveryRPC(t *testing.T) {
+	i := startEmbedded(t)
+	_, without := i.newUser(t, "without", "something:else")
+	for n, method := range methods(t) {
+		t.Run(string(method.FullName()), func(t *testing.T) {
+			guard, _ := proto.GetExtension(method.Options(), tollgatev1.E_Guard).(*tollgatev1.Guard)
+			if guard.GetPublic() {
+				for _, token := range []string{"", without, "rubbish"} {
+					if code := i.callRPC(t, method, token); code == "unauthenticated" || code == "permission_denied" {
+						t.Errorf("public, but refused: %s", code)
+					}
+				}
+				return
+			}
+			for _, token := range []string{"", "rubbish", "tg_rubbish", "a.b.c"} {
+				if code := i.callRPC(t, method, token); code != "unauthenticated" {
+					t.Errorf("credential %q: %q, want unauthenticated", token, code)
+				}
+			}
+			if guard.GetAuthenticated() {
+				if code := i.callRPC(t, method, i.login(t, "without")); code == "unauthenticated" || code == "permission_denied" {
+					t.Errorf("any user may, but refused: %s", code)
+				}
+				return
+			}
+			if code := i.callRPC(t, method, without); code != "permission_denied" {
+				t.Errorf("without the permission: %q, want permission_denied", code)
+			}
+			_, with := i.newUser(t, fmt.Sprintf("with-%d", n), guard.GetPermission())
+			if code := i.callRPC(t, method, with); code == "unauthenticated" || code == "permission_denied" {
+				t.Errorf("with %s: %s", guard.GetPermission(), code)
+			}
+			key := i.call(t, "POST", "/v1/api-keys", i.admin, map[string]any{"name": "k", "scopes": []string{"something:else"}}).want(t, 200).str("secret")
+			if code := i.callRPC(t, method, key); code != "permission_denied" {
+				t.Errorf("an administrator's key whose scopes leave it out: %q, want permission_denied", code)
+			}
+			key = i.call(t, "POST", "/v1/api-keys", i.admin, map[string]any{"name": "k", "scopes": []string{guard.GetPermission()}}).want(t, 200).str("secret")
+			if code := i.callRPC(t, method, key); code == "unauthenticated" || code == "permission_denied" {
+				t.Errorf("a key with the scope %s: %s", guard.GetPermission(), code)
+			}
+		})
+	}
+}
+
+// TestRefusalsAreRecorded: what the guard refuses is in the log when the
+// refusal is answered.
+func TestRefusalsAreRecorded(t *testing.T) {
+	i := startEmbedded(t)
+	id, token := i.newUser(t, "mallory", "something:else")
+	i.call(t, "GET", "/v1/roles", token, nil).want(t, http.StatusForbidden)
+	i.call(t, "GET", "/v1/roles", "", nil).want(t, http.StatusUnauthorized)
+	events, _ := i.call(t, "GET", "/v1/audit/events?action=tollgate.refused", i.admin, nil).want(t, 200).body["events"].([]any)
+	if len(events) != 2 {
+		t.Fatalf("%d refusals recorded, want 2: %v", len(events), events)
+	}
+	second, _ := events[1].(map[string]any)
+	actor, _ := second["actor"].(map[string]any)
+	if actor["userId"] != id || second["reason"] != "permission_missing" || second["outcome"] != "OUTCOME_DENIED" {
+		t.Errorf("recorded %v", second)
+	}
+}
+
+// TestSelf: people reach what is theirs without a permission, others' not, and
+// API keys not at all.
+func TestSelf(t *testing.T) {
+	i := startEmbedded(t)
+	id, token := i.newUser(t, "alice", "tollgate:keys:write")
+	other, _ := i.newUser(t, "bob")
+	i.call(t, "GET", "/v1/users/"+id, token, nil).want(t, 200)
+	i.call(t, "GET", "/v1/users/"+id+"/sessions", token, nil).want(t, 200)
+	i.call(t, "GET", "/v1/users/"+other, token, nil).want(t, http.StatusForbidden)
+	i.call(t, "DELETE", "/v1/users/"+other+"/sessions", token, nil).want(t, http.StatusForbidden)
+	i.call(t, "GET", "/v1/api-keys", token, nil).want(t, http.StatusForbidden)
+	i.call(t, "GET", "/v1/api-keys?user_id="+id, token, nil).want(t, 200)
+	key := i.call(t, "POST", "/v1/api-keys", token, map[string]any{"name": "mine"}).want(t, 200).str("secret")
+	i.call(t, "GET", "/v1/users/"+id, key, nil).want(t, http.StatusForbidden)
+}
