@@ -160,7 +160,7 @@ func (s *Service) Check(p *caller.Principal, permission string) caller.Reason {
 		return caller.ReasonOK
 	}
 	for _, scope := range p.Scopes {
-		if Match(scope, permission) {
+		if covers(scope, permission) && problem(scope, true) == "" {
 			return caller.ReasonOK
 		}
 	}

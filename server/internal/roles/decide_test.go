@@ -1,0 +1,245 @@
+package roles
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/database"
+	"github.com/tollgatehq/tollgate/server/internal/fault"
+)
+
+// onSQLite is for tests in which the database has no part.
+func onSQLite(t testing.TB) *instance {
+	t.Helper()
+	db, err := database.Open(backendtest.SQLiteURL(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	if _, err := db.MigrateUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return start(t, db)
+}
+
+func TestCheck(t *testing.T) {
+	i := onSQLite(t)
+	i.role("clerk", "orders:*", "stock:read")
+	i.role("empty")
+	for _, c := range []struct {
+		what       string
+		p          *caller.Principal
+		permission string
+		want       caller.Reason
+	}{
+		{"nobody", nil, "orders:read", caller.ReasonPermissionMissing},
+		{"no roles", &caller.Principal{}, "orders:read", caller.ReasonPermissionMissing},
+		{"a role that is gone", &caller.Principal{Roles: []string{"ghost"}}, "orders:read", caller.ReasonPermissionMissing},
+		{"a role without permissions", &caller.Principal{Roles: []string{"empty"}}, "orders:read", caller.ReasonPermissionMissing},
+		{"a wildcard", &caller.Principal{Roles: []string{"empty", "clerk"}}, "orders:items:read", caller.ReasonOK},
+		{"exact", &caller.Principal{Roles: []string{"clerk"}}, "stock:read", caller.ReasonOK},
+		{"another", &caller.Principal{Roles: []string{"clerk"}}, "stock:write", caller.ReasonPermissionMissing},
+		{"everything", &caller.Principal{Roles: []string{Administrator}}, "stock:write", caller.ReasonOK},
+		{"everything, but not a permission", &caller.Principal{Roles: []string{Administrator}}, "stock:*", caller.ReasonPermissionMissing},
+		{"a prefix, but not a permission", &caller.Principal{Roles: []string{"clerk"}}, "orders:", caller.ReasonPermissionMissing},
+		{"empty", &caller.Principal{Roles: []string{Administrator}}, "", caller.ReasonPermissionMissing},
+		{"in scope", &caller.Principal{Roles: []string{"clerk"}, Scopes: []string{"stock:*"}}, "stock:read", caller.ReasonOK},
+		{"out of scope", &caller.Principal{Roles: []string{"clerk"}, Scopes: []string{"stock:*"}}, "orders:read", caller.ReasonScopeMissing},
+		{"in scope only", &caller.Principal{Roles: []string{"clerk"}, Scopes: []string{"stock:*"}}, "stock:write", caller.ReasonPermissionMissing},
+		{"a scope that is not a pattern", &caller.Principal{Roles: []string{"clerk"}, Scopes: []string{"", "ord*"}}, "orders:read", caller.ReasonScopeMissing},
+	} {
+		if got := i.Check(c.p, c.permission); got != c.want {
+			t.Errorf("%s: %q is %s, want %s", c.what, c.permission, got, c.want)
+		}
+	}
+}
+
+func TestNothingIsGrantedBeforeTheStart(t *testing.T) {
+	i := onSQLite(t)
+	early := newInstance(t, i.db, i.clock)
+	if got := early.Check(&caller.Principal{Roles: []string{Administrator}}, "orders:read"); got != caller.ReasonPermissionMissing {
+		t.Errorf("an instance that has read no roles says %s", got)
+	}
+}
+
+func TestPatterns(t *testing.T) {
+	i := onSQLite(t)
+	i.role("clerk", "orders:*", "stock:read")
+	i.role("helper", "stock:read", "desk:open")
+	ann := i.user("ann")
+	i.assign("clerk", ann)
+	i.assign("helper", ann)
+	all := []string{"desk:open", "orders:*", "stock:read"}
+	if got := i.Patterns(i.principal(ann)); !slices.Equal(got, all) {
+		t.Errorf("patterns are %q, want %q", got, all)
+	}
+	got, err := i.PatternsOfUser(t.Context(), ann)
+	i.must(err)
+	if !slices.Equal(got, all) {
+		t.Errorf("patterns of the user are %q, want %q", got, all)
+	}
+	if got, want := i.Patterns(i.principal(ann, "orders:read", "stock:*", "other")), []string{"orders:read", "stock:read"}; !slices.Equal(got, want) {
+		t.Errorf("narrowed, patterns are %q, want %q", got, want)
+	}
+	if got := i.Patterns(nil); len(got) != 0 {
+		t.Errorf("nobody has %q", got)
+	}
+}
+
+func TestRolesEnd(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		i := start(t, db)
+		for _, name := range []string{"a", "b", "c"} {
+			i.role(name, "x:"+name)
+		}
+		ann := i.user("ann")
+		i.assign("a", ann)
+		i.assign("c", ann)
+		end := i.clock.Now().Add(time.Hour)
+		_, _, err := i.Assign(i.system(), "b", ann, end)
+		i.must(err)
+		if got := i.rolesOf(ann); got != "a b c" {
+			t.Errorf("roles are %q", got)
+		}
+		i.clock.Advance(time.Hour - time.Microsecond)
+		if got := i.rolesOf(ann); got != "a b c" {
+			t.Errorf("just before the end, roles are %q", got)
+		}
+		i.clock.Advance(time.Microsecond)
+		if got := i.rolesOf(ann); got != "a c" {
+			t.Errorf("at the end, roles are %q", got)
+		}
+		if list, _, err := i.Members(t.Context(), "b", 0, ""); err != nil || len(list) != 0 {
+			t.Errorf("at the end, members are %v, %v", list, err)
+		}
+		refused(t, second(i.Unassign(i.system(), "b", ann)), fault.NotFound, "ROLE_NOT_ASSIGNED")
+		m, _, err := i.Assign(i.system(), "b", ann, time.Time{})
+		i.must(err)
+		if !m.AssignedAt.Equal(i.clock.Now()) {
+			t.Errorf("given again after its end, it began at %v", m.AssignedAt)
+		}
+		if got := i.rolesOf(ann); got != "a b c" {
+			t.Errorf("given again, roles are %q", got)
+		}
+		i.must(second(i.Delete(i.system(), "c")))
+		if got := i.rolesOf(ann); got != "a b" {
+			t.Errorf("after the role is gone, roles are %q", got)
+		}
+		i.role("c", "x:c")
+		if got := i.rolesOf(ann); got != "a b" {
+			t.Errorf("a new role of a removed one's name: roles are %q", got)
+		}
+		if got := i.rolesOf(i.user("bob")); got != "" {
+			t.Errorf("bob holds %q", got)
+		}
+	})
+}
+
+// A write is in force when it has returned, here and, after one look at the
+// log, everywhere.
+func TestWritesAreInForce(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		here := start(t, db)
+		there := here.another()
+		ann := here.user("ann")
+		here.role("clerk", "orders:read")
+		for _, step := range []struct {
+			what  string
+			write func() error
+			want  caller.Reason
+		}{
+			{"assign", func() error { return third(here.Assign(here.system(), "clerk", ann, time.Time{})) }, caller.ReasonOK},
+			{"edit", func() error {
+				return third(here.Update(here.system(), "clerk", Edit{ClearPermissions: true}))
+			}, caller.ReasonPermissionMissing},
+			{"edit back", func() error {
+				return third(here.Update(here.system(), "clerk", Edit{Permissions: []string{"orders:*"}}))
+			}, caller.ReasonOK},
+			{"unassign", func() error { return second(here.Unassign(here.system(), "clerk", ann)) }, caller.ReasonPermissionMissing},
+			{"assign again", func() error { return third(here.Assign(here.system(), "clerk", ann, time.Time{})) }, caller.ReasonOK},
+			{"delete", func() error { return second(here.Delete(here.system(), "clerk")) }, caller.ReasonPermissionMissing},
+			{"create again", func() error {
+				return third(here.Create(here.system(), "clerk", "", []string{"orders:read"}))
+			}, caller.ReasonPermissionMissing},
+		} {
+			here.must(step.write())
+			if got := here.Check(here.principal(ann), "orders:read"); got != step.want {
+				t.Errorf("after %s: %s here, want %s", step.what, got, step.want)
+			}
+			here.must(there.log.Sync(t.Context()))
+			if got := there.Check(there.principal(ann), "orders:read"); got != step.want {
+				t.Errorf("after %s: %s there, want %s", step.what, got, step.want)
+			}
+		}
+	})
+}
+
+// What happened between two looks at the log is taken in as a whole.
+func TestManyChangesAtOnce(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		here := start(t, db)
+		here.role("clerk", "orders:read")
+		ann := here.user("ann")
+		here.assign("clerk", ann)
+		there := here.another()
+		if got := there.Check(there.principal(ann), "orders:read"); got != caller.ReasonOK {
+			t.Fatalf("at first: %s", got)
+		}
+		here.must(second(here.Delete(here.system(), "clerk")))
+		here.role("clerk", "orders:read")
+		for n := range reloadAll + 1 {
+			here.role("r"+string(rune('a'+n/26))+string(rune('a'+n%26)), "r:x")
+		}
+		here.must(there.log.Sync(t.Context()))
+		if got := there.Check(there.principal(ann), "orders:read"); got != caller.ReasonPermissionMissing {
+			t.Errorf("a membership in a removed role counts for its successor: %s", got)
+		}
+		if n := len(*there.compiled.Load()); n != 3+1+reloadAll+1 {
+			t.Errorf("%d roles there", n)
+		}
+	})
+}
+
+func TestCheckDoesNotAllocate(t *testing.T) {
+	i, principals := checked(t)
+	for what, p := range principals {
+		if n := testing.AllocsPerRun(100, func() { i.Check(p, "orders:items:read") }); n != 0 {
+			t.Errorf("%s: %v allocations", what, n)
+		}
+	}
+	ann := i.user("ann")
+	i.assign("clerk", ann)
+	i.rolesOf(ann)
+	if n := testing.AllocsPerRun(100, func() { _, _ = i.RolesOf(t.Context(), ann) }); n > 2 {
+		t.Errorf("the roles of a known user: %v allocations", n)
+	}
+}
+
+func BenchmarkCheck(b *testing.B) {
+	i, principals := checked(b)
+	for what, p := range principals {
+		b.Run(what, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				i.Check(p, "orders:items:read")
+			}
+		})
+	}
+}
+
+func checked(t testing.TB) (*instance, map[string]*caller.Principal) {
+	i := onSQLite(t)
+	i.role("clerk", "orders:*", "stock:read")
+	var scopes []string
+	for n := range 99 {
+		scopes = append(scopes, "scope:"+string(rune('a'+n%26)))
+	}
+	return i, map[string]*caller.Principal{
+		"wildcard": {Roles: []string{Auditor, "clerk", ServiceRole}},
+		"denied":   {Roles: []string{Auditor, ServiceRole}},
+		"scoped":   {Roles: []string{"clerk"}, Scopes: append(scopes, "orders:*")},
+	}
+}
