@@ -87,6 +87,7 @@ func (i *instance) streamAdmitted(t *testing.T, token string) bool {
 // the permission, as a user with it, and as an API key with and without it.
 func TestEveryRPC(t *testing.T) {
 	i := startEmbedded(t)
+	i.call(t, "PATCH", "/v1/limits/sign-in-per-ip", i.admin, map[string]any{"rate": 1000, "burst": 1000}).want(t, 200)
 	_, without := i.newUser(t, "without", "something:else")
 	for n, method := range methods(t) {
 		t.Run(string(method.FullName()), func(t *testing.T) {

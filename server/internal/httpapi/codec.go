@@ -55,11 +55,19 @@ func (c strictJSON) Unmarshal(data []byte, message any) error {
 type restJSON struct{ strictJSON }
 
 func (c restJSON) Unmarshal(data []byte, message proto.Message) error {
-	return c.strictJSON.Unmarshal(data, message)
+	return malformed(c.strictJSON.Unmarshal(data, message))
 }
 
 func (c restJSON) UnmarshalField(data []byte, message proto.Message, field protoreflect.FieldDescriptor) error {
-	return readable(c.JSONCodec.UnmarshalField(data, message, field))
+	return malformed(readable(c.JSONCodec.UnmarshalField(data, message, field)))
+}
+
+// malformed says whose fault it is, which vanguard leaves to its codec.
+func malformed(err error) error {
+	if err == nil {
+		return nil
+	}
+	return connect.NewError(connect.CodeInvalidArgument, err)
 }
 
 var position = regexp.MustCompile(`\(line (\d+):(\d+)\):?\s*`)

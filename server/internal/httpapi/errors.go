@@ -43,11 +43,17 @@ func newWireError(e *connect.Error) wireError {
 
 // writeFault answers with a fault.
 func writeFault(w http.ResponseWriter, f *fault.Error, requestID string) {
+	writeStatusFault(w, f.Kind.Status(), f, requestID)
+}
+
+// writeStatusFault answers with a fault under a status that says more than the
+// fault's own.
+func writeStatusFault(w http.ResponseWriter, status int, f *fault.Error, requestID string) {
 	told := fault.Connect(f, requestID)
 	for name, values := range told.Meta() {
 		w.Header()[name] = values
 	}
-	writeWire(w, f.Kind.Status(), newWireError(told))
+	writeWire(w, status, newWireError(told))
 }
 
 func writeWire(w http.ResponseWriter, code int, e wireError) {
@@ -71,9 +77,6 @@ func rewrite(w http.ResponseWriter, r *http.Request, code int, body []byte, requ
 	var wire wireError
 	if err := json.Unmarshal(body, &wire); err == nil && wire.Code != "" {
 		if len(wire.Details) > 0 { // made by the guard: complete
-			if wire.Details == nil {
-				wire.Details = []wireDetail{}
-			}
 			writeWire(w, code, wire)
 			return
 		}
@@ -105,38 +108,37 @@ type errorText string
 func (e errorText) Error() string { return string(e) }
 
 var (
-	quotedField = regexp.MustCompile(`(?:unknown field|field|parameter) "?([A-Za-z_][A-Za-z0-9_.\[\]]*)"?`)
-	prefixes    = []string{"unmarshal message: ", "protocol error: "}
+	// What the transcoder says about a query or path that does not fit the
+	// message; it calls these internal errors.
+	badQuery = regexp.MustCompile(`^(?:unknown field in field path|in field path|invalid parameter) "([A-Za-z0-9_.]*)"|^(request) should have no body`)
+	badField = regexp.MustCompile(`unknown field "([^"]+)"|field ([A-Za-z0-9_.]+):`)
 )
 
 // rewriteBare dresses an error that was made before the guard saw the call: a
-// body that is not the message it should be.
+// request that is not the message it should be.
 func rewriteBare(w http.ResponseWriter, status int, code, message, requestID string) {
 	var parsed connect.Code
 	if err := parsed.UnmarshalText([]byte(code)); err != nil {
 		parsed = connect.CodeUnknown
 	}
-	f := fault.New(fault.KindOf(parsed), strings.ToUpper(code), "%s", message)
-	switch f.Kind {
-	case fault.Internal:
-		f.Message = "something went wrong here; the request id finds it in our log"
-	case fault.Invalid:
-		for _, prefix := range prefixes {
-			f.Message = strings.ReplaceAll(f.Message, prefix, "")
-		}
-		f.Reason = "BAD_REQUEST"
-		if m := quotedField.FindStringSubmatch(f.Message); m != nil {
-			f.Reason = "INVALID_FIELD"
-			f.Violations = []fault.Violation{{Field: m[1], Message: f.Message}}
-		}
+	message = strings.TrimPrefix(message, "unmarshal message: ")
+	field := ""
+	if m := badQuery.FindStringSubmatch(message); m != nil {
+		parsed, status, field = connect.CodeInvalidArgument, http.StatusBadRequest, m[1]+m[2]
+		message = "bad query or path: " + message
+	} else if m := badField.FindStringSubmatch(message); m != nil {
+		field = m[1] + m[2]
 	}
-	told := fault.Connect(f, requestID)
-	for name, values := range told.Meta() {
-		w.Header()[name] = values
+	f := fault.New(fault.KindOf(parsed), "BAD_REQUEST", "%s", message)
+	switch {
+	case f.Kind == fault.Internal:
+		f = fault.From(errorText(message))
+	case f.Kind != fault.Invalid:
+		f.Reason = strings.ToUpper(parsed.String())
+	case field != "":
+		f.Violations = []fault.Violation{{Field: field, Message: message}}
 	}
-	wire := newWireError(told)
-	wire.Code = code
-	writeWire(w, status, wire)
+	writeStatusFault(w, status, f, requestID)
 }
 
 // writePlain answers for what has no RPC behind it.
@@ -159,8 +161,7 @@ func writePlain(w http.ResponseWriter, r *http.Request, status int, requestID st
 			f = fault.From(errorText(http.StatusText(status)))
 		}
 	}
-	told := fault.Connect(f, requestID)
-	writeWire(w, status, newWireError(told))
+	writeStatusFault(w, status, f, requestID)
 }
 
 // method keeps an attacker's idea of a method name out of the answer.
