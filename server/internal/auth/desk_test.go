@@ -1,0 +1,184 @@
+package auth
+
+import (
+	"bytes"
+	"context"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/tollgatehq/tollgate/server/internal/audit"
+	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/changes"
+	"github.com/tollgatehq/tollgate/server/internal/database"
+	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/limits"
+	"github.com/tollgatehq/tollgate/server/internal/page"
+	"github.com/tollgatehq/tollgate/server/internal/roles"
+	"github.com/tollgatehq/tollgate/server/internal/seal"
+	"github.com/tollgatehq/tollgate/server/internal/world"
+)
+
+const (
+	testTTL  = 15 * time.Minute
+	testIdle = 24 * time.Hour
+	testMax  = 72 * time.Hour
+
+	password = "correct horse battery"
+)
+
+// desk is a whole auth service with its neighbours, on a clock of its own.
+type desk struct {
+	*Service
+	t        testing.TB
+	clock    *world.Clock
+	events   *audit.Service
+	compares atomic.Int64 // how many passwords were compared
+}
+
+func newDesk(t testing.TB, db *database.DB) *desk { return deskAt(t, db, newClock(), testTTL) }
+
+func newClock() *world.Clock { return world.NewClock(time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)) }
+
+// deskAt makes an instance; several may share a database and a clock.
+func deskAt(t testing.TB, db *database.DB, clock *world.Clock, ttl time.Duration) *desk {
+	t.Helper()
+	w := world.Real()
+	w.Now = clock.Now
+	master, err := seal.New(bytes.Repeat([]byte("m"), seal.KeySize), w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pages := page.NewTokens(bytes.Repeat([]byte("p"), 32))
+	events := audit.NewService(db, w, pages, nil)
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); events.Run(ctx) }()
+	t.Cleanup(func() { stop(); <-done })
+
+	log := changes.New(db, changes.Options{World: w})
+	grants := roles.New(db, log, w, pages)
+	counts := limits.New(db, log, w, pages, limits.NewMemory(w))
+	s := New(Options{
+		DB: db, Log: log, Audit: events, Roles: grants, Limits: counts, World: w, Pages: pages, Master: master,
+		Issuer: "https://tollgate.test", Audience: "tollgate",
+		AccessTokenTTL: ttl, SessionIdle: testIdle, SessionMax: testMax, BcryptCost: 4, BcryptWorkers: 2,
+	})
+	// Races of hundreds are about atomicity here; the pool has tests of its own.
+	s.passwords.waiting = make(chan struct{}, 1000)
+	s.passwords.wait = time.Minute
+	d := &desk{Service: s, t: t, clock: clock, events: events}
+	real := s.passwords.compare
+	s.passwords.compare = func(hash, password []byte) error { d.compares.Add(1); return real(hash, password) }
+	log.Follow(grants)
+	log.Follow(counts)
+	log.Follow(s)
+	for _, ensure := range []func(context.Context) error{s.EnsureSigningKey, grants.EnsureBuiltins, counts.EnsureBuiltins, log.Start} {
+		if err := ensure(caller.System(context.Background())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return d
+}
+
+// system is a context that may do everything.
+func (d *desk) system() context.Context { return caller.System(context.Background()) }
+
+// visitor is the context of somebody who has not signed in.
+func (d *desk) visitor() context.Context {
+	return caller.With(context.Background(), caller.Caller{
+		IP: netip.MustParseAddr("192.0.2.7"), UserAgent: "test/1 \xff", RequestID: "request-1",
+	})
+}
+
+// as is the context of the caller with this credential.
+func (d *desk) as(c Credential) context.Context {
+	d.t.Helper()
+	v, err := d.Verify(context.Background(), c)
+	if err != nil || v.Principal == nil {
+		d.t.Fatalf("verify: %v, %v", v, err)
+	}
+	return caller.With(context.Background(), caller.Caller{Principal: v.Principal})
+}
+
+func (d *desk) user(name string, roles ...string) User {
+	d.t.Helper()
+	u, _, err := d.CreateUser(d.system(), NewUser{Username: name, Password: password, Roles: roles})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return u
+}
+
+func (d *desk) login(name string) Grant {
+	d.t.Helper()
+	g, err := d.Login(d.visitor(), name, password)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return g
+}
+
+// reason is how the access token is verified now.
+func (d *desk) reason(token string) caller.Reason {
+	d.t.Helper()
+	v, err := d.Verify(context.Background(), Credential{AccessToken: token})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return v.Reason
+}
+
+func (d *desk) wantReason(token string, want caller.Reason) {
+	d.t.Helper()
+	if got := d.reason(token); got != want {
+		d.t.Errorf("access token is verified as %q, want %q", got, want)
+	}
+}
+
+// live counts the user's sessions that would still work.
+func (d *desk) live(userID string) (n int) {
+	d.t.Helper()
+	err := d.db.Get(context.Background(), &n, `SELECT COUNT(*) FROM sessions
+		WHERE user_id = $1 AND revoked_at IS NULL AND idle_expires_at > $2`, userID, d.world.Micros())
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return n
+}
+
+// recorded returns the events of an action, the oldest first.
+func (d *desk) recorded(action audit.Action) []audit.Event {
+	d.t.Helper()
+	events, _, err := d.events.List(context.Background(), audit.Filter{Action: string(action)}, 250, "")
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	slices.Reverse(events)
+	return events
+}
+
+// wantRefusal checks an error's kind and reason.
+func wantRefusal(t testing.TB, err error, kind fault.Kind, reason string) {
+	t.Helper()
+	if err == nil {
+		t.Errorf("no error, want %v %s", kind, reason)
+		return
+	}
+	if f := fault.From(err); f.Kind != kind || f.Reason != reason {
+		t.Errorf("error %v %s (%v), want %v %s", f.Kind, f.Reason, err, kind, reason)
+	}
+}
+
+// wantField checks that the error is about one field.
+func wantField(t testing.TB, err error, field string) {
+	t.Helper()
+	f := fault.From(err)
+	if f == nil || f.Kind != fault.Invalid || len(f.Violations) != 1 || f.Violations[0].Field != field {
+		t.Errorf("error %v, want one about the field %q", err, field)
+	}
+}
+
+func to[T any](v T) *T { return &v }

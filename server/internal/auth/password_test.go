@@ -1,0 +1,161 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/world"
+	"golang.org/x/crypto/bcrypt"
+)
+
+func TestPasswordMatches(t *testing.T) {
+	ctx, p := t.Context(), newPasswords(4, 1)
+	var hashes []string
+	real := p.compare
+	p.compare = func(hash, password []byte) error {
+		hashes = append(hashes, string(hash))
+		return real(hash, password)
+	}
+	long := strings.Repeat("x", maxPassword)
+	hash, err := p.hash(ctx, long)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		what, hash, password string
+		want                 bool
+	}{
+		{"the password", hash, long, true},
+		{"another", hash, long[1:] + "y", false},
+		{"one with the same first 72 bytes", hash, long + "y", false},
+		{"an empty one", hash, "", false},
+		{"no hash", "", long, false},
+		{"no hash and no password", "", "", false},
+		{"a broken hash", "broken", long, false},
+	} {
+		hashes = nil
+		got, err := p.matches(ctx, test.hash, test.password)
+		if err != nil || got != test.want {
+			t.Errorf("%s: %v, %v, want %v", test.what, got, err, test.want)
+		}
+		if len(hashes) != 1 {
+			t.Errorf("%s: %d comparisons, want 1", test.what, len(hashes))
+		}
+	}
+}
+
+// TestDummyCosts: the hash compared with when there is none is a real one as
+// far as bcrypt is concerned, of the cost of today's.
+func TestDummyCosts(t *testing.T) {
+	for _, cost := range []int{4, 10} {
+		p := newPasswords(cost, 1)
+		if got, err := bcrypt.Cost([]byte(p.dummy)); err != nil || got != cost {
+			t.Errorf("the dummy's cost is %d, %v, want %d", got, err, cost)
+		}
+		if err := bcrypt.CompareHashAndPassword([]byte(p.dummy), []byte("any")); !errors.Is(err, bcrypt.ErrMismatchedHashAndPassword) {
+			t.Errorf("comparing with the dummy: %v, want a mismatch", err)
+		}
+	}
+	if p := newPasswords(0, 0); p.cost != defaultCost || cap(p.running) < 1 {
+		t.Errorf("defaults: cost %d, %d workers", p.cost, cap(p.running))
+	}
+}
+
+func TestCheckPassword(t *testing.T) {
+	for password, good := range map[string]bool{
+		"":                      false,
+		"1234567":               false,
+		"12345678":              true,
+		"ééééééé":               false, // 14 bytes, but 7 characters
+		"éééééééé":              true,
+		strings.Repeat("a", 72): true,
+		strings.Repeat("a", 73): false,
+		strings.Repeat("é", 36): true,
+		strings.Repeat("é", 37): false,
+		"       8":              true,
+		"with \x00 zero in it":  true,
+		strings.Repeat("🦊", 18): true,
+		strings.Repeat("🦊", 19): false,
+	} {
+		if err := checkPassword("password", password); good && err != nil {
+			t.Errorf("%q: %v", password, err)
+		} else if !good {
+			wantField(t, err, "password")
+		}
+	}
+}
+
+// TestPool: however many sign in, no more than the workers run, no more than
+// the queue wait, and the rest are told to come back.
+func TestPool(t *testing.T) {
+	const workers, calls = 2, 100
+	p := newPasswords(4, workers)
+	p.wait = time.Minute
+	gate := make(chan struct{})
+	var running, most atomic.Int64
+	p.compare = func(_, _ []byte) error {
+		n := running.Add(1)
+		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
+		}
+		<-gate
+		running.Add(-1)
+		return nil
+	}
+	var all sync.WaitGroup
+	refused := make(chan error, calls)
+	for range calls {
+		all.Go(func() {
+			if _, err := p.matches(t.Context(), "hash", "password"); err != nil {
+				refused <- err
+			}
+		})
+	}
+	room := workers * (1 + queuePerWorker)
+	for range calls - room { // those refused return while the others wait
+		err := <-refused
+		wantRefusal(t, err, fault.Unavailable, "BUSY")
+		if fault.From(err).RetryAfter <= 0 {
+			t.Error("a refusal does not say when to try again")
+		}
+	}
+	close(gate)
+	all.Wait()
+	if len(refused) != 0 || most.Load() > workers {
+		t.Errorf("%d more refused, %d ran at once; want none and at most %d", len(refused), most.Load(), workers)
+	}
+	if _, err := p.matches(t.Context(), "hash", "password"); err != nil {
+		t.Errorf("after the flood: %v", err)
+	}
+}
+
+// TestPoolWait: a wait ends with its time and with its caller.
+func TestPoolWait(t *testing.T) {
+	p := newPasswords(4, 1)
+	p.running <- struct{}{}
+	p.wait = time.Nanosecond
+	_, err := p.matches(t.Context(), "hash", "password")
+	wantRefusal(t, err, fault.Unavailable, "BUSY")
+
+	p.wait = time.Minute
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := p.hash(ctx, "password"); !errors.Is(err, context.Canceled) {
+		t.Errorf("a canceled wait ends with %v", err)
+	}
+	if len(p.waiting) != 0 {
+		t.Errorf("%d still hold a place in the queue", len(p.waiting))
+	}
+}
+
+func TestOneTimePassword(t *testing.T) {
+	a, b := newOneTimePassword(world.Real()), newOneTimePassword(world.Real())
+	if len(a) != 20 || a == b || strings.ContainsAny(a, "ilou") || checkPassword("", a) != nil {
+		t.Errorf("one-time passwords %q and %q", a, b)
+	}
+}
