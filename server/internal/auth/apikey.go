@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
@@ -159,7 +160,7 @@ func (s *Service) newAPIKey(ctx context.Context, in NewAPIKey) (APIKey, error) {
 	if key.UserID == "" {
 		return APIKey{}, fault.Field("user_id", "say whom the key acts as")
 	}
-	if key.Name == "" || len(key.Name) > 512 || strings.ContainsFunc(key.Name, unicode.IsControl) {
+	if key.Name == "" || len(key.Name) > 512 || !utf8.ValidString(key.Name) || strings.ContainsFunc(key.Name, unicode.IsControl) {
 		return APIKey{}, fault.Field("name", "must be 1 to 128 characters, none of them a control character")
 	}
 	for i, scope := range in.Scopes {

@@ -48,10 +48,10 @@ type signingKey struct {
 
 // keySet is the keys that may verify. It never changes.
 type keySet struct {
-	byID   map[string]*signingKey
-	newest []*signingKey // by active, the newest first
-	jwks   []byte
-	until  time.Time // when the first of them is removed; zero: never
+	byHeader map[string]*signingKey
+	newest   []*signingKey // by active, the newest first
+	jwks     []byte
+	until    time.Time // when the first of them is removed; zero: never
 }
 
 func newSigningKeys(o Options) *signingKeys {
@@ -64,7 +64,7 @@ func newSigningKeys(o Options) *signingKeys {
 }
 
 func newKeySet(keys []*signingKey) *keySet {
-	set := &keySet{byID: make(map[string]*signingKey, len(keys)), newest: slices.Clone(keys)}
+	set := &keySet{byHeader: make(map[string]*signingKey, len(keys)), newest: slices.Clone(keys)}
 	slices.SortFunc(set.newest, func(a, b *signingKey) int {
 		if order := b.active.Compare(a.active); order != 0 {
 			return order
@@ -75,7 +75,7 @@ func newKeySet(keys []*signingKey) *keySet {
 		return 1
 	})
 	for _, key := range set.newest {
-		set.byID[key.id] = key
+		set.byHeader[key.header] = key
 		if !key.removed.IsZero() && (set.until.IsZero() || key.removed.Before(set.until)) {
 			set.until = key.removed
 		}
@@ -84,9 +84,9 @@ func newKeySet(keys []*signingKey) *keySet {
 	return set
 }
 
-// key finds the key that verifies tokens with this kid at now, or nil.
-func (set *keySet) key(id string, now time.Time) *signingKey {
-	key := set.byID[id]
+// key finds the key that verifies tokens with this first segment at now, or nil.
+func (set *keySet) key(header string, now time.Time) *signingKey {
+	key := set.byHeader[header]
 	if key == nil || passed(key.removed, now) {
 		return nil
 	}

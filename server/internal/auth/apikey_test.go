@@ -1,0 +1,539 @@
+package auth
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/database"
+	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/world"
+)
+
+// onKeys runs test on each database with an instance and a user, "owner", who
+// holds orders:* and tollgate:keys:*.
+func onKeys(t *testing.T, test func(t *testing.T, i instance, db *database.DB)) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		i := startInstance(t, db, world.NewClock(issued), 'm')
+		i.addUser(t, "owner", "clerk", "orders:*", "tollgate:keys:*")
+		test(t, i, db)
+	})
+}
+
+// addUser adds a user whose id is name, who holds a role with the patterns.
+func (i instance) addUser(t *testing.T, name, role string, patterns ...string) {
+	t.Helper()
+	ctx := caller.System(t.Context())
+	if _, err := i.db.Exec(ctx, `INSERT INTO users (id, username, kind, created_at, updated_at) VALUES ($1, $1, 'service', 1, 1)`, name); err != nil {
+		t.Fatal(err)
+	}
+	if len(patterns) == 0 {
+		return
+	}
+	if _, _, err := i.roles.Create(ctx, role, "", patterns); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := i.roles.Assign(ctx, role, name, time.Time{}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// as is the context of a call by a user, with an API key when there are scopes.
+func (i instance) as(t *testing.T, user string, scopes ...string) context.Context {
+	t.Helper()
+	roles, err := i.roles.RolesOf(t.Context(), user)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &caller.Principal{UserID: user, Username: user, Roles: roles, Scopes: scopes}
+	if len(scopes) > 0 {
+		p.APIKeyID = "a-key"
+	}
+	return caller.With(t.Context(), caller.Caller{Principal: p})
+}
+
+// issue makes a key of the owner's.
+func (i instance) issue(t *testing.T, in NewAPIKey) (APIKey, string) {
+	t.Helper()
+	in.Name = "a key"
+	key, secret, _, err := i.CreateAPIKey(i.as(t, "owner"), in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key, secret
+}
+
+func (i instance) expect(t *testing.T, what, key string, want caller.Reason) {
+	t.Helper()
+	userID, keyID, scopes, _, got, err := i.verifyAPIKey(t.Context(), key)
+	if err != nil || got != want {
+		t.Errorf("%s: %s (%v), want %s", what, got, err, want)
+	}
+	if got != caller.ReasonOK && (userID != "" || keyID != "" || scopes != nil) {
+		t.Errorf("%s: refused, but tells %q %q %v", what, userID, keyID, scopes)
+	}
+}
+
+func wantKeyFault(t *testing.T, what string, err error, kind fault.Kind, reason string) {
+	t.Helper()
+	if err == nil || fault.From(err).Kind != kind || fault.From(err).Reason != reason {
+		t.Errorf("%s: %v, want %s %s", what, err, kind, reason)
+	}
+}
+
+func TestAPIKey(t *testing.T) {
+	onKeys(t, func(t *testing.T, i instance, db *database.DB) {
+		end := issued.Add(time.Hour)
+		key, secret, revision, err := i.CreateAPIKey(i.as(t, "owner"), NewAPIKey{
+			Name: " Deploys ", Scopes: []string{"orders:write", "orders:read", "orders:write"}, ExpiresAt: end,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !regexp.MustCompile(`^tg_[0-9A-Za-z]{16}_[0-9A-Za-z]{43}_[0-9A-Za-z]{6}$`).MatchString(secret) {
+			t.Errorf("key %q", secret)
+		}
+		if revision == 0 || revision > i.log.Revision() {
+			t.Errorf("revision %d is not in force, which is %d", revision, i.log.Revision())
+		}
+		if key.ID != secret[3:19] || key.UserID != "owner" || key.Name != "Deploys" || !key.CreatedAt.Equal(issued) ||
+			!key.ExpiresAt.Equal(end) || !slices.Equal(key.Scopes, []string{"orders:read", "orders:write"}) {
+			t.Errorf("%+v", key)
+		}
+		userID, keyID, scopes, expires, reason, err := i.verifyAPIKey(t.Context(), secret)
+		if err != nil || reason != caller.ReasonOK || userID != "owner" || keyID != key.ID || !expires.Equal(end) ||
+			!slices.Equal(scopes, key.Scopes) {
+			t.Errorf("verify = %s %s %v %v %s, %v", userID, keyID, scopes, expires, reason, err)
+		}
+		if got := count(t, db, `SELECT COUNT(*) FROM audit_events WHERE action = 'api_key.create' AND resource = $1 AND actor_id = 'owner'`, "api_keys/"+key.ID); got != 1 {
+			t.Errorf("%d audit events", got)
+		}
+		for _, table := range []string{"SELECT COUNT(*) FROM audit_events WHERE details LIKE $1", "SELECT COUNT(*) FROM api_keys WHERE CAST(hash AS TEXT) LIKE $1"} {
+			if got := count(t, db, table, "%"+secret[20:63]+"%"); got != 0 {
+				t.Error("the secret is stored")
+			}
+		}
+		i.expect(t, "in time", secret, caller.ReasonOK)
+		i.clock.Advance(time.Hour)
+		i.expect(t, "over", secret, caller.ReasonCredentialExpired)
+	})
+}
+
+// A key that is not whole is refused without asking the database, here closed.
+func TestAPIKeyTypo(t *testing.T) {
+	db, err := database.Open(backendtest.SQLiteURL(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.MigrateUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	i := startInstance(t, db, world.NewClock(issued), 'm')
+	db.Close()
+	key := i.newSecret(i.text62(keyIDSize))
+	if _, _, _, _, _, err := i.verifyAPIKey(t.Context(), key); err == nil {
+		t.Fatal("a whole key was not looked up")
+	}
+	for at := range len(key) {
+		i.expect(t, "prefix", key[:at], caller.ReasonCredentialInvalid)
+		for bit := range 8 {
+			typo := []byte(key)
+			typo[at] ^= 1 << bit
+			i.expect(t, "flipped bit", string(typo), caller.ReasonCredentialInvalid)
+		}
+		if at+1 < len(key) && key[at] != key[at+1] {
+			i.expect(t, "swapped", key[:at]+key[at+1:at+2]+key[at:at+1]+key[at+2:], caller.ReasonCredentialInvalid)
+		}
+	}
+	for _, other := range []string{"", key + "0", " " + key, key + "\n", "TG_" + key[3:], strings.Repeat("_", len(key))} {
+		i.expect(t, other, other, caller.ReasonCredentialInvalid)
+	}
+	body := strings.Replace(key[:len(key)-7], key[30:31], "-", 1)
+	i.expect(t, "another letter", body+"_"+keyChecksum(body), caller.ReasonCredentialInvalid)
+}
+
+func TestAPIKeyForged(t *testing.T) {
+	onKeys(t, func(t *testing.T, i instance, _ *database.DB) {
+		key, secret := i.issue(t, NewAPIKey{})
+		i.expect(t, "positive control", secret, caller.ReasonOK)
+		i.expect(t, "our id with another secret", i.newSecret(key.ID), caller.ReasonCredentialInvalid)
+		i.expect(t, "no such id", i.newSecret(i.text62(keyIDSize)), caller.ReasonCredentialInvalid)
+		if _, err := i.RevokeAPIKey(i.as(t, "owner"), key.ID); err != nil {
+			t.Fatal(err)
+		}
+		i.expect(t, "revoked, another secret", i.newSecret(key.ID), caller.ReasonCredentialInvalid)
+	})
+}
+
+func TestAPIKeyLetters(t *testing.T) {
+	s := &Service{world: world.Real()}
+	seen := map[rune]bool{}
+	ids := map[string]bool{}
+	for range 200 {
+		id := s.text62(keyIDSize)
+		if !isBase62(id, keyIDSize) || ids[id] {
+			t.Fatalf("id %q", id)
+		}
+		ids[id] = true
+		for _, r := range id {
+			seen[r] = true
+		}
+	}
+	if len(seen) != 62 {
+		t.Errorf("%d letters in use", len(seen))
+	}
+}
+
+// A revocation is in force when its answer is there, on this instance, and
+// after the tail's next look on every other, though both remember the key.
+func TestRevokeAPIKey(t *testing.T) {
+	onKeys(t, func(t *testing.T, i instance, db *database.DB) {
+		other := startInstance(t, db, world.NewClock(issued), 'm')
+		key, secret := i.issue(t, NewAPIKey{})
+		other.sync(t)
+		i.expect(t, "here", secret, caller.ReasonOK)
+		other.expect(t, "there", secret, caller.ReasonOK)
+		i.clock.Advance(time.Millisecond)
+		revision, err := i.RevokeAPIKey(i.as(t, "owner"), key.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		i.expect(t, "revoked here", secret, caller.ReasonCredentialRevoked)
+		other.clock.Advance(time.Millisecond)
+		again, err := other.RevokeAPIKey(other.as(t, "owner"), key.ID)
+		if err != nil || again < revision {
+			t.Errorf("revoked again: revision %d after %d, %v", again, revision, err)
+		}
+		other.expect(t, "revoked there", secret, caller.ReasonCredentialRevoked)
+		if got := count(t, db, `SELECT COUNT(*) FROM audit_events WHERE action = 'api_key.revoke'`); got != 1 {
+			t.Errorf("%d audit events", got)
+		}
+		for _, unknown := range []string{i.text62(keyIDSize), "", "x", "\x00", strings.Repeat("x", 64)} {
+			_, err := i.RevokeAPIKey(i.as(t, "owner"), unknown)
+			wantKeyFault(t, "unknown key", err, fault.NotFound, "API_KEY_NOT_FOUND")
+		}
+	})
+}
+
+// That an id belongs to no key is remembered, but not beyond the key's making.
+func TestAPIKeyUnknownBefore(t *testing.T) {
+	onKeys(t, func(t *testing.T, i instance, db *database.DB) {
+		other := startInstance(t, db, world.NewClock(issued), 'm')
+		random := i.world.Random
+		i.Service.world.Random = repeat{7}
+		secret := i.newSecret(i.text62(keyIDSize))
+		i.expect(t, "not yet made", secret, caller.ReasonCredentialInvalid)
+		other.expect(t, "not yet made, elsewhere", secret, caller.ReasonCredentialInvalid)
+		if _, made := i.issue(t, NewAPIKey{}); made != secret {
+			t.Fatal("the test does not make the same key")
+		}
+		i.Service.world.Random = random
+		i.expect(t, "made", secret, caller.ReasonOK)
+		other.sync(t)
+		other.expect(t, "made elsewhere", secret, caller.ReasonOK)
+	})
+}
+
+// repeat is randomness that is none.
+type repeat struct{ value byte }
+
+func (r repeat) Read(b []byte) (int, error) {
+	for i := range b {
+		b[i] = r.value
+	}
+	return len(b), nil
+}
+
+func TestCreateAPIKeyRefusals(t *testing.T) {
+	onKeys(t, func(t *testing.T, i instance, db *database.DB) {
+		i.addUser(t, "boss", "boss", "*")
+		i.addUser(t, "peer", "peer", "orders:read")
+		i.addUser(t, "gone", "")
+		if _, err := db.Exec(t.Context(), `UPDATE users SET disabled_at = 1 WHERE id = 'gone'`); err != nil {
+			t.Fatal(err)
+		}
+		owner, narrowed := i.as(t, "owner"), i.as(t, "owner", "orders:read", "tollgate:keys:write")
+		tests := map[string]struct {
+			ctx    context.Context
+			in     NewAPIKey
+			kind   fault.Kind
+			reason string // empty: allowed
+		}{
+			"own, all":                   {owner, NewAPIKey{}, 0, ""},
+			"own, narrowed":              {owner, NewAPIKey{Scopes: []string{"orders:write"}}, 0, ""},
+			"own, more than held":        {owner, NewAPIKey{Scopes: []string{"billing:read"}}, fault.Denied, "GRANT_EXCEEDS_OWN"},
+			"own, everything":            {owner, NewAPIKey{Scopes: []string{"*"}}, fault.Denied, "GRANT_EXCEEDS_OWN"},
+			"by key, within":             {narrowed, NewAPIKey{Scopes: []string{"orders:read"}}, 0, ""},
+			"by key, broader":            {narrowed, NewAPIKey{Scopes: []string{"orders:*"}}, fault.Denied, "GRANT_EXCEEDS_OWN"},
+			"by key, all":                {narrowed, NewAPIKey{}, fault.Denied, "GRANT_EXCEEDS_OWN"},
+			"by key as broad, unscoped":  {i.as(t, "owner", "orders:*", "tollgate:keys:*"), NewAPIKey{}, fault.Denied, "GRANT_EXCEEDS_OWN"},
+			"by key, for another":        {narrowed, NewAPIKey{UserID: "peer"}, fault.Denied, "GRANT_EXCEEDS_OWN"},
+			"for one with less":          {owner, NewAPIKey{UserID: "peer"}, 0, ""},
+			"for one with more":          {owner, NewAPIKey{UserID: "boss"}, fault.Denied, "GRANT_EXCEEDS_OWN"},
+			"for one with more, within":  {owner, NewAPIKey{UserID: "boss", Scopes: []string{"orders:read"}}, 0, ""},
+			"for one with more, scopes":  {owner, NewAPIKey{UserID: "boss", Scopes: []string{"billing:*"}}, fault.Denied, "GRANT_EXCEEDS_OWN"},
+			"by the system":              {caller.System(t.Context()), NewAPIKey{UserID: "boss"}, 0, ""},
+			"by the system, for nobody":  {caller.System(t.Context()), NewAPIKey{}, fault.Invalid, "INVALID_FIELD"},
+			"by nobody":                  {t.Context(), NewAPIKey{UserID: "peer"}, fault.Denied, "GRANT_EXCEEDS_OWN"},
+			"for a disabled user":        {owner, NewAPIKey{UserID: "gone"}, fault.Precondition, "USER_DISABLED"},
+			"for an unknown user":        {owner, NewAPIKey{UserID: "nobody"}, fault.NotFound, "USER_NOT_FOUND"},
+			"bad scope":                  {owner, NewAPIKey{Scopes: []string{"orders:read", "Or ders"}}, fault.Invalid, "INVALID_FIELD"},
+			"bad scope, star inside":     {owner, NewAPIKey{Scopes: []string{"orders:*:read"}}, fault.Invalid, "INVALID_FIELD"},
+			"over before it began":       {owner, NewAPIKey{ExpiresAt: issued}, fault.Invalid, "INVALID_FIELD"},
+			"over, long ago":             {owner, NewAPIKey{ExpiresAt: time.Unix(1, 0)}, fault.Invalid, "INVALID_FIELD"},
+			"no name":                    {owner, NewAPIKey{Name: " "}, fault.Invalid, "INVALID_FIELD"},
+			"name with a line break":     {owner, NewAPIKey{Name: "a\nb"}, fault.Invalid, "INVALID_FIELD"},
+			"name with a NUL":            {owner, NewAPIKey{Name: "a\x00b"}, fault.Invalid, "INVALID_FIELD"},
+			"name that is not UTF-8":     {owner, NewAPIKey{Name: "a\xff"}, fault.Invalid, "INVALID_FIELD"},
+			"scope that nobody can hold": {owner, NewAPIKey{Scopes: []string{""}}, fault.Invalid, "INVALID_FIELD"},
+		}
+		for name, test := range tests {
+			if test.in.Name == "" {
+				test.in.Name = "a key"
+			}
+			before := count(t, db, `SELECT COUNT(*) FROM api_keys`)
+			_, secret, _, err := i.CreateAPIKey(test.ctx, test.in)
+			made := count(t, db, `SELECT COUNT(*) FROM api_keys`) - before
+			if test.reason == "" {
+				if err != nil || made != 1 {
+					t.Errorf("%s: %v, %d keys", name, err, made)
+				}
+				continue
+			}
+			wantKeyFault(t, name, err, test.kind, test.reason)
+			if made != 0 || secret != "" {
+				t.Errorf("%s: refused, but %d keys made", name, made)
+			}
+		}
+	})
+}
+
+func TestRevokeAPIKeyNeedsTheOwnersRights(t *testing.T) {
+	onKeys(t, func(t *testing.T, i instance, _ *database.DB) {
+		i.addUser(t, "boss", "boss", "*")
+		i.addUser(t, "peer", "peer", "orders:read")
+		system := caller.System(t.Context())
+		keys := map[string]string{}
+		for _, user := range []string{"boss", "peer"} {
+			key, secret, _, err := i.CreateAPIKey(system, NewAPIKey{UserID: user, Name: "a key"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			keys[user] = key.ID
+			defer i.expect(t, user, secret, caller.ReasonCredentialRevoked)
+		}
+		_, err := i.RevokeAPIKey(i.as(t, "owner"), keys["boss"])
+		wantKeyFault(t, "of one with more", err, fault.Denied, "GRANT_EXCEEDS_OWN")
+		if _, err := i.RevokeAPIKey(i.as(t, "owner"), keys["peer"]); err != nil {
+			t.Errorf("of one with less: %v", err)
+		}
+		if _, err := i.RevokeAPIKey(i.as(t, "boss"), keys["boss"]); err != nil {
+			t.Errorf("one's own: %v", err)
+		}
+	})
+}
+
+func TestAPIKeysOfOneUserAreBounded(t *testing.T) {
+	onKeys(t, func(t *testing.T, i instance, db *database.DB) {
+		over := issued.Add(-time.Second).UnixMicro()
+		for n := range maxLiveKeys - 2 + 20 {
+			var revoked, expires *int64
+			switch {
+			case n >= maxLiveKeys+8:
+				revoked = &over
+			case n >= maxLiveKeys-2:
+				expires = &over
+			}
+			if _, err := db.Exec(t.Context(), `INSERT INTO api_keys (id, user_id, name, hash, scopes, created_at, expires_at, revoked_at)
+				VALUES ($1, 'owner', 'old', $2, '[]', 1, $3, $4)`, fmt.Sprintf("%016d", n), []byte{1}, expires, revoked); err != nil {
+				t.Fatal(err)
+			}
+		}
+		const n = 6
+		ctx := i.as(t, "owner")
+		var wait sync.WaitGroup
+		errs := make([]error, n)
+		for k := range errs {
+			wait.Go(func() { _, _, _, errs[k] = i.CreateAPIKey(ctx, NewAPIKey{Name: "a key"}) })
+		}
+		wait.Wait()
+		made := 0
+		for _, err := range errs {
+			if err == nil {
+				made++
+				continue
+			}
+			wantKeyFault(t, "one too many", err, fault.Precondition, "TOO_MANY_API_KEYS")
+		}
+		if made != 2 {
+			t.Errorf("%d of %d keys made at once where there was room for 2", made, n)
+		}
+	})
+}
+
+func TestListAPIKeys(t *testing.T) {
+	onKeys(t, func(t *testing.T, i instance, _ *database.DB) {
+		i.addUser(t, "peer", "peer", "orders:read")
+		var all, owners []string
+		for n := range 7 {
+			user := []string{"owner", "peer"}[n%2]
+			key, _, _, err := i.CreateAPIKey(i.as(t, "owner"), NewAPIKey{UserID: user, Name: "a key"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, key.ID)
+			if user == "owner" {
+				owners = append(owners, key.ID)
+			}
+			i.clock.Advance(time.Millisecond)
+		}
+		if _, err := i.RevokeAPIKey(i.as(t, "owner"), all[0]); err != nil {
+			t.Fatal(err)
+		}
+		read := func(user string) (ids []string) {
+			token := ""
+			for {
+				keys, next, err := i.ListAPIKeys(t.Context(), user, 2, token)
+				if err != nil || len(keys) > 2 {
+					t.Fatalf("%d keys, %v", len(keys), err)
+				}
+				for _, key := range keys {
+					ids = append(ids, key.ID)
+					if key.RevokedAt.IsZero() == (key.ID == all[0]) || !key.ExpiresAt.IsZero() || !key.LastUsedAt.IsZero() {
+						t.Errorf("%+v", key)
+					}
+				}
+				if next == "" {
+					return ids
+				}
+				token = next
+			}
+		}
+		if got := read(""); !slices.Equal(got, all) {
+			t.Errorf("all: %v, want %v", got, all)
+		}
+		if got := read("owner"); !slices.Equal(got, owners) {
+			t.Errorf("owner's: %v, want %v", got, owners)
+		}
+		if got := read("nobody"); len(got) != 0 {
+			t.Errorf("nobody's: %v", got)
+		}
+		_, token, err := i.ListAPIKeys(t.Context(), "owner", 2, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _, err = i.ListAPIKeys(t.Context(), "peer", 2, token)
+		wantKeyFault(t, "another list's token", err, fault.Invalid, "INVALID_FIELD")
+	})
+}
+
+func TestLastUsed(t *testing.T) {
+	onKeys(t, func(t *testing.T, i instance, db *database.DB) {
+		other := startInstance(t, db, i.clock, 'm')
+		key, secret := i.issue(t, NewAPIKey{})
+		_, never := i.issue(t, NewAPIKey{})
+		last := func() time.Duration {
+			t.Helper()
+			var at *int64
+			if err := db.Get(t.Context(), &at, `SELECT last_used_at FROM api_keys WHERE id = $1`, key.ID); err != nil {
+				t.Fatal(err)
+			}
+			if at == nil {
+				return -1
+			}
+			return timeOf(at).Sub(issued)
+		}
+		flush := func() {
+			t.Helper()
+			for _, i := range []instance{i, other} {
+				if err := i.FlushLastUsed(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		flush()
+		revision := i.log.Revision()
+		i.expect(t, "use", secret, caller.ReasonOK)
+		i.expect(t, "no use", never[:len(never)-1], caller.ReasonCredentialInvalid)
+		if got := last(); got != -1 {
+			t.Errorf("written before the flush: %v", got)
+		}
+		flush()
+		if got := last(); got != 0 {
+			t.Errorf("first use at %v", got)
+		}
+		for range 3 {
+			i.clock.Advance(19 * time.Second)
+			i.expect(t, "use", secret, caller.ReasonOK)
+			other.expect(t, "use elsewhere", secret, caller.ReasonOK)
+		}
+		flush()
+		if got := last(); got != 0 {
+			t.Errorf("written again after %v, within the minute", got)
+		}
+		i.clock.Advance(3 * time.Second)
+		other.expect(t, "use elsewhere", secret, caller.ReasonOK)
+		flush()
+		if got := last(); got != time.Minute {
+			t.Errorf("second use at %v, want one minute", got)
+		}
+		if i.log.Revision() != revision {
+			t.Error("a use was written to the change log")
+		}
+		if got := count(t, db, `SELECT COUNT(*) FROM api_keys WHERE last_used_at IS NOT NULL`); got != 1 {
+			t.Errorf("%d keys used", got)
+		}
+	})
+}
+
+// What a failed flush could not write waits for the next, and what waits is
+// bounded.
+func TestLastUsedOutage(t *testing.T) {
+	onKeys(t, func(t *testing.T, i instance, db *database.DB) {
+		key, secret := i.issue(t, NewAPIKey{})
+		i.expect(t, "use", secret, caller.ReasonOK)
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := i.FlushLastUsed(ended); err == nil {
+			t.Fatal("flushed without a database")
+		}
+		for n := range usedKeys + 500 {
+			i.apiKeys.note(&knownKey{id: fmt.Sprint(n)}, issued)
+		}
+		if got := len(i.apiKeys.used); got != usedKeys {
+			t.Errorf("%d uses wait", got)
+		}
+		if err := i.FlushLastUsed(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := count(t, db, `SELECT COUNT(*) FROM api_keys WHERE id = $1 AND last_used_at IS NOT NULL`, key.ID); got != 1 {
+			t.Error("the use was lost")
+		}
+	})
+}
+
+func BenchmarkVerifyAPIKeyCached(b *testing.B) {
+	s := &Service{world: world.Real(), apiKeys: newAPIKeys()}
+	id := s.text62(keyIDSize)
+	secret := s.newSecret(id)
+	hash := sha256.Sum256([]byte(secret))
+	if _, err := s.apiKeys.known.Get(b.Context(), id, func(context.Context) (*knownKey, error) {
+		return &knownKey{id: id, userID: "owner", hash: hash[:]}, nil
+	}); err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, _, _, _, reason, err := s.verifyAPIKey(b.Context(), secret); err != nil || reason != caller.ReasonOK {
+			b.Fatal(reason, err)
+		}
+	}
+}

@@ -1,0 +1,448 @@
+package auth
+
+import (
+	"crypto/ed25519"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/world"
+)
+
+var issued = time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC) // when the tests' tokens are issued
+
+// testSigner is a signingKeys with one key and no database.
+func testSigner(t testing.TB, clock *world.Clock, keys ...*signingKey) *signingKeys {
+	t.Helper()
+	w := world.Real()
+	w.Now = clock.Now
+	k := newSigningKeys(Options{Issuer: "https://tollgate.test", Audience: "tollgate", World: w})
+	if len(keys) == 0 {
+		keys = []*signingKey{testKey(1)}
+	}
+	k.set.Store(newKeySet(keys))
+	return k
+}
+
+func testKey(seed byte) *signingKey {
+	private := ed25519.NewKeyFromSeed(slices.Repeat([]byte{seed}, ed25519.SeedSize))
+	public := private.Public().(ed25519.PublicKey)
+	id := thumbprint(public)
+	return &signingKey{
+		id: id, algorithm: algEdDSA, private: private, public: public,
+		active: issued.Add(-time.Hour), header: tokenHeader(algEdDSA, id),
+	}
+}
+
+func testClaims() accessClaims {
+	return accessClaims{
+		Subject: "user-1", SessionID: "session-1", ID: "token-1", ClientID: "tollgate",
+		IssuedAt: issued, ExpiresAt: issued.Add(15 * time.Minute),
+	}
+}
+
+func mustSign(t testing.TB, k *signingKeys, claims accessClaims) string {
+	t.Helper()
+	token, err := k.sign(claims)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
+// forge signs whatever it is given with the real key.
+func forge(key *signingKey, header, payload string) string {
+	signed := encode(header) + "." + encode(payload)
+	return signed + "." + encode(string(ed25519.Sign(key.private, []byte(signed))))
+}
+
+func encode(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
+
+func (k *signingKeys) expect(t *testing.T, what, token string, want caller.Reason) {
+	t.Helper()
+	for _, visit := range []string{"first", "second"} { // cold, then perhaps cached
+		claims, got := k.verify(token, k.world.Now())
+		if got != want {
+			t.Errorf("%s: %s verify = %s, want %s", what, visit, got, want)
+		}
+		if got != caller.ReasonOK && claims != (accessClaims{}) {
+			t.Errorf("%s: refused, but with claims %+v", what, claims)
+		}
+	}
+}
+
+func TestTokenShape(t *testing.T) {
+	k := testSigner(t, world.NewClock(issued))
+	token := mustSign(t, k, testClaims())
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		t.Fatalf("%d segments", len(parts))
+	}
+	key := testKey(1)
+	want := []string{
+		`{"alg":"EdDSA","kid":"` + key.id + `","typ":"at+jwt"}`,
+		`{"iss":"https://tollgate.test","sub":"user-1","aud":"tollgate","exp":1777864621,"iat":1777863721,` +
+			`"jti":"token-1","client_id":"tollgate","sid":"session-1"}`,
+	}
+	for i, want := range want {
+		got, err := base64.RawURLEncoding.DecodeString(parts[i])
+		if err != nil || string(got) != want {
+			t.Errorf("segment %d = %s (%v), want %s", i, got, err, want)
+		}
+	}
+	claims, reason := k.verify(token, issued)
+	if reason != caller.ReasonOK || claims != testClaims() {
+		t.Errorf("verify = %+v, %s", claims, reason)
+	}
+	change := testClaims()
+	change.PasswordChange = true
+	if claims, _ := k.verify(mustSign(t, k, change), issued); claims != change {
+		t.Errorf("verify = %+v, want %+v", claims, change)
+	}
+}
+
+// Another library verifies our tokens with nothing but the key set.
+func TestTokenByAnotherLibrary(t *testing.T) {
+	k := testSigner(t, world.NewClock(issued), testKey(1), testKey(2))
+	var set struct{ Keys []jwk }
+	if err := json.Unmarshal(k.set.Load().jwks, &set); err != nil {
+		t.Fatal(err)
+	}
+	parser := jwt.NewParser(jwt.WithValidMethods([]string{"EdDSA"}), jwt.WithStrictDecoding(),
+		jwt.WithIssuer("https://tollgate.test"), jwt.WithAudience("tollgate"), jwt.WithExpirationRequired(),
+		jwt.WithTimeFunc(func() time.Time { return issued }))
+	token, err := parser.Parse(mustSign(t, k, testClaims()), func(token *jwt.Token) (any, error) {
+		for _, key := range set.Keys {
+			if key.ID == token.Header["kid"] {
+				public, err := base64.RawURLEncoding.DecodeString(key.X)
+				return ed25519.PublicKey(public), err
+			}
+		}
+		return nil, jwt.ErrTokenUnverifiable
+	})
+	if err != nil || !token.Valid {
+		t.Fatal(err)
+	}
+}
+
+func TestSignNeedsEveryClaim(t *testing.T) {
+	k := testSigner(t, world.NewClock(issued))
+	for name, drop := range map[string]func(*accessClaims){
+		"subject":  func(c *accessClaims) { c.Subject = "" },
+		"session":  func(c *accessClaims) { c.SessionID = "" },
+		"id":       func(c *accessClaims) { c.ID = "" },
+		"client":   func(c *accessClaims) { c.ClientID = "" },
+		"issued":   func(c *accessClaims) { c.IssuedAt = time.Time{} },
+		"no time":  func(c *accessClaims) { c.ExpiresAt = c.IssuedAt.Add(time.Millisecond) },
+		"too long": func(c *accessClaims) { c.Subject = strings.Repeat("x", maxToken) },
+	} {
+		claims := testClaims()
+		drop(&claims)
+		if token, err := k.sign(claims); err == nil {
+			t.Errorf("%s: signed %s", name, token)
+		}
+	}
+	k.set.Store(newKeySet(nil))
+	if _, err := k.sign(testClaims()); err == nil {
+		t.Error("signed without a key")
+	}
+}
+
+func TestVerifyRefusesEveryOtherText(t *testing.T) {
+	k := testSigner(t, world.NewClock(issued))
+	token := mustSign(t, k, testClaims())
+	k.expect(t, "the token", token, caller.ReasonOK)
+	refused := func(what, other string) {
+		t.Helper()
+		if _, reason := k.verify(other, issued); reason != caller.ReasonCredentialInvalid {
+			t.Errorf("%s: %s", what, reason)
+		}
+	}
+	for i := range len(token) {
+		refused("prefix", token[:i])
+		for bit := range 8 {
+			flipped := []byte(token)
+			flipped[i] ^= 1 << bit
+			refused("flipped bit", string(flipped))
+		}
+		for _, extra := range []string{"\n", "\r", " ", "=", ".", "\x00", "A"} {
+			refused("inserted "+extra, token[:i]+extra+token[i:])
+		}
+	}
+	for _, extra := range []string{"\n", "\r\n", "=", "==", ".", ".AAAA", " ", "A"} {
+		refused("appended", token+extra)
+	}
+	refused("twice", token+"."+token)
+	refused("upper", strings.ToUpper(token))
+}
+
+// The last character of a signature has four bits that mean nothing; the same
+// signature with them set would be a second text of the same token.
+func TestVerifyRefusesSpareBits(t *testing.T) {
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+	k := testSigner(t, world.NewClock(issued))
+	token := mustSign(t, k, testClaims())
+	at := strings.IndexByte(alphabet, token[len(token)-1])
+	signature, _ := base64.RawURLEncoding.DecodeString(token[strings.LastIndexByte(token, '.')+1:])
+	for spare := 1; spare < 16; spare++ {
+		other := token[:len(token)-1] + string(alphabet[at|spare])
+		same, err := base64.RawURLEncoding.DecodeString(other[strings.LastIndexByte(other, '.')+1:])
+		if err != nil || string(same) != string(signature) {
+			t.Fatal("the test does not make the same bytes")
+		}
+		k.expect(t, "spare bits", other, caller.ReasonCredentialInvalid)
+	}
+}
+
+func TestVerifyHeaders(t *testing.T) {
+	key, foreign := testKey(1), testKey(9)
+	k := testSigner(t, world.NewClock(issued), key, testKey(2))
+	token := mustSign(t, testSigner(t, world.NewClock(issued), key), testClaims())
+	body, _ := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[1])
+	good := `{"alg":"EdDSA","kid":"` + key.id + `","typ":"at+jwt"}`
+	k.expect(t, "positive control", forge(key, good, string(body)), caller.ReasonOK)
+
+	with := func(more string) string { return good[:len(good)-1] + "," + more + "}" }
+	swap := func(old, new string) string { return strings.Replace(good, old, new, 1) }
+	x := base64.RawURLEncoding.EncodeToString(foreign.public)
+	for name, header := range map[string]string{
+		"another order":       `{"typ":"at+jwt","kid":"` + key.id + `","alg":"EdDSA"}`,
+		"space":               good + " ",
+		"no alg":              swap(`"alg":"EdDSA",`, ""),
+		"alg none":            swap("EdDSA", "none"),
+		"alg case":            swap("EdDSA", "eddsa"),
+		"alg Ed25519":         swap("EdDSA", "Ed25519"),
+		"alg null":            swap(`"EdDSA"`, "null"),
+		"alg list":            swap(`"EdDSA"`, `["EdDSA"]`),
+		"alg in other case":   swap(`"alg"`, `"ALG"`),
+		"no kid":              swap(`"kid":"`+key.id+`",`, ""),
+		"empty kid":           swap(key.id, ""),
+		"unknown kid":         swap(key.id, foreign.id),
+		"another key's kid":   swap(key.id, testKey(2).id),
+		"kid with a path":     swap(key.id, "../"+key.id),
+		"kid with a space":    swap(key.id, key.id+" "),
+		"kid number":          swap(`"`+key.id+`"`, "1"),
+		"no typ":              swap(`,"typ":"at+jwt"`, ""),
+		"typ JWT":             swap("at+jwt", "JWT"),
+		"typ refresh":         swap("at+jwt", "rt+jwt"),
+		"crit":                with(`"crit":["exp"],"exp":1`),
+		"empty crit":          with(`"crit":[]`),
+		"b64":                 with(`"b64":false`),
+		"jwk":                 with(`"jwk":{"kty":"OKP","crv":"Ed25519","x":"` + x + `"}`),
+		"jku":                 with(`"jku":"https://evil.test"`),
+		"unknown member":      with(`"x":1`),
+		"alg twice":           with(`"alg":"EdDSA"`),
+		"alg twice, none":     with(`"alg":"none"`),
+		"kid instead of typ":  `{"alg":"EdDSA","kid":"` + key.id + `","kid":"` + key.id + `"}`,
+		"two objects":         good + good,
+		"trailing text":       good + "x",
+		"list":                "[" + good + "]",
+		"null":                "null",
+		"empty":               "",
+		"not UTF-8":           with("\"\xff\":1"),
+		"cut":                 good[:len(good)-1],
+		"missing comma":       swap(`,"kid"`, ` "kid"`),
+		"byte order mark":     "\uFEFF" + good,
+		"trailing comma":      good[:len(good)-1] + ",}",
+		"escaped NUL in name": swap(`"typ"`, `"typ\u0000"`),
+	} {
+		k.expect(t, name, forge(key, header, string(body)), caller.ReasonCredentialInvalid)
+	}
+	k.expect(t, "foreign key under our kid", forge(foreign, good, string(body)), caller.ReasonCredentialInvalid)
+
+	parts := strings.Split(token, ".")
+	none := encode(swap("EdDSA", "none")) + "." + parts[1] + "."
+	k.expect(t, "none without a signature", none, caller.ReasonCredentialInvalid)
+	k.expect(t, "no signature", parts[0]+"."+parts[1]+".", caller.ReasonCredentialInvalid)
+	k.expect(t, "zero signature", parts[0]+"."+parts[1]+"."+encode(strings.Repeat("\x00", 64)), caller.ReasonCredentialInvalid)
+	hs := encode(swap("EdDSA", "HS256")) + "." + parts[1]
+	for _, secret := range [][]byte{key.public, []byte(base64.RawURLEncoding.EncodeToString(key.public)), k.set.Load().jwks} {
+		mac := hmac.New(sha256.New, secret)
+		mac.Write([]byte(hs))
+		k.expect(t, "HS256 with the public key", hs+"."+encode(string(mac.Sum(nil))), caller.ReasonCredentialInvalid)
+	}
+}
+
+func TestVerifyClaims(t *testing.T) {
+	key, clock := testKey(1), world.NewClock(issued)
+	k := testSigner(t, clock)
+	header := `{"alg":"EdDSA","kid":"` + key.id + `","typ":"at+jwt"}`
+	good := map[string]any{
+		"iss": "https://tollgate.test", "sub": "user-1", "aud": "tollgate", "exp": issued.Unix() + 900, "iat": issued.Unix(),
+		"jti": "token-1", "client_id": "tollgate", "sid": "session-1",
+	}
+	with := func(name string, value any) string {
+		claims := maps.Clone(good)
+		if value == nil {
+			delete(claims, name)
+		} else {
+			claims[name] = value
+		}
+		text, err := json.Marshal(claims)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return forge(key, header, string(text))
+	}
+	raw := func(text string) json.RawMessage { return json.RawMessage(text) }
+	k.expect(t, "positive control", with("unknown", "is left alone"), caller.ReasonOK)
+	for name, value := range good {
+		k.expect(t, "without "+name, with(name, nil), caller.ReasonCredentialInvalid)
+		others := []any{raw("null"), true, 1.5, -1, 0, "", []any{value}, map[string]any{"a": value}, raw("1e400"), raw("9223372036854775807")}
+		if _, isText := value.(string); isText {
+			others = append(others, 1)
+		} else {
+			others = append(others, "1777864621", raw("1777864621.0"), raw("1.777864621e9"), raw("1777864621000000"))
+		}
+		for _, other := range others {
+			k.expect(t, name+" mistyped", with(name, other), caller.ReasonCredentialInvalid)
+		}
+	}
+	for name, token := range map[string]string{
+		"other issuer":         with("iss", "https://tollgate.test/"),
+		"other audience":       with("aud", "orders"),
+		"list of audiences":    with("aud", []string{"tollgate"}),
+		"ends before it began": with("exp", issued.Unix()),
+		"issued ahead":         with("iat", issued.Unix()+61),
+		"valid later":          with("nbf", issued.Unix()+61),
+		"nbf text":             with("nbf", "1"),
+		"nbf null":             with("nbf", raw("null")),
+		"change text":          with("password_change", "true"),
+		"change null":          with("password_change", raw("null")),
+		"change number":        with("password_change", 1),
+	} {
+		k.expect(t, name, token, caller.ReasonCredentialInvalid)
+	}
+	k.expect(t, "issued a little ahead", with("iat", issued.Unix()+60), caller.ReasonOK)
+	k.expect(t, "valid a little later", with("nbf", issued.Unix()+60), caller.ReasonOK)
+	k.expect(t, "no change", with("password_change", false), caller.ReasonOK)
+
+	text, _ := json.Marshal(good)
+	for name, payload := range map[string]string{
+		"sub twice":   strings.Replace(string(text), "{", `{"sub":"user-2",`, 1),
+		"two objects": string(text) + string(text),
+		"list":        "[" + string(text) + "]",
+		"text":        `"x"`,
+		"empty":       "",
+		"not UTF-8":   strings.Replace(string(text), "user-1", "user-\xff", 1),
+	} {
+		k.expect(t, name, forge(key, header, payload), caller.ReasonCredentialInvalid)
+	}
+
+	clock.Advance(time.Hour)
+	k.expect(t, "over", with("sub", "user-3"), caller.ReasonCredentialExpired)
+	k.expect(t, "over and wrong", with("aud", "orders"), caller.ReasonCredentialInvalid)
+}
+
+func TestVerifyEnd(t *testing.T) {
+	clock := world.NewClock(issued)
+	k := testSigner(t, clock)
+	warm, cold := mustSign(t, k, testClaims()), testClaims()
+	cold.ID = "token-2"
+	other := mustSign(t, k, cold)
+	k.expect(t, "new", warm, caller.ReasonOK)
+	clock.Advance(15*time.Minute - time.Nanosecond)
+	k.expect(t, "at the last moment", warm, caller.ReasonOK)
+	clock.Advance(time.Nanosecond)
+	k.expect(t, "over, cached", warm, caller.ReasonCredentialExpired)
+	k.expect(t, "over, not cached", other, caller.ReasonCredentialExpired)
+}
+
+func TestVerifySize(t *testing.T) {
+	key := testKey(1)
+	k := testSigner(t, world.NewClock(issued))
+	header := `{"alg":"EdDSA","kid":"` + key.id + `","typ":"at+jwt"}`
+	payload, _ := base64.RawURLEncoding.DecodeString(strings.Split(mustSign(t, k, testClaims()), ".")[1])
+	sized := func(pad int) string {
+		return forge(key, header, strings.Replace(string(payload), "{", `{"pad":"`+strings.Repeat("x", pad)+`",`, 1))
+	}
+	pad := 0
+	for len(sized(pad+1)) <= maxToken {
+		pad++
+	}
+	k.expect(t, "8 KiB", sized(pad), caller.ReasonOK)
+	k.expect(t, "more than 8 KiB", sized(pad+1), caller.ReasonCredentialInvalid)
+}
+
+// A remembered token does not outlive its key.
+func TestVerifyAfterKeyRemoval(t *testing.T) {
+	clock := world.NewClock(issued)
+	old, young := testKey(1), testKey(2)
+	old.retired, old.removed = issued.Add(time.Minute), issued.Add(2*time.Minute)
+	young.active = issued.Add(time.Minute)
+	k := testSigner(t, clock, old, young)
+	token := mustSign(t, k, testClaims())
+	if !strings.HasPrefix(token, old.header+".") {
+		t.Fatal("not signed with the key in force")
+	}
+	k.expect(t, "key in force", token, caller.ReasonOK)
+	clock.Advance(time.Minute)
+	k.expect(t, "key retired", token, caller.ReasonOK)
+	next := testClaims()
+	next.ExpiresAt = issued.Add(time.Hour)
+	later := mustSign(t, k, next)
+	if !strings.HasPrefix(later, young.header+".") {
+		t.Fatal("not signed with the next key")
+	}
+	k.expect(t, "next key", later, caller.ReasonOK)
+	clock.Advance(time.Minute)
+	k.expect(t, "key's time over", token, caller.ReasonCredentialInvalid)
+	k.expect(t, "next key", later, caller.ReasonOK)
+	k.set.Store(newKeySet([]*signingKey{old}))
+	k.expect(t, "key no longer loaded", later, caller.ReasonCredentialInvalid)
+}
+
+func FuzzVerify(f *testing.F) {
+	clock := world.NewClock(issued)
+	k := testSigner(f, clock)
+	token := mustSign(f, k, testClaims())
+	f.Add(token)
+	f.Add("a.b.c")
+	f.Fuzz(func(t *testing.T, other string) {
+		if _, reason := k.verify(other, issued); reason != caller.ReasonCredentialInvalid && other != token {
+			t.Errorf("%q: %s", other, reason)
+		}
+	})
+}
+
+func BenchmarkVerifyCold(b *testing.B) {
+	k := testSigner(b, world.NewClock(issued))
+	token := mustSign(b, k, testClaims())
+	set := k.set.Load()
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, ok := k.open(set, token, issued); !ok {
+			b.Fatal("refused")
+		}
+	}
+}
+
+func BenchmarkVerifyCached(b *testing.B) {
+	k := testSigner(b, world.NewClock(issued))
+	token := mustSign(b, k, testClaims())
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, reason := k.verify(token, issued); reason != caller.ReasonOK {
+			b.Fatal(reason)
+		}
+	}
+}
+
+// The floor under BenchmarkVerifyCold.
+func BenchmarkEd25519(b *testing.B) {
+	key, message := testKey(1), make([]byte, 330)
+	signature := ed25519.Sign(key.private, message)
+	for b.Loop() {
+		if !ed25519.Verify(key.public, message, signature) {
+			b.Fatal("refused")
+		}
+	}
+}
