@@ -1,0 +1,58 @@
+package limits
+
+import (
+	"net/netip"
+	"testing"
+)
+
+func TestIPKeys(t *testing.T) {
+	for _, c := range []struct{ text, want string }{
+		{"192.0.2.1", "192.0.2.1"},
+		{"::ffff:192.0.2.1", "192.0.2.1"},
+		{"192.0.2.1/32", "192.0.2.1"},
+		{"2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"},
+		{"2001:db8:1:2::", "2001:db8:1:2::/64"},
+		{"2001:DB8:1:2::9/64", "2001:db8:1:2::/64"},
+		{"fe80::1%eth0", "fe80::/64"},
+		{"2001:db8:1:2::/48", ""},
+		{"2001:db8:1:2::/128", ""},
+		{"192.0.2.0/24", ""},
+		{"::ffff:192.0.2.1/64", ""},
+		{"alice", ""},
+		{"", ""},
+	} {
+		got, ok := parseIPKey(c.text)
+		if got != c.want || ok != (c.want != "") {
+			t.Errorf("%q is %q %v, want %q", c.text, got, ok, c.want)
+		}
+		if ip, err := netip.ParseAddr(c.text); err == nil && ipKey(ip) != c.want {
+			t.Errorf("%q counts under %q, want %q", c.text, ipKey(ip), c.want)
+		}
+	}
+}
+
+func TestNames(t *testing.T) {
+	for name, want := range map[string]bool{
+		"a": true, "sign-in_2.x": true, "": false, "A": false, "1a": false, "a b": false, "aé": false, "a:b": false, "a@b": false,
+	} {
+		if validName(name) != want {
+			t.Errorf("%q: %v", name, !want)
+		}
+	}
+}
+
+func TestCovers(t *testing.T) {
+	for _, c := range []struct {
+		outer, inner string
+		want         bool
+	}{
+		{"*", "orders:read", true}, {"*", "", true}, {"*", "NOT A PERMISSION", true}, {"*", "*", true},
+		{"orders:*", "orders:read", true}, {"orders:*", "orders:items:read", true}, {"orders:*", "orders", false},
+		{"orders:*", "orders:items:*", true}, {"orders:items:*", "orders:*", false}, {"orders:*", "ordersx:read", false},
+		{"orders:read", "orders:read", true}, {"orders:read", "orders:reads", false},
+	} {
+		if covers(c.outer, c.inner) != c.want {
+			t.Errorf("%q covers %q: %v", c.outer, c.inner, !c.want)
+		}
+	}
+}

@@ -1,0 +1,109 @@
+package limits
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/changes"
+	"github.com/tollgatehq/tollgate/server/internal/database"
+	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/page"
+	"github.com/tollgatehq/tollgate/server/internal/world"
+)
+
+// instance is one Tollgate as far as this room goes.
+type instance struct {
+	*Service
+	t     testing.TB
+	db    *database.DB
+	clock *world.Clock
+}
+
+// start makes an instance that has read the limits there are. A nil backend is
+// a Memory on the instance's clock.
+func startOn(t testing.TB, db *database.DB, backend Backend) *instance {
+	t.Helper()
+	clock, w := testClock()
+	if backend == nil {
+		backend = NewMemory(w)
+	}
+	log := changes.New(db, changes.Options{World: w})
+	s := New(db, log, w, page.NewTokens([]byte(strings.Repeat("k", 32))), backend)
+	log.Follow(s)
+	i := &instance{Service: s, t: t, db: db, clock: clock}
+	i.must(log.Start(t.Context()))
+	return i
+}
+
+// onSQLite is for tests in which the database has no part.
+func onSQLite(t testing.TB, backend Backend) *instance {
+	t.Helper()
+	db, err := database.Open(backendtest.SQLiteURL(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	if _, err := db.MigrateUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return startOn(t, db, backend)
+}
+
+func (i *instance) must(err error) {
+	i.t.Helper()
+	if err != nil {
+		i.t.Fatal(err)
+	}
+}
+
+func (i *instance) system() context.Context { return caller.System(i.t.Context()) }
+
+func (i *instance) create(l Limit) Limit {
+	i.t.Helper()
+	if l.Period == 0 {
+		l.Period = minute
+	}
+	made, _, err := i.Create(i.system(), l)
+	i.must(err)
+	return made
+}
+
+func (i *instance) take(r Request) Result {
+	i.t.Helper()
+	result, err := i.Take(i.t.Context(), r)
+	i.must(err)
+	return result
+}
+
+func (i *instance) check(name, key string, cost int64, peek bool) Result {
+	i.t.Helper()
+	result, err := i.Check(i.t.Context(), name, key, cost, peek)
+	i.must(err)
+	return result
+}
+
+// events are the actions recorded about a limit, oldest first.
+func (i *instance) events(name string) []string {
+	i.t.Helper()
+	var actions []string
+	i.must(i.db.Select(i.t.Context(), &actions, `SELECT action FROM audit_events WHERE resource = $1 ORDER BY position`, "limits/"+name))
+	return actions
+}
+
+// wantFault fails the test unless err is a fault of the kind and, for a bad
+// field, of that field.
+func wantFault(t testing.TB, err error, kind fault.Kind, reasonOrField string) {
+	t.Helper()
+	var f *fault.Error
+	if !errors.As(err, &f) {
+		t.Fatalf("got %v, want a fault %s", err, reasonOrField)
+	}
+	if f.Kind != kind || f.Reason != reasonOrField && !slices.ContainsFunc(f.Violations, func(v fault.Violation) bool { return v.Field == reasonOrField }) {
+		t.Fatalf("got %s %s %v, want %s %s", f.Kind, f.Reason, f.Violations, kind, reasonOrField)
+	}
+}

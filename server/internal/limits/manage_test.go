@@ -1,0 +1,294 @@
+package limits
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+	"github.com/tollgatehq/tollgate/server/internal/database"
+	"github.com/tollgatehq/tollgate/server/internal/fault"
+)
+
+const minute = time.Minute
+
+func TestManage(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		i := startOn(t, db, nil)
+		made := i.create(Limit{
+			Name: "orders", Description: "Orders.", Subject: SubjectIP, Permission: "orders:*", Rate: 10, Burst: 3,
+			Overrides: []Override{{Key: "2001:db8::9", Rate: 100}, {Key: "::ffff:192.0.2.1", Rate: 5, Burst: 2}},
+		})
+		want := []Override{{Key: "2001:db8::/64", Rate: 100}, {Key: "192.0.2.1", Rate: 5, Burst: 2}}
+		if !slices.Equal(made.Overrides, want) || made.Algorithm != GCRA || made.Mode != Enforce || made.Outage != Local {
+			t.Errorf("made %+v", made)
+		}
+		got, err := i.Get(i.system(), "orders")
+		i.must(err)
+		if fmt.Sprint(got) != fmt.Sprint(made) {
+			t.Errorf("read\n%+v, made\n%+v", got, made)
+		}
+		_, _, err = i.Create(i.system(), Limit{Name: "orders", Subject: SubjectIP, Rate: 1, Period: minute})
+		wantFault(t, err, fault.Exists, "LIMIT_EXISTS")
+
+		i.clock.Advance(minute)
+		edited, revision, err := i.Update(i.system(), "orders", Edit{Rate: new(int64(20)), Mode: new(Shadow), ClearOverrides: true})
+		i.must(err)
+		if edited.Rate != 20 || edited.Burst != 3 || edited.Mode != Shadow || len(edited.Overrides) != 0 ||
+			edited.Description != "Orders." || !edited.UpdatedAt.After(edited.CreatedAt) || revision == 0 {
+			t.Errorf("edited %+v at %d", edited, revision)
+		}
+		got, err = i.Get(i.system(), "orders")
+		i.must(err)
+		if fmt.Sprint(got) != fmt.Sprint(edited) {
+			t.Errorf("read\n%+v, edited\n%+v", got, edited)
+		}
+
+		if _, err := i.Delete(i.system(), "orders"); err != nil {
+			t.Fatal(err)
+		}
+		for what, err := range map[string]error{
+			"get":         second(i.Get(i.system(), "orders")),
+			"update":      third(i.Update(i.system(), "orders", Edit{})),
+			"delete":      second(i.Delete(i.system(), "orders")),
+			"check":       second(i.Check(i.system(), "orders", "k", 1, false)),
+			"reset":       i.ResetKey(i.system(), "orders", "k"),
+			"get a NUL":   second(i.Get(i.system(), "\x00")),
+			"check a NUL": second(i.Check(i.system(), "\x00", "k", 1, false)),
+		} {
+			if !fault.Is(err, fault.NotFound) {
+				t.Errorf("%s after the removal: %v", what, err)
+			}
+		}
+		if got := fmt.Sprint(i.events("orders")); got != "[limit.create limit.update limit.delete]" {
+			t.Errorf("audit: %s", got)
+		}
+	})
+}
+
+func second[T any](_ T, err error) error        { return err }
+func third[T, U any](_ T, _ U, err error) error { return err }
+
+func TestList(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		i := startOn(t, db, nil)
+		var want []string
+		for n := range 7 {
+			name := fmt.Sprintf("limit-%d", n)
+			i.create(Limit{Name: name, Subject: SubjectGlobal, Permission: name, Rate: 1})
+			want = append(want, name)
+		}
+		var got []string
+		token := ""
+		for pages := 1; ; pages++ {
+			list, next, err := i.List(i.system(), 3, token)
+			i.must(err)
+			for _, l := range list {
+				got = append(got, l.Name)
+			}
+			if next == "" {
+				if pages != 3 {
+					t.Errorf("%d pages", pages)
+				}
+				break
+			}
+			token = next
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("got %v", got)
+		}
+		_, _, err := i.List(i.system(), 3, "forged")
+		wantFault(t, err, fault.Invalid, "page_token")
+	})
+}
+
+func TestValidation(t *testing.T) {
+	i := onSQLite(t, nil)
+	good := Limit{Name: "good", Subject: SubjectUser, Permission: "a:b", Rate: 5, Period: minute}
+	for _, c := range []struct {
+		field  string
+		change func(*Limit)
+	}{
+		{"name", func(l *Limit) { l.Name = "Bad" }},
+		{"subject", func(l *Limit) { l.Subject = "" }},
+		{"permission", func(l *Limit) { l.Permission = "a:*:b" }},
+		{"permission", func(l *Limit) { l.Permission = "A" }},
+		{"description", func(l *Limit) { l.Description = "\x00" }},
+		{"rate", func(l *Limit) { l.Rate = 0 }},
+		{"rate", func(l *Limit) { l.Rate = maxRate + 1 }},
+		{"rate", func(l *Limit) { l.Rate, l.Period = 1_000_001, time.Millisecond }},
+		{"period", func(l *Limit) { l.Period = 999 * time.Microsecond }},
+		{"period", func(l *Limit) { l.Period = maxPeriod + time.Microsecond }},
+		{"period", func(l *Limit) { l.Period = time.Second + time.Nanosecond }},
+		{"burst", func(l *Limit) { l.Burst = -1 }},
+		{"burst", func(l *Limit) { l.Burst, l.Algorithm = 5, FixedWindow }},
+		{"burst", func(l *Limit) { l.Burst, l.Algorithm = 5, SlidingWindow }},
+		{"algorithm", func(l *Limit) { l.Algorithm = "x" }},
+		{"mode", func(l *Limit) { l.Mode = "x" }},
+		{"outage", func(l *Limit) { l.Outage = "x" }},
+		{"outage", func(l *Limit) { l.Outage, l.Permission = Open, "" }},
+		{"outage", func(l *Limit) { l.Outage, l.Permission = Open, "tollgate:*" }},
+		{"outage", func(l *Limit) { l.Outage, l.Permission = Open, "tollgate:login" }},
+		{"context_key", func(l *Limit) { l.Subject = SubjectCustom }},
+		{"context_key", func(l *Limit) { l.ContextKey = "tenant" }},
+		{"overrides[0].key", func(l *Limit) { l.Overrides = []Override{{Key: "", Rate: 1}} }},
+		{"overrides[1].key", func(l *Limit) { l.Overrides = []Override{{Key: "a", Rate: 1}, {Key: "a", Rate: 2}} }},
+		{"overrides[0].rate", func(l *Limit) { l.Overrides = []Override{{Key: "a"}} }},
+		{"overrides[0].burst", func(l *Limit) {
+			l.Algorithm, l.Overrides = FixedWindow, []Override{{Key: "a", Rate: 1, Burst: 1}}
+		}},
+		{"overrides[0].key", func(l *Limit) { l.Subject, l.Overrides = SubjectIP, []Override{{Key: "alice", Rate: 1}} }},
+		{"overrides[1].key", func(l *Limit) {
+			l.Subject, l.Overrides = SubjectIP, []Override{{Key: "2001:db8::1", Rate: 1}, {Key: "2001:db8::/64", Rate: 1}}
+		}},
+		{"overrides", func(l *Limit) { l.Overrides = make([]Override, 101) }},
+	} {
+		l := good
+		c.change(&l)
+		_, _, err := i.Create(i.system(), l)
+		wantFault(t, err, fault.Invalid, c.field)
+	}
+	i.create(good)
+	for _, c := range []struct {
+		field string
+		edit  Edit
+	}{
+		{"clear_overrides", Edit{ClearOverrides: true, Overrides: []Override{{Key: "a", Rate: 1}}}},
+		{"burst", Edit{Algorithm: new(FixedWindow), Burst: new(int64(5))}},
+		{"rate", Edit{Period: new(time.Millisecond), Rate: new(int64(2_000_000))}},
+	} {
+		_, _, err := i.Update(i.system(), "good", c.edit)
+		wantFault(t, err, fault.Invalid, c.field)
+	}
+	_, _, err := i.Update(i.system(), "good", Edit{Outage: new(Open)})
+	i.must(err)
+	_, _, err = i.Update(i.system(), "good", Edit{Permission: new("*")})
+	wantFault(t, err, fault.Invalid, "outage")
+}
+
+func TestAlgorithmChange(t *testing.T) {
+	i := onSQLite(t, nil)
+	i.create(Limit{Name: "l", Subject: SubjectGlobal, Rate: 5, Burst: 2, Overrides: []Override{{Key: "a", Rate: 3, Burst: 1}}})
+	i.check("l", "k", 2, false)
+	l, _, err := i.Update(i.system(), "l", Edit{Algorithm: new(SlidingWindow)})
+	i.must(err)
+	if l.Burst != 0 || l.AtOnce() != 5 || l.Overrides[0].Burst != 0 {
+		t.Errorf("a window keeps bursts: %+v", l)
+	}
+	if r := i.check("l", "k", 1, true); r.Limits[0].Remaining != 5 {
+		t.Errorf("another algorithm counts anew: %+v", r)
+	}
+	_, _, err = i.Update(i.system(), "l", Edit{Rate: new(int64(9))})
+	i.must(err)
+	if r := i.check("l", "k", 1, true); r.Limits[0].Limit != 9 {
+		t.Errorf("the burst follows the rate: %+v", r)
+	}
+}
+
+func TestUpdateKeepsCounts(t *testing.T) {
+	for _, a := range allAlgorithms {
+		t.Run(string(a), func(t *testing.T) {
+			i := onSQLite(t, nil)
+			i.create(Limit{Name: "l", Subject: SubjectGlobal, Rate: 5, Algorithm: a})
+			i.check("l", "k", 4, false)
+			_, _, err := i.Update(i.system(), "l", Edit{Rate: new(int64(10)), Period: new(2 * minute)})
+			i.must(err)
+			if r := i.check("l", "k", 1, true); r.Limits[0].Remaining != 6 {
+				t.Errorf("4 of 10 are used: %+v", r)
+			}
+			// A limit that is made again is a new one.
+			_, err = i.Delete(i.system(), "l")
+			i.must(err)
+			i.clock.Advance(time.Microsecond)
+			i.create(Limit{Name: "l", Subject: SubjectGlobal, Rate: 5, Algorithm: a})
+			if r := i.check("l", "k", 1, true); r.Limits[0].Remaining != 5 {
+				t.Errorf("a new limit remembers: %+v", r)
+			}
+		})
+	}
+}
+
+func TestTooManyApply(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		i := startOn(t, db, nil)
+		i.must(i.EnsureBuiltins(t.Context()))
+		i.create(Limit{Name: "elsewhere", Subject: SubjectGlobal, Permission: "b:x", Rate: 1})
+		i.create(Limit{Name: "everything", Subject: SubjectGlobal, Rate: 1})
+		i.create(Limit{Name: "half", Subject: SubjectGlobal, Permission: "a:*", Rate: 1})
+
+		// 50 at once: 30 fit besides the two that cover them.
+		var wg sync.WaitGroup
+		var mu sync.Mutex
+		made := 0
+		for n := range 50 {
+			wg.Go(func() {
+				_, _, err := i.Create(i.system(), Limit{Name: fmt.Sprintf("same-%d", n), Subject: SubjectGlobal,
+					Permission: "a:b", Rate: 1, Period: minute})
+				if err == nil {
+					mu.Lock()
+					made++
+					mu.Unlock()
+				} else if !strings.Contains(err.Error(), "more than 32 limits") {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if made != 30 {
+			t.Errorf("%d made, want 30", made)
+		}
+		_, _, err := i.Create(i.system(), Limit{Name: "another", Subject: SubjectGlobal, Rate: 1, Period: minute})
+		wantFault(t, err, fault.Precondition, "TOO_MANY_LIMITS_APPLY")
+		_, _, err = i.Update(i.system(), "elsewhere", Edit{Permission: new("a:b")})
+		wantFault(t, err, fault.Precondition, "TOO_MANY_LIMITS_APPLY")
+		i.create(Limit{Name: "another", Subject: SubjectGlobal, Permission: "b:*", Rate: 1})
+	})
+}
+
+func TestBuiltins(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		instances := make([]*instance, 10)
+		for n := range instances {
+			instances[n] = startOn(t, db, nil)
+		}
+		var wg sync.WaitGroup
+		for _, i := range instances {
+			wg.Go(func() {
+				if err := i.EnsureBuiltins(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		i := instances[0]
+		list, _, err := i.List(i.system(), 10, "")
+		i.must(err)
+		if len(list) != 2 || list[0].Name != "sign-in-per-ip" || list[1].Name != "sign-in-per-user" || !list[0].Builtin {
+			t.Fatalf("%+v", list)
+		}
+		if got := i.events("sign-in-per-ip"); len(got) != 1 {
+			t.Errorf("audit: %v", got)
+		}
+		var revision int64
+		i.must(db.Get(t.Context(), &revision, `SELECT revision FROM change_head`))
+		if revision != 1 && revision != 2 {
+			t.Errorf("%d revisions, want one for each insert at most", revision)
+		}
+
+		_, err = i.Delete(i.system(), "sign-in-per-ip")
+		wantFault(t, err, fault.Precondition, "BUILTIN_LIMIT")
+		_, _, err = i.Update(i.system(), "sign-in-per-ip", Edit{Outage: new(Open)})
+		wantFault(t, err, fault.Invalid, "outage")
+		_, _, err = i.Update(i.system(), "sign-in-per-ip", Edit{Rate: new(int64(99))})
+		i.must(err)
+		i.must(i.EnsureBuiltins(t.Context()))
+		l, err := i.Get(i.system(), "sign-in-per-ip")
+		i.must(err)
+		if l.Rate != 99 {
+			t.Errorf("EnsureBuiltins undid an edit: %+v", l)
+		}
+	})
+}

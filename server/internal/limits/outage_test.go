@@ -1,0 +1,239 @@
+package limits
+
+import (
+	"io"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/world"
+)
+
+// door is a way to Redis that can be shut: while it is, connections are
+// accepted and never answered.
+type door struct {
+	listener net.Listener
+	to       string
+
+	mu    sync.Mutex
+	shut  bool
+	conns []net.Conn
+}
+
+func newDoor(t *testing.T, to string) *door {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &door{listener: listener, to: to}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			d.mu.Lock()
+			d.conns = append(d.conns, conn)
+			if !d.shut {
+				if up, err := net.Dial("tcp", d.to); err == nil {
+					d.conns = append(d.conns, up)
+					go copyUntilClosed(up, conn)
+					go copyUntilClosed(conn, up)
+				}
+			}
+			d.mu.Unlock()
+		}
+	}()
+	t.Cleanup(func() {
+		listener.Close()
+		<-done
+		d.set(true)
+	})
+	return d
+}
+
+func copyUntilClosed(to io.WriteCloser, from io.Reader) {
+	_, _ = io.Copy(to, from)
+	_ = to.Close()
+}
+
+// set opens or shuts the door and cuts what went through it.
+func (d *door) set(shut bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.shut = shut
+	for _, c := range d.conns {
+		_ = c.Close()
+	}
+	d.conns = nil
+}
+
+// throughDoor makes an instance that reaches Redis through a door. The time
+// that the breaker goes by is the instance's.
+func throughDoor(t *testing.T) (*instance, *Redis, *door) {
+	t.Helper()
+	options, err := redis.ParseURL(backendtest.RedisURL(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, prefix := backendtest.Redis(t) // removes what we leave under it
+	d := newDoor(t, options.Addr)
+	options.Addr = d.listener.Addr().String()
+	client := redis.NewClient(options)
+	t.Cleanup(func() { client.Close() })
+	clock, w := testClock()
+	r := NewRedis(client, prefix, w, nil)
+	i := onSQLite(t, r)
+	i.clock = clock // moves the breaker's time
+	return i, r, d
+}
+
+// quick fails the test when fn takes anywhere near what Redis clients wait by
+// themselves: three seconds and several tries.
+func quick(t *testing.T, fn func()) {
+	t.Helper()
+	began := time.Now()
+	fn()
+	if took := time.Since(began); took > 1500*time.Millisecond {
+		t.Errorf("took %s", took)
+	}
+}
+
+func TestOutageModes(t *testing.T) {
+	i, r, d := throughDoor(t)
+	i.create(Limit{Name: "local", Subject: SubjectGlobal, Permission: "local", Rate: 2})
+	i.create(Limit{Name: "open", Subject: SubjectGlobal, Permission: "open", Rate: 2, Outage: Open})
+	i.create(Limit{Name: "closed", Subject: SubjectGlobal, Permission: "closed", Rate: 2, Outage: Closed})
+	i.create(Limit{Name: "closed-shadow", Subject: SubjectGlobal, Permission: "shadow", Rate: 2, Outage: Closed, Mode: Shadow})
+	i.create(Limit{Name: "both-local", Subject: SubjectGlobal, Permission: "both", Rate: 2})
+	i.create(Limit{Name: "both-closed", Subject: SubjectGlobal, Permission: "both", Rate: 2, Outage: Closed})
+	d.set(true)
+
+	quick(t, func() {
+		for n := range 4 {
+			if got := i.take(Request{Permission: "local"}); got.Allowed != (n < 2) || got.Outage {
+				t.Errorf("local, call %d: %+v", n, got)
+			}
+		}
+	})
+	if !r.Down() {
+		t.Fatal("Redis hangs and is not down")
+	}
+	quick(t, func() {
+		for range 5 {
+			if got := i.take(Request{Permission: "open"}); !got.Allowed {
+				t.Errorf("open: %+v", got)
+			}
+			if got := i.take(Request{Permission: "closed"}); got.Allowed || !got.Outage || got.Name != "closed" || got.RetryAfter != time.Second {
+				t.Errorf("closed: %+v", got)
+			}
+			if got := i.take(Request{Permission: "shadow"}); !got.Allowed || got.Outage {
+				t.Errorf("closed in shadow: %+v", got)
+			}
+			got := i.take(Request{Permission: "both"})
+			if got.Allowed || got.Name != "both-closed" || got.Limits[1].Remaining != 2 {
+				t.Errorf("what is refused took from the local limit: %+v", got)
+			}
+		}
+		wantFault(t, i.ResetKey(i.system(), "closed", "k"), fault.Unavailable, "DEPENDENCY_DOWN")
+	})
+}
+
+func TestOutageEnds(t *testing.T) {
+	i, r, d := throughDoor(t)
+	i.create(Limit{Name: "l", Subject: SubjectGlobal, Rate: 3, Period: maxPeriod})
+	d.set(true)
+	i.take(Request{})
+	for range 5 { // tries and fails again, ever more seldom
+		i.clock.Advance(3 * time.Second)
+		quick(t, func() { i.take(Request{}) })
+	}
+	if !r.Down() {
+		t.Fatal("Redis hangs and is not down")
+	}
+	d.set(false)
+	r.timeout = 10 * time.Second // the test machine may be busy
+	i.take(Request{})
+	if !r.Down() {
+		t.Error("tried before the pause is over")
+	}
+	// The pause is at most two seconds. Connections that died in the outage
+	// may cost more tries.
+	for range 5 {
+		i.clock.Advance(longestWait)
+		i.take(Request{})
+		if !r.Down() {
+			break
+		}
+	}
+	if r.Down() {
+		t.Fatal("Redis answers and is down")
+	}
+	if got := i.check("l", "", 1, true); got.Limits[0].Remaining != 2 {
+		t.Errorf("counted in Redis again, from where that was: %+v", got)
+	}
+}
+
+func TestRefusedConnection(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := listener.Addr().String()
+	listener.Close()
+	client := redis.NewClient(&redis.Options{Addr: address})
+	t.Cleanup(func() { client.Close() })
+	i := onSQLite(t, NewRedis(client, "x:", realWorld(), nil))
+	i.create(Limit{Name: "l", Subject: SubjectGlobal, Rate: 1})
+	quick(t, func() {
+		if !i.take(Request{}).Allowed || i.take(Request{}).Allowed {
+			t.Error("does not count by itself")
+		}
+	})
+}
+
+func TestBreaker(t *testing.T) {
+	clock := world.NewClock(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
+	b := &breaker{now: clock.Now}
+	enter := func(wantOK, wantTry bool) {
+		t.Helper()
+		if ok, try := b.enter(); ok != wantOK || try != wantTry {
+			t.Fatalf("enter: %v %v, want %v %v", ok, try, wantOK, wantTry)
+		}
+	}
+	enter(true, false)
+	enter(true, false)
+	if !b.leave(false, down) || b.leave(false, down) {
+		t.Error("two calls that failed together are one news")
+	}
+	enter(false, false)
+	clock.Advance(firstPause)
+	enter(true, true)
+	enter(false, false) // one at a time
+	b.leave(true, unknown)
+	enter(true, true) // the other hung up: the next may try at once
+	b.leave(true, down)
+	clock.Advance(firstPause)
+	enter(false, false) // the pause is longer now
+	for range 10 {
+		clock.Advance(longestWait) // and never longer than this
+		enter(true, true)
+		b.leave(true, down)
+	}
+	clock.Advance(longestWait)
+	enter(true, true)
+	if b.leave(false, up) || !b.isDown() {
+		t.Error("a call from before the outage ends it")
+	}
+	if !b.leave(true, up) || b.isDown() {
+		t.Error("a call that came through does not end the outage")
+	}
+	enter(true, false)
+}
