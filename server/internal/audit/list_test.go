@@ -250,7 +250,7 @@ func TestAPageTokenHoldsForItsFilterOnly(t *testing.T) {
 		}
 		for _, other := range []Filter{
 			{}, {Action: "test.event"}, {Actor: "test.*"}, {Resource: "test.*"}, {Action: "test.*", Outcome: Success},
-			{Action: "test.*", After: start}, {Action: "test.*", Before: start},
+			{Action: "test.*", Actor: "a"}, {Action: "test.*", Resource: "a"}, {Action: "test.*", After: start}, {Action: "test.*", Before: start},
 		} {
 			_, _, err := s.List(t.Context(), other, 1, token)
 			wantFault(t, err, fault.Invalid, "INVALID_FIELD")

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/tollgatehq/tollgate/server/internal/world"
@@ -63,23 +64,15 @@ func Parse(text string) ([]byte, error) {
 }
 
 // File reads the key that a file holds, and makes the file, readable by its
-// owner only, when there is none.
+// owner only, when there is none. Any number of processes may do so at once:
+// they all get the same key.
 func File(path string, w world.World) ([]byte, error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		key := w.Bytes(KeySize)
-		file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-		if errors.Is(err, fs.ErrExist) {
-			return File(path, w) // another process was faster
-		}
-		if err != nil {
+		if err := makeFile(path, w.Bytes(KeySize)); err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, fmt.Errorf("make master key file: %w", err)
 		}
-		_, err = file.WriteString(base64.StdEncoding.EncodeToString(key) + "\n")
-		if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
-			return nil, fmt.Errorf("write master key file: %w", err)
-		}
-		return key, nil
+		text, err = os.ReadFile(path) // ours, or that of a faster process
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read master key file: %w", err)
@@ -89,6 +82,31 @@ func File(path string, w world.World) ([]byte, error) {
 		return nil, fmt.Errorf("master key file %s: %w", path, err)
 	}
 	return key, nil
+}
+
+// makeFile makes the file all at once, so that nobody, and no start after a
+// crash, finds half a key: it is written under another name and linked to its
+// own, which fails with ErrExist when there is a file already.
+func makeFile(path string, key []byte) error {
+	file, err := os.CreateTemp(filepath.Dir(path), ".master-key-*") // of mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(file.Name()) //nolint:errcheck // the linked name stays
+	_, err = file.WriteString(base64.StdEncoding.EncodeToString(key) + "\n")
+	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
+		return err
+	}
+	if err := os.Link(file.Name(), path); err != nil {
+		return err
+	}
+	// What is sealed under the key must not outlive it: the name is to be on
+	// the disk too, where folders can be synced.
+	if folder, err := os.Open(filepath.Dir(path)); err == nil {
+		folder.Sync()  //nolint:errcheck
+		folder.Close() //nolint:errcheck
+	}
+	return nil
 }
 
 // Seal encrypts plain with AES-256-GCM. The context, such as the row's id, must
