@@ -11,6 +11,7 @@ import (
 	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -167,6 +168,67 @@ func (Reason) EnumDescriptor() ([]byte, []int) {
 	return file_tollgate_v1_auth_proto_rawDescGZIP(), []int{1}
 }
 
+// SigningKeyState is where a signing key is in its life.
+type SigningKeyState int32
+
+const (
+	// Not set; never returned.
+	SigningKeyState_SIGNING_KEY_STATE_UNSPECIFIED SigningKeyState = 0
+	// Published and not used yet.
+	SigningKeyState_SIGNING_KEY_STATE_PENDING SigningKeyState = 1
+	// Signs new tokens.
+	SigningKeyState_SIGNING_KEY_STATE_ACTIVE SigningKeyState = 2
+	// Signs no more; the tokens that it signed are still accepted.
+	SigningKeyState_SIGNING_KEY_STATE_RETIRING SigningKeyState = 3
+	// Not published and not accepted any more.
+	SigningKeyState_SIGNING_KEY_STATE_REMOVED SigningKeyState = 4
+)
+
+// Enum value maps for SigningKeyState.
+var (
+	SigningKeyState_name = map[int32]string{
+		0: "SIGNING_KEY_STATE_UNSPECIFIED",
+		1: "SIGNING_KEY_STATE_PENDING",
+		2: "SIGNING_KEY_STATE_ACTIVE",
+		3: "SIGNING_KEY_STATE_RETIRING",
+		4: "SIGNING_KEY_STATE_REMOVED",
+	}
+	SigningKeyState_value = map[string]int32{
+		"SIGNING_KEY_STATE_UNSPECIFIED": 0,
+		"SIGNING_KEY_STATE_PENDING":     1,
+		"SIGNING_KEY_STATE_ACTIVE":      2,
+		"SIGNING_KEY_STATE_RETIRING":    3,
+		"SIGNING_KEY_STATE_REMOVED":     4,
+	}
+)
+
+func (x SigningKeyState) Enum() *SigningKeyState {
+	p := new(SigningKeyState)
+	*p = x
+	return p
+}
+
+func (x SigningKeyState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (SigningKeyState) Descriptor() protoreflect.EnumDescriptor {
+	return file_tollgate_v1_auth_proto_enumTypes[2].Descriptor()
+}
+
+func (SigningKeyState) Type() protoreflect.EnumType {
+	return &file_tollgate_v1_auth_proto_enumTypes[2]
+}
+
+func (x SigningKeyState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use SigningKeyState.Descriptor instead.
+func (SigningKeyState) EnumDescriptor() ([]byte, []int) {
+	return file_tollgate_v1_auth_proto_rawDescGZIP(), []int{2}
+}
+
 // Principal is who a credential stands for.
 type Principal struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -297,7 +359,9 @@ type User struct {
 	// When the user was last changed.
 	UpdatedAt *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
 	// The names of the roles in force now, sorted.
-	Roles         []string `protobuf:"bytes,9,rep,name=roles,proto3" json:"roles,omitempty"`
+	Roles []string `protobuf:"bytes,9,rep,name=roles,proto3" json:"roles,omitempty"`
+	// Signing in takes a second factor.
+	SecondFactor  bool `protobuf:"varint,10,opt,name=second_factor,json=secondFactor,proto3" json:"second_factor,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -393,6 +457,13 @@ func (x *User) GetRoles() []string {
 		return x.Roles
 	}
 	return nil
+}
+
+func (x *User) GetSecondFactor() bool {
+	if x != nil {
+		return x.SecondFactor
+	}
+	return false
 }
 
 // Session is one sign-in on one device.
@@ -619,7 +690,11 @@ type LoginRequest struct {
 	// The user's name; case does not matter.
 	Username string `protobuf:"bytes,1,opt,name=username,proto3" json:"username,omitempty"`
 	// The password: 1 to 72 bytes.
-	Password      string `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"`
+	Password string `protobuf:"bytes,2,opt,name=password,proto3" json:"password,omitempty"`
+	// The second factor, for a user who has one: a code from the authenticator or
+	// a recovery code. Without it, a right password gets UNAUTHENTICATED with the
+	// reason SECOND_FACTOR_REQUIRED.
+	SecondFactor  string `protobuf:"bytes,3,opt,name=second_factor,json=secondFactor,proto3" json:"second_factor,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -664,6 +739,13 @@ func (x *LoginRequest) GetUsername() string {
 func (x *LoginRequest) GetPassword() string {
 	if x != nil {
 		return x.Password
+	}
+	return ""
+}
+
+func (x *LoginRequest) GetSecondFactor() string {
+	if x != nil {
+		return x.SecondFactor
 	}
 	return ""
 }
@@ -2613,11 +2695,959 @@ func (x *RevokeAPIKeyResponse) GetRevision() int64 {
 	return 0
 }
 
+// RotateAPIKeyRequest names a key and an overlap.
+type RotateAPIKeyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The key's id.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// How long the old key still works: 0 to 7 days.
+	Overlap       *durationpb.Duration `protobuf:"bytes,2,opt,name=overlap,proto3" json:"overlap,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateAPIKeyRequest) Reset() {
+	*x = RotateAPIKeyRequest{}
+	mi := &file_tollgate_v1_auth_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateAPIKeyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateAPIKeyRequest) ProtoMessage() {}
+
+func (x *RotateAPIKeyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tollgate_v1_auth_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateAPIKeyRequest.ProtoReflect.Descriptor instead.
+func (*RotateAPIKeyRequest) Descriptor() ([]byte, []int) {
+	return file_tollgate_v1_auth_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *RotateAPIKeyRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *RotateAPIKeyRequest) GetOverlap() *durationpb.Duration {
+	if x != nil {
+		return x.Overlap
+	}
+	return nil
+}
+
+// RotateAPIKeyResponse is the new key.
+type RotateAPIKeyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The new key itself. It is shown only here.
+	Secret string `protobuf:"bytes,1,opt,name=secret,proto3" json:"secret,omitempty"`
+	// What is known about it.
+	ApiKey *APIKey `protobuf:"bytes,2,opt,name=api_key,json=apiKey,proto3" json:"api_key,omitempty"`
+	// The old key, with the time when it ends.
+	Replaced *APIKey `protobuf:"bytes,3,opt,name=replaced,proto3" json:"replaced,omitempty"`
+	// The change log's revision of this write.
+	Revision      int64 `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateAPIKeyResponse) Reset() {
+	*x = RotateAPIKeyResponse{}
+	mi := &file_tollgate_v1_auth_proto_msgTypes[39]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateAPIKeyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateAPIKeyResponse) ProtoMessage() {}
+
+func (x *RotateAPIKeyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tollgate_v1_auth_proto_msgTypes[39]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateAPIKeyResponse.ProtoReflect.Descriptor instead.
+func (*RotateAPIKeyResponse) Descriptor() ([]byte, []int) {
+	return file_tollgate_v1_auth_proto_rawDescGZIP(), []int{39}
+}
+
+func (x *RotateAPIKeyResponse) GetSecret() string {
+	if x != nil {
+		return x.Secret
+	}
+	return ""
+}
+
+func (x *RotateAPIKeyResponse) GetApiKey() *APIKey {
+	if x != nil {
+		return x.ApiKey
+	}
+	return nil
+}
+
+func (x *RotateAPIKeyResponse) GetReplaced() *APIKey {
+	if x != nil {
+		return x.Replaced
+	}
+	return nil
+}
+
+func (x *RotateAPIKeyResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+// EnrollSecondFactorRequest names a user.
+type EnrollSecondFactorRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The user's id.
+	Id            string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EnrollSecondFactorRequest) Reset() {
+	*x = EnrollSecondFactorRequest{}
+	mi := &file_tollgate_v1_auth_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EnrollSecondFactorRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EnrollSecondFactorRequest) ProtoMessage() {}
+
+func (x *EnrollSecondFactorRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tollgate_v1_auth_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EnrollSecondFactorRequest.ProtoReflect.Descriptor instead.
+func (*EnrollSecondFactorRequest) Descriptor() ([]byte, []int) {
+	return file_tollgate_v1_auth_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *EnrollSecondFactorRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+// EnrollSecondFactorResponse is what the person's authenticator needs.
+type EnrollSecondFactorResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The secret in base32, for typing. It is shown only here.
+	Secret string `protobuf:"bytes,1,opt,name=secret,proto3" json:"secret,omitempty"`
+	// The same as an otpauth:// URI, which is what the QR code to scan holds.
+	Uri string `protobuf:"bytes,2,opt,name=uri,proto3" json:"uri,omitempty"`
+	// Ten codes, each good once in place of the authenticator. They are shown
+	// only here.
+	RecoveryCodes []string `protobuf:"bytes,3,rep,name=recovery_codes,json=recoveryCodes,proto3" json:"recovery_codes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EnrollSecondFactorResponse) Reset() {
+	*x = EnrollSecondFactorResponse{}
+	mi := &file_tollgate_v1_auth_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EnrollSecondFactorResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EnrollSecondFactorResponse) ProtoMessage() {}
+
+func (x *EnrollSecondFactorResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tollgate_v1_auth_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EnrollSecondFactorResponse.ProtoReflect.Descriptor instead.
+func (*EnrollSecondFactorResponse) Descriptor() ([]byte, []int) {
+	return file_tollgate_v1_auth_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *EnrollSecondFactorResponse) GetSecret() string {
+	if x != nil {
+		return x.Secret
+	}
+	return ""
+}
+
+func (x *EnrollSecondFactorResponse) GetUri() string {
+	if x != nil {
+		return x.Uri
+	}
+	return ""
+}
+
+func (x *EnrollSecondFactorResponse) GetRecoveryCodes() []string {
+	if x != nil {
+		return x.RecoveryCodes
+	}
+	return nil
+}
+
+// ConfirmSecondFactorRequest holds a first code.
+type ConfirmSecondFactorRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The user's id.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// A code from the authenticator.
+	Code          string `protobuf:"bytes,2,opt,name=code,proto3" json:"code,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfirmSecondFactorRequest) Reset() {
+	*x = ConfirmSecondFactorRequest{}
+	mi := &file_tollgate_v1_auth_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfirmSecondFactorRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfirmSecondFactorRequest) ProtoMessage() {}
+
+func (x *ConfirmSecondFactorRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tollgate_v1_auth_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfirmSecondFactorRequest.ProtoReflect.Descriptor instead.
+func (*ConfirmSecondFactorRequest) Descriptor() ([]byte, []int) {
+	return file_tollgate_v1_auth_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *ConfirmSecondFactorRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *ConfirmSecondFactorRequest) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+// ConfirmSecondFactorResponse confirms that it is on.
+type ConfirmSecondFactorResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The change log's revision of this write.
+	Revision      int64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfirmSecondFactorResponse) Reset() {
+	*x = ConfirmSecondFactorResponse{}
+	mi := &file_tollgate_v1_auth_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfirmSecondFactorResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfirmSecondFactorResponse) ProtoMessage() {}
+
+func (x *ConfirmSecondFactorResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tollgate_v1_auth_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfirmSecondFactorResponse.ProtoReflect.Descriptor instead.
+func (*ConfirmSecondFactorResponse) Descriptor() ([]byte, []int) {
+	return file_tollgate_v1_auth_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *ConfirmSecondFactorResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+// RemoveSecondFactorRequest names a user.
+type RemoveSecondFactorRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The user's id.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// A code from the authenticator or a recovery code; required when callers
+	// remove their own.
+	Code          string `protobuf:"bytes,2,opt,name=code,proto3" json:"code,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveSecondFactorRequest) Reset() {
+	*x = RemoveSecondFactorRequest{}
+	mi := &file_tollgate_v1_auth_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveSecondFactorRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveSecondFactorRequest) ProtoMessage() {}
+
+func (x *RemoveSecondFactorRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tollgate_v1_auth_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveSecondFactorRequest.ProtoReflect.Descriptor instead.
+func (*RemoveSecondFactorRequest) Descriptor() ([]byte, []int) {
+	return file_tollgate_v1_auth_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *RemoveSecondFactorRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *RemoveSecondFactorRequest) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+// RemoveSecondFactorResponse confirms that it is off.
+type RemoveSecondFactorResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The change log's revision of this write.
+	Revision      int64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveSecondFactorResponse) Reset() {
+	*x = RemoveSecondFactorResponse{}
+	mi := &file_tollgate_v1_auth_proto_msgTypes[45]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveSecondFactorResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveSecondFactorResponse) ProtoMessage() {}
+
+func (x *RemoveSecondFactorResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tollgate_v1_auth_proto_msgTypes[45]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveSecondFactorResponse.ProtoReflect.Descriptor instead.
+func (*RemoveSecondFactorResponse) Descriptor() ([]byte, []int) {
+	return file_tollgate_v1_auth_proto_rawDescGZIP(), []int{45}
+}
+
+func (x *RemoveSecondFactorResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+// SigningKey is a key that access tokens are signed with.
+type SigningKey struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The "kid": the key's RFC 7638 thumbprint.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// "EdDSA", "ES256" or "RS256".
+	Algorithm string `protobuf:"bytes,2,opt,name=algorithm,proto3" json:"algorithm,omitempty"`
+	// Where it is in its life, now.
+	State SigningKeyState `protobuf:"varint,3,opt,name=state,proto3,enum=tollgate.v1.SigningKeyState" json:"state,omitempty"`
+	// When it was made.
+	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	// From when on it signs.
+	ActiveAt *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=active_at,json=activeAt,proto3" json:"active_at,omitempty"`
+	// From when on it signs no more; unset: not known yet.
+	RetiredAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=retired_at,json=retiredAt,proto3" json:"retired_at,omitempty"`
+	// From when on it is not accepted; unset: not known yet.
+	RemovedAt     *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=removed_at,json=removedAt,proto3" json:"removed_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SigningKey) Reset() {
+	*x = SigningKey{}
+	mi := &file_tollgate_v1_auth_proto_msgTypes[46]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SigningKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SigningKey) ProtoMessage() {}
+
+func (x *SigningKey) ProtoReflect() protoreflect.Message {
+	mi := &file_tollgate_v1_auth_proto_msgTypes[46]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SigningKey.ProtoReflect.Descriptor instead.
+func (*SigningKey) Descriptor() ([]byte, []int) {
+	return file_tollgate_v1_auth_proto_rawDescGZIP(), []int{46}
+}
+
+func (x *SigningKey) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *SigningKey) GetAlgorithm() string {
+	if x != nil {
+		return x.Algorithm
+	}
+	return ""
+}
+
+func (x *SigningKey) GetState() SigningKeyState {
+	if x != nil {
+		return x.State
+	}
+	return SigningKeyState_SIGNING_KEY_STATE_UNSPECIFIED
+}
+
+func (x *SigningKey) GetCreatedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return nil
+}
+
+func (x *SigningKey) GetActiveAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ActiveAt
+	}
+	return nil
+}
+
+func (x *SigningKey) GetRetiredAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RetiredAt
+	}
+	return nil
+}
+
+func (x *SigningKey) GetRemovedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RemovedAt
+	}
+	return nil
+}
+
+// ListSigningKeysRequest has no fields.
+type ListSigningKeysRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSigningKeysRequest) Reset() {
+	*x = ListSigningKeysRequest{}
+	mi := &file_tollgate_v1_auth_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSigningKeysRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSigningKeysRequest) ProtoMessage() {}
+
+func (x *ListSigningKeysRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tollgate_v1_auth_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSigningKeysRequest.ProtoReflect.Descriptor instead.
+func (*ListSigningKeysRequest) Descriptor() ([]byte, []int) {
+	return file_tollgate_v1_auth_proto_rawDescGZIP(), []int{47}
+}
+
+// ListSigningKeysResponse is the keys.
+type ListSigningKeysResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// All but those removed more than 30 days ago, newest first.
+	SigningKeys   []*SigningKey `protobuf:"bytes,1,rep,name=signing_keys,json=signingKeys,proto3" json:"signing_keys,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSigningKeysResponse) Reset() {
+	*x = ListSigningKeysResponse{}
+	mi := &file_tollgate_v1_auth_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSigningKeysResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSigningKeysResponse) ProtoMessage() {}
+
+func (x *ListSigningKeysResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tollgate_v1_auth_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSigningKeysResponse.ProtoReflect.Descriptor instead.
+func (*ListSigningKeysResponse) Descriptor() ([]byte, []int) {
+	return file_tollgate_v1_auth_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *ListSigningKeysResponse) GetSigningKeys() []*SigningKey {
+	if x != nil {
+		return x.SigningKeys
+	}
+	return nil
+}
+
+// RotateSigningKeyRequest describes the next key.
+type RotateSigningKeyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "EdDSA", "ES256" or "RS256"; empty means the configured one.
+	Algorithm     string `protobuf:"bytes,1,opt,name=algorithm,proto3" json:"algorithm,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateSigningKeyRequest) Reset() {
+	*x = RotateSigningKeyRequest{}
+	mi := &file_tollgate_v1_auth_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateSigningKeyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateSigningKeyRequest) ProtoMessage() {}
+
+func (x *RotateSigningKeyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tollgate_v1_auth_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateSigningKeyRequest.ProtoReflect.Descriptor instead.
+func (*RotateSigningKeyRequest) Descriptor() ([]byte, []int) {
+	return file_tollgate_v1_auth_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *RotateSigningKeyRequest) GetAlgorithm() string {
+	if x != nil {
+		return x.Algorithm
+	}
+	return ""
+}
+
+// RotateSigningKeyResponse is the next key.
+type RotateSigningKeyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The new key.
+	SigningKey *SigningKey `protobuf:"bytes,1,opt,name=signing_key,json=signingKey,proto3" json:"signing_key,omitempty"`
+	// The change log's revision of this write.
+	Revision      int64 `protobuf:"varint,2,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateSigningKeyResponse) Reset() {
+	*x = RotateSigningKeyResponse{}
+	mi := &file_tollgate_v1_auth_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateSigningKeyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateSigningKeyResponse) ProtoMessage() {}
+
+func (x *RotateSigningKeyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tollgate_v1_auth_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateSigningKeyResponse.ProtoReflect.Descriptor instead.
+func (*RotateSigningKeyResponse) Descriptor() ([]byte, []int) {
+	return file_tollgate_v1_auth_proto_rawDescGZIP(), []int{50}
+}
+
+func (x *RotateSigningKeyResponse) GetSigningKey() *SigningKey {
+	if x != nil {
+		return x.SigningKey
+	}
+	return nil
+}
+
+func (x *RotateSigningKeyResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+// RemoveSigningKeyRequest names a key.
+type RemoveSigningKeyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The key's id.
+	Id            string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveSigningKeyRequest) Reset() {
+	*x = RemoveSigningKeyRequest{}
+	mi := &file_tollgate_v1_auth_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveSigningKeyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveSigningKeyRequest) ProtoMessage() {}
+
+func (x *RemoveSigningKeyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tollgate_v1_auth_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveSigningKeyRequest.ProtoReflect.Descriptor instead.
+func (*RemoveSigningKeyRequest) Descriptor() ([]byte, []int) {
+	return file_tollgate_v1_auth_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *RemoveSigningKeyRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+// RemoveSigningKeyResponse confirms that the key is not accepted any more.
+type RemoveSigningKeyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The change log's revision of this write.
+	Revision      int64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveSigningKeyResponse) Reset() {
+	*x = RemoveSigningKeyResponse{}
+	mi := &file_tollgate_v1_auth_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveSigningKeyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveSigningKeyResponse) ProtoMessage() {}
+
+func (x *RemoveSigningKeyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tollgate_v1_auth_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveSigningKeyResponse.ProtoReflect.Descriptor instead.
+func (*RemoveSigningKeyResponse) Descriptor() ([]byte, []int) {
+	return file_tollgate_v1_auth_proto_rawDescGZIP(), []int{52}
+}
+
+func (x *RemoveSigningKeyResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+// WatchRevocationsRequest has no fields.
+type WatchRevocationsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchRevocationsRequest) Reset() {
+	*x = WatchRevocationsRequest{}
+	mi := &file_tollgate_v1_auth_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchRevocationsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchRevocationsRequest) ProtoMessage() {}
+
+func (x *WatchRevocationsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tollgate_v1_auth_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchRevocationsRequest.ProtoReflect.Descriptor instead.
+func (*WatchRevocationsRequest) Descriptor() ([]byte, []int) {
+	return file_tollgate_v1_auth_proto_rawDescGZIP(), []int{53}
+}
+
+// WatchRevocationsResponse is what not to accept any more. The first message
+// holds all that is revoked; one without lists, sent at least every second,
+// says that nothing was revoked up to now.
+type WatchRevocationsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Sessions that have ended: refuse access tokens with this "sid".
+	SessionIds []string `protobuf:"bytes,1,rep,name=session_ids,json=sessionIds,proto3" json:"session_ids,omitempty"`
+	// API keys that were revoked: refuse access tokens with this "api_key_id".
+	ApiKeyIds []string `protobuf:"bytes,2,rep,name=api_key_ids,json=apiKeyIds,proto3" json:"api_key_ids,omitempty"`
+	// Users who were disabled or deleted: refuse access tokens with this "sub".
+	UserIds []string `protobuf:"bytes,3,rep,name=user_ids,json=userIds,proto3" json:"user_ids,omitempty"`
+	// Users who may be let in again: forget that they were disabled.
+	RestoredUserIds []string `protobuf:"bytes,4,rep,name=restored_user_ids,json=restoredUserIds,proto3" json:"restored_user_ids,omitempty"`
+	// Forget everything before this message: it holds all that is revoked.
+	Snapshot bool `protobuf:"varint,5,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	// Everything up to this revision of the change log is told.
+	Revision      int64 `protobuf:"varint,6,opt,name=revision,proto3" json:"revision,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchRevocationsResponse) Reset() {
+	*x = WatchRevocationsResponse{}
+	mi := &file_tollgate_v1_auth_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchRevocationsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchRevocationsResponse) ProtoMessage() {}
+
+func (x *WatchRevocationsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tollgate_v1_auth_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchRevocationsResponse.ProtoReflect.Descriptor instead.
+func (*WatchRevocationsResponse) Descriptor() ([]byte, []int) {
+	return file_tollgate_v1_auth_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *WatchRevocationsResponse) GetSessionIds() []string {
+	if x != nil {
+		return x.SessionIds
+	}
+	return nil
+}
+
+func (x *WatchRevocationsResponse) GetApiKeyIds() []string {
+	if x != nil {
+		return x.ApiKeyIds
+	}
+	return nil
+}
+
+func (x *WatchRevocationsResponse) GetUserIds() []string {
+	if x != nil {
+		return x.UserIds
+	}
+	return nil
+}
+
+func (x *WatchRevocationsResponse) GetRestoredUserIds() []string {
+	if x != nil {
+		return x.RestoredUserIds
+	}
+	return nil
+}
+
+func (x *WatchRevocationsResponse) GetSnapshot() bool {
+	if x != nil {
+		return x.Snapshot
+	}
+	return false
+}
+
+func (x *WatchRevocationsResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
 var File_tollgate_v1_auth_proto protoreflect.FileDescriptor
 
 const file_tollgate_v1_auth_proto_rawDesc = "" +
 	"\n" +
-	"\x16tollgate/v1/auth.proto\x12\vtollgate.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19tollgate/v1/options.proto\"\x91\x02\n" +
+	"\x16tollgate/v1/auth.proto\x12\vtollgate.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19tollgate/v1/options.proto\"\x91\x02\n" +
 	"\tPrincipal\x12\x17\n" +
 	"\auser_id\x18\x01 \x01(\tR\x06userId\x12\x1a\n" +
 	"\busername\x18\x02 \x01(\tR\busername\x12)\n" +
@@ -2629,7 +3659,7 @@ const file_tollgate_v1_auth_proto_rawDesc = "" +
 	"api_key_id\x18\x06 \x01(\tR\bapiKeyId\x12\x16\n" +
 	"\x06scopes\x18\a \x03(\tR\x06scopes\x129\n" +
 	"\n" +
-	"expires_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"\xe2\x02\n" +
+	"expires_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"\x87\x03\n" +
 	"\x04User\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
 	"\busername\x18\x02 \x01(\tR\busername\x12!\n" +
@@ -2641,7 +3671,9 @@ const file_tollgate_v1_auth_proto_rawDesc = "" +
 	"created_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x129\n" +
 	"\n" +
 	"updated_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\x12\x14\n" +
-	"\x05roles\x18\t \x03(\tR\x05roles\"\xb0\x02\n" +
+	"\x05roles\x18\t \x03(\tR\x05roles\x12#\n" +
+	"\rsecond_factor\x18\n" +
+	" \x01(\bR\fsecondFactor\"\xb0\x02\n" +
 	"\aSession\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x17\n" +
 	"\auser_id\x18\x02 \x01(\tR\x06userId\x129\n" +
@@ -2666,11 +3698,13 @@ const file_tollgate_v1_auth_proto_rawDesc = "" +
 	"\flast_used_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"lastUsedAt\x129\n" +
 	"\n" +
-	"revoked_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\trevokedAt\"`\n" +
+	"revoked_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\trevokedAt\"\x91\x01\n" +
 	"\fLoginRequest\x12&\n" +
 	"\busername\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\busername\x12(\n" +
-	"\bpassword\x18\x02 \x01(\tB\f\xbaH\x06r\x04\x10\x01(H\x80\x01\x01R\bpassword\"\x91\x02\n" +
+	"\bpassword\x18\x02 \x01(\tB\f\xbaH\x06r\x04\x10\x01(H\x80\x01\x01R\bpassword\x12/\n" +
+	"\rsecond_factor\x18\x03 \x01(\tB\n" +
+	"\xbaH\x04r\x02\x18 \x80\x01\x01R\fsecondFactor\"\x91\x02\n" +
 	"\rLoginResponse\x12&\n" +
 	"\faccess_token\x18\x01 \x01(\tB\x03\x80\x01\x01R\vaccessToken\x12(\n" +
 	"\rrefresh_token\x18\x02 \x01(\tB\x03\x80\x01\x01R\frefreshToken\x12\x1d\n" +
@@ -2806,7 +3840,66 @@ const file_tollgate_v1_auth_proto_rawDesc = "" +
 	"\x13RevokeAPIKeyRequest\x12\x19\n" +
 	"\x02id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x02id\"2\n" +
 	"\x14RevokeAPIKeyResponse\x12\x1a\n" +
-	"\brevision\x18\x01 \x01(\x03R\brevision*R\n" +
+	"\brevision\x18\x01 \x01(\x03R\brevision\"u\n" +
+	"\x13RotateAPIKeyRequest\x12\x19\n" +
+	"\x02id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x02id\x12C\n" +
+	"\aoverlap\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\x0e\xbaH\v\xaa\x01\b\"\x04\b\x80\xf5$2\x00R\aoverlap\"\xae\x01\n" +
+	"\x14RotateAPIKeyResponse\x12\x1b\n" +
+	"\x06secret\x18\x01 \x01(\tB\x03\x80\x01\x01R\x06secret\x12,\n" +
+	"\aapi_key\x18\x02 \x01(\v2\x13.tollgate.v1.APIKeyR\x06apiKey\x12/\n" +
+	"\breplaced\x18\x03 \x01(\v2\x13.tollgate.v1.APIKeyR\breplaced\x12\x1a\n" +
+	"\brevision\x18\x04 \x01(\x03R\brevision\"5\n" +
+	"\x19EnrollSecondFactorRequest\x12\x18\n" +
+	"\x02id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x02id\"|\n" +
+	"\x1aEnrollSecondFactorResponse\x12\x1b\n" +
+	"\x06secret\x18\x01 \x01(\tB\x03\x80\x01\x01R\x06secret\x12\x15\n" +
+	"\x03uri\x18\x02 \x01(\tB\x03\x80\x01\x01R\x03uri\x12*\n" +
+	"\x0erecovery_codes\x18\x03 \x03(\tB\x03\x80\x01\x01R\rrecoveryCodes\"X\n" +
+	"\x1aConfirmSecondFactorRequest\x12\x18\n" +
+	"\x02id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x02id\x12 \n" +
+	"\x04code\x18\x02 \x01(\tB\f\xbaH\x06r\x04\x10\x01\x18 \x80\x01\x01R\x04code\"9\n" +
+	"\x1bConfirmSecondFactorResponse\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\x03R\brevision\"U\n" +
+	"\x19RemoveSecondFactorRequest\x12\x18\n" +
+	"\x02id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x02id\x12\x1e\n" +
+	"\x04code\x18\x02 \x01(\tB\n" +
+	"\xbaH\x04r\x02\x18 \x80\x01\x01R\x04code\"8\n" +
+	"\x1aRemoveSecondFactorResponse\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\x03R\brevision\"\xd8\x02\n" +
+	"\n" +
+	"SigningKey\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
+	"\talgorithm\x18\x02 \x01(\tR\talgorithm\x122\n" +
+	"\x05state\x18\x03 \x01(\x0e2\x1c.tollgate.v1.SigningKeyStateR\x05state\x129\n" +
+	"\n" +
+	"created_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x127\n" +
+	"\tactive_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\bactiveAt\x129\n" +
+	"\n" +
+	"retired_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tretiredAt\x129\n" +
+	"\n" +
+	"removed_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\tremovedAt\"\x18\n" +
+	"\x16ListSigningKeysRequest\"U\n" +
+	"\x17ListSigningKeysResponse\x12:\n" +
+	"\fsigning_keys\x18\x01 \x03(\v2\x17.tollgate.v1.SigningKeyR\vsigningKeys\"U\n" +
+	"\x17RotateSigningKeyRequest\x12:\n" +
+	"\talgorithm\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17R\x00R\x05EdDSAR\x05ES256R\x05RS256R\talgorithm\"p\n" +
+	"\x18RotateSigningKeyResponse\x128\n" +
+	"\vsigning_key\x18\x01 \x01(\v2\x17.tollgate.v1.SigningKeyR\n" +
+	"signingKey\x12\x1a\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\"4\n" +
+	"\x17RemoveSigningKeyRequest\x12\x19\n" +
+	"\x02id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x02id\"6\n" +
+	"\x18RemoveSigningKeyResponse\x12\x1a\n" +
+	"\brevision\x18\x01 \x01(\x03R\brevision\"\x19\n" +
+	"\x17WatchRevocationsRequest\"\xda\x01\n" +
+	"\x18WatchRevocationsResponse\x12\x1f\n" +
+	"\vsession_ids\x18\x01 \x03(\tR\n" +
+	"sessionIds\x12\x1e\n" +
+	"\vapi_key_ids\x18\x02 \x03(\tR\tapiKeyIds\x12\x19\n" +
+	"\buser_ids\x18\x03 \x03(\tR\auserIds\x12*\n" +
+	"\x11restored_user_ids\x18\x04 \x03(\tR\x0frestoredUserIds\x12\x1a\n" +
+	"\bsnapshot\x18\x05 \x01(\bR\bsnapshot\x12\x1a\n" +
+	"\brevision\x18\x06 \x01(\x03R\brevision*R\n" +
 	"\bUserKind\x12\x19\n" +
 	"\x15USER_KIND_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10USER_KIND_PERSON\x10\x01\x12\x15\n" +
@@ -2824,7 +3917,13 @@ const file_tollgate_v1_auth_proto_rawDesc = "" +
 	"\x19REASON_PERMISSION_MISSING\x10\t\x12\x18\n" +
 	"\x14REASON_SCOPE_MISSING\x10\n" +
 	"\x12#\n" +
-	"\x1fREASON_PASSWORD_CHANGE_REQUIRED\x10\v2\xe2\x11\n" +
+	"\x1fREASON_PASSWORD_CHANGE_REQUIRED\x10\v*\xb0\x01\n" +
+	"\x0fSigningKeyState\x12!\n" +
+	"\x1dSIGNING_KEY_STATE_UNSPECIFIED\x10\x00\x12\x1d\n" +
+	"\x19SIGNING_KEY_STATE_PENDING\x10\x01\x12\x1c\n" +
+	"\x18SIGNING_KEY_STATE_ACTIVE\x10\x02\x12\x1e\n" +
+	"\x1aSIGNING_KEY_STATE_RETIRING\x10\x03\x12\x1d\n" +
+	"\x19SIGNING_KEY_STATE_REMOVED\x10\x042\xf4\x1b\n" +
 	"\vAuthService\x12o\n" +
 	"\x05Login\x12\x19.tollgate.v1.LoginRequest\x1a\x1a.tollgate.v1.LoginResponse\"/\x8a\xe4\x19\x12*\x0etollgate:login\x18\x01\x82\xd3\xe4\x93\x02\x13:\x01*\"\x0e/v1/auth/login\x12y\n" +
 	"\aRefresh\x12\x1b.tollgate.v1.RefreshRequest\x1a\x1c.tollgate.v1.RefreshResponse\"3\x8a\xe4\x19\x14*\x10tollgate:refresh\x18\x01\x82\xd3\xe4\x93\x02\x15:\x01*\"\x10/v1/auth/refresh\x12t\n" +
@@ -2858,7 +3957,23 @@ const file_tollgate_v1_auth_proto_rawDesc = "" +
 	"\vListAPIKeys\x12\x1f.tollgate.v1.ListAPIKeysRequest\x1a .tollgate.v1.ListAPIKeysResponse\"8\x8a\xe4\x19\x1d\"\auser_id\n" +
 	"\x12tollgate:keys:read\x82\xd3\xe4\x93\x02\x0e\x12\f/v1/api-keys\x90\x02\x01\x12\x87\x01\n" +
 	"\fRevokeAPIKey\x12 .tollgate.v1.RevokeAPIKeyRequest\x1a!.tollgate.v1.RevokeAPIKeyResponse\"2\x8a\xe4\x19\x15\n" +
-	"\x13tollgate:keys:write\x82\xd3\xe4\x93\x02\x13*\x11/v1/api-keys/{id}B\xa4\x01\n" +
+	"\x13tollgate:keys:write\x82\xd3\xe4\x93\x02\x13*\x11/v1/api-keys/{id}\x12\x91\x01\n" +
+	"\fRotateAPIKey\x12 .tollgate.v1.RotateAPIKeyRequest\x1a!.tollgate.v1.RotateAPIKeyResponse\"<\x8a\xe4\x19\x15\n" +
+	"\x13tollgate:keys:write\x82\xd3\xe4\x93\x02\x1d:\x01*\"\x18/v1/api-keys/{id}/rotate\x12\xac\x01\n" +
+	"\x12EnrollSecondFactor\x12&.tollgate.v1.EnrollSecondFactorRequest\x1a'.tollgate.v1.EnrollSecondFactorResponse\"E\x8a\xe4\x19\x1a\"\x02id\n" +
+	"\x14tollgate:users:write\x82\xd3\xe4\x93\x02!:\x01*\"\x1c/v1/users/{id}/second-factor\x12\xb7\x01\n" +
+	"\x13ConfirmSecondFactor\x12'.tollgate.v1.ConfirmSecondFactorRequest\x1a(.tollgate.v1.ConfirmSecondFactorResponse\"M\x8a\xe4\x19\x1a\"\x02id\n" +
+	"\x14tollgate:users:write\x82\xd3\xe4\x93\x02):\x01*\"$/v1/users/{id}/second-factor/confirm\x12\xb3\x01\n" +
+	"\x12RemoveSecondFactor\x12&.tollgate.v1.RemoveSecondFactorRequest\x1a'.tollgate.v1.RemoveSecondFactorResponse\"L\x8a\xe4\x19\x1a\"\x02id\n" +
+	"\x14tollgate:users:write\x82\xd3\xe4\x93\x02(:\x01*\"#/v1/users/{id}/second-factor/remove\x12\x99\x01\n" +
+	"\x0fListSigningKeys\x12#.tollgate.v1.ListSigningKeysRequest\x1a$.tollgate.v1.ListSigningKeysResponse\";\x8a\xe4\x19\x1c\n" +
+	"\x1atollgate:signing-keys:read\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/signing-keys\x90\x02\x01\x12\xa4\x01\n" +
+	"\x10RotateSigningKey\x12$.tollgate.v1.RotateSigningKeyRequest\x1a%.tollgate.v1.RotateSigningKeyResponse\"C\x8a\xe4\x19\x1d\n" +
+	"\x1btollgate:signing-keys:write\x82\xd3\xe4\x93\x02\x1c:\x01*\"\x17/v1/signing-keys/rotate\x12\x9f\x01\n" +
+	"\x10RemoveSigningKey\x12$.tollgate.v1.RemoveSigningKeyRequest\x1a%.tollgate.v1.RemoveSigningKeyResponse\">\x8a\xe4\x19\x1d\n" +
+	"\x1btollgate:signing-keys:write\x82\xd3\xe4\x93\x02\x17*\x15/v1/signing-keys/{id}\x12x\n" +
+	"\x10WatchRevocations\x12$.tollgate.v1.WatchRevocationsRequest\x1a%.tollgate.v1.WatchRevocationsResponse\"\x15\x8a\xe4\x19\x11\n" +
+	"\x0ftollgate:verify0\x01B\xa4\x01\n" +
 	"\x0fcom.tollgate.v1B\tAuthProtoP\x01Z9github.com/tollgatehq/tollgate/gen/tollgate/v1;tollgatev1\xa2\x02\x03TXX\xaa\x02\vTollgate.V1\xca\x02\vTollgate\\V1\xe2\x02\x17Tollgate\\V1\\GPBMetadata\xea\x02\fTollgate::V1b\x06proto3"
 
 var (
@@ -2873,115 +3988,160 @@ func file_tollgate_v1_auth_proto_rawDescGZIP() []byte {
 	return file_tollgate_v1_auth_proto_rawDescData
 }
 
-var file_tollgate_v1_auth_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_tollgate_v1_auth_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
+var file_tollgate_v1_auth_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_tollgate_v1_auth_proto_msgTypes = make([]protoimpl.MessageInfo, 55)
 var file_tollgate_v1_auth_proto_goTypes = []any{
-	(UserKind)(0),                  // 0: tollgate.v1.UserKind
-	(Reason)(0),                    // 1: tollgate.v1.Reason
-	(*Principal)(nil),              // 2: tollgate.v1.Principal
-	(*User)(nil),                   // 3: tollgate.v1.User
-	(*Session)(nil),                // 4: tollgate.v1.Session
-	(*APIKey)(nil),                 // 5: tollgate.v1.APIKey
-	(*LoginRequest)(nil),           // 6: tollgate.v1.LoginRequest
-	(*LoginResponse)(nil),          // 7: tollgate.v1.LoginResponse
-	(*RefreshRequest)(nil),         // 8: tollgate.v1.RefreshRequest
-	(*RefreshResponse)(nil),        // 9: tollgate.v1.RefreshResponse
-	(*LogoutRequest)(nil),          // 10: tollgate.v1.LogoutRequest
-	(*LogoutResponse)(nil),         // 11: tollgate.v1.LogoutResponse
-	(*VerifyRequest)(nil),          // 12: tollgate.v1.VerifyRequest
-	(*VerifyResponse)(nil),         // 13: tollgate.v1.VerifyResponse
-	(*WhoAmIRequest)(nil),          // 14: tollgate.v1.WhoAmIRequest
-	(*WhoAmIResponse)(nil),         // 15: tollgate.v1.WhoAmIResponse
-	(*CreateUserRequest)(nil),      // 16: tollgate.v1.CreateUserRequest
-	(*CreateUserResponse)(nil),     // 17: tollgate.v1.CreateUserResponse
-	(*ListUsersRequest)(nil),       // 18: tollgate.v1.ListUsersRequest
-	(*ListUsersResponse)(nil),      // 19: tollgate.v1.ListUsersResponse
-	(*GetUserRequest)(nil),         // 20: tollgate.v1.GetUserRequest
-	(*GetUserResponse)(nil),        // 21: tollgate.v1.GetUserResponse
-	(*UpdateUserRequest)(nil),      // 22: tollgate.v1.UpdateUserRequest
-	(*UpdateUserResponse)(nil),     // 23: tollgate.v1.UpdateUserResponse
-	(*DeleteUserRequest)(nil),      // 24: tollgate.v1.DeleteUserRequest
-	(*DeleteUserResponse)(nil),     // 25: tollgate.v1.DeleteUserResponse
-	(*SetPasswordRequest)(nil),     // 26: tollgate.v1.SetPasswordRequest
-	(*SetPasswordResponse)(nil),    // 27: tollgate.v1.SetPasswordResponse
-	(*ListSessionsRequest)(nil),    // 28: tollgate.v1.ListSessionsRequest
-	(*ListSessionsResponse)(nil),   // 29: tollgate.v1.ListSessionsResponse
-	(*RevokeSessionRequest)(nil),   // 30: tollgate.v1.RevokeSessionRequest
-	(*RevokeSessionResponse)(nil),  // 31: tollgate.v1.RevokeSessionResponse
-	(*RevokeSessionsRequest)(nil),  // 32: tollgate.v1.RevokeSessionsRequest
-	(*RevokeSessionsResponse)(nil), // 33: tollgate.v1.RevokeSessionsResponse
-	(*CreateAPIKeyRequest)(nil),    // 34: tollgate.v1.CreateAPIKeyRequest
-	(*CreateAPIKeyResponse)(nil),   // 35: tollgate.v1.CreateAPIKeyResponse
-	(*ListAPIKeysRequest)(nil),     // 36: tollgate.v1.ListAPIKeysRequest
-	(*ListAPIKeysResponse)(nil),    // 37: tollgate.v1.ListAPIKeysResponse
-	(*RevokeAPIKeyRequest)(nil),    // 38: tollgate.v1.RevokeAPIKeyRequest
-	(*RevokeAPIKeyResponse)(nil),   // 39: tollgate.v1.RevokeAPIKeyResponse
-	(*timestamppb.Timestamp)(nil),  // 40: google.protobuf.Timestamp
+	(UserKind)(0),                       // 0: tollgate.v1.UserKind
+	(Reason)(0),                         // 1: tollgate.v1.Reason
+	(SigningKeyState)(0),                // 2: tollgate.v1.SigningKeyState
+	(*Principal)(nil),                   // 3: tollgate.v1.Principal
+	(*User)(nil),                        // 4: tollgate.v1.User
+	(*Session)(nil),                     // 5: tollgate.v1.Session
+	(*APIKey)(nil),                      // 6: tollgate.v1.APIKey
+	(*LoginRequest)(nil),                // 7: tollgate.v1.LoginRequest
+	(*LoginResponse)(nil),               // 8: tollgate.v1.LoginResponse
+	(*RefreshRequest)(nil),              // 9: tollgate.v1.RefreshRequest
+	(*RefreshResponse)(nil),             // 10: tollgate.v1.RefreshResponse
+	(*LogoutRequest)(nil),               // 11: tollgate.v1.LogoutRequest
+	(*LogoutResponse)(nil),              // 12: tollgate.v1.LogoutResponse
+	(*VerifyRequest)(nil),               // 13: tollgate.v1.VerifyRequest
+	(*VerifyResponse)(nil),              // 14: tollgate.v1.VerifyResponse
+	(*WhoAmIRequest)(nil),               // 15: tollgate.v1.WhoAmIRequest
+	(*WhoAmIResponse)(nil),              // 16: tollgate.v1.WhoAmIResponse
+	(*CreateUserRequest)(nil),           // 17: tollgate.v1.CreateUserRequest
+	(*CreateUserResponse)(nil),          // 18: tollgate.v1.CreateUserResponse
+	(*ListUsersRequest)(nil),            // 19: tollgate.v1.ListUsersRequest
+	(*ListUsersResponse)(nil),           // 20: tollgate.v1.ListUsersResponse
+	(*GetUserRequest)(nil),              // 21: tollgate.v1.GetUserRequest
+	(*GetUserResponse)(nil),             // 22: tollgate.v1.GetUserResponse
+	(*UpdateUserRequest)(nil),           // 23: tollgate.v1.UpdateUserRequest
+	(*UpdateUserResponse)(nil),          // 24: tollgate.v1.UpdateUserResponse
+	(*DeleteUserRequest)(nil),           // 25: tollgate.v1.DeleteUserRequest
+	(*DeleteUserResponse)(nil),          // 26: tollgate.v1.DeleteUserResponse
+	(*SetPasswordRequest)(nil),          // 27: tollgate.v1.SetPasswordRequest
+	(*SetPasswordResponse)(nil),         // 28: tollgate.v1.SetPasswordResponse
+	(*ListSessionsRequest)(nil),         // 29: tollgate.v1.ListSessionsRequest
+	(*ListSessionsResponse)(nil),        // 30: tollgate.v1.ListSessionsResponse
+	(*RevokeSessionRequest)(nil),        // 31: tollgate.v1.RevokeSessionRequest
+	(*RevokeSessionResponse)(nil),       // 32: tollgate.v1.RevokeSessionResponse
+	(*RevokeSessionsRequest)(nil),       // 33: tollgate.v1.RevokeSessionsRequest
+	(*RevokeSessionsResponse)(nil),      // 34: tollgate.v1.RevokeSessionsResponse
+	(*CreateAPIKeyRequest)(nil),         // 35: tollgate.v1.CreateAPIKeyRequest
+	(*CreateAPIKeyResponse)(nil),        // 36: tollgate.v1.CreateAPIKeyResponse
+	(*ListAPIKeysRequest)(nil),          // 37: tollgate.v1.ListAPIKeysRequest
+	(*ListAPIKeysResponse)(nil),         // 38: tollgate.v1.ListAPIKeysResponse
+	(*RevokeAPIKeyRequest)(nil),         // 39: tollgate.v1.RevokeAPIKeyRequest
+	(*RevokeAPIKeyResponse)(nil),        // 40: tollgate.v1.RevokeAPIKeyResponse
+	(*RotateAPIKeyRequest)(nil),         // 41: tollgate.v1.RotateAPIKeyRequest
+	(*RotateAPIKeyResponse)(nil),        // 42: tollgate.v1.RotateAPIKeyResponse
+	(*EnrollSecondFactorRequest)(nil),   // 43: tollgate.v1.EnrollSecondFactorRequest
+	(*EnrollSecondFactorResponse)(nil),  // 44: tollgate.v1.EnrollSecondFactorResponse
+	(*ConfirmSecondFactorRequest)(nil),  // 45: tollgate.v1.ConfirmSecondFactorRequest
+	(*ConfirmSecondFactorResponse)(nil), // 46: tollgate.v1.ConfirmSecondFactorResponse
+	(*RemoveSecondFactorRequest)(nil),   // 47: tollgate.v1.RemoveSecondFactorRequest
+	(*RemoveSecondFactorResponse)(nil),  // 48: tollgate.v1.RemoveSecondFactorResponse
+	(*SigningKey)(nil),                  // 49: tollgate.v1.SigningKey
+	(*ListSigningKeysRequest)(nil),      // 50: tollgate.v1.ListSigningKeysRequest
+	(*ListSigningKeysResponse)(nil),     // 51: tollgate.v1.ListSigningKeysResponse
+	(*RotateSigningKeyRequest)(nil),     // 52: tollgate.v1.RotateSigningKeyRequest
+	(*RotateSigningKeyResponse)(nil),    // 53: tollgate.v1.RotateSigningKeyResponse
+	(*RemoveSigningKeyRequest)(nil),     // 54: tollgate.v1.RemoveSigningKeyRequest
+	(*RemoveSigningKeyResponse)(nil),    // 55: tollgate.v1.RemoveSigningKeyResponse
+	(*WatchRevocationsRequest)(nil),     // 56: tollgate.v1.WatchRevocationsRequest
+	(*WatchRevocationsResponse)(nil),    // 57: tollgate.v1.WatchRevocationsResponse
+	(*timestamppb.Timestamp)(nil),       // 58: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),         // 59: google.protobuf.Duration
 }
 var file_tollgate_v1_auth_proto_depIdxs = []int32{
 	0,  // 0: tollgate.v1.Principal.kind:type_name -> tollgate.v1.UserKind
-	40, // 1: tollgate.v1.Principal.expires_at:type_name -> google.protobuf.Timestamp
+	58, // 1: tollgate.v1.Principal.expires_at:type_name -> google.protobuf.Timestamp
 	0,  // 2: tollgate.v1.User.kind:type_name -> tollgate.v1.UserKind
-	40, // 3: tollgate.v1.User.created_at:type_name -> google.protobuf.Timestamp
-	40, // 4: tollgate.v1.User.updated_at:type_name -> google.protobuf.Timestamp
-	40, // 5: tollgate.v1.Session.created_at:type_name -> google.protobuf.Timestamp
-	40, // 6: tollgate.v1.Session.refreshed_at:type_name -> google.protobuf.Timestamp
-	40, // 7: tollgate.v1.Session.expires_at:type_name -> google.protobuf.Timestamp
-	40, // 8: tollgate.v1.APIKey.created_at:type_name -> google.protobuf.Timestamp
-	40, // 9: tollgate.v1.APIKey.expires_at:type_name -> google.protobuf.Timestamp
-	40, // 10: tollgate.v1.APIKey.last_used_at:type_name -> google.protobuf.Timestamp
-	40, // 11: tollgate.v1.APIKey.revoked_at:type_name -> google.protobuf.Timestamp
+	58, // 3: tollgate.v1.User.created_at:type_name -> google.protobuf.Timestamp
+	58, // 4: tollgate.v1.User.updated_at:type_name -> google.protobuf.Timestamp
+	58, // 5: tollgate.v1.Session.created_at:type_name -> google.protobuf.Timestamp
+	58, // 6: tollgate.v1.Session.refreshed_at:type_name -> google.protobuf.Timestamp
+	58, // 7: tollgate.v1.Session.expires_at:type_name -> google.protobuf.Timestamp
+	58, // 8: tollgate.v1.APIKey.created_at:type_name -> google.protobuf.Timestamp
+	58, // 9: tollgate.v1.APIKey.expires_at:type_name -> google.protobuf.Timestamp
+	58, // 10: tollgate.v1.APIKey.last_used_at:type_name -> google.protobuf.Timestamp
+	58, // 11: tollgate.v1.APIKey.revoked_at:type_name -> google.protobuf.Timestamp
 	1,  // 12: tollgate.v1.VerifyResponse.reason:type_name -> tollgate.v1.Reason
-	2,  // 13: tollgate.v1.VerifyResponse.principal:type_name -> tollgate.v1.Principal
-	2,  // 14: tollgate.v1.WhoAmIResponse.principal:type_name -> tollgate.v1.Principal
+	3,  // 13: tollgate.v1.VerifyResponse.principal:type_name -> tollgate.v1.Principal
+	3,  // 14: tollgate.v1.WhoAmIResponse.principal:type_name -> tollgate.v1.Principal
 	0,  // 15: tollgate.v1.CreateUserRequest.kind:type_name -> tollgate.v1.UserKind
-	3,  // 16: tollgate.v1.CreateUserResponse.user:type_name -> tollgate.v1.User
-	3,  // 17: tollgate.v1.ListUsersResponse.users:type_name -> tollgate.v1.User
-	3,  // 18: tollgate.v1.GetUserResponse.user:type_name -> tollgate.v1.User
-	3,  // 19: tollgate.v1.UpdateUserResponse.user:type_name -> tollgate.v1.User
-	4,  // 20: tollgate.v1.ListSessionsResponse.sessions:type_name -> tollgate.v1.Session
-	40, // 21: tollgate.v1.CreateAPIKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
-	5,  // 22: tollgate.v1.CreateAPIKeyResponse.api_key:type_name -> tollgate.v1.APIKey
-	5,  // 23: tollgate.v1.ListAPIKeysResponse.api_keys:type_name -> tollgate.v1.APIKey
-	6,  // 24: tollgate.v1.AuthService.Login:input_type -> tollgate.v1.LoginRequest
-	8,  // 25: tollgate.v1.AuthService.Refresh:input_type -> tollgate.v1.RefreshRequest
-	10, // 26: tollgate.v1.AuthService.Logout:input_type -> tollgate.v1.LogoutRequest
-	12, // 27: tollgate.v1.AuthService.Verify:input_type -> tollgate.v1.VerifyRequest
-	14, // 28: tollgate.v1.AuthService.WhoAmI:input_type -> tollgate.v1.WhoAmIRequest
-	16, // 29: tollgate.v1.AuthService.CreateUser:input_type -> tollgate.v1.CreateUserRequest
-	18, // 30: tollgate.v1.AuthService.ListUsers:input_type -> tollgate.v1.ListUsersRequest
-	20, // 31: tollgate.v1.AuthService.GetUser:input_type -> tollgate.v1.GetUserRequest
-	22, // 32: tollgate.v1.AuthService.UpdateUser:input_type -> tollgate.v1.UpdateUserRequest
-	24, // 33: tollgate.v1.AuthService.DeleteUser:input_type -> tollgate.v1.DeleteUserRequest
-	26, // 34: tollgate.v1.AuthService.SetPassword:input_type -> tollgate.v1.SetPasswordRequest
-	28, // 35: tollgate.v1.AuthService.ListSessions:input_type -> tollgate.v1.ListSessionsRequest
-	30, // 36: tollgate.v1.AuthService.RevokeSession:input_type -> tollgate.v1.RevokeSessionRequest
-	32, // 37: tollgate.v1.AuthService.RevokeSessions:input_type -> tollgate.v1.RevokeSessionsRequest
-	34, // 38: tollgate.v1.AuthService.CreateAPIKey:input_type -> tollgate.v1.CreateAPIKeyRequest
-	36, // 39: tollgate.v1.AuthService.ListAPIKeys:input_type -> tollgate.v1.ListAPIKeysRequest
-	38, // 40: tollgate.v1.AuthService.RevokeAPIKey:input_type -> tollgate.v1.RevokeAPIKeyRequest
-	7,  // 41: tollgate.v1.AuthService.Login:output_type -> tollgate.v1.LoginResponse
-	9,  // 42: tollgate.v1.AuthService.Refresh:output_type -> tollgate.v1.RefreshResponse
-	11, // 43: tollgate.v1.AuthService.Logout:output_type -> tollgate.v1.LogoutResponse
-	13, // 44: tollgate.v1.AuthService.Verify:output_type -> tollgate.v1.VerifyResponse
-	15, // 45: tollgate.v1.AuthService.WhoAmI:output_type -> tollgate.v1.WhoAmIResponse
-	17, // 46: tollgate.v1.AuthService.CreateUser:output_type -> tollgate.v1.CreateUserResponse
-	19, // 47: tollgate.v1.AuthService.ListUsers:output_type -> tollgate.v1.ListUsersResponse
-	21, // 48: tollgate.v1.AuthService.GetUser:output_type -> tollgate.v1.GetUserResponse
-	23, // 49: tollgate.v1.AuthService.UpdateUser:output_type -> tollgate.v1.UpdateUserResponse
-	25, // 50: tollgate.v1.AuthService.DeleteUser:output_type -> tollgate.v1.DeleteUserResponse
-	27, // 51: tollgate.v1.AuthService.SetPassword:output_type -> tollgate.v1.SetPasswordResponse
-	29, // 52: tollgate.v1.AuthService.ListSessions:output_type -> tollgate.v1.ListSessionsResponse
-	31, // 53: tollgate.v1.AuthService.RevokeSession:output_type -> tollgate.v1.RevokeSessionResponse
-	33, // 54: tollgate.v1.AuthService.RevokeSessions:output_type -> tollgate.v1.RevokeSessionsResponse
-	35, // 55: tollgate.v1.AuthService.CreateAPIKey:output_type -> tollgate.v1.CreateAPIKeyResponse
-	37, // 56: tollgate.v1.AuthService.ListAPIKeys:output_type -> tollgate.v1.ListAPIKeysResponse
-	39, // 57: tollgate.v1.AuthService.RevokeAPIKey:output_type -> tollgate.v1.RevokeAPIKeyResponse
-	41, // [41:58] is the sub-list for method output_type
-	24, // [24:41] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	4,  // 16: tollgate.v1.CreateUserResponse.user:type_name -> tollgate.v1.User
+	4,  // 17: tollgate.v1.ListUsersResponse.users:type_name -> tollgate.v1.User
+	4,  // 18: tollgate.v1.GetUserResponse.user:type_name -> tollgate.v1.User
+	4,  // 19: tollgate.v1.UpdateUserResponse.user:type_name -> tollgate.v1.User
+	5,  // 20: tollgate.v1.ListSessionsResponse.sessions:type_name -> tollgate.v1.Session
+	58, // 21: tollgate.v1.CreateAPIKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
+	6,  // 22: tollgate.v1.CreateAPIKeyResponse.api_key:type_name -> tollgate.v1.APIKey
+	6,  // 23: tollgate.v1.ListAPIKeysResponse.api_keys:type_name -> tollgate.v1.APIKey
+	59, // 24: tollgate.v1.RotateAPIKeyRequest.overlap:type_name -> google.protobuf.Duration
+	6,  // 25: tollgate.v1.RotateAPIKeyResponse.api_key:type_name -> tollgate.v1.APIKey
+	6,  // 26: tollgate.v1.RotateAPIKeyResponse.replaced:type_name -> tollgate.v1.APIKey
+	2,  // 27: tollgate.v1.SigningKey.state:type_name -> tollgate.v1.SigningKeyState
+	58, // 28: tollgate.v1.SigningKey.created_at:type_name -> google.protobuf.Timestamp
+	58, // 29: tollgate.v1.SigningKey.active_at:type_name -> google.protobuf.Timestamp
+	58, // 30: tollgate.v1.SigningKey.retired_at:type_name -> google.protobuf.Timestamp
+	58, // 31: tollgate.v1.SigningKey.removed_at:type_name -> google.protobuf.Timestamp
+	49, // 32: tollgate.v1.ListSigningKeysResponse.signing_keys:type_name -> tollgate.v1.SigningKey
+	49, // 33: tollgate.v1.RotateSigningKeyResponse.signing_key:type_name -> tollgate.v1.SigningKey
+	7,  // 34: tollgate.v1.AuthService.Login:input_type -> tollgate.v1.LoginRequest
+	9,  // 35: tollgate.v1.AuthService.Refresh:input_type -> tollgate.v1.RefreshRequest
+	11, // 36: tollgate.v1.AuthService.Logout:input_type -> tollgate.v1.LogoutRequest
+	13, // 37: tollgate.v1.AuthService.Verify:input_type -> tollgate.v1.VerifyRequest
+	15, // 38: tollgate.v1.AuthService.WhoAmI:input_type -> tollgate.v1.WhoAmIRequest
+	17, // 39: tollgate.v1.AuthService.CreateUser:input_type -> tollgate.v1.CreateUserRequest
+	19, // 40: tollgate.v1.AuthService.ListUsers:input_type -> tollgate.v1.ListUsersRequest
+	21, // 41: tollgate.v1.AuthService.GetUser:input_type -> tollgate.v1.GetUserRequest
+	23, // 42: tollgate.v1.AuthService.UpdateUser:input_type -> tollgate.v1.UpdateUserRequest
+	25, // 43: tollgate.v1.AuthService.DeleteUser:input_type -> tollgate.v1.DeleteUserRequest
+	27, // 44: tollgate.v1.AuthService.SetPassword:input_type -> tollgate.v1.SetPasswordRequest
+	29, // 45: tollgate.v1.AuthService.ListSessions:input_type -> tollgate.v1.ListSessionsRequest
+	31, // 46: tollgate.v1.AuthService.RevokeSession:input_type -> tollgate.v1.RevokeSessionRequest
+	33, // 47: tollgate.v1.AuthService.RevokeSessions:input_type -> tollgate.v1.RevokeSessionsRequest
+	35, // 48: tollgate.v1.AuthService.CreateAPIKey:input_type -> tollgate.v1.CreateAPIKeyRequest
+	37, // 49: tollgate.v1.AuthService.ListAPIKeys:input_type -> tollgate.v1.ListAPIKeysRequest
+	39, // 50: tollgate.v1.AuthService.RevokeAPIKey:input_type -> tollgate.v1.RevokeAPIKeyRequest
+	41, // 51: tollgate.v1.AuthService.RotateAPIKey:input_type -> tollgate.v1.RotateAPIKeyRequest
+	43, // 52: tollgate.v1.AuthService.EnrollSecondFactor:input_type -> tollgate.v1.EnrollSecondFactorRequest
+	45, // 53: tollgate.v1.AuthService.ConfirmSecondFactor:input_type -> tollgate.v1.ConfirmSecondFactorRequest
+	47, // 54: tollgate.v1.AuthService.RemoveSecondFactor:input_type -> tollgate.v1.RemoveSecondFactorRequest
+	50, // 55: tollgate.v1.AuthService.ListSigningKeys:input_type -> tollgate.v1.ListSigningKeysRequest
+	52, // 56: tollgate.v1.AuthService.RotateSigningKey:input_type -> tollgate.v1.RotateSigningKeyRequest
+	54, // 57: tollgate.v1.AuthService.RemoveSigningKey:input_type -> tollgate.v1.RemoveSigningKeyRequest
+	56, // 58: tollgate.v1.AuthService.WatchRevocations:input_type -> tollgate.v1.WatchRevocationsRequest
+	8,  // 59: tollgate.v1.AuthService.Login:output_type -> tollgate.v1.LoginResponse
+	10, // 60: tollgate.v1.AuthService.Refresh:output_type -> tollgate.v1.RefreshResponse
+	12, // 61: tollgate.v1.AuthService.Logout:output_type -> tollgate.v1.LogoutResponse
+	14, // 62: tollgate.v1.AuthService.Verify:output_type -> tollgate.v1.VerifyResponse
+	16, // 63: tollgate.v1.AuthService.WhoAmI:output_type -> tollgate.v1.WhoAmIResponse
+	18, // 64: tollgate.v1.AuthService.CreateUser:output_type -> tollgate.v1.CreateUserResponse
+	20, // 65: tollgate.v1.AuthService.ListUsers:output_type -> tollgate.v1.ListUsersResponse
+	22, // 66: tollgate.v1.AuthService.GetUser:output_type -> tollgate.v1.GetUserResponse
+	24, // 67: tollgate.v1.AuthService.UpdateUser:output_type -> tollgate.v1.UpdateUserResponse
+	26, // 68: tollgate.v1.AuthService.DeleteUser:output_type -> tollgate.v1.DeleteUserResponse
+	28, // 69: tollgate.v1.AuthService.SetPassword:output_type -> tollgate.v1.SetPasswordResponse
+	30, // 70: tollgate.v1.AuthService.ListSessions:output_type -> tollgate.v1.ListSessionsResponse
+	32, // 71: tollgate.v1.AuthService.RevokeSession:output_type -> tollgate.v1.RevokeSessionResponse
+	34, // 72: tollgate.v1.AuthService.RevokeSessions:output_type -> tollgate.v1.RevokeSessionsResponse
+	36, // 73: tollgate.v1.AuthService.CreateAPIKey:output_type -> tollgate.v1.CreateAPIKeyResponse
+	38, // 74: tollgate.v1.AuthService.ListAPIKeys:output_type -> tollgate.v1.ListAPIKeysResponse
+	40, // 75: tollgate.v1.AuthService.RevokeAPIKey:output_type -> tollgate.v1.RevokeAPIKeyResponse
+	42, // 76: tollgate.v1.AuthService.RotateAPIKey:output_type -> tollgate.v1.RotateAPIKeyResponse
+	44, // 77: tollgate.v1.AuthService.EnrollSecondFactor:output_type -> tollgate.v1.EnrollSecondFactorResponse
+	46, // 78: tollgate.v1.AuthService.ConfirmSecondFactor:output_type -> tollgate.v1.ConfirmSecondFactorResponse
+	48, // 79: tollgate.v1.AuthService.RemoveSecondFactor:output_type -> tollgate.v1.RemoveSecondFactorResponse
+	51, // 80: tollgate.v1.AuthService.ListSigningKeys:output_type -> tollgate.v1.ListSigningKeysResponse
+	53, // 81: tollgate.v1.AuthService.RotateSigningKey:output_type -> tollgate.v1.RotateSigningKeyResponse
+	55, // 82: tollgate.v1.AuthService.RemoveSigningKey:output_type -> tollgate.v1.RemoveSigningKeyResponse
+	57, // 83: tollgate.v1.AuthService.WatchRevocations:output_type -> tollgate.v1.WatchRevocationsResponse
+	59, // [59:84] is the sub-list for method output_type
+	34, // [34:59] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_tollgate_v1_auth_proto_init() }
@@ -3000,8 +4160,8 @@ func file_tollgate_v1_auth_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tollgate_v1_auth_proto_rawDesc), len(file_tollgate_v1_auth_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   38,
+			NumEnums:      3,
+			NumMessages:   55,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -105,6 +105,10 @@ const (
 	// Rate per period, the period before weighted by how much of it is still in
 	// the window.
 	Algorithm_ALGORITHM_SLIDING_WINDOW Algorithm = 3
+	// Burst calls at once, then each call doubles the wait for the next, from one
+	// second up to the period; a period without a call, or ResetLimit, forgets
+	// them. Rate does not matter. It is for guesses: a good sign-in resets it.
+	Algorithm_ALGORITHM_BACKOFF Algorithm = 4
 )
 
 // Enum value maps for Algorithm.
@@ -114,12 +118,14 @@ var (
 		1: "ALGORITHM_GCRA",
 		2: "ALGORITHM_FIXED_WINDOW",
 		3: "ALGORITHM_SLIDING_WINDOW",
+		4: "ALGORITHM_BACKOFF",
 	}
 	Algorithm_value = map[string]int32{
 		"ALGORITHM_UNSPECIFIED":    0,
 		"ALGORITHM_GCRA":           1,
 		"ALGORITHM_FIXED_WINDOW":   2,
 		"ALGORITHM_SLIDING_WINDOW": 3,
+		"ALGORITHM_BACKOFF":        4,
 	}
 )
 
@@ -340,7 +346,7 @@ type Limit struct {
 	Rate int64 `protobuf:"varint,5,opt,name=rate,proto3" json:"rate,omitempty"`
 	// The period.
 	Period *durationpb.Duration `protobuf:"bytes,6,opt,name=period,proto3" json:"period,omitempty"`
-	// Calls at once; GCRA only.
+	// Calls at once; GCRA and backoff only.
 	Burst int64 `protobuf:"varint,7,opt,name=burst,proto3" json:"burst,omitempty"`
 	// How it counts.
 	Algorithm Algorithm `protobuf:"varint,8,opt,name=algorithm,proto3,enum=tollgate.v1.Algorithm" json:"algorithm,omitempty"`
@@ -1637,12 +1643,13 @@ const file_tollgate_v1_limits_proto_rawDesc = "" +
 	"SUBJECT_IP\x10\x02\x12\x13\n" +
 	"\x0fSUBJECT_API_KEY\x10\x03\x12\x12\n" +
 	"\x0eSUBJECT_GLOBAL\x10\x04\x12\x12\n" +
-	"\x0eSUBJECT_CUSTOM\x10\x05*t\n" +
+	"\x0eSUBJECT_CUSTOM\x10\x05*\x8b\x01\n" +
 	"\tAlgorithm\x12\x19\n" +
 	"\x15ALGORITHM_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eALGORITHM_GCRA\x10\x01\x12\x1a\n" +
 	"\x16ALGORITHM_FIXED_WINDOW\x10\x02\x12\x1c\n" +
-	"\x18ALGORITHM_SLIDING_WINDOW\x10\x03*?\n" +
+	"\x18ALGORITHM_SLIDING_WINDOW\x10\x03\x12\x15\n" +
+	"\x11ALGORITHM_BACKOFF\x10\x04*?\n" +
 	"\x04Mode\x12\x14\n" +
 	"\x10MODE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fMODE_ENFORCE\x10\x01\x12\x0f\n" +

@@ -9,12 +9,15 @@ import (
 )
 
 // Handler serves the RPCs of AuthService.
-type Handler struct{ service *Service }
+type Handler struct {
+	tollgatev1connect.UnimplementedAuthServiceHandler
+	service *Service
+}
 
 var _ tollgatev1connect.AuthServiceHandler = (*Handler)(nil)
 
 // NewHandler serves s.
-func NewHandler(s *Service) *Handler { return &Handler{s} }
+func NewHandler(s *Service) *Handler { return &Handler{service: s} }
 
 // Login implements AuthService.
 func (h *Handler) Login(ctx context.Context, req *tollgatev1.LoginRequest) (*tollgatev1.LoginResponse, error) {

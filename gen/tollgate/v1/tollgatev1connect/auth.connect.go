@@ -72,6 +72,30 @@ const (
 	// AuthServiceRevokeAPIKeyProcedure is the fully-qualified name of the AuthService's RevokeAPIKey
 	// RPC.
 	AuthServiceRevokeAPIKeyProcedure = "/tollgate.v1.AuthService/RevokeAPIKey"
+	// AuthServiceRotateAPIKeyProcedure is the fully-qualified name of the AuthService's RotateAPIKey
+	// RPC.
+	AuthServiceRotateAPIKeyProcedure = "/tollgate.v1.AuthService/RotateAPIKey"
+	// AuthServiceEnrollSecondFactorProcedure is the fully-qualified name of the AuthService's
+	// EnrollSecondFactor RPC.
+	AuthServiceEnrollSecondFactorProcedure = "/tollgate.v1.AuthService/EnrollSecondFactor"
+	// AuthServiceConfirmSecondFactorProcedure is the fully-qualified name of the AuthService's
+	// ConfirmSecondFactor RPC.
+	AuthServiceConfirmSecondFactorProcedure = "/tollgate.v1.AuthService/ConfirmSecondFactor"
+	// AuthServiceRemoveSecondFactorProcedure is the fully-qualified name of the AuthService's
+	// RemoveSecondFactor RPC.
+	AuthServiceRemoveSecondFactorProcedure = "/tollgate.v1.AuthService/RemoveSecondFactor"
+	// AuthServiceListSigningKeysProcedure is the fully-qualified name of the AuthService's
+	// ListSigningKeys RPC.
+	AuthServiceListSigningKeysProcedure = "/tollgate.v1.AuthService/ListSigningKeys"
+	// AuthServiceRotateSigningKeyProcedure is the fully-qualified name of the AuthService's
+	// RotateSigningKey RPC.
+	AuthServiceRotateSigningKeyProcedure = "/tollgate.v1.AuthService/RotateSigningKey"
+	// AuthServiceRemoveSigningKeyProcedure is the fully-qualified name of the AuthService's
+	// RemoveSigningKey RPC.
+	AuthServiceRemoveSigningKeyProcedure = "/tollgate.v1.AuthService/RemoveSigningKey"
+	// AuthServiceWatchRevocationsProcedure is the fully-qualified name of the AuthService's
+	// WatchRevocations RPC.
+	AuthServiceWatchRevocationsProcedure = "/tollgate.v1.AuthService/WatchRevocations"
 )
 
 // AuthServiceClient is a client for the tollgate.v1.AuthService service.
@@ -127,6 +151,34 @@ type AuthServiceClient interface {
 	ListAPIKeys(context.Context, *v1.ListAPIKeysRequest) (*v1.ListAPIKeysResponse, error)
 	// RevokeAPIKey stops a key at once. Revoking a revoked key is no error.
 	RevokeAPIKey(context.Context, *v1.RevokeAPIKeyRequest) (*v1.RevokeAPIKeyResponse, error)
+	// RotateAPIKey issues a key that takes over another's owner, name, scopes and
+	// expiry, and ends the other one after an overlap, so that a service can
+	// change over without a failed call.
+	RotateAPIKey(context.Context, *v1.RotateAPIKeyRequest) (*v1.RotateAPIKeyResponse, error)
+	// EnrollSecondFactor makes a TOTP secret (RFC 6238) and recovery codes for a
+	// person. It asks for nothing at sign-in until ConfirmSecondFactor.
+	EnrollSecondFactor(context.Context, *v1.EnrollSecondFactorRequest) (*v1.EnrollSecondFactorResponse, error)
+	// ConfirmSecondFactor turns the second factor on by a first code from it.
+	ConfirmSecondFactor(context.Context, *v1.ConfirmSecondFactorRequest) (*v1.ConfirmSecondFactorResponse, error)
+	// RemoveSecondFactor turns the second factor off. People give a code of
+	// theirs; an administrator, who resets another's, does not.
+	RemoveSecondFactor(context.Context, *v1.RemoveSecondFactorRequest) (*v1.RemoveSecondFactorResponse, error)
+	// ListSigningKeys returns the keys that access tokens are signed with, newest
+	// first, without their private parts.
+	ListSigningKeys(context.Context, *v1.ListSigningKeysRequest) (*v1.ListSigningKeysResponse, error)
+	// RotateSigningKey makes a new key. It is published at once, signs after
+	// others had the time to fetch it, and then its predecessor retires. No token
+	// is refused on the way.
+	RotateSigningKey(context.Context, *v1.RotateSigningKeyRequest) (*v1.RotateSigningKeyResponse, error)
+	// RemoveSigningKey stops a key at once: every token that it signed is refused
+	// from now on. It is for a key that leaked. The last usable key cannot be
+	// removed: rotate first, FAILED_PRECONDITION.
+	RemoveSigningKey(context.Context, *v1.RemoveSigningKeyRequest) (*v1.RemoveSigningKeyResponse, error)
+	// WatchRevocations tells a service that verifies access tokens by itself
+	// which ones not to accept any more: first everything that is revoked and not
+	// yet expired, then each revocation as it happens.
+	// buf:lint:ignore RPC_NO_SERVER_STREAMING
+	WatchRevocations(context.Context, *v1.WatchRevocationsRequest) (*connect.ServerStreamForClient[v1.WatchRevocationsResponse], error)
 }
 
 // NewAuthServiceClient constructs a client for the tollgate.v1.AuthService service. By default, it
@@ -247,28 +299,85 @@ func NewAuthServiceClient(httpClient connect.HTTPClient, baseURL string, opts ..
 			connect.WithSchema(authServiceMethods.ByName("RevokeAPIKey")),
 			connect.WithClientOptions(opts...),
 		),
+		rotateAPIKey: connect.NewClient[v1.RotateAPIKeyRequest, v1.RotateAPIKeyResponse](
+			httpClient,
+			baseURL+AuthServiceRotateAPIKeyProcedure,
+			connect.WithSchema(authServiceMethods.ByName("RotateAPIKey")),
+			connect.WithClientOptions(opts...),
+		),
+		enrollSecondFactor: connect.NewClient[v1.EnrollSecondFactorRequest, v1.EnrollSecondFactorResponse](
+			httpClient,
+			baseURL+AuthServiceEnrollSecondFactorProcedure,
+			connect.WithSchema(authServiceMethods.ByName("EnrollSecondFactor")),
+			connect.WithClientOptions(opts...),
+		),
+		confirmSecondFactor: connect.NewClient[v1.ConfirmSecondFactorRequest, v1.ConfirmSecondFactorResponse](
+			httpClient,
+			baseURL+AuthServiceConfirmSecondFactorProcedure,
+			connect.WithSchema(authServiceMethods.ByName("ConfirmSecondFactor")),
+			connect.WithClientOptions(opts...),
+		),
+		removeSecondFactor: connect.NewClient[v1.RemoveSecondFactorRequest, v1.RemoveSecondFactorResponse](
+			httpClient,
+			baseURL+AuthServiceRemoveSecondFactorProcedure,
+			connect.WithSchema(authServiceMethods.ByName("RemoveSecondFactor")),
+			connect.WithClientOptions(opts...),
+		),
+		listSigningKeys: connect.NewClient[v1.ListSigningKeysRequest, v1.ListSigningKeysResponse](
+			httpClient,
+			baseURL+AuthServiceListSigningKeysProcedure,
+			connect.WithSchema(authServiceMethods.ByName("ListSigningKeys")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		rotateSigningKey: connect.NewClient[v1.RotateSigningKeyRequest, v1.RotateSigningKeyResponse](
+			httpClient,
+			baseURL+AuthServiceRotateSigningKeyProcedure,
+			connect.WithSchema(authServiceMethods.ByName("RotateSigningKey")),
+			connect.WithClientOptions(opts...),
+		),
+		removeSigningKey: connect.NewClient[v1.RemoveSigningKeyRequest, v1.RemoveSigningKeyResponse](
+			httpClient,
+			baseURL+AuthServiceRemoveSigningKeyProcedure,
+			connect.WithSchema(authServiceMethods.ByName("RemoveSigningKey")),
+			connect.WithClientOptions(opts...),
+		),
+		watchRevocations: connect.NewClient[v1.WatchRevocationsRequest, v1.WatchRevocationsResponse](
+			httpClient,
+			baseURL+AuthServiceWatchRevocationsProcedure,
+			connect.WithSchema(authServiceMethods.ByName("WatchRevocations")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // authServiceClient implements AuthServiceClient.
 type authServiceClient struct {
-	login          *connect.Client[v1.LoginRequest, v1.LoginResponse]
-	refresh        *connect.Client[v1.RefreshRequest, v1.RefreshResponse]
-	logout         *connect.Client[v1.LogoutRequest, v1.LogoutResponse]
-	verify         *connect.Client[v1.VerifyRequest, v1.VerifyResponse]
-	whoAmI         *connect.Client[v1.WhoAmIRequest, v1.WhoAmIResponse]
-	createUser     *connect.Client[v1.CreateUserRequest, v1.CreateUserResponse]
-	listUsers      *connect.Client[v1.ListUsersRequest, v1.ListUsersResponse]
-	getUser        *connect.Client[v1.GetUserRequest, v1.GetUserResponse]
-	updateUser     *connect.Client[v1.UpdateUserRequest, v1.UpdateUserResponse]
-	deleteUser     *connect.Client[v1.DeleteUserRequest, v1.DeleteUserResponse]
-	setPassword    *connect.Client[v1.SetPasswordRequest, v1.SetPasswordResponse]
-	listSessions   *connect.Client[v1.ListSessionsRequest, v1.ListSessionsResponse]
-	revokeSession  *connect.Client[v1.RevokeSessionRequest, v1.RevokeSessionResponse]
-	revokeSessions *connect.Client[v1.RevokeSessionsRequest, v1.RevokeSessionsResponse]
-	createAPIKey   *connect.Client[v1.CreateAPIKeyRequest, v1.CreateAPIKeyResponse]
-	listAPIKeys    *connect.Client[v1.ListAPIKeysRequest, v1.ListAPIKeysResponse]
-	revokeAPIKey   *connect.Client[v1.RevokeAPIKeyRequest, v1.RevokeAPIKeyResponse]
+	login               *connect.Client[v1.LoginRequest, v1.LoginResponse]
+	refresh             *connect.Client[v1.RefreshRequest, v1.RefreshResponse]
+	logout              *connect.Client[v1.LogoutRequest, v1.LogoutResponse]
+	verify              *connect.Client[v1.VerifyRequest, v1.VerifyResponse]
+	whoAmI              *connect.Client[v1.WhoAmIRequest, v1.WhoAmIResponse]
+	createUser          *connect.Client[v1.CreateUserRequest, v1.CreateUserResponse]
+	listUsers           *connect.Client[v1.ListUsersRequest, v1.ListUsersResponse]
+	getUser             *connect.Client[v1.GetUserRequest, v1.GetUserResponse]
+	updateUser          *connect.Client[v1.UpdateUserRequest, v1.UpdateUserResponse]
+	deleteUser          *connect.Client[v1.DeleteUserRequest, v1.DeleteUserResponse]
+	setPassword         *connect.Client[v1.SetPasswordRequest, v1.SetPasswordResponse]
+	listSessions        *connect.Client[v1.ListSessionsRequest, v1.ListSessionsResponse]
+	revokeSession       *connect.Client[v1.RevokeSessionRequest, v1.RevokeSessionResponse]
+	revokeSessions      *connect.Client[v1.RevokeSessionsRequest, v1.RevokeSessionsResponse]
+	createAPIKey        *connect.Client[v1.CreateAPIKeyRequest, v1.CreateAPIKeyResponse]
+	listAPIKeys         *connect.Client[v1.ListAPIKeysRequest, v1.ListAPIKeysResponse]
+	revokeAPIKey        *connect.Client[v1.RevokeAPIKeyRequest, v1.RevokeAPIKeyResponse]
+	rotateAPIKey        *connect.Client[v1.RotateAPIKeyRequest, v1.RotateAPIKeyResponse]
+	enrollSecondFactor  *connect.Client[v1.EnrollSecondFactorRequest, v1.EnrollSecondFactorResponse]
+	confirmSecondFactor *connect.Client[v1.ConfirmSecondFactorRequest, v1.ConfirmSecondFactorResponse]
+	removeSecondFactor  *connect.Client[v1.RemoveSecondFactorRequest, v1.RemoveSecondFactorResponse]
+	listSigningKeys     *connect.Client[v1.ListSigningKeysRequest, v1.ListSigningKeysResponse]
+	rotateSigningKey    *connect.Client[v1.RotateSigningKeyRequest, v1.RotateSigningKeyResponse]
+	removeSigningKey    *connect.Client[v1.RemoveSigningKeyRequest, v1.RemoveSigningKeyResponse]
+	watchRevocations    *connect.Client[v1.WatchRevocationsRequest, v1.WatchRevocationsResponse]
 }
 
 // Login calls tollgate.v1.AuthService.Login.
@@ -424,6 +533,74 @@ func (c *authServiceClient) RevokeAPIKey(ctx context.Context, req *v1.RevokeAPIK
 	return nil, err
 }
 
+// RotateAPIKey calls tollgate.v1.AuthService.RotateAPIKey.
+func (c *authServiceClient) RotateAPIKey(ctx context.Context, req *v1.RotateAPIKeyRequest) (*v1.RotateAPIKeyResponse, error) {
+	response, err := c.rotateAPIKey.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// EnrollSecondFactor calls tollgate.v1.AuthService.EnrollSecondFactor.
+func (c *authServiceClient) EnrollSecondFactor(ctx context.Context, req *v1.EnrollSecondFactorRequest) (*v1.EnrollSecondFactorResponse, error) {
+	response, err := c.enrollSecondFactor.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// ConfirmSecondFactor calls tollgate.v1.AuthService.ConfirmSecondFactor.
+func (c *authServiceClient) ConfirmSecondFactor(ctx context.Context, req *v1.ConfirmSecondFactorRequest) (*v1.ConfirmSecondFactorResponse, error) {
+	response, err := c.confirmSecondFactor.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// RemoveSecondFactor calls tollgate.v1.AuthService.RemoveSecondFactor.
+func (c *authServiceClient) RemoveSecondFactor(ctx context.Context, req *v1.RemoveSecondFactorRequest) (*v1.RemoveSecondFactorResponse, error) {
+	response, err := c.removeSecondFactor.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// ListSigningKeys calls tollgate.v1.AuthService.ListSigningKeys.
+func (c *authServiceClient) ListSigningKeys(ctx context.Context, req *v1.ListSigningKeysRequest) (*v1.ListSigningKeysResponse, error) {
+	response, err := c.listSigningKeys.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// RotateSigningKey calls tollgate.v1.AuthService.RotateSigningKey.
+func (c *authServiceClient) RotateSigningKey(ctx context.Context, req *v1.RotateSigningKeyRequest) (*v1.RotateSigningKeyResponse, error) {
+	response, err := c.rotateSigningKey.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// RemoveSigningKey calls tollgate.v1.AuthService.RemoveSigningKey.
+func (c *authServiceClient) RemoveSigningKey(ctx context.Context, req *v1.RemoveSigningKeyRequest) (*v1.RemoveSigningKeyResponse, error) {
+	response, err := c.removeSigningKey.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// WatchRevocations calls tollgate.v1.AuthService.WatchRevocations.
+func (c *authServiceClient) WatchRevocations(ctx context.Context, req *v1.WatchRevocationsRequest) (*connect.ServerStreamForClient[v1.WatchRevocationsResponse], error) {
+	return c.watchRevocations.CallServerStream(ctx, connect.NewRequest(req))
+}
+
 // AuthServiceHandler is an implementation of the tollgate.v1.AuthService service.
 type AuthServiceHandler interface {
 	// Login trades a user name and password for an access token and a refresh
@@ -477,6 +654,34 @@ type AuthServiceHandler interface {
 	ListAPIKeys(context.Context, *v1.ListAPIKeysRequest) (*v1.ListAPIKeysResponse, error)
 	// RevokeAPIKey stops a key at once. Revoking a revoked key is no error.
 	RevokeAPIKey(context.Context, *v1.RevokeAPIKeyRequest) (*v1.RevokeAPIKeyResponse, error)
+	// RotateAPIKey issues a key that takes over another's owner, name, scopes and
+	// expiry, and ends the other one after an overlap, so that a service can
+	// change over without a failed call.
+	RotateAPIKey(context.Context, *v1.RotateAPIKeyRequest) (*v1.RotateAPIKeyResponse, error)
+	// EnrollSecondFactor makes a TOTP secret (RFC 6238) and recovery codes for a
+	// person. It asks for nothing at sign-in until ConfirmSecondFactor.
+	EnrollSecondFactor(context.Context, *v1.EnrollSecondFactorRequest) (*v1.EnrollSecondFactorResponse, error)
+	// ConfirmSecondFactor turns the second factor on by a first code from it.
+	ConfirmSecondFactor(context.Context, *v1.ConfirmSecondFactorRequest) (*v1.ConfirmSecondFactorResponse, error)
+	// RemoveSecondFactor turns the second factor off. People give a code of
+	// theirs; an administrator, who resets another's, does not.
+	RemoveSecondFactor(context.Context, *v1.RemoveSecondFactorRequest) (*v1.RemoveSecondFactorResponse, error)
+	// ListSigningKeys returns the keys that access tokens are signed with, newest
+	// first, without their private parts.
+	ListSigningKeys(context.Context, *v1.ListSigningKeysRequest) (*v1.ListSigningKeysResponse, error)
+	// RotateSigningKey makes a new key. It is published at once, signs after
+	// others had the time to fetch it, and then its predecessor retires. No token
+	// is refused on the way.
+	RotateSigningKey(context.Context, *v1.RotateSigningKeyRequest) (*v1.RotateSigningKeyResponse, error)
+	// RemoveSigningKey stops a key at once: every token that it signed is refused
+	// from now on. It is for a key that leaked. The last usable key cannot be
+	// removed: rotate first, FAILED_PRECONDITION.
+	RemoveSigningKey(context.Context, *v1.RemoveSigningKeyRequest) (*v1.RemoveSigningKeyResponse, error)
+	// WatchRevocations tells a service that verifies access tokens by itself
+	// which ones not to accept any more: first everything that is revoked and not
+	// yet expired, then each revocation as it happens.
+	// buf:lint:ignore RPC_NO_SERVER_STREAMING
+	WatchRevocations(context.Context, *v1.WatchRevocationsRequest, *connect.ServerStream[v1.WatchRevocationsResponse]) error
 }
 
 // NewAuthServiceHandler builds an HTTP handler from the service implementation. It returns the path
@@ -593,6 +798,55 @@ func NewAuthServiceHandler(svc AuthServiceHandler, opts ...connect.HandlerOption
 		connect.WithSchema(authServiceMethods.ByName("RevokeAPIKey")),
 		connect.WithHandlerOptions(opts...),
 	)
+	authServiceRotateAPIKeyHandler := connect.NewUnaryHandlerSimple(
+		AuthServiceRotateAPIKeyProcedure,
+		svc.RotateAPIKey,
+		connect.WithSchema(authServiceMethods.ByName("RotateAPIKey")),
+		connect.WithHandlerOptions(opts...),
+	)
+	authServiceEnrollSecondFactorHandler := connect.NewUnaryHandlerSimple(
+		AuthServiceEnrollSecondFactorProcedure,
+		svc.EnrollSecondFactor,
+		connect.WithSchema(authServiceMethods.ByName("EnrollSecondFactor")),
+		connect.WithHandlerOptions(opts...),
+	)
+	authServiceConfirmSecondFactorHandler := connect.NewUnaryHandlerSimple(
+		AuthServiceConfirmSecondFactorProcedure,
+		svc.ConfirmSecondFactor,
+		connect.WithSchema(authServiceMethods.ByName("ConfirmSecondFactor")),
+		connect.WithHandlerOptions(opts...),
+	)
+	authServiceRemoveSecondFactorHandler := connect.NewUnaryHandlerSimple(
+		AuthServiceRemoveSecondFactorProcedure,
+		svc.RemoveSecondFactor,
+		connect.WithSchema(authServiceMethods.ByName("RemoveSecondFactor")),
+		connect.WithHandlerOptions(opts...),
+	)
+	authServiceListSigningKeysHandler := connect.NewUnaryHandlerSimple(
+		AuthServiceListSigningKeysProcedure,
+		svc.ListSigningKeys,
+		connect.WithSchema(authServiceMethods.ByName("ListSigningKeys")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	authServiceRotateSigningKeyHandler := connect.NewUnaryHandlerSimple(
+		AuthServiceRotateSigningKeyProcedure,
+		svc.RotateSigningKey,
+		connect.WithSchema(authServiceMethods.ByName("RotateSigningKey")),
+		connect.WithHandlerOptions(opts...),
+	)
+	authServiceRemoveSigningKeyHandler := connect.NewUnaryHandlerSimple(
+		AuthServiceRemoveSigningKeyProcedure,
+		svc.RemoveSigningKey,
+		connect.WithSchema(authServiceMethods.ByName("RemoveSigningKey")),
+		connect.WithHandlerOptions(opts...),
+	)
+	authServiceWatchRevocationsHandler := connect.NewServerStreamHandlerSimple(
+		AuthServiceWatchRevocationsProcedure,
+		svc.WatchRevocations,
+		connect.WithSchema(authServiceMethods.ByName("WatchRevocations")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/tollgate.v1.AuthService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case AuthServiceLoginProcedure:
@@ -629,6 +883,22 @@ func NewAuthServiceHandler(svc AuthServiceHandler, opts ...connect.HandlerOption
 			authServiceListAPIKeysHandler.ServeHTTP(w, r)
 		case AuthServiceRevokeAPIKeyProcedure:
 			authServiceRevokeAPIKeyHandler.ServeHTTP(w, r)
+		case AuthServiceRotateAPIKeyProcedure:
+			authServiceRotateAPIKeyHandler.ServeHTTP(w, r)
+		case AuthServiceEnrollSecondFactorProcedure:
+			authServiceEnrollSecondFactorHandler.ServeHTTP(w, r)
+		case AuthServiceConfirmSecondFactorProcedure:
+			authServiceConfirmSecondFactorHandler.ServeHTTP(w, r)
+		case AuthServiceRemoveSecondFactorProcedure:
+			authServiceRemoveSecondFactorHandler.ServeHTTP(w, r)
+		case AuthServiceListSigningKeysProcedure:
+			authServiceListSigningKeysHandler.ServeHTTP(w, r)
+		case AuthServiceRotateSigningKeyProcedure:
+			authServiceRotateSigningKeyHandler.ServeHTTP(w, r)
+		case AuthServiceRemoveSigningKeyProcedure:
+			authServiceRemoveSigningKeyHandler.ServeHTTP(w, r)
+		case AuthServiceWatchRevocationsProcedure:
+			authServiceWatchRevocationsHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -704,4 +974,36 @@ func (UnimplementedAuthServiceHandler) ListAPIKeys(context.Context, *v1.ListAPIK
 
 func (UnimplementedAuthServiceHandler) RevokeAPIKey(context.Context, *v1.RevokeAPIKeyRequest) (*v1.RevokeAPIKeyResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tollgate.v1.AuthService.RevokeAPIKey is not implemented"))
+}
+
+func (UnimplementedAuthServiceHandler) RotateAPIKey(context.Context, *v1.RotateAPIKeyRequest) (*v1.RotateAPIKeyResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tollgate.v1.AuthService.RotateAPIKey is not implemented"))
+}
+
+func (UnimplementedAuthServiceHandler) EnrollSecondFactor(context.Context, *v1.EnrollSecondFactorRequest) (*v1.EnrollSecondFactorResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tollgate.v1.AuthService.EnrollSecondFactor is not implemented"))
+}
+
+func (UnimplementedAuthServiceHandler) ConfirmSecondFactor(context.Context, *v1.ConfirmSecondFactorRequest) (*v1.ConfirmSecondFactorResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tollgate.v1.AuthService.ConfirmSecondFactor is not implemented"))
+}
+
+func (UnimplementedAuthServiceHandler) RemoveSecondFactor(context.Context, *v1.RemoveSecondFactorRequest) (*v1.RemoveSecondFactorResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tollgate.v1.AuthService.RemoveSecondFactor is not implemented"))
+}
+
+func (UnimplementedAuthServiceHandler) ListSigningKeys(context.Context, *v1.ListSigningKeysRequest) (*v1.ListSigningKeysResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tollgate.v1.AuthService.ListSigningKeys is not implemented"))
+}
+
+func (UnimplementedAuthServiceHandler) RotateSigningKey(context.Context, *v1.RotateSigningKeyRequest) (*v1.RotateSigningKeyResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tollgate.v1.AuthService.RotateSigningKey is not implemented"))
+}
+
+func (UnimplementedAuthServiceHandler) RemoveSigningKey(context.Context, *v1.RemoveSigningKeyRequest) (*v1.RemoveSigningKeyResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tollgate.v1.AuthService.RemoveSigningKey is not implemented"))
+}
+
+func (UnimplementedAuthServiceHandler) WatchRevocations(context.Context, *v1.WatchRevocationsRequest, *connect.ServerStream[v1.WatchRevocationsResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("tollgate.v1.AuthService.WatchRevocations is not implemented"))
 }
