@@ -1,0 +1,164 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"connectrpc.com/connect"
+	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
+	"github.com/tollgatehq/tollgate/gen/tollgate/v1/tollgatev1connect"
+	"github.com/tollgatehq/tollgate/sdk"
+	ordersv1 "github.com/tollgatehq/tollgate/sdk/examples/orders/gen/orders/v1"
+	"github.com/tollgatehq/tollgate/sdk/examples/orders/gen/orders/v1/ordersv1connect"
+)
+
+// rights is a Tollgate in which a token names its user and may do what is
+// listed.
+type rights struct {
+	tollgatev1connect.UnimplementedRolesServiceHandler
+	of map[string]string
+}
+
+func (r rights) Authorize(_ context.Context, req *tollgatev1.AuthorizeRequest) (*tollgatev1.AuthorizeResponse, error) {
+	held, known := r.of[req.GetAccessToken()]
+	switch {
+	case !known:
+		return &tollgatev1.AuthorizeResponse{Reason: tollgatev1.Reason_REASON_CREDENTIAL_MISSING}, nil
+	case !strings.Contains(held, req.GetPermission()):
+		return &tollgatev1.AuthorizeResponse{Reason: tollgatev1.Reason_REASON_PERMISSION_MISSING}, nil
+	}
+	return &tollgatev1.AuthorizeResponse{
+		Allowed: true, Reason: tollgatev1.Reason_REASON_OK, Principal: &tollgatev1.Principal{UserId: req.GetAccessToken()},
+	}, nil
+}
+
+// tollgate is the address of a Tollgate with alice, who may order, and bob,
+// who may only look.
+func tollgate(t *testing.T) string {
+	t.Helper()
+	mux := http.NewServeMux()
+	mux.Handle(tollgatev1connect.NewRolesServiceHandler(rights{of: map[string]string{
+		"alice": "orders:read orders:write", "bob": "orders:read", "carol": "",
+	}}))
+	server := httptest.NewServer(mux)
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+func TestOrders(t *testing.T) {
+	client, err := sdk.New(tollgate(t), sdk.WithAPIKey("tg_orders"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(newHandler(client))
+	t.Cleanup(server.Close)
+
+	const rpc = "/orders.v1.OrdersService/"
+	for _, step := range []struct {
+		name, token, method, path, body string
+		status                          int
+		contains                        string
+	}{
+		{"anybody sees the menu", "", "POST", rpc + "GetMenu", `{}`, 200, "tea"},
+		{"nobody orders", "", "POST", rpc + "CreateOrder", `{"item":"tea"}`, 401, "unauthenticated"},
+		{"bob may not order", "bob", "POST", rpc + "CreateOrder", `{"item":"tea"}`, 403, "orders:write"},
+		{"alice may", "alice", "POST", rpc + "CreateOrder", `{"item":"tea"}`, 200, `"userId":"alice"`},
+		{"but not nothing", "alice", "POST", rpc + "CreateOrder", `{}`, 400, "item"},
+		{"bob reads it", "bob", "POST", rpc + "GetOrder", `{"id":"1"}`, 200, "tea"},
+		{"and over HTTP", "bob", "GET", "/orders/1", "", 200, `"userId":"alice"`},
+		{"not another", "bob", "GET", "/orders/2", "", 404, "not_found"},
+		{"carol reads nothing", "carol", "GET", "/orders/1", "", 403, "permission_denied"},
+		{"not even what is missing", "carol", "GET", "/orders/2", "", 403, "permission_denied"},
+		{"nobody reads", "", "GET", "/orders/1", "", 401, "unauthenticated"},
+		{"nobody audits", "alice", "POST", rpc + "Audit", `{}`, 403, "guard"},
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), step.method, server.URL+step.path, strings.NewReader(step.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/json")
+		if step.token != "" {
+			req.Header.Set("Authorization", "Bearer "+step.token)
+		}
+		res, err := server.Client().Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(res.Body)
+		_ = res.Body.Close()
+		if res.StatusCode != step.status || !strings.Contains(string(body), step.contains) || !json.Valid(body) {
+			t.Errorf("%s: %d %s", step.name, res.StatusCode, body)
+		}
+	}
+}
+
+// The program itself: it says where it serves, speaks gRPC, and ends when told.
+func TestRun(t *testing.T) {
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	printed, out := io.Pipe()
+	ended := make(chan error, 1)
+	go func() {
+		err := run(ctx, []string{"-listen", "127.0.0.1:0", "-tollgate", tollgate(t)}, key("tg_orders"), out)
+		_ = out.CloseWithError(err) // a failed start ends the reading too
+		ended <- err
+	}()
+	lines := bufio.NewScanner(printed)
+	if !lines.Scan() {
+		t.Fatal("it said nothing: ", lines.Err())
+	}
+	_, rest, _ := strings.Cut(lines.Text(), "http://")
+	address, _, _ := strings.Cut(rest, ",")
+
+	transport := &http.Transport{Protocols: new(http.Protocols)}
+	transport.Protocols.SetUnencryptedHTTP2(true)
+	defer transport.CloseIdleConnections()
+	orders := ordersv1connect.NewOrdersServiceClient(&http.Client{Transport: transport}, "http://"+address, connect.WithGRPC())
+	if _, err := orders.GetMenu(ctx, &ordersv1.GetMenuRequest{}); err != nil {
+		t.Error(err)
+	}
+	_, err := orders.CreateOrder(ctx, &ordersv1.CreateOrderRequest{Item: "tea"})
+	if connect.CodeOf(err) != connect.CodeUnauthenticated {
+		t.Errorf("error %v", err)
+	}
+
+	interrupt()
+	for lines.Scan() {
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRunRefuses(t *testing.T) {
+	for name, test := range map[string]struct {
+		args []string
+		key  string
+	}{
+		"no key":         {nil, ""},
+		"not a key":      {nil, "hunter2"},
+		"an odd address": {[]string{"-tollgate", "nowhere"}, "tg_orders"},
+		"a taken port":   {[]string{"-listen", strings.TrimPrefix(tollgate(t), "http://")}, "tg_orders"},
+	} {
+		err := run(t.Context(), test.args, key(test.key), io.Discard)
+		if err == nil || errors.Is(err, http.ErrServerClosed) || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: error %v", name, err)
+		}
+	}
+}
+
+func key(value string) func(string) string {
+	return func(name string) string {
+		if name == "TOLLGATE_API_KEY" {
+			return value
+		}
+		return ""
+	}
+}
