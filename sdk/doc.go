@@ -3,9 +3,10 @@
 //
 //	client, err := sdk.New("https://tollgate.internal", sdk.WithAPIKey(os.Getenv("TOLLGATE_API_KEY")))
 //
-// The API key is that of your service. The built-in role "service" holds what
-// this package needs: tollgate:verify, tollgate:authorize,
-// tollgate:limits:check and tollgate:audit:record.
+// The API key is that of your service. Decisions need the permissions of the
+// built-in role "service", tollgate:authorize and tollgate:verify.
+// [Client.CheckLimit] needs tollgate:limits:check as well, and
+// [Client.RecordEvent] tollgate:audit:record.
 //
 // # Three ways in
 //
