@@ -296,10 +296,13 @@ func (l *Log) advance(revision int64, seen time.Time) {
 	}
 }
 
-// prune removes changes that no tail needs any more.
+// prune removes changes that no tail needs any more. It takes them from the
+// old end only, though clocks differ: a tail would pass by a hole unaware.
 func (l *Log) prune(ctx context.Context) {
 	before := l.world.Now().Add(-keepFor).UnixMicro()
-	if _, err := l.db.Exec(ctx, `DELETE FROM changes WHERE at < $1`, before); err != nil && !errors.Is(err, context.Canceled) {
+	if _, err := l.db.Exec(ctx, `DELETE FROM changes WHERE revision < COALESCE(
+		(SELECT MIN(revision) FROM changes WHERE at >= $1),
+		(SELECT revision + 1 FROM change_head WHERE id = 1))`, before); err != nil && !errors.Is(err, context.Canceled) {
 		l.log.WarnContext(ctx, "cannot prune the change log", "error", err)
 	}
 }

@@ -1,0 +1,343 @@
+package changes
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/tollgatehq/tollgate/server/internal/audit"
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+	"github.com/tollgatehq/tollgate/server/internal/database"
+	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/world"
+)
+
+// follower collects what it is told.
+type follower struct {
+	mu     sync.Mutex
+	resets int
+	got    []string
+	fail   error         // what Apply and Reset answer instead of taking anything in
+	told   chan struct{} // when set, gets a token after every Apply
+}
+
+func (f *follower) Reset(context.Context) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.fail != nil {
+		return f.fail
+	}
+	f.resets++
+	return nil
+}
+
+func (f *follower) Apply(_ context.Context, list []Change) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.fail != nil {
+		return f.fail
+	}
+	for _, c := range list {
+		f.got = append(f.got, string(c.Kind)+" "+c.Subject)
+	}
+	if f.told != nil {
+		f.told <- struct{}{}
+	}
+	return nil
+}
+
+func (f *follower) failing(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.fail = err
+}
+
+func (f *follower) seen() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.got)
+}
+
+func (f *follower) wasReset() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.resets
+}
+
+func newClock() *world.Clock {
+	return world.NewClock(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
+}
+
+// open starts an instance's log.
+func open(t testing.TB, db *database.DB, clock *world.Clock) (*Log, *follower) {
+	t.Helper()
+	f := &follower{}
+	l := New(db, Options{World: world.World{Now: clock.Now, Random: rand.Reader}}, f)
+	if err := l.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return l, f
+}
+
+// write commits changes of kind Role.
+func write(ctx context.Context, l *Log, subjects ...string) (int64, error) {
+	return l.Write(ctx, func(ctx context.Context, tx *Tx) error {
+		for _, s := range subjects {
+			tx.Changed(Role, s)
+			tx.Record(audit.New(ctx, audit.RoleUpdate, audit.Success, "roles/"+s))
+		}
+		return nil
+	})
+}
+
+func mustWrite(t testing.TB, l *Log, subjects ...string) int64 {
+	t.Helper()
+	revision, err := write(t.Context(), l, subjects...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return revision
+}
+
+func count(t testing.TB, db *database.DB, query string) (n int64) {
+	t.Helper()
+	if err := db.Get(t.Context(), &n, query); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+var errNo = errors.New("no")
+
+// Twenty writers at once, some of which fail: what is committed is numbered
+// without gaps, every instance is told all of it once and in order, and a
+// write is in force where it was made as soon as it returns.
+func TestConcurrentWriters(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		const writers, writes = 20, 5
+		clock := newClock()
+		here, atHere := open(t, db, clock)
+		there, atThere := open(t, db, clock)
+		var late warnings
+		here.log = slog.New(slog.NewTextHandler(&late, nil))
+
+		written := make(chan struct{}, 1)
+		var tail, all sync.WaitGroup
+		tail.Go(func() { // in the middle of it all
+			for range written {
+				if err := there.Sync(t.Context()); err != nil {
+					t.Logf("the other instance reads again: %v", err)
+				}
+			}
+		})
+		var returned sync.Map
+		for w := range writers {
+			all.Go(func() {
+				for n := range writes {
+					subject := fmt.Sprintf("%d.%d", w, n)
+					if n == 2 {
+						_, err := here.Write(t.Context(), func(_ context.Context, tx *Tx) error {
+							tx.Changed(Role, subject)
+							return errNo
+						})
+						if !errors.Is(err, errNo) && !fault.Is(err, fault.Unavailable) {
+							t.Errorf("a failing write returned %v", err)
+						}
+						continue
+					}
+					revision, err := write(t.Context(), here, subject+"a", subject+"b")
+					for fault.Is(err, fault.Unavailable) { // a machine too busy for the database's time bound
+						revision, err = write(t.Context(), here, subject+"a", subject+"b")
+					}
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					if late.n.Load() == 0 && !slices.Contains(atHere.seen(), "role "+subject+"a") {
+						t.Errorf("%s, revision %d, returned at revision %d, before it was in force", subject, revision, here.Revision())
+					}
+					if _, twice := returned.LoadOrStore(revision, subject); twice {
+						t.Errorf("revision %d was given twice", revision)
+					}
+					select {
+					case written <- struct{}{}:
+					default:
+					}
+				}
+			})
+		}
+		all.Wait()
+		close(written)
+		tail.Wait()
+		for _, l := range []*Log{here, there} {
+			if err := l.Sync(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+
+		var rows []struct {
+			Revision int64  `db:"revision"`
+			Change   string `db:"change"`
+		}
+		err := db.Select(t.Context(), &rows, `SELECT revision, 'role ' || subject AS change FROM changes ORDER BY revision, position`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want []string
+		for i, row := range rows { // two a revision
+			if row.Revision != int64(i/2+1) {
+				t.Fatalf("change %d has revision %d: there is a gap", i, row.Revision)
+			}
+			want = append(want, row.Change)
+		}
+		if least := writers * (writes - 1) * 2; len(rows) < least {
+			t.Errorf("%d changes, want %d", len(rows), least)
+		}
+		for where, f := range map[string]*follower{"here": atHere, "there": atThere} {
+			if !slices.Equal(f.seen(), want) {
+				t.Errorf("%s was told %d changes, which are not the log's %d in order", where, len(f.seen()), len(want))
+			}
+			if n := f.wasReset(); n != 1 {
+				t.Errorf("%s was reset %d times", where, n)
+			}
+		}
+	})
+}
+
+// warnings counts lines of a log.
+type warnings struct{ n atomic.Int32 }
+
+func (w *warnings) Write(line []byte) (int, error) {
+	w.n.Add(1)
+	return len(line), nil
+}
+
+func TestRollbackLeavesNothing(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		l, f := open(t, db, newClock())
+		insert := func(ctx context.Context, tx *Tx) error {
+			_, err := tx.Exec(ctx, `INSERT INTO roles (name, permissions, created_at, updated_at) VALUES ('x','[]',0,0)`)
+			tx.Changed(Role, "x")
+			tx.Record(audit.New(ctx, audit.RoleCreate, audit.Success, "roles/x"))
+			return err
+		}
+		for what, fn := range map[string]func(context.Context, *Tx) error{
+			"fn fails": func(ctx context.Context, tx *Tx) error {
+				return errors.Join(insert(ctx, tx), errNo)
+			},
+			"the audit event cannot be stored": func(ctx context.Context, tx *Tx) error {
+				tx.Record(audit.Event{ID: "same"})
+				tx.Record(audit.Event{ID: "same"})
+				return insert(ctx, tx)
+			},
+		} {
+			if revision, err := l.Write(t.Context(), fn); err == nil || revision != 0 {
+				t.Errorf("%s: revision %d, error %v", what, revision, err)
+			}
+			for _, table := range []string{"roles", "audit_events", "changes"} {
+				if n := count(t, db, `SELECT COUNT(*) FROM `+table); n != 0 {
+					t.Errorf("%s: %d rows left in %s", what, n, table)
+				}
+			}
+			if n := count(t, db, `SELECT revision FROM change_head`); n != 0 {
+				t.Errorf("%s: the revision is %d", what, n)
+			}
+		}
+		if got := f.seen(); len(got) != 0 {
+			t.Errorf("the follower was told %q", got)
+		}
+	})
+}
+
+func TestAWriteWithoutChanges(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		l, _ := open(t, db, newClock())
+		want := mustWrite(t, l, "a")
+		got, err := l.Write(t.Context(), func(ctx context.Context, tx *Tx) error {
+			tx.Record(audit.New(ctx, audit.Login, audit.Failure, "users/x"))
+			return nil
+		})
+		if err != nil || got != want {
+			t.Errorf("revision %d, %v; want that of the last write, %d", got, err, want)
+		}
+		if n := count(t, db, `SELECT COUNT(*) FROM audit_events`); n != 2 {
+			t.Errorf("%d events, want 2", n)
+		}
+	})
+}
+
+func TestEnsure(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		clock := newClock()
+		here, f := open(t, db, clock)
+		there, _ := open(t, db, clock)
+		ensure := func(revision int64) {
+			t.Helper()
+			if err := here.Ensure(t.Context(), revision); err != nil {
+				t.Fatal(err)
+			}
+		}
+		mustWrite(t, there, "a")
+		clock.Advance(4 * time.Second)
+		ensure(0)
+		if got := f.seen(); len(got) != 0 {
+			t.Errorf("within the bound, the log was read: %q", got)
+		}
+		clock.Advance(time.Second)
+		ensure(0)
+		if got := f.seen(); !slices.Equal(got, []string{"role a"}) {
+			t.Errorf("at the bound, followers know %q", got)
+		}
+		revision := mustWrite(t, there, "b")
+		ensure(revision)
+		if got := f.seen(); !slices.Equal(got, []string{"role a", "role b"}) {
+			t.Errorf("at revision %d, followers know %q", revision, got)
+		}
+		var e *fault.Error
+		err := here.Ensure(t.Context(), revision+1)
+		if !errors.As(err, &e) || e.Kind != fault.Unavailable || e.Reason != "REVISION_NOT_REACHED" {
+			t.Errorf("a revision that does not exist: %v", err)
+		}
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+		ensure(revision)
+		clock.Advance(5 * time.Second)
+		if err := here.Ensure(t.Context(), 0); !fault.Is(err, fault.Unavailable) {
+			t.Errorf("stale, with the database gone: %v", err)
+		}
+		if lag := here.Lag(); lag != 5*time.Second {
+			t.Errorf("the lag is %v", lag)
+		}
+	})
+}
+
+func TestAFollowerThatFailsIsToldAgain(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		clock := newClock()
+		here, f := open(t, db, clock)
+		there, _ := open(t, db, clock)
+		f.failing(errNo)
+		revision := mustWrite(t, there, "a")
+		if err := here.Sync(t.Context()); !errors.Is(err, errNo) {
+			t.Errorf("Sync: %v", err)
+		}
+		if err := here.Ensure(t.Context(), revision); !fault.Is(err, fault.Unavailable) || here.Revision() == revision {
+			t.Errorf("revision %d counts as in force, %v", here.Revision(), err)
+		}
+		f.failing(nil)
+		if err := here.Ensure(t.Context(), revision); err != nil {
+			t.Error(err)
+		}
+		if got := f.seen(); !slices.Equal(got, []string{"role a"}) {
+			t.Errorf("the follower knows %q", got)
+		}
+	})
+}

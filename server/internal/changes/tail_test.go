@@ -1,0 +1,228 @@
+package changes
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+	"github.com/tollgatehq/tollgate/server/internal/database"
+	"github.com/tollgatehq/tollgate/server/internal/world"
+)
+
+// A tail that cannot know what it missed has its followers start over.
+func TestLostTouch(t *testing.T) {
+	for _, c := range []struct {
+		what   string
+		sql    string
+		resets int
+		got    []string
+	}{
+		{"nothing lost", ``, 1, []string{"role b", "role c", "role d"}},
+		{"what is behind it is gone", `DELETE FROM changes WHERE revision <= 1`, 1, []string{"role b", "role c", "role d"}},
+		{"the next is gone", `DELETE FROM changes WHERE revision <= 2`, 2, nil},
+		{"all is gone", `DELETE FROM changes`, 2, nil},
+		{"an older backup is back", `UPDATE change_head SET revision = 0`, 2, nil},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+				clock := newClock()
+				there, _ := open(t, db, clock)
+				mustWrite(t, there, "a")
+				here, f := open(t, db, clock)
+				for _, subject := range []string{"b", "c", "d"} {
+					mustWrite(t, there, subject)
+				}
+				if c.sql != "" {
+					if _, err := db.Exec(t.Context(), c.sql); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if err := here.Sync(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if f.wasReset() != c.resets || !slices.Equal(f.seen(), c.got) {
+					t.Errorf("%d resets, told %q; want %d, %q", f.wasReset(), f.seen(), c.resets, c.got)
+				}
+				if head := count(t, db, `SELECT revision FROM change_head`); here.Revision() != head {
+					t.Errorf("at revision %d, the head is %d", here.Revision(), head)
+				}
+			})
+		})
+	}
+}
+
+func TestPrune(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		clock := newClock()
+		late := world.NewClock(clock.Now().Add(-30 * time.Minute)) // another machine's clock
+		here, _ := open(t, db, clock)
+		there, _ := open(t, db, late)
+		mustWrite(t, here, "a")  // 1
+		mustWrite(t, there, "b") // 2, which looks older than 1
+		behind, f := open(t, db, clock)
+		mustWrite(t, here, "c")  // 3
+		mustWrite(t, there, "d") // 4
+		left := func() []int64 {
+			t.Helper()
+			var revisions []int64
+			if err := db.Select(t.Context(), &revisions, `SELECT revision FROM changes ORDER BY revision`); err != nil {
+				t.Fatal(err)
+			}
+			return revisions
+		}
+		clock.Advance(keepFor - time.Minute)
+		here.prune(t.Context())
+		// Only 2 and 4 look old, but a hole would have a tail pass by them.
+		if got := left(); !slices.Equal(got, []int64{1, 2, 3, 4}) {
+			t.Errorf("left are %d", got)
+		}
+		if err := behind.Sync(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := f.seen(); f.wasReset() != 1 || !slices.Equal(got, []string{"role c", "role d"}) {
+			t.Errorf("a tail that was behind was told %q", got)
+		}
+		mustWrite(t, here, "e") // 5, young
+		clock.Advance(2 * time.Minute)
+		here.prune(t.Context())
+		if got := left(); !slices.Equal(got, []int64{5}) {
+			t.Errorf("left are %d", got)
+		}
+		clock.Advance(keepFor)
+		here.prune(t.Context())
+		if got := left(); len(got) != 0 {
+			t.Errorf("left are %d", got)
+		}
+		if got := mustWrite(t, here, "f"); got != 6 {
+			t.Errorf("the next revision is %d", got)
+		}
+	})
+}
+
+// More changes than one read takes arrive all the same.
+func TestManyChanges(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		here, f := open(t, db, newClock())
+		bulk := func(revision int64, n int) {
+			t.Helper()
+			_, err := db.Exec(t.Context(), `INSERT INTO changes (revision, position, kind, subject, at)
+				WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < $2 - 1)
+				SELECT CAST($1 AS BIGINT), i, 'role', $1 || '.' || i, 0 FROM n`, revision, n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := db.Exec(t.Context(), `UPDATE change_head SET revision = $1`, revision); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var want []string
+		for revision := range int64(3) {
+			bulk(revision+1, readAtOnce/2+1)
+			for n := range readAtOnce/2 + 1 {
+				want = append(want, fmt.Sprintf("role %d.%d", revision+1, n))
+			}
+		}
+		if err := here.Sync(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := f.seen(); f.wasReset() != 1 || !slices.Equal(got, want) {
+			t.Errorf("told %d changes after %d resets, want %d after 1", len(got), f.wasReset(), len(want))
+		}
+		bulk(4, readAtOnce+1)
+		if err := here.Sync(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if f.wasReset() != 2 || here.Revision() != 4 {
+			t.Errorf("one revision of too many changes: %d resets, at revision %d", f.wasReset(), here.Revision())
+		}
+	})
+}
+
+// A write of more changes than one statement takes keeps their order.
+func TestAWriteOfManyChanges(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		l, f := open(t, db, newClock())
+		var want []string
+		_, err := l.Write(t.Context(), func(_ context.Context, tx *Tx) error {
+			want = nil
+			for n := range 501 {
+				tx.Changed(Role, fmt.Sprint(n))
+				want = append(want, fmt.Sprintf("role %d", n))
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := f.seen(); !slices.Equal(got, want) {
+			t.Errorf("told %d changes, want %d in order", len(got), len(want))
+		}
+	})
+}
+
+// hub joins the instances of a test.
+type hub struct {
+	mu    sync.Mutex
+	wakes []func()
+	ready chan struct{} // gets a token for every listener
+}
+
+func (h *hub) Announce() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, wake := range h.wakes {
+		wake()
+	}
+}
+
+func (h *hub) Listen(ctx context.Context, wake func()) {
+	h.mu.Lock()
+	h.wakes = append(h.wakes, wake)
+	h.mu.Unlock()
+	h.ready <- struct{}{}
+	<-ctx.Done()
+}
+
+// An announcement wakes the other instance's tail; without any, polling does.
+func TestRun(t *testing.T) {
+	for _, announced := range []bool{true, false} {
+		t.Run(fmt.Sprintf("announced=%v", announced), func(t *testing.T) {
+			backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+				clock := newClock()
+				w := world.World{Now: clock.Now, Random: rand.Reader}
+				h := &hub{ready: make(chan struct{}, 1)}
+				f := &follower{told: make(chan struct{}, 1)}
+				options := Options{World: w}
+				if announced {
+					options.Announcer = h
+				}
+				here, there := New(db, options, f), New(db, options)
+				for _, l := range []*Log{here, there} {
+					if err := l.Start(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+				}
+				ctx, stop := context.WithTimeout(t.Context(), 10*time.Second)
+				defer stop()
+				var running sync.WaitGroup
+				running.Go(func() { here.Run(ctx) })
+				if announced {
+					<-h.ready
+				}
+				mustWrite(t, there, "a")
+				select {
+				case <-f.told:
+				case <-ctx.Done():
+					t.Error("the change did not arrive")
+				}
+				stop()
+				running.Wait()
+			})
+		})
+	}
+}
