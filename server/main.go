@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
 
@@ -24,7 +25,10 @@ import (
 
 const description = `Tollgate answers four questions before a request gets through: who is this, may they, how often, and what happened.
 
-Without a command it serves the API on http://127.0.0.1:8000 and keeps everything in tollgate.db, a SQLite file that it makes. Every flag can be an environment variable instead.`
+Without a command it serves the API on http://127.0.0.1:8000 and keeps everything in tollgate.db, a SQLite file that it makes. Every flag can be an environment variable instead; those that hold secrets can be in a file, which the variable's name with _FILE at its end names.`
+
+// version is set when a release is built: -ldflags "-X main.version=…".
+var version string
 
 type commands struct {
 	app.Config
@@ -32,22 +36,42 @@ type commands struct {
 	Serve   serve   `cmd:"" default:"1" help:"Serve the API (the default)."`
 	Migrate migrate `cmd:"" help:"Look at the database's schema or change it."`
 	User    user    `cmd:"" help:"Make users and reset passwords when nobody can sign in."`
+	Health  health  `cmd:"" help:"Ask the server at the listen address whether it is ready: exit status 0 or 1."`
+
+	ShowVersion kong.VersionFlag `name:"version" help:"Print the version and leave."`
 }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	if err := readSecretFiles(); err != nil {
+		fmt.Fprintln(os.Stderr, "tollgate: "+err.Error())
+		os.Exit(1)
+	}
 	var c commands
+	c.Version = buildVersion()
 	parsed := kong.Parse(&c,
 		kong.Name("tollgate"), kong.Description(description), kong.UsageOnError(),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}),
-		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.BindTo(ctx, (*context.Context)(nil)), kong.Vars{"version": c.Version},
 	)
 	out := newOut(c.Config)
 	if err := parsed.Run(c.Config, out); err != nil {
 		fmt.Fprintln(os.Stderr, "tollgate: "+told(err))
 		os.Exit(1)
 	}
+}
+
+// buildVersion is the release, or else the commit that this was built of.
+func buildVersion() string {
+	if version != "" {
+		return version
+	}
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" || info.Main.Version == "(devel)" {
+		return "devel"
+	}
+	return info.Main.Version
 }
 
 // told is the error for the person at the terminal: the message they can act

@@ -12,6 +12,8 @@ import (
 // Config is everything a person can set: each field is a flag and an
 // environment variable, and its help text is the documentation.
 type Config struct {
+	Version string `kong:"-"` // of the program
+
 	Listen         string        `help:"Address of the API." default:"127.0.0.1:8000" env:"TOLLGATE_LISTEN" placeholder:"HOST:PORT"`
 	MetricsListen  string        `help:"Address of /metrics; empty turns it off." default:"127.0.0.1:9464" env:"TOLLGATE_METRICS_LISTEN" placeholder:"HOST:PORT"`
 	DatabaseURL    string        `help:"Where the truth is kept: sqlite:FILE or postgres://USER:PASSWORD@HOST/NAME." default:"sqlite:tollgate.db" env:"TOLLGATE_DATABASE_URL" placeholder:"URL"`
