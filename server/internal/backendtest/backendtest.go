@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jmoiron/sqlx"
 	_ "github.com/lib/pq" // for making schemas
@@ -24,7 +25,9 @@ import (
 func Databases(t *testing.T, test func(t *testing.T, db *database.DB)) {
 	t.Helper()
 	DatabaseURLs(t, func(t *testing.T, address string) {
-		db, err := database.Open(address)
+		// Patient, because tests of many packages share the machine: these are
+		// not about how long a database may take.
+		db, err := database.OpenWithin(address, 30*time.Second)
 		if err != nil {
 			t.Fatal(err)
 		}

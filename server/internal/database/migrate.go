@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/jmoiron/sqlx"
-	"github.com/lib/pq"
 	migrate "github.com/rubenv/sql-migrate"
 	"github.com/tollgatehq/tollgate/migrations"
 )
@@ -90,9 +89,9 @@ func (db *DB) forMigration(ctx context.Context, fn func(*sql.DB) error) error {
 		}
 		return nil
 	}
-	connector, err := pq.NewConnector(db.url)
+	connector, err := newConnector(db.url)
 	if err != nil {
-		return fmt.Errorf("database URL: not a valid postgres:// URL")
+		return err
 	}
 	conn := sqlx.NewDb(sql.OpenDB(connector), "postgres")
 	defer conn.Close()

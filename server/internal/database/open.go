@@ -3,6 +3,7 @@ package database
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -24,34 +25,62 @@ const (
 // Open opens "postgres://…" or "sqlite:PATH". It does not connect: Ping or
 // Migrate do.
 func Open(address string) (*DB, error) {
+	if strings.HasPrefix(address, "sqlite:") {
+		return OpenWithin(address, sqliteTimeout)
+	}
+	return OpenWithin(address, postgresTimeout)
+}
+
+// OpenWithin is Open with another bound on how long one statement or
+// transaction may take.
+func OpenWithin(address string, timeout time.Duration) (*DB, error) {
 	switch {
 	case strings.HasPrefix(address, "postgres://"), strings.HasPrefix(address, "postgresql://"):
-		return openPostgreSQL(address)
+		return openPostgreSQL(address, timeout)
 	case strings.HasPrefix(address, "sqlite:"):
-		return openSQLite(strings.TrimPrefix(address, "sqlite:"))
+		return openSQLite(strings.TrimPrefix(address, "sqlite:"), timeout)
 	default:
 		return nil, fmt.Errorf("database URL must start with postgres:// or sqlite: (sqlite:tollgate.db)")
 	}
 }
 
-func openPostgreSQL(address string) (*DB, error) {
-	connector, err := pq.NewConnector(address)
+func openPostgreSQL(address string, timeout time.Duration) (*DB, error) {
+	connector, err := newConnector(address)
 	if err != nil {
-		// The driver's text may quote the address, and that holds the password.
-		return nil, fmt.Errorf("database URL: not a valid postgres:// URL")
+		return nil, err
 	}
-	connector.Dialer(dialer{})
+	connector.Dialer(dialer{timeout})
 	pool := sqlx.NewDb(sql.OpenDB(connector), "postgres")
 	pool.SetMaxOpenConns(20)
 	pool.SetMaxIdleConns(20)
 	pool.SetConnMaxIdleTime(5 * time.Minute)
 	return &DB{
-		Dialect: PostgreSQL, pool: pool, url: address, timeout: postgresTimeout,
-		queries: queries{on: pool, timeout: postgresTimeout},
+		Dialect: PostgreSQL, pool: pool, url: address, timeout: timeout,
+		queries: queries{on: pool, timeout: timeout},
 	}, nil
 }
 
-func openSQLite(path string) (*DB, error) {
+// newConnector has arguments sent along with their statement, in one message:
+// half the round trips, and nothing is prepared that a pooler in transaction
+// mode could have lost by the time it is run.
+func newConnector(address string) (*pq.Connector, error) {
+	// The errors' texts may quote the address, and that holds the password.
+	bad := errors.New("database URL: not a valid postgres:// URL")
+	u, err := url.Parse(address)
+	if err != nil {
+		return nil, bad
+	}
+	query := u.Query()
+	query.Set("binary_parameters", "yes")
+	u.RawQuery = query.Encode()
+	connector, err := pq.NewConnector(u.String())
+	if err != nil {
+		return nil, bad
+	}
+	return connector, nil
+}
+
+func openSQLite(path string, timeout time.Duration) (*DB, error) {
 	if path == "" {
 		return nil, fmt.Errorf("database URL: sqlite: needs a file name (sqlite:tollgate.db)")
 	}
@@ -69,47 +98,50 @@ func openSQLite(path string) (*DB, error) {
 	pool.SetMaxOpenConns(8)
 	pool.SetMaxIdleConns(4)
 	return &DB{
-		Dialect: SQLite, pool: pool, url: path, timeout: sqliteTimeout,
-		queries: queries{on: pool, timeout: sqliteTimeout}, writing: make(chan struct{}, 1),
+		Dialect: SQLite, pool: pool, url: path, timeout: timeout,
+		queries: queries{on: pool, timeout: timeout}, writing: make(chan struct{}, 1),
 	}, nil
 }
 
 // dialer makes connections whose reads and writes end: lib/pq waits for an
 // answer even after a context's end, so a host that vanished without a word
 // would hold a connection for good.
-type dialer struct{}
+type dialer struct{ timeout time.Duration }
 
-func (dialer) Dial(network, address string) (net.Conn, error) {
-	return dialer{}.DialContext(context.Background(), network, address)
+func (d dialer) Dial(network, address string) (net.Conn, error) {
+	return d.DialContext(context.Background(), network, address)
 }
 
-func (dialer) DialTimeout(network, address string, timeout time.Duration) (net.Conn, error) {
+func (d dialer) DialTimeout(network, address string, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	return dialer{}.DialContext(ctx, network, address)
+	return d.DialContext(ctx, network, address)
 }
 
-func (dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, postgresTimeout)
+func (d dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
 	conn, err := (&net.Dialer{KeepAlive: 15 * time.Second}).DialContext(ctx, network, address)
 	if err != nil {
 		return nil, err
 	}
-	return boundedConn{conn}, nil
+	return boundedConn{conn, d.timeout}, nil
 }
 
-type boundedConn struct{ net.Conn }
+type boundedConn struct {
+	net.Conn
+	timeout time.Duration
+}
 
 func (c boundedConn) Read(b []byte) (int, error) {
-	if err := c.SetReadDeadline(time.Now().Add(postgresTimeout)); err != nil {
+	if err := c.SetReadDeadline(time.Now().Add(c.timeout)); err != nil {
 		return 0, err
 	}
 	return c.Conn.Read(b)
 }
 
 func (c boundedConn) Write(b []byte) (int, error) {
-	if err := c.SetWriteDeadline(time.Now().Add(postgresTimeout)); err != nil {
+	if err := c.SetWriteDeadline(time.Now().Add(c.timeout)); err != nil {
 		return 0, err
 	}
 	return c.Conn.Write(b)
