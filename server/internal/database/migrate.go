@@ -64,16 +64,31 @@ func (db *DB) MigrationStatus(ctx context.Context) ([]Migration, error) {
 func (db *DB) migrate(ctx context.Context, direction migrate.MigrationDirection, steps int) ([]string, error) {
 	var done []string
 	err := db.forMigration(ctx, func(conn *sql.DB) error {
-		set := migrate.MigrationSet{}
-		planned, _, err := set.PlanMigration(conn, gorpDialect(db.Dialect), source(db.Dialect), direction, steps)
-		if err != nil {
-			return err
+		set, dialect, known := migrate.MigrationSet{}, gorpDialect(db.Dialect), source(db.Dialect)
+		next := func() (string, error) {
+			planned, _, err := set.PlanMigration(conn, dialect, known, direction, 1)
+			if err != nil || len(planned) == 0 {
+				return "", err
+			}
+			return planned[0].Id, nil
 		}
-		if _, err := set.ExecMaxContext(ctx, conn, gorpDialect(db.Dialect), source(db.Dialect), direction, steps); err != nil {
-			return err
-		}
-		for _, step := range planned {
-			done = append(done, step.Id)
+		for steps == 0 || len(done) < steps {
+			step, err := next()
+			if err != nil || step == "" {
+				return err
+			}
+			n, err := set.ExecMaxContext(ctx, conn, dialect, known, direction, 1)
+			if err != nil {
+				// On SQLite no lock spans all this: another process may have
+				// taken the step in between.
+				if now, planErr := next(); planErr == nil && now != step {
+					continue
+				}
+				return err
+			}
+			if n > 0 {
+				done = append(done, step)
+			}
 		}
 		return nil
 	})
