@@ -1,0 +1,346 @@
+package auth
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/tollgatehq/tollgate/server/internal/audit"
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/changes"
+	"github.com/tollgatehq/tollgate/server/internal/database"
+	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"golang.org/x/crypto/bcrypt"
+)
+
+func newDeskOnSQLite(t testing.TB) *desk {
+	t.Helper()
+	db, err := database.Open(backendtest.SQLiteURL(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	if _, err := db.MigrateUp(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	return newDesk(t, db)
+}
+
+func TestLogin(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		d := newDesk(t, db)
+		ann := d.user("ann")
+		g, err := d.Login(d.visitor(), " ANN ", password)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if g.UserID != ann.ID || g.ExpiresIn != testTTL || !isRefreshToken(g.RefreshToken) || g.PasswordChangeRequired {
+			t.Errorf("granted %+v", g)
+		}
+		v, err := d.Verify(t.Context(), Credential{AccessToken: g.AccessToken})
+		if err != nil || v.Reason != caller.ReasonOK {
+			t.Fatal(v, err)
+		}
+		if p := v.Principal; p.UserID != ann.ID || p.Username != "ann" || p.Kind != caller.Person || p.SessionID != g.SessionID ||
+			!p.ExpiresAt.Equal(d.clock.Now().Add(testTTL)) {
+			t.Errorf("the principal is %+v", p)
+		}
+		events := d.recorded(audit.Login)
+		if len(events) != 1 {
+			t.Fatalf("recorded %+v", events)
+		}
+		if e := events[0]; e.Outcome != audit.Success || e.ActorID != ann.ID || e.ActorName != "ann" ||
+			e.SessionID != g.SessionID || e.IP != "192.0.2.7" || e.RequestID != "request-1" {
+			t.Errorf("recorded %+v", e)
+		}
+		sessions, _, err := d.ListSessions(t.Context(), ann.ID, 0, "")
+		if err != nil || len(sessions) != 1 || sessions[0].IP != "192.0.2.7" || !strings.HasPrefix(sessions[0].UserAgent, "test/1 ") {
+			t.Errorf("sessions %+v, %v", sessions, err)
+		}
+	})
+}
+
+// TestLoginRefusalsAreAlike: nothing in the answer, nor the work, tells which
+// names exist.
+func TestLoginRefusalsAreAlike(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		d, ctx := newDesk(t, db), caller.System(t.Context())
+		d.user("ann")
+		gone := d.user("gone")
+		if _, _, err := d.UpdateUser(ctx, gone.ID, UserUpdate{Disabled: to(true)}); err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range []NewUser{{Username: "robot", Kind: caller.Service}, {Username: "later"}} {
+			if _, _, err := d.CreateUser(ctx, n); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var costs []int
+		real := d.passwords.compare
+		d.passwords.compare = func(hash, password []byte) error {
+			cost, _ := bcrypt.Cost(hash)
+			costs = append(costs, cost)
+			return real(hash, password)
+		}
+		want := fault.From(badCredentials())
+		for _, test := range []struct{ what, name, password, reason string }{
+			{"wrong password", "ann", "not the password", reasonWrongPassword},
+			{"empty password", "ann", "", reasonWrongPassword},
+			{"long password", "ann", strings.Repeat("a", 80), reasonWrongPassword},
+			{"unknown user", "nobody", password, reasonUnknownUser},
+			{"impossible name", "two words", password, reasonUnknownUser},
+			{"name of zeros", "\x00", password, reasonUnknownUser},
+			{"disabled user", "gone", password, reasonDisabled},
+			{"disabled user, wrong password", "gone", "not the password", reasonDisabled},
+			{"service account", "robot", password, reasonNoPassword},
+			{"no password yet", "later", "", reasonNoPassword},
+		} {
+			costs = nil
+			d.clock.Advance(time.Millisecond) // events sort by time
+			_, err := d.Login(d.visitor(), test.name, test.password)
+			got := fault.From(err)
+			if got == nil || got.Kind != want.Kind || got.Reason != want.Reason || got.Message != want.Message ||
+				len(got.Violations) != 0 || got.RetryAfter != 0 {
+				t.Errorf("%s: %+v, want %+v", test.what, got, want)
+			}
+			if len(costs) != 1 || costs[0] != 4 {
+				t.Errorf("%s: compared at the costs %v, want one of 4", test.what, costs)
+			}
+			events := d.recorded(audit.Login)
+			e := events[len(events)-1]
+			if e.Outcome != audit.Failure || e.Reason != test.reason || e.ActorID != "" || e.SessionID != "" {
+				t.Errorf("%s: recorded %+v, want the reason %s", test.what, e, test.reason)
+			}
+		}
+	})
+}
+
+// TestParallelGuesses: attempts count before they are looked at, so many at
+// once get no further than one after another.
+func TestParallelGuesses(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		d := newDesk(t, db)
+		d.user("ann")
+		var all sync.WaitGroup
+		var limited, wrong atomic.Int64
+		for range 200 {
+			all.Go(func() {
+				_, err := d.Login(d.visitor(), "Ann", "a wrong guess")
+				switch fault.From(err).Reason {
+				case "TOO_MANY_ATTEMPTS":
+					limited.Add(1)
+				case "BAD_CREDENTIALS":
+					wrong.Add(1)
+				default:
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		if n := d.compares.Load(); n > 10 || n != wrong.Load() || limited.Load() != 200-n {
+			t.Errorf("%d compared, %d wrong, %d limited; want at most 10 compared", n, wrong.Load(), limited.Load())
+		}
+		_, err := d.Login(d.visitor(), "ann", password)
+		wantRefusal(t, err, fault.Limited, "TOO_MANY_ATTEMPTS")
+		if fault.From(err).RetryAfter <= 0 {
+			t.Error("the refusal does not say when to try again")
+		}
+		var denied int
+		for _, e := range d.recorded(audit.Login) {
+			if e.Outcome == audit.Denied && e.Reason == reasonLimited {
+				denied++
+			}
+		}
+		if want := int(limited.Load()) + 1; denied != want {
+			t.Errorf("%d limited attempts recorded, want %d", denied, want)
+		}
+		d.clock.Advance(2 * time.Minute)
+		d.login("ann")
+	})
+}
+
+// TestLoginForgets: those who know the password start afresh.
+func TestLoginForgets(t *testing.T) {
+	d := newDeskOnSQLite(t)
+	d.user("ann")
+	for range 3 {
+		for range 9 {
+			_, err := d.Login(d.visitor(), "ann", "a wrong guess")
+			wantRefusal(t, err, fault.Unauthenticated, "BAD_CREDENTIALS")
+		}
+		d.login("ann")
+	}
+}
+
+// TestLoginRehashes: a sign-in brings a hash of a lower cost up to today's,
+// also when several do at once.
+func TestLoginRehashes(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		d := newDesk(t, db)
+		ann := d.user("ann")
+		d.passwords.cost = 5
+		var all sync.WaitGroup
+		for range 5 {
+			all.Go(func() {
+				if _, err := d.Login(d.visitor(), "ann", password); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		row, err := userByID(t.Context(), db, ann.ID)
+		if err != nil || d.passwords.outdated(row.PasswordHash) {
+			t.Errorf("the hash is still outdated, %v", err)
+		}
+		if n := d.live(ann.ID); n != 5 {
+			t.Errorf("%d live sessions, want 5", n)
+		}
+		d.login("ann")
+	})
+}
+
+// TestLoginDuringChange: a user who is disabled, or whose password is replaced,
+// between the comparison and the commit gets no session.
+func TestLoginDuringChange(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		for what, change := range map[string]func(*desk, string) error{
+			"disable": func(d *desk, id string) error {
+				_, _, err := d.UpdateUser(d.system(), id, UserUpdate{Disabled: to(true)})
+				return err
+			},
+			"password": func(d *desk, id string) error {
+				_, err := d.ResetPassword(d.system(), "ann", "another password")
+				return err
+			},
+			"delete": func(d *desk, id string) error { _, err := d.DeleteUser(d.system(), id); return err },
+		} {
+			t.Run(what, func(t *testing.T) {
+				d := newDesk(t, db)
+				ann := d.user("ann")
+				t.Cleanup(func() { _, _ = d.DeleteUser(d.system(), ann.ID) })
+				real, once := d.passwords.compare, sync.Once{}
+				d.passwords.compare = func(hash, password []byte) error {
+					err := real(hash, password)
+					once.Do(func() {
+						if err := change(d, ann.ID); err != nil {
+							t.Error(err)
+						}
+					})
+					return err
+				}
+				_, err := d.Login(d.visitor(), "ann", password)
+				wantRefusal(t, err, fault.Unauthenticated, "BAD_CREDENTIALS")
+				if n := d.live(ann.ID); n != 0 {
+					t.Errorf("%d live sessions were left", n)
+				}
+			})
+		}
+	})
+}
+
+// TestLoginHoldsTheUser: from its check to its commit a sign-in holds back who
+// would disable the user, so that its session is there to be ended.
+func TestLoginHoldsTheUser(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		d := newDesk(t, db)
+		ann := d.user("ann")
+		d.login("ann") // a session that is known to work
+		now := d.clock.Now()
+		row := sessionRow{
+			ID: d.world.NewID(), UserID: ann.ID, TokenHash: []byte("hash"),
+			CreatedAt: now.UnixMicro(), RefreshedAt: now.UnixMicro(),
+			IdleExpiresAt: now.Add(testIdle).UnixMicro(), ExpiresAt: now.Add(testMax).UnixMicro(),
+		}
+		user, err := userByID(t.Context(), db, ann.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		disabled := make(chan error, 1)
+		_, err = d.log.Write(t.Context(), func(ctx context.Context, tx *changes.Tx) error {
+			if same, err := lockForLogin(ctx, tx, ann.ID, user.PasswordHash, user.PasswordHash); err != nil || !same {
+				t.Errorf("not locked: %v, %v", same, err)
+			}
+			go func() {
+				_, _, err := d.UpdateUser(d.system(), ann.ID, UserUpdate{Disabled: to(true)})
+				disabled <- err
+			}()
+			select {
+			case err := <-disabled:
+				t.Errorf("disabled during the sign-in: %v", err)
+				disabled <- err
+			case <-time.After(200 * time.Millisecond):
+			}
+			return insertSession(ctx, tx, row)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := <-disabled; err != nil {
+			t.Fatal(err)
+		}
+		if n := d.live(ann.ID); n != 0 {
+			t.Errorf("%d sessions of a disabled user are live", n)
+		}
+	})
+}
+
+// TestLoginAgainstDisable has them run at the same time, again and again.
+func TestLoginAgainstDisable(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		d := newDesk(t, db)
+		ann := d.user("ann")
+		for range 15 {
+			var both sync.WaitGroup
+			for range 3 {
+				both.Go(func() {
+					if _, err := d.Login(d.visitor(), "ann", password); err != nil && !fault.Is(err, fault.Unauthenticated) && !fault.Is(err, fault.Conflict) {
+						t.Error(err)
+					}
+				})
+			}
+			both.Go(func() {
+				if _, _, err := d.UpdateUser(d.system(), ann.ID, UserUpdate{Disabled: to(true)}); err != nil {
+					t.Error(err)
+				}
+			})
+			both.Wait()
+			if n := d.live(ann.ID); n != 0 {
+				t.Fatalf("%d sessions of a disabled user are live", n)
+			}
+			if _, _, err := d.UpdateUser(d.system(), ann.ID, UserUpdate{Disabled: to(false)}); err != nil {
+				t.Fatal(err)
+			}
+			d.clock.Advance(time.Minute) // the attempts count
+		}
+	})
+}
+
+// TestSessionsAreCapped: a user has at most 100 live sessions; the oldest ends
+// for a new one.
+func TestSessionsAreCapped(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		d := newDesk(t, db)
+		ann := d.user("ann")
+		first := d.login("ann")
+		second := d.login("ann")
+		d.clock.Advance(time.Second)
+		for range maxSessions - 1 {
+			d.login("ann")
+		}
+		if n := d.live(ann.ID); n != maxSessions {
+			t.Errorf("%d live sessions, want %d", n, maxSessions)
+		}
+		d.clock.Advance(time.Second)
+		last := d.login("ann")
+		d.wantReason(first.AccessToken, caller.ReasonCredentialRevoked)
+		d.wantReason(second.AccessToken, caller.ReasonCredentialRevoked)
+		d.wantReason(last.AccessToken, caller.ReasonOK)
+		if n := d.live(ann.ID); n != maxSessions {
+			t.Errorf("%d live sessions, want %d", n, maxSessions)
+		}
+	})
+}

@@ -1,0 +1,216 @@
+package auth
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/tollgatehq/tollgate/server/internal/audit"
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/database"
+	"github.com/tollgatehq/tollgate/server/internal/fault"
+)
+
+func (d *desk) refresh(token string) Grant {
+	d.t.Helper()
+	g, err := d.Refresh(d.visitor(), token)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return g
+}
+
+func TestRefreshLifecycle(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		d := newDesk(t, db)
+		ann := d.user("ann")
+
+		// Idle: the session ends a day after its last refresh.
+		g := d.login("ann")
+		d.clock.Advance(testIdle - time.Second)
+		next := d.refresh(g.RefreshToken)
+		if next.SessionID != g.SessionID || next.UserID != ann.ID || next.RefreshToken == g.RefreshToken || next.ExpiresIn != testTTL {
+			t.Errorf("refreshed %+v to %+v", g, next)
+		}
+		d.wantReason(g.AccessToken, caller.ReasonCredentialExpired)
+		d.wantReason(next.AccessToken, caller.ReasonOK)
+		d.clock.Advance(testIdle)
+		_, err := d.Refresh(d.visitor(), next.RefreshToken)
+		wantRefusal(t, err, fault.Unauthenticated, "BAD_REFRESH_TOKEN")
+
+		// Absolute: three days after the sign-in, however often it is refreshed;
+		// access tokens do not outlive it.
+		g = d.login("ann")
+		for range 3 {
+			d.clock.Advance(23 * time.Hour)
+			g = d.refresh(g.RefreshToken)
+		}
+		d.clock.Advance(3*time.Hour - 10*time.Minute)
+		g = d.refresh(g.RefreshToken)
+		if g.ExpiresIn != 10*time.Minute {
+			t.Errorf("the last access token lives %v, want 10m", g.ExpiresIn)
+		}
+		sessions, _, err := d.ListSessions(t.Context(), ann.ID, 0, "")
+		if err != nil || len(sessions) != 1 || !sessions[0].ExpiresAt.Equal(d.clock.Now().Add(10*time.Minute)) {
+			t.Errorf("sessions %+v, %v", sessions, err)
+		}
+		d.clock.Advance(10 * time.Minute)
+		d.wantReason(g.AccessToken, caller.ReasonCredentialExpired)
+		_, err = d.Refresh(d.visitor(), g.RefreshToken)
+		wantRefusal(t, err, fault.Unauthenticated, "BAD_REFRESH_TOKEN")
+		if n := d.live(ann.ID); n != 0 {
+			t.Errorf("%d live sessions, want none", n)
+		}
+	})
+}
+
+// TestRefreshInTheLastSecond: a session too short for an access token is over.
+func TestRefreshInTheLastSecond(t *testing.T) {
+	d := newDeskOnSQLite(t)
+	d.user("ann")
+	g := d.login("ann")
+	for range 3 {
+		d.clock.Advance(23 * time.Hour)
+		g = d.refresh(g.RefreshToken)
+	}
+	d.clock.Advance(3*time.Hour - time.Second)
+	_, err := d.Refresh(d.visitor(), g.RefreshToken)
+	wantRefusal(t, err, fault.Unauthenticated, "BAD_REFRESH_TOKEN")
+}
+
+// TestRefreshReuse: presenting any ancestor ends the family and its access
+// tokens, once.
+func TestRefreshReuse(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		d := newDesk(t, db)
+		ann := d.user("ann")
+		other := d.login("ann")
+		for ancestor := range 4 {
+			family := []Grant{d.login("ann")}
+			for range 4 {
+				family = append(family, d.refresh(family[len(family)-1].RefreshToken))
+			}
+			newest := family[len(family)-1]
+			d.clock.Advance(time.Second)
+			_, err := d.Refresh(d.visitor(), family[ancestor].RefreshToken)
+			wantRefusal(t, err, fault.Unauthenticated, "REFRESH_TOKEN_REUSED")
+			for _, g := range family {
+				d.wantReason(g.AccessToken, caller.ReasonCredentialRevoked)
+			}
+			_, err = d.Refresh(d.visitor(), newest.RefreshToken)
+			wantRefusal(t, err, fault.Unauthenticated, "BAD_REFRESH_TOKEN")
+			_, err = d.Refresh(d.visitor(), family[ancestor].RefreshToken)
+			wantRefusal(t, err, fault.Unauthenticated, "REFRESH_TOKEN_REUSED")
+			events := d.recorded(audit.RefreshReuse)
+			if len(events) != ancestor+1 {
+				t.Fatalf("%d reuses recorded, want %d", len(events), ancestor+1)
+			}
+			if e := events[ancestor]; e.Outcome != audit.Denied || e.ActorID != ann.ID || e.SessionID != newest.SessionID {
+				t.Errorf("recorded %+v", e)
+			}
+		}
+		d.wantReason(other.AccessToken, caller.ReasonOK)
+		d.refresh(other.RefreshToken)
+	})
+}
+
+// TestRefreshAtOnce: of many refreshes with one token one succeeds, and the
+// family is dead afterwards.
+func TestRefreshAtOnce(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		d := newDesk(t, db)
+		ann := d.user("ann")
+		g := d.login("ann")
+		var all sync.WaitGroup
+		var won atomic.Pointer[Grant]
+		var wins atomic.Int64
+		start := make(chan struct{})
+		for range 50 {
+			all.Go(func() {
+				<-start
+				next, err := d.Refresh(d.visitor(), g.RefreshToken)
+				if err == nil {
+					wins.Add(1)
+					won.Store(&next)
+				} else if f := fault.From(err); f.Reason != "REFRESH_TOKEN_REUSED" {
+					t.Errorf("%v", err)
+				}
+			})
+		}
+		close(start)
+		all.Wait()
+		if wins.Load() != 1 {
+			t.Fatalf("%d refreshes succeeded, want 1", wins.Load())
+		}
+		d.wantReason(won.Load().AccessToken, caller.ReasonCredentialRevoked)
+		d.wantReason(g.AccessToken, caller.ReasonCredentialRevoked)
+		_, err := d.Refresh(d.visitor(), won.Load().RefreshToken)
+		wantRefusal(t, err, fault.Unauthenticated, "BAD_REFRESH_TOKEN")
+		if n := d.live(ann.ID); n != 0 {
+			t.Errorf("%d live sessions, want none", n)
+		}
+		if n := len(d.recorded(audit.RefreshReuse)); n != 1 {
+			t.Errorf("%d reuses recorded, want 1", n)
+		}
+		if n := len(d.recorded(audit.Refresh)); n != 50 { // the winner, 48 who came after the end, the winner again
+			t.Errorf("%d refreshes recorded, want 50", n)
+		}
+	})
+}
+
+func TestRefreshRefusals(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		d := newDesk(t, db)
+		ann := d.user("ann")
+		g := d.login("ann")
+		unknown, _ := newRefreshToken(d.world)
+		tokens := []string{"", "tgr_", unknown, g.AccessToken, g.RefreshToken + "x", strings.ToUpper(g.RefreshToken), g.RefreshToken[4:], "\x00"}
+		for _, token := range tokens {
+			_, err := d.Refresh(d.visitor(), token)
+			wantRefusal(t, err, fault.Unauthenticated, "BAD_REFRESH_TOKEN")
+		}
+		events := d.recorded(audit.Refresh)
+		if len(events) != len(tokens) {
+			t.Errorf("%d recorded, want %d", len(events), len(tokens))
+		}
+		for _, e := range events {
+			if e.Outcome != audit.Failure {
+				t.Errorf("recorded %+v", e)
+			}
+		}
+		d.wantReason(g.AccessToken, caller.ReasonOK)
+
+		// A disabled user's tokens stop, and do not come back to life.
+		for _, disabled := range []bool{true, false} {
+			if _, _, err := d.UpdateUser(d.system(), ann.ID, UserUpdate{Disabled: &disabled}); err != nil {
+				t.Fatal(err)
+			}
+			_, err := d.Refresh(d.visitor(), g.RefreshToken)
+			wantRefusal(t, err, fault.Unauthenticated, "BAD_REFRESH_TOKEN")
+			if got := d.reason(g.AccessToken); got != caller.ReasonCredentialRevoked {
+				t.Errorf("disabled=%v: verified as %s", disabled, got)
+			}
+		}
+	})
+}
+
+// TestRefreshStoresNoToken: the database holds hashes only.
+func TestRefreshStoresNoToken(t *testing.T) {
+	d := newDeskOnSQLite(t)
+	d.user("ann")
+	g := d.refresh(d.login("ann").RefreshToken)
+	var hashes [][]byte
+	err := d.db.Select(context.Background(), &hashes, `SELECT token_hash FROM sessions UNION SELECT hash FROM spent_tokens`)
+	if err != nil || len(hashes) != 2 {
+		t.Fatal(len(hashes), err)
+	}
+	for _, hash := range hashes {
+		if len(hash) != 32 || strings.Contains(g.RefreshToken, string(hash)) {
+			t.Errorf("stored %x", hash)
+		}
+	}
+}

@@ -1,0 +1,208 @@
+package auth
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/tollgatehq/tollgate/server/internal/audit"
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/database"
+	"github.com/tollgatehq/tollgate/server/internal/fault"
+)
+
+func TestLogout(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		d := newDesk(t, db)
+		ann := d.user("ann")
+		bob := d.user("bob")
+		one, two, three, bobs := d.login("ann"), d.login("ann"), d.login("ann"), d.login("bob")
+		ctx := d.as(Credential{AccessToken: one.AccessToken})
+		n, revision, err := d.Logout(ctx, false)
+		if err != nil || n != 1 || revision == 0 {
+			t.Fatal(n, revision, err)
+		}
+		d.wantReason(one.AccessToken, caller.ReasonCredentialRevoked)
+		d.wantReason(two.AccessToken, caller.ReasonOK)
+		_, err = d.Refresh(d.visitor(), one.RefreshToken)
+		wantRefusal(t, err, fault.Unauthenticated, "BAD_REFRESH_TOKEN")
+		if n, again, err := d.Logout(ctx, false); err != nil || n != 0 || again < revision {
+			t.Errorf("once more: %d at %d, %v", n, again, err)
+		}
+		if n, _, err := d.Logout(d.as(Credential{AccessToken: two.AccessToken}), true); err != nil || n != 2 {
+			t.Errorf("everywhere: %d, %v", n, err)
+		}
+		d.wantReason(three.AccessToken, caller.ReasonCredentialRevoked)
+		d.wantReason(bobs.AccessToken, caller.ReasonOK)
+		if n := d.live(ann.ID); n != 0 {
+			t.Errorf("%d live sessions, want none", n)
+		}
+
+		_, key, _, err := d.CreateAPIKey(d.system(), NewAPIKey{UserID: bob.ID, Name: "key"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _, err = d.Logout(d.as(Credential{APIKey: key}), true)
+		wantRefusal(t, err, fault.Precondition, "NOT_A_SESSION")
+		_, _, err = d.Logout(context.Background(), true)
+		wantRefusal(t, err, fault.Unauthenticated, "CREDENTIAL_MISSING")
+		if n := len(d.recorded(audit.Logout)); n != 2 {
+			t.Errorf("%d recorded, want 2", n)
+		}
+	})
+}
+
+func TestRevokeSession(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		d := newDesk(t, db)
+		ann, bob := d.user("ann"), d.user("bob")
+		first, second := d.login("ann"), d.login("ann")
+		_, err := d.RevokeSession(d.system(), bob.ID, first.SessionID)
+		wantRefusal(t, err, fault.NotFound, "SESSION_NOT_FOUND")
+		_, err = d.RevokeSession(d.system(), ann.ID, nobodysID)
+		wantRefusal(t, err, fault.NotFound, "SESSION_NOT_FOUND")
+		_, err = d.RevokeSession(d.as(Credential{AccessToken: second.AccessToken}), ann.ID, first.SessionID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.wantReason(first.AccessToken, caller.ReasonCredentialRevoked)
+		d.wantReason(second.AccessToken, caller.ReasonOK)
+		if revision, err := d.RevokeSession(d.system(), ann.ID, first.SessionID); err != nil || revision == 0 {
+			t.Errorf("once more: %d, %v", revision, err)
+		}
+		if n := len(d.recorded(audit.SessionRevoke)); n != 1 {
+			t.Errorf("%d recorded, want 1", n)
+		}
+		if n, _, err := d.RevokeSessions(d.system(), ann.ID); err != nil || n != 1 {
+			t.Errorf("all: %d, %v", n, err)
+		}
+		d.wantReason(second.AccessToken, caller.ReasonCredentialRevoked)
+		if n, _, err := d.RevokeSessions(d.system(), ann.ID); err != nil || n != 0 {
+			t.Errorf("none left: %d, %v", n, err)
+		}
+	})
+}
+
+func TestListSessions(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		d := newDesk(t, db)
+		ann := d.user("ann")
+		d.user("bob")
+		d.login("bob")
+		var want []string
+		for range 5 {
+			want = append(want, d.login("ann").SessionID)
+			d.clock.Advance(time.Hour)
+		}
+		if _, err := d.RevokeSession(d.system(), ann.ID, want[4]); err != nil {
+			t.Fatal(err)
+		}
+		d.clock.Advance(testIdle - 5*time.Hour + time.Minute) // the first has ended
+		want = want[1:4]
+		slices.Reverse(want)
+		var got []string
+		token := ""
+		for {
+			sessions, next, err := d.ListSessions(t.Context(), ann.ID, 2, token)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, s := range sessions {
+				got = append(got, s.ID)
+			}
+			if token = next; token == "" {
+				break
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("listed %q, want %q", got, want)
+		}
+	})
+}
+
+// TestEndedSessionsOnEveryInstance: another instance learns of ends from the
+// log, one that starts later from the table.
+func TestEndedSessionsOnEveryInstance(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		here := newDesk(t, db)
+		there := deskAt(t, db, here.clock, testTTL)
+		here.user("ann")
+		g := here.login("ann")
+		there.wantReason(g.AccessToken, caller.ReasonOK)
+		if _, _, err := here.Logout(here.as(Credential{AccessToken: g.AccessToken}), false); err != nil {
+			t.Fatal(err)
+		}
+		here.clock.Advance(time.Minute)
+		if err := there.log.Sync(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		there.wantReason(g.AccessToken, caller.ReasonCredentialRevoked)
+		late := deskAt(t, db, here.clock, testTTL)
+		late.wantReason(g.AccessToken, caller.ReasonCredentialRevoked)
+
+		// The memory of it lasts as long as the token, and not much longer.
+		here.clock.Advance(testTTL)
+		here.wantReason(g.AccessToken, caller.ReasonCredentialExpired)
+		here.clock.Advance(time.Hour)
+		if _, _, err := here.Logout(here.as(Credential{AccessToken: here.login("ann").AccessToken}), false); err != nil {
+			t.Fatal(err)
+		}
+		if n := len(here.ended.until); n != 1 {
+			t.Errorf("%d ended sessions are remembered, want 1", n)
+		}
+	})
+}
+
+// TestLoweredLifetime: an instance that is started with a shorter lifetime does
+// not honour the older, longer-lived tokens of sessions whose end it no longer
+// remembers.
+func TestLoweredLifetime(t *testing.T) {
+	d := newDeskOnSQLite(t)
+	long := deskAt(t, d.db, d.clock, 12*time.Hour)
+	long.user("ann")
+	g := long.login("ann")
+	if _, _, err := long.Logout(long.as(Credential{AccessToken: g.AccessToken}), false); err != nil {
+		t.Fatal(err)
+	}
+	d.clock.Advance(time.Hour)
+	long.wantReason(g.AccessToken, caller.ReasonCredentialRevoked)
+	deskAt(t, d.db, d.clock, testTTL).wantReason(g.AccessToken, caller.ReasonCredentialExpired)
+}
+
+func TestPrune(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		d := newDesk(t, db)
+		d.user("ann")
+		d.refresh(d.login("ann").RefreshToken) // runs out
+		revoked := d.login("ann")
+		if _, _, err := d.Logout(d.as(Credential{AccessToken: revoked.AccessToken}), false); err != nil {
+			t.Fatal(err)
+		}
+		left := func() (sessions, tokens int) {
+			for query, n := range map[string]*int{`SELECT COUNT(*) FROM sessions`: &sessions, `SELECT COUNT(*) FROM spent_tokens`: &tokens} {
+				if err := db.Get(t.Context(), n, query); err != nil {
+					t.Fatal(err)
+				}
+			}
+			return sessions, tokens
+		}
+		for _, step := range []struct {
+			after            time.Duration
+			sessions, tokens int
+		}{
+			{keepSessions - time.Minute, 2, 1},
+			{2 * time.Minute, 1, 1},
+			{testIdle, 0, 0},
+		} {
+			d.clock.Advance(step.after)
+			if err := d.Prune(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if sessions, tokens := left(); sessions != step.sessions || tokens != step.tokens {
+				t.Errorf("%d sessions and %d spent tokens are left, want %d and %d", sessions, tokens, step.sessions, step.tokens)
+			}
+		}
+	})
+}
