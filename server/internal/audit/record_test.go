@@ -22,6 +22,7 @@ import (
 func TestConcurrentRecordsShareCommits(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		s, _ := newService(db)
+		s.patience = time.Minute // this is not about speed
 		run(t, s)
 		const n = 500
 		var recording sync.WaitGroup
@@ -108,6 +109,56 @@ func TestNothingIsAcknowledgedWithoutADatabase(t *testing.T) {
 	})
 }
 
+func TestAStuckDatabaseIsGivenUpWithinASecond(t *testing.T) {
+	stuck := func(t *testing.T, s *Service, release func()) {
+		run(t, s)
+		began := time.Now()
+		err := s.Record(t.Context(), of(1))
+		if waited := time.Since(began); waited > 1500*time.Millisecond {
+			t.Errorf("waited %s", waited)
+		}
+		wantFault(t, err, fault.Unavailable, "AUDIT_UNAVAILABLE")
+		release()
+		for range 5 { // what was stuck may take one commit more to give up
+			if err = s.Record(t.Context(), of(2)); err == nil {
+				return
+			}
+		}
+		t.Errorf("after the release: %v", err)
+	}
+	t.Run("sqlite", func(t *testing.T) {
+		db, err := database.Open(backendtest.SQLiteURL(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { db.Close() })
+		if _, err := db.MigrateUp(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		s, _ := newService(db)
+		held, release := make(chan struct{}), make(chan struct{})
+		var holding sync.WaitGroup
+		holding.Go(func() {
+			_ = db.Write(context.Background(), func(context.Context, *database.Tx) error {
+				close(held)
+				<-release
+				return nil
+			})
+		})
+		<-held
+		stuck(t, s, func() { close(release); holding.Wait() })
+	})
+	t.Run("postgres", func(t *testing.T) {
+		onPostgres(t, func(t *testing.T, s *Service, begin func() openTx) {
+			lock := begin()
+			if _, err := lock.Exec(t.Context(), `LOCK TABLE audit_events`); err != nil {
+				t.Fatal(err)
+			}
+			stuck(t, s, func() { lock.Rollback() })
+		})
+	})
+}
+
 func TestRecordWaitsForAtMostASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, _ := newService(nil) // and nobody writes
@@ -181,6 +232,7 @@ func TestShutdownDrainsTheQueue(t *testing.T) {
 func TestShutdownWhileRecording(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		s, _ := newService(db)
+		s.patience = time.Minute
 		stop := run(t, s)
 		var (
 			mu           sync.Mutex
@@ -195,7 +247,7 @@ func TestShutdownWhileRecording(t *testing.T) {
 					e := of(i*1_000_000 + n)
 					began := time.Now()
 					if err := s.Record(context.Background(), e); err != nil {
-						if !fault.Is(err, fault.Unavailable) || time.Since(began) > patience-100*time.Millisecond {
+						if !fault.Is(err, fault.Unavailable) || time.Since(began) > s.patience/2 {
 							t.Errorf("refused after %s: %v", time.Since(began), err)
 						}
 						return

@@ -17,7 +17,7 @@ import (
 
 const (
 	queueSize = 4096
-	patience  = time.Second     // how long Record waits for its commit
+	batchSize = 200             // events that share a commit, at most
 	drainTime = 5 * time.Second // how long the writer goes on after Run was told to end
 )
 
@@ -27,6 +27,8 @@ type Service struct {
 	world world.World
 	pages page.Tokens
 	log   *slog.Logger
+
+	patience time.Duration // how long Record waits for its commit
 
 	queue  chan entry
 	mu     sync.RWMutex // held for reading while something is put into queue
@@ -49,7 +51,7 @@ func NewService(db *database.DB, w world.World, pages page.Tokens, log *slog.Log
 		log = slog.New(slog.DiscardHandler)
 	}
 	return &Service{
-		db: db, world: w, pages: pages, log: log,
+		db: db, world: w, pages: pages, log: log, patience: time.Second,
 		queue: make(chan entry, queueSize), wake: make(chan struct{}, 1),
 		joins: make(chan *Subscription), unwatched: make(chan struct{}),
 	}
@@ -84,7 +86,7 @@ func (s *Service) record(ctx context.Context, e Event) (Event, error) {
 	if err := s.enqueue(waiting); err != nil {
 		return Event{}, err
 	}
-	timer := time.NewTimer(patience)
+	timer := time.NewTimer(s.patience)
 	defer timer.Stop()
 	select {
 	case err := <-waiting.done:
@@ -95,7 +97,7 @@ func (s *Service) record(ctx context.Context, e Event) (Event, error) {
 	case <-ctx.Done():
 		return Event{}, unavailable().Because(ctx.Err())
 	case <-timer.C:
-		return Event{}, unavailable().Because(fmt.Errorf("no commit within %s", patience))
+		return Event{}, unavailable().Because(fmt.Errorf("no commit within %s", s.patience))
 	}
 }
 
@@ -135,10 +137,10 @@ func (s *Service) write(ctx context.Context) {
 	}
 }
 
-// gather takes what is queued, up to one statement's worth.
+// gather takes what is queued, as far as it fits into one commit.
 func (s *Service) gather(first entry) []entry {
 	batch := []entry{first}
-	for len(batch) < appendAtOnce {
+	for len(batch) < batchSize {
 		select {
 		case e := <-s.queue:
 			batch = append(batch, e)

@@ -20,15 +20,16 @@ const columns = `id, time, actor_id, actor_name, session_id, api_key_id, action,
 
 const columnCount = 15
 
-// appendAtOnce is how many events one statement writes: 3000 arguments, where
-// PostgreSQL takes 65535 and SQLite 32766.
-const appendAtOnce = 200
+// rowsAtOnce is how many events one statement writes. SQLite looks every $n up
+// among those before it, so one long statement costs it much more than several
+// short ones; for PostgreSQL each is a round trip.
+const rowsAtOnce = 25
 
 // Append writes events inside a transaction, so that they stand or fall with
 // what they record. It gives an id and a time to those that have none, and
 // cuts their texts to the bounds.
 func Append(ctx context.Context, q database.Queries, w world.World, events ...Event) error {
-	for part := range slices.Chunk(events, appendAtOnce) {
+	for part := range slices.Chunk(events, rowsAtOnce) {
 		if err := appendPart(ctx, q, w, part); err != nil {
 			return fmt.Errorf("append %d audit events: %w", len(events), err)
 		}

@@ -230,8 +230,8 @@ func TestWatchersComeAndGoWhileEventsAreWritten(t *testing.T) {
 						fmt.Sscan(e.ActorID, &i)
 						fmt.Sscan(e.Resource, &n)
 						switch {
-						case last[i] == 0 && (n <= before[i] || n > after[i]+1):
-							t.Errorf("writer %d: began with %d, not in (%d, %d]", i, n, before[i], after[i]+1)
+						case last[i] == 0 && (n <= before[i] || n > after[i]+2): // one may be committed and not counted yet
+							t.Errorf("writer %d: began with %d, not in (%d, %d]", i, n, before[i], after[i]+2)
 						case last[i] != 0 && n != last[i]+1:
 							t.Errorf("writer %d: %d after %d", i, n, last[i])
 						}
