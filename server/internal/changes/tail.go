@@ -64,6 +64,7 @@ type Log struct {
 	staleness time.Duration
 	onEvents  func()
 	followers []Follower
+	atOnce    int // readAtOnce, fewer in tests
 
 	wake chan struct{}
 
@@ -86,7 +87,7 @@ func New(db *database.DB, options Options, followers ...Follower) *Log {
 	}
 	return &Log{
 		db: db, world: options.World, log: options.Log, announcer: options.Announcer,
-		staleness: options.Staleness, onEvents: options.OnEvents, followers: followers,
+		staleness: options.Staleness, onEvents: options.OnEvents, followers: followers, atOnce: readAtOnce,
 		wake: make(chan struct{}, 1), reading: make(chan struct{}, 1),
 	}
 }
@@ -241,12 +242,12 @@ func (l *Log) read(ctx context.Context) error {
 			Subject  string `db:"subject"`
 		}
 		err = l.db.Select(ctx, &rows, `SELECT revision, kind, subject FROM changes
-			WHERE revision > $1 AND revision <= $2 ORDER BY revision, position LIMIT $3`, revision, head.Revision, readAtOnce)
+			WHERE revision > $1 AND revision <= $2 ORDER BY revision, position LIMIT $3`, revision, head.Revision, l.atOnce)
 		if err != nil {
 			return fmt.Errorf("read the change log after %d: %w", revision, err)
 		}
 		whole := head.Revision
-		if len(rows) == readAtOnce {
+		if len(rows) == l.atOnce {
 			// The last revision may have been cut in two: take it next time.
 			whole = rows[len(rows)-1].Revision - 1
 		}

@@ -107,7 +107,9 @@ func TestPrune(t *testing.T) {
 // More changes than one read takes arrive all the same.
 func TestManyChanges(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		const atOnce = 20
 		here, f := open(t, db, newClock())
+		here.atOnce = atOnce
 		bulk := func(revision int64, n int) {
 			t.Helper()
 			_, err := db.Exec(t.Context(), `INSERT INTO changes (revision, position, kind, subject, at)
@@ -122,8 +124,8 @@ func TestManyChanges(t *testing.T) {
 		}
 		var want []string
 		for revision := range int64(3) {
-			bulk(revision+1, readAtOnce/2+1)
-			for n := range readAtOnce/2 + 1 {
+			bulk(revision+1, atOnce/2+1)
+			for n := range atOnce/2 + 1 {
 				want = append(want, fmt.Sprintf("role %d.%d", revision+1, n))
 			}
 		}
@@ -133,7 +135,7 @@ func TestManyChanges(t *testing.T) {
 		if got := f.seen(); f.wasReset() != 1 || !slices.Equal(got, want) {
 			t.Errorf("told %d changes after %d resets, want %d after 1", len(got), f.wasReset(), len(want))
 		}
-		bulk(4, readAtOnce+1)
+		bulk(4, atOnce+1)
 		if err := here.Sync(t.Context()); err != nil {
 			t.Fatal(err)
 		}
