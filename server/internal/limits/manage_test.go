@@ -219,26 +219,35 @@ func TestTooManyApply(t *testing.T) {
 		i.create(Limit{Name: "everything", Subject: SubjectGlobal, Rate: 1})
 		i.create(Limit{Name: "half", Subject: SubjectGlobal, Permission: "a:*", Rate: 1})
 
-		// 50 at once: 30 fit besides the two that cover them.
-		var wg sync.WaitGroup
-		var mu sync.Mutex
+		// 30 fit besides the two that cover them. The last are made at once; a
+		// busy machine's database may refuse some of those for the time being.
 		made := 0
-		for n := range 50 {
+		add := func() error {
+			made++
+			_, _, err := i.Create(i.system(), Limit{Name: fmt.Sprintf("same-%d", made), Subject: SubjectGlobal,
+				Permission: "a:b", Rate: 1, Period: minute})
+			return err
+		}
+		for range 28 {
+			i.must(add())
+		}
+		var wg sync.WaitGroup
+		for n := range 12 {
 			wg.Go(func() {
-				_, _, err := i.Create(i.system(), Limit{Name: fmt.Sprintf("same-%d", n), Subject: SubjectGlobal,
+				_, _, err := i.Create(i.system(), Limit{Name: fmt.Sprintf("last-%d", n), Subject: SubjectGlobal,
 					Permission: "a:b", Rate: 1, Period: minute})
-				if err == nil {
-					mu.Lock()
-					made++
-					mu.Unlock()
-				} else if !strings.Contains(err.Error(), "more than 32 limits") {
+				if err != nil && !fault.Is(err, fault.Unavailable) && !strings.Contains(err.Error(), "more than 32 limits") {
 					t.Error(err)
 				}
 			})
 		}
 		wg.Wait()
-		if made != 30 {
-			t.Errorf("%d made, want 30", made)
+		for add() == nil {
+		}
+		var all int
+		i.must(db.Get(t.Context(), &all, `SELECT COUNT(*) FROM limits WHERE permission = 'a:b'`))
+		if all != 30 {
+			t.Errorf("%d made, want 30", all)
 		}
 		_, _, err := i.Create(i.system(), Limit{Name: "another", Subject: SubjectGlobal, Rate: 1, Period: minute})
 		wantFault(t, err, fault.Precondition, "TOO_MANY_LIMITS_APPLY")
