@@ -126,37 +126,39 @@ func TestParallelGuesses(t *testing.T) {
 		d := newDesk(t, db)
 		d.user("ann")
 		var all sync.WaitGroup
-		var limited, wrong atomic.Int64
+		var limited atomic.Int64
 		for range 200 {
 			all.Go(func() {
 				_, err := d.Login(d.visitor(), "Ann", "a wrong guess")
-				switch fault.From(err).Reason {
-				case "TOO_MANY_ATTEMPTS":
+				switch f := fault.From(err); {
+				case f == nil:
+					t.Error("a wrong guess was right")
+				case f.Reason == "TOO_MANY_ATTEMPTS":
 					limited.Add(1)
-				case "BAD_CREDENTIALS":
-					wrong.Add(1)
+				case f.Reason == "BAD_CREDENTIALS":
+				case f.Kind == fault.Unavailable: // a slow machine records less than this in a second
 				default:
 					t.Error(err)
 				}
 			})
 		}
 		all.Wait()
-		if n := d.compares.Load(); n > 10 || n != wrong.Load() || limited.Load() != 200-n {
-			t.Errorf("%d compared, %d wrong, %d limited; want at most 10 compared", n, wrong.Load(), limited.Load())
+		if n := d.compares.Load(); n == 0 || n > 10 {
+			t.Errorf("%d guesses were looked at, want 1 to 10", n)
 		}
 		_, err := d.Login(d.visitor(), "ann", password)
 		wantRefusal(t, err, fault.Limited, "TOO_MANY_ATTEMPTS")
 		if fault.From(err).RetryAfter <= 0 {
 			t.Error("the refusal does not say when to try again")
 		}
-		var denied int
+		denied := int64(0)
 		for _, e := range d.recorded(audit.Login) {
 			if e.Outcome == audit.Denied && e.Reason == reasonLimited {
 				denied++
 			}
 		}
-		if want := int(limited.Load()) + 1; denied != want {
-			t.Errorf("%d limited attempts recorded, want %d", denied, want)
+		if told := limited.Load() + 1; denied < told || denied > 191 {
+			t.Errorf("%d refusals recorded, %d told; want 191 recorded at most, and all that were told", denied, told)
 		}
 		d.clock.Advance(2 * time.Minute)
 		d.login("ann")
