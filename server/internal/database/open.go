@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -83,6 +84,15 @@ func newConnector(address string) (*pq.Connector, error) {
 func openSQLite(path string, timeout time.Duration) (*DB, error) {
 	if path == "" {
 		return nil, fmt.Errorf("database URL: sqlite: needs a file name (sqlite:tollgate.db)")
+	}
+	// SQLite would make the file readable for everybody, and its -wal and -shm
+	// like it; it holds password hashes.
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err == nil {
+		err = file.Close()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open SQLite file: %w", err)
 	}
 	options := url.Values{
 		"_txlock": {"immediate"},
