@@ -71,7 +71,7 @@ func New(o Options) (http.Handler, error) {
 		return nil, fmt.Errorf("make the REST door: %w", err)
 	}
 	mux.Handle("/v1/", noQueryWithBody(transcoder))
-	mux.Handle("GET /v1/audit/events/watch", &watch{guard: o.Guard, events: o.Events, codec: codec})
+	mux.Handle("/v1/audit/events/watch", &watch{guard: o.Guard, events: o.Events, codec: codec})
 	mux.Handle("GET /.well-known/jwks.json", jwks(o.JWKS))
 	mux.HandleFunc("GET /healthz", healthz)
 	mux.Handle("GET /readyz", readyz(o.Ready))

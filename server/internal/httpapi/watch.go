@@ -27,6 +27,11 @@ type watch struct {
 func (h *watch) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	const procedure = tollgatev1connect.AuditServiceWatchEventsProcedure
 	requestID := caller.From(r.Context()).RequestID
+	if r.Method != http.MethodGet { // a HEAD would watch, too, and nobody see it
+		w.Header().Set("Allow", http.MethodGet)
+		writePlain(w, r, http.StatusMethodNotAllowed, requestID)
+		return
+	}
 	filter, err := watchFilter(r)
 	if err != nil {
 		writeFault(w, fault.From(err), requestID)
@@ -41,18 +46,20 @@ func (h *watch) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer done()
 
 	out := http.NewResponseController(w)
-	w.Header().Set("Content-Type", "text/event-stream")
-	w.WriteHeader(http.StatusOK)
 	write := func(format string, args ...any) error {
 		if _, err := fmt.Fprintf(w, format, args...); err != nil {
 			return err
 		}
 		return out.Flush()
 	}
-	if write(": watching\n\n") != nil {
-		return
-	}
+	begun := false
 	err = audit.NewHandler(h.events).Watch(ctx, filter, func(res *tollgatev1.WatchEventsResponse) error {
+		if !begun { // from here on no event is missed
+			begun = true
+			w.Header().Set("Content-Type", "text/event-stream")
+			w.WriteHeader(http.StatusOK)
+			return write(": watching\n\n")
+		}
 		if res.GetEvent() == nil {
 			return write(": still here\n\n")
 		}
@@ -62,6 +69,12 @@ func (h *watch) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		return write("id: %s\nevent: audit\ndata: %s\n\n", res.GetEvent().GetId(), body)
 	})
+	if !begun {
+		if err != nil {
+			writeFault(w, fault.From(err), requestID)
+		}
+		return
+	}
 	if ended := endOf(ctx, err); ended != nil {
 		told := newWireError(fault.Connect(ended, requestID))
 		write("event: error\ndata: {\"code\":%q,\"message\":%q}\n\n", told.Code, told.Message) //nolint:errcheck // it is over anyway

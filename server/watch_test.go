@@ -1,0 +1,173 @@
+package main_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"syscall"
+	"testing"
+
+	"connectrpc.com/connect"
+	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
+	"github.com/tollgatehq/tollgate/gen/tollgate/v1/tollgatev1connect"
+)
+
+// watcher is a stream of events over some door. A test that waits on it too
+// long fails by the context's end.
+type watcher struct {
+	next func() (*event, error) // nil and an error at the stream's end
+}
+
+type event struct{ action, resource string }
+
+// watchDoors are the ways to watch, by name. Each returns when the watch has
+// begun.
+func watchDoors(s *tollgate) map[string]func(*testing.T, context.Context, string) watcher {
+	doors := map[string]func(*testing.T, context.Context, string) watcher{"Server-Sent Events": s.watchSSE}
+	for _, p := range protocols {
+		if p.name == "Connect GET" {
+			continue // streams have none
+		}
+		doors[p.name] = func(t *testing.T, ctx context.Context, token string) watcher { return s.watchRPC(t, ctx, p, token) }
+	}
+	return doors
+}
+
+func (s *tollgate) watchRPC(t *testing.T, ctx context.Context, p protocol, token string) watcher {
+	t.Helper()
+	client := tollgatev1connect.NewAuditServiceClient(h2c(t), s.url, p.with(token))
+	stream, err := client.WatchEvents(ctx, &tollgatev1.WatchEventsRequest{Action: "role.*"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !stream.Receive() || stream.Msg().Event != nil {
+		t.Fatalf("the watch did not begin: %v, %v", stream.Msg(), stream.Err())
+	}
+	return watcher{func() (*event, error) {
+		for stream.Receive() {
+			if e := stream.Msg().GetEvent(); e != nil {
+				return &event{e.Action, e.Resource}, nil
+			}
+		}
+		if stream.Err() == nil {
+			return nil, fmt.Errorf("ended without an error")
+		}
+		return nil, stream.Err()
+	}}
+}
+
+func (s *tollgate) watchSSE(t *testing.T, ctx context.Context, token string) watcher {
+	t.Helper()
+	req, err := http.NewRequestWithContext(ctx, "GET", s.url+"/v1/audit/events/watch?action=role.*", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { res.Body.Close() })
+	if res.StatusCode != http.StatusOK || res.Header.Get("Content-Type") != "text/event-stream" {
+		t.Fatalf("watching answered %s, %s", res.Status, res.Header.Get("Content-Type"))
+	}
+	lines := bufio.NewScanner(res.Body)
+	if !lines.Scan() || lines.Text() != ": watching" {
+		t.Fatalf("the watch did not begin: %q, %v", lines.Text(), lines.Err())
+	}
+	return watcher{func() (*event, error) {
+		kind := ""
+		for lines.Scan() {
+			if name, found := strings.CutPrefix(lines.Text(), "event: "); found {
+				kind = name
+			}
+			data, found := strings.CutPrefix(lines.Text(), "data: ")
+			if !found {
+				continue
+			}
+			var e struct{ Action, Resource, Code, Message string }
+			if err := json.Unmarshal([]byte(data), &e); err != nil {
+				t.Errorf("data %q: %v", data, err)
+			}
+			if kind == "error" {
+				var code connect.Code
+				if err := code.UnmarshalText([]byte(e.Code)); err != nil {
+					t.Errorf("code %q: %v", e.Code, err)
+				}
+				return nil, connect.NewError(code, fmt.Errorf("%s", e.Message))
+			}
+			return &event{e.Action, e.Resource}, nil
+		}
+		return nil, fmt.Errorf("ended without an error: %v", lines.Err())
+	}}
+}
+
+// A watcher gets what happens after the watch began, and nothing any more once
+// the session that watches is ended.
+func TestWatch(t *testing.T) {
+	s := serveAdmin(t)
+	id := s.newUser(t, "mia", "a password of mia", "auditor")
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	watchers := map[string]watcher{}
+	for name, door := range watchDoors(s) {
+		watchers[name] = door(t, ctx, s.login(t, "mia", "a password of mia").str("accessToken"))
+	}
+	s.post(t, "/v1/roles", object{"name": "clerk"})
+	s.call(t, "DELETE", "/v1/roles/clerk", nil).want(t, http.StatusOK)
+	for name, w := range watchers {
+		for _, action := range []string{"role.create", "role.delete"} {
+			e, err := w.next()
+			if err != nil || *e != (event{action, "roles/clerk"}) {
+				t.Fatalf("%s: got %v, %v; want %s", name, e, err, action)
+			}
+		}
+	}
+	s.call(t, "DELETE", "/v1/users/"+id+"/sessions", nil).want(t, http.StatusOK)
+	for name, w := range watchers {
+		if e, err := w.next(); connect.CodeOf(err) != connect.CodeUnauthenticated {
+			t.Errorf("%s: after the session's end: %v, %v", name, e, err)
+		}
+	}
+}
+
+func TestWatchNeedsPermission(t *testing.T) {
+	s := serveAdmin(t)
+	s.newUser(t, "mia", "a password of mia")
+	mia := s.as(s.login(t, "mia", "a password of mia").str("accessToken"))
+	const path = "/v1/audit/events/watch"
+	s.as("").call(t, "GET", path, nil).want(t, http.StatusUnauthorized)
+	mia.call(t, "GET", path, nil).want(t, http.StatusForbidden)
+	s.call(t, "GET", path+"?resource=x", nil).want(t, http.StatusBadRequest)
+	s.call(t, "GET", path+"?outcome=fine", nil).want(t, http.StatusBadRequest)
+	for _, method := range []string{"POST", "HEAD", "DELETE"} {
+		a := s.call(t, method, path, nil).want(t, http.StatusMethodNotAllowed)
+		if a.header.Get("Allow") != "GET" {
+			t.Errorf("Allow: %q", a.header.Get("Allow"))
+		}
+	}
+}
+
+// A server that stops tells its watchers to come again, and does not wait for
+// them.
+func TestWatchEndsWithServer(t *testing.T) {
+	s := serveAdmin(t)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	watchers := map[string]watcher{}
+	for name, door := range watchDoors(s) {
+		watchers[name] = door(t, ctx, s.token)
+	}
+	s.signal(t, syscall.SIGTERM)
+	for name, w := range watchers {
+		if e, err := w.next(); connect.CodeOf(err) != connect.CodeUnavailable {
+			t.Errorf("%s: %v, %v; want unavailable", name, e, err)
+		}
+	}
+	if code := s.wait(t); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+}
