@@ -1,0 +1,309 @@
+package main_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// written is what the server said it had done.
+type written struct {
+	mu     sync.Mutex
+	users  map[string]string // id -> name
+	roles  map[string]bool
+	chains []*chain
+}
+
+// chain is a session that is refreshed over and over.
+type chain struct {
+	session, access, refresh string
+	refreshed                int
+}
+
+// What was acknowledged before a kill is there after it, with its record; what
+// is recorded as done is done.
+func TestKill(t *testing.T) {
+	s := serveAdmin(t)
+	w := &written{users: map[string]string{}, roles: map[string]bool{}}
+	for range 2 {
+		login := s.login(t, "admin", adminPassword)
+		w.chains = append(w.chains, &chain{
+			session: login.str("sessionId"), access: login.str("accessToken"), refresh: login.str("refreshToken"),
+		})
+	}
+	for round := range 3 {
+		w.until(t, s, round, 40+round*7)
+		s = s.again(t)
+		w.check(t, s)
+	}
+}
+
+// until writes from several sides until the server has acknowledged n writes,
+// kills it in the middle of the next ones, and waits for the writers.
+func (w *written) until(t *testing.T, s *tollgate, round, n int) {
+	acknowledged := make(chan struct{})
+	var writers sync.WaitGroup
+	write := func(once func(i int) bool) {
+		writers.Go(func() {
+			for i := 0; once(i); i++ {
+				acknowledged <- struct{}{}
+			}
+		})
+	}
+	post := func(path string, body object) (answer, bool) {
+		a, err := s.try(context.Background(), "POST", path, body)
+		if err == nil && a.status != http.StatusOK {
+			t.Errorf("POST %s: %d %s", path, a.status, a.raw)
+		}
+		return a, err == nil && a.status == http.StatusOK
+	}
+	for side := range 2 {
+		write(func(i int) bool {
+			name := fmt.Sprintf("user-%d-%d-%d", round, side, i)
+			a, ok := post("/v1/users", object{"username": name, "password": "a password"})
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if ok {
+				w.users[a.str("user", "id")] = name
+			}
+			return ok
+		})
+		write(func(i int) bool {
+			name := fmt.Sprintf("role-%d-%d-%d", round, side, i)
+			_, ok := post("/v1/roles", object{"name": name, "permissions": []string{"orders:read"}})
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if ok {
+				w.roles[name] = true
+			}
+			return ok
+		})
+	}
+	for _, c := range w.chains {
+		if c.refresh == "" {
+			continue // its end is known
+		}
+		write(func(int) bool {
+			a, ok := post("/v1/auth/refresh", object{"refreshToken": c.refresh})
+			if ok {
+				c.access, c.refresh, c.refreshed = a.str("accessToken"), a.str("refreshToken"), c.refreshed+1
+			}
+			return ok
+		})
+	}
+	go func() {
+		writers.Wait()
+		close(acknowledged)
+	}()
+	for i := 0; ; i++ {
+		if i == n {
+			s.signal(t, syscall.SIGKILL)
+		}
+		if _, more := <-acknowledged; !more {
+			break
+		}
+	}
+	<-s.exited
+}
+
+func (w *written) check(t *testing.T, s *tollgate) {
+	t.Helper()
+	names := map[string]string{}
+	for _, u := range s.all(t, "/v1/users?", "users") {
+		names[u["id"].(string)] = u["username"].(string)
+	}
+	for id, name := range w.users {
+		if names[id] != name {
+			t.Errorf("user %s was acknowledged and is lost", name)
+		}
+	}
+	roles := map[string]bool{}
+	for _, r := range s.all(t, "/v1/roles?", "roles") {
+		roles[r["name"].(string)] = true
+	}
+	for name := range w.roles {
+		if !roles[name] {
+			t.Errorf("role %s was acknowledged and is lost", name)
+		}
+	}
+	same := func(kind string, things, recorded int) {
+		if things != recorded {
+			t.Errorf("%d %s and %d events of their making", things, kind, recorded)
+		}
+	}
+	recorded := 0
+	for _, e := range s.events(t, "action=user.create&outcome=OUTCOME_SUCCESS") {
+		recorded++
+		if id := strings.TrimPrefix(e["resource"].(string), "users/"); names[id] == "" {
+			t.Errorf("user %s is recorded as made and is not there", id)
+		}
+	}
+	same("users", len(names), recorded)
+	recorded = 0
+	for _, e := range s.events(t, "action=role.create&outcome=OUTCOME_SUCCESS") {
+		recorded++
+		if name := strings.TrimPrefix(e["resource"].(string), "roles/"); !roles[name] {
+			t.Errorf("role %s is recorded as made and is not there", name)
+		}
+	}
+	same("roles", len(roles), recorded)
+	for _, c := range w.chains {
+		c.check(t, s)
+	}
+	t.Logf("%d users, %d roles", len(names), len(roles))
+}
+
+// check verifies the token of before the kill, and that the refresh in flight
+// at the kill happened wholly or not at all.
+func (c *chain) check(t *testing.T, s *tollgate) {
+	t.Helper()
+	if c.refresh == "" {
+		return
+	}
+	s.as(c.access).get(t, "/v1/auth/whoami")
+	recorded := len(s.events(t, "action=auth.refresh&outcome=OUTCOME_SUCCESS&resource=sessions/"+c.session))
+	a := s.as("").call(t, "POST", "/v1/auth/refresh", object{"refreshToken": c.refresh})
+	switch {
+	case recorded == c.refreshed && a.status == http.StatusOK:
+		c.access, c.refresh, c.refreshed = a.str("accessToken"), a.str("refreshToken"), c.refreshed+1
+	case recorded == c.refreshed+1 && a.status == http.StatusUnauthorized:
+		c.refresh = "" // the new token never arrived; using the old one again ended the session
+	default:
+		t.Errorf("%d refreshes acknowledged, %d recorded, the next one answers %d %s", c.refreshed, recorded, a.status, a.raw)
+	}
+}
+
+// A stop by either signal ends well and soon, and the next start finds
+// everything.
+func TestStop(t *testing.T) {
+	for _, signal := range []os.Signal{syscall.SIGTERM, os.Interrupt} {
+		t.Run(signal.String(), func(t *testing.T) {
+			s := serveAdmin(t)
+			s.newUser(t, "mia", "a password of mia", "auditor")
+			mia := s.login(t, "mia", "a password of mia")
+			began := time.Now()
+			s.signal(t, signal)
+			if code := s.wait(t); code != 0 {
+				t.Errorf("exit code %d", code)
+			}
+			t.Logf("stopped in %s", time.Since(began))
+			if left, _ := filepath.Glob(filepath.Join(s.dir, "*-wal")); left != nil {
+				t.Errorf("the database was not closed: %s", left)
+			}
+
+			s = s.again(t)
+			if s.password != "" {
+				t.Error("a password was shown at the second start")
+			}
+			who := s.as(mia.str("accessToken")).get(t, "/v1/auth/whoami")
+			if who.str("principal", "username") != "mia" {
+				t.Errorf("whoami answered %s", who.raw)
+			}
+			s.as("").post(t, "/v1/auth/refresh", object{"refreshToken": mia.str("refreshToken")})
+			if n := len(s.events(t, "action=auth.login&actor=mia")); n != 1 {
+				t.Errorf("%d events of mia's sign-in", n)
+			}
+		})
+	}
+}
+
+// A call that is under way when the server is told to stop gets its answer.
+func TestStopFinishesCalls(t *testing.T) {
+	s := serveAdmin(t)
+	address := strings.TrimPrefix(s.url, "http://")
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(patience)) //nolint:errcheck // a connection has deadlines
+	body := `{"username":"mia","password":"a password of mia"}`
+	fmt.Fprintf(conn, "POST /v1/users HTTP/1.1\r\nHost: tollgate\r\nContent-Type: application/json\r\nAuthorization: Bearer %s\r\n"+
+		"Content-Length: %d\r\nExpect: 100-continue\r\n\r\n", s.token, len(body))
+	answers := bufio.NewReader(conn)
+	if res, err := http.ReadResponse(answers, nil); err != nil || res.StatusCode != http.StatusContinue {
+		t.Fatalf("the call did not begin: %v, %v", res, err)
+	}
+	s.signal(t, syscall.SIGTERM)
+	eventually(t, "new connections are refused", func() bool {
+		extra, err := net.Dial("tcp", address)
+		if err == nil {
+			extra.Close()
+		}
+		return err != nil
+	})
+	if _, err := conn.Write([]byte(body)); err != nil {
+		t.Fatal(err)
+	}
+	res, err := http.ReadResponse(answers, nil)
+	if err != nil || res.StatusCode != http.StatusOK {
+		t.Fatalf("the call under way got %v, %v", res, err)
+	}
+	res.Body.Close()
+	if code := s.wait(t); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	s = s.again(t)
+	if users := s.get(t, "/v1/users?username=mia").list("users"); len(users) != 1 {
+		t.Errorf("users: %v", users)
+	}
+}
+
+// The made-up password is shown to the person who starts the server, once.
+func TestFirstPassword(t *testing.T) {
+	s := serve(t, t.TempDir())
+	if len(s.password) < 20 || strings.Count(s.stdout.String(), s.password) != 2 { // and in the curl to try
+		t.Errorf("password %q in %s", s.password, s.stdout)
+	}
+	s.login(t, "admin", s.password)
+	s.signal(t, syscall.SIGTERM)
+	s.wait(t)
+	second := s.again(t)
+	if second.password != "" || strings.Contains(second.stdout.String(), s.password) {
+		t.Errorf("the second start said %s", second.stdout)
+	}
+	if strings.Contains(s.stderr.String()+second.stderr.String(), s.password) {
+		t.Error("the password is in the log")
+	}
+	second.login(t, "admin", s.password)
+	for _, name := range []string{"tollgate.db", "tollgate.db.key"} {
+		file, err := os.Stat(filepath.Join(s.dir, name))
+		if err != nil || file.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s: %v, %v; want it to be for its owner alone", name, file.Mode(), err)
+		}
+	}
+}
+
+// How long a start takes and how much it keeps; for people, not judged.
+func TestColdStart(t *testing.T) {
+	dir := t.TempDir()
+	for _, start := range []string{"first", "second"} {
+		began := time.Now()
+		s := serve(t, dir)
+		s.get(t, "/readyz")
+		t.Logf("%s start: %s from exec to the first answer, %s resident", start, time.Since(began).Round(time.Millisecond), resident(t, s.cmd.Process.Pid))
+		s.signal(t, syscall.SIGTERM)
+		s.wait(t)
+	}
+}
+
+func resident(t *testing.T, pid int) string {
+	t.Helper()
+	status, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+	if err != nil {
+		return "an unknown size"
+	}
+	_, after, _ := strings.Cut(string(status), "VmRSS:")
+	line, _, _ := strings.Cut(after, "\n")
+	return strings.TrimSpace(line)
+}
