@@ -5,21 +5,18 @@ import (
 	"io"
 	"os"
 	"strings"
-)
 
-// secretVariables may each be given as a file instead: TOLLGATE_X_FILE names
-// the file that holds the value of TOLLGATE_X, as container secrets have it.
-func secretVariables() []string {
-	return []string{"TOLLGATE_DATABASE_URL", "TOLLGATE_REDIS_URL", "TOLLGATE_MASTER_KEY", "TOLLGATE_ADMIN_PASSWORD"}
-}
+	"github.com/tollgatehq/tollgate/server/internal/app"
+)
 
 // maxSecret bounds what is read of a secret's file, in bytes.
 const maxSecret = 64 << 10
 
-// readSecretFiles sets every variable whose file is named. Newlines at the
-// file's end are not part of the value. No error holds any of the content.
+// readSecretFiles sets every secret's variable whose file is named, see
+// app.Secrets. Newlines at the file's end are not part of the value. No error
+// holds any of the content.
 func readSecretFiles() error {
-	for _, name := range secretVariables() {
+	for _, name := range app.Secrets() {
 		path := os.Getenv(name + "_FILE")
 		if path == "" {
 			continue

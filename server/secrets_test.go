@@ -5,11 +5,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/tollgatehq/tollgate/server/internal/app"
 )
 
 func TestSecretFiles(t *testing.T) {
 	clean := func(t *testing.T) {
-		for _, name := range secretVariables() {
+		for _, name := range app.Secrets() {
 			t.Setenv(name, "")
 			t.Setenv(name+"_FILE", "")
 		}
@@ -22,7 +24,7 @@ func TestSecretFiles(t *testing.T) {
 		return path
 	}
 	t.Run("the value is the file's, without the newline at its end", func(t *testing.T) {
-		for _, name := range secretVariables() {
+		for _, name := range app.Secrets() {
 			clean(t)
 			t.Setenv(name+"_FILE", file(t, " the value \r\n"))
 			if err := readSecretFiles(); err != nil {

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"reflect"
 	"strings"
 	"time"
 )
@@ -16,9 +17,9 @@ type Config struct {
 
 	Listen         string        `help:"Address of the API." default:"127.0.0.1:8000" env:"TOLLGATE_LISTEN" placeholder:"HOST:PORT"`
 	MetricsListen  string        `help:"Address of /metrics; empty turns it off." default:"127.0.0.1:9464" env:"TOLLGATE_METRICS_LISTEN" placeholder:"HOST:PORT"`
-	DatabaseURL    string        `help:"Where the truth is kept: sqlite:FILE or postgres://USER:PASSWORD@HOST/NAME." default:"sqlite:tollgate.db" env:"TOLLGATE_DATABASE_URL" placeholder:"URL"`
-	RedisURL       string        `help:"Where limits are counted and instances hear of changes: redis://HOST:PORT. Empty: in this process." env:"TOLLGATE_REDIS_URL" placeholder:"URL"`
-	MasterKey      string        `help:"32 random bytes in base64 that seal the signing keys (openssl rand -base64 32), or file:PATH to read or make them there. With SQLite the default is file:DATABASE.key; with PostgreSQL there is none." env:"TOLLGATE_MASTER_KEY" placeholder:"KEY"`
+	DatabaseURL    string        `help:"Where the truth is kept: sqlite:FILE or postgres://USER:PASSWORD@HOST/NAME." default:"sqlite:tollgate.db" env:"TOLLGATE_DATABASE_URL" secret:"true" placeholder:"URL"`
+	RedisURL       string        `help:"Where limits are counted and instances hear of changes: redis://HOST:PORT. Empty: in this process." env:"TOLLGATE_REDIS_URL" secret:"true" placeholder:"URL"`
+	MasterKey      string        `help:"32 random bytes in base64 that seal the signing keys (openssl rand -base64 32), or file:PATH to read or make them there. With SQLite the default is file:DATABASE.key; with PostgreSQL there is none." env:"TOLLGATE_MASTER_KEY" secret:"true" placeholder:"KEY"`
 	TrustedProxies []string      `help:"Proxies whose X-Forwarded-For is believed, as addresses or CIDRs. None by default." env:"TOLLGATE_TRUSTED_PROXIES" placeholder:"CIDR"`
 	Issuer         string        `help:"The iss claim of access tokens." default:"http://localhost:8000" env:"TOLLGATE_ISSUER" placeholder:"URL"`
 	Audience       string        `help:"The aud claim of access tokens." default:"tollgate" env:"TOLLGATE_AUDIENCE" placeholder:"NAME"`
@@ -28,9 +29,22 @@ type Config struct {
 	BcryptCost     int           `help:"Work per password check: each step doubles it." default:"12" env:"TOLLGATE_BCRYPT_COST"`
 	Staleness      time.Duration `help:"How long an instance that cannot reach the database still answers from memory." default:"5s" env:"TOLLGATE_STALENESS"`
 	Reflection     bool          `help:"Let gRPC tools list and describe the API." default:"true" negatable:"" env:"TOLLGATE_REFLECTION"`
-	AdminPassword  string        `help:"Password of the first administrator, admin, made when there are no users. One is made up and shown once when this is empty." env:"TOLLGATE_ADMIN_PASSWORD" placeholder:"PASSWORD"`
+	AdminPassword  string        `help:"Password of the first administrator, admin, made when there are no users. One is made up and shown once when this is empty." env:"TOLLGATE_ADMIN_PASSWORD" secret:"true" placeholder:"PASSWORD"`
 	LogLevel       string        `help:"debug, info, warn or error." default:"info" enum:"debug,info,warn,error" env:"TOLLGATE_LOG_LEVEL"`
 	LogFormat      string        `help:"text, json, or auto: text on a terminal." default:"auto" enum:"auto,text,json" env:"TOLLGATE_LOG_FORMAT"`
+}
+
+// Secrets are the variables of settings that hold a secret. Each may be given
+// as a file instead: TOLLGATE_X_FILE names the file with the value of
+// TOLLGATE_X, as container secrets have it.
+func Secrets() []string {
+	var names []string
+	for field := range reflect.TypeFor[Config]().Fields() {
+		if field.Tag.Get("secret") == "true" {
+			names = append(names, field.Tag.Get("env"))
+		}
+	}
+	return names
 }
 
 // check refuses what cannot work, naming the flag.

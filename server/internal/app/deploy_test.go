@@ -1,0 +1,295 @@
+package app
+
+import (
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/tollgatehq/tollgate/server/internal/world"
+	"go.yaml.in/yaml/v3"
+)
+
+// root is the repository's.
+const root = "../../.."
+
+func read(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+type composeService struct {
+	Build       any               `yaml:"build"`
+	Image       string            `yaml:"image"`
+	Restart     string            `yaml:"restart"`
+	Ports       []string          `yaml:"ports"`
+	User        string            `yaml:"user"`
+	ReadOnly    bool              `yaml:"read_only"`
+	Environment map[string]string `yaml:"environment"`
+	Volumes     []string          `yaml:"volumes"`
+	Command     any               `yaml:"command"`
+	DependsOn   map[string]struct {
+		Condition string `yaml:"condition"`
+	} `yaml:"depends_on"`
+	Healthcheck struct {
+		Test        []string `yaml:"test"`
+		Interval    string   `yaml:"interval"`
+		Timeout     string   `yaml:"timeout"`
+		StartPeriod string   `yaml:"start_period"`
+		Retries     int      `yaml:"retries"`
+	} `yaml:"healthcheck"`
+	StopGracePeriod string   `yaml:"stop_grace_period"`
+	NetworkMode     string   `yaml:"network_mode"`
+	CapDrop         []string `yaml:"cap_drop"`
+	SecurityOpt     []string `yaml:"security_opt"`
+}
+
+type composeFile struct {
+	Name     string                    `yaml:"name"`
+	Services map[string]composeService `yaml:"services"`
+	Volumes  map[string]any            `yaml:"volumes"`
+}
+
+func compose(t *testing.T) composeFile {
+	t.Helper()
+	var file composeFile
+	decoder := yaml.NewDecoder(strings.NewReader(read(t, "docker-compose.yml")))
+	decoder.KnownFields(true) // a misspelt key is ignored by nobody
+	if err := decoder.Decode(&file); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+// settings are all variables that the program knows.
+func settings() []string {
+	var names []string
+	for field := range reflect.TypeFor[Config]().Fields() {
+		if name := field.Tag.Get("env"); name != "" {
+			names = append(names, name)
+		}
+	}
+	for _, name := range Secrets() {
+		names = append(names, name+"_FILE")
+	}
+	return names
+}
+
+func TestComposeFitsTheProgram(t *testing.T) {
+	file := compose(t)
+	known := settings()
+	server := file.Services["server"]
+	for name := range server.Environment {
+		if !slices.Contains(known, name) {
+			t.Errorf("the server has no setting %s", name)
+		}
+	}
+	if !slices.Contains(server.Ports, "8000:8000") || len(server.Ports) != 1 {
+		t.Errorf("published ports are %v, want only 8000:8000", server.Ports)
+	}
+	if server.User != "65532:65532" || !server.ReadOnly || !slices.Contains(server.CapDrop, "ALL") {
+		t.Error("the server's container has rights that it does not need")
+	}
+	for _, needed := range []string{"postgres", "redis"} {
+		if server.DependsOn[needed].Condition != "service_healthy" {
+			t.Errorf("the server does not wait for %s", needed)
+		}
+	}
+	if server.StopGracePeriod == "" {
+		t.Error("the server gets no time to finish its calls")
+	}
+}
+
+func TestComposeServices(t *testing.T) {
+	file := compose(t)
+	for name, s := range file.Services {
+		once := s.Restart == "no"
+		if !once && (len(s.Healthcheck.Test) == 0 || s.Restart == "" || s.StopGracePeriod == "") {
+			t.Errorf("%s lacks a health check, a restart policy or time to stop", name)
+		}
+		if s.Build == nil && !regexp.MustCompile(`^[a-z]+:\d`).MatchString(s.Image) {
+			t.Errorf("%s: image %q has no version", name, s.Image)
+		}
+		if name != "server" && len(s.Ports) > 0 {
+			t.Errorf("%s is published at %v", name, s.Ports)
+		}
+		for _, volume := range s.Volumes {
+			source, _, _ := strings.Cut(volume, ":")
+			if _, declared := file.Volumes[source]; !declared {
+				t.Errorf("%s mounts %q, which is no named volume", name, volume)
+			}
+			if strings.HasPrefix(source, "secrets-") && !once && (source != "secrets-"+name || !strings.HasSuffix(volume, ":ro")) {
+				t.Errorf("%s mounts %q: it may only read its own secrets", name, volume)
+			}
+		}
+		for other, on := range s.DependsOn {
+			dependency, exists := file.Services[other]
+			want := "service_healthy"
+			if dependency.Restart == "no" {
+				want = "service_completed_successfully"
+			}
+			if !exists || on.Condition != want {
+				t.Errorf("%s waits for %s: %s, want %s", name, other, on.Condition, want)
+			}
+		}
+		for variable, value := range s.Environment {
+			if isSecret(variable) {
+				t.Errorf("%s: %s=%s is a secret in the file", name, variable, value)
+			}
+		}
+	}
+}
+
+// isSecret says whether a variable's value is one; the name of a file with it
+// is not.
+func isSecret(variable string) bool {
+	return slices.Contains(Secrets(), variable) || regexp.MustCompile(`PASSWORD$|SECRET$|TOKEN$|KEY$`).MatchString(variable)
+}
+
+// The one-shot service makes every file that the others read, once, and shows
+// none of them. Its script runs here as it would there.
+func TestComposeSecrets(t *testing.T) {
+	sh, err := exec.LookPath("sh")
+	if err != nil {
+		t.Skip("no shell")
+	}
+	file := compose(t)
+	command, ok := file.Services["secrets"].Command.([]any)
+	if !ok || len(command) != 3 {
+		t.Fatalf("the command is %v", file.Services["secrets"].Command)
+	}
+	dir := t.TempDir()
+	for _, volume := range []string{"server", "postgres", "redis"} {
+		if err := os.Mkdir(filepath.Join(dir, volume), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	script := strings.NewReplacer("$$", "$", "/secrets\n", dir+"\n", "chown -R 65532:65532", "true").Replace(command[2].(string))
+	run := func() string {
+		out, err := exec.Command(sh, command[1].(string), script).CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		return string(out)
+	}
+	readAll := func() map[string]string {
+		all := map[string]string{}
+		for name, s := range file.Services {
+			for variable, at := range s.Environment {
+				if strings.HasSuffix(variable, "_FILE") {
+					content, err := os.ReadFile(filepath.Join(dir, name, path.Base(at)))
+					if err != nil {
+						t.Errorf("%s of %s: %v", variable, name, err)
+					}
+					all[name+" "+variable] = strings.TrimRight(string(content), "\n")
+				}
+			}
+		}
+		return all
+	}
+	shown := run()
+	first := readAll()
+	for what, secret := range first {
+		if secret == "" || strings.Contains(shown, secret) {
+			t.Errorf("%s is empty or in the log", what)
+		}
+	}
+	if run(); !reflect.DeepEqual(first, readAll()) {
+		t.Error("the second run changed a secret")
+	}
+
+	// What they make is what the server takes.
+	config := testConfig(first["server TOLLGATE_DATABASE_URL_FILE"])
+	if !strings.Contains(config.DatabaseURL, ":"+first["postgres POSTGRES_PASSWORD_FILE"]+"@postgres:5432/") {
+		t.Error("the server's password is not PostgreSQL's")
+	}
+	if client, err := openRedis(first["server TOLLGATE_REDIS_URL_FILE"]); err != nil {
+		t.Error(err)
+	} else {
+		client.Close()
+	}
+	config.MasterKey = first["server TOLLGATE_MASTER_KEY_FILE"]
+	if _, err := openMaster(config, world.Real()); err != nil {
+		t.Error(err)
+	}
+	if len(first["server TOLLGATE_ADMIN_PASSWORD_FILE"]) < 20 {
+		t.Error("the administrator's password is short")
+	}
+}
+
+func TestDockerfile(t *testing.T) {
+	text := read(t, "Dockerfile")
+	_, final, ok := strings.Cut(text, "\nFROM scratch\n")
+	if !ok {
+		t.Fatal("the last stage is not FROM scratch")
+	}
+	for _, line := range []string{
+		"\nUSER 65532:65532\n", "\nEXPOSE 8000\n", "\nENTRYPOINT [\"/tollgate\"]\n", ` CMD ["/tollgate", "health"]`,
+		"ca-certificates.crt",
+	} {
+		if !strings.Contains(final, line) {
+			t.Errorf("the last stage lacks %q", strings.TrimSpace(line))
+		}
+	}
+	if modules, sources := strings.Index(text, "go mod download"), strings.Index(text, "COPY . ."); modules < 0 || sources < modules {
+		t.Error("the modules are not a layer before the sources")
+	}
+	for _, m := range regexp.MustCompile(`TOLLGATE_[A-Z_]+`).FindAllString(text, -1) {
+		if !slices.Contains(settings(), m) {
+			t.Errorf("there is no setting %s", m)
+		}
+		if isSecret(m) {
+			t.Errorf("%s would be in a layer", m)
+		}
+	}
+	goMod := regexp.MustCompile(`(?m)^go (\d+\.\d+)`).FindStringSubmatch(read(t, "go.mod"))
+	if image := regexp.MustCompile(`golang:(\d+\.\d+)-`).FindStringSubmatch(text); image == nil || goMod == nil || image[1] != goMod[1] {
+		t.Errorf("the image has Go %v, go.mod wants %v", image, goMod)
+	}
+}
+
+// Every file that the server is made of gets into the build.
+func TestDockerIgnore(t *testing.T) {
+	var ignored []string
+	for line := range strings.Lines(read(t, ".dockerignore")) {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
+			ignored = append(ignored, line)
+		}
+	}
+	for _, never := range []string{".git", "**/*.key", "**/*.db", "**/.env*"} {
+		if !slices.Contains(ignored, never) {
+			t.Errorf("%s gets into the build", never)
+		}
+	}
+	list := exec.Command("go", "list", "-deps", "-f",
+		`{{if not .Standard}}{{with .Module}}{{if .Main}}{{range $.GoFiles}}{{$.ImportPath}}/{{.}}{{"\n"}}{{end}}{{range $.EmbedFiles}}{{$.ImportPath}}/{{.}}{{"\n"}}{{end}}{{end}}{{end}}{{end}}`, "./server")
+	list.Dir = root
+	out, err := list.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := strings.Fields(string(out))
+	if len(files) < 50 {
+		t.Fatalf("the server has only %d files", len(files))
+	}
+	for _, file := range append(files, "go.mod", "go.sum") {
+		file = strings.TrimPrefix(file, "github.com/tollgatehq/tollgate/")
+		for _, pattern := range ignored {
+			name, anywhere := strings.CutPrefix(pattern, "**/")
+			for i, part := range strings.Split(file, "/") {
+				if hit, _ := path.Match(name, part); hit && (anywhere || i == 0) {
+					t.Errorf("%s is needed and ignored by %s", file, pattern)
+				}
+			}
+		}
+	}
+}
