@@ -70,7 +70,7 @@ CREATE TABLE signing_keys (
 );
 
 CREATE TABLE roles (
-    name        TEXT PRIMARY KEY,
+    name        TEXT COLLATE "C" PRIMARY KEY, -- sorts as in SQLite
     description TEXT NOT NULL DEFAULT '',
     permissions TEXT NOT NULL,
     builtin     SMALLINT NOT NULL DEFAULT 0,
@@ -79,7 +79,7 @@ CREATE TABLE roles (
 );
 
 CREATE TABLE memberships (
-    role        TEXT NOT NULL REFERENCES roles (name) ON DELETE CASCADE,
+    role        TEXT COLLATE "C" NOT NULL REFERENCES roles (name) ON DELETE CASCADE,
     user_id     TEXT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
     assigned_at BIGINT NOT NULL,
     expires_at  BIGINT,
@@ -88,7 +88,7 @@ CREATE TABLE memberships (
 CREATE INDEX memberships_by_user ON memberships (user_id, role);
 
 CREATE TABLE limits (
-    name        TEXT PRIMARY KEY,
+    name        TEXT COLLATE "C" PRIMARY KEY, -- sorts as in SQLite
     description TEXT NOT NULL DEFAULT '',
     subject     TEXT NOT NULL,
     permission  TEXT NOT NULL,

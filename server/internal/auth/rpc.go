@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 
+	"connectrpc.com/connect"
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
 	"github.com/tollgatehq/tollgate/gen/tollgate/v1/tollgatev1connect"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
@@ -210,4 +211,14 @@ func (h *Handler) RevokeAPIKey(ctx context.Context, req *tollgatev1.RevokeAPIKey
 		return nil, err
 	}
 	return &tollgatev1.RevokeAPIKeyResponse{Revision: revision}, nil
+}
+
+// WatchRevocations implements AuthService.
+func (h *Handler) WatchRevocations(ctx context.Context, _ *tollgatev1.WatchRevocationsRequest, stream *connect.ServerStream[tollgatev1.WatchRevocationsResponse]) error {
+	return h.service.WatchRevocations(ctx, func(r Revoked) error {
+		return stream.Send(&tollgatev1.WatchRevocationsResponse{
+			SessionIds: r.Sessions, ApiKeyIds: r.APIKeys, UserIds: r.Users, RestoredUserIds: r.Restored,
+			Snapshot: r.Snapshot, Revision: r.Revision,
+		})
+	})
 }

@@ -62,6 +62,8 @@ type Service struct {
 	passwords *passwords
 	users     *changes.Cache[string, identity]
 	ended     endedSessions
+
+	revocations revocations
 }
 
 // New makes a Service. Have the log follow it, and call EnsureSigningKey,
@@ -105,7 +107,10 @@ func (s *Service) Apply(ctx context.Context, list []changes.Change) error {
 			s.ended.add(c.Subject, now.Add(s.accessTokenTTL+clockSkew), now)
 		}
 	}
-	return s.applyKeys(ctx, list)
+	if err := s.applyKeys(ctx, list); err != nil {
+		return err
+	}
+	return s.tellRevocations(ctx, list)
 }
 
 // Prune deletes sessions that ended more than 30 days ago, with their spent

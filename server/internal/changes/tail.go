@@ -21,9 +21,9 @@ const (
 	catchUp = 900 * time.Millisecond
 	// readAtOnce is how many changes one read takes.
 	readAtOnce = 5000
-	// keepFor is how long the log keeps changes. A tail that is further behind
-	// starts over, as at the start.
-	keepFor = time.Hour
+	// keepFor is how long the log keeps changes: longer than any access token
+	// lives. A tail that is further behind starts over, as at the start.
+	keepFor = 25 * time.Hour
 )
 
 // Follower keeps something in memory that the log's changes make stale. Its
