@@ -206,7 +206,7 @@ func TestHangingUpKeepsNothingOutOfTheLog(t *testing.T) {
 func TestShutdownDrainsTheQueue(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		s, _ := newService(db)
-		waiting := enqueued(t, s, 1000)
+		waiting := enqueued(t, s, 300)
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		s.Run(ctx)
@@ -220,8 +220,8 @@ func TestShutdownDrainsTheQueue(t *testing.T) {
 				t.Fatalf("event %d was left in the queue", i)
 			}
 		}
-		if got := len(all(t, s, Filter{}, 250)); got != 1000 {
-			t.Errorf("%d events, want 1000", got)
+		if got := len(all(t, s, Filter{}, 250)); got != 300 {
+			t.Errorf("%d events, want 300", got)
 		}
 		wantFault(t, s.Record(t.Context(), of(1)), fault.Unavailable, "SHUTTING_DOWN")
 	})
