@@ -6,7 +6,7 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
-	"hash/crc32"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -24,30 +24,11 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/roles"
 )
 
-// An API key is "tg_<id>_<secret>_<checksum>", in letters and digits:
-//
-//	tg_[0-9A-Za-z]{16}_[0-9A-Za-z]{43}_[0-9A-Za-z]{6}
-//
-// is the expression for secret scanners. The id is public and names the key;
-// the secret has 256 bits; the checksum is the CRC-32 (IEEE) of everything
-// before the last underscore, in base 62, so that a key with a typo is refused
-// without a look into the database and scanners find no false keys.
-const (
-	// APIKeyPrefix is what every API key and no access token starts with.
-	APIKeyPrefix = "tg_"
-
-	keyIDSize       = 16
-	keySecretSize   = 43 // 62^43 > 2^256
-	keyChecksumSize = 6  // 62^6 > 2^32
-	keySize         = len(APIKeyPrefix) + keyIDSize + 1 + keySecretSize + 1 + keyChecksumSize
-
-	base62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-)
-
 const (
 	maxLiveKeys = 100    // of one user
 	knownKeys   = 50_000 // how many keys, and ids of no key, are remembered
 	usedKeys    = 10_000 // how many uses wait to be written
+	usedAtOnce  = 250    // how many one transaction writes
 	usedEvery   = time.Minute
 )
 
@@ -316,80 +297,30 @@ func (s *Service) FlushLastUsed(ctx context.Context) error {
 	used := a.used
 	a.used = map[string]int64{}
 	a.mu.Unlock()
-	if len(used) == 0 {
-		return nil
+	// In parts, so that a slow database writes each in time.
+	for part := range slices.Chunk(slices.Sorted(maps.Keys(used)), usedAtOnce) {
+		err := s.db.Write(ctx, func(ctx context.Context, tx *database.Tx) error {
+			return updateLastUsed(ctx, tx, part, used, usedEvery)
+		})
+		if err != nil {
+			a.putBack(used)
+			return fmt.Errorf("write when API keys were last used: %w", err)
+		}
+		for _, id := range part {
+			delete(used, id)
+		}
 	}
-	err := s.db.Write(ctx, func(ctx context.Context, tx *database.Tx) error {
-		return updateLastUsed(ctx, tx, used, usedEvery)
-	})
-	if err == nil {
-		return nil
-	}
+	return nil
+}
+
+// putBack has uses wait for the next flush, as far as there is room.
+func (a *apiKeys) putBack(used map[string]int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for id, at := range used {
 		if len(a.used) >= usedKeys {
-			break
+			return
 		}
 		a.used[id] = max(at, a.used[id])
 	}
-	return fmt.Errorf("write when API keys were last used: %w", err)
-}
-
-// newSecret makes the key for an id.
-func (s *Service) newSecret(id string) string {
-	body := APIKeyPrefix + id + "_" + s.text62(keySecretSize)
-	return body + "_" + keyChecksum(body)
-}
-
-// parseAPIKey returns the id of a key that is whole. It does not say that the
-// key was ever issued.
-func parseAPIKey(key string) (id string, ok bool) {
-	if len(key) != keySize || !strings.HasPrefix(key, APIKeyPrefix) {
-		return "", false
-	}
-	body, checksum := key[:keySize-keyChecksumSize-1], key[keySize-keyChecksumSize:]
-	id, secret := body[len(APIKeyPrefix):len(APIKeyPrefix)+keyIDSize], body[len(body)-keySecretSize:]
-	if key[len(APIKeyPrefix)+keyIDSize] != '_' || key[len(body)] != '_' ||
-		!isBase62(id, keyIDSize) || !isBase62(secret, keySecretSize) || keyChecksum(body) != checksum {
-		return "", false
-	}
-	return id, true
-}
-
-// keyChecksum is the CRC-32 of s in base 62.
-func keyChecksum(s string) string {
-	var text [keyChecksumSize]byte
-	sum := crc32.ChecksumIEEE([]byte(s))
-	for i := len(text) - 1; i >= 0; i-- {
-		text[i] = base62[sum%62]
-		sum /= 62
-	}
-	return string(text[:])
-}
-
-// text62 is n random letters and digits, all equally likely.
-func (s *Service) text62(n int) string {
-	text := make([]byte, 0, n)
-	for len(text) < n {
-		for _, b := range s.world.Bytes(n) {
-			if b < 4*62 && len(text) < n { // the rest would favour the first letters
-				text = append(text, base62[b%62])
-			}
-		}
-	}
-	return string(text)
-}
-
-func isBase62(s string, size int) bool {
-	if len(s) != size {
-		return false
-	}
-	for i := range len(s) {
-		c := s[i]
-		if (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') {
-			return false
-		}
-	}
-	return true
 }

@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 	"time"
 
@@ -142,26 +140,23 @@ func selectKnownKey(ctx context.Context, q database.Queries, id string) (*knownK
 	return known, nil
 }
 
-// updateLastUsed writes times of use, id -> microseconds, unless the one
-// written is newer than every before each. It goes by id, so that instances
-// that do it at the same time lock rows in the same order.
-func updateLastUsed(ctx context.Context, q database.Queries, used map[string]int64, every time.Duration) error {
-	for ids := range slices.Chunk(slices.Sorted(maps.Keys(used)), 500) {
-		var rows strings.Builder
-		args := []any{every.Microseconds()}
-		for i, id := range ids {
-			if i > 0 {
-				rows.WriteByte(',')
-			}
-			args = append(args, id, used[id])
-			fmt.Fprintf(&rows, "($%d,CAST($%d AS BIGINT))", len(args)-1, len(args))
+// updateLastUsed writes when keys were used, in microseconds, unless the time
+// that is written is newer than every before it.
+func updateLastUsed(ctx context.Context, q database.Queries, ids []string, used map[string]int64, every time.Duration) error {
+	var rows strings.Builder
+	args := []any{every.Microseconds()}
+	for i, id := range ids {
+		if i > 0 {
+			rows.WriteByte(',')
 		}
-		// Both databases call the columns of VALUES column1, column2.
-		_, err := q.Exec(ctx, `UPDATE api_keys SET last_used_at = used.column2 FROM (VALUES `+rows.String()+`) AS used
-			WHERE id = used.column1 AND (last_used_at IS NULL OR last_used_at <= used.column2 - $1)`, args...)
-		if err != nil {
-			return fmt.Errorf("update %d API keys: %w", len(ids), err)
-		}
+		args = append(args, id, used[id])
+		fmt.Fprintf(&rows, "($%d,CAST($%d AS BIGINT))", len(args)-1, len(args))
+	}
+	// Both databases call the columns of VALUES column1, column2.
+	_, err := q.Exec(ctx, `UPDATE api_keys SET last_used_at = used.column2 FROM (VALUES `+rows.String()+`) AS used
+		WHERE id = used.column1 AND (last_used_at IS NULL OR last_used_at <= used.column2 - $1)`, args...)
+	if err != nil {
+		return fmt.Errorf("update %d API keys: %w", len(ids), err)
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"maps"
 	"slices"
+	"sort"
 	"strings"
 	"testing"
 	"time"
@@ -364,10 +365,7 @@ func TestVerifySize(t *testing.T) {
 	sized := func(pad int) string {
 		return forge(key, header, strings.Replace(string(payload), "{", `{"pad":"`+strings.Repeat("x", pad)+`",`, 1))
 	}
-	pad := 0
-	for len(sized(pad+1)) <= maxToken {
-		pad++
-	}
+	pad := sort.Search(maxToken, func(n int) bool { return len(sized(n)) > maxToken }) - 1
 	k.expect(t, "8 KiB", sized(pad), caller.ReasonOK)
 	k.expect(t, "more than 8 KiB", sized(pad+1), caller.ReasonCredentialInvalid)
 }
