@@ -34,6 +34,8 @@ type Service struct {
 	mu     sync.RWMutex // held for reading while something is put into queue
 	closed bool         // nothing more is put into queue
 
+	counters counters
+
 	wake      chan struct{}
 	joins     chan *Subscription
 	unwatched chan struct{} // closed: watching has ended
@@ -111,6 +113,7 @@ func (s *Service) enqueue(e entry) error {
 	case s.queue <- e:
 		return nil
 	default:
+		s.counters.refused.Add(1)
 		return fault.New(fault.Unavailable, "AUDIT_BUSY", "more happens than can be recorded; try again").After(time.Second)
 	}
 }
@@ -160,6 +163,7 @@ func (s *Service) commit(ctx context.Context, batch []entry, broken bool) bool {
 	err := s.db.Write(ctx, func(ctx context.Context, tx *database.Tx) error {
 		return Append(ctx, tx, s.world, events...)
 	})
+	s.counters.committed(len(batch), err)
 	for i := range batch {
 		batch[i].done <- err
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -32,6 +33,7 @@ type passwords struct {
 	running chan struct{} // holds a token per run
 	waiting chan struct{} // holds a token per call, those that run included
 	wait    time.Duration
+	refused atomic.Uint64
 	compare func(hash, password []byte) error // bcrypt's, but for tests
 }
 
@@ -96,6 +98,7 @@ func (p *passwords) run(ctx context.Context, work func()) error {
 	case p.waiting <- struct{}{}:
 		defer func() { <-p.waiting }()
 	default:
+		p.refused.Add(1)
 		return busy()
 	}
 	timer := time.NewTimer(p.wait)
@@ -104,6 +107,7 @@ func (p *passwords) run(ctx context.Context, work func()) error {
 	case p.running <- struct{}{}:
 		defer func() { <-p.running }()
 	case <-timer.C:
+		p.refused.Add(1)
 		return busy()
 	case <-ctx.Done():
 		return fmt.Errorf("wait to hash: %w", ctx.Err())

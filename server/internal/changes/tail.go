@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/database"
@@ -66,6 +67,8 @@ type Log struct {
 	followers []Follower
 	atOnce    int // readAtOnce, fewer in tests
 
+	failures atomic.Uint64
+
 	wake chan struct{}
 
 	reading chan struct{} // holds a token during a read of the log and its followers' calls
@@ -119,6 +122,9 @@ func (l *Log) Run(ctx context.Context) {
 		case <-l.wake:
 		}
 		err := l.Sync(ctx)
+		if err != nil && ctx.Err() == nil {
+			l.failures.Add(1)
+		}
 		switch {
 		case err != nil && ctx.Err() == nil && !broken:
 			broken = true
@@ -158,6 +164,9 @@ func (l *Log) Lag() time.Duration {
 	defer l.mu.Unlock()
 	return l.world.Now().Sub(l.seen)
 }
+
+// Failures is how often the tail could not read the log since the start.
+func (l *Log) Failures() uint64 { return l.failures.Load() }
 
 // Ensure returns when caches may be answered from: the log was read within the
 // staleness bound, and up to minRevision. It costs nothing when that is so

@@ -26,6 +26,8 @@ type Service struct {
 	backend Backend
 	local   *Memory // counts while the backend cannot be reached
 
+	observe func(where Counted, took time.Duration) // nil: nobody
+
 	rules atomic.Pointer[rules]
 }
 
@@ -117,13 +119,21 @@ func (s *Service) take(ctx context.Context, claims []claim, peek bool) (Result, 
 	if len(claims) == 0 {
 		return Result{Allowed: true}, nil
 	}
+	began := s.world.Now()
 	outcomes, err := s.backend.Take(ctx, counts(claims), peek)
+	took := s.world.Now().Sub(began)
 	if err == nil {
+		s.observed(CountedOK, took)
 		return result(claims, outcomes), nil
 	}
 	if ctx.Err() != nil {
 		return Result{}, err
 	}
+	where := CountedDown
+	if slices.ContainsFunc(claims, func(c claim) bool { return c.rule.Outage != Open && c.rule.Outage != Closed }) {
+		where = CountedLocal
+	}
+	s.observed(where, took)
 	outcomes, outage, err := s.outage(ctx, claims, peek)
 	if err != nil {
 		return Result{}, err

@@ -1,0 +1,32 @@
+package audit
+
+import "sync/atomic"
+
+// Stats is what the writer has done since the start.
+type Stats struct {
+	Events   uint64 // written for Record
+	Commits  uint64 // that wrote them
+	Failures uint64 // events that Record could not write
+	Refused  uint64 // events that Record did not take: too many were waiting
+	Queued   int    // events that wait now
+}
+
+type counters struct{ events, commits, failures, refused atomic.Uint64 }
+
+// Stats counts.
+func (s *Service) Stats() Stats {
+	return Stats{
+		Events: s.counters.events.Load(), Commits: s.counters.commits.Load(),
+		Failures: s.counters.failures.Load(), Refused: s.counters.refused.Load(),
+		Queued: len(s.queue),
+	}
+}
+
+func (c *counters) committed(events int, err error) {
+	if err != nil {
+		c.failures.Add(uint64(events))
+		return
+	}
+	c.commits.Add(1)
+	c.events.Add(uint64(events))
+}
