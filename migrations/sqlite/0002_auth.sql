@@ -1,0 +1,23 @@
+-- +migrate Up
+
+-- A person's second factor (TOTP). The secret is sealed under the master key;
+-- last_step is the time step of the newest code that was accepted, so that none
+-- is accepted twice.
+CREATE TABLE second_factors (
+    user_id      TEXT PRIMARY KEY REFERENCES users (id) ON DELETE CASCADE,
+    secret       BLOB NOT NULL,
+    created_at   BIGINT NOT NULL,
+    confirmed_at BIGINT,
+    last_step    BIGINT NOT NULL DEFAULT 0
+);
+
+CREATE TABLE recovery_codes (
+    user_id TEXT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+    hash    BLOB NOT NULL,
+    used_at BIGINT,
+    PRIMARY KEY (user_id, hash)
+);
+
+-- +migrate Down
+DROP TABLE recovery_codes;
+DROP TABLE second_factors;
