@@ -99,12 +99,14 @@ func (a *App) open(ctx context.Context, master *seal.Master) error {
 	}
 
 	var backend limits.Backend = limits.NewMemory(a.world)
+	limiterDown := func() bool { return false }
 	var announcer changes.Announcer
 	if a.config.RedisURL != "" {
 		if a.redis, err = openRedis(a.config.RedisURL); err != nil {
 			return err
 		}
-		backend = limits.NewRedis(a.redis, redisPrefix, a.world, a.out.Log)
+		counters := limits.NewRedis(a.redis, redisPrefix, a.world, a.out.Log)
+		backend, limiterDown = counters, counters.Down
 		announcer = changes.NewRedisAnnouncer(a.redis, redisPrefix)
 	}
 
@@ -124,6 +126,7 @@ func (a *App) open(ctx context.Context, master *seal.Master) error {
 	a.log.Follow(a.roles)
 	a.log.Follow(a.limits)
 	a.log.Follow(a.Auth)
+	a.observe(limiterDown)
 
 	// What a new database lacks, each in its own transaction and safe to repeat.
 	for _, ensure := range []func(context.Context) error{
@@ -133,11 +136,6 @@ func (a *App) open(ctx context.Context, master *seal.Master) error {
 			return err
 		}
 	}
-	a.metrics.Database(a.db.Stats)
-	a.metrics.Gauge("tollgate_change_log_revision", "The newest change that is in force here.",
-		func() float64 { return float64(a.log.Revision()) })
-	a.metrics.Gauge("tollgate_change_log_lag_seconds", "How long ago this instance last knew that it had seen every change.",
-		func() float64 { return a.log.Lag().Seconds() })
 	a.start()
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"database/sql"
 	"net/http"
+	"runtime"
 	"time"
 
 	"connectrpc.com/connect"
@@ -13,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/limits"
 )
 
 // Metrics is a registry and what is in it. It is a connect.Interceptor, which
@@ -22,6 +24,8 @@ type Metrics struct {
 	requests  *prometheus.CounterVec
 	durations *prometheus.HistogramVec
 	decisions *prometheus.CounterVec
+	counted   *prometheus.CounterVec
+	counting  prometheus.Histogram
 }
 
 // New makes a registry of its own.
@@ -38,8 +42,18 @@ func New() *Metrics {
 		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tollgate_decisions_total", Help: "Decisions, by whom they were made for (api: Tollgate's own calls, service: Authorize) and reason.",
 		}, []string{"door", "reason"}),
+		counted: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "tollgate_limiter_calls_total", Help: "Calls that limits apply to, by where they were counted (ok: by the limiter's backend, local: in this process because the backend is down, down: not at all).",
+		}, []string{"outcome"}),
+		counting: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "tollgate_limiter_call_duration_seconds", Help: "How long the limiter's backend took to count a call, failures included.",
+			Buckets: []float64{.000005, .00005, .0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1},
+		}),
 	}
-	m.registry.MustRegister(m.requests, m.durations, m.decisions,
+	for _, where := range []limits.Counted{limits.CountedOK, limits.CountedLocal, limits.CountedDown} {
+		m.counted.WithLabelValues(string(where)) // so that the first failure is a rise from 0
+	}
+	m.registry.MustRegister(m.requests, m.durations, m.decisions, m.counted, m.counting,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -54,24 +68,44 @@ func (m *Metrics) Decided(door string, reason caller.Reason) {
 	m.decisions.WithLabelValues(door, string(reason)).Inc()
 }
 
-// Gauge adds a figure that is read when it is asked for.
+// CountedCall counts a call that limits apply to: where it was counted, of a
+// closed set, and how long the counters took.
+func (m *Metrics) CountedCall(where limits.Counted, took time.Duration) {
+	m.counted.WithLabelValues(string(where)).Inc()
+	m.counting.Observe(took.Seconds())
+}
+
+// Gauge adds a figure that is read when it is asked for and may go down.
 func (m *Metrics) Gauge(name, help string, read func() float64) {
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, read))
 }
 
+// Counter adds a figure that is read when it is asked for and only grows. Its
+// name ends in _total.
+func (m *Metrics) Counter(name, help string, read func() float64) {
+	m.registry.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help}, read))
+}
+
+// Build says what runs.
+func (m *Metrics) Build(version string) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "tollgate_build_info", Help: "Always 1; the labels say what runs.",
+		ConstLabels: prometheus.Labels{"version": version, "go_version": runtime.Version()},
+	}, func() float64 { return 1 }))
+}
+
 // Database adds a connection pool's figures.
 func (m *Metrics) Database(stats func() sql.DBStats) {
-	gauges := []struct {
-		name, help string
-		read       func(sql.DBStats) float64
-	}{
-		{"tollgate_database_connections_open", "Connections to the database.", func(s sql.DBStats) float64 { return float64(s.OpenConnections) }},
-		{"tollgate_database_connections_in_use", "Connections that are working.", func(s sql.DBStats) float64 { return float64(s.InUse) }},
-		{"tollgate_database_waits", "How often a call has waited for a connection.", func(s sql.DBStats) float64 { return float64(s.WaitCount) }},
-	}
-	for _, g := range gauges {
-		m.Gauge(g.name, g.help, func() float64 { return g.read(stats()) })
-	}
+	m.Gauge("tollgate_database_connections_max", "How many connections to the database there may be.",
+		func() float64 { return float64(stats().MaxOpenConnections) })
+	m.Gauge("tollgate_database_connections_open", "Connections to the database.",
+		func() float64 { return float64(stats().OpenConnections) })
+	m.Gauge("tollgate_database_connections_in_use", "Connections that are working.",
+		func() float64 { return float64(stats().InUse) })
+	m.Counter("tollgate_database_waits_total", "How often a call has waited for a connection.",
+		func() float64 { return float64(stats().WaitCount) })
+	m.Counter("tollgate_database_wait_seconds_total", "How long calls have waited for a connection, together.",
+		func() float64 { return stats().WaitDuration.Seconds() })
 }
 
 // WrapUnary counts unary calls.

@@ -1,0 +1,53 @@
+package app
+
+import (
+	"github.com/tollgatehq/tollgate/server/internal/audit"
+	"github.com/tollgatehq/tollgate/server/internal/auth"
+)
+
+// observe has the metrics read what the rooms count. limiterDown says whether
+// the limiter's backend is left alone after a failure.
+func (a *App) observe(limiterDown func() bool) {
+	m := a.metrics
+	m.Build(a.config.Version)
+	m.Database(a.db.Stats)
+
+	a.limits.Observe(m.CountedCall)
+	m.Gauge("tollgate_limiter_down", "1 while the limiter's backend is down and limits go by their outage mode.", func() float64 {
+		if limiterDown() {
+			return 1
+		}
+		return 0
+	})
+
+	m.Gauge("tollgate_change_log_revision", "The newest change that is in force here.",
+		func() float64 { return float64(a.log.Revision()) })
+	m.Gauge("tollgate_change_log_lag_seconds", "How long ago this instance last knew that it had seen every change.",
+		func() float64 { return a.log.Lag().Seconds() })
+	m.Counter("tollgate_change_log_failures_total", "How often the change log could not be read.",
+		func() float64 { return float64(a.log.Failures()) })
+
+	written := func(read func(audit.Stats) uint64) func() float64 {
+		return func() float64 { return float64(read(a.audit.Stats())) }
+	}
+	m.Counter("tollgate_audit_events_total", "Audit events written in commits of their own; those of changes commit with the change.",
+		written(func(s audit.Stats) uint64 { return s.Events }))
+	m.Counter("tollgate_audit_commits_total", "Commits that wrote these events, many at once under load.",
+		written(func(s audit.Stats) uint64 { return s.Commits }))
+	m.Counter("tollgate_audit_failures_total", "Audit events that could not be written; what needed them was refused.",
+		written(func(s audit.Stats) uint64 { return s.Failures + s.Refused }))
+	m.Gauge("tollgate_audit_queue_length", "Audit events that wait for their commit.",
+		func() float64 { return float64(a.audit.Stats().Queued) })
+
+	hashing := func(read func(auth.PasswordStats) int) func() float64 {
+		return func() float64 { return float64(read(a.Auth.PasswordStats())) }
+	}
+	m.Gauge("tollgate_password_workers", "How many passwords may be checked at once.",
+		hashing(func(s auth.PasswordStats) int { return s.Workers }))
+	m.Gauge("tollgate_password_checks_running", "Passwords that are being checked.",
+		hashing(func(s auth.PasswordStats) int { return s.Running }))
+	m.Gauge("tollgate_password_checks_waiting", "Sign-ins that wait for a worker.",
+		hashing(func(s auth.PasswordStats) int { return s.Waiting }))
+	m.Counter("tollgate_password_checks_refused_total", "Sign-ins that were told to try again because too many waited.",
+		func() float64 { return float64(a.Auth.PasswordStats().Refused) })
+}
