@@ -159,21 +159,26 @@ func (s *Service) newAPIKey(ctx context.Context, in NewAPIKey) (APIKey, error) {
 	return key, nil
 }
 
-// mayCreate says whether the caller may hand out what the key may do.
+// mayCreate says whether the caller may hand out what the key may do. A key
+// without scopes grows with its owner, so only those who hold everything make
+// one for somebody else, and no caller who is narrowed to scopes makes one.
 func (s *Service) mayCreate(ctx context.Context, key APIKey) error {
-	patterns := key.Scopes
-	if len(patterns) == 0 {
-		// Without scopes the key grows with its owner; the caller's would not.
-		if p := caller.From(ctx).Principal; p != nil && len(p.Scopes) > 0 {
-			return fault.New(fault.Denied, "GRANT_EXCEEDS_OWN",
-				"the key that makes this call is narrowed to scopes; give the new key scopes within them")
-		}
-		var err error
-		if patterns, err = s.roles.PatternsOfUser(ctx, key.UserID); err != nil {
-			return fmt.Errorf("look up what user %q holds: %w", key.UserID, err)
-		}
+	if len(key.Scopes) > 0 {
+		return s.roles.MayGrant(ctx, key.Scopes)
 	}
-	return s.roles.MayGrant(ctx, patterns)
+	c := caller.From(ctx)
+	if c.Principal != nil && len(c.Principal.Scopes) > 0 {
+		return fault.New(fault.Denied, "GRANT_EXCEEDS_OWN",
+			"the key that makes this call is narrowed to scopes; give the new key scopes within them")
+	}
+	if key.UserID == c.UserID() {
+		return nil
+	}
+	if err := s.roles.MayGrant(ctx, []string{"*"}); err != nil {
+		return fault.New(fault.Denied, "GRANT_EXCEEDS_OWN",
+			"a key for somebody else that grows with its owner takes an administrator; give the key scopes that you hold")
+	}
+	return nil
 }
 
 // ListAPIKeys returns a page of the keys of one user, or of everybody when

@@ -276,15 +276,17 @@ func TestCreateAPIKeyRefusals(t *testing.T) {
 			"by key, all":                {narrowed, NewAPIKey{}, fault.Denied, "GRANT_EXCEEDS_OWN"},
 			"by key as broad, unscoped":  {i.as(t, "owner", "orders:*", "tollgate:keys:*"), NewAPIKey{}, fault.Denied, "GRANT_EXCEEDS_OWN"},
 			"by key, for another":        {narrowed, NewAPIKey{UserID: "peer"}, fault.Denied, "GRANT_EXCEEDS_OWN"},
-			"for one with less":          {owner, NewAPIKey{UserID: "peer"}, 0, ""},
+			"for one with less":          {owner, NewAPIKey{UserID: "peer", Scopes: []string{"orders:read"}}, 0, ""},
+			"for one with less, growing": {owner, NewAPIKey{UserID: "peer"}, fault.Denied, "GRANT_EXCEEDS_OWN"},
+			"by an administrator":        {i.as(t, "boss"), NewAPIKey{UserID: "peer"}, 0, ""},
 			"for one with more":          {owner, NewAPIKey{UserID: "boss"}, fault.Denied, "GRANT_EXCEEDS_OWN"},
 			"for one with more, within":  {owner, NewAPIKey{UserID: "boss", Scopes: []string{"orders:read"}}, 0, ""},
 			"for one with more, scopes":  {owner, NewAPIKey{UserID: "boss", Scopes: []string{"billing:*"}}, fault.Denied, "GRANT_EXCEEDS_OWN"},
 			"by the system":              {caller.System(t.Context()), NewAPIKey{UserID: "boss"}, 0, ""},
 			"by the system, for nobody":  {caller.System(t.Context()), NewAPIKey{}, fault.Invalid, "INVALID_FIELD"},
 			"by nobody":                  {t.Context(), NewAPIKey{UserID: "peer"}, fault.Denied, "GRANT_EXCEEDS_OWN"},
-			"for a disabled user":        {owner, NewAPIKey{UserID: "gone"}, fault.Precondition, "USER_DISABLED"},
-			"for an unknown user":        {owner, NewAPIKey{UserID: "nobody"}, fault.NotFound, "USER_NOT_FOUND"},
+			"for a disabled user":        {i.as(t, "boss"), NewAPIKey{UserID: "gone"}, fault.Precondition, "USER_DISABLED"},
+			"for an unknown user":        {i.as(t, "boss"), NewAPIKey{UserID: "nobody"}, fault.NotFound, "USER_NOT_FOUND"},
 			"bad scope":                  {owner, NewAPIKey{Scopes: []string{"orders:read", "Or ders"}}, fault.Invalid, "INVALID_FIELD"},
 			"bad scope, star inside":     {owner, NewAPIKey{Scopes: []string{"orders:*:read"}}, fault.Invalid, "INVALID_FIELD"},
 			"over before it began":       {owner, NewAPIKey{ExpiresAt: issued}, fault.Invalid, "INVALID_FIELD"},
@@ -385,7 +387,7 @@ func TestListAPIKeys(t *testing.T) {
 		var all, owners []string
 		for n := range 7 {
 			user := []string{"owner", "peer"}[n%2]
-			key, _, _, err := i.CreateAPIKey(i.as(t, "owner"), NewAPIKey{UserID: user, Name: "a key"})
+			key, _, _, err := i.CreateAPIKey(caller.System(t.Context()), NewAPIKey{UserID: user, Name: "a key"})
 			if err != nil {
 				t.Fatal(err)
 			}
