@@ -211,7 +211,7 @@ type validatedConn struct {
 
 func (c validatedConn) Receive(message any) error {
 	if err := c.StreamingHandlerConn.Receive(message); err != nil {
-		return err
+		return unreadable(err)
 	}
 	if m, ok := message.(proto.Message); ok {
 		if err := c.validator.Validate(m); err != nil {
@@ -219,6 +219,22 @@ func (c validatedConn) Receive(message any) error {
 		}
 	}
 	return nil
+}
+
+// unreadable is the error for a stream's message that is not one, which is its
+// sender's fault.
+func unreadable(err error) error {
+	var wire *connect.Error
+	switch {
+	case !errors.As(err, &wire):
+		return err
+	case wire.Code() == connect.CodeInvalidArgument:
+		return fault.New(fault.Invalid, "BAD_REQUEST", "%s", strings.TrimPrefix(wire.Message(), "unmarshal message: "))
+	case wire.Code() == connect.CodeResourceExhausted:
+		return fault.New(fault.TooLarge, "TOO_LARGE", "the message is too large")
+	default:
+		return fault.New(fault.KindOf(wire.Code()), strings.ToUpper(wire.Code().String()), "the message cannot be read").Because(err)
+	}
 }
 
 // refusedInside records a refusal that a service decided, such as a grant of
@@ -242,8 +258,11 @@ func (g *Guard) panicked(ctx context.Context, procedure string, p any) error {
 // tell turns an error into what the caller is told, and logs what it is not.
 func (g *Guard) tell(ctx context.Context, procedure string, err error, header http.Header) error {
 	f := fault.From(err)
-	if f.Kind == fault.Internal && f.Cause != nil {
-		g.log.ErrorContext(ctx, "call failed", "procedure", procedure, "error", f.Cause)
+	switch {
+	case f.Kind == fault.Internal:
+		g.log.ErrorContext(ctx, "call failed", "procedure", procedure, "reason", f.Reason, "error", f.Cause)
+	case f.Kind.Status() >= 500 && f.Kind != fault.Unimplemented:
+		g.log.WarnContext(ctx, "call failed", "procedure", procedure, "reason", f.Reason, "error", f.Cause)
 	}
 	told := fault.Connect(f, caller.From(ctx).RequestID)
 	for name, values := range header {

@@ -3,7 +3,6 @@ package httpapi
 import (
 	"bytes"
 	"errors"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -67,20 +66,12 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			rewrite(w, r, out.status, out.body.Bytes(), origin.RequestID)
 		}
 		d.log.DebugContext(r.Context(), "request", "method", r.Method, "path", r.URL.Path, "status", out.status,
-			"took", time.Since(began), "ip", origin.IPString(), "request_id", origin.RequestID)
+			"took", time.Since(began), "ip", origin.IPString())
 	}()
 
 	if !out.through {
 		if err := readBody(r); err != nil {
-			out.status = http.StatusRequestEntityTooLarge
-			var tooLarge *http.MaxBytesError
-			if errors.As(err, &tooLarge) {
-				h.Set("Connection", "close")
-				writePlain(w, r, out.status, origin.RequestID)
-				return
-			}
-			out.status = http.StatusBadRequest
-			writeFault(w, fault.New(fault.Invalid, "BAD_REQUEST", "the body ended early"), origin.RequestID)
+			out.status = refuseBody(w, r, err, origin.RequestID)
 			return
 		}
 	}
@@ -92,24 +83,6 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func framed(r *http.Request) bool {
 	t := r.Header.Get("Content-Type")
 	return strings.HasPrefix(t, "application/grpc") || strings.HasPrefix(t, "application/connect+")
-}
-
-// readBody takes the whole body before anything else happens, so that one too
-// large is refused as such (413) and not as one that is cut short.
-func readBody(r *http.Request) error {
-	if r.Body == nil || r.Body == http.NoBody {
-		return nil
-	}
-	if r.ContentLength > MaxBody {
-		return &http.MaxBytesError{Limit: MaxBody}
-	}
-	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, MaxBody))
-	if err != nil {
-		return err
-	}
-	r.Body = io.NopCloser(bytes.NewReader(body))
-	r.ContentLength = int64(len(body))
-	return nil
 }
 
 // doorWriter holds back the body of an error until the end, for rewrite, and

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"slices"
 
 	"connectrpc.com/connect"
 	"connectrpc.com/grpchealth"
@@ -29,7 +30,7 @@ type Options struct {
 	Audit  tollgatev1connect.AuditServiceHandler
 
 	Guard          *guard.Guard
-	Metrics        connect.Interceptor
+	Interceptors   []connect.Interceptor // outside of the guard, the outermost first
 	Events         *audit.Service
 	JWKS           func() []byte
 	Ready          func(context.Context) []Need
@@ -44,9 +45,10 @@ type Options struct {
 func New(o Options) (http.Handler, error) {
 	codec := newStrictJSON()
 	with := connect.WithHandlerOptions(
-		connect.WithInterceptors(o.Metrics, o.Guard),
+		connect.WithInterceptors(append(slices.Clip(o.Interceptors), o.Guard)...),
 		connect.WithCodec(codec),
 		connect.WithReadMaxBytes(MaxBody),
+		withBoundedGzip(),
 	)
 	mux := http.NewServeMux()
 	var rest []*vanguard.Service
