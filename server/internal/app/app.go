@@ -32,6 +32,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/page"
 	"github.com/tollgatehq/tollgate/server/internal/roles"
 	"github.com/tollgatehq/tollgate/server/internal/seal"
+	"github.com/tollgatehq/tollgate/server/internal/telemetry"
 	"github.com/tollgatehq/tollgate/server/internal/world"
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
@@ -57,12 +58,13 @@ type App struct {
 	roles  *roles.Service
 	limits *limits.Service
 
-	metrics  *metrics.Metrics
-	ready    atomic.Bool
-	draining context.Context
-	drain    context.CancelFunc
-	work     sync.WaitGroup // background goroutines
-	stopWork context.CancelFunc
+	metrics   *metrics.Metrics
+	telemetry *telemetry.Telemetry
+	ready     atomic.Bool
+	draining  context.Context
+	drain     context.CancelFunc
+	work      sync.WaitGroup // background goroutines
+	stopWork  context.CancelFunc
 }
 
 // Open opens the database, brings its schema up to date, and makes what a new
@@ -76,11 +78,17 @@ func Open(ctx context.Context, config Config, w world.World, out Out) (*App, err
 	if err != nil {
 		return nil, err
 	}
-	db, err := database.Open(config.DatabaseURL)
+	out.Log = telemetry.Log(out.Log)
+	watch, err := telemetry.Open(ctx, config.Version, out.Log)
 	if err != nil {
 		return nil, err
 	}
-	a := &App{config: config, world: w, out: out, db: db, metrics: metrics.New()}
+	db, err := database.Open(config.DatabaseURL)
+	if err != nil {
+		watch.Close()
+		return nil, err
+	}
+	a := &App{config: config, world: w, out: out, db: db, metrics: metrics.New(), telemetry: watch}
 	a.draining, a.drain = context.WithCancel(context.Background())
 	if err := a.open(ctx, master); err != nil {
 		return nil, errors.Join(err, a.Close())
@@ -184,6 +192,7 @@ func (a *App) Close() error {
 	if a.redis != nil {
 		flushed = errors.Join(flushed, a.redis.Close())
 	}
+	a.telemetry.Close()
 	return errors.Join(flushed, a.db.Close())
 }
 
@@ -215,7 +224,7 @@ func (a *App) Handler() (http.Handler, error) {
 		}{roles.NewHandler(a.roles), decision.NewAuthorizer(decisions)},
 		Limits: limits.NewHandler(a.limits),
 		Audit:  audit.NewHandler(a.audit),
-		Guard:  g, Metrics: a.metrics, Events: a.audit, JWKS: a.Auth.JWKS,
+		Guard:  g, Interceptors: append(a.telemetry.Interceptors(), a.metrics), Events: a.audit, JWKS: a.Auth.JWKS,
 		Ready: a.readiness, Health: health{a}, Reflection: a.config.Reflection,
 		TrustedProxies: proxies, World: a.world, Log: a.out.Log,
 	})
