@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strings"
 	"time"
 
 	"connectrpc.com/connect"
@@ -15,7 +16,8 @@ import (
 
 const (
 	defaultTimeout = 2 * time.Second
-	maxAnswer      = 1 << 20 // bytes of one answer, decompressed
+	maxAnswer      = 1 << 20  // bytes of one answer, decompressed
+	maxTold        = 32 << 20 // bytes of one message of the revocation feed
 )
 
 // Client asks one Tollgate. It is safe for concurrent use; make one and keep
@@ -27,6 +29,13 @@ type Client struct {
 	audit    tollgatev1connect.AuditServiceClient
 	clientIP func(remote netip.Addr, header http.Header) netip.Addr
 	log      *slog.Logger
+	now      func() time.Time
+
+	// For a Verifier.
+	base    string
+	public  *http.Client // presents no credential
+	feed    tollgatev1connect.AuthServiceClient
+	timeout time.Duration
 }
 
 type config struct {
@@ -35,6 +44,7 @@ type config struct {
 	timeout  time.Duration
 	clientIP func(netip.Addr, http.Header) netip.Addr
 	log      *slog.Logger
+	now      func() time.Time
 	err      error // the first option that cannot work
 }
 
@@ -98,6 +108,13 @@ func WithLogger(log *slog.Logger) Option {
 	return func(c *config) { c.log = log }
 }
 
+// WithClock reads the time from now, in tests: it is what a Verifier and a
+// TokenSource look at to tell what has expired. It must be safe for concurrent
+// use. Timeouts and waits go by the real time.
+func WithClock(now func() time.Time) Option {
+	return func(c *config) { c.now = now }
+}
+
 func bad(message string) Option {
 	return func(c *config) {
 		if c.err == nil {
@@ -125,7 +142,7 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 	if base.User != nil || base.RawQuery != "" || base.Fragment != "" {
 		return nil, errors.New("tollgate: the base URL must hold no user, query or fragment; give the credential as an option")
 	}
-	c := config{http: &http.Client{Transport: newTransport()}, timeout: defaultTimeout}
+	c := config{http: &http.Client{Transport: newTransport()}, timeout: defaultTimeout, now: time.Now}
 	for _, opt := range opts {
 		opt(&c)
 	}
@@ -139,11 +156,11 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 	if c.http != nil {
 		caller = *c.http
 	}
+	public := caller
+	public.Transport = &transport{next: caller.Transport}
 	caller.Transport = &transport{next: caller.Transport, source: c.source}
-	with := connect.WithClientOptions(
-		connect.WithReadMaxBytes(maxAnswer),
-		connect.WithInterceptors(calls{c.timeout}),
-	)
+	bounds := connect.WithInterceptors(calls{c.timeout})
+	with := connect.WithClientOptions(connect.WithReadMaxBytes(maxAnswer), bounds)
 	return &Client{
 		auth:     tollgatev1connect.NewAuthServiceClient(&caller, baseURL, with),
 		roles:    tollgatev1connect.NewRolesServiceClient(&caller, baseURL, with),
@@ -151,6 +168,11 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 		audit:    tollgatev1connect.NewAuditServiceClient(&caller, baseURL, with),
 		clientIP: c.clientIP,
 		log:      c.log,
+		now:      c.now,
+		base:     strings.TrimRight(baseURL, "/"),
+		public:   &public,
+		feed:     tollgatev1connect.NewAuthServiceClient(&caller, baseURL, connect.WithReadMaxBytes(maxTold), bounds),
+		timeout:  c.timeout,
 	}, nil
 }
 

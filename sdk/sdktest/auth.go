@@ -1,0 +1,193 @@
+package sdktest
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"connectrpc.com/connect"
+	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
+	"github.com/tollgatehq/tollgate/gen/tollgate/v1/tollgatev1connect"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/protobuf/types/known/timestamppb"
+)
+
+// auth answers what the SDK calls; all else is not implemented.
+type auth struct {
+	tollgatev1connect.UnimplementedAuthServiceHandler
+	server *Server
+}
+
+func (h auth) Login(_ context.Context, req *tollgatev1.LoginRequest) (*tollgatev1.LoginResponse, error) {
+	s := h.server
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	u, known := s.users[req.GetUsername()]
+	if !known || u.Disabled || u.Service || u.Password == "" || u.Password != req.GetPassword() {
+		return nil, refuse(connect.CodeUnauthenticated, "BAD_CREDENTIALS", "wrong user name or password")
+	}
+	id, next := s.newID("session"), s.newID("refresh")
+	s.sessions[id], s.refresh[next] = &session{user: u.Name, refresh: next}, id
+	return &tollgatev1.LoginResponse{
+		AccessToken: s.sign(u, id), RefreshToken: next, TokenType: "Bearer",
+		ExpiresIn: int32(s.tokenTTL / time.Second), SessionId: id, UserId: u.ID, PasswordChangeRequired: u.PasswordChange,
+	}, nil
+}
+
+// Refresh ends the session when a refresh token comes for the second time.
+func (h auth) Refresh(_ context.Context, req *tollgatev1.RefreshRequest) (*tollgatev1.RefreshResponse, error) {
+	s := h.server
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	id, known := s.refresh[req.GetRefreshToken()]
+	if !known || s.sessions[id].ended {
+		return nil, refuse(connect.CodeUnauthenticated, "BAD_REFRESH_TOKEN", "the refresh token is unknown or its session has ended")
+	}
+	session := s.sessions[id]
+	if session.refresh != req.GetRefreshToken() {
+		session.ended = true
+		s.tell(&tollgatev1.WatchRevocationsResponse{SessionIds: []string{id}})
+		return nil, refuse(connect.CodeUnauthenticated, "REFRESH_TOKEN_REUSED", "the refresh token was used before")
+	}
+	session.refresh = s.newID("refresh")
+	s.refresh[session.refresh] = id
+	return &tollgatev1.RefreshResponse{
+		AccessToken: s.sign(s.users[session.user], id), RefreshToken: session.refresh, TokenType: "Bearer",
+		ExpiresIn: int32(s.tokenTTL / time.Second), SessionId: id,
+	}, nil
+}
+
+func (h auth) Logout(ctx context.Context, req *tollgatev1.LogoutRequest) (*tollgatev1.LogoutResponse, error) {
+	s := h.server
+	call, _ := connect.CallInfoForHandlerContext(ctx)
+	credential := strings.TrimPrefix(call.RequestHeader().Get("Authorization"), "Bearer ")
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	who, reason := s.verify(credential, "")
+	if reason != tollgatev1.Reason_REASON_OK && reason != tollgatev1.Reason_REASON_PASSWORD_CHANGE_REQUIRED {
+		return nil, refuse(connect.CodeUnauthenticated, strings.TrimPrefix(reason.String(), "REASON_"), "sign in first")
+	}
+	ended := []string{who.GetSessionId()}
+	s.endSession(who.GetSessionId())
+	if req.GetEverywhere() {
+		ended = append(ended, s.endSessions(who.GetUsername())...)
+	}
+	revision := s.tell(&tollgatev1.WatchRevocationsResponse{SessionIds: ended})
+	return &tollgatev1.LogoutResponse{RevokedSessions: int32(len(ended)), Revision: revision}, nil
+}
+
+func (h auth) Verify(_ context.Context, req *tollgatev1.VerifyRequest) (*tollgatev1.VerifyResponse, error) {
+	s := h.server
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	who, reason := s.verify(req.GetAccessToken()+req.GetApiKey(), "")
+	res := &tollgatev1.VerifyResponse{Reason: reason, Revision: s.revision}
+	if reason == tollgatev1.Reason_REASON_OK {
+		res.Active, res.Principal = true, who
+	}
+	return res, nil
+}
+
+// WatchRevocations tells until the caller hangs up.
+func (h auth) WatchRevocations(ctx context.Context, _ *tollgatev1.WatchRevocationsRequest, stream *connect.ServerStream[tollgatev1.WatchRevocationsResponse]) error {
+	s := h.server
+	beat := time.NewTicker(s.keepAlive)
+	defer beat.Stop()
+	s.mu.Lock()
+	pending, told := []*tollgatev1.WatchRevocationsResponse{s.snapshot()}, len(s.told)
+	s.mu.Unlock()
+	for {
+		for _, message := range pending {
+			if err := stream.Send(message); err != nil {
+				return err
+			}
+		}
+		s.mu.Lock()
+		pending, told = slices.Clone(s.told[told:]), len(s.told)
+		news, down, revision := s.news, s.down, s.revision
+		s.mu.Unlock()
+		if down {
+			return connect.NewError(connect.CodeUnavailable, errors.New("down"))
+		}
+		if len(pending) > 0 {
+			continue
+		}
+		select {
+		case <-news:
+		case <-beat.C:
+			pending = append(pending, &tollgatev1.WatchRevocationsResponse{Revision: revision})
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.ended:
+			return connect.NewError(connect.CodeUnavailable, errors.New("closed"))
+		}
+	}
+}
+
+// verify says whose a credential is; the principal is set when it is good. The
+// lock is held.
+func (s *Server) verify(credential, userID string) (*tollgatev1.Principal, tollgatev1.Reason) {
+	who := &tollgatev1.Principal{UserId: userID}
+	switch {
+	case userID != "":
+	case credential == "":
+		return nil, tollgatev1.Reason_REASON_CREDENTIAL_MISSING
+	case strings.HasPrefix(credential, "tg_"):
+		key, known := s.apiKeys[credential]
+		switch {
+		case !known:
+			return nil, tollgatev1.Reason_REASON_CREDENTIAL_INVALID
+		case key.revoked:
+			return nil, tollgatev1.Reason_REASON_CREDENTIAL_REVOKED
+		}
+		who.UserId, who.ApiKeyId, who.Scopes = s.users[key.user].ID, key.id, key.scopes
+	default:
+		t, ok := s.open(credential)
+		if !ok {
+			return nil, tollgatev1.Reason_REASON_CREDENTIAL_INVALID
+		}
+		ends := time.Unix(t.Expires, 0)
+		if !s.now().Before(ends) {
+			return nil, tollgatev1.Reason_REASON_CREDENTIAL_EXPIRED
+		}
+		if session := s.sessions[t.Session]; session != nil && session.ended || s.keyRevoked(t.APIKey) {
+			return nil, tollgatev1.Reason_REASON_CREDENTIAL_REVOKED
+		}
+		who.UserId, who.SessionId, who.ApiKeyId, who.ExpiresAt = t.UserID, t.Session, t.APIKey, timestamppb.New(ends)
+	}
+	u, known := s.userByID(who.UserId)
+	switch {
+	case !known:
+		return nil, tollgatev1.Reason_REASON_USER_UNKNOWN
+	case u.Disabled:
+		return nil, tollgatev1.Reason_REASON_USER_DISABLED
+	}
+	who.Username, who.Kind, who.Roles = u.Name, tollgatev1.UserKind_USER_KIND_PERSON, u.Roles
+	if u.Service {
+		who.Kind = tollgatev1.UserKind_USER_KIND_SERVICE
+	}
+	if u.PasswordChange {
+		return who, tollgatev1.Reason_REASON_PASSWORD_CHANGE_REQUIRED
+	}
+	return who, tollgatev1.Reason_REASON_OK
+}
+
+func (s *Server) keyRevoked(id string) bool {
+	for _, key := range s.apiKeys {
+		if key.id == id && key.revoked {
+			return true
+		}
+	}
+	return false
+}
+
+// refuse is an error as Tollgate makes them.
+func refuse(code connect.Code, reason, message string) error {
+	err := connect.NewError(code, errors.New(message))
+	if detail, failed := connect.NewErrorDetail(&errdetails.ErrorInfo{Reason: reason, Domain: "tollgate.dev"}); failed == nil {
+		err.AddDetail(detail)
+	}
+	return err
+}

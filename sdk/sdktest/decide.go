@@ -1,0 +1,132 @@
+package sdktest
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"connectrpc.com/connect"
+	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
+	"github.com/tollgatehq/tollgate/gen/tollgate/v1/tollgatev1connect"
+	"google.golang.org/protobuf/types/known/durationpb"
+)
+
+type roles struct {
+	tollgatev1connect.UnimplementedRolesServiceHandler
+	server *Server
+}
+
+func (h roles) Authorize(_ context.Context, req *tollgatev1.AuthorizeRequest) (*tollgatev1.AuthorizeResponse, error) {
+	h.server.mu.Lock()
+	defer h.server.mu.Unlock()
+	return h.server.decide(req), nil
+}
+
+func (h roles) BatchAuthorize(_ context.Context, req *tollgatev1.BatchAuthorizeRequest) (*tollgatev1.BatchAuthorizeResponse, error) {
+	h.server.mu.Lock()
+	defer h.server.mu.Unlock()
+	res := &tollgatev1.BatchAuthorizeResponse{}
+	for _, one := range req.GetRequests() {
+		res.Responses = append(res.Responses, h.server.decide(one))
+	}
+	return res, nil
+}
+
+// decide verifies, counts and checks the permission, in this order. The lock
+// is held.
+func (s *Server) decide(req *tollgatev1.AuthorizeRequest) *tollgatev1.AuthorizeResponse {
+	who, reason := s.verify(req.GetAccessToken()+req.GetApiKey(), req.GetUserId())
+	res := &tollgatev1.AuthorizeResponse{Reason: reason, Principal: who, Revision: s.revision}
+	key := who.GetUserId()
+	if who == nil {
+		key = req.GetClient().GetIp()
+	}
+	over := s.count(res, req.GetPermission(), key, max(req.GetCost(), 1))
+	switch {
+	case over:
+		res.Reason = tollgatev1.Reason_REASON_LIMITED
+	case reason != tollgatev1.Reason_REASON_OK:
+	case !s.holds(s.users[who.GetUsername()], req.GetPermission()):
+		res.Reason = tollgatev1.Reason_REASON_PERMISSION_MISSING
+	case len(who.GetScopes()) > 0 && !anyMatch(who.GetScopes(), req.GetPermission()):
+		res.Reason = tollgatev1.Reason_REASON_SCOPE_MISSING
+	default:
+		res.Allowed = true
+	}
+	s.decisions = append(s.decisions, Decision{Request: req, Response: res})
+	return res
+}
+
+// count takes from every limit of the permission, or from none. It says
+// whether one refused.
+func (s *Server) count(res *tollgatev1.AuthorizeResponse, permission, key string, cost int64) (over bool) {
+	var applied []string
+	for _, name := range slices.Sorted(maps.Keys(s.limits)) {
+		l := s.limits[name]
+		if l.Permission == "" || !anyMatch([]string{l.Permission}, permission) {
+			continue
+		}
+		applied = append(applied, name)
+		if s.used[counter{name, key}]+cost > l.Calls {
+			over = true
+			if l.RetryAfter > res.GetRetryAfter().AsDuration() {
+				res.RetryAfter = durationpb.New(l.RetryAfter)
+			}
+		}
+	}
+	for _, name := range applied {
+		c := counter{name, key}
+		exceeded := s.used[c]+cost > s.limits[name].Calls
+		if !over {
+			s.used[c] += cost
+		}
+		res.Limits = append(res.Limits, s.status(c, exceeded))
+	}
+	slices.SortStableFunc(res.Limits, func(a, b *tollgatev1.LimitStatus) int { return int(a.GetRemaining() - b.GetRemaining()) })
+	return over
+}
+
+func (s *Server) status(c counter, exceeded bool) *tollgatev1.LimitStatus {
+	l := s.limits[c.limit]
+	return &tollgatev1.LimitStatus{
+		Name: l.Name, Limit: l.Calls, Remaining: max(l.Calls-s.used[c], 0),
+		Reset_: durationpb.New(l.RetryAfter), Exceeded: exceeded,
+	}
+}
+
+type limits struct {
+	tollgatev1connect.UnimplementedLimitsServiceHandler
+	server *Server
+}
+
+func (h limits) CheckLimit(_ context.Context, req *tollgatev1.CheckLimitRequest) (*tollgatev1.CheckLimitResponse, error) {
+	s := h.server
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l, known := s.limits[req.GetLimit()]
+	if !known {
+		return nil, refuse(connect.CodeNotFound, "LIMIT_NOT_FOUND", "there is no limit "+req.GetLimit())
+	}
+	c, cost := counter{l.Name, req.GetKey()}, max(req.GetCost(), 1)
+	res := &tollgatev1.CheckLimitResponse{Allowed: s.used[c]+cost <= l.Calls}
+	switch {
+	case res.GetAllowed() && !req.GetPeek():
+		s.used[c] += cost
+	case !res.GetAllowed() && l.RetryAfter > 0:
+		res.RetryAfter = durationpb.New(l.RetryAfter)
+	}
+	res.Status = s.status(c, !res.GetAllowed())
+	return res, nil
+}
+
+type audit struct {
+	tollgatev1connect.UnimplementedAuditServiceHandler
+	server *Server
+}
+
+func (h audit) RecordEvent(_ context.Context, req *tollgatev1.RecordEventRequest) (*tollgatev1.RecordEventResponse, error) {
+	h.server.mu.Lock()
+	defer h.server.mu.Unlock()
+	h.server.events = append(h.server.events, req)
+	return &tollgatev1.RecordEventResponse{Event: &tollgatev1.Event{Action: req.GetAction(), Outcome: req.GetOutcome()}}, nil
+}

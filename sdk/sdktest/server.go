@@ -1,0 +1,181 @@
+package sdktest
+
+import (
+	"crypto/ed25519"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
+	"github.com/tollgatehq/tollgate/gen/tollgate/v1/tollgatev1connect"
+	"github.com/tollgatehq/tollgate/sdk"
+)
+
+const (
+	// Issuer is the "iss" of a Server's tokens.
+	Issuer = "https://tollgate.test"
+	// Audience is the "aud" of a Server's tokens.
+	Audience = "tollgate"
+	// ServiceKey is the API key that Client presents.
+	ServiceKey = "tg_service_under_test"
+)
+
+// Server is a Tollgate for tests. It is safe for concurrent use.
+type Server struct {
+	// URL is the base URL, for sdk.New.
+	URL string
+
+	http      *httptest.Server
+	now       func() time.Time
+	keepAlive time.Duration
+	tokenTTL  time.Duration
+	ended     chan struct{} // closed by Close
+
+	mu       sync.Mutex
+	down     bool
+	signer   ed25519.PrivateKey
+	keys     []ed25519.PublicKey
+	roles    map[string][]string
+	users    map[string]User // by name
+	apiKeys  map[string]apiKey
+	sessions map[string]*session
+	refresh  map[string]string // refresh token, spent ones too -> session
+	limits   map[string]Limit
+	used     map[counter]int64
+	serial   int
+	revision int64
+	told     []*tollgatev1.WatchRevocationsResponse
+	news     chan struct{} // closed when something is told, or down changes
+
+	calls     map[string]int
+	decisions []Decision
+	events    []*tollgatev1.RecordEventRequest
+}
+
+// Option changes how a Server works.
+type Option func(*Server)
+
+// WithClock reads the time from now; give the same to sdk.WithClock, which
+// Client does by itself.
+func WithClock(now func() time.Time) Option { return func(s *Server) { s.now = now } }
+
+// WithTokenTTL says how long access tokens live; 15 min unless given.
+func WithTokenTTL(d time.Duration) Option { return func(s *Server) { s.tokenTTL = d } }
+
+// WithKeepAlive says how often the feed of revocations says that nothing
+// happened; 500 ms unless given. With a long time, a test decides when the feed
+// counts as lost.
+func WithKeepAlive(d time.Duration) Option { return func(s *Server) { s.keepAlive = d } }
+
+// NewServer starts a Tollgate on a loopback port. Close it when the test ends.
+func NewServer(opts ...Option) *Server {
+	s := &Server{
+		now: time.Now, keepAlive: 500 * time.Millisecond, tokenTTL: 15 * time.Minute, ended: make(chan struct{}),
+		roles: map[string][]string{}, users: map[string]User{}, apiKeys: map[string]apiKey{},
+		sessions: map[string]*session{}, refresh: map[string]string{},
+		limits: map[string]Limit{}, used: map[counter]int64{}, calls: map[string]int{},
+		news: make(chan struct{}),
+	}
+	for _, opt := range opts {
+		opt(s)
+	}
+	s.RotateKey()
+	mux := http.NewServeMux()
+	mux.Handle(tollgatev1connect.NewAuthServiceHandler(auth{server: s}))
+	mux.Handle(tollgatev1connect.NewRolesServiceHandler(roles{server: s}))
+	mux.Handle(tollgatev1connect.NewLimitsServiceHandler(limits{server: s}))
+	mux.Handle(tollgatev1connect.NewAuditServiceHandler(audit{server: s}))
+	mux.HandleFunc("GET /.well-known/jwks.json", s.serveKeys)
+	s.http = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.mu.Lock()
+		s.calls[r.URL.Path]++
+		down := s.down
+		s.mu.Unlock()
+		if down {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	}))
+	s.URL = s.http.URL
+	return s
+}
+
+// Close ends the server and its streams.
+func (s *Server) Close() {
+	close(s.ended)
+	s.http.CloseClientConnections()
+	s.http.Close()
+}
+
+// Client returns a client of this server that presents ServiceKey. It panics
+// when an option cannot work.
+func (s *Server) Client(opts ...sdk.Option) *sdk.Client {
+	client, err := sdk.New(s.URL, append([]sdk.Option{sdk.WithAPIKey(ServiceKey), sdk.WithClock(s.now)}, opts...)...)
+	if err != nil {
+		panic(err)
+	}
+	return client
+}
+
+// Verifier returns a verifier of this server's tokens, which the caller closes.
+// It panics when an option cannot work.
+func (s *Server) Verifier(opts ...sdk.VerifierOption) *sdk.Verifier {
+	verifier, err := sdk.NewVerifier(s.Client(), Issuer, Audience, opts...)
+	if err != nil {
+		panic(err)
+	}
+	return verifier
+}
+
+// SetDown makes every call fail with Unavailable and ends the streams, until it
+// is called with false.
+func (s *Server) SetDown(down bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.down = down
+	s.announce()
+}
+
+// Decision is one call of Authorize.
+type Decision struct {
+	Request  *tollgatev1.AuthorizeRequest
+	Response *tollgatev1.AuthorizeResponse
+}
+
+// Decisions returns what Authorize was asked, in order, those of a batch too.
+func (s *Server) Decisions() []Decision {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.decisions)
+}
+
+// Events returns what RecordEvent was told, in order.
+func (s *Server) Events() []*tollgatev1.RecordEventRequest {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.events)
+}
+
+// Calls says how many HTTP requests ended in this path or procedure:
+// "/.well-known/jwks.json", "AuthService/Verify".
+func (s *Server) Calls(path string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := 0
+	for called, times := range s.calls {
+		if strings.HasSuffix(called, path) {
+			n += times
+		}
+	}
+	return n
+}
+
+// announce wakes the streams. The lock is held.
+func (s *Server) announce() {
+	close(s.news)
+	s.news = make(chan struct{})
+}

@@ -1,0 +1,223 @@
+package sdktest
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
+)
+
+// User is somebody who signs in, or a service.
+type User struct {
+	ID       string // "user-" and the name, when empty
+	Name     string
+	Password string // empty: cannot sign in
+	Roles    []string
+	Service  bool // a program
+	Disabled bool
+	// PasswordChange leaves the user nothing but to choose another password.
+	PasswordChange bool
+}
+
+type apiKey struct {
+	id, user string
+	scopes   []string
+	revoked  bool
+}
+
+type session struct {
+	user    string // the name
+	refresh string // the newest
+	ended   bool
+}
+
+// Limit allows a number of calls and then none, until it is set again.
+type Limit struct {
+	Name string
+	// Permission is the pattern of what Authorize counts, for each user or, when
+	// nobody is known, address; empty: only CheckLimit counts, for each key.
+	Permission string
+	Calls      int64
+	RetryAfter time.Duration // told when refused; 0: waiting never helps
+}
+
+type counter struct{ limit, key string }
+
+// SetRole adds a role, or replaces it, with the permissions that it grants:
+// "orders:read", "orders:*", "*".
+func (s *Server) SetRole(name string, permissions ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.roles[name] = permissions
+	s.revision++
+}
+
+// SetUser adds a user, or replaces the one with this name, and returns it with
+// its ID. To disable a user ends their sessions.
+func (s *Server) SetUser(u User) User {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if u.ID == "" {
+		u.ID = "user-" + u.Name
+	}
+	u.Roles = slices.Clone(u.Roles)
+	slices.Sort(u.Roles)
+	before := s.users[u.Name]
+	s.users[u.Name] = u
+	message := &tollgatev1.WatchRevocationsResponse{}
+	switch {
+	case u.Disabled && !before.Disabled:
+		message.UserIds = []string{u.ID}
+		message.SessionIds = s.endSessions(u.Name)
+	case !u.Disabled && before.Disabled:
+		message.RestoredUserIds = []string{u.ID}
+	}
+	s.tell(message)
+	return u
+}
+
+// SetLimit adds a limit, or replaces it; nothing is used of it then.
+func (s *Server) SetLimit(l Limit) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.limits[l.Name] = l
+	for c := range s.used {
+		if c.limit == l.Name {
+			delete(s.used, c)
+		}
+	}
+	s.revision++
+}
+
+// APIKey issues an API key of a user, narrowed to scopes if there are any. It
+// panics when there is no such user.
+func (s *Server) APIKey(user string, scopes ...string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mustKnow(user)
+	id := s.newID("key")
+	secret := "tg_" + id + "_secret"
+	s.apiKeys[secret] = apiKey{id: id, user: user, scopes: slices.Clone(scopes)}
+	return secret
+}
+
+// Revoke ends a session, whether it was begun here or is only named in a token
+// (see InSession), and returns the revision for Verifier.Wait.
+func (s *Server) Revoke(sessionID string) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.endSession(sessionID)
+	return s.tell(&tollgatev1.WatchRevocationsResponse{SessionIds: []string{sessionID}})
+}
+
+// RevokeAPIKey stops an API key, the secret or the id, and returns the revision
+// for Verifier.Wait.
+func (s *Server) RevokeAPIKey(key string) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	message := &tollgatev1.WatchRevocationsResponse{}
+	for secret, k := range s.apiKeys {
+		if secret == key || k.id == key {
+			k.revoked = true
+			s.apiKeys[secret] = k
+			message.ApiKeyIds = append(message.ApiKeyIds, k.id)
+		}
+	}
+	return s.tell(message)
+}
+
+// KeepAlive tells on the feed of revocations that nothing happened, and returns
+// a new revision for Verifier.Wait.
+func (s *Server) KeepAlive() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.tell(&tollgatev1.WatchRevocationsResponse{})
+}
+
+// tell puts a message on the feed. The lock is held here and in what follows.
+func (s *Server) tell(message *tollgatev1.WatchRevocationsResponse) int64 {
+	s.revision++
+	message.Revision = s.revision
+	s.told = append(s.told, message)
+	s.announce()
+	return s.revision
+}
+
+// snapshot is everything that is revoked.
+func (s *Server) snapshot() *tollgatev1.WatchRevocationsResponse {
+	message := &tollgatev1.WatchRevocationsResponse{Snapshot: true, Revision: s.revision}
+	for id, session := range s.sessions {
+		if session.ended {
+			message.SessionIds = append(message.SessionIds, id)
+		}
+	}
+	for _, key := range s.apiKeys {
+		if key.revoked {
+			message.ApiKeyIds = append(message.ApiKeyIds, key.id)
+		}
+	}
+	for _, user := range s.users {
+		if user.Disabled {
+			message.UserIds = append(message.UserIds, user.ID)
+		}
+	}
+	return message
+}
+
+func (s *Server) endSession(id string) {
+	if s.sessions[id] == nil {
+		s.sessions[id] = &session{}
+	}
+	s.sessions[id].ended = true
+}
+
+func (s *Server) endSessions(user string) (ended []string) {
+	for id, session := range s.sessions {
+		if session.user == user && !session.ended {
+			session.ended = true
+			ended = append(ended, id)
+		}
+	}
+	return ended
+}
+
+func (s *Server) mustKnow(user string) User {
+	u, ok := s.users[user]
+	if !ok {
+		panic(fmt.Sprintf("sdktest: there is no user %q; SetUser makes one", user))
+	}
+	return u
+}
+
+func (s *Server) userByID(id string) (User, bool) {
+	for _, u := range s.users {
+		if u.ID == id {
+			return u, true
+		}
+	}
+	return User{}, false
+}
+
+func (s *Server) newID(kind string) string {
+	s.serial++
+	return fmt.Sprintf("%s-%d", kind, s.serial)
+}
+
+// holds says whether a user's roles grant a permission.
+func (s *Server) holds(u User, permission string) bool {
+	for _, role := range u.Roles {
+		if anyMatch(s.roles[role], permission) {
+			return true
+		}
+	}
+	return false
+}
+
+func anyMatch(patterns []string, permission string) bool {
+	return slices.ContainsFunc(patterns, func(pattern string) bool {
+		prefix, wild := strings.CutSuffix(pattern, "*")
+		return pattern == permission || wild && strings.HasPrefix(permission, prefix)
+	})
+}

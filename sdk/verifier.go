@@ -1,0 +1,230 @@
+package sdk
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// Verifier verifies access tokens in this process, with no network when warm:
+// it keeps Tollgate's public keys and follows its feed of revocations. It is
+// safe for concurrent use. Make one, keep it, and Close it.
+type Verifier struct {
+	client           *Client
+	issuer, audience string
+	ttl              time.Duration
+	failClosed       bool
+
+	keys   *keyring
+	feed   *feed
+	recent *recent
+
+	ctx  context.Context
+	stop context.CancelFunc
+	ends sync.WaitGroup
+}
+
+type verifierConfig struct {
+	bound, stale, ttl time.Duration
+	closed            bool
+	err               error
+}
+
+// VerifierOption changes how a Verifier works.
+type VerifierOption func(*verifierConfig)
+
+// WithFeedBound says how long ago Tollgate may have last told what is revoked;
+// 3 s unless given, and more than 1 s, because it tells every second. It is how
+// long a revoked token may still pass while the connection is gone.
+func WithFeedBound(d time.Duration) VerifierOption {
+	return func(c *verifierConfig) {
+		if c.bound = d; d <= time.Second {
+			c.err = errors.New("tollgate: the feed's bound must be longer than 1s")
+		}
+	}
+}
+
+// WithFailClosed makes Verify fail with ErrUnavailable while the feed is older
+// than its bound. Otherwise it asks Tollgate about each token.
+func WithFailClosed() VerifierOption {
+	return func(c *verifierConfig) { c.closed = true }
+}
+
+// WithStaleKeys says how old the public keys may get while they cannot be
+// fetched; 1 h unless given. Above that nothing is verified. A signing key that
+// was removed is refused after 5 minutes, and after this time when the keys
+// cannot be fetched meanwhile.
+func WithStaleKeys(d time.Duration) VerifierOption {
+	return func(c *verifierConfig) {
+		if c.stale = d; d < keysRefresh {
+			c.err = errors.New("tollgate: the bound of stale keys must be 5m at least")
+		}
+	}
+}
+
+// WithAccessTokenTTL tells how long Tollgate's access tokens live, which is how
+// long a revocation must be remembered; 24 h unless given, the most that
+// Tollgate can be set to. A shorter time saves memory. A token that is older
+// has expired, whatever it says.
+func WithAccessTokenTTL(d time.Duration) VerifierOption {
+	return func(c *verifierConfig) {
+		if c.ttl = d; d < time.Second || d > 24*time.Hour {
+			c.err = errors.New("tollgate: access tokens live from 1s to 24h")
+		}
+	}
+}
+
+// NewVerifier returns a verifier of the access tokens of client's Tollgate,
+// with the issuer and the audience that it is configured with (--issuer,
+// --audience). It begins to fetch the keys and to follow the feed at once, for
+// which client needs the permission tollgate:verify; see Wait.
+func NewVerifier(client *Client, issuer, audience string, opts ...VerifierOption) (*Verifier, error) {
+	if issuer == "" || audience == "" {
+		return nil, errors.New("tollgate: a verifier needs the issuer and the audience of the tokens")
+	}
+	c := verifierConfig{bound: 3 * time.Second, stale: time.Hour, ttl: 24 * time.Hour}
+	for _, opt := range opts {
+		opt(&c)
+	}
+	if c.err != nil {
+		return nil, c.err
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	v := &Verifier{
+		client: client, issuer: issuer, audience: audience, ttl: c.ttl, failClosed: c.closed,
+		keys: &keyring{client: client, ctx: ctx, stale: c.stale}, feed: newFeed(client, c.bound, c.ttl),
+		recent: newRecent(), ctx: ctx, stop: stop,
+	}
+	v.keys.set.Store(&keySet{})
+	v.ends.Go(v.keys.run)
+	v.ends.Go(func() { v.feed.run(ctx) })
+	return v, nil
+}
+
+// Close ends the verifier's connections. Verify fails from then on.
+func (v *Verifier) Close() {
+	v.stop()
+	v.ends.Wait()
+}
+
+// Wait returns when the verifier has the keys and was told every revocation up
+// to the change log's revision, the one that the call answered with that
+// revoked something; 0 waits until it is warm. The error is that of ctx, or
+// says that the verifier was closed.
+func (v *Verifier) Wait(ctx context.Context, revision int64) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(v.ctx, cancel)()
+	if err := v.feed.wait(ctx, revision); err != nil {
+		return v.ended(err)
+	}
+	if err := v.keys.wait(ctx); err != nil {
+		return v.ended(err)
+	}
+	return nil
+}
+
+func (v *Verifier) ended(err error) error {
+	if v.ctx.Err() != nil {
+		return unavailable("the verifier was closed", nil)
+	}
+	return err
+}
+
+// Verify says whether an access token is good now and whose it is, as
+// Client.Verify does. Of the Principal, Username, Service, Roles and Scopes stay
+// empty, for a token does not tell them: what the caller may do, Authorize
+// decides.
+//
+// While the feed of revocations is lost, Verify asks Tollgate about tokens that
+// are otherwise good, or fails; see WithFailClosed. About an API key it always
+// asks. A bad token is an answer, not an error. The error is an *Error, and
+// then nothing is known of the token.
+func (v *Verifier) Verify(ctx context.Context, token string) (*Verification, error) {
+	switch {
+	case v.ctx.Err() != nil:
+		return nil, v.ended(nil)
+	case kindOf(token) != accessToken:
+		return v.client.Verify(ctx, token)
+	}
+	c, err := v.open(ctx, token)
+	switch {
+	case err != nil:
+		return nil, err
+	case c == nil:
+		return &Verification{Reason: ReasonCredentialInvalid}, nil
+	}
+	now := v.client.now()
+	if !now.Before(c.expires) {
+		return &Verification{Reason: ReasonCredentialExpired}, nil
+	}
+	reason, revision, ok := v.feed.look(c, now)
+	switch {
+	case !ok && v.failClosed:
+		return nil, unavailable("what is revoked was not told for too long", nil)
+	case !ok:
+		return v.client.Verify(ctx, token)
+	case reason == ReasonOK && c.passwordChange:
+		reason = ReasonPasswordChangeRequired
+	}
+	if reason != ReasonOK {
+		return &Verification{Reason: reason, Revision: revision}, nil
+	}
+	return &Verification{Active: true, Reason: ReasonOK, Revision: revision, Principal: &Principal{
+		UserID: c.userID, SessionID: c.sessionID, APIKeyID: c.apiKeyID, ExpiresAt: c.expires,
+	}}, nil
+}
+
+// open returns what the token says when everything but its time is good, and
+// nil when it is not. A token that was opened before costs one hash.
+func (v *Verifier) open(ctx context.Context, token string) (*claims, error) {
+	hash := tokenHash(sha256.Sum256([]byte(token)))
+	known := v.recent.get(hash)
+	if known != nil && v.keys.holds(known.key, v.client.now()) {
+		return known, nil
+	}
+	t := cutToken(token)
+	if !t.wellFormed {
+		return nil, nil
+	}
+	key, err := v.keys.find(ctx, t.keyID)
+	switch {
+	case err != nil || key == nil || key.algorithm != t.algorithm:
+		return nil, err
+	case known != nil && known.key == key:
+		return known, nil
+	case !key.verify(t.signed, t.signature):
+		return nil, nil
+	}
+	now := v.client.now()
+	c, ok := readClaims(t.body, v.issuer, v.audience, v.ttl, now)
+	if !ok {
+		return nil, nil
+	}
+	c.key = key
+	if now.Before(c.expires) {
+		v.recent.add(hash, &c)
+	}
+	return &c, nil
+}
+
+// Authenticate is middleware that lets a request pass when its credential is
+// good, whatever its caller may do: next decides that, or Client.Require
+// instead. PrincipalFrom finds the caller, as far as Verify knows them. What
+// does not pass is answered as Client.Require does.
+func (v *Verifier) Authenticate(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		verification, err := v.Verify(r.Context(), bearer(r.Header))
+		switch {
+		case err != nil:
+			refuse(w, v.client.undecided(r.Context(), err))
+		case !verification.good():
+			refuse(w, refusal(&Decision{Reason: verification.Reason}, ""))
+		default:
+			next.ServeHTTP(w, r.WithContext(NewContext(r.Context(), verification.Principal)))
+		}
+	})
+}
