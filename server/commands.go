@@ -106,6 +106,9 @@ func (u userCreate) Run(ctx context.Context, config app.Config, out app.Out) err
 		if err != nil {
 			return fmt.Errorf("read the password: %w", err)
 		}
+		if password == "" { // a pipe that failed must not make a user who cannot sign in
+			return errors.New("the password is empty; give one")
+		}
 		made, _, err := a.Auth.CreateUser(ctx, auth.NewUser{
 			Username: u.Username, Password: password, Kind: caller.Person, Roles: u.Role,
 		})

@@ -1,0 +1,204 @@
+package main_test
+
+import (
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// command runs a command to its end.
+func command(t *testing.T, dir, stdin string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	p := run(t, tollgateBinary, dir, nil, stdin, args...)
+	code = p.wait(t)
+	return code, p.stdout.String(), p.stderr.String()
+}
+
+func succeed(t *testing.T, dir, stdin string, args ...string) string {
+	t.Helper()
+	code, stdout, stderr := command(t, dir, stdin, args...)
+	if code != 0 {
+		t.Fatalf("%s: exit code %d: %s", args, code, stderr)
+	}
+	return stdout
+}
+
+func TestHelp(t *testing.T) {
+	help := succeed(t, t.TempDir(), "", "--help")
+	for _, word := range []string{
+		"serve", "migrate up", "migrate down", "migrate status", "user create", "user reset-password", "health",
+		"--listen", "--metrics-listen", "--database-url", "--redis-url", "--trusted-proxies", "--access-token-ttl",
+		"--issuer", "--audience", "--master-key", "TOLLGATE_ADMIN_PASSWORD",
+	} {
+		if !strings.Contains(help, word) {
+			t.Errorf("--help does not mention %s", word)
+		}
+	}
+	if succeed(t, t.TempDir(), "", "--version") == "" {
+		t.Error("--version says nothing")
+	}
+}
+
+// What cannot work is said in a few words on standard error, naming what to
+// change, and nothing is left behind.
+func TestMistakes(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	const goodKey = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
+	for _, c := range []struct {
+		args []string
+		says string
+	}{
+		{[]string{"--listen", taken.Addr().String()}, "--listen"},
+		{[]string{"--listen", "nowhere"}, "--listen"},
+		{[]string{"--listen", "127.0.0.1:0", "--metrics-listen", taken.Addr().String()}, "--metrics-listen"},
+		{[]string{"--nothing"}, "--nothing"},
+		{[]string{"frobnicate"}, "frobnicate"},
+		{[]string{"user"}, "reset-password"},
+		{[]string{"--listen", "127.0.0.1:0", "--access-token-ttl", "5"}, "--access-token-ttl"},
+		{[]string{"--listen", "127.0.0.1:0", "--access-token-ttl", "48h"}, "--access-token-ttl"},
+		{[]string{"--listen", "127.0.0.1:0", "--session-max", "1m"}, "--session-max"},
+		{[]string{"--listen", "127.0.0.1:0", "--bcrypt-cost", "99"}, "--bcrypt-cost"},
+		{[]string{"--listen", "127.0.0.1:0", "--staleness", "0s"}, "--staleness"},
+		{[]string{"--listen", "127.0.0.1:0", "--issuer", ""}, "--issuer"},
+		{[]string{"--listen", "127.0.0.1:0", "--trusted-proxies", "10.0.0.0/33"}, "--trusted-proxies"},
+		{[]string{"--listen", "127.0.0.1:0", "--master-key", goodKey, "--database-url", "mysql://x"}, "database URL"},
+		{[]string{"--listen", "127.0.0.1:0", "--master-key", goodKey, "--database-url", "postgres://u:hunter2@%zz/"}, "database URL"},
+		{[]string{"--listen", "127.0.0.1:0", "--database-url", "sqlite:missing/tollgate.db"}, "missing/"},
+		{[]string{"--listen", "127.0.0.1:0", "--redis-url", "hunter2"}, "Redis URL"},
+		{[]string{"--listen", "127.0.0.1:0", "--master-key", "hunter2"}, "master key"},
+		{[]string{"--listen", "127.0.0.1:0", "--admin-password", "short"}, "TOLLGATE_ADMIN_PASSWORD"},
+		{[]string{"--log-level", "loud"}, "--log-level"},
+		{[]string{"migrate", "down"}, "--yes"},
+		{[]string{"migrate", "down", "--yes", "--steps", "0"}, "--steps"},
+		{[]string{"user", "reset-password", "nobody", "--generate"}, "nobody"},
+		{[]string{"user", "create", "mia"}, "password"},
+		{[]string{"health", "--listen", "127.0.0.1:1"}, "127.0.0.1:1"},
+	} {
+		t.Run(strings.Join(c.args, " "), func(t *testing.T) {
+			code, stdout, stderr := command(t, t.TempDir(), "", c.args...)
+			var said []string // the log is on standard error, too
+			for line := range strings.Lines(stderr) {
+				if !strings.HasPrefix(line, "{") {
+					said = append(said, line)
+				}
+			}
+			message := strings.Join(said, "")
+			if code == 0 || len(said) != 1 || !strings.HasPrefix(message, "tollgate: ") || !strings.Contains(message, c.says) {
+				t.Errorf("exit code %d, and on standard error %q; want one line with %q", code, message, c.says)
+			}
+			if strings.Contains(stdout+stderr, "hunter2") {
+				t.Error("it repeats a secret")
+			}
+			if strings.Count(stdout, "\n") > 5 {
+				t.Errorf("it also says %s", stdout)
+			}
+		})
+	}
+}
+
+func TestMigrate(t *testing.T) {
+	dir := t.TempDir()
+	if out := succeed(t, dir, "", "migrate", "status"); !strings.Contains(out, "not applied") {
+		t.Errorf("status of a new database: %s", out)
+	}
+	if out := succeed(t, dir, "", "migrate", "up"); !strings.Contains(out, "applied 0001") {
+		t.Errorf("up: %s", out)
+	}
+	if out := succeed(t, dir, "", "migrate", "up"); !strings.Contains(out, "nothing to do") {
+		t.Errorf("up again: %s", out)
+	}
+	all := succeed(t, dir, "", "migrate", "status")
+	if strings.Contains(all, "not applied") {
+		t.Errorf("status: %s", all)
+	}
+	// Refused without --yes, and nothing was done.
+	if code, _, _ := command(t, dir, "", "migrate", "down"); code != 1 {
+		t.Errorf("down without --yes: exit code %d", code)
+	}
+	if out := succeed(t, dir, "", "migrate", "status"); out != all {
+		t.Errorf("after a refused down: %s", out)
+	}
+	if out := succeed(t, dir, "", "migrate", "down", "--yes", "--steps", "100"); !strings.Contains(out, "undid 0001") {
+		t.Errorf("down: %s", out)
+	}
+	serve(t, dir).get(t, "/healthz") // which brings it up again
+}
+
+func TestUserCommands(t *testing.T) {
+	dir := t.TempDir()
+	// While the server is stopped, and before it ever ran.
+	if out := succeed(t, dir, "a password of mia\n", "user", "create", "Mia", "--role", "administrator"); !strings.Contains(out, "made user mia (") {
+		t.Errorf("user create: %s", out)
+	}
+	for _, args := range [][]string{{"user", "create", "mia"}, {"user", "create", "tom", "--role", "nothing"}, {"user", "create", "a\nb"}} {
+		if code, _, _ := command(t, dir, "a password\n", args...); code != 1 {
+			t.Errorf("%q: exit code %d", args, code)
+		}
+	}
+
+	s := serve(t, dir)
+	if s.password != "" {
+		t.Error("there are users, and another administrator was made")
+	}
+	before := s.login(t, "mia", "a password of mia")
+	mia := s.as(before.str("accessToken"))
+	if users := mia.get(t, "/v1/users").list("users"); len(users) != 1 {
+		t.Errorf("users: %v", users)
+	}
+
+	// While it runs on the same file.
+	out := succeed(t, dir, "another password\n", "user", "reset-password", "MIA")
+	if strings.Contains(out, "another password") {
+		t.Errorf("the password is repeated: %s", out)
+	}
+	eventually(t, "the running server ends the session", func() bool {
+		return mia.call(t, "GET", "/v1/auth/whoami", nil).status == http.StatusUnauthorized
+	})
+	s.as("").call(t, "POST", "/v1/auth/refresh", object{"refreshToken": before.str("refreshToken")}).want(t, http.StatusUnauthorized)
+	s.as("").call(t, "POST", "/v1/auth/login", object{"username": "mia", "password": "a password of mia"}).want(t, http.StatusUnauthorized)
+	mia = s.as(s.login(t, "mia", "another password").str("accessToken"))
+	succeed(t, dir, "a password of tom", "user", "create", "tom", "--role", "auditor")
+	tom := s.as(s.login(t, "tom", "a password of tom").str("accessToken"))
+	tom.get(t, "/v1/audit/events")
+	for _, action := range []string{"user.create", "user.password_reset"} {
+		for _, e := range mia.events(t, "action="+action) {
+			if dig(e, "actor", "username") != "system" {
+				t.Errorf("%s was done by %v", action, e["actor"])
+			}
+		}
+	}
+
+	// A one-time password leads only to a new one.
+	s.signal(t, syscall.SIGTERM)
+	s.wait(t)
+	out = succeed(t, dir, "", "user", "reset-password", "tom", "--generate")
+	_, after, _ := strings.Cut(out, "one-time password: ")
+	oneTime, _, _ := strings.Cut(after, "\n")
+	s = s.again(t)
+	login := s.login(t, "tom", oneTime)
+	tom = s.as(login.str("accessToken"))
+	if login.at("passwordChangeRequired") != true {
+		t.Errorf("login answered %s", login.raw)
+	}
+	tom.call(t, "GET", "/v1/audit/events", nil).want(t, http.StatusForbidden)
+	tom.post(t, "/v1/users/"+login.str("userId")+"/password", object{"currentPassword": oneTime, "newPassword": "a password of tom"})
+	s.as(s.login(t, "tom", "a password of tom").str("accessToken")).get(t, "/v1/audit/events")
+}
+
+func TestHealthCommand(t *testing.T) {
+	s := serve(t, t.TempDir())
+	listen := strings.TrimPrefix(s.url, "http://")
+	succeed(t, s.dir, "", "health", "--listen", listen)
+	s.signal(t, os.Interrupt)
+	s.wait(t)
+	if code, _, stderr := command(t, s.dir, "", "health", "--listen", listen); code != 1 || !strings.Contains(stderr, "not healthy") {
+		t.Errorf("of a stopped server: exit code %d, %s", code, stderr)
+	}
+}
