@@ -226,7 +226,7 @@ func (a *App) Handler() (http.Handler, error) {
 		Audit:  audit.NewHandler(a.audit),
 		Guard:  g, Interceptors: append(a.telemetry.Interceptors(), a.metrics), Events: a.audit, JWKS: a.Auth.JWKS,
 		Ready: a.readiness, Health: health{a}, Reflection: a.config.Reflection,
-		TrustedProxies: proxies, World: a.world, Log: a.out.Log,
+		TrustedProxies: proxies, MaxCalls: a.config.MaxCalls, World: a.world, Log: a.out.Log,
 	})
 }
 
@@ -270,7 +270,7 @@ func (a *App) ServeMetrics(ctx context.Context, listener net.Listener) error {
 }
 
 // Serve serves the API on a listener until ctx ends, then drains: readiness
-// goes false, streams end, running calls finish.
+// goes false; after the drain delay streams end and running calls finish.
 func (a *App) Serve(ctx context.Context, listener net.Listener) error {
 	handler, err := a.Handler()
 	if err != nil {
@@ -297,6 +297,15 @@ func (a *App) Serve(ctx context.Context, listener net.Listener) error {
 	case <-ctx.Done():
 	}
 	a.ready.Store(false)
+	if a.config.DrainDelay > 0 { // until the load balancer has noticed
+		noticed := time.NewTimer(a.config.DrainDelay)
+		defer noticed.Stop()
+		select {
+		case err := <-stopped:
+			return fmt.Errorf("serve: %w", err)
+		case <-noticed.C:
+		}
+	}
 	a.drain()
 	graceful, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()

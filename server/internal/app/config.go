@@ -28,6 +28,8 @@ type Config struct {
 	SessionMax     time.Duration `help:"How long a session lives at most." default:"2160h" env:"TOLLGATE_SESSION_MAX"`
 	BcryptCost     int           `help:"Work per password check: each step doubles it." default:"12" env:"TOLLGATE_BCRYPT_COST"`
 	Staleness      time.Duration `help:"How long an instance that cannot reach the database still answers from memory." default:"5s" env:"TOLLGATE_STALENESS"`
+	MaxCalls       int           `help:"How many calls may be under way at once; one more is answered with 503 at once. Streams and health checks do not count." default:"1024" env:"TOLLGATE_MAX_CALLS"`
+	DrainDelay     time.Duration `help:"How long to go on as usual after SIGTERM, with /readyz saying no already: as long as your load balancer takes to notice. 5s is usual." default:"0s" env:"TOLLGATE_DRAIN_DELAY"`
 	Reflection     bool          `help:"Let gRPC tools list and describe the API." default:"true" negatable:"" env:"TOLLGATE_REFLECTION"`
 	AdminPassword  string        `help:"Password of the first administrator, admin, made when there are no users. One is made up and shown once when this is empty." env:"TOLLGATE_ADMIN_PASSWORD" secret:"true" placeholder:"PASSWORD"`
 	LogLevel       string        `help:"debug, info, warn or error." default:"info" enum:"debug,info,warn,error" env:"TOLLGATE_LOG_LEVEL"`
@@ -58,6 +60,8 @@ func (c Config) check() error {
 		return fmt.Errorf("--bcrypt-cost must be from 4 to 16, not %d", c.BcryptCost)
 	case c.Staleness < time.Second || c.Staleness > time.Hour:
 		return fmt.Errorf("--staleness must be from 1s to 1h, not %s", c.Staleness)
+	case c.MaxCalls < 0 || c.DrainDelay < 0 || c.DrainDelay > time.Hour:
+		return fmt.Errorf("--max-calls must not be negative and --drain-delay must be from 0s to 1h")
 	case c.Issuer == "" || c.Audience == "":
 		return fmt.Errorf("--issuer and --audience must not be empty")
 	}

@@ -29,6 +29,7 @@ type door struct {
 	trusted []netip.Prefix
 	world   world.World
 	log     *slog.Logger
+	crowd   *crowd
 }
 
 var goodRequestID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,128}$`)
@@ -69,11 +70,32 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			"took", time.Since(began), "ip", origin.IPString())
 	}()
 
+	counted := d.crowd.counts(r)
+	if counted && d.crowd.full() {
+		out.status = http.StatusServiceUnavailable
+		d.crowd.refuse(w, r, origin.RequestID)
+		return
+	}
+	connection := http.NewResponseController(w)
+	if counted {
+		connection.SetReadDeadline(time.Now().Add(bodyTime)) //nolint:errcheck // a writer of a test has none
+	}
 	if !out.through {
 		if err := readBody(r); err != nil {
 			out.status = refuseBody(w, r, err, origin.RequestID)
 			return
 		}
+		// The call may take longer than its body.
+		connection.SetReadDeadline(time.Time{}) //nolint:errcheck // see above
+	}
+	// Only now: a body that trickles in takes nobody's place.
+	if counted {
+		if !d.crowd.enter() {
+			out.status = http.StatusServiceUnavailable
+			d.crowd.refuse(w, r, origin.RequestID)
+			return
+		}
+		defer d.crowd.leave()
 	}
 	d.next.ServeHTTP(out, r)
 }

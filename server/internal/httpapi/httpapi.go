@@ -37,6 +37,7 @@ type Options struct {
 	Health         grpchealth.Checker
 	Reflection     bool
 	TrustedProxies []netip.Prefix
+	MaxCalls       int // under way at once, streams left out; 0: 1024
 	World          world.World
 	Log            *slog.Logger
 }
@@ -83,7 +84,7 @@ func New(o Options) (http.Handler, error) {
 		mux.Handle(grpcreflect.NewHandlerV1(reflector))
 		mux.Handle(grpcreflect.NewHandlerV1Alpha(reflector))
 	}
-	return &door{next: mux, trusted: o.TrustedProxies, world: o.World, log: o.Log}, nil
+	return &door{next: mux, trusted: o.TrustedProxies, world: o.World, log: o.Log, crowd: newCrowd(o.MaxCalls)}, nil
 }
 
 // Services names the services, for reflection and health.
