@@ -4,6 +4,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -130,6 +131,8 @@ func (a *App) open(ctx context.Context, master *seal.Master) error {
 		Pages: pages, Master: master, Issuer: a.config.Issuer, Audience: a.config.Audience,
 		AccessTokenTTL: a.config.AccessTokenTTL, SessionIdle: a.config.SessionIdle,
 		SessionMax: a.config.SessionMax, BcryptCost: a.config.BcryptCost,
+		SigningAlgorithm: a.config.SigningAlgorithm, SigningKeyRotation: a.config.SigningKeyRotation,
+		SigningKeyAhead: a.signingKeyAhead(),
 	})
 	a.log.Follow(a.roles)
 	a.log.Follow(a.limits)
@@ -175,6 +178,31 @@ func (a *App) housekeep(ctx context.Context) {
 		if err != nil && ctx.Err() == nil {
 			a.out.Log.WarnContext(ctx, "housekeeping failed; trying again later", "error", err)
 		}
+	}
+}
+
+// signingKeyAhead is how long a signing key is published before it signs: also
+// longer than an instance may go on without knowing of it.
+func (a *App) signingKeyAhead() time.Duration {
+	return max(cmp.Or(a.config.SigningKeyAhead, auth.SigningKeyAhead), a.config.Staleness+time.Second)
+}
+
+// rotateKeys makes a new signing key whenever it is time for one.
+func (a *App) rotateKeys(ctx context.Context) {
+	ticker := time.NewTicker(time.Second)
+	defer ticker.Stop()
+	failing := false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		err := a.Auth.RotateIfDue(ctx)
+		if err != nil && ctx.Err() == nil && !failing {
+			a.out.Log.WarnContext(ctx, "the signing key is due and cannot be rotated; trying again", "error", err)
+		}
+		failing = err != nil
 	}
 }
 
@@ -289,6 +317,13 @@ func (a *App) Serve(ctx context.Context, listener net.Listener) error {
 	server.Protocols.SetUnencryptedHTTP2(true)
 	a.ready.Store(true)
 
+	// Only servers rotate: a command may have been given other settings.
+	rotating, stopRotating := context.WithCancel(ctx)
+	var rotation sync.WaitGroup
+	rotation.Go(func() { a.rotateKeys(rotating) })
+	defer rotation.Wait()
+	defer stopRotating()
+
 	stopped := make(chan error, 1)
 	go func() { stopped <- server.Serve(listener) }()
 	select {
@@ -318,12 +353,18 @@ func (a *App) Serve(ctx context.Context, listener net.Listener) error {
 
 func openMaster(config Config, w world.World) (*seal.Master, error) {
 	source := config.masterKey()
+	if source == "" {
+		return nil, errors.New("set TOLLGATE_MASTER_KEY to 32 random bytes in base64 (openssl rand -base64 32), the same for every instance")
+	}
+	return readMaster(source, w)
+}
+
+// readMaster takes 32 bytes in base64, or file:PATH to read or make them there.
+func readMaster(source string, w world.World) (*seal.Master, error) {
 	var key []byte
 	var err error
 	if path, ok := strings.CutPrefix(source, "file:"); ok {
 		key, err = seal.File(path, w)
-	} else if source == "" {
-		err = errors.New("set TOLLGATE_MASTER_KEY to 32 random bytes in base64 (openssl rand -base64 32), the same for every instance")
 	} else {
 		key, err = seal.Parse(source)
 	}

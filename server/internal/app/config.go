@@ -6,8 +6,11 @@ import (
 	"net/netip"
 	"net/url"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/tollgatehq/tollgate/server/internal/auth"
 )
 
 // Config is everything a person can set: each field is a flag and an
@@ -34,6 +37,10 @@ type Config struct {
 	AdminPassword  string        `help:"Password of the first administrator, admin, made when there are no users. One is made up and shown once when this is empty." env:"TOLLGATE_ADMIN_PASSWORD" secret:"true" placeholder:"PASSWORD"`
 	LogLevel       string        `help:"debug, info, warn or error." default:"info" enum:"debug,info,warn,error" env:"TOLLGATE_LOG_LEVEL"`
 	LogFormat      string        `help:"text, json, or auto: text on a terminal." default:"auto" enum:"auto,text,json" env:"TOLLGATE_LOG_FORMAT"`
+
+	SigningAlgorithm   string        `help:"Algorithm of the signing keys made from now on: EdDSA, or ES256 or RS256 for consumers that need it. For a key of it at once: tollgate keys rotate." default:"EdDSA" enum:"EdDSA,ES256,RS256" env:"TOLLGATE_SIGNING_ALGORITHM"`
+	SigningKeyRotation time.Duration `help:"How often a new signing key is made; 0: only by tollgate keys rotate. No token is refused on the way." default:"2160h" env:"TOLLGATE_SIGNING_KEY_ROTATION"`
+	SigningKeyAhead    time.Duration `help:"How long a new signing key is published before it signs. Others may keep the key set for 5 minutes: less is for tests." default:"5m10s" hidden:"" env:"TOLLGATE_SIGNING_KEY_AHEAD"`
 }
 
 // Secrets are the variables of settings that hold a secret. Each may be given
@@ -56,6 +63,12 @@ func (c Config) check() error {
 		return fmt.Errorf("--access-token-ttl must be from 1s to 24h, not %s", c.AccessTokenTTL)
 	case c.SessionIdle < time.Minute || c.SessionMax < c.SessionIdle:
 		return fmt.Errorf("--session-idle must be at least 1m and --session-max at least as long")
+	case c.SigningKeyRotation < 0 || c.SigningKeyRotation > 0 && c.SigningKeyRotation <= c.SigningKeyAhead:
+		return fmt.Errorf("--signing-key-rotation must be 0 or longer than %s, for which a key is published before it signs", c.SigningKeyAhead)
+	case c.SigningKeyAhead < 0 || c.SigningKeyAhead > 24*time.Hour:
+		return fmt.Errorf("--signing-key-ahead must be from 0s to 24h, not %s", c.SigningKeyAhead)
+	case c.SigningAlgorithm != "" && !slices.Contains(auth.Algorithms(), c.SigningAlgorithm):
+		return fmt.Errorf("--signing-algorithm must be one of %s", strings.Join(auth.Algorithms(), ", "))
 	case c.BcryptCost < 4 || c.BcryptCost > 16:
 		return fmt.Errorf("--bcrypt-cost must be from 4 to 16, not %d", c.BcryptCost)
 	case c.Staleness < time.Second || c.Staleness > time.Hour:

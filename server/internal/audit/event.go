@@ -43,6 +43,9 @@ const (
 	APIKeyCreate    Action = "api_key.create"
 	APIKeyRevoke    Action = "api_key.revoke"
 	SigningKeyNew   Action = "signing_key.create"
+	SigningRotate   Action = "signing_key.rotate"
+	SigningRemove   Action = "signing_key.remove"
+	SigningReseal   Action = "signing_key.reseal" // everything sealed, under a new master key
 	RoleCreate      Action = "role.create"
 	RoleUpdate      Action = "role.update"
 	RoleDelete      Action = "role.delete"

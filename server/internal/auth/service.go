@@ -38,6 +38,10 @@ type Options struct {
 	SessionIdle    time.Duration // a session that is not refreshed for so long ends
 	SessionMax     time.Duration // every session ends after so long
 
+	SigningAlgorithm   string        // of signing keys made from now on; "": EdDSA
+	SigningKeyRotation time.Duration // how often a new signing key is made; 0: only when told to
+	SigningKeyAhead    time.Duration // how long a key is published before it signs; 0: the constant of that name
+
 	BcryptCost    int // 0: 12
 	BcryptWorkers int // how many bcrypt runs at once; 0: half the processors
 }
@@ -114,9 +118,13 @@ func (s *Service) Apply(ctx context.Context, list []changes.Change) error {
 }
 
 // Prune deletes sessions that ended more than 30 days ago, with their spent
-// tokens. Call it now and then.
+// tokens, and signing keys that were removed as long ago. Call it now and then.
 func (s *Service) Prune(ctx context.Context) error {
-	return pruneSessions(ctx, s.db, s.world.Now().Add(-keepSessions).UnixMicro())
+	now := s.world.Now()
+	return errors.Join(
+		pruneSessions(ctx, s.db, now.Add(-keepSessions).UnixMicro()),
+		pruneSigningKeys(ctx, s.db, now.Add(-clockSkew), now.Add(-keepSigningKeyRows)),
+	)
 }
 
 // identity reads who a user is through the cache; the zero identity when there

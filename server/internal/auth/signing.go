@@ -1,8 +1,9 @@
 package auth
 
 import (
+	"cmp"
 	"context"
-	"crypto/ed25519"
+	"crypto"
 	"errors"
 	"fmt"
 	"slices"
@@ -18,10 +19,6 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/world"
 )
 
-// algEdDSA is the one algorithm there is (RFC 8037); it is stored with each key
-// and never taken from a token.
-const algEdDSA = "EdDSA"
-
 // signingKeys signs access tokens and verifies them. It is safe for concurrent
 // use; the set of keys is replaced as a whole.
 type signingKeys struct {
@@ -29,6 +26,12 @@ type signingKeys struct {
 	audience string
 	world    world.World
 	master   *seal.Master
+
+	algorithm string        // of keys made from now on
+	rotation  time.Duration // 0: only when told to
+	ahead     time.Duration // how long a key is published before it signs
+	keep      time.Duration // how long a key verifies after it signed last
+
 	set      atomic.Pointer[keySet]
 	verified *otter.Cache[tokenHash, verifiedToken]
 }
@@ -38,8 +41,9 @@ type signingKeys struct {
 type signingKey struct {
 	id        string // RFC 7638 thumbprint
 	algorithm string
-	private   ed25519.PrivateKey
-	public    ed25519.PublicKey
+	private   crypto.Signer
+	public    crypto.PublicKey
+	created   time.Time
 	active    time.Time
 	retired   time.Time // zero: never
 	removed   time.Time // zero: never
@@ -57,6 +61,8 @@ type keySet struct {
 func newSigningKeys(o Options) *signingKeys {
 	k := &signingKeys{
 		issuer: o.Issuer, audience: o.Audience, world: o.World, master: o.Master,
+		algorithm: cmp.Or(o.SigningAlgorithm, EdDSA), rotation: o.SigningKeyRotation,
+		ahead: cmp.Or(o.SigningKeyAhead, SigningKeyAhead), keep: o.AccessTokenTTL + clockSkew,
 		verified: otter.Must(&otter.Options[tokenHash, verifiedToken]{MaximumSize: verifiedTokens}),
 	}
 	k.set.Store(newKeySet(nil))
@@ -133,7 +139,18 @@ func (s *Service) JWKS() []byte {
 // it returns, if the service follows the change log already.
 func (s *Service) EnsureSigningKey(ctx context.Context) error {
 	ctx = caller.System(ctx)
-	_, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
+	exists, err := signingKeyExists(ctx, s.db, s.world.Now())
+	if err != nil {
+		return fmt.Errorf("ensure a signing key: %w", err)
+	}
+	if exists {
+		return nil
+	}
+	row, err := s.newSigningKeyRow(s.keys.algorithm)
+	if err != nil {
+		return fmt.Errorf("ensure a signing key: %w", err)
+	}
+	_, err = s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
 		if err := lockSigningKeys(ctx, tx); err != nil {
 			return err
 		}
@@ -142,7 +159,7 @@ func (s *Service) EnsureSigningKey(ctx context.Context) error {
 		if err != nil || exists {
 			return err
 		}
-		row := s.newSigningKeyRow(now)
+		row.CreatedAt, row.ActiveAt = now.UnixMicro(), now.UnixMicro()
 		if err := insertSigningKey(ctx, tx, row); err != nil {
 			return err
 		}
@@ -156,16 +173,25 @@ func (s *Service) EnsureSigningKey(ctx context.Context) error {
 	return nil
 }
 
-// newSigningKeyRow makes a key pair that signs from now on.
-func (s *Service) newSigningKeyRow(now time.Time) signingKeyRow {
-	seed := s.world.Bytes(ed25519.SeedSize)
-	public := ed25519.NewKeyFromSeed(seed).Public().(ed25519.PublicKey)
-	id := thumbprint(public)
-	return signingKeyRow{
-		ID: id, Algorithm: algEdDSA, PublicKey: public,
-		PrivateKey: s.keys.master.Seal(seed, signingKeyName(id)),
-		CreatedAt:  now.UnixMicro(), ActiveAt: now.UnixMicro(),
+// newSigningKeyRow makes a key pair; its times are the caller's to set. It may
+// take long for RS256, so it is made before the transaction.
+func (s *Service) newSigningKeyRow(algorithm string) (signingKeyRow, error) {
+	private, encoded, err := newPrivateKey(algorithm, s.world)
+	if err != nil {
+		return signingKeyRow{}, err
 	}
+	id, err := thumbprint(private.Public())
+	if err != nil {
+		return signingKeyRow{}, err
+	}
+	public, err := encodePublicKey(private.Public())
+	if err != nil {
+		return signingKeyRow{}, err
+	}
+	return signingKeyRow{
+		ID: id, Algorithm: algorithm, PublicKey: public,
+		PrivateKey: s.keys.master.Seal(encoded, signingKeyName(id)),
+	}, nil
 }
 
 // signingKeyName is a key's name in the audit log, and what its private part
@@ -200,9 +226,13 @@ func (s *Service) loadSigningKeys(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("load signing keys: %w", err)
 	}
+	known := make(map[string]*signingKey)
+	for _, key := range s.keys.set.Load().newest {
+		known[key.id] = key
+	}
 	keys := make([]*signingKey, len(rows))
 	for i, row := range rows {
-		if keys[i], err = openSigningKey(row, s.keys.master); err != nil {
+		if keys[i], err = openSigningKey(row, known[row.ID], s.keys.master); err != nil {
 			return fmt.Errorf("load signing key %s: %w", row.ID, err)
 		}
 	}
@@ -213,32 +243,49 @@ func (s *Service) loadSigningKeys(ctx context.Context) error {
 // openSigningKey unseals a row. The public key comes from the sealed private
 // one, not from its column, so that nobody who can only write to the database
 // can have us accept a key of their own.
-func openSigningKey(row signingKeyRow, master *seal.Master) (*signingKey, error) {
-	if row.Algorithm != algEdDSA {
-		return nil, fmt.Errorf("its algorithm %q is not known to this version; upgrade this instance", row.Algorithm)
+//
+// A key that is known keeps its key pair, which its id names, and takes the
+// row's times: an instance goes on when its keys have been sealed under a new
+// master key.
+func openSigningKey(row signingKeyRow, known *signingKey, master *seal.Master) (*signingKey, error) {
+	key := &signingKey{id: row.ID, algorithm: row.Algorithm, header: tokenHeader(row.Algorithm, row.ID)}
+	if known != nil && known.algorithm == row.Algorithm {
+		key.private, key.public = known.private, known.public
+	} else {
+		private, err := unsealSigningKey(row, master)
+		if err != nil {
+			return nil, err
+		}
+		key.private, key.public = private, private.Public()
 	}
-	seed, err := master.Open(row.PrivateKey, signingKeyName(row.ID))
+	if !samePublicKey(key.public, row.PublicKey) {
+		return nil, errors.New("its public and private parts do not belong together")
+	}
+	key.created, key.active = time.UnixMicro(row.CreatedAt).UTC(), time.UnixMicro(row.ActiveAt).UTC()
+	key.retired, key.removed = timeOf(row.RetiredAt), timeOf(row.RemovedAt)
+	return key, nil
+}
+
+// unsealSigningKey returns a row's private key, which fits its algorithm and
+// its id.
+func unsealSigningKey(row signingKeyRow, master *seal.Master) (crypto.Signer, error) {
+	encoded, err := master.Open(row.PrivateKey, signingKeyName(row.ID))
 	if errors.Is(err, seal.ErrWrongKey) {
 		return nil, fmt.Errorf("%w: give this instance the master key (TOLLGATE_MASTER_KEY, or the master key file) "+
-			"that this database was first started with; if it is lost for good, delete the rows of the table signing_keys "+
-			"and start again, which invalidates the access tokens issued so far", err)
+			"that this database was first started with, or the new one if it was sealed again since; if it is lost for "+
+			"good, delete the rows of the table signing_keys and start again, which invalidates the access tokens issued so far", err)
 	}
 	if err != nil {
 		return nil, err
 	}
-	if len(seed) != ed25519.SeedSize {
-		return nil, fmt.Errorf("its private key has %d bytes instead of %d", len(seed), ed25519.SeedSize)
+	private, err := parsePrivateKey(row.Algorithm, encoded)
+	if err != nil {
+		return nil, err
 	}
-	private := ed25519.NewKeyFromSeed(seed)
-	public := private.Public().(ed25519.PublicKey)
-	if !public.Equal(ed25519.PublicKey(row.PublicKey)) || thumbprint(public) != row.ID {
-		return nil, errors.New("its public and private parts do not belong together")
+	if id, err := thumbprint(private.Public()); err != nil || id != row.ID {
+		return nil, errors.New("its id is not the thumbprint of its private part")
 	}
-	return &signingKey{
-		id: row.ID, algorithm: row.Algorithm, private: private, public: public,
-		active: time.UnixMicro(row.ActiveAt), retired: timeOf(row.RetiredAt), removed: timeOf(row.RemovedAt),
-		header: tokenHeader(row.Algorithm, row.ID),
-	}, nil
+	return private, nil
 }
 
 // errNoSigner: sign-ins wait for EnsureSigningKey.

@@ -2,7 +2,6 @@ package auth
 
 import (
 	"bytes"
-	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
@@ -98,7 +97,11 @@ func (k *signingKeys) sign(claims accessClaims) (string, error) {
 		return "", fmt.Errorf("encode claims: %w", err)
 	}
 	signed := key.header + "." + base64.RawURLEncoding.EncodeToString(body)
-	token := signed + "." + base64.RawURLEncoding.EncodeToString(ed25519.Sign(key.private, []byte(signed)))
+	signature, err := signText(key.private, []byte(signed), k.world)
+	if err != nil {
+		return "", fmt.Errorf("sign access token: %w", err)
+	}
+	token := signed + "." + base64.RawURLEncoding.EncodeToString(signature)
 	if len(token) > maxToken {
 		return "", fmt.Errorf("sign access token: it would have %d bytes, more than %d", len(token), maxToken)
 	}
@@ -156,7 +159,7 @@ func (k *signingKeys) open(set *keySet, token string, now time.Time) (verifiedTo
 		return verifiedToken{}, false
 	}
 	signature, ok := decodeSegment(last)
-	if !ok || len(signature) != ed25519.SignatureSize || !ed25519.Verify(key.public, []byte(signed), signature) {
+	if !ok || !verifyText(key.public, []byte(signed), signature) {
 		return verifiedToken{}, false
 	}
 	body, ok := decodeMembers(middle)

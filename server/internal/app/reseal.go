@@ -1,0 +1,43 @@
+package app
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/tollgatehq/tollgate/server/internal/auth"
+	"github.com/tollgatehq/tollgate/server/internal/database"
+	"github.com/tollgatehq/tollgate/server/internal/world"
+)
+
+// Reseal seals everything in the database under a new master key, which is
+// given as Config.MasterKey is, in one transaction. Servers may run meanwhile;
+// see the help of "tollgate keys reseal".
+func Reseal(ctx context.Context, config Config, next string, w world.World) (done auth.Resealed, err error) {
+	if err := config.check(); err != nil {
+		return auth.Resealed{}, err
+	}
+	from, err := openMaster(config, w)
+	if err != nil {
+		return auth.Resealed{}, fmt.Errorf("the present master key: %w", err)
+	}
+	to, err := readMaster(next, w)
+	if err != nil {
+		return auth.Resealed{}, fmt.Errorf("the new master key: %w", err)
+	}
+	if bytes.Equal(from.Derive("same"), to.Derive("same")) {
+		return auth.Resealed{}, errors.New("the new master key is the present one; make another with: openssl rand -base64 32")
+	}
+	// Patient: there may be many second factors.
+	db, err := database.OpenWithin(config.DatabaseURL, 5*time.Minute)
+	if err != nil {
+		return auth.Resealed{}, err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	if _, err := db.MigrateUp(ctx); err != nil {
+		return auth.Resealed{}, fmt.Errorf("database %s: %w", public(config.DatabaseURL), err)
+	}
+	return auth.Reseal(ctx, db, w, from, to)
+}
