@@ -30,16 +30,22 @@ type Action string
 // Tollgate's own actions. RecordEvent refuses them, and every other name that
 // starts with one of their first segments.
 const (
-	Login           Action = "auth.login"
-	Refresh         Action = "auth.refresh"
-	RefreshReuse    Action = "auth.refresh_reuse"
-	Logout          Action = "auth.logout"
-	SessionRevoke   Action = "session.revoke"
-	UserCreate      Action = "user.create"
-	UserUpdate      Action = "user.update"
-	UserDelete      Action = "user.delete"
-	PasswordChange  Action = "user.password_change"
-	PasswordReset   Action = "user.password_reset"
+	Login          Action = "auth.login"
+	Refresh        Action = "auth.refresh"
+	RefreshReuse   Action = "auth.refresh_reuse"
+	Logout         Action = "auth.logout"
+	SessionRevoke  Action = "session.revoke"
+	UserCreate     Action = "user.create"
+	UserUpdate     Action = "user.update"
+	UserDelete     Action = "user.delete"
+	PasswordChange Action = "user.password_change"
+	PasswordReset  Action = "user.password_reset"
+
+	SecondFactorEnroll Action = "user.second_factor_enroll" // not asked for yet
+	SecondFactorOn     Action = "user.second_factor_on"
+	SecondFactorOff    Action = "user.second_factor_off"   // by the person
+	SecondFactorReset  Action = "user.second_factor_reset" // by somebody else
+
 	APIKeyCreate    Action = "api_key.create"
 	APIKeyRevoke    Action = "api_key.revoke"
 	SigningKeyNew   Action = "signing_key.create"

@@ -114,7 +114,7 @@ func (d *desk) user(name string, roles ...string) User {
 
 func (d *desk) login(name string) Grant {
 	d.t.Helper()
-	g, err := d.Login(d.visitor(), name, password)
+	g, err := d.Login(d.visitor(), name, password, "")
 	if err != nil {
 		d.t.Fatal(err)
 	}

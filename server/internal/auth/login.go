@@ -38,7 +38,13 @@ const (
 // unknown user, a wrong password, a disabled user and a service account get the
 // same answer after the same work. The attempt is counted before the work
 // begins, so guesses at the same time count as well as one after another.
-func (s *Service) Login(ctx context.Context, username, password string) (Grant, error) {
+//
+// Who has a second factor gives a code of it as well. Without one the answer to
+// the right password is SECOND_FACTOR_REQUIRED, which tells that it was right:
+// how else would people be asked for the code? A wrong code gets the same
+// answer as a wrong password. Both count as attempts, which only a whole
+// sign-in forgets, so codes cannot be guessed faster than passwords.
+func (s *Service) Login(ctx context.Context, username, password, secondFactor string) (Grant, error) {
 	name, err := canonicalName(username)
 	if err != nil {
 		name = impossibleName
@@ -57,28 +63,36 @@ func (s *Service) Login(ctx context.Context, username, password string) (Grant, 
 		if err != nil {
 			return Grant{}, fmt.Errorf("sign in: %w", err)
 		}
+		if user.ID != "" {
+			event.Resource = "users/" + user.ID
+		}
 		if reason != "" {
-			event.Outcome = audit.Failure
-			if user.ID != "" {
-				event.Resource = "users/" + user.ID
-			}
-			if err := s.audit.Record(ctx, event.Because(reason)); err != nil {
-				return Grant{}, err
-			}
-			return Grant{}, badCredentials()
+			return Grant{}, s.refuse(ctx, event, reason, badCredentials())
 		}
-		event.ActorID, event.ActorName, event.Resource = user.ID, user.Username, "users/"+user.ID
-		grant, err := s.begin(ctx, user, password, event)
-		if errors.Is(err, errUserChanged) {
+		grant, err := s.begin(ctx, user, password, secondFactor, event)
+		switch {
+		case errors.Is(err, errUserChanged):
 			continue
-		}
-		if err != nil {
+		case errors.Is(err, errNoSecondFactor):
+			return Grant{}, s.refuse(ctx, event, reasonNoSecondFactor, secondFactorRequired())
+		case errors.Is(err, errWrongSecondFactor):
+			return Grant{}, s.refuse(ctx, event, reasonWrongSecondFactor, badCredentials())
+		case err != nil:
 			return Grant{}, fmt.Errorf("begin session: %w", err)
 		}
 		s.forgetAttempts(ctx, name)
 		return grant, nil
 	}
 	return Grant{}, fault.New(fault.Conflict, "USER_CHANGED", "the user is being changed at this moment; try again")
+}
+
+// refuse records why a sign-in failed and returns what to tell the caller.
+func (s *Service) refuse(ctx context.Context, event audit.Event, reason string, told error) error {
+	event.Outcome = audit.Failure
+	if err := s.audit.Record(ctx, event.Because(reason)); err != nil {
+		return err
+	}
+	return told
 }
 
 // authenticate compares the password; the reason is empty when it is right.
@@ -112,9 +126,12 @@ func (s *Service) authenticate(ctx context.Context, name, password string) (user
 var errUserChanged = errors.New("the user was changed meanwhile")
 
 // begin starts a session of a user whose password was compared. It commits
-// only if the user is still enabled and has that password: from here to the
-// commit nobody can change that.
-func (s *Service) begin(ctx context.Context, user userRow, password string, event audit.Event) (Grant, error) {
+// only if the user is still enabled, has that password, and has no second
+// factor or gave a code of it: from here to the commit nobody can change that.
+// The code is used up by the same commit, so none is lost without a session and
+// none is good for two.
+func (s *Service) begin(ctx context.Context, user userRow, password, secondFactor string, event audit.Event) (Grant, error) {
+	event.ActorID, event.ActorName = user.ID, user.Username
 	hash := user.PasswordHash
 	if s.passwords.outdated(hash) {
 		var err error
@@ -145,6 +162,10 @@ func (s *Service) begin(ctx context.Context, user userRow, password string, even
 		if !same {
 			return errUserChanged
 		}
+		used, err := s.passSecondFactor(ctx, tx, user.ID, secondFactor)
+		if err != nil {
+			return err
+		}
 		if err := insertSession(ctx, tx, session); err != nil {
 			return err
 		}
@@ -156,7 +177,11 @@ func (s *Service) begin(ctx context.Context, user userRow, password string, even
 			tx.Changed(changes.Session, id)
 			tx.Record(audit.New(ctx, audit.SessionRevoke, audit.Success, "sessions/"+id).Because(endedByNewer))
 		}
-		tx.Record(event)
+		signIn := event
+		if used != "" {
+			signIn = event.With("second_factor", used)
+		}
+		tx.Record(signIn)
 		return nil
 	})
 	if err != nil {

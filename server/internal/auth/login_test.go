@@ -34,7 +34,7 @@ func TestLogin(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newDesk(t, db)
 		ann := d.user("ann")
-		g, err := d.Login(d.visitor(), " ANN ", password)
+		g, err := d.Login(d.visitor(), " ANN ", password, "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -101,7 +101,7 @@ func TestLoginRefusalsAreAlike(t *testing.T) {
 		} {
 			costs = nil
 			d.clock.Advance(time.Millisecond) // events sort by time
-			_, err := d.Login(d.visitor(), test.name, test.password)
+			_, err := d.Login(d.visitor(), test.name, test.password, "")
 			got := fault.From(err)
 			if got == nil || got.Kind != want.Kind || got.Reason != want.Reason || got.Message != want.Message ||
 				len(got.Violations) != 0 || got.RetryAfter != 0 {
@@ -129,7 +129,7 @@ func TestParallelGuesses(t *testing.T) {
 		var limited atomic.Int64
 		for range 200 {
 			all.Go(func() {
-				_, err := d.Login(d.visitor(), "Ann", "a wrong guess")
+				_, err := d.Login(d.visitor(), "Ann", "a wrong guess", "")
 				switch f := fault.From(err); {
 				case f == nil:
 					t.Error("a wrong guess was right")
@@ -146,7 +146,7 @@ func TestParallelGuesses(t *testing.T) {
 		if n := d.compares.Load(); n == 0 || n > 10 {
 			t.Errorf("%d guesses were looked at, want 1 to 10", n)
 		}
-		_, err := d.Login(d.visitor(), "ann", password)
+		_, err := d.Login(d.visitor(), "ann", password, "")
 		wantRefusal(t, err, fault.Limited, "TOO_MANY_ATTEMPTS")
 		if fault.From(err).RetryAfter <= 0 {
 			t.Error("the refusal does not say when to try again")
@@ -171,7 +171,7 @@ func TestLoginForgets(t *testing.T) {
 	d.user("ann")
 	for range 3 {
 		for range 9 {
-			_, err := d.Login(d.visitor(), "ann", "a wrong guess")
+			_, err := d.Login(d.visitor(), "ann", "a wrong guess", "")
 			wantRefusal(t, err, fault.Unauthenticated, "BAD_CREDENTIALS")
 		}
 		d.login("ann")
@@ -188,7 +188,7 @@ func TestLoginRehashes(t *testing.T) {
 		var all sync.WaitGroup
 		for range 5 {
 			all.Go(func() {
-				if _, err := d.Login(d.visitor(), "ann", password); err != nil {
+				if _, err := d.Login(d.visitor(), "ann", password, ""); err != nil {
 					t.Error(err)
 				}
 			})
@@ -234,7 +234,7 @@ func TestLoginDuringChange(t *testing.T) {
 					})
 					return err
 				}
-				_, err := d.Login(d.visitor(), "ann", password)
+				_, err := d.Login(d.visitor(), "ann", password, "")
 				wantRefusal(t, err, fault.Unauthenticated, "BAD_CREDENTIALS")
 				if n := d.live(ann.ID); n != 0 {
 					t.Errorf("%d live sessions were left", n)
@@ -299,7 +299,7 @@ func TestLoginAgainstDisable(t *testing.T) {
 			var both sync.WaitGroup
 			for range 3 {
 				both.Go(func() {
-					if _, err := d.Login(d.visitor(), "ann", password); err != nil && !fault.Is(err, fault.Unauthenticated) && !fault.Is(err, fault.Conflict) {
+					if _, err := d.Login(d.visitor(), "ann", password, ""); err != nil && !fault.Is(err, fault.Unauthenticated) && !fault.Is(err, fault.Conflict) {
 						t.Error(err)
 					}
 				})

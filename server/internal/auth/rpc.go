@@ -22,7 +22,7 @@ func NewHandler(s *Service) *Handler { return &Handler{service: s} }
 
 // Login implements AuthService.
 func (h *Handler) Login(ctx context.Context, req *tollgatev1.LoginRequest) (*tollgatev1.LoginResponse, error) {
-	g, err := h.service.Login(ctx, req.GetUsername(), req.GetPassword())
+	g, err := h.service.Login(ctx, req.GetUsername(), req.GetPassword(), req.GetSecondFactor())
 	if err != nil {
 		return nil, err
 	}

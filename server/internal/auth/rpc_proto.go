@@ -56,7 +56,7 @@ func userProto(u User) *tollgatev1.User {
 	return &tollgatev1.User{
 		Id: u.ID, Username: u.Username, DisplayName: u.DisplayName, Kind: kindProto(u.Kind),
 		Disabled: u.Disabled, PasswordChangeRequired: u.PasswordChangeRequired,
-		CreatedAt: timeProto(u.CreatedAt), UpdatedAt: timeProto(u.UpdatedAt), Roles: u.Roles,
+		CreatedAt: timeProto(u.CreatedAt), UpdatedAt: timeProto(u.UpdatedAt), Roles: u.Roles, SecondFactor: u.SecondFactor,
 	}
 }
 

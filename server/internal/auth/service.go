@@ -29,7 +29,7 @@ type Options struct {
 	Limits *limits.Service
 	World  world.World
 	Pages  page.Tokens
-	Master *seal.Master // seals the private signing keys
+	Master *seal.Master // seals the private signing keys and the second factors
 
 	Issuer   string // "iss" of access tokens
 	Audience string // "aud" of access tokens
@@ -66,6 +66,7 @@ type Service struct {
 	passwords *passwords
 	users     *changes.Cache[string, identity]
 	ended     endedSessions
+	factors   secondFactors
 
 	revocations revocations
 }
@@ -80,6 +81,7 @@ func New(o Options) *Service {
 		apiKeys:   newAPIKeys(),
 		passwords: newPasswords(o.BcryptCost, o.BcryptWorkers),
 		users:     changes.NewCache[string, identity](cachedUsers),
+		factors:   newSecondFactors(o),
 	}
 }
 

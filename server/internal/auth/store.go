@@ -12,6 +12,10 @@ import (
 
 const userColumns = `id, username, display_name, kind, password_hash, password_change_required, disabled_at, created_at, updated_at`
 
+// userFields are what is read of a user: the columns, and what comes from
+// elsewhere.
+const userFields = userColumns + `, EXISTS (SELECT 1 FROM second_factors f WHERE f.user_id = users.id AND f.confirmed_at IS NOT NULL) AS second_factor`
+
 type userRow struct {
 	ID                     string      `db:"id"`
 	Username               string      `db:"username"`
@@ -22,27 +26,29 @@ type userRow struct {
 	DisabledAt             *int64      `db:"disabled_at"`
 	CreatedAt              int64       `db:"created_at"`
 	UpdatedAt              int64       `db:"updated_at"`
+	SecondFactor           bool        `db:"second_factor"`
 }
 
 func (r userRow) user() User {
 	return User{
 		ID: r.ID, Username: r.Username, DisplayName: r.DisplayName, Kind: r.Kind,
 		Disabled: r.DisabledAt != nil, PasswordChangeRequired: r.PasswordChangeRequired,
-		CreatedAt: time.UnixMicro(r.CreatedAt), UpdatedAt: time.UnixMicro(r.UpdatedAt),
+		SecondFactor: r.SecondFactor,
+		CreatedAt:    time.UnixMicro(r.CreatedAt), UpdatedAt: time.UnixMicro(r.UpdatedAt),
 	}
 }
 
 // userByID returns ErrNoRows when there is none.
 func userByID(ctx context.Context, q database.Queries, id string) (userRow, error) {
 	var row userRow
-	err := q.Get(ctx, &row, `SELECT `+userColumns+` FROM users WHERE id = $1`, id)
+	err := q.Get(ctx, &row, `SELECT `+userFields+` FROM users WHERE id = $1`, id)
 	return row, wrap("read user", err)
 }
 
 // userByName takes a canonical name; ErrNoRows when there is none.
 func userByName(ctx context.Context, q database.Queries, name string) (userRow, error) {
 	var row userRow
-	err := q.Get(ctx, &row, `SELECT `+userColumns+` FROM users WHERE username = $1`, name)
+	err := q.Get(ctx, &row, `SELECT `+userFields+` FROM users WHERE username = $1`, name)
 	return row, wrap("read user by name", err)
 }
 
@@ -50,7 +56,7 @@ func userByName(ctx context.Context, q database.Queries, name string) (userRow, 
 // which is that of their creation.
 func listUsers(ctx context.Context, q database.Queries, name, after string, limit int) ([]userRow, error) {
 	var rows []userRow
-	err := q.Select(ctx, &rows, `SELECT `+userColumns+` FROM users
+	err := q.Select(ctx, &rows, `SELECT `+userFields+` FROM users
 		WHERE id > $1 AND ($2 = '' OR username = $2) ORDER BY id LIMIT $3`, after, name, limit)
 	return rows, wrap("list users", err)
 }
@@ -82,7 +88,7 @@ func updateUser(ctx context.Context, q database.Queries, id string, u UserUpdate
 			display_name = COALESCE($3, display_name),
 			disabled_at = CASE WHEN $4 = 1 THEN COALESCE(disabled_at, $5) WHEN $4 = 0 THEN NULL ELSE disabled_at END,
 			updated_at = $5
-		WHERE id = $1 RETURNING `+userColumns, id, u.Username, u.DisplayName, disabled, now)
+		WHERE id = $1 RETURNING `+userFields, id, u.Username, u.DisplayName, disabled, now)
 	return row, wrap("update user", err)
 }
 
@@ -108,7 +114,7 @@ func lockForLogin(ctx context.Context, q database.Queries, id, compared, hash st
 // is none.
 func lockUser(ctx context.Context, q database.Queries, id string) (userRow, error) {
 	var row userRow
-	err := q.Get(ctx, &row, `UPDATE users SET updated_at = updated_at WHERE id = $1 RETURNING `+userColumns, id)
+	err := q.Get(ctx, &row, `UPDATE users SET updated_at = updated_at WHERE id = $1 RETURNING `+userFields, id)
 	if errors.Is(err, database.ErrNoRows) {
 		return row, userUnknown()
 	}

@@ -26,6 +26,7 @@ type User struct {
 	Kind                   caller.Kind
 	Disabled               bool
 	PasswordChangeRequired bool
+	SecondFactor           bool // signing in takes one
 	CreatedAt, UpdatedAt   time.Time
 	Roles                  []string // names of the roles in force now, sorted
 }

@@ -268,9 +268,9 @@ func TestSetPassword(t *testing.T) {
 		d.wantReason(second.AccessToken, caller.ReasonCredentialRevoked)
 		_, err = d.Refresh(d.visitor(), second.RefreshToken)
 		wantRefusal(t, err, fault.Unauthenticated, "BAD_REFRESH_TOKEN")
-		_, err = d.Login(d.visitor(), "ann", password)
+		_, err = d.Login(d.visitor(), "ann", password, "")
 		wantRefusal(t, err, fault.Unauthenticated, "BAD_CREDENTIALS")
-		third, err := d.Login(d.visitor(), "ann", next)
+		third, err := d.Login(d.visitor(), "ann", next, "")
 		if err != nil || third.PasswordChangeRequired {
 			t.Fatal(third, err)
 		}
@@ -281,7 +281,7 @@ func TestSetPassword(t *testing.T) {
 			t.Fatal(oneTime, err)
 		}
 		d.wantReason(third.AccessToken, caller.ReasonCredentialRevoked)
-		fourth, err := d.Login(d.visitor(), "ann", oneTime)
+		fourth, err := d.Login(d.visitor(), "ann", oneTime, "")
 		if err != nil || !fourth.PasswordChangeRequired {
 			t.Fatal(fourth, err)
 		}
@@ -305,12 +305,12 @@ func TestSetPassword(t *testing.T) {
 		if oneTime, err := d.ResetPassword(t.Context(), "ANN", next); err != nil || oneTime != "" {
 			t.Fatal(oneTime, err)
 		}
-		if g, err := d.Login(d.visitor(), "ann", next); err != nil || g.PasswordChangeRequired {
+		if g, err := d.Login(d.visitor(), "ann", next, ""); err != nil || g.PasswordChangeRequired {
 			t.Errorf("after a reset by the command line: %+v, %v", g, err)
 		}
 		if oneTime, err := d.ResetPassword(t.Context(), "boss", ""); err != nil || oneTime == "" {
 			t.Error(oneTime, err)
-		} else if g, err := d.Login(d.visitor(), "boss", oneTime); err != nil || !g.PasswordChangeRequired || g.UserID != boss.ID {
+		} else if g, err := d.Login(d.visitor(), "boss", oneTime, ""); err != nil || !g.PasswordChangeRequired || g.UserID != boss.ID {
 			t.Errorf("with the one-time password: %+v, %v", g, err)
 		}
 		if n := len(d.recorded(audit.PasswordReset)); n != 3 {
@@ -331,7 +331,7 @@ func TestSetPasswordGuesses(t *testing.T) {
 		_, _, last = d.SetPassword(self, PasswordChange{UserID: ann.ID, Current: "a wrong guess", New: "another password"})
 	}
 	wantRefusal(t, last, fault.Limited, "TOO_MANY_ATTEMPTS")
-	_, err := d.Login(d.visitor(), "ann", password)
+	_, err := d.Login(d.visitor(), "ann", password, "")
 	wantRefusal(t, err, fault.Limited, "TOO_MANY_ATTEMPTS")
 	if n := d.compares.Load(); n > 10 {
 		t.Errorf("%d guesses were looked at, want at most 10", n)

@@ -1,0 +1,421 @@
+package auth
+
+import (
+	"context"
+	"encoding/base32"
+	"errors"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/pquerna/otp/totp"
+	"github.com/tollgatehq/tollgate/server/internal/audit"
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/changes"
+	"github.com/tollgatehq/tollgate/server/internal/database"
+	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/roles"
+	"golang.org/x/crypto/bcrypt"
+)
+
+// code is what the authenticator shows now, or so much later.
+func (d *desk) code(made Enrolment, later time.Duration) string {
+	d.t.Helper()
+	code, err := totp.GenerateCode(made.Secret, d.clock.Now().Add(later))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return code
+}
+
+// factor turns the second factor of a user on, whose password is the usual one.
+func (d *desk) factor(u User) Enrolment {
+	d.t.Helper()
+	ctx := d.as(Credential{AccessToken: d.login(u.Username).AccessToken})
+	made, err := d.EnrollSecondFactor(ctx, u.ID)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	if _, err := d.ConfirmSecondFactor(ctx, u.ID, d.code(made, 0)); err != nil {
+		d.t.Fatal(err)
+	}
+	d.clock.Advance(time.Minute) // past the code that was used
+	return made
+}
+
+func (d *desk) loginWith(name, code string) error {
+	_, err := d.Login(d.visitor(), name, password, code)
+	return err
+}
+
+func TestSecondFactor(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		d := newDesk(t, db)
+		ann := d.user("ann")
+		ctx := d.as(Credential{AccessToken: d.login("ann").AccessToken})
+		first, err := d.EnrollSecondFactor(ctx, ann.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.login("ann") // nothing asks for it yet
+		made, err := d.EnrollSecondFactor(ctx, ann.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = d.ConfirmSecondFactor(ctx, ann.ID, d.code(first, 0))
+		wantField(t, err, "code")
+		_, err = d.ConfirmSecondFactor(ctx, ann.ID, made.RecoveryCodes[0])
+		wantField(t, err, "code")
+		if u, err := d.GetUser(ctx, ann.ID); err != nil || u.SecondFactor {
+			t.Errorf("on before it is confirmed: %+v, %v", u, err)
+		}
+		d.clock.Advance(time.Millisecond) // events sort by time
+		revision, err := d.ConfirmSecondFactor(ctx, ann.ID, " "+d.code(made, 0)[:3]+" "+d.code(made, 0)[3:])
+		if err != nil || revision == 0 {
+			t.Fatal(revision, err)
+		}
+		if u, err := d.GetUser(ctx, ann.ID); err != nil || !u.SecondFactor {
+			t.Errorf("the user does not show it: %+v, %v", u, err)
+		}
+		if u, _, err := d.UpdateUser(d.system(), ann.ID, UserUpdate{DisplayName: to("Ann")}); err != nil || !u.SecondFactor {
+			t.Errorf("the changed user does not show it: %+v, %v", u, err)
+		}
+		wantRefusal(t, d.loginWith("ann", d.code(made, 0)), fault.Unauthenticated, "BAD_CREDENTIALS") // used up by the confirmation
+		_, err = d.EnrollSecondFactor(ctx, ann.ID)
+		wantRefusal(t, err, fault.Precondition, "SECOND_FACTOR_ON")
+		_, err = d.ConfirmSecondFactor(ctx, ann.ID, d.code(made, 0))
+		wantRefusal(t, err, fault.Precondition, "SECOND_FACTOR_ON")
+
+		d.clock.Advance(time.Minute)
+		d.forgetAttempts(ctx, "ann")
+		live := d.live(ann.ID)
+		wantRefusal(t, d.loginWith("ann", ""), fault.Unauthenticated, "SECOND_FACTOR_REQUIRED")
+		wantRefusal(t, d.loginWith("ann", " - "), fault.Unauthenticated, "SECOND_FACTOR_REQUIRED")
+		_, err = d.Login(d.visitor(), "ann", "a wrong guess", d.code(made, 0))
+		wantRefusal(t, err, fault.Unauthenticated, "BAD_CREDENTIALS")
+		for _, wrong := range []string{"000000", d.code(made, 0) + "0", d.code(made, -time.Minute), d.code(made, time.Minute), "0000-0000-0000-0000", "rubbish"} {
+			wantRefusal(t, d.loginWith("ann", wrong), fault.Unauthenticated, "BAD_CREDENTIALS")
+		}
+		if n := d.live(ann.ID); n != live {
+			t.Errorf("%d sessions more without a code", n-live)
+		}
+		d.clock.Advance(time.Hour)
+		for _, fresh := range []time.Duration{-30 * time.Second, 0, 30 * time.Second} {
+			code := d.code(made, fresh)
+			if err := d.loginWith("ann", code); err != nil {
+				t.Errorf("the code of %s: %v", fresh, err)
+			}
+			wantRefusal(t, d.loginWith("ann", code), fault.Unauthenticated, "BAD_CREDENTIALS")
+		}
+		wantRefusal(t, d.loginWith("ann", d.code(made, 0)), fault.Unauthenticated, "BAD_CREDENTIALS") // before the newest
+
+		_, err = d.RemoveSecondFactor(ctx, ann.ID, "")
+		wantField(t, err, "code")
+		_, err = d.RemoveSecondFactor(ctx, ann.ID, "000000")
+		wantField(t, err, "code")
+		d.clock.Advance(time.Millisecond) // events sort by time
+		if _, err = d.RemoveSecondFactor(ctx, ann.ID, made.RecoveryCodes[3]); err != nil {
+			t.Fatal(err)
+		}
+		_, err = d.RemoveSecondFactor(ctx, ann.ID, made.RecoveryCodes[3])
+		wantRefusal(t, err, fault.Precondition, "SECOND_FACTOR_OFF")
+		d.clock.Advance(time.Hour)
+		d.login("ann")
+		for _, action := range []audit.Action{audit.SecondFactorOn, audit.SecondFactorOff} {
+			events := d.recorded(action)
+			last := events[len(events)-1]
+			if last.Outcome != audit.Success || last.ActorID != ann.ID || last.Resource != "users/"+ann.ID {
+				t.Errorf("recorded %+v", last)
+			}
+			if events[0].Outcome != audit.Failure || events[0].Reason != reasonWrongSecondFactor {
+				t.Errorf("recorded %+v, want the wrong code", events[0])
+			}
+		}
+		reasons := map[string]bool{}
+		for _, e := range d.recorded(audit.Login) {
+			reasons[e.Reason] = true
+			if e.Outcome == audit.Failure && e.ActorID != "" {
+				t.Errorf("a failed sign-in is laid to its user: %+v", e)
+			}
+		}
+		if !reasons[reasonNoSecondFactor] || !reasons[reasonWrongSecondFactor] {
+			t.Errorf("recorded the reasons %v", reasons)
+		}
+	})
+}
+
+// TestEnrolment: the secret has 160 bits and is sealed, the codes are hashed,
+// and the QR code holds what an authenticator needs.
+func TestEnrolment(t *testing.T) {
+	d := newDeskOnSQLite(t)
+	ann := d.user("ann@example.com")
+	made, err := d.EnrollSecondFactor(d.as(Credential{AccessToken: d.login(ann.Username).AccessToken}), ann.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := base32.StdEncoding.DecodeString(made.Secret)
+	if err != nil || len(secret) != 20 {
+		t.Errorf("the secret has %d bytes, %v", len(secret), err)
+	}
+	u, err := url.Parse(made.URI)
+	if err != nil || u.Scheme != "otpauth" || u.Host != "totp" || u.Path != "/tollgate.test:ann@example.com" ||
+		u.Query().Get("secret") != made.Secret || u.Query().Get("issuer") != "tollgate.test" ||
+		u.Query().Get("digits") != "6" || u.Query().Get("period") != "30" || u.Query().Get("algorithm") != "SHA1" {
+		t.Errorf("the URI is %s, %v", made.URI, err)
+	}
+	if len(made.RecoveryCodes) != 10 {
+		t.Errorf("%d recovery codes", len(made.RecoveryCodes))
+	}
+	seen := map[string]bool{}
+	for _, code := range made.RecoveryCodes {
+		if seen[code] || len(code) != 19 || len(code) > 32 || len(plainCode(code)) != 16 {
+			t.Errorf("recovery code %q", code)
+		}
+		seen[code] = true
+	}
+	var stored []struct {
+		Secret []byte `db:"secret"`
+		Hash   []byte `db:"hash"`
+	}
+	err = d.db.Select(t.Context(), &stored, `SELECT f.secret, c.hash FROM second_factors f JOIN recovery_codes c ON c.user_id = f.user_id`)
+	if err != nil || len(stored) != 10 {
+		t.Fatal(len(stored), err)
+	}
+	for _, row := range stored {
+		if strings.Contains(string(row.Secret), string(secret)) || len(row.Hash) != 32 {
+			t.Errorf("stored %+v", row)
+		}
+	}
+	if _, err := d.factors.master.Open(stored[0].Secret, factorName("another user")); err == nil {
+		t.Error("the secret is not bound to its user")
+	}
+	if got := factorIssuer("a:b"); got != "a b" {
+		t.Errorf("the issuer is %q", got)
+	}
+}
+
+// TestRecoveryCodes: each is good once, however it is typed, and for its user
+// only.
+func TestRecoveryCodes(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		d := newDesk(t, db)
+		ann, ben := d.user("ann"), d.user("ben")
+		made := d.factor(ann)
+		d.factor(ben)
+		wantRefusal(t, d.loginWith("ben", made.RecoveryCodes[0]), fault.Unauthenticated, "BAD_CREDENTIALS")
+		typed := strings.NewReplacer("-", " ", "0", "O", "1", "l").Replace(strings.ToUpper(made.RecoveryCodes[0]))
+		if err := d.loginWith("ann", typed); err != nil {
+			t.Errorf("%q: %v", typed, err)
+		}
+		for _, again := range []string{typed, made.RecoveryCodes[0]} {
+			wantRefusal(t, d.loginWith("ann", again), fault.Unauthenticated, "BAD_CREDENTIALS")
+		}
+		if err := d.loginWith("ann", made.RecoveryCodes[1]); err != nil {
+			t.Error(err)
+		}
+		if _, err := d.RemoveSecondFactor(d.system(), ann.ID, ""); err != nil {
+			t.Fatal(err)
+		}
+		d.clock.Advance(time.Hour)
+		d.factor(ann)
+		wantRefusal(t, d.loginWith("ann", made.RecoveryCodes[2]), fault.Unauthenticated, "BAD_CREDENTIALS") // of the factor before
+	})
+}
+
+// TestCodeOnce: of many sign-ins at the same time with one code, one succeeds.
+func TestCodeOnce(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		d := newDesk(t, db)
+		ann := d.user("ann")
+		made := d.factor(ann)
+		for i := range 2 {
+			what, code := "totp", d.code(made, 0)
+			if i == 1 {
+				what, code = "recovery", made.RecoveryCodes[0]
+			}
+			live := d.live(ann.ID)
+			var passed atomic.Int64
+			var all sync.WaitGroup
+			for range 8 {
+				all.Go(func() {
+					switch err := d.loginWith("ann", code); {
+					case err == nil:
+						passed.Add(1)
+					case !fault.Is(err, fault.Unauthenticated):
+						t.Error(err)
+					}
+				})
+			}
+			all.Wait()
+			if passed.Load() != 1 || d.live(ann.ID) != live+1 {
+				t.Errorf("%s: %d sign-ins with one code, %d sessions", what, passed.Load(), d.live(ann.ID)-live)
+			}
+			d.clock.Advance(time.Hour) // the attempts count
+		}
+	})
+}
+
+// TestCodeIsNotBurnt: a sign-in that fails after its code was accepted leaves
+// the code good.
+func TestCodeIsNotBurnt(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		d := newDesk(t, db)
+		ann := d.user("ann")
+		made := d.factor(ann)
+		failed := errors.New("the disk is full")
+		for _, code := range []string{d.code(made, 0), made.RecoveryCodes[0]} {
+			_, err := d.log.Write(t.Context(), func(ctx context.Context, tx *changes.Tx) error {
+				if _, err := d.passSecondFactor(ctx, tx, ann.ID, code); err != nil {
+					t.Error(err)
+				}
+				return failed
+			})
+			if !errors.Is(err, failed) {
+				t.Fatal(err)
+			}
+			if err := d.loginWith("ann", code); err != nil {
+				t.Errorf("the code was lost: %v", err)
+			}
+		}
+	})
+}
+
+// TestConfirmDuringLogin: a sign-in whose password was compared before the
+// factor was turned on needs it all the same.
+func TestConfirmDuringLogin(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		d := newDesk(t, db)
+		ann := d.user("ann")
+		ctx := d.as(Credential{AccessToken: d.login("ann").AccessToken})
+		made, err := d.EnrollSecondFactor(ctx, ann.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		real, once := d.passwords.compare, sync.Once{}
+		d.passwords.compare = func(hash, password []byte) error {
+			err := real(hash, password)
+			once.Do(func() {
+				if _, err := d.ConfirmSecondFactor(ctx, ann.ID, d.code(made, 0)); err != nil {
+					t.Error(err)
+				}
+			})
+			return err
+		}
+		wantRefusal(t, d.loginWith("ann", ""), fault.Unauthenticated, "SECOND_FACTOR_REQUIRED")
+	})
+}
+
+// TestCodesAreLimited: codes cannot be guessed faster than passwords, at any
+// door that takes one, and asking for the code is not a way to start afresh.
+func TestCodesAreLimited(t *testing.T) {
+	d := newDeskOnSQLite(t)
+	ann := d.user("ann")
+	made := d.factor(ann)
+	ctx := caller.With(t.Context(), caller.Caller{Principal: &caller.Principal{UserID: ann.ID, Username: "ann"}})
+	d.clock.Advance(time.Hour)
+	for i := range 10 {
+		switch i % 3 {
+		case 0:
+			wantRefusal(t, d.loginWith("ann", ""), fault.Unauthenticated, "SECOND_FACTOR_REQUIRED")
+		case 1:
+			wantRefusal(t, d.loginWith("ann", "000000"), fault.Unauthenticated, "BAD_CREDENTIALS")
+		default:
+			_, err := d.RemoveSecondFactor(ctx, ann.ID, "000000")
+			wantField(t, err, "code")
+		}
+	}
+	wantRefusal(t, d.loginWith("ann", d.code(made, 0)), fault.Limited, "TOO_MANY_ATTEMPTS")
+	_, err := d.RemoveSecondFactor(ctx, ann.ID, d.code(made, 0))
+	wantRefusal(t, err, fault.Limited, "TOO_MANY_ATTEMPTS")
+	_, err = d.ConfirmSecondFactor(ctx, ann.ID, d.code(made, 0))
+	wantRefusal(t, err, fault.Limited, "TOO_MANY_ATTEMPTS")
+}
+
+// TestWhoMayTouchASecondFactor: nobody sees another's secret; who holds all
+// that a user holds may reset theirs.
+func TestWhoMayTouchASecondFactor(t *testing.T) {
+	d := newDeskOnSQLite(t)
+	root, ann := d.user("root", roles.Administrator), d.user("ann")
+	made := d.factor(ann)
+	asRoot := d.as(Credential{AccessToken: d.login("root").AccessToken})
+	for _, ctx := range []context.Context{asRoot, d.system(), t.Context()} {
+		_, err := d.EnrollSecondFactor(ctx, ann.ID)
+		wantRefusal(t, err, fault.Denied, "SELF_ONLY")
+		_, err = d.ConfirmSecondFactor(ctx, ann.ID, d.code(made, 0))
+		wantRefusal(t, err, fault.Denied, "SELF_ONLY")
+	}
+	rootFactor := d.factor(root)
+	grant, err := d.Login(d.visitor(), "ann", password, d.code(made, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = d.RemoveSecondFactor(d.as(Credential{AccessToken: grant.AccessToken}), root.ID, "")
+	wantRefusal(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
+
+	_, secret, _, err := d.CreateAPIKey(asRoot, NewAPIKey{UserID: root.ID, Name: "key"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	asKey := d.as(Credential{APIKey: secret})
+	_, err = d.EnrollSecondFactor(asKey, root.ID)
+	wantRefusal(t, err, fault.Denied, "SELF_ONLY")
+	_, err = d.RemoveSecondFactor(asKey, root.ID, "") // its owner's key is no way around the code
+	wantField(t, err, "code")
+	if _, err := d.RemoveSecondFactor(asKey, root.ID, d.code(rootFactor, 0)); err != nil {
+		t.Error(err)
+	}
+
+	if _, err := d.RemoveSecondFactor(asRoot, ann.ID, ""); err != nil {
+		t.Fatal(err)
+	}
+	d.login("ann")
+	d.factor(ann)
+	if err := d.ResetSecondFactor(t.Context(), " ANN"); err != nil {
+		t.Fatal(err)
+	}
+	d.login("ann")
+	events := d.recorded(audit.SecondFactorReset)
+	if len(events) != 2 || events[0].ActorID != root.ID || events[0].Resource != "users/"+ann.ID || events[1].ActorName != audit.SystemActor {
+		t.Errorf("recorded %+v", events)
+	}
+
+	robot, _, err := d.CreateUser(d.system(), NewUser{Username: "robot", Kind: caller.Service})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = d.EnrollSecondFactor(caller.With(t.Context(), caller.Caller{Principal: &caller.Principal{UserID: robot.ID}}), robot.ID)
+	wantRefusal(t, err, fault.Precondition, "SERVICE_ACCOUNT")
+	_, err = d.RemoveSecondFactor(asRoot, robot.ID, "")
+	wantRefusal(t, err, fault.Precondition, "SERVICE_ACCOUNT")
+	_, err = d.RemoveSecondFactor(asRoot, "nobody", "")
+	wantRefusal(t, err, fault.NotFound, "USER_NOT_FOUND")
+}
+
+// TestSecondFactorStays: a new password does not turn it off, and the user's
+// end takes it away.
+func TestSecondFactorStays(t *testing.T) {
+	d := newDeskOnSQLite(t)
+	ann := d.user("ann")
+	made := d.factor(ann)
+	if _, err := d.ResetPassword(t.Context(), "ann", "another password"); err != nil {
+		t.Fatal(err)
+	}
+	_, err := d.Login(d.visitor(), "ann", "another password", "")
+	wantRefusal(t, err, fault.Unauthenticated, "SECOND_FACTOR_REQUIRED")
+	d.passwords.cost = bcrypt.MinCost + 1 // a new hash on the way
+	if _, err := d.Login(d.visitor(), "ann", "another password", d.code(made, 0)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.DeleteUser(d.system(), ann.ID); err != nil {
+		t.Fatal(err)
+	}
+	var left int
+	err = d.db.Get(t.Context(), &left, `SELECT (SELECT COUNT(*) FROM second_factors) + (SELECT COUNT(*) FROM recovery_codes)`)
+	if err != nil || left != 0 {
+		t.Errorf("%d rows are left, %v", left, err)
+	}
+}
