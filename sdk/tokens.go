@@ -131,7 +131,8 @@ func (s *TokenSource) Token(ctx context.Context) (string, error) {
 		s.mu.Unlock()
 		return session.access, nil
 	}
-	if s.flight == nil && !now.Before(s.retry) {
+	over := session.refresh == "" && s.password == ""
+	if s.flight == nil && !over && !now.Before(s.retry) {
 		s.begin()
 	}
 	flight, err := s.flight, s.err
@@ -186,7 +187,7 @@ func (s *TokenSource) obtain(old session) (session, error) {
 		}
 		switch {
 		case refused(err):
-			old.refresh, old.doubtful = "", false
+			old = session{} // its access token has ended too
 		case untouched(err):
 			return old, err
 		default:
@@ -202,10 +203,8 @@ func (s *TokenSource) obtain(old session) (session, error) {
 		return next, nil
 	case old.refresh != "":
 		return old, err
-	case err != nil:
-		return old, fmt.Errorf("%w: %w", ErrSignedOut, err)
 	}
-	return old, ErrSignedOut
+	return old, fmt.Errorf("%w: %w", ErrSignedOut, err)
 }
 
 func (s *TokenSource) signIn() (session, error) {
@@ -288,17 +287,17 @@ func (s *TokenSource) Close(ctx context.Context) error {
 		}
 		var err error
 		if old, err = s.refresh(old.refresh); err != nil {
-			return over(err)
+			return ended(err)
 		}
 	}
 	ctx, call := connect.NewClientContext(ctx)
 	call.RequestHeader().Set("Authorization", "Bearer "+old.access)
 	_, err := s.auth.Logout(ctx, &tollgatev1.LogoutRequest{})
-	return over(err)
+	return ended(err)
 }
 
-// over: that the session has ended already is what was wanted.
-func over(err error) error {
+// ended: that the session has ended already is what was wanted.
+func ended(err error) error {
 	if err == nil || refused(err) {
 		return nil
 	}

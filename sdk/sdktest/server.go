@@ -107,7 +107,6 @@ func NewServer(opts ...Option) *Server {
 // Close ends the server and its streams.
 func (s *Server) Close() {
 	close(s.ended)
-	s.http.CloseClientConnections()
 	s.http.Close()
 }
 

@@ -11,13 +11,8 @@ import (
 	"time"
 )
 
-// token is what an access token is made of.
-type token struct {
-	header, claims map[string]any
-}
-
-// TokenOption changes what an access token says.
-type TokenOption func(*token)
+// TokenOption changes the claims of an access token.
+type TokenOption func(claims map[string]any)
 
 // InSession gives the token this session rather than one of its own, so that
 // Revoke can name it.
@@ -25,18 +20,18 @@ func InSession(id string) TokenOption { return Claim("sid", id) }
 
 // FromAPIKey makes it a token that an API key was traded for: it has no session.
 func FromAPIKey(id string) TokenOption {
-	return func(t *token) {
-		delete(t.claims, "sid")
-		t.claims["api_key_id"] = id
+	return func(claims map[string]any) {
+		delete(claims, "sid")
+		claims["api_key_id"] = id
 	}
 }
 
 // ExpiresAt gives the token another end; one in the past makes it expired.
 func ExpiresAt(end time.Time) TokenOption {
-	return func(t *token) {
-		t.claims["exp"] = end.Unix()
-		if issued, ok := t.claims["iat"].(int64); ok && issued >= end.Unix() {
-			t.claims["iat"] = end.Add(-time.Minute).Unix()
+	return func(claims map[string]any) {
+		claims["exp"] = end.Unix()
+		if issued, ok := claims["iat"].(int64); ok && issued >= end.Unix() {
+			claims["iat"] = end.Add(-time.Minute).Unix()
 		}
 	}
 }
@@ -44,9 +39,9 @@ func ExpiresAt(end time.Time) TokenOption {
 // Claim sets a claim, and removes it when the value is nil: for tests of what
 // must be refused.
 func Claim(name string, value any) TokenOption {
-	return func(t *token) {
-		if t.claims[name] = value; value == nil {
-			delete(t.claims, name)
+	return func(claims map[string]any) {
+		if claims[name] = value; value == nil {
+			delete(claims, name)
 		}
 	}
 }
@@ -61,20 +56,18 @@ func (s *Server) Token(user string, opts ...TokenOption) string {
 
 func (s *Server) sign(u User, sessionID string, opts ...TokenOption) string {
 	now := s.now()
-	t := token{
-		header: map[string]any{"alg": "EdDSA", "kid": thumbprint(s.signer.Public().(ed25519.PublicKey)), "typ": "at+jwt"},
-		claims: map[string]any{
-			"iss": Issuer, "aud": Audience, "sub": u.ID, "sid": sessionID, "jti": s.newID("token"), "client_id": "tollgate",
-			"iat": now.Unix(), "exp": now.Add(s.tokenTTL).Unix(),
-		},
+	header := map[string]any{"alg": "EdDSA", "kid": thumbprint(s.signer.Public().(ed25519.PublicKey)), "typ": "at+jwt"}
+	claims := map[string]any{
+		"iss": Issuer, "aud": Audience, "sub": u.ID, "sid": sessionID, "jti": s.newID("token"), "client_id": "tollgate",
+		"iat": now.Unix(), "exp": now.Add(s.tokenTTL).Unix(),
 	}
 	if u.PasswordChange {
-		t.claims["password_change"] = true
+		claims["password_change"] = true
 	}
 	for _, opt := range opts {
-		opt(&t)
+		opt(claims)
 	}
-	signed := segment(t.header) + "." + segment(t.claims)
+	signed := segment(header) + "." + segment(claims)
 	return signed + "." + base64.RawURLEncoding.EncodeToString(ed25519.Sign(s.signer, []byte(signed)))
 }
 

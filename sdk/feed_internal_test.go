@@ -1,0 +1,89 @@
+package sdk
+
+import (
+	"strconv"
+	"testing"
+	"time"
+
+	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
+)
+
+func tells(sessions ...string) *tollgatev1.WatchRevocationsResponse {
+	return &tollgatev1.WatchRevocationsResponse{SessionIds: sessions}
+}
+
+// What is revoked is remembered for as long as its tokens live, and not for
+// ever.
+func TestFeedForgets(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	f := newFeed(nil, time.Hour, 15*time.Minute)
+	take := func(message *tollgatev1.WatchRevocationsResponse) {
+		t.Helper()
+		if err := f.take(message, now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	take(&tollgatev1.WatchRevocationsResponse{Snapshot: true, SessionIds: []string{"first"}})
+	for range 16 { // to the minute in which the last of its tokens ends
+		if reason, _, ok := f.look(&claims{sessionID: "first"}, now); !ok || reason != ReasonCredentialRevoked {
+			t.Fatalf("%s after %s", reason, now.Sub(f.rotated))
+		}
+		now = now.Add(time.Minute)
+		take(tells(now.String()))
+	}
+	for range 100 {
+		now = now.Add(time.Minute)
+		take(tells(now.String()))
+		if n := f.sessions.len(); n > 34 { // two times 16 min
+			t.Fatalf("%d sessions are remembered", n)
+		}
+	}
+	if f.sessions.has("first") {
+		t.Error("the first is remembered for ever")
+	}
+	take(&tollgatev1.WatchRevocationsResponse{Snapshot: true, SessionIds: []string{"last"}})
+	if n := f.sessions.len(); n != 1 {
+		t.Errorf("%d sessions after a new beginning", n)
+	}
+}
+
+// A feed that tells more than can be remembered counts as lost.
+func TestFeedIsBounded(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	f := newFeed(nil, time.Hour, time.Hour)
+	many := &tollgatev1.WatchRevocationsResponse{Snapshot: true}
+	for i := range maxRevoked {
+		many.SessionIds = append(many.SessionIds, strconv.Itoa(i))
+	}
+	if err := f.take(many, now); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, ok := f.look(&claims{sessionID: "x"}, now); !ok {
+		t.Error("the feed is lost")
+	}
+	if err := f.take(tells("one more"), now); err == nil {
+		t.Error("no error")
+	}
+	if _, _, ok := f.look(&claims{sessionID: "x"}, now); ok {
+		t.Error("the feed is trusted, although it is incomplete")
+	}
+}
+
+func TestRecentIsBounded(t *testing.T) {
+	r := newRecent()
+	used := tokenHash{0, 1, 2, 3}
+	r.add(used, &claims{userID: "used"})
+	for i := range 4 * maxRecent {
+		r.add(tokenHash{byte(i), byte(i >> 8), byte(i >> 16), 4}, &claims{})
+		if i%1000 == 0 && r.get(used) == nil {
+			t.Fatalf("a token that is used was forgotten after %d others", i)
+		}
+	}
+	n := 0
+	for i := range r.shards {
+		n += r.shards[i].tokens.len()
+	}
+	if n > maxRecent {
+		t.Errorf("%d tokens are remembered", n)
+	}
+}

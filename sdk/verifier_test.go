@@ -1,0 +1,480 @@
+package sdk_test
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tollgatehq/tollgate/sdk"
+	"github.com/tollgatehq/tollgate/sdk/sdktest"
+)
+
+// stage is a Tollgate with alice, whose feed tells only what happens, and a
+// verifier of its tokens that is warm.
+type stage struct {
+	*sdktest.Server
+	*clock
+	verifier *sdk.Verifier
+}
+
+func newStage(t *testing.T, client []sdk.Option, opts ...sdk.VerifierOption) *stage {
+	t.Helper()
+	s := coldStage(t, client, opts...)
+	if err := s.verifier.Wait(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func coldStage(t *testing.T, client []sdk.Option, opts ...sdk.VerifierOption) *stage {
+	t.Helper()
+	c := newClock()
+	s := &stage{Server: sdktest.NewServer(sdktest.WithClock(c.now), sdktest.WithKeepAlive(time.Hour)), clock: c}
+	t.Cleanup(s.Close)
+	s.SetUser(sdktest.User{Name: "alice"})
+	client = append([]sdk.Option{sdk.WithTimeout(30 * time.Second), sdk.WithLogger(slog.New(slog.DiscardHandler))}, client...)
+	opts = append([]sdk.VerifierOption{sdk.WithFeedBound(time.Hour)}, opts...)
+	verifier, err := sdk.NewVerifier(s.Client(client...), sdktest.Issuer, sdktest.Audience, opts...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(verifier.Close)
+	s.verifier = verifier
+	return s
+}
+
+// wants checks the reason of an answer.
+func (s *stage) wants(t *testing.T, token string, reason sdk.Reason) {
+	t.Helper()
+	v, err := s.verifier.Verify(t.Context(), token)
+	if err != nil {
+		t.Errorf("error %v, want %s", err, reason)
+		return
+	}
+	if v.Reason != reason || v.Active != (reason == sdk.ReasonOK) || (v.Principal != nil) != v.Active {
+		t.Errorf("%+v, want %s", v, reason)
+	}
+}
+
+// fails checks that nothing is said of the token.
+func (s *stage) fails(t *testing.T, token string) {
+	t.Helper()
+	if v, err := s.verifier.Verify(t.Context(), token); !errors.Is(err, sdk.ErrUnavailable) || v != nil {
+		t.Errorf("%+v, error %v", v, err)
+	}
+}
+
+func TestVerifier(t *testing.T) {
+	s := newStage(t, nil)
+	token := s.Token("alice", sdktest.InSession("s-1"))
+	for range 3 {
+		v, err := s.verifier.Verify(t.Context(), token)
+		if err != nil || !v.Active || v.Reason != sdk.ReasonOK {
+			t.Fatalf("%+v, error %v", v, err)
+		}
+		p := v.Principal
+		if p.UserID != "user-alice" || p.SessionID != "s-1" || p.APIKeyID != "" || !p.ExpiresAt.Equal(s.now().Add(15*time.Minute)) {
+			t.Errorf("principal %+v", p)
+		}
+		p.UserID = "mallory" // it is the caller's own
+	}
+	v, err := s.verifier.Verify(t.Context(), s.Token("alice", sdktest.FromAPIKey("k-1")))
+	if err != nil || v.Principal.APIKeyID != "k-1" || v.Principal.SessionID != "" {
+		t.Errorf("%+v, error %v", v, err)
+	}
+	if fetched, asked := s.Calls(keysPath), s.Calls("AuthService/Verify"); fetched != 1 || asked != 0 {
+		t.Errorf("the keys were fetched %d times, Verify was asked %d times", fetched, asked)
+	}
+
+	s.add(15*time.Minute - time.Nanosecond)
+	s.wants(t, token, sdk.ReasonOK)
+	s.add(time.Nanosecond) // no leeway
+	s.wants(t, token, sdk.ReasonCredentialExpired)
+	s.wants(t, s.Token("alice", sdktest.ExpiresAt(s.now())), sdk.ReasonCredentialExpired)
+
+	s.wants(t, "", sdk.ReasonCredentialMissing)
+	s.wants(t, "no token", sdk.ReasonCredentialInvalid)
+	s.wants(t, s.APIKey("alice"), sdk.ReasonOK) // Tollgate knows
+	s.SetUser(sdktest.User{Name: "bob", PasswordChange: true})
+	s.wants(t, s.Token("bob"), sdk.ReasonPasswordChangeRequired)
+}
+
+func TestVerifierRefusesEveryPrefixAndBit(t *testing.T) {
+	s := newStage(t, nil)
+	token := s.Token("alice")
+	s.wants(t, token, sdk.ReasonOK)
+	good := func(forged string) bool {
+		v, err := s.verifier.Verify(t.Context(), forged)
+		return err != nil || v.Active || v.Principal != nil
+	}
+	for i := range token {
+		if good(token[:i]) {
+			t.Errorf("the first %d of %d bytes were not refused", i, len(token))
+		}
+		for bit := range 8 {
+			forged := []byte(token)
+			forged[i] ^= 1 << bit
+			if good(string(forged)) {
+				t.Errorf("bit %d of byte %d flipped was not refused", bit, i)
+			}
+		}
+	}
+	for _, more := range []string{".", "=", "A", ".e30", token} {
+		if good(token + more) {
+			t.Errorf("%q at the end was not refused", more)
+		}
+	}
+	if n := s.Calls("AuthService/Verify"); n != 0 {
+		t.Errorf("Tollgate was asked %d times about bad tokens", n)
+	}
+}
+
+func TestVerifierIsStrict(t *testing.T) {
+	f, keys := edForger(t, "key-1"), &keySet{}
+	keys.set(jwks(f))
+	s := newStage(t, []sdk.Option{keys.through(newTransport(t)).client()})
+	now := s.now()
+	header, claims := f.header(), goodClaims(now)
+	s.wants(t, f.token(header, claims), sdk.ReasonOK)
+	s.wants(t, f.token(header, with(claims, "iat", now.Add(time.Minute).Unix())), sdk.ReasonOK)
+	s.wants(t, f.token(header, with(claims, "nbf", now.Unix())), sdk.ReasonOK)
+	s.wants(t, f.token(header, with(claims, "tenant", "acme")), sdk.ReasonOK)
+	s.wants(t, f.token(header, with(claims, "password_change", false)), sdk.ReasonOK)
+	s.wants(t, f.token(header, with(claims, "password_change", true)), sdk.ReasonPasswordChangeRequired)
+
+	forged := map[string]string{}
+	for name, value := range map[string]any{
+		"crit": []string{"exp"}, "jwk": f.jwk, "jku": "https://evil.test", "x5u": "https://evil.test", "cty": "JWT", "b64": false,
+	} {
+		forged["header with "+name] = f.token(with(header, name, value), claims)
+	}
+	for _, name := range []string{"alg", "kid", "typ"} {
+		for _, value := range []any{nil, "", 1, true, []string{"EdDSA"}, "x"} {
+			forged[fmt.Sprintf("header %s %v", name, value)] = f.token(with(header, name, value), claims)
+		}
+	}
+	for _, typ := range []string{"JWT", "AT+JWT", "application/at+jwt", "at+jwt "} {
+		forged["typ "+typ] = f.token(with(header, "typ", typ), claims)
+	}
+	for _, name := range []string{"iss", "aud", "sub", "jti", "client_id", "sid"} {
+		for _, value := range []any{nil, "", 1, 1.5, true, []string{sdktest.Audience}, map[string]string{}} {
+			forged[fmt.Sprintf("%s %v", name, value)] = f.token(header, with(claims, name, value))
+		}
+	}
+	for _, name := range []string{"iat", "exp"} {
+		for _, value := range []any{nil, "", "1800000000", 0, -1, 1.8e9 + 0.5, true, []int64{now.Unix()}, int64(1) << 60} {
+			forged[fmt.Sprintf("%s %v", name, value)] = f.token(header, with(claims, name, value))
+		}
+	}
+	for name, change := range map[string]struct {
+		claim string
+		value any
+	}{
+		"another issuer":         {"iss", sdktest.Issuer + "/"},
+		"another audience":       {"aud", "others"},
+		"issued in the future":   {"iat", now.Add(time.Minute + time.Second).Unix()},
+		"ends when it begins":    {"exp", now.Unix()},
+		"not yet":                {"nbf", now.Add(time.Minute + time.Second).Unix()},
+		"not yet, as text":       {"nbf", "0"},
+		"password_change 1":      {"password_change", 1},
+		"password_change text":   {"password_change", "true"},
+		"a session and a key":    {"api_key_id", "k-1"},
+		"a session and no key":   {"api_key_id", ""},
+		"a key of another type":  {"api_key_id", 1},
+		"a header in the claims": {"exp", map[string]any{"alg": "none"}},
+	} {
+		forged[name] = f.token(header, with(claims, change.claim, change.value))
+	}
+	h, c := jsonText(header), jsonText(claims)
+	for name, text := range map[string][2]string{
+		"alg twice":           {`{"alg":"none",` + h[1:], c},
+		"alg twice, escaped":  {`{"\u0061lg":"none",` + h[1:], c},
+		"sub twice":           {h, `{"sub":"user-root",` + c[1:]},
+		"more after claims":   {h, c + `{}`},
+		"more after header":   {h + ` x`, c},
+		"claims are a list":   {h, `[` + c + `]`},
+		"claims are null":     {h, `null`},
+		"claims are nothing":  {h, ``},
+		"claims are cut":      {h, c[:len(c)-1]},
+		"header is a text":    {`"EdDSA"`, c},
+		"claims not in UTF-8": {h, strings.Replace(c, "user-alice", "user-\xff", 1)},
+		"Claims in capitals":  {h, strings.Replace(c, `"sub"`, `"Sub"`, 1)},
+	} {
+		forged[name] = f.text(text[0], text[1])
+	}
+	good := f.token(header, claims)
+	parts := strings.Split(good, ".")
+	forged["two segments"] = parts[0] + "." + parts[1]
+	forged["four segments"] = good + "." + parts[2]
+	forged["no signature"] = parts[0] + "." + parts[1] + "."
+	forged["padding"] = good + "="
+	forged["standard base64"] = strings.NewReplacer("-", "+", "_", "/").Replace(good) + "=="
+	forged["more than 8 KiB"] = f.token(header, with(claims, "x", strings.Repeat("a", 7000)))
+	forged["a long kid"] = f.token(with(header, "kid", strings.Repeat("k", 200)), claims)
+	for name, token := range forged {
+		t.Run(name, func(t *testing.T) { s.wants(t, token, sdk.ReasonCredentialInvalid) })
+	}
+}
+
+func TestVerifierPinsTheAlgorithm(t *testing.T) {
+	all := []*forger{edForger(t, "ed"), ecForger(t, "ec"), rsaForger(t, "rsa", 2048)}
+	keys := &keySet{}
+	keys.set(jwks(all[0], all[1], all[2]))
+	s := newStage(t, []sdk.Option{keys.through(newTransport(t)).client()})
+	claims := goodClaims(s.now())
+	for _, f := range all {
+		s.wants(t, f.token(f.header(), claims), sdk.ReasonOK)
+		for _, algorithm := range []string{"EdDSA", "ES256", "RS256", "HS256", "PS256", "none", "NONE", "eddsa"} {
+			if algorithm != f.algorithm {
+				s.wants(t, f.token(with(f.header(), "alg", algorithm), claims), sdk.ReasonCredentialInvalid)
+			}
+		}
+		for _, other := range all {
+			if other != f { // signed by one, names the other
+				s.wants(t, f.token(with(f.header(), "kid", other.id), claims), sdk.ReasonCredentialInvalid)
+				s.wants(t, f.token(other.header(), claims), sdk.ReasonCredentialInvalid)
+			}
+		}
+		for _, secret := range []any{f.jwk["x"], f.jwk["n"], jwks(f)} {
+			text, _ := secret.(string)
+			raw, _ := decode(text)
+			for _, key := range [][]byte{[]byte(text), raw} {
+				mac := &forger{sign: func(b []byte) []byte {
+					h := hmac.New(sha256.New, key)
+					h.Write(b)
+					return h.Sum(nil)
+				}}
+				for _, algorithm := range []string{"HS256", f.algorithm} {
+					s.wants(t, mac.token(with(f.header(), "alg", algorithm), claims), sdk.ReasonCredentialInvalid)
+				}
+			}
+		}
+		unsigned := &forger{sign: func([]byte) []byte { return nil }}
+		for _, algorithm := range []string{"none", f.algorithm} {
+			s.wants(t, unsigned.token(with(f.header(), "alg", algorithm), claims), sdk.ReasonCredentialInvalid)
+		}
+		zero := &forger{sign: func(b []byte) []byte { return make([]byte, len(f.sign(b))) }}
+		s.wants(t, zero.token(f.header(), claims), sdk.ReasonCredentialInvalid)
+	}
+}
+
+func TestVerifierSkipsKeysThatItDoesNotKnow(t *testing.T) {
+	good, weak, ec := edForger(t, "good"), rsaForger(t, "weak", 1024), ecForger(t, "ec")
+	bad := []*forger{weak}
+	for i, change := range []map[string]any{
+		{"kty": "oct"}, {"crv": "X25519"}, {"crv": "Ed448"}, {"alg": "ES256"}, {"alg": nil}, {"alg": "none"}, {"use": "enc"}, {"x": "AA"}, {"kid": nil}, {"kid": 7},
+	} {
+		f := edForger(t, fmt.Sprintf("bad-%d", i))
+		for name, value := range change {
+			f.jwk = with(f.jwk, name, value)
+		}
+		bad = append(bad, f)
+	}
+	off := ecForger(t, "off the curve")
+	off.jwk["y"] = ec.jwk["y"]
+	bad = append(bad, off)
+	entries := []any{1, "text", nil, good}
+	for _, f := range bad {
+		entries = append(entries, f)
+	}
+	keys := &keySet{}
+	keys.set(jwks(entries...))
+	s := newStage(t, []sdk.Option{keys.through(newTransport(t)).client()})
+	claims := goodClaims(s.now())
+	s.wants(t, good.token(good.header(), claims), sdk.ReasonOK)
+	for _, f := range bad {
+		s.wants(t, f.token(f.header(), claims), sdk.ReasonCredentialInvalid)
+	}
+}
+
+func TestVerifierRefusesKeySets(t *testing.T) {
+	f := edForger(t, "key-1")
+	many := []any{f}
+	for i := range 32 {
+		many = append(many, with(f.jwk, "kid", fmt.Sprint(i)))
+	}
+	for name, text := range map[string]string{
+		"no JSON":   "<html>",
+		"nothing":   "{}",
+		"no keys":   jwks(),
+		"two alike": jwks(f, edForger(t, "key-1")),
+		"too many":  jwks(many...),
+		"too long":  jwks(f) + strings.Repeat(" ", 64<<10),
+	} {
+		t.Run(name, func(t *testing.T) {
+			keys := &keySet{}
+			keys.set(text)
+			s := coldStage(t, []sdk.Option{keys.through(newTransport(t)).client()})
+			s.fails(t, f.token(f.header(), goodClaims(s.now())))
+		})
+	}
+}
+
+// Of tokens with keys that nobody has, however many, one fetches.
+func TestVerifierUnknownKeys(t *testing.T) {
+	s := newStage(t, nil)
+	for round := range 3 {
+		s.add(5 * time.Second)
+		var all sync.WaitGroup
+		for i := range 50 {
+			f := edForger(t, fmt.Sprintf("bogus-%d-%d", round, i))
+			all.Go(func() { s.wants(t, f.token(f.header(), goodClaims(s.now())), sdk.ReasonCredentialInvalid) })
+		}
+		all.Wait()
+		if n := s.Calls(keysPath); n != round+2 {
+			t.Fatalf("the keys were fetched %d times after %d intervals", n, round+1)
+		}
+	}
+	s.RotateKey()
+	token := s.Token("alice")
+	s.wants(t, token, sdk.ReasonCredentialInvalid) // too soon to fetch
+	s.add(5 * time.Second)
+	s.wants(t, token, sdk.ReasonOK)
+}
+
+func TestVerifierKeysDown(t *testing.T) {
+	s := newStage(t, nil, sdk.WithFeedBound(24*time.Hour), sdk.WithStaleKeys(time.Hour))
+	token := s.Token("alice", sdktest.ExpiresAt(s.now().Add(10*time.Hour)))
+	s.wants(t, token, sdk.ReasonOK)
+	s.SetDown(true)
+	s.add(time.Hour)
+	s.wants(t, token, sdk.ReasonOK)
+	s.add(time.Second)
+	s.fails(t, token) // just tried
+	s.add(5 * time.Second)
+	s.fails(t, token) // tried again
+	s.SetDown(false)
+	s.add(5 * time.Second)
+	s.wants(t, token, sdk.ReasonOK)
+}
+
+// A key that was taken out of the set stops its tokens, those too that were
+// verified before.
+func TestVerifierRemovedKey(t *testing.T) {
+	leaked, next, keys := edForger(t, "leaked"), edForger(t, "next"), &keySet{}
+	keys.set(jwks(leaked, next))
+	s := newStage(t, []sdk.Option{keys.through(newTransport(t)).client()})
+	old, young := leaked.token(leaked.header(), goodClaims(s.now())), next.token(next.header(), goodClaims(s.now()))
+	s.wants(t, old, sdk.ReasonOK)
+	s.wants(t, young, sdk.ReasonOK)
+	keys.set(jwks(next))
+	s.add(10 * time.Minute) // without the refresh in the background, the next call waits for one
+	s.wants(t, old, sdk.ReasonCredentialInvalid)
+	s.wants(t, young, sdk.ReasonOK)
+
+	// The same kid with another key is another key.
+	next.sign = edForger(t, "").sign
+	keys.set(jwks(edForger(t, "next")))
+	s.add(10 * time.Minute)
+	s.wants(t, next.token(next.header(), goodClaims(s.now())), sdk.ReasonCredentialInvalid)
+}
+
+func TestVerifierOldToken(t *testing.T) {
+	s := newStage(t, nil, sdk.WithAccessTokenTTL(time.Minute))
+	token := s.Token("alice") // it says 15 min
+	s.wants(t, token, sdk.ReasonOK)
+	s.add(time.Minute)
+	s.wants(t, token, sdk.ReasonCredentialExpired)
+}
+
+func TestNewVerifierRefuses(t *testing.T) {
+	client := sdktestClient(t)
+	for name, opt := range map[string]sdk.VerifierOption{
+		"a bound below the beat": sdk.WithFeedBound(time.Second),
+		"no time for keys":       sdk.WithStaleKeys(time.Second),
+		"no lifetime":            sdk.WithAccessTokenTTL(0),
+		"too long a lifetime":    sdk.WithAccessTokenTTL(25 * time.Hour),
+	} {
+		if v, err := sdk.NewVerifier(client, sdktest.Issuer, sdktest.Audience, opt); err == nil || v != nil {
+			t.Errorf("%s was accepted", name)
+		}
+	}
+	for _, who := range [][2]string{{"", sdktest.Audience}, {sdktest.Issuer, ""}} {
+		if _, err := sdk.NewVerifier(client, who[0], who[1]); err == nil {
+			t.Errorf("%q was accepted", who)
+		}
+	}
+}
+
+func sdktestClient(t *testing.T) *sdk.Client {
+	s := sdktest.NewServer()
+	t.Cleanup(s.Close)
+	return s.Client()
+}
+
+func TestVerifierClose(t *testing.T) {
+	s := newStage(t, nil)
+	token := s.Token("alice")
+	s.wants(t, token, sdk.ReasonOK)
+	s.verifier.Close()
+	s.verifier.Close()
+	s.fails(t, token)
+	if err := s.verifier.Wait(t.Context(), 1<<40); !errors.Is(err, sdk.ErrUnavailable) {
+		t.Errorf("Wait: %v", err)
+	}
+}
+
+func TestVerifierCallerHangsUp(t *testing.T) {
+	arrived, answer := make(chan struct{}), make(chan struct{})
+	next := newTransport(t)
+	hold := tripper(func(r *http.Request) (*http.Response, error) {
+		if r.URL.Path == keysPath {
+			close(arrived)
+			<-answer
+		}
+		return next.RoundTrip(r)
+	})
+	s := coldStage(t, []sdk.Option{hold.client()})
+	<-arrived
+	gone, hangUp := context.WithCancel(t.Context())
+	hangUp()
+	if _, err := s.verifier.Verify(gone, s.Token("alice")); err == nil {
+		t.Error("no error")
+	}
+	close(answer)
+	if err := s.verifier.Wait(t.Context(), 0); err != nil { // the fetch went on
+		t.Fatal(err)
+	}
+	s.wants(t, s.Token("alice"), sdk.ReasonOK)
+}
+
+func TestAuthenticate(t *testing.T) {
+	s := newStage(t, nil, sdk.WithFailClosed())
+	s.SetUser(sdktest.User{Name: "bob", PasswordChange: true})
+	h := s.verifier.Authenticate(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprint(w, sdk.PrincipalFrom(r.Context()).UserID)
+	}))
+	for _, test := range []struct {
+		authorization string
+		status        int
+		contains      string
+	}{
+		{"Bearer " + s.Token("alice"), 200, "user-alice"},
+		{"Bearer " + s.Token("alice") + "x", 401, "unauthenticated"},
+		{"Basic eDp5", 401, "unauthenticated"},
+		{"Bearer " + s.Token("bob"), 403, "permission_denied"},
+	} {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, request(test.authorization))
+		if w.Code != test.status || !strings.Contains(w.Body.String(), test.contains) {
+			t.Errorf("%s: %d %s", test.authorization, w.Code, w.Body)
+		}
+	}
+	token := s.Token("alice", sdktest.ExpiresAt(s.now().Add(10*time.Hour)))
+	s.hears(t, s.KeepAlive())
+	s.add(2 * time.Hour)
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, request("Bearer "+token))
+	if w.Code != 503 {
+		t.Errorf("without the feed: %d", w.Code)
+	}
+}
