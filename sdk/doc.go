@@ -38,6 +38,25 @@
 // means no: the middleware and the interceptor refuse a call that they cannot
 // have decided.
 //
+// # Without a round trip
+//
+// A [Verifier] checks access tokens in your own process: it keeps Tollgate's
+// public keys and follows its feed of revocations, so that a session that was
+// ended is refused at once. It answers who is calling; what they may do,
+// [Client.Authorize] decides.
+//
+// # Signing in
+//
+// A program without an API key of its own presents the tokens of a
+// [TokenSource], which signs in and renews by itself:
+//
+//	tokens, err := sdk.PasswordTokens("https://tollgate.internal", "alice", password)
+//	client, err := sdk.New("https://tollgate.internal", sdk.WithTokenSource(tokens.Token))
+//
+// # Tests
+//
+// Package sdktest is a Tollgate in memory for the tests of your service.
+//
 // # What a call costs
 //
 // A decision is one round trip and counts once against limits; an RPC with self

@@ -9,42 +9,26 @@ import (
 	"net/http/httptest"
 
 	"connectrpc.com/connect"
-	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
 	"github.com/tollgatehq/tollgate/sdk"
 	ordersv1 "github.com/tollgatehq/tollgate/sdk/examples/orders/gen/orders/v1"
 	"github.com/tollgatehq/tollgate/sdk/examples/orders/gen/orders/v1/ordersv1connect"
+	"github.com/tollgatehq/tollgate/sdk/sdktest"
 )
 
 // exampleTollgate knows alice, who may read orders.
-func exampleTollgate() (client *sdk.Client, stop func()) {
-	f := &fake{
-		authorize: func(req *tollgatev1.AuthorizeRequest) (*tollgatev1.AuthorizeResponse, error) {
-			switch {
-			case req.GetAccessToken() != "alices-token":
-				return refused(tollgatev1.Reason_REASON_CREDENTIAL_MISSING), nil
-			case req.GetPermission() != "orders:read":
-				return refused(tollgatev1.Reason_REASON_PERMISSION_MISSING), nil
-			}
-			return allowed(), nil
-		},
-		verify: func(*tollgatev1.VerifyRequest) (*tollgatev1.VerifyResponse, error) {
-			return &tollgatev1.VerifyResponse{Active: true, Reason: tollgatev1.Reason_REASON_OK, Principal: alice}, nil
-		},
-	}
-	server := httptest.NewServer(f.handler())
-	client, err := sdk.New(server.URL, sdk.WithAPIKey(serviceKey))
-	if err != nil {
-		log.Fatal(err)
-	}
-	return client, server.Close
+func exampleTollgate() (tollgate *sdktest.Server, client *sdk.Client, alicesToken string) {
+	tollgate = sdktest.NewServer()
+	tollgate.SetRole("clerk", "orders:read")
+	tollgate.SetUser(sdktest.User{Name: "alice", Password: "correct horse", Roles: []string{"clerk"}})
+	return tollgate, tollgate.Client(), tollgate.Token("alice")
 }
 
 func Example() {
-	client, stop := exampleTollgate() // sdk.New("https://tollgate.internal", sdk.WithAPIKey(key))
-	defer stop()
+	tollgate, client, alicesToken := exampleTollgate() // sdk.New("https://tollgate.internal", sdk.WithAPIKey(key))
+	defer tollgate.Close()
 
 	decision, err := client.Authorize(context.Background(), sdk.Request{
-		Credential: "alices-token",
+		Credential: alicesToken,
 		Permission: "orders:read",
 		Resource:   "orders/42",
 	})
@@ -56,11 +40,11 @@ func Example() {
 }
 
 func ExampleDecision_Err() {
-	client, stop := exampleTollgate()
-	defer stop()
+	tollgate, client, alicesToken := exampleTollgate()
+	defer tollgate.Close()
 
 	decision, err := client.Authorize(context.Background(), sdk.Request{
-		Credential: "alices-token",
+		Credential: alicesToken,
 		Permission: "orders:delete",
 	})
 	if err != nil {
@@ -74,10 +58,10 @@ func ExampleDecision_Err() {
 }
 
 func ExampleClient_Verify() {
-	client, stop := exampleTollgate()
-	defer stop()
+	tollgate, client, alicesToken := exampleTollgate()
+	defer tollgate.Close()
 
-	v, err := client.Verify(context.Background(), "alices-token")
+	v, err := client.Verify(context.Background(), alicesToken)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -86,8 +70,8 @@ func ExampleClient_Verify() {
 }
 
 func ExampleClient_Require() {
-	client, stop := exampleTollgate()
-	defer stop()
+	tollgate, client, alicesToken := exampleTollgate()
+	defer tollgate.Close()
 
 	mux := http.NewServeMux()
 	mayRead := client.Require("orders:read", func(r *http.Request, q *sdk.Request) {
@@ -97,7 +81,7 @@ func ExampleClient_Require() {
 		fmt.Println(sdk.PrincipalFrom(r.Context()).Username, "reads order", r.PathValue("id"))
 	})))
 
-	for _, authorization := range []string{"Bearer alices-token", ""} {
+	for _, authorization := range []string{"Bearer " + alicesToken, ""} {
 		r := httptest.NewRequest("GET", "/orders/42", nil)
 		r.Header.Set("Authorization", authorization)
 		w := httptest.NewRecorder()
@@ -111,8 +95,8 @@ func ExampleClient_Require() {
 }
 
 func ExampleClient_Interceptor() {
-	client, stop := exampleTollgate()
-	defer stop()
+	tollgate, client, _ := exampleTollgate()
+	defer tollgate.Close()
 
 	mux := http.NewServeMux()
 	mux.Handle(ordersv1connect.NewOrdersServiceHandler(
@@ -133,8 +117,8 @@ func ExampleClient_Interceptor() {
 }
 
 func ExampleClient_RecordEvent() {
-	client, stop := exampleTollgate()
-	defer stop()
+	tollgate, client, _ := exampleTollgate()
+	defer tollgate.Close()
 
 	cancel := func(ctx context.Context, order string) error { // in a handler
 		return client.RecordEvent(ctx, sdk.Event{
@@ -146,4 +130,65 @@ func ExampleClient_RecordEvent() {
 	}
 	fmt.Println(cancel(context.Background(), "42"))
 	// Output: <nil>
+}
+
+func ExampleVerifier() {
+	tollgate, client, alicesToken := exampleTollgate()
+	defer tollgate.Close()
+	ctx := context.Background()
+
+	verifier, err := sdk.NewVerifier(client, sdktest.Issuer, sdktest.Audience) // Tollgate's --issuer and --audience
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer verifier.Close()
+	if err := verifier.Wait(ctx, 0); err != nil { // optional: until then it asks Tollgate
+		log.Fatal(err)
+	}
+
+	v, err := verifier.Verify(ctx, alicesToken)
+	if err != nil {
+		log.Fatal(err) // nothing is known of the token: do not go ahead
+	}
+	fmt.Println(v.Active, v.Principal.UserID)
+
+	revision := tollgate.Revoke(v.Principal.SessionID) // somebody ends the session
+	if err := verifier.Wait(ctx, revision); err != nil {
+		log.Fatal(err)
+	}
+	if v, err = verifier.Verify(ctx, alicesToken); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(v.Active, v.Reason)
+	// Output:
+	// true user-alice
+	// false CREDENTIAL_REVOKED
+}
+
+func ExampleTokenSource() {
+	tollgate, _, _ := exampleTollgate()
+	defer tollgate.Close()
+	ctx := context.Background()
+
+	tokens, err := sdk.PasswordTokens(tollgate.URL, "alice", "correct horse")
+	if err != nil {
+		log.Fatal(err)
+	}
+	client, err := sdk.New(tollgate.URL, sdk.WithTokenSource(tokens.Token))
+	if err != nil {
+		log.Fatal(err)
+	}
+	decision, err := client.Authorize(ctx, sdk.Request{UserID: "user-alice", Permission: "orders:read"})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(decision.Allowed)
+
+	fmt.Println(tokens.Close(ctx)) // signs out
+	_, err = tokens.Token(ctx)
+	fmt.Println(errors.Is(err, sdk.ErrSignedOut))
+	// Output:
+	// true
+	// <nil>
+	// true
 }

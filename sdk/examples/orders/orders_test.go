@@ -12,67 +12,43 @@ import (
 	"testing"
 
 	"connectrpc.com/connect"
-	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
-	"github.com/tollgatehq/tollgate/gen/tollgate/v1/tollgatev1connect"
-	"github.com/tollgatehq/tollgate/sdk"
 	ordersv1 "github.com/tollgatehq/tollgate/sdk/examples/orders/gen/orders/v1"
 	"github.com/tollgatehq/tollgate/sdk/examples/orders/gen/orders/v1/ordersv1connect"
+	"github.com/tollgatehq/tollgate/sdk/sdktest"
 )
 
-// rights is a Tollgate in which a token names its user and may do what is
-// listed.
-type rights struct {
-	tollgatev1connect.UnimplementedRolesServiceHandler
-	of map[string]string
-}
-
-func (r rights) Authorize(_ context.Context, req *tollgatev1.AuthorizeRequest) (*tollgatev1.AuthorizeResponse, error) {
-	held, known := r.of[req.GetAccessToken()]
-	switch {
-	case !known:
-		return &tollgatev1.AuthorizeResponse{Reason: tollgatev1.Reason_REASON_CREDENTIAL_MISSING}, nil
-	case !strings.Contains(held, req.GetPermission()):
-		return &tollgatev1.AuthorizeResponse{Reason: tollgatev1.Reason_REASON_PERMISSION_MISSING}, nil
-	}
-	return &tollgatev1.AuthorizeResponse{
-		Allowed: true, Reason: tollgatev1.Reason_REASON_OK, Principal: &tollgatev1.Principal{UserId: req.GetAccessToken()},
-	}, nil
-}
-
-// tollgate is the address of a Tollgate with alice, who may order, and bob,
-// who may only look.
-func tollgate(t *testing.T) string {
+// tollgate is a Tollgate with alice, who may order, bob, who may only look, and
+// carol, who may nothing.
+func tollgate(t *testing.T) *sdktest.Server {
 	t.Helper()
-	mux := http.NewServeMux()
-	mux.Handle(tollgatev1connect.NewRolesServiceHandler(rights{of: map[string]string{
-		"alice": "orders:read orders:write", "bob": "orders:read", "carol": "",
-	}}))
-	server := httptest.NewServer(mux)
-	t.Cleanup(server.Close)
-	return server.URL
+	s := sdktest.NewServer()
+	t.Cleanup(s.Close)
+	s.SetRole("clerk", "orders:read", "orders:write")
+	s.SetRole("reader", "orders:read")
+	s.SetUser(sdktest.User{Name: "alice", Roles: []string{"clerk"}})
+	s.SetUser(sdktest.User{Name: "bob", Roles: []string{"reader"}})
+	s.SetUser(sdktest.User{Name: "carol"})
+	return s
 }
 
 func TestOrders(t *testing.T) {
-	client, err := sdk.New(tollgate(t), sdk.WithAPIKey("tg_orders"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := httptest.NewServer(newHandler(client))
+	gate := tollgate(t)
+	server := httptest.NewServer(newHandler(gate.Client()))
 	t.Cleanup(server.Close)
 
 	const rpc = "/orders.v1.OrdersService/"
 	for _, step := range []struct {
-		name, token, method, path, body string
-		status                          int
-		contains                        string
+		name, user, method, path, body string
+		status                         int
+		contains                       string
 	}{
 		{"anybody sees the menu", "", "POST", rpc + "GetMenu", `{}`, 200, "tea"},
 		{"nobody orders", "", "POST", rpc + "CreateOrder", `{"item":"tea"}`, 401, "unauthenticated"},
 		{"bob may not order", "bob", "POST", rpc + "CreateOrder", `{"item":"tea"}`, 403, "orders:write"},
-		{"alice may", "alice", "POST", rpc + "CreateOrder", `{"item":"tea"}`, 200, `"userId":"alice"`},
+		{"alice may", "alice", "POST", rpc + "CreateOrder", `{"item":"tea"}`, 200, `"userId":"user-alice"`},
 		{"but not nothing", "alice", "POST", rpc + "CreateOrder", `{}`, 400, "item"},
 		{"bob reads it", "bob", "POST", rpc + "GetOrder", `{"id":"1"}`, 200, "tea"},
-		{"and over HTTP", "bob", "GET", "/orders/1", "", 200, `"userId":"alice"`},
+		{"and over HTTP", "bob", "GET", "/orders/1", "", 200, `"userId":"user-alice"`},
 		{"not another", "bob", "GET", "/orders/2", "", 404, "not_found"},
 		{"carol reads nothing", "carol", "GET", "/orders/1", "", 403, "permission_denied"},
 		{"not even what is missing", "carol", "GET", "/orders/2", "", 403, "permission_denied"},
@@ -84,8 +60,8 @@ func TestOrders(t *testing.T) {
 			t.Fatal(err)
 		}
 		req.Header.Set("Content-Type", "application/json")
-		if step.token != "" {
-			req.Header.Set("Authorization", "Bearer "+step.token)
+		if step.user != "" {
+			req.Header.Set("Authorization", "Bearer "+gate.Token(step.user))
 		}
 		res, err := server.Client().Do(req)
 		if err != nil {
@@ -106,7 +82,7 @@ func TestRun(t *testing.T) {
 	printed, out := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {
-		err := run(ctx, []string{"-listen", "127.0.0.1:0", "-tollgate", tollgate(t)}, key("tg_orders"), out)
+		err := run(ctx, []string{"-listen", "127.0.0.1:0", "-tollgate", tollgate(t).URL}, key("tg_orders"), out)
 		_ = out.CloseWithError(err) // a failed start ends the reading too
 		ended <- err
 	}()
@@ -145,7 +121,7 @@ func TestRunRefuses(t *testing.T) {
 		"no key":         {nil, ""},
 		"not a key":      {nil, "hunter2"},
 		"an odd address": {[]string{"-tollgate", "nowhere"}, "tg_orders"},
-		"a taken port":   {[]string{"-listen", strings.TrimPrefix(tollgate(t), "http://")}, "tg_orders"},
+		"a taken port":   {[]string{"-listen", strings.TrimPrefix(tollgate(t).URL, "http://")}, "tg_orders"},
 	} {
 		err := run(t.Context(), test.args, key(test.key), io.Discard)
 		if err == nil || errors.Is(err, http.ErrServerClosed) || strings.Contains(err.Error(), "hunter2") {
