@@ -41,7 +41,12 @@ func startEmbedded(t *testing.T) *instance {
 
 func start(t *testing.T, config Config, w world.World) *instance {
 	t.Helper()
-	a, err := Open(t.Context(), config, w, Out{Person: io.Discard, Log: slog.New(slog.DiscardHandler)})
+	return startLogging(t, config, w, slog.New(slog.DiscardHandler))
+}
+
+func startLogging(t *testing.T, config Config, w world.World, log *slog.Logger) *instance {
+	t.Helper()
+	a, err := Open(t.Context(), config, w, Out{Person: io.Discard, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tollgatehq/tollgate/server/internal/auth"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/world"
@@ -58,7 +59,7 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			if p == http.ErrAbortHandler {
 				panic(p)
 			}
-			d.log.ErrorContext(r.Context(), "panic", "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
+			d.log.ErrorContext(r.Context(), "panic", "path", loggable(r.URL.Path), "panic", p, "stack", string(debug.Stack()))
 			if !out.sent {
 				out.status = http.StatusInternalServerError
 				writeFault(w, fault.From(errors.New("panic")), origin.RequestID)
@@ -66,7 +67,7 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		} else if out.held {
 			rewrite(w, r, out.status, out.body.Bytes(), origin.RequestID)
 		}
-		d.log.DebugContext(r.Context(), "request", "method", r.Method, "path", r.URL.Path, "status", out.status,
+		d.log.DebugContext(r.Context(), "request", "method", r.Method, "path", loggable(r.URL.Path), "status", out.status,
 			"took", time.Since(began), "ip", origin.IPString())
 	}()
 
@@ -98,6 +99,18 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		defer d.crowd.leave()
 	}
 	d.next.ServeHTTP(out, r)
+}
+
+// loggable is the path without what may be a credential that somebody put into
+// it: ids are shorter and do not begin like an API key. A longer name goes, too.
+func loggable(path string) string {
+	parts := strings.Split(path, "/")
+	for i, part := range parts {
+		if len(part) > 64 || strings.HasPrefix(part, auth.APIKeyPrefix) {
+			parts[i] = "…"
+		}
+	}
+	return strings.Join(parts, "/")
 }
 
 // framed says whether the body is a stream of messages, gRPC's or Connect's,
