@@ -11,24 +11,13 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 )
 
-const (
-	keepAliveEvery = 15 * time.Second
-	recheckAfter   = time.Second // how long a watcher is trusted without a look at its rights
-)
+const keepAliveEvery = 15 * time.Second
 
 // Handler serves the AuditService.
-type Handler struct {
-	// StillAllowed says, with an error that the caller is given, that a
-	// watcher may no longer read the log. It is asked at every keep-alive, and
-	// before an event when the last answer is a second old. nil: always.
-	StillAllowed func(ctx context.Context) error
-
-	service   *Service
-	keepAlive time.Duration
-}
+type Handler struct{ service *Service }
 
 // NewHandler serves s.
-func NewHandler(s *Service) *Handler { return &Handler{service: s, keepAlive: keepAliveEvery} }
+func NewHandler(s *Service) *Handler { return &Handler{s} }
 
 // ListEvents implements AuditService.
 func (h *Handler) ListEvents(ctx context.Context, r *tollgatev1.ListEventsRequest) (*tollgatev1.ListEventsResponse, error) {
@@ -83,27 +72,19 @@ func (h *Handler) Watch(ctx context.Context, r *tollgatev1.WatchEventsRequest, s
 	if err := send(&tollgatev1.WatchEventsResponse{}); err != nil {
 		return err
 	}
-	ticker := time.NewTicker(h.keepAlive)
+	ticker := time.NewTicker(keepAliveEvery)
 	defer ticker.Stop()
-	var asked time.Time // when StillAllowed last agreed
 	for {
 		response := &tollgatev1.WatchEventsResponse{}
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-ticker.C:
-			asked = time.Time{}
 		case e, open := <-watch.Events():
 			if !open {
 				return watch.Err()
 			}
 			response.Event = EventProto(e)
-		}
-		if now := h.service.world.Now(); h.StillAllowed != nil && now.Sub(asked) >= recheckAfter {
-			if err := h.StillAllowed(ctx); err != nil {
-				return err
-			}
-			asked = now
 		}
 		if err := send(response); err != nil {
 			return err

@@ -8,7 +8,6 @@ import (
 	"math"
 	"net/http"
 	"net/http/httptest"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -144,54 +143,5 @@ func TestAQuietWatchIsKeptAlive(t *testing.T) {
 			t.Errorf("ended with %v", err)
 		}
 		want(t, sent, " after 0s", "it after 0s", " after 15s", " after 30s")
-	})
-}
-
-func TestAWatchEndsWhenItsRightDoes(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h, tell := fed(t)
-		var (
-			asked, sent atomic.Int64
-			revoked     atomic.Pointer[fault.Error]
-		)
-		h.StillAllowed = func(context.Context) error {
-			asked.Add(1)
-			if f := revoked.Load(); f != nil {
-				return f
-			}
-			return nil
-		}
-		ended := make(chan error, 1)
-		go func() {
-			ended <- h.Watch(t.Context(), &tollgatev1.WatchEventsRequest{}, func(*tollgatev1.WatchEventsResponse) error {
-				sent.Add(1)
-				return nil
-			})
-		}()
-		for i := range 10 {
-			tell(of(i))
-		}
-		if n := asked.Load(); n != 1 {
-			t.Errorf("asked %d times for 10 events at once", n)
-		}
-		<-time.After(time.Second)
-		tell(of(10))
-		if n := asked.Load(); n != 2 {
-			t.Errorf("asked %d times, want again after a second", n)
-		}
-		<-time.After(14 * time.Second)
-		synctest.Wait()
-		if asked.Load() != 3 || sent.Load() != 13 {
-			t.Errorf("asked %d times, sent %d; want again at the keep-alive", asked.Load(), sent.Load())
-		}
-		revoked.Store(fault.New(fault.Denied, "PERMISSION_MISSING", "no more"))
-		<-time.After(time.Second)
-		tell(of(11))
-		if err := <-ended; err != error(revoked.Load()) {
-			t.Errorf("ended with %v", err)
-		}
-		if n := sent.Load(); n != 13 {
-			t.Errorf("sent %d messages after the right had ended", n-13)
-		}
 	})
 }
