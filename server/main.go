@@ -52,7 +52,7 @@ func main() {
 	var c commands
 	c.Version = buildVersion()
 	parsed := kong.Parse(&c,
-		kong.Name("tollgate"), kong.Description(description), kong.UsageOnError(),
+		kong.Name("tollgate"), kong.Description(description), kong.ShortUsageOnError(),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}),
 		kong.BindTo(ctx, (*context.Context)(nil)), kong.Vars{"version": c.Version},
 	)
