@@ -18,6 +18,10 @@ CREATE TABLE recovery_codes (
     PRIMARY KEY (user_id, hash)
 );
 
+-- The id of the key that a key was rotated to.
+ALTER TABLE api_keys ADD COLUMN replaced_by TEXT NOT NULL DEFAULT '';
+
 -- +migrate Down
+ALTER TABLE api_keys DROP COLUMN replaced_by;
 DROP TABLE recovery_codes;
 DROP TABLE second_factors;

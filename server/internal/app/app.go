@@ -130,7 +130,7 @@ func (a *App) open(ctx context.Context, master *seal.Master) error {
 		DB: a.db, Log: a.log, Audit: a.audit, Roles: a.roles, Limits: a.limits, World: a.world,
 		Pages: pages, Master: master, Issuer: a.config.Issuer, Audience: a.config.Audience,
 		AccessTokenTTL: a.config.AccessTokenTTL, SessionIdle: a.config.SessionIdle,
-		SessionMax: a.config.SessionMax, BcryptCost: a.config.BcryptCost,
+		SessionMax: a.config.SessionMax, RefreshGrace: a.config.RefreshGrace, BcryptCost: a.config.BcryptCost,
 		SigningAlgorithm: a.config.SigningAlgorithm, SigningKeyRotation: a.config.SigningKeyRotation,
 		SigningKeyAhead: a.signingKeyAhead(),
 	})
@@ -253,6 +253,7 @@ func (a *App) Handler() (http.Handler, error) {
 		Limits: limits.NewHandler(a.limits),
 		Audit:  audit.NewHandler(a.audit),
 		Guard:  g, Interceptors: append(a.telemetry.Interceptors(), a.metrics), Events: a.audit, JWKS: a.Auth.JWKS,
+		OAuth: a.Auth, Issuer: a.config.Issuer,
 		Ready: a.readiness, Health: health{a}, Reflection: a.config.Reflection,
 		TrustedProxies: proxies, MaxCalls: a.config.MaxCalls, World: a.world, Log: a.out.Log,
 	})

@@ -29,6 +29,7 @@ type Config struct {
 	AccessTokenTTL time.Duration `help:"How long an access token lives." default:"15m" env:"TOLLGATE_ACCESS_TOKEN_TTL"`
 	SessionIdle    time.Duration `help:"How long a session lives without a refresh." default:"336h" env:"TOLLGATE_SESSION_IDLE"`
 	SessionMax     time.Duration `help:"How long a session lives at most." default:"2160h" env:"TOLLGATE_SESSION_MAX"`
+	RefreshGrace   time.Duration `help:"How long the refresh token that was spent last may be sent again, until its successor is used: for clients that lose an answer. 0 to 30s; 0: not at all." default:"0s" env:"TOLLGATE_REFRESH_GRACE"`
 	BcryptCost     int           `help:"Work per password check: each step doubles it." default:"12" env:"TOLLGATE_BCRYPT_COST"`
 	Staleness      time.Duration `help:"How long an instance that cannot reach the database still answers from memory." default:"5s" env:"TOLLGATE_STALENESS"`
 	MaxCalls       int           `help:"How many calls may be under way at once; one more is answered with 503 at once. Streams and health checks do not count." default:"1024" env:"TOLLGATE_MAX_CALLS"`
@@ -63,6 +64,8 @@ func (c Config) check() error {
 		return fmt.Errorf("--access-token-ttl must be from 1s to 24h, not %s", c.AccessTokenTTL)
 	case c.SessionIdle < time.Minute || c.SessionMax < c.SessionIdle:
 		return fmt.Errorf("--session-idle must be at least 1m and --session-max at least as long")
+	case c.RefreshGrace < 0 || c.RefreshGrace > 30*time.Second:
+		return fmt.Errorf("--refresh-grace must be from 0s to 30s, not %s", c.RefreshGrace)
 	case c.SigningKeyRotation < 0 || c.SigningKeyRotation > 0 && c.SigningKeyRotation <= c.SigningKeyAhead:
 		return fmt.Errorf("--signing-key-rotation must be 0 or longer than %s, for which a key is published before it signs", c.SigningKeyAhead)
 	case c.SigningKeyAhead < 0 || c.SigningKeyAhead > 24*time.Hour:

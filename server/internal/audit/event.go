@@ -31,6 +31,7 @@ type Action string
 // starts with one of their first segments.
 const (
 	Login          Action = "auth.login"
+	TokenIssue     Action = "auth.token" // by the client-credentials grant
 	Refresh        Action = "auth.refresh"
 	RefreshReuse   Action = "auth.refresh_reuse"
 	Logout         Action = "auth.logout"
@@ -47,6 +48,7 @@ const (
 	SecondFactorReset  Action = "user.second_factor_reset" // by somebody else
 
 	APIKeyCreate    Action = "api_key.create"
+	APIKeyRotate    Action = "api_key.rotate"
 	APIKeyRevoke    Action = "api_key.revoke"
 	SigningKeyNew   Action = "signing_key.create"
 	SigningRotate   Action = "signing_key.rotate"

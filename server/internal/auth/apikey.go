@@ -91,24 +91,11 @@ func (s *Service) CreateAPIKey(ctx context.Context, in NewAPIKey) (key APIKey, s
 	secret = s.newSecret(key.ID)
 	hash := sha256.Sum256([]byte(secret))
 	revision, err = s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
-		// This makes keys of one owner wait for each other, so that the count
-		// is right, and the owner stays until the commit.
-		disabled, err := lockKeyOwner(ctx, tx, key.UserID)
-		switch {
-		case errors.Is(err, database.ErrNoRows):
-			return fault.New(fault.NotFound, "USER_NOT_FOUND", "there is no user %q to own the key", key.UserID)
-		case err != nil:
-			return err
-		case disabled:
-			return fault.New(fault.Precondition, "USER_DISABLED", "the owner is disabled; enable the user first")
-		}
-		live, err := countLiveKeys(ctx, tx, key.UserID, key.CreatedAt)
-		if err != nil {
+		if err := lockLiveOwner(ctx, tx, key.UserID); err != nil {
 			return err
 		}
-		if live >= maxLiveKeys {
-			return fault.New(fault.Precondition, "TOO_MANY_API_KEYS",
-				"the user has %d live keys, which is the most; revoke one that is no longer used", live)
+		if err := roomForKey(ctx, tx, key.UserID, key.CreatedAt); err != nil {
+			return err
 		}
 		if err := insertAPIKey(ctx, tx, key, hash[:]); err != nil {
 			return err
@@ -126,6 +113,35 @@ func (s *Service) CreateAPIKey(ctx context.Context, in NewAPIKey) (key APIKey, s
 		return APIKey{}, "", 0, fmt.Errorf("create API key of user %q: %w", key.UserID, err)
 	}
 	return key, secret, revision, nil
+}
+
+// lockLiveOwner makes keys of one owner wait for each other until the commit,
+// so that counts of them are right, and has the owner stay. It refuses an owner
+// who is not there or is disabled.
+func lockLiveOwner(ctx context.Context, q database.Queries, userID string) error {
+	disabled, err := lockKeyOwner(ctx, q, userID)
+	switch {
+	case errors.Is(err, database.ErrNoRows):
+		return fault.New(fault.NotFound, "USER_NOT_FOUND", "there is no user %q to own the key", userID)
+	case err != nil:
+		return err
+	case disabled:
+		return fault.New(fault.Precondition, "USER_DISABLED", "the owner is disabled; enable the user first")
+	}
+	return nil
+}
+
+// roomForKey refuses a key for a locked owner who has as many as there may be.
+func roomForKey(ctx context.Context, q database.Queries, userID string, now time.Time) error {
+	live, err := countLiveKeys(ctx, q, userID, now)
+	if err != nil {
+		return err
+	}
+	if live >= maxLiveKeys {
+		return fault.New(fault.Precondition, "TOO_MANY_API_KEYS",
+			"the user has %d live keys, which is the most; revoke one that is no longer used", live)
+	}
+	return nil
 }
 
 // newAPIKey checks what was asked for.
@@ -205,13 +221,12 @@ func (s *Service) ListAPIKeys(ctx context.Context, userID string, pageSize int32
 // stopped. Revoking a revoked key is no error. Another user's key needs that
 // the caller holds all that its owner holds (Denied, GRANT_EXCEEDS_OWN).
 func (s *Service) RevokeAPIKey(ctx context.Context, id string) (revision int64, err error) {
-	unknown := fault.New(fault.NotFound, "API_KEY_NOT_FOUND", "there is no API key with this id; ListAPIKeys shows those that exist")
 	if !isBase62(id, keyIDSize) {
-		return 0, unknown
+		return 0, keyUnknown()
 	}
 	owner, err := keyOwner(ctx, s.db, id)
 	if errors.Is(err, database.ErrNoRows) {
-		return 0, unknown
+		return 0, keyUnknown()
 	}
 	if err != nil {
 		return 0, fmt.Errorf("revoke API key %q: %w", id, err)

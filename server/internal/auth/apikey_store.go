@@ -23,6 +23,24 @@ type apiKeyRow struct {
 	RevokedAt  *int64 `db:"revoked_at"`
 }
 
+func (row apiKeyRow) key() (APIKey, error) {
+	scopes, err := scopesOf(row.ID, row.Scopes)
+	if err != nil {
+		return APIKey{}, err
+	}
+	return APIKey{
+		ID: row.ID, UserID: row.UserID, Name: row.Name, Scopes: scopes,
+		CreatedAt: time.UnixMicro(row.CreatedAt).UTC(), ExpiresAt: timeOf(row.ExpiresAt),
+		LastUsedAt: timeOf(row.LastUsedAt), RevokedAt: timeOf(row.RevokedAt),
+	}, nil
+}
+
+// storedAPIKey is a key with what only rotation needs to know.
+type storedAPIKey struct {
+	APIKey
+	replacedBy string // id of the key that it was rotated to
+}
+
 // keyPlace is a place in a list of keys.
 type keyPlace struct {
 	CreatedAt int64  `json:"c"`
@@ -82,17 +100,38 @@ func selectAPIKeys(ctx context.Context, q database.Queries, userID string, after
 	}
 	keys := make([]APIKey, len(rows))
 	for i, row := range rows {
-		scopes, err := scopesOf(row.ID, row.Scopes)
-		if err != nil {
+		if keys[i], err = row.key(); err != nil {
 			return nil, err
-		}
-		keys[i] = APIKey{
-			ID: row.ID, UserID: row.UserID, Name: row.Name, Scopes: scopes,
-			CreatedAt: time.UnixMicro(row.CreatedAt).UTC(), ExpiresAt: timeOf(row.ExpiresAt),
-			LastUsedAt: timeOf(row.LastUsedAt), RevokedAt: timeOf(row.RevokedAt),
 		}
 	}
 	return keys, nil
+}
+
+// selectAPIKey reads one key; ErrNoRows when there is none.
+func selectAPIKey(ctx context.Context, q database.Queries, id string) (storedAPIKey, error) {
+	var row struct {
+		apiKeyRow
+		ReplacedBy string `db:"replaced_by"`
+	}
+	err := q.Get(ctx, &row, `SELECT id, user_id, name, scopes, created_at, expires_at, last_used_at, revoked_at, replaced_by
+		FROM api_keys WHERE id = $1`, id)
+	if err != nil {
+		return storedAPIKey{}, fmt.Errorf("select API key: %w", err)
+	}
+	key, err := row.key()
+	return storedAPIKey{APIKey: key, replacedBy: row.ReplacedBy}, err
+}
+
+// replaceAPIKey gives a key that is not revoked and was not replaced before the
+// end that it has now, and says whether it did.
+func replaceAPIKey(ctx context.Context, q database.Queries, key APIKey, by string) (bool, error) {
+	n, err := q.Exec(ctx, `UPDATE api_keys SET replaced_by = $2, expires_at = $3, revoked_at = $4
+		WHERE id = $1 AND revoked_at IS NULL AND replaced_by = ''`,
+		key.ID, by, microsOf(key.ExpiresAt), microsOf(key.RevokedAt))
+	if err != nil {
+		return false, fmt.Errorf("replace API key: %w", err)
+	}
+	return n == 1, nil
 }
 
 // keyOwner is the user id of a key's owner; ErrNoRows when there is no such key.

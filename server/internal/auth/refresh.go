@@ -14,7 +14,10 @@ import (
 
 // Refresh trades a session's newest refresh token for the next pair. Of any
 // number of calls with the same token one succeeds; every other is reuse,
-// which ends the session and its access tokens (RFC 9700 §4.14.2).
+// which ends the session and its access tokens (RFC 9700 §4.14.2). With a grace
+// period, the token that was spent last may be sent again for so long, until
+// the token that it was traded for is used: that one is replaced, and using it
+// afterwards is reuse.
 func (s *Service) Refresh(ctx context.Context, token string) (Grant, error) {
 	event := audit.New(ctx, audit.Refresh, audit.Success, "")
 	event.ActorID, event.ActorName, event.SessionID, event.APIKeyID = "", "", "", ""
@@ -27,6 +30,9 @@ func (s *Service) Refresh(ctx context.Context, token string) (Grant, error) {
 		grant, reused = Grant{}, false
 		var err error
 		grant, err = s.rotate(ctx, tx, token, event)
+		if errors.Is(err, database.ErrNoRows) && s.refreshGrace > 0 {
+			grant, err = s.retry(ctx, tx, token, event.With("grace", "true"))
+		}
 		if !errors.Is(err, database.ErrNoRows) {
 			return err
 		}
@@ -48,20 +54,54 @@ func (s *Service) Refresh(ctx context.Context, token string) (Grant, error) {
 // user; ErrNoRows otherwise.
 func (s *Service) rotate(ctx context.Context, tx *changes.Tx, token string, event audit.Event) (Grant, error) {
 	now := s.world.Now()
-	next, nextHash := newRefreshToken(s.world)
-	ip, userAgent := device(caller.From(ctx))
-	session, err := rotateSession(ctx, tx, rotation{
-		old: hashToken(token), next: nextHash, now: now.UnixMicro(),
-		// The session's last second is too short for an access token.
-		end:  now.Add(time.Second).UnixMicro(),
-		idle: now.Add(s.sessionIdle).UnixMicro(), ip: ip, userAgent: userAgent,
-	})
+	next, r := s.rotation(ctx, now, hashToken(token))
+	session, err := rotateSession(ctx, tx, r)
 	if err != nil {
 		return Grant{}, err
 	}
-	if err := insertSpent(ctx, tx, hashToken(token), session.ID, session.Generation-1, now.UnixMicro()); err != nil {
+	if err := insertSpent(ctx, tx, r.old, session.ID, session.Generation-1, r.now); err != nil {
 		return Grant{}, err
 	}
+	return s.refreshed(ctx, tx, now, session, next, event)
+}
+
+// retry serves a client that lost the answer to its last refresh: it replaces
+// the token that the spent one was traded for, if that was not used and the
+// session is live; ErrNoRows otherwise.
+func (s *Service) retry(ctx context.Context, tx *changes.Tx, token string, event audit.Event) (Grant, error) {
+	now := s.world.Now()
+	// This holds the session's row until the commit: a use of the successor at
+	// the same time comes before, and then it is none, or after, and then it is
+	// reuse.
+	successor, err := lockSuccessor(ctx, tx, hashToken(token), now.Add(-s.refreshGrace).UnixMicro())
+	if err != nil {
+		return Grant{}, err
+	}
+	next, r := s.rotation(ctx, now, successor.TokenHash)
+	session, err := replaceToken(ctx, tx, successor, r)
+	if err != nil {
+		return Grant{}, err
+	}
+	if err := insertSpent(ctx, tx, r.old, session.ID, neverUsed, r.now); err != nil {
+		return Grant{}, err
+	}
+	return s.refreshed(ctx, tx, now, session, next, event)
+}
+
+// rotation makes the next token and says what to replace the old one by.
+func (s *Service) rotation(ctx context.Context, now time.Time, old []byte) (next string, r rotation) {
+	next, nextHash := newRefreshToken(s.world)
+	ip, userAgent := device(caller.From(ctx))
+	return next, rotation{
+		old: old, next: nextHash, now: now.UnixMicro(),
+		// The session's last second is too short for an access token.
+		end:  now.Add(time.Second).UnixMicro(),
+		idle: now.Add(s.sessionIdle).UnixMicro(), ip: ip, userAgent: userAgent,
+	}
+}
+
+// refreshed records a refresh and makes what it hands out.
+func (s *Service) refreshed(ctx context.Context, tx *changes.Tx, now time.Time, session sessionRow, next string, event audit.Event) (Grant, error) {
 	user, err := userByID(ctx, tx, session.UserID)
 	if err != nil {
 		return Grant{}, fmt.Errorf("read user %s: %w", session.UserID, err)

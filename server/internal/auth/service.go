@@ -37,6 +37,7 @@ type Options struct {
 	AccessTokenTTL time.Duration
 	SessionIdle    time.Duration // a session that is not refreshed for so long ends
 	SessionMax     time.Duration // every session ends after so long
+	RefreshGrace   time.Duration // how long the last spent refresh token may be sent again; 0: not at all
 
 	SigningAlgorithm   string        // of signing keys made from now on; "": EdDSA
 	SigningKeyRotation time.Duration // how often a new signing key is made; 0: only when told to
@@ -60,6 +61,7 @@ type Service struct {
 	accessTokenTTL time.Duration
 	sessionIdle    time.Duration
 	sessionMax     time.Duration
+	refreshGrace   time.Duration
 
 	keys      *signingKeys
 	apiKeys   *apiKeys
@@ -77,11 +79,12 @@ func New(o Options) *Service {
 	return &Service{
 		db: o.DB, log: o.Log, audit: o.Audit, roles: o.Roles, limits: o.Limits, world: o.World, pages: o.Pages,
 		accessTokenTTL: o.AccessTokenTTL, sessionIdle: o.SessionIdle, sessionMax: o.SessionMax,
-		keys:      newSigningKeys(o),
-		apiKeys:   newAPIKeys(),
-		passwords: newPasswords(o.BcryptCost, o.BcryptWorkers),
-		users:     changes.NewCache[string, identity](cachedUsers),
-		factors:   newSecondFactors(o),
+		refreshGrace: o.RefreshGrace,
+		keys:         newSigningKeys(o),
+		apiKeys:      newAPIKeys(),
+		passwords:    newPasswords(o.BcryptCost, o.BcryptWorkers),
+		users:        changes.NewCache[string, identity](cachedUsers),
+		factors:      newSecondFactors(o),
 	}
 }
 

@@ -74,6 +74,39 @@ func rotateSession(ctx context.Context, q database.Queries, r rotation) (session
 	return row, wrap("rotate session", err)
 }
 
+// neverUsed is the generation of spent tokens that were replaced before they
+// were used. No session's generation follows it, so that such a token is never
+// taken for the one that was spent last.
+const neverUsed = -1
+
+// lockSuccessor holds, until the commit, the session whose newest token a token
+// was traded for after since; ErrNoRows when it was not, or when the newest
+// token is of a later refresh.
+func lockSuccessor(ctx context.Context, q database.Queries, spent []byte, since int64) (sessionRow, error) {
+	var row sessionRow
+	err := q.Get(ctx, &row, `UPDATE sessions SET generation = generation
+		WHERE id = (SELECT session_id FROM spent_tokens WHERE hash = $1 AND spent_at > $2)
+			AND generation = (SELECT generation + 1 FROM spent_tokens WHERE hash = $1)
+		RETURNING `+sessionColumns, spent, since)
+	return row, wrap("look for the token's successor", err)
+}
+
+// replaceToken replaces the newest token of a live session of an enabled user
+// in its own generation; ErrNoRows when the session is not that, or not as it
+// was read.
+func replaceToken(ctx context.Context, q database.Queries, was sessionRow, r rotation) (sessionRow, error) {
+	var row sessionRow
+	err := q.Get(ctx, &row, `UPDATE sessions SET
+			token_hash = $2, refreshed_at = $3,
+			idle_expires_at = CASE WHEN expires_at < $4 THEN expires_at ELSE $4 END,
+			ip = $5, user_agent = $6
+		WHERE token_hash = $1 AND id = $8 AND generation = $9
+			AND revoked_at IS NULL AND idle_expires_at > $3 AND expires_at > $7
+			AND EXISTS (SELECT 1 FROM users WHERE users.id = sessions.user_id AND users.disabled_at IS NULL)
+		RETURNING `+sessionColumns, r.old, r.next, r.now, r.idle, r.ip, r.userAgent, r.end, was.ID, was.Generation)
+	return row, wrap("replace the session's token", err)
+}
+
 func insertSpent(ctx context.Context, q database.Queries, hash []byte, sessionID string, generation, now int64) error {
 	_, err := q.Exec(ctx, `INSERT INTO spent_tokens (hash, session_id, generation, spent_at) VALUES ($1, $2, $3, $4)`,
 		hash, sessionID, generation, now)
@@ -86,6 +119,24 @@ func spentIn(ctx context.Context, q database.Queries, hash []byte) (string, erro
 	var id string
 	err := q.Get(ctx, &id, `SELECT session_id FROM spent_tokens WHERE hash = $1`, hash)
 	return id, wrap("look for a spent token", err)
+}
+
+// sessionOf returns the session that a refresh token is or was of; ErrNoRows
+// when it is of none.
+func sessionOf(ctx context.Context, q database.Queries, hash []byte) (string, error) {
+	var id string
+	err := q.Get(ctx, &id, `SELECT id FROM sessions WHERE token_hash = $1
+		UNION SELECT session_id FROM spent_tokens WHERE hash = $1`, hash)
+	return id, wrap("look for a token's session", err)
+}
+
+// sessionByToken reads the live session whose newest token this is and that
+// does not end before a time; ErrNoRows when there is none.
+func sessionByToken(ctx context.Context, q database.Queries, hash []byte, now, end int64) (sessionRow, error) {
+	var row sessionRow
+	err := q.Get(ctx, &row, `SELECT `+sessionColumns+` FROM sessions
+		WHERE token_hash = $1 AND revoked_at IS NULL AND idle_expires_at > $2 AND expires_at > $3`, hash, now, end)
+	return row, wrap("look for a token's session", err)
 }
 
 // endSession ends a session and says whose it is and whether it was this call

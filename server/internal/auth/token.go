@@ -32,9 +32,11 @@ const (
 // second; the issuer and the audience are the service's own.
 type accessClaims struct {
 	Subject   string // the user's id
-	SessionID string
+	SessionID string // set unless APIKeyID is
 	ID        string // of the token
 	ClientID  string
+	APIKeyID  string // the key that it was issued to and that it ends with
+	Scope     string // what it is narrowed to, patterns with spaces between; only with APIKeyID
 	IssuedAt  time.Time
 	ExpiresAt time.Time
 
@@ -65,7 +67,9 @@ type payload struct {
 	IssuedAt       int64  `json:"iat"`
 	ID             string `json:"jti"`
 	ClientID       string `json:"client_id"`
-	SessionID      string `json:"sid"`
+	SessionID      string `json:"sid,omitempty"`
+	APIKeyID       string `json:"api_key_id,omitempty"`
+	Scope          string `json:"scope,omitempty"`
 	PasswordChange bool   `json:"password_change,omitempty"`
 }
 
@@ -80,7 +84,7 @@ func tokenHeader(algorithm, keyID string) string {
 
 // sign makes an access token (RFC 9068) with the key in force.
 func (k *signingKeys) sign(claims accessClaims) (string, error) {
-	if claims.Subject == "" || claims.SessionID == "" || claims.ID == "" || claims.ClientID == "" ||
+	if claims.Subject == "" || (claims.SessionID == "") == (claims.APIKeyID == "") || claims.ID == "" || claims.ClientID == "" ||
 		claims.IssuedAt.IsZero() || claims.ExpiresAt.Unix() <= claims.IssuedAt.Unix() {
 		return "", errors.New("sign access token: a claim is missing")
 	}
@@ -92,6 +96,7 @@ func (k *signingKeys) sign(claims accessClaims) (string, error) {
 		Issuer: k.issuer, Subject: claims.Subject, Audience: k.audience,
 		ExpiresAt: claims.ExpiresAt.Unix(), IssuedAt: claims.IssuedAt.Unix(),
 		ID: claims.ID, ClientID: claims.ClientID, SessionID: claims.SessionID, PasswordChange: claims.PasswordChange,
+		APIKeyID: claims.APIKeyID, Scope: claims.Scope,
 	})
 	if err != nil {
 		return "", fmt.Errorf("encode claims: %w", err)
@@ -175,9 +180,10 @@ func (k *signingKeys) open(set *keySet, token string, now time.Time) (verifiedTo
 func (k *signingKeys) claimsOf(body members, now time.Time) (accessClaims, bool) {
 	r := claimReader{body: body}
 	claims := accessClaims{
-		Subject: r.text("sub"), SessionID: r.text("sid"), ID: r.text("jti"), ClientID: r.text("client_id"),
+		Subject: r.text("sub"), ID: r.text("jti"), ClientID: r.text("client_id"),
 		IssuedAt: r.seconds("iat"), ExpiresAt: r.seconds("exp"),
 	}
+	r.holder(&claims)
 	ours := r.text("iss") == k.issuer && r.text("aud") == k.audience
 	latest := now.Add(maxSkew)
 	if !ours || !claims.ExpiresAt.After(claims.IssuedAt) || claims.IssuedAt.After(latest) {
@@ -204,6 +210,23 @@ func (r *claimReader) text(name string) string {
 	text, ok := textOf(r.body[name])
 	r.bad = r.bad || !ok || text == ""
 	return text
+}
+
+// holder reads what a token ends with: a session, or the API key it was issued
+// to, which alone can be narrowed. Never both.
+func (r *claimReader) holder(claims *accessClaims) {
+	_, scoped := r.body["scope"]
+	if _, ofKey := r.body["api_key_id"]; !ofKey {
+		claims.SessionID = r.text("sid")
+		r.bad = r.bad || scoped
+		return
+	}
+	claims.APIKeyID = r.text("api_key_id")
+	if scoped {
+		claims.Scope = r.text("scope")
+	}
+	_, ofSession := r.body["sid"]
+	r.bad = r.bad || ofSession
 }
 
 func (r *claimReader) seconds(name string) time.Time {

@@ -56,8 +56,7 @@ func (s *Service) Verify(ctx context.Context, c Credential) (Verification, error
 func (s *Service) credential(ctx context.Context, c Credential) (*caller.Principal, caller.Reason, error) {
 	switch {
 	case c.AccessToken != "":
-		p, reason := s.accessToken(c.AccessToken)
-		return p, reason, nil
+		return s.accessToken(ctx, c.AccessToken)
 	case c.APIKey != "":
 		userID, keyID, scopes, expires, reason, err := s.verifyAPIKey(ctx, c.APIKey)
 		if err != nil {
@@ -71,24 +70,27 @@ func (s *Service) credential(ctx context.Context, c Credential) (*caller.Princip
 	}
 }
 
-func (s *Service) accessToken(token string) (*caller.Principal, caller.Reason) {
+func (s *Service) accessToken(ctx context.Context, token string) (*caller.Principal, caller.Reason, error) {
 	now := s.world.Now()
 	claims, reason := s.keys.verify(token, now)
 	if reason != caller.ReasonOK {
-		return nil, reason
+		return nil, reason, nil
 	}
 	// Tokens of before the lifetime was lowered: we no longer remember for so
 	// long which sessions have ended.
 	if now.After(claims.IssuedAt.Add(s.accessTokenTTL + time.Second)) {
-		return nil, caller.ReasonCredentialExpired
+		return nil, caller.ReasonCredentialExpired, nil
+	}
+	if claims.APIKeyID != "" {
+		return s.clientToken(ctx, claims, now)
 	}
 	if s.ended.has(claims.SessionID) {
-		return nil, caller.ReasonCredentialRevoked
+		return nil, caller.ReasonCredentialRevoked, nil
 	}
 	return &caller.Principal{
 		UserID: claims.Subject, SessionID: claims.SessionID, ExpiresAt: claims.ExpiresAt,
 		PasswordChangeRequired: claims.PasswordChange,
-	}, caller.ReasonOK
+	}, caller.ReasonOK, nil
 }
 
 // WhoAmI returns the caller and the permission patterns that the caller holds,

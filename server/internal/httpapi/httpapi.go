@@ -16,6 +16,7 @@ import (
 	"connectrpc.com/vanguard"
 	"github.com/tollgatehq/tollgate/gen/tollgate/v1/tollgatev1connect"
 	"github.com/tollgatehq/tollgate/server/internal/audit"
+	"github.com/tollgatehq/tollgate/server/internal/auth"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/guard"
@@ -33,6 +34,8 @@ type Options struct {
 	Interceptors   []connect.Interceptor // outside of the guard, the outermost first
 	Events         *audit.Service
 	JWKS           func() []byte
+	OAuth          *auth.Service
+	Issuer         string // of access tokens
 	Ready          func(context.Context) []Need
 	Health         grpchealth.Checker
 	Reflection     bool
@@ -76,6 +79,7 @@ func New(o Options) (http.Handler, error) {
 	mux.Handle("/v1/", noQueryWithBody(transcoder))
 	mux.Handle("/v1/audit/events/watch", &watch{guard: o.Guard, events: o.Events, codec: codec})
 	mux.Handle("GET /.well-known/jwks.json", jwks(o.JWKS))
+	(&oauth{guard: o.Guard, service: o.OAuth, log: o.Log}).register(mux, o.Issuer)
 	mux.HandleFunc("GET /healthz", healthz)
 	mux.Handle("GET /readyz", readyz(o.Ready))
 	mux.Handle(grpchealth.NewHandler(o.Health))

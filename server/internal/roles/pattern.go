@@ -121,10 +121,10 @@ func (s set) covers(q string) bool {
 	return false
 }
 
-// intersect returns the patterns that match what both sides match. Two
+// Intersect returns the patterns that match what both sides match. Two
 // patterns overlap only when one covers the other, so that the narrower ones
 // are all there is.
-func intersect(a, b []string) []string {
+func Intersect(a, b []string) []string {
 	inA, inB := compile(a), compile(b)
 	var both []string
 	for _, p := range a {

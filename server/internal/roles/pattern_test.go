@@ -161,7 +161,7 @@ func TestIntersectIsBoth(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		a, b := somePatterns.Draw(t, "a"), somePatterns.Draw(t, "b")
 		permission := somePermission.Draw(t, "permission")
-		both := intersect(a, b)
+		both := Intersect(a, b)
 		if got, want := anyMatches(both, permission), anyMatches(a, permission) && anyMatches(b, permission); got != want {
 			t.Fatalf("%q with %q is %q, which matches %q: %v, want %v", a, b, both, permission, got, want)
 		}

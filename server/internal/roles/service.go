@@ -188,7 +188,7 @@ func (s *Service) Patterns(p *caller.Principal) []string {
 	if len(p.Scopes) == 0 {
 		return granted
 	}
-	return intersect(granted, p.Scopes)
+	return Intersect(granted, p.Scopes)
 }
 
 // PatternsOfUser returns what the user's roles grant now, sorted.

@@ -1,0 +1,198 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tollgatehq/tollgate/server/internal/audit"
+	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/changes"
+	"github.com/tollgatehq/tollgate/server/internal/database"
+	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/roles"
+)
+
+const (
+	// PublicClient is the OAuth 2.0 client that people sign in with: the
+	// "client_id" of their access tokens. It has no secret.
+	PublicClient = clientID
+	// maxScope bounds a token's scope in bytes, so that the token stays small
+	// enough to be verified.
+	maxScope = 4 << 10
+)
+
+// ClientGrant is what an OAuth 2.0 client gets for its credentials.
+type ClientGrant struct {
+	AccessToken string
+	ExpiresIn   time.Duration // whole seconds
+	Scope       string        // "*": all that the key's owner may
+}
+
+// ClientToken issues an access token (RFC 9068) to the API key that makes the
+// call, the client-credentials grant (RFC 6749 §4.4). The token acts as the
+// key's owner, ends with the key, and is narrowed to scope, permission patterns
+// with one space between; an empty scope is all that the key may. The grant is
+// audited. Asking for a pattern that the key does not cover, or for what is no
+// pattern, is Invalid, INVALID_SCOPE.
+func (s *Service) ClientToken(ctx context.Context, scope string) (ClientGrant, error) {
+	p := caller.From(ctx).Principal
+	switch {
+	case p == nil || p.APIKeyID == "":
+		return ClientGrant{}, fault.New(fault.Unauthenticated, "NOT_A_CLIENT", "authenticate as a client: with the id of an API key and the key")
+	case p.PasswordChangeRequired:
+		return ClientGrant{}, fault.New(fault.Unauthenticated, "PASSWORD_CHANGE_REQUIRED", "the key's owner has to choose a new password first")
+	}
+	now := s.world.Now()
+	ends := now.Add(s.accessTokenTTL)
+	if !p.ExpiresAt.IsZero() && p.ExpiresAt.Before(ends) {
+		ends = p.ExpiresAt
+	}
+	issued, ends := now.Truncate(time.Second), ends.Truncate(time.Second)
+	if !ends.After(now) {
+		return ClientGrant{}, fault.New(fault.Unauthenticated, "CREDENTIAL_EXPIRED", "the API key expires within a second")
+	}
+	event := audit.New(ctx, audit.TokenIssue, audit.Success, "api_keys/"+p.APIKeyID)
+	narrowed, err := s.clientScope(ctx, p, scope)
+	if err != nil {
+		if !fault.Is(err, fault.Invalid) {
+			return ClientGrant{}, err
+		}
+		event.Outcome = audit.Denied
+		if failed := s.audit.Record(ctx, event.Because("invalid_scope")); failed != nil {
+			return ClientGrant{}, failed
+		}
+		return ClientGrant{}, err
+	}
+	token, err := s.keys.sign(accessClaims{
+		Subject: p.UserID, APIKeyID: p.APIKeyID, ClientID: p.APIKeyID, ID: s.world.NewID(),
+		Scope: narrowed, IssuedAt: issued, ExpiresAt: ends,
+	})
+	if err != nil {
+		return ClientGrant{}, err
+	}
+	if narrowed == "" {
+		narrowed = "*"
+	}
+	if err := s.audit.Record(ctx, event.With("scope", narrowed)); err != nil {
+		return ClientGrant{}, err
+	}
+	return ClientGrant{AccessToken: token, ExpiresIn: ends.Sub(issued), Scope: narrowed}, nil
+}
+
+// clientScope is the scope of a token for the key: what was asked for, or the
+// key's own scopes; empty for all that the owner may.
+func (s *Service) clientScope(ctx context.Context, p *caller.Principal, scope string) (string, error) {
+	patterns := p.Scopes
+	if scope != "" {
+		patterns = strings.Split(scope, " ")
+		for _, pattern := range patterns {
+			if err := roles.ValidPattern(pattern); err != nil {
+				return "", invalidScope("scope must be permission patterns with one space between: a pattern %v", err)
+			}
+		}
+		err := s.roles.MayGrant(caller.With(ctx, caller.Caller{Principal: p}), patterns)
+		if fault.Is(err, fault.Denied) {
+			return "", invalidScope("the scope is more than the API key may; leave scope out to get all that it may")
+		}
+		if err != nil {
+			return "", err
+		}
+	}
+	text := strings.Join(slices.Compact(slices.Sorted(slices.Values(patterns))), " ")
+	if len(text) > maxScope {
+		return "", invalidScope("the scope has over %d bytes, too much for a token; ask for less", maxScope)
+	}
+	return text, nil
+}
+
+func invalidScope(format string, args ...any) error {
+	return fault.New(fault.Invalid, "INVALID_SCOPE", format, args...)
+}
+
+// clientToken looks at what an access token of an API key ends with: the key.
+// An error means that the key could not be looked up.
+func (s *Service) clientToken(ctx context.Context, claims accessClaims, now time.Time) (*caller.Principal, caller.Reason, error) {
+	known, err := s.apiKeys.known.Get(ctx, claims.APIKeyID, func(ctx context.Context) (*knownKey, error) {
+		return selectKnownKey(ctx, s.db, claims.APIKeyID)
+	})
+	switch {
+	case err != nil:
+		return nil, "", fmt.Errorf("look up API key %q: %w", claims.APIKeyID, err)
+	case known == nil, !known.revoked.IsZero(): // gone with its owner, or revoked
+		return nil, caller.ReasonCredentialRevoked, nil
+	case passed(known.expires, now):
+		return nil, caller.ReasonCredentialExpired, nil
+	case known.userID != claims.Subject:
+		return nil, caller.ReasonCredentialInvalid, nil
+	}
+	scopes := known.scopes
+	if claims.Scope != "" {
+		scopes = strings.Fields(claims.Scope)
+		if len(known.scopes) > 0 {
+			scopes = roles.Intersect(scopes, known.scopes)
+		}
+		if len(scopes) == 0 { // none would be all
+			return nil, caller.ReasonCredentialInvalid, nil
+		}
+	}
+	s.apiKeys.note(known, now)
+	return &caller.Principal{
+		UserID: claims.Subject, APIKeyID: claims.APIKeyID, Scopes: scopes, ExpiresAt: claims.ExpiresAt,
+	}, caller.ReasonOK, nil
+}
+
+// RevokeToken ends the session that a refresh or access token is of, and with
+// it all its tokens (RFC 7009). Who has the token may end it, so a refresh
+// token that was spent will do. What is no token, or not good any more, is no
+// error. Invalid, UNSUPPORTED_TOKEN_TYPE, for API keys and the tokens issued to
+// them, which RevokeAPIKey ends.
+func (s *Service) RevokeToken(ctx context.Context, token string) error {
+	unsupported := fault.New(fault.Invalid, "UNSUPPORTED_TOKEN_TYPE",
+		"this ends refresh tokens and the access tokens of sessions; an API key is revoked by DELETE /v1/api-keys/ID, which ends its tokens")
+	find := func(context.Context, database.Queries) (string, error) { return "", database.ErrNoRows }
+	switch {
+	case strings.HasPrefix(token, APIKeyPrefix):
+		return unsupported
+	case isRefreshToken(token):
+		find = func(ctx context.Context, q database.Queries) (string, error) {
+			return sessionOf(ctx, q, hashToken(token))
+		}
+	default:
+		claims, reason := s.keys.verify(token, s.world.Now())
+		switch {
+		case reason != caller.ReasonOK:
+			return nil
+		case claims.APIKeyID != "":
+			return unsupported
+		}
+		find = func(context.Context, database.Queries) (string, error) { return claims.SessionID, nil }
+	}
+	_, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
+		id, err := find(ctx, tx)
+		if errors.Is(err, database.ErrNoRows) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		owner, ended, err := endSession(ctx, tx, id, endedByRequest, s.world.Micros())
+		if err != nil || !ended {
+			return err
+		}
+		event := audit.New(ctx, audit.SessionRevoke, audit.Success, "sessions/"+id).With("user_id", owner).With("by", "token")
+		if event.ActorID == "" { // the session's own token says who it is
+			event.ActorID, event.SessionID = owner, id
+		}
+		tx.Record(event)
+		tx.Changed(changes.Session, id)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("revoke token: %w", err)
+	}
+	return nil
+}

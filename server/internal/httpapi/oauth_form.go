@@ -1,0 +1,245 @@
+package httpapi
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"io"
+	"math"
+	"mime"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/tollgatehq/tollgate/server/internal/auth"
+	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/fault"
+)
+
+// form is the parameters that have a value: one without is as good as left out
+// (RFC 6749 §3.2).
+type form map[string]string
+
+// readForm reads a form-encoded body, and nothing from the address, which ends
+// up in logs. A parameter that is there twice is refused (RFC 6749 §3.2).
+func readForm(r *http.Request) (form, error) {
+	if r.Method != http.MethodPost {
+		return nil, &oauthError{status: http.StatusMethodNotAllowed, Code: "invalid_request", Description: "the request must be a POST", allow: http.MethodPost}
+	}
+	if r.URL.RawQuery != "" {
+		return nil, badForm("parameters belong in the body; leave the query out")
+	}
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/x-www-form-urlencoded" ||
+		len(r.Header.Values("Content-Type")) > 1 {
+		return nil, badForm("the body must be Content-Type: application/x-www-form-urlencoded")
+	}
+	if r.Header.Get("Content-Encoding") != "" {
+		return nil, badForm("the body must not be compressed")
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, MaxBody))
+	if err != nil {
+		return nil, badForm("the body cannot be read")
+	}
+	values, err := url.ParseQuery(string(body))
+	if err != nil {
+		return nil, badForm("the body is not form-encoded")
+	}
+	f := form{}
+	for name, all := range values {
+		switch {
+		case len(all) > 1:
+			return nil, badForm("a parameter is there twice")
+		case !utf8.ValidString(name) || !utf8.ValidString(all[0]):
+			return nil, badForm("the parameters must be UTF-8")
+		case all[0] != "":
+			f[name] = all[0]
+		}
+	}
+	return f, nil
+}
+
+// token is the token that introspection and revocation are about.
+func (f form) token() (string, error) {
+	switch token := f["token"]; {
+	case token == "":
+		return "", badForm("token is missing")
+	case len(token) > maxToken:
+		return "", badForm("token is over %s bytes", strconv.Itoa(maxToken))
+	default:
+		return token, nil
+	}
+}
+
+// client is who calls.
+type client struct {
+	id         string          // client_id, if one was given
+	credential auth.Credential // empty: none, or the public client
+	bearer     bool            // it was in a bearer header
+}
+
+func (c client) known() bool { return c.credential != auth.Credential{} }
+
+// readClient finds the one way in which the client authenticates (RFC 6749
+// §2.3): Basic, client_id and client_secret in the body, or a bearer header
+// (RFC 7662 §2.1). No way at all is the public client.
+func readClient(header http.Header, f form) (client, error) {
+	id, secret := f["client_id"], f["client_secret"]
+	values := header.Values("Authorization")
+	if len(values) == 0 {
+		return newClient(id, secret)
+	}
+	if len(values) > 1 || secret != "" {
+		return client{}, badForm("authenticate in one way only")
+	}
+	scheme, text, _ := strings.Cut(values[0], " ")
+	switch {
+	case strings.EqualFold(scheme, "Bearer") && text != "" && !strings.ContainsAny(text, " \t,"):
+		c := client{bearer: true, credential: auth.Credential{AccessToken: text}}
+		if strings.HasPrefix(text, auth.APIKeyPrefix) {
+			c.credential = auth.Credential{APIKey: text}
+		}
+		return c, nil
+	case strings.EqualFold(scheme, "Basic"):
+		basicID, basicSecret, ok := readBasic(text)
+		if !ok {
+			return client{}, invalidClient("the Authorization header is not Basic as RFC 6749 section 2.3.1 has it")
+		}
+		if id != "" && id != basicID {
+			return client{}, invalidClient("client_id is not that of the Authorization header")
+		}
+		if basicID == "" {
+			return client{}, invalidClient("client_id is missing in the Authorization header")
+		}
+		return newClient(basicID, basicSecret)
+	default:
+		return client{}, invalidClient("the Authorization header must be Basic or Bearer")
+	}
+}
+
+func newClient(id, secret string) (client, error) {
+	switch {
+	case secret == "" && (id == "" || id == auth.PublicClient):
+		return client{}, nil
+	case secret == "":
+		return client{}, invalidClient("client_secret is missing")
+	case id == "":
+		return client{}, invalidClient("client_id is missing")
+	default:
+		return client{id: id, credential: auth.Credential{APIKey: secret}}, nil
+	}
+}
+
+// readBasic decodes a client's id and secret, each form-encoded by itself (RFC
+// 6749 §2.3.1).
+func readBasic(text string) (id, secret string, ok bool) {
+	raw, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		return "", "", false
+	}
+	first, second, ok := strings.Cut(string(raw), ":")
+	id, idErr := url.QueryUnescape(first)
+	secret, secretErr := url.QueryUnescape(second)
+	return id, secret, ok && idErr == nil && secretErr == nil && utf8.ValidString(id) && utf8.ValidString(secret)
+}
+
+// oauthError is an error as RFC 6749 §5.2 has it.
+type oauthError struct {
+	Code        string `json:"error"`
+	Description string `json:"error_description,omitempty"`
+
+	status     int
+	allow      string
+	retryAfter string
+}
+
+func (e *oauthError) Error() string { return e.Code + ": " + e.Description }
+
+func badForm(format string, args ...string) error {
+	for _, arg := range args {
+		format = strings.Replace(format, "%s", arg, 1)
+	}
+	return &oauthError{status: http.StatusBadRequest, Code: "invalid_request", Description: format}
+}
+
+func invalidClient(description string) error {
+	return &oauthError{status: http.StatusUnauthorized, Code: "invalid_client", Description: description}
+}
+
+// refuse answers with an error. The log gets what the caller is not told.
+func (o *oauth) refuse(w http.ResponseWriter, r *http.Request, err error, from client) {
+	e, known := err.(*oauthError)
+	if !known {
+		f := fault.From(err)
+		if f.Kind == fault.Internal && f.Cause != nil {
+			o.log.ErrorContext(r.Context(), "call failed", "path", r.URL.Path, "error", f.Cause, "request_id", caller.From(r.Context()).RequestID)
+		}
+		e = newOAuthError(f, from)
+	}
+	h := w.Header()
+	switch {
+	case e.status == http.StatusUnauthorized && from.bearer:
+		h.Set("WWW-Authenticate", `Bearer error="invalid_token"`)
+	case e.status == http.StatusUnauthorized:
+		h.Set("WWW-Authenticate", `Basic realm="tollgate", charset="UTF-8"`)
+	case e.Code == "insufficient_scope" && from.bearer:
+		h.Set("WWW-Authenticate", `Bearer error="insufficient_scope"`)
+	}
+	if e.allow != "" {
+		h.Set("Allow", e.allow)
+	}
+	if e.retryAfter != "" {
+		h.Set("Retry-After", e.retryAfter)
+	}
+	h.Set("Content-Type", "application/json")
+	w.WriteHeader(e.status)
+	json.NewEncoder(w).Encode(e) //nolint:errcheck // the caller hung up
+}
+
+// newOAuthError is a fault in the words of OAuth 2.0.
+func newOAuthError(f *fault.Error, from client) *oauthError {
+	e := &oauthError{status: f.Kind.Status(), Description: printable(f.Message)}
+	if f.RetryAfter > 0 {
+		e.retryAfter = strconv.FormatInt(int64(math.Ceil(f.RetryAfter.Seconds())), 10)
+	}
+	switch f.Reason {
+	case "BAD_REFRESH_TOKEN", "REFRESH_TOKEN_REUSED":
+		e.Code, e.status = "invalid_grant", http.StatusBadRequest
+		return e
+	case "INVALID_SCOPE":
+		e.Code = "invalid_scope"
+		return e
+	case "UNSUPPORTED_TOKEN_TYPE":
+		e.Code = "unsupported_token_type" // RFC 7009 §2.2.1
+		return e
+	}
+	switch f.Kind {
+	case fault.Unauthenticated:
+		e.Code = "invalid_client"
+		if from.bearer {
+			e.Code = "invalid_token" // RFC 6750 §3.1
+		}
+	case fault.Denied:
+		e.Code = "insufficient_scope"
+	case fault.Limited, fault.Unavailable, fault.Timeout, fault.Conflict:
+		e.Code = "temporarily_unavailable"
+	case fault.Internal, fault.Canceled, fault.Unimplemented:
+		e.Code = "server_error"
+	default:
+		e.Code = "invalid_request"
+	}
+	return e
+}
+
+// printable brings a text to the characters of error_description.
+func printable(text string) string {
+	return strings.Map(func(c rune) rune {
+		switch {
+		case c == '"':
+			return '\''
+		case c < ' ' || c > '~' || c == '\\':
+			return '?'
+		}
+		return c
+	}, text)
+}
