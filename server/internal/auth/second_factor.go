@@ -103,7 +103,7 @@ func (s *Service) EnrollSecondFactor(ctx context.Context, userID string) (Enrolm
 		made.RecoveryCodes = append(made.RecoveryCodes, code)
 		hashes[i] = hashRecoveryCode(plainCode(code))
 	}
-	sealed := s.factors.master.Seal(secret, factorName(userID))
+	sealed := s.factors.master.Seal(secret, secondFactorName(userID))
 	_, err = s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
 		if _, err := lockUser(ctx, tx, userID); err != nil {
 			return err
@@ -280,7 +280,7 @@ func (s *Service) takeAny(ctx context.Context, tx *changes.Tx, row secondFactorR
 // takeCode uses up a code of the authenticator: that one and all before it are
 // refused from the commit on.
 func (s *Service) takeCode(ctx context.Context, tx *changes.Tx, row secondFactorRow, code string) error {
-	plain, err := s.factors.master.Open(row.Secret, factorName(row.UserID))
+	plain, err := s.factors.master.Open(row.Secret, secondFactorName(row.UserID))
 	if err != nil {
 		return fmt.Errorf("open the second factor of user %s: %w", row.UserID, err)
 	}
@@ -379,9 +379,6 @@ func hashRecoveryCode(plain string) []byte {
 	sum := sha256.Sum256([]byte("tollgate recovery code\x00" + plain))
 	return sum[:]
 }
-
-// factorName binds a sealed secret to its user.
-func factorName(userID string) string { return "second_factors/" + userID }
 
 func secondFactorRequired() error {
 	return fault.New(fault.Unauthenticated, "SECOND_FACTOR_REQUIRED",

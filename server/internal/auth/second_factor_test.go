@@ -190,7 +190,7 @@ func TestEnrolment(t *testing.T) {
 			t.Errorf("stored %+v", row)
 		}
 	}
-	if _, err := d.factors.master.Open(stored[0].Secret, factorName("another user")); err == nil {
+	if _, err := d.factors.master.Open(stored[0].Secret, secondFactorName("another user")); err == nil {
 		t.Error("the secret is not bound to its user")
 	}
 	if got := factorIssuer("a:b"); got != "a b" {

@@ -28,7 +28,7 @@ type Count struct {
 	Rate      int64 // 1 to 1e9 calls per Period
 	Burst     int64 // 1 to 1e9; of windows the rate
 	Period    int64 // microseconds, 1e3 to 31 days
-	Cost      int64 // at least 1
+	Cost      int64 // at least 1; of backoff always 1
 	Shadow    bool
 }
 
@@ -43,13 +43,14 @@ type Outcome struct {
 // state is a counter. The zero state is an unused one. take.lua computes the
 // same on the same numbers: change both or neither.
 type state struct {
-	// at is the time of the level (GCRA) or the start of the current window,
-	// in Unix microseconds.
+	// at is the time of the level (GCRA), the start of the current window, or
+	// the time of the latest call (backoff), in Unix microseconds.
 	at int64
-	// count is how many whole calls are in the bucket, or in the window.
+	// count is how many whole calls are in the bucket, in the window, or since
+	// the backoff began.
 	count int64
 	// rest is the fraction of a call in the bucket, in 1/period; of a sliding
-	// window the calls in the window before.
+	// window the calls in the window before. Backoff has none.
 	rest int64
 	// period is the limit's when this was written: it may have changed since.
 	period int64
@@ -66,8 +67,11 @@ type state struct {
 // A clock that steps back makes a counter stand still until it is reached
 // again; one that steps back by more than a period is believed at once.
 func (c Count) advance(s state, now int64) state {
-	if c.Algorithm == GCRA {
+	switch c.Algorithm {
+	case GCRA:
 		return c.leak(s, now)
+	case Backoff:
+		return c.calm(s, now)
 	}
 	start := now - now%c.Period
 	if s.period == 0 {
@@ -122,6 +126,42 @@ func (c Count) leak(s state, now int64) state {
 	return s
 }
 
+// calm forgets the calls when there was none for a period after the wait. A
+// state that was written under another period is asked by that one first:
+// whether the counter was still there must not matter.
+func (c Count) calm(s state, now int64) state {
+	if s.period == 0 {
+		return state{at: now, period: c.Period}
+	}
+	if s.at > now+c.Period {
+		s.at = now
+	}
+	for _, period := range []int64{s.period, c.Period} {
+		s.period = period
+		if s.count == 0 || now >= c.end(s) {
+			return state{at: now, period: c.Period}
+		}
+	}
+	return s
+}
+
+// wait is how long after the latest call the next one may come: none while
+// there are free calls, then a second that each call doubles, up to the period.
+func (c Count) wait(s state) int64 {
+	more := s.count - c.Burst
+	switch {
+	case more < 0:
+		return 0
+	case more > 31: // 2^31 seconds are more than any period
+		return s.period
+	default:
+		return min(firstWait<<more, s.period)
+	}
+}
+
+// firstWait is the wait after the last free call, in microseconds.
+const firstWait = int64(1_000_000)
+
 // used is how many calls an advanced state counts, rounded up.
 func (c Count) used(s state, now int64) int64 {
 	if s.rest == 0 {
@@ -139,6 +179,9 @@ func (c Count) used(s state, now int64) int64 {
 
 // exceeded says whether an advanced state has no room for the cost.
 func (c Count) exceeded(s state, now int64) bool {
+	if c.Algorithm == Backoff {
+		return s.count >= c.Burst && now < later(s.at, c.wait(s))
+	}
 	return c.Cost > c.Burst-c.used(s, now)
 }
 
@@ -162,6 +205,8 @@ func (c Count) end(s state) int64 {
 		return s.at
 	case c.Algorithm == GCRA:
 		return later(s.at, ceil(s.count, c.Period, s.rest, c.Rate))
+	case c.Algorithm == Backoff:
+		return s.at + c.wait(s) + s.period
 	case c.Algorithm == SlidingWindow && s.count > 0:
 		return s.at + 2*c.Period
 	default:
@@ -177,6 +222,8 @@ func (c Count) retry(s state) int64 {
 		return later(s.at, ceil(s.count+c.Cost-c.Burst, c.Period, s.rest, c.Rate))
 	case FixedWindow:
 		return s.at + c.Period
+	case Backoff:
+		return s.at + c.wait(s)
 	}
 	// The share of the window before has to shrink to room.
 	start, before, room := s.at, s.rest, c.Burst-s.count-c.Cost
@@ -191,8 +238,11 @@ func (c Count) retry(s state) int64 {
 }
 
 // take adds the cost to an advanced state.
-func (c Count) take(s state) state {
+func (c Count) take(s state, now int64) state {
 	s.count += c.Cost
+	if c.Algorithm == Backoff {
+		s.at = max(s.at, now)
+	}
 	return s
 }
 

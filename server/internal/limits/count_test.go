@@ -14,28 +14,39 @@ const (
 	longMicro = 31 * day
 )
 
-var allAlgorithms = []Algorithm{GCRA, FixedWindow, SlidingWindow}
+var (
+	rates         = []Algorithm{GCRA, FixedWindow, SlidingWindow}
+	allAlgorithms = append(rates[:3:3], Backoff)
+)
 
 // someCount draws a limit, small ones more often: there things happen.
-func someCount(t *rapid.T) Count {
+func someCount(t *rapid.T, algorithms []Algorithm) Count {
 	c := Count{
-		Algorithm: rapid.SampledFrom(allAlgorithms).Draw(t, "algorithm"),
+		Algorithm: rapid.SampledFrom(algorithms).Draw(t, "algorithm"),
 		Rate:      rapid.OneOf(rapid.Int64Range(1, 20), rapid.Int64Range(1, maxRate)).Draw(t, "rate"),
 		Period:    rapid.OneOf(rapid.Int64Range(1000, 10_000), rapid.Int64Range(1000, longMicro)).Draw(t, "period"),
 	}
 	c.Rate = min(c.Rate, c.Period*1000)
 	c.Burst = c.Rate
-	if c.Algorithm == GCRA {
+	if c.Algorithm.bursts() {
 		c.Burst = rapid.OneOf(rapid.Int64Range(1, 20), rapid.Int64Range(1, maxRate)).Draw(t, "burst")
 	}
 	return c
+}
+
+// someCost draws what a call counts, at most most.
+func (c Count) someCost(t *rapid.T, most int64, label string) int64 {
+	if c.Algorithm == Backoff {
+		return 1
+	}
+	return rapid.OneOf(rapid.Just(int64(1)), rapid.Int64Range(1, most)).Draw(t, label)
 }
 
 // TestNeverMoreThanAllowed takes at random times and compares with the plain
 // definition: in a window of length t at most burst + rate*t pass.
 func TestNeverMoreThanAllowed(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		c := someCount(t)
+		c := someCount(t, rates)
 		type pass struct{ at, cost int64 }
 		var passed []pass
 		var s state
@@ -48,7 +59,7 @@ func TestNeverMoreThanAllowed(t *testing.T) {
 			if c.exceeded(s, now) {
 				continue
 			}
-			s = c.take(s)
+			s = c.take(s, now)
 			passed = append(passed, pass{now, c.Cost})
 		}
 		for i := range passed {
@@ -76,7 +87,7 @@ func TestNeverMoreThanAllowed(t *testing.T) {
 // one call more, and not one fewer.
 func TestGCRAIsExact(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		c := someCount(t)
+		c := someCount(t, rates)
 		c.Algorithm = GCRA
 		speed := big.NewRat(c.Rate, c.Period)
 		level, burst := new(big.Rat), new(big.Rat).SetInt64(c.Burst)
@@ -95,7 +106,7 @@ func TestGCRAIsExact(t *testing.T) {
 			if want := with.Cmp(burst) > 0; c.exceeded(s, now) != want {
 				t.Fatalf("%+v at level %s: exceeded is %v", c, level, !want)
 			} else if !want {
-				level, s = with, c.take(s)
+				level, s = with, c.take(s, now)
 			}
 		}
 	})
@@ -105,18 +116,18 @@ func TestGCRAIsExact(t *testing.T) {
 // not a microsecond earlier; after reset nothing is used.
 func TestRetryAndResetAreExact(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		c := someCount(t)
+		c := someCount(t, allAlgorithms)
 		now := start + rapid.Int64Range(0, 3*c.Period).Draw(t, "start")
 		var s state
-		for range rapid.IntRange(1, 4).Draw(t, "calls") {
-			c.Cost = rapid.Int64Range(1, c.Burst).Draw(t, "cost")
+		for range rapid.IntRange(1, 12).Draw(t, "calls") {
+			c.Cost = c.someCost(t, c.Burst, "cost")
 			s = c.advance(s, now)
 			if !c.exceeded(s, now) {
-				s = c.take(s)
+				s = c.take(s, now)
 			}
 			now += rapid.Int64Range(0, c.Period).Draw(t, "later")
 		}
-		c.Cost = rapid.Int64Range(1, c.Burst).Draw(t, "last cost")
+		c.Cost = c.someCost(t, c.Burst, "last cost")
 		s = c.advance(s, now)
 		if c.exceeded(s, now) {
 			retry := c.retry(s)
@@ -143,7 +154,7 @@ func TestRetryAndResetAreExact(t *testing.T) {
 
 // TestExtremes: the greatest and smallest numbers do not overflow.
 func TestExtremes(t *testing.T) {
-	for _, algorithm := range allAlgorithms {
+	for _, algorithm := range rates {
 		for _, rate := range []int64{1, maxRate} {
 			for _, period := range []int64{1_000_000, longMicro} {
 				c := Count{Algorithm: algorithm, Rate: rate, Period: period, Burst: rate}
@@ -155,7 +166,7 @@ func TestExtremes(t *testing.T) {
 				if c.exceeded(s, start) {
 					t.Fatalf("%+v: the first call is refused", c)
 				}
-				s = c.take(s)
+				s = c.take(s, start)
 				c.Cost = 1
 				o := c.outcome(s, start, c.exceeded(s, start))
 				if !o.Exceeded || o.Remaining != 0 || o.RetryAfter <= 0 || o.Reset <= 0 {
@@ -203,6 +214,26 @@ func TestOutcomes(t *testing.T) {
 			Outcome{Reset: 36 * time.Second, RetryAfter: 12 * time.Second, Exceeded: true}},
 		{"a clock far back", Count{Algorithm: GCRA, Rate: 10, Burst: 5}, state{at: quarter + 100*minute, count: 5, period: minute},
 			Outcome{Reset: 30 * time.Second, RetryAfter: 6 * time.Second, Exceeded: true}},
+		{"free calls", Count{Algorithm: Backoff, Burst: 5}, state{at: quarter - 1_000_000, count: 3, period: minute},
+			Outcome{Remaining: 2, Reset: 59 * time.Second}},
+		{"the first wait", Count{Algorithm: Backoff, Burst: 5}, state{at: quarter - 400_000, count: 5, period: minute},
+			Outcome{Reset: 60*time.Second + 600*time.Millisecond, RetryAfter: 600 * time.Millisecond, Exceeded: true}},
+		{"the fourth wait", Count{Algorithm: Backoff, Burst: 5}, state{at: quarter - 1_000_000, count: 8, period: minute},
+			Outcome{Reset: 67 * time.Second, RetryAfter: 7 * time.Second, Exceeded: true}},
+		{"after the wait", Count{Algorithm: Backoff, Burst: 5}, state{at: quarter - 8_000_000, count: 8, period: minute},
+			Outcome{Reset: 60 * time.Second}},
+		{"the longest wait", Count{Algorithm: Backoff, Burst: 5}, state{at: quarter, count: 1 << 40, period: minute},
+			Outcome{Reset: 120 * time.Second, RetryAfter: 60 * time.Second, Exceeded: true}},
+		{"nothing for long enough", Count{Algorithm: Backoff, Burst: 5}, state{at: quarter - 68_000_000, count: 8, period: minute},
+			Outcome{Remaining: 5}},
+		{"a higher burst", Count{Algorithm: Backoff, Burst: 9}, state{at: quarter, count: 8, period: minute},
+			Outcome{Remaining: 1, Reset: 60 * time.Second}},
+		{"forgotten under the shorter period it had", Count{Algorithm: Backoff, Burst: 5}, state{at: quarter - 2_000_000, count: 3, period: 1_000_000},
+			Outcome{Remaining: 5}},
+		{"a backoff's clock a little back", Count{Algorithm: Backoff, Burst: 5}, state{at: quarter + 10_000_000, count: 6, period: minute},
+			Outcome{Reset: 72 * time.Second, RetryAfter: 12 * time.Second, Exceeded: true}},
+		{"a backoff's clock far back", Count{Algorithm: Backoff, Burst: 5}, state{at: quarter + 100*minute, count: 6, period: minute},
+			Outcome{Reset: 62 * time.Second, RetryAfter: 2 * time.Second, Exceeded: true}},
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			c.count.Period, c.count.Cost = minute, 1

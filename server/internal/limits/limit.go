@@ -34,6 +34,12 @@ const (
 	GCRA          Algorithm = "gcra"
 	FixedWindow   Algorithm = "fixed_window"
 	SlidingWindow Algorithm = "sliding_window"
+	// Backoff allows Burst calls at once; then each call doubles the wait for
+	// the next, from a second up to the period. A period without a call after
+	// the wait, and Forget, forget them. Refused calls are not counted and do
+	// not make the wait longer. Neither rate nor cost matters. What remains are
+	// the free calls: none is left when a call passes after its wait.
+	Backoff Algorithm = "backoff"
 )
 
 // Mode is what a limit does when it is used up.
@@ -72,7 +78,7 @@ const (
 // login is the permission that a sign-in is counted under.
 const login = "tollgate:login"
 
-// Limit allows Rate calls per Period, and with GCRA Burst at once.
+// Limit allows Rate calls per Period, and with GCRA and Backoff Burst at once.
 type Limit struct {
 	Name        string
 	Description string
@@ -80,7 +86,7 @@ type Limit struct {
 	Permission  string // pattern; "*" for all
 	Rate        int64
 	Period      time.Duration // whole microseconds
-	Burst       int64         // GCRA only; 0: the rate, also when the rate changes
+	Burst       int64         // GCRA and Backoff only; 0: the rate, also when the rate changes
 	Algorithm   Algorithm
 	Mode        Mode
 	Outage      Outage
@@ -95,18 +101,21 @@ type Limit struct {
 type Override struct {
 	Key   string `json:"key"` // canonical
 	Rate  int64  `json:"rate"`
-	Burst int64  `json:"burst,omitempty"` // GCRA only; 0: the rate
+	Burst int64  `json:"burst,omitempty"` // GCRA and Backoff only; 0: the rate
 }
 
 // AtOnce is how many calls pass at once when nothing is used.
 func (l Limit) AtOnce() int64 { return atOnce(l.Algorithm, l.Rate, l.Burst) }
 
 func atOnce(a Algorithm, rate, burst int64) int64 {
-	if a != GCRA || burst == 0 {
+	if !a.bursts() || burst == 0 {
 		return rate
 	}
 	return burst
 }
+
+// bursts says whether the calls at once are another number than the rate.
+func (a Algorithm) bursts() bool { return a == GCRA || a == Backoff }
 
 // normal fills in what an unset field means and brings the overrides' keys
 // into the form they are compared in.
@@ -145,8 +154,8 @@ func (l Limit) check() error {
 		return fault.Field("name", `must be at most 64 characters: a lower-case letter, then lower-case letters, digits, "-", "_" or "."`)
 	case !slices.Contains([]Subject{SubjectUser, SubjectIP, SubjectAPIKey, SubjectGlobal, SubjectCustom}, l.Subject):
 		return fault.Field("subject", "must be user, IP, API key, global or custom")
-	case !slices.Contains([]Algorithm{GCRA, FixedWindow, SlidingWindow}, l.Algorithm):
-		return fault.Field("algorithm", "must be GCRA, fixed window or sliding window")
+	case !slices.Contains([]Algorithm{GCRA, FixedWindow, SlidingWindow, Backoff}, l.Algorithm):
+		return fault.Field("algorithm", "must be GCRA, fixed window, sliding window or backoff")
 	case l.Mode != Enforce && l.Mode != Shadow:
 		return fault.Field("mode", "must be enforce or shadow")
 	case l.Outage != Local && l.Outage != Open && l.Outage != Closed:
@@ -199,8 +208,8 @@ func (l Limit) checkAllowance(at string, rate, burst int64) error {
 		return fault.Field(at+"rate", "must be 1 to %d", maxRate)
 	case burst < 0 || burst > maxRate:
 		return fault.Field(at+"burst", "must be 1 to %d, or 0 for the rate", maxRate)
-	case burst != 0 && l.Algorithm != GCRA:
-		return fault.Field(at+"burst", "is only for GCRA: a window allows its whole rate at once; leave it out")
+	case burst != 0 && !l.Algorithm.bursts():
+		return fault.Field(at+"burst", "is only for GCRA and backoff: a window allows its whole rate at once; leave it out")
 	case rate > l.Period.Nanoseconds():
 		return fault.Field(at+"rate", "is more than one call a nanosecond; lower it or lengthen the period")
 	}
@@ -238,8 +247,8 @@ func builtins() []Limit {
 		},
 		{
 			Name: "sign-in-per-user", Description: "Sign-ins as one user.", Subject: SubjectUser,
-			Permission: login, Rate: 10, Period: time.Minute, Burst: 10,
-			Algorithm: GCRA, Mode: Enforce, Outage: Local, Builtin: true,
+			Permission: login, Rate: 10, Period: 15 * time.Minute, Burst: 10,
+			Algorithm: Backoff, Mode: Enforce, Outage: Local, Builtin: true,
 		},
 	}
 }

@@ -117,8 +117,8 @@ func (s *Service) List(ctx context.Context, size int32, token string) ([]Limit, 
 }
 
 // Update changes a limit, built-in or not. What was counted stays counted
-// unless the algorithm changes. A change to a window drops the bursts that
-// only GCRA has.
+// unless the algorithm changes. A change to a window drops the bursts, which
+// windows do not have.
 func (s *Service) Update(ctx context.Context, name string, edit Edit) (Limit, int64, error) {
 	if edit.ClearOverrides && len(edit.Overrides) > 0 {
 		return Limit{}, 0, fault.Field("clear_overrides", "cannot be combined with overrides; give one of them")
@@ -162,9 +162,11 @@ func (s *Service) Update(ctx context.Context, name string, edit Edit) (Limit, in
 func (e Edit) apply(l Limit) Limit {
 	if e.Algorithm != nil && *e.Algorithm != l.Algorithm {
 		l.Algorithm = *e.Algorithm
-		l.Burst = 0
-		for i := range l.Overrides {
-			l.Overrides[i].Burst = 0
+		if !l.Algorithm.bursts() {
+			l.Burst = 0
+			for i := range l.Overrides {
+				l.Overrides[i].Burst = 0
+			}
 		}
 	}
 	set(&l.Description, e.Description)

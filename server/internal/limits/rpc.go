@@ -115,7 +115,7 @@ func StatusProto(s Status) *tollgatev1.LimitStatus {
 
 func limitProto(l Limit) *tollgatev1.Limit {
 	burst := int64(0)
-	if l.Algorithm == GCRA {
+	if l.Algorithm.bursts() {
 		burst = l.AtOnce()
 	}
 	return &tollgatev1.Limit{
@@ -139,7 +139,7 @@ func overridesProto(l Limit) []*tollgatev1.Override {
 	var list []*tollgatev1.Override
 	for _, o := range l.Overrides {
 		shown := &tollgatev1.Override{Key: o.Key, Rate: o.Rate}
-		if l.Algorithm == GCRA {
+		if l.Algorithm.bursts() {
 			shown.Burst = atOnce(l.Algorithm, o.Rate, o.Burst)
 		}
 		list = append(list, shown)
@@ -187,6 +187,8 @@ func algorithmOf(a tollgatev1.Algorithm) Algorithm {
 		return FixedWindow
 	case tollgatev1.Algorithm_ALGORITHM_SLIDING_WINDOW:
 		return SlidingWindow
+	case tollgatev1.Algorithm_ALGORITHM_BACKOFF:
+		return Backoff
 	}
 	return ""
 }
@@ -199,6 +201,8 @@ func algorithmProto(a Algorithm) tollgatev1.Algorithm {
 		return tollgatev1.Algorithm_ALGORITHM_FIXED_WINDOW
 	case SlidingWindow:
 		return tollgatev1.Algorithm_ALGORITHM_SLIDING_WINDOW
+	case Backoff:
+		return tollgatev1.Algorithm_ALGORITHM_BACKOFF
 	}
 	return tollgatev1.Algorithm_ALGORITHM_UNSPECIFIED
 }

@@ -103,10 +103,14 @@ func (r *rule) claim(key string, cost int64) claim {
 	if o, ok := r.overrides[key]; ok {
 		rate, burst = o.Rate, atOnce(r.Algorithm, o.Rate, o.Burst)
 	}
+	// More than the greatest burst never passes, however much more.
+	cost = min(max(1, cost), maxRate+1)
+	if r.Algorithm == Backoff {
+		cost = 1
+	}
 	return claim{r, Count{
 		Counter: r.counter, Key: key, Algorithm: r.Algorithm, Rate: rate, Burst: burst,
-		Period: r.Period.Microseconds(), Shadow: r.Mode == Shadow,
-		Cost: min(max(1, cost), maxRate+1), // more than the greatest burst never passes, however much more
+		Period: r.Period.Microseconds(), Shadow: r.Mode == Shadow, Cost: cost,
 	}}
 }
 

@@ -2,8 +2,8 @@
 --
 -- KEYS     one counter each
 -- ARGV[1]  "take", "peek" or "refund"
--- then six for each key: algorithm (gcra, fixed_window, sliding_window), rate,
--- burst, period in microseconds, cost, shadow (0 or 1)
+-- then six for each key: algorithm (gcra, fixed_window, sliding_window,
+-- backoff), rate, burst, period in microseconds, cost, shadow (0 or 1)
 --
 -- Returns the time in Unix microseconds, then four for each key: exceeded (0 or
 -- 1) and the state: at, count, rest. What they mean is told in count.go, which
@@ -92,9 +92,40 @@ local function roll(c, s, now, period)
   return s
 end
 
+-- of backoff: the wait after the latest call
+local function wait(c, s)
+  local more = s.count - c.burst
+  if more < 0 then
+    return 0
+  end
+  if more > 31 then
+    return s.period
+  end
+  return math.min(1000000 * 2 ^ more, s.period)
+end
+
+local function calm(c, s, now)
+  if not s then
+    return {at = now, count = 0, rest = 0, period = c.period}
+  end
+  if s.at > now + c.period then
+    s.at = now
+  end
+  for _, period in ipairs({s.period, c.period}) do
+    s.period = period
+    if s.count == 0 or now >= s.at + wait(c, s) + s.period then
+      return {at = now, count = 0, rest = 0, period = c.period}
+    end
+  end
+  return s
+end
+
 local function advance(c, s, now)
   if c.algorithm == 'gcra' then
     return leak(c, s, now)
+  end
+  if c.algorithm == 'backoff' then
+    return calm(c, s, now)
   end
   local start = now - math.fmod(now, c.period)
   if not s then
@@ -110,6 +141,9 @@ end
 
 -- the microseconds until the state is the same as an unused one
 local function left(c, s, now)
+  if c.algorithm == 'backoff' then
+    return s.at + wait(c, s) + s.period - now
+  end
   if c.algorithm ~= 'gcra' then
     local windows = 1
     if c.algorithm == 'sliding_window' and s.count > 0 then
@@ -161,7 +195,11 @@ for i, key in ipairs(KEYS) do
   local s = advance(c, load(key), now)
   counts[i] = c
   states[i] = s
-  exceeded[i] = c.cost > c.burst - used(c, s, now)
+  if c.algorithm == 'backoff' then
+    exceeded[i] = s.count >= c.burst and now < s.at + wait(c, s)
+  else
+    exceeded[i] = c.cost > c.burst - used(c, s, now)
+  end
   refused = refused or (exceeded[i] and not c.shadow)
 end
 
@@ -170,8 +208,12 @@ for i, key in ipairs(KEYS) do
   local c, s = counts[i], states[i]
   if mode == 'take' and not exceeded[i] and (c.shadow or not refused) then
     s.count = s.count + c.cost
+    if c.algorithm == 'backoff' then
+      s.at = math.max(s.at, now)
+    end
     save(key, c, s, now)
   elseif mode == 'refund' then
+    -- What backoff waits from is not known any more: it waits from now.
     s.count = s.count - c.cost
     if s.count < 0 then
       if c.algorithm == 'gcra' then
