@@ -159,6 +159,8 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 	public := caller
 	public.Transport = &transport{next: caller.Transport}
 	caller.Transport = &transport{next: caller.Transport, source: c.source}
+	streams := caller
+	streams.Timeout = 0 // it would end the feed again and again
 	bounds := connect.WithInterceptors(calls{c.timeout})
 	with := connect.WithClientOptions(connect.WithReadMaxBytes(maxAnswer), bounds)
 	return &Client{
@@ -171,7 +173,7 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 		now:      c.now,
 		base:     strings.TrimRight(baseURL, "/"),
 		public:   &public,
-		feed:     tollgatev1connect.NewAuthServiceClient(&caller, baseURL, connect.WithReadMaxBytes(maxTold), bounds),
+		feed:     tollgatev1connect.NewAuthServiceClient(&streams, baseURL, connect.WithReadMaxBytes(maxTold), bounds),
 		timeout:  c.timeout,
 	}, nil
 }

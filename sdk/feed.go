@@ -36,7 +36,7 @@ type feed struct {
 
 func newFeed(client *Client, bound, ttl time.Duration) *feed {
 	f := &feed{client: client, bound: bound, keep: ttl + maxSkew, news: make(chan struct{})}
-	f.forget(time.Time{})
+	f.forget(client.now())
 	return f
 }
 
@@ -135,7 +135,9 @@ func (f *feed) follow(ctx context.Context) (told bool, err error) {
 func (f *feed) take(message *tollgatev1.WatchRevocationsResponse, now time.Time) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if message.GetSnapshot() {
+	// A beginning that is older than what we know is of an instance that lags:
+	// what it has not heard yet must not be forgotten.
+	if message.GetSnapshot() && message.GetRevision() >= f.revision {
 		f.forget(now)
 	}
 	if now.Sub(f.rotated) > f.keep {
@@ -160,7 +162,7 @@ func (f *feed) take(message *tollgatev1.WatchRevocationsResponse, now time.Time)
 		f.heard = time.Time{} // we cannot hold what we were told
 		return errors.New("more is revoked than can be remembered; tokens are not verified locally")
 	}
-	f.heard, f.revision = now, message.GetRevision()
+	f.heard, f.revision = now, max(f.revision, message.GetRevision())
 	close(f.news)
 	f.news = make(chan struct{})
 	return nil

@@ -16,7 +16,7 @@ func tells(sessions ...string) *tollgatev1.WatchRevocationsResponse {
 // ever.
 func TestFeedForgets(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
-	f := newFeed(nil, time.Hour, 15*time.Minute)
+	f := newFeed(&Client{now: func() time.Time { return now }}, time.Hour, 15*time.Minute)
 	take := func(message *tollgatev1.WatchRevocationsResponse) {
 		t.Helper()
 		if err := f.take(message, now); err != nil {
@@ -47,10 +47,39 @@ func TestFeedForgets(t *testing.T) {
 	}
 }
 
+// After a reconnect to an instance that lags, what the other one told still
+// counts.
+func TestFeedKeepsWhatALaggardDoesNotKnow(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	f := newFeed(&Client{now: time.Now}, time.Hour, time.Hour)
+	for _, message := range []*tollgatev1.WatchRevocationsResponse{
+		{Snapshot: true, Revision: 7},
+		{Revision: 9, SessionIds: []string{"s-1"}, UserIds: []string{"u-1"}},
+		{Snapshot: true, Revision: 8},
+	} {
+		if err := f.take(message, now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for want, c := range map[Reason]claims{
+		ReasonCredentialRevoked: {sessionID: "s-1"}, ReasonUserDisabled: {sessionID: "s-2", userID: "u-1"},
+	} {
+		if reason, revision, ok := f.look(&c, now); !ok || reason != want || revision != 9 {
+			t.Errorf("%s at revision %d, want %s", reason, revision, want)
+		}
+	}
+	if err := f.take(&tollgatev1.WatchRevocationsResponse{Snapshot: true, Revision: 9}, now); err != nil {
+		t.Fatal(err)
+	}
+	if f.users.has("u-1") {
+		t.Error("a new beginning does not replace what was known")
+	}
+}
+
 // A feed that tells more than can be remembered counts as lost.
 func TestFeedIsBounded(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
-	f := newFeed(nil, time.Hour, time.Hour)
+	f := newFeed(&Client{now: time.Now}, time.Hour, time.Hour)
 	many := &tollgatev1.WatchRevocationsResponse{Snapshot: true}
 	for i := range maxRevoked {
 		many.SessionIds = append(many.SessionIds, strconv.Itoa(i))
