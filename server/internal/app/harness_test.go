@@ -34,17 +34,17 @@ func testConfig(databaseURL string) Config {
 	}
 }
 
-func startEmbedded(t *testing.T) *instance {
+func startEmbedded(t testing.TB) *instance {
 	t.Helper()
 	return start(t, testConfig(backendtest.SQLiteURL(t)), world.Real())
 }
 
-func start(t *testing.T, config Config, w world.World) *instance {
+func start(t testing.TB, config Config, w world.World) *instance {
 	t.Helper()
 	return startLogging(t, config, w, slog.New(slog.DiscardHandler))
 }
 
-func startLogging(t *testing.T, config Config, w world.World, log *slog.Logger) *instance {
+func startLogging(t testing.TB, config Config, w world.World, log *slog.Logger) *instance {
 	t.Helper()
 	a, err := Open(t.Context(), config, w, Out{Person: io.Discard, Log: log})
 	if err != nil {
