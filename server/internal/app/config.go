@@ -41,7 +41,7 @@ type Config struct {
 
 	SigningAlgorithm   string        `help:"Algorithm of the signing keys made from now on: EdDSA, or ES256 or RS256 for consumers that need it. For a key of it at once: tollgate keys rotate." default:"EdDSA" enum:"EdDSA,ES256,RS256" env:"TOLLGATE_SIGNING_ALGORITHM"`
 	SigningKeyRotation time.Duration `help:"How often a new signing key is made; 0: only by tollgate keys rotate. No token is refused on the way." default:"2160h" env:"TOLLGATE_SIGNING_KEY_ROTATION"`
-	SigningKeyAhead    time.Duration `help:"How long a new signing key is published before it signs. Others may keep the key set for 5 minutes: less is for tests." default:"5m10s" hidden:"" env:"TOLLGATE_SIGNING_KEY_AHEAD"`
+	SigningKeyAhead    time.Duration `help:"How long a new signing key is published before it signs. Others may keep the key set for 5 minutes: less is for tests." default:"7m10s" hidden:"" env:"TOLLGATE_SIGNING_KEY_AHEAD"`
 }
 
 // Secrets are the variables of settings that hold a secret. Each may be given

@@ -16,8 +16,8 @@ import (
 
 // SigningKeyAhead is how long a signing key is published before it signs,
 // unless Options say otherwise: others may keep the key set for five minutes,
-// and fetching it takes a moment.
-const SigningKeyAhead = 5*time.Minute + 10*time.Second
+// fetching it takes a moment, and an instance whose clock is ahead signs early.
+const SigningKeyAhead = 5*time.Minute + clockSkew + 10*time.Second
 
 // keepSigningKeyRows is how long removed keys are listed.
 const keepSigningKeyRows = 30 * 24 * time.Hour

@@ -70,7 +70,7 @@ func selectSigningKeys(ctx context.Context, q database.Queries, now time.Time) (
 func listSigningKeys(ctx context.Context, q database.Queries, removedSince time.Time) ([]signingKeyRow, error) {
 	var rows []signingKeyRow
 	err := q.Select(ctx, &rows, `SELECT id, algorithm, created_at, active_at, retired_at, removed_at FROM signing_keys
-		WHERE removed_at IS NULL OR removed_at > $1 ORDER BY created_at DESC, id`, removedSince.UnixMicro())
+		WHERE removed_at IS NULL OR removed_at > $1 ORDER BY created_at DESC, active_at DESC, id`, removedSince.UnixMicro())
 	if err != nil {
 		return nil, fmt.Errorf("list signing keys: %w", err)
 	}

@@ -2,9 +2,13 @@ package auth
 
 import (
 	"context"
+	"crypto"
+	"crypto/ed25519"
+	"crypto/rsa"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"math/big"
 	"strings"
 	"sync"
 	"testing"
@@ -130,10 +134,10 @@ func TestSigningKeyAtRest(t *testing.T) {
 		if err := db.Get(t.Context(), &row, `SELECT id, private_key FROM signing_keys`); err != nil {
 			t.Fatal(err)
 		}
-		if row.ID != thumbprint(key.public) {
-			t.Error("the id is not the thumbprint")
+		if id, err := thumbprint(key.public); err != nil || row.ID != id {
+			t.Errorf("the id is not the thumbprint: %v", err)
 		}
-		if strings.Contains(string(row.Private), string(key.private.Seed())) {
+		if strings.Contains(string(row.Private), string(key.private.(ed25519.PrivateKey).Seed())) {
 			t.Error("the private key is stored in the clear")
 		}
 
@@ -145,13 +149,13 @@ func TestSigningKeyAtRest(t *testing.T) {
 			t.Errorf("with the same master key: %v", err)
 		}
 		foreign := testKey(9)
-		if _, err := db.Exec(t.Context(), `UPDATE signing_keys SET public_key = $1`, []byte(foreign.public)); err != nil {
+		if _, err := db.Exec(t.Context(), `UPDATE signing_keys SET public_key = $1`, []byte(foreign.public.(ed25519.PublicKey))); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := newInstance(t, db, clock, 'm'); err == nil {
 			t.Error("a public key put into the database was taken in")
 		}
-		if _, err := db.Exec(t.Context(), `UPDATE signing_keys SET algorithm = 'HS256', public_key = $1`, []byte(key.public)); err != nil {
+		if _, err := db.Exec(t.Context(), `UPDATE signing_keys SET algorithm = 'HS256', public_key = $1`, []byte(key.public.(ed25519.PublicKey))); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := newInstance(t, db, clock, 'm'); err == nil {
@@ -166,7 +170,11 @@ func TestSigningKeysByTime(t *testing.T) {
 		i, other := startInstance(t, db, clock, 'm'), startInstance(t, db, clock, 'm')
 		add := func(change func(*signingKeyRow)) string {
 			t.Helper()
-			row := i.newSigningKeyRow(issued)
+			row, err := i.newSigningKeyRow(EdDSA)
+			if err != nil {
+				t.Fatal(err)
+			}
+			row.CreatedAt, row.ActiveAt = issued.UnixMicro(), issued.UnixMicro()
 			change(&row)
 			if _, err := i.log.Write(t.Context(), func(ctx context.Context, tx *changes.Tx) error {
 				tx.Changed(changes.SigningKey, row.ID)
@@ -196,7 +204,7 @@ func TestSigningKeysByTime(t *testing.T) {
 
 		signs := func(want string, ids ...string) {
 			t.Helper()
-			if token := mustSign(t, i.keys, testClaims()); !strings.HasPrefix(token, tokenHeader(algEdDSA, want)+".") {
+			if token := mustSign(t, i.keys, testClaims()); !strings.HasPrefix(token, tokenHeader(EdDSA, want)+".") {
 				t.Errorf("%s: not signed by %s", clock.Now(), want)
 			}
 			for _, i := range []instance{i, other} {
@@ -224,13 +232,24 @@ func TestSigningKeysByTime(t *testing.T) {
 	})
 }
 
-// RFC 8037 appendix A.3.
+// RFC 8037 appendix A.3 and RFC 7638 §3.1.
 func TestThumbprint(t *testing.T) {
-	public, err := base64.RawURLEncoding.DecodeString("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo")
-	if err != nil {
-		t.Fatal(err)
+	decode := func(text string) []byte {
+		b, err := base64.RawURLEncoding.DecodeString(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
 	}
-	if got := thumbprint(public); got != "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k" {
-		t.Error(got)
+	modulus := decode("0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMs" +
+		"tn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbI" +
+		"SD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw")
+	for want, public := range map[string]crypto.PublicKey{
+		"kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k": ed25519.PublicKey(decode("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo")),
+		"NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs": &rsa.PublicKey{N: new(big.Int).SetBytes(modulus), E: 65537},
+	} {
+		if got, err := thumbprint(public); got != want || err != nil {
+			t.Errorf("%T: %s, %v", public, got, err)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"crypto"
 	"crypto/ed25519"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -34,12 +35,17 @@ func testSigner(t testing.TB, clock *world.Clock, keys ...*signingKey) *signingK
 }
 
 func testKey(seed byte) *signingKey {
-	private := ed25519.NewKeyFromSeed(slices.Repeat([]byte{seed}, ed25519.SeedSize))
-	public := private.Public().(ed25519.PublicKey)
-	id := thumbprint(public)
+	return testKeyOf(EdDSA, ed25519.NewKeyFromSeed(slices.Repeat([]byte{seed}, ed25519.SeedSize)))
+}
+
+func testKeyOf(algorithm string, private crypto.Signer) *signingKey {
+	id, err := thumbprint(private.Public())
+	if err != nil {
+		panic(err)
+	}
 	return &signingKey{
-		id: id, algorithm: algEdDSA, private: private, public: public,
-		active: issued.Add(-time.Hour), header: tokenHeader(algEdDSA, id),
+		id: id, algorithm: algorithm, private: private, public: private.Public(),
+		active: issued.Add(-time.Hour), header: tokenHeader(algorithm, id),
 	}
 }
 
@@ -62,7 +68,11 @@ func mustSign(t testing.TB, k *signingKeys, claims accessClaims) string {
 // forge signs whatever it is given with the real key.
 func forge(key *signingKey, header, payload string) string {
 	signed := encode(header) + "." + encode(payload)
-	return signed + "." + encode(string(ed25519.Sign(key.private, []byte(signed))))
+	signature, err := signText(key.private, []byte(signed), world.Real())
+	if err != nil {
+		panic(err)
+	}
+	return signed + "." + encode(string(signature))
 }
 
 func encode(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
@@ -213,7 +223,7 @@ func TestVerifyHeaders(t *testing.T) {
 
 	with := func(more string) string { return good[:len(good)-1] + "," + more + "}" }
 	swap := func(old, new string) string { return strings.Replace(good, old, new, 1) }
-	x := base64.RawURLEncoding.EncodeToString(foreign.public)
+	x := encode64(foreign.public.(ed25519.PublicKey))
 	for name, header := range map[string]string{
 		"another order":       `{"typ":"at+jwt","kid":"` + key.id + `","alg":"EdDSA"}`,
 		"space":               good + " ",
@@ -265,7 +275,7 @@ func TestVerifyHeaders(t *testing.T) {
 	k.expect(t, "no signature", parts[0]+"."+parts[1]+".", caller.ReasonCredentialInvalid)
 	k.expect(t, "zero signature", parts[0]+"."+parts[1]+"."+encode(strings.Repeat("\x00", 64)), caller.ReasonCredentialInvalid)
 	hs := encode(swap("EdDSA", "HS256")) + "." + parts[1]
-	for _, secret := range [][]byte{key.public, []byte(base64.RawURLEncoding.EncodeToString(key.public)), k.set.Load().jwks} {
+	for _, secret := range [][]byte{key.public.(ed25519.PublicKey), []byte(encode64(key.public.(ed25519.PublicKey))), k.set.Load().jwks} {
 		mac := hmac.New(sha256.New, secret)
 		mac.Write([]byte(hs))
 		k.expect(t, "HS256 with the public key", hs+"."+encode(string(mac.Sum(nil))), caller.ReasonCredentialInvalid)
@@ -437,9 +447,10 @@ func BenchmarkVerifyCached(b *testing.B) {
 // The floor under BenchmarkVerifyCold.
 func BenchmarkEd25519(b *testing.B) {
 	key, message := testKey(1), make([]byte, 330)
-	signature := ed25519.Sign(key.private, message)
+	private, public := key.private.(ed25519.PrivateKey), key.public.(ed25519.PublicKey)
+	signature := ed25519.Sign(private, message)
 	for b.Loop() {
-		if !ed25519.Verify(key.public, message, signature) {
+		if !ed25519.Verify(public, message, signature) {
 			b.Fatal("refused")
 		}
 	}
