@@ -1,0 +1,243 @@
+package auth
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tollgatehq/tollgate/server/internal/audit"
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/database"
+	"github.com/tollgatehq/tollgate/server/internal/fault"
+)
+
+// client makes a service account that holds a role with these patterns, and a
+// key of it with these scopes.
+func (d *desk) client(name string, patterns, scopes []string, expires time.Time) (APIKey, string) {
+	d.t.Helper()
+	if _, _, err := d.roles.Create(d.system(), "role-of-"+name, "", patterns); err != nil {
+		d.t.Fatal(err)
+	}
+	u, _, err := d.CreateUser(d.system(), NewUser{Username: name, Kind: caller.Service, Roles: []string{"role-of-" + name}})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	key, secret, _, err := d.CreateAPIKey(d.system(), NewAPIKey{UserID: u.ID, Name: "key", Scopes: scopes, ExpiresAt: expires})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return key, secret
+}
+
+func (d *desk) clientToken(secret, scope string) ClientGrant {
+	d.t.Helper()
+	g, err := d.ClientToken(d.as(Credential{APIKey: secret}), scope)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return g
+}
+
+func TestClientToken(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		d := newDesk(t, db)
+		end := d.clock.Now().Add(time.Hour)
+		key, secret := d.client("robot", []string{"orders:*", "stock:read"}, []string{"orders:*"}, end)
+
+		g := d.clientToken(secret, "orders:write orders:read")
+		if g.ExpiresIn != testTTL || g.Scope != "orders:read orders:write" {
+			t.Errorf("granted %+v", g)
+		}
+		v, err := d.Verify(t.Context(), Credential{AccessToken: g.AccessToken})
+		if err != nil || v.Reason != caller.ReasonOK {
+			t.Fatal(v, err)
+		}
+		p := v.Principal
+		if p.UserID != key.UserID || p.APIKeyID != key.ID || p.SessionID != "" || p.Kind != caller.Service || !slices.Equal(p.Scopes, []string{"orders:read", "orders:write"}) {
+			t.Errorf("principal %+v", p)
+		}
+		for permission, want := range map[string]caller.Reason{
+			"orders:read": caller.ReasonOK, "orders:delete": caller.ReasonScopeMissing,
+			"stock:read": caller.ReasonScopeMissing, "stock:write": caller.ReasonPermissionMissing,
+		} {
+			if got := d.roles.Check(p, permission); got != want {
+				t.Errorf("%s: %s, want %s", permission, got, want)
+			}
+		}
+		if g := d.clientToken(secret, ""); g.Scope != "orders:*" {
+			t.Errorf("granted %+v", g)
+		}
+
+		// Nothing widens what the key may.
+		refused := []string{"*", "stock:read", "orders:read stock:read", "stock:*", "unknown:read", "orders:read  orders:write", " ", "orders:read ", "Orders", "orders:read\torders:write", strings.Repeat("x", 200)}
+		for _, scope := range refused {
+			_, err := d.ClientToken(d.as(Credential{APIKey: secret}), scope)
+			wantRefusal(t, err, fault.Invalid, "INVALID_SCOPE")
+		}
+		denied := 0
+		for _, e := range d.recorded(audit.TokenIssue) {
+			if e.Outcome == audit.Denied {
+				denied++
+			} else if e.APIKeyID != key.ID || e.ActorID != key.UserID {
+				t.Errorf("recorded %+v", e)
+			}
+		}
+		if denied != len(refused) {
+			t.Errorf("%d denials recorded, want %d", denied, len(refused))
+		}
+
+		// The token does not outlive the key.
+		d.clock.Advance(time.Hour - 5*time.Minute)
+		g = d.clientToken(secret, "")
+		if g.ExpiresIn != 5*time.Minute {
+			t.Errorf("lives %v, want 5m", g.ExpiresIn)
+		}
+		d.wantReason(g.AccessToken, caller.ReasonOK)
+		if _, err := d.RevokeAPIKey(d.system(), key.ID); err != nil {
+			t.Fatal(err)
+		}
+		d.wantReason(g.AccessToken, caller.ReasonCredentialRevoked)
+	})
+}
+
+// TestClientTokenOfAll: a key without scopes grows with its owner, and so do
+// its tokens; they cannot hand out more than that.
+func TestClientTokenOfAll(t *testing.T) {
+	d := newDeskOnSQLite(t)
+	key, secret := d.client("robot", []string{"orders:*"}, nil, time.Time{})
+	g := d.clientToken(secret, "")
+	if g.Scope != "*" {
+		t.Errorf("scope %q", g.Scope)
+	}
+	p := caller.From(d.as(Credential{AccessToken: g.AccessToken})).Principal
+	if len(p.Scopes) != 0 || d.roles.Check(p, "orders:read") != caller.ReasonOK || d.roles.Check(p, "stock:read") == caller.ReasonOK {
+		t.Errorf("principal %+v", p)
+	}
+	narrowed := d.as(Credential{AccessToken: d.clientToken(secret, "orders:read").AccessToken})
+	_, _, _, err := d.CreateAPIKey(narrowed, NewAPIKey{Name: "more"})
+	wantRefusal(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
+	_, _, _, err = d.CreateAPIKey(narrowed, NewAPIKey{Name: "more", Scopes: []string{"orders:write"}})
+	wantRefusal(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
+	_, err = d.ClientToken(narrowed, "orders:write")
+	wantRefusal(t, err, fault.Invalid, "INVALID_SCOPE")
+
+	// A disabled owner's tokens stop.
+	if _, _, err := d.UpdateUser(d.system(), key.UserID, UserUpdate{Disabled: to(true)}); err != nil {
+		t.Fatal(err)
+	}
+	d.wantReason(g.AccessToken, caller.ReasonUserDisabled)
+	if _, err := d.DeleteUser(d.system(), key.UserID); err != nil {
+		t.Fatal(err)
+	}
+	if got := d.reason(g.AccessToken); got == caller.ReasonOK {
+		t.Error("a deleted user's token is good")
+	}
+	_, err = d.ClientToken(d.visitor(), "")
+	wantRefusal(t, err, fault.Unauthenticated, "NOT_A_CLIENT")
+}
+
+func TestIntrospect(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		d := newDesk(t, db)
+		ann := d.user("ann")
+		key, secret := d.client("robot", []string{"orders:*"}, []string{"orders:read"}, time.Time{})
+		first := d.login("ann")
+		g := d.refresh(first.RefreshToken)
+		robot := d.clientToken(secret, "")
+		look := func(token string) Introspection {
+			t.Helper()
+			i, err := d.Introspect(t.Context(), token)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !i.Active && i != (Introspection{}) {
+				t.Errorf("tells of a bad token: %+v", i)
+			}
+			return i
+		}
+		if i := look(g.AccessToken); i.TokenType != "Bearer" || i.Subject != ann.ID || i.Username != "ann" || i.SessionID != g.SessionID ||
+			i.ClientID != "tollgate" || i.Audience != "tollgate" || i.Issuer != "https://tollgate.test" || i.ID == "" || i.IssuedAt.IsZero() || i.ExpiresAt.IsZero() {
+			t.Errorf("access token: %+v", i)
+		}
+		if i := look(g.RefreshToken); i.TokenType != "refresh_token" || i.Subject != ann.ID || i.SessionID != g.SessionID || i.Audience != "" || i.Scope != "" {
+			t.Errorf("refresh token: %+v", i)
+		}
+		for _, token := range []string{secret, robot.AccessToken} {
+			if i := look(token); i.TokenType != "Bearer" || i.Subject != key.UserID || i.ClientID != key.ID || i.Scope != "orders:read" || i.SessionID != "" {
+				t.Errorf("a client's: %+v", i)
+			}
+		}
+		unknown, _ := newRefreshToken(d.world)
+		for _, token := range []string{"", "x", "a.b.c", "tg_", "tgr_", unknown, first.RefreshToken, g.AccessToken + "x", secret[:len(secret)-1] + "!"} {
+			if look(token).Active {
+				t.Errorf("%q is active", token)
+			}
+		}
+		g = d.refresh(g.RefreshToken) // looking has spent nothing
+
+		if err := d.RevokeToken(d.visitor(), g.RefreshToken); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := d.RevokeAPIKey(d.system(), key.ID); err != nil {
+			t.Fatal(err)
+		}
+		for _, token := range []string{g.AccessToken, g.RefreshToken, secret, robot.AccessToken} {
+			if look(token).Active {
+				t.Errorf("active though revoked: %q", token)
+			}
+		}
+		g = d.login("ann")
+		d.clock.Advance(testIdle)
+		if look(g.RefreshToken).Active || look(g.AccessToken).Active {
+			t.Error("active though over")
+		}
+	})
+}
+
+func TestRevokeToken(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		d := newDesk(t, db)
+		ann := d.user("ann")
+		_, secret := d.client("robot", []string{"orders:*"}, nil, time.Time{})
+		other := d.login("ann")
+		for name, token := range map[string]func(first, second Grant) string{
+			"refresh token":       func(_, second Grant) string { return second.RefreshToken },
+			"spent refresh token": func(first, _ Grant) string { return first.RefreshToken },
+			"access token":        func(_, second Grant) string { return second.AccessToken },
+			"older access token":  func(first, _ Grant) string { return first.AccessToken },
+		} {
+			first := d.login("ann")
+			second := d.refresh(first.RefreshToken)
+			for range 2 { // again is no error
+				if err := d.RevokeToken(d.visitor(), token(first, second)); err != nil {
+					t.Errorf("%s: %v", name, err)
+				}
+			}
+			d.wantReason(first.AccessToken, caller.ReasonCredentialRevoked)
+			d.wantReason(second.AccessToken, caller.ReasonCredentialRevoked)
+		}
+		events := d.recorded(audit.SessionRevoke)
+		if len(events) != 4 {
+			t.Errorf("%d recorded, want 4", len(events))
+		}
+		for _, e := range events {
+			if e.ActorID != ann.ID || e.Details["by"] != "token" {
+				t.Errorf("recorded %+v", e)
+			}
+		}
+		unknown, _ := newRefreshToken(d.world)
+		for _, token := range []string{"", "x", "a.b.c", unknown, other.AccessToken + "x"} {
+			if err := d.RevokeToken(d.visitor(), token); err != nil {
+				t.Errorf("%q: %v", token, err)
+			}
+		}
+		robot := d.clientToken(secret, "")
+		for _, token := range []string{secret, "tg_x", robot.AccessToken} {
+			wantRefusal(t, d.RevokeToken(d.visitor(), token), fault.Invalid, "UNSUPPORTED_TOKEN_TYPE")
+		}
+		d.wantReason(robot.AccessToken, caller.ReasonOK)
+		d.wantReason(other.AccessToken, caller.ReasonOK)
+	})
+}
