@@ -3565,7 +3565,8 @@ type WatchRevocationsResponse struct {
 	RestoredUserIds []string `protobuf:"bytes,4,rep,name=restored_user_ids,json=restoredUserIds,proto3" json:"restored_user_ids,omitempty"`
 	// Forget everything before this message: it holds all that is revoked.
 	Snapshot bool `protobuf:"varint,5,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
-	// Everything up to this revision of the change log is told.
+	// Everything up to this revision of the change log is told; 0: no news of
+	// that.
 	Revision      int64 `protobuf:"varint,6,opt,name=revision,proto3" json:"revision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

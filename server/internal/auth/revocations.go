@@ -19,8 +19,6 @@ const (
 	tellEvery = 500 * time.Millisecond
 	// tellWithin is how recent our own knowledge must be to say so.
 	tellWithin = 900 * time.Millisecond
-	// atOnce bounds the ids in one message.
-	atOnce = 1000
 )
 
 // Revoked is what access tokens not to accept, and, for users who were enabled
@@ -31,7 +29,7 @@ type Revoked struct {
 	Users    []string // disabled or deleted
 	Restored []string // users who may be let in again
 	Snapshot bool     // it is everything, and replaces what was told before
-	Revision int64    // everything up to this revision of the change log is told
+	Revision int64    // everything up to this revision of the change log is told; 0: no news of that
 }
 
 func (r Revoked) empty() bool {
@@ -155,7 +153,7 @@ func (s *Service) WatchRevocations(ctx context.Context, send func(Revoked) error
 		return fmt.Errorf("read what is revoked: %w", err)
 	}
 	snapshot.Snapshot, snapshot.Revision = true, revision
-	if err := sendParts(snapshot, send); err != nil {
+	if err := send(snapshot); err != nil {
 		return err
 	}
 
@@ -170,7 +168,7 @@ func (s *Service) WatchRevocations(ctx context.Context, send func(Revoked) error
 				return fault.New(fault.Unavailable, "WATCHER_TOO_SLOW", "revocations came faster than they were read; connect again").
 					After(time.Second)
 			}
-			if err := sendParts(batch, send); err != nil {
+			if err := send(batch); err != nil {
 				return err
 			}
 		case <-ticker.C:
@@ -206,29 +204,4 @@ func (s *Service) revoked(ctx context.Context) (Revoked, error) {
 		return Revoked{}, err
 	}
 	return all, nil
-}
-
-// sendParts sends a batch in messages of bounded size; only the first says that
-// it is a snapshot, only the last has the revision.
-func sendParts(batch Revoked, send func(Revoked) error) error {
-	for {
-		part := Revoked{Snapshot: batch.Snapshot}
-		room := atOnce
-		for _, list := range []struct{ from, to *[]string }{
-			{&batch.Sessions, &part.Sessions}, {&batch.APIKeys, &part.APIKeys},
-			{&batch.Users, &part.Users}, {&batch.Restored, &part.Restored},
-		} {
-			n := min(room, len(*list.from))
-			*list.to, *list.from = (*list.from)[:n], (*list.from)[n:]
-			room -= n
-		}
-		last := batch.empty()
-		if last {
-			part.Revision = batch.Revision
-		}
-		if err := send(part); err != nil || last {
-			return err
-		}
-		batch.Snapshot = false
-	}
 }
