@@ -25,6 +25,8 @@ test: ## Run every test on SQLite, PostgreSQL, memory and Redis, with the race d
 bench: ## Run the benchmarks
 	$(WITH_SERVICES) go test -run '^$$' -bench . -benchmem $(PKG)
 
+include tools/chaos.mk
+
 include tools/generate.mk
 
 .PHONY: lint

@@ -1,0 +1,151 @@
+package main_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+)
+
+// backends are an empty PostgreSQL schema and an empty Redis, also with a proxy
+// before each.
+type backends struct {
+	postgres, redisURL            string
+	postgresThrough, redisThrough string
+	database, redis               *proxy
+}
+
+func newBackends(t *testing.T) *backends {
+	t.Helper()
+	b := &backends{postgres: backendtest.PostgreSQLURL(t), redisURL: emptyRedis(t)}
+	b.database, b.redis = newProxy(t, host(t, b.postgres)), newProxy(t, host(t, b.redisURL))
+	b.postgresThrough, b.redisThrough = through(t, b.postgres, b.database), through(t, b.redisURL, b.redis)
+	return b
+}
+
+var servicesProgram = sync.OnceValues(func() (string, error) {
+	file := filepath.Join(built, "services")
+	if out, err := exec.Command("go", "build", "-C", "../tools", "-o", file, "./services").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build services: %w\n%s", err, out)
+	}
+	return file, nil
+})
+
+// mortal is a PostgreSQL of the test's own that can be killed.
+type mortal struct{ url, bin, data string }
+
+// newMortal starts one. It ends with the test, however that ends. Where
+// PostgreSQL comes in a container nobody can kill it: the full run fails then,
+// a usual one goes without.
+func newMortal(t *testing.T) (m *mortal, ok bool) {
+	t.Helper()
+	program, err := servicesProgram()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	// It lasts until its standard input ends: when we do, at the latest.
+	cmd := exec.CommandContext(ctx, program, "exec", "--no-install", "--", "sh", "-c", "env | grep ^TOLLGATE_TEST_; echo; cat >/dev/null")
+	for _, v := range os.Environ() {
+		if !strings.HasPrefix(v, "TOLLGATE_TEST_POSTGRES") {
+			cmd.Env = append(cmd.Env, v)
+		}
+	}
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := newOutput()
+	cmd.Stderr = log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		stdin.Close()
+		cmd.Wait() //nolint:errcheck // PostgreSQL was killed on purpose
+		cancel()
+	})
+	m = &mortal{}
+	for lines := bufio.NewScanner(stdout); lines.Scan() && lines.Text() != ""; {
+		name, value, _ := strings.Cut(lines.Text(), "=")
+		switch name {
+		case "TOLLGATE_TEST_POSTGRES_URL":
+			m.url = value
+		case "TOLLGATE_TEST_POSTGRES_BIN":
+			m.bin = value
+		case "TOLLGATE_TEST_POSTGRES_DATA":
+			m.data = value
+		}
+	}
+	if m.bin == "" || m.data == "" {
+		report := t.Logf
+		if chaos {
+			report = t.Errorf
+		}
+		report("there is no PostgreSQL here that can be killed (TOLLGATE_TEST_POSTGRES_BIN and _DATA): install its programs\n%s", log)
+		return nil, false
+	}
+	return m, true
+}
+
+// kill kills the server's first process; the others end when they notice.
+func (m *mortal) kill(t *testing.T) {
+	t.Helper()
+	pid, err := os.ReadFile(filepath.Join(m.data, "postmaster.pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, _, _ := strings.Cut(string(pid), "\n")
+	n, err := strconv.Atoi(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(n, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// start starts it again, on the same port, and waits until it takes calls.
+func (m *mortal) start(t *testing.T) {
+	t.Helper()
+	owner, err := os.Stat(m.data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var said []byte
+	eventually(t, "PostgreSQL starts again", func() bool {
+		// Until the last process of before is gone this fails.
+		cmd := exec.Command(filepath.Join(m.bin, "pg_ctl"), "start", "-w", "-D", m.data, "-l", filepath.Join(m.data, "again.log"))
+		cmd.Dir = m.data
+		if stat, ok := owner.Sys().(*syscall.Stat_t); ok && int(stat.Uid) != os.Getuid() {
+			cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: stat.Uid, Gid: stat.Gid}}
+		}
+		said, err = cmd.CombinedOutput()
+		return err == nil
+	})
+	u, err := url.Parse(m.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := net.DialTimeout("tcp", u.Host, time.Second)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, said)
+	}
+	conn.Close()
+}

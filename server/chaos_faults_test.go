@@ -1,0 +1,169 @@
+package main_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+)
+
+// A Redis that fails costs 50 ms at most, limits go by their outage mode, and
+// it is used again soon after it is back.
+func TestChaosRedisFaults(t *testing.T) {
+	for _, m := range []mode{refuse, hang, reset} {
+		t.Run(m.String(), func(t *testing.T) {
+			b := newBackends(t)
+			c := startCluster(t, 1, settings(b.postgres, b.redisThrough))
+			s := c.on(0)
+			limit := func(name, outage string, allowance int) {
+				s.post(t, "/v1/limits", object{"name": name, "subject": "SUBJECT_CUSTOM", "contextKey": "who", "permission": "orders:*",
+					"rate": allowance, "period": "3600s", "burst": allowance, "outage": outage})
+			}
+			limit("wide", "OUTAGE_LOCAL", 1000000)
+			limit("local", "OUTAGE_LOCAL", 5)
+			limit("open", "OUTAGE_OPEN", 1)
+			limit("closed", "OUTAGE_CLOSED", 1000000)
+			check := func(limit string) (allowed bool, took time.Duration) {
+				began := time.Now()
+				a := s.post(t, "/v1/limits/check", object{"limit": limit, "key": "one"})
+				return a.at("allowed") == true, time.Since(began)
+			}
+			passed := func(limit string, n int) (passed int) {
+				for range n {
+					if ok, _ := check(limit); ok {
+						passed++
+					}
+				}
+				return passed
+			}
+			usual := make([]time.Duration, often(50, 500))
+			for i := range usual {
+				_, usual[i] = check("wide")
+			}
+			s.call(t, "PATCH", "/v1/limits/sign-in-per-user", object{"rate": 10, "burst": 10}).want(t, http.StatusOK)
+
+			b.redis.set(t, m)
+			times := make([]time.Duration, often(200, 2000))
+			shared(4, len(times), func(i int) { _, times[i] = check("wide") })
+			added, d := make([]time.Duration, len(times)), spread(usual)
+			for i := range times {
+				added[i] = max(0, times[i]-d.p50)
+			}
+			with := spread(added)
+			// What is over 50 ms is the machine's own: the call waited for a processor.
+			promise(t, "Redis "+m.String()+": what it adds to a request is at most 50 ms and scheduling",
+				!chaos || with.p99 <= 60*time.Millisecond, "added: %s; usual: %s", with, d)
+			open, closed, local := passed("open", 20), passed("closed", 20), passed("local", 20)
+			limited := 0
+			for range 20 {
+				if s.as("").call(t, "POST", "/v1/auth/login", object{"username": "nobody", "password": "wrong"}).status == http.StatusTooManyRequests {
+					limited++
+				}
+			}
+			promise(t, "Redis "+m.String()+": limits go by their outage mode, and sign-ins stay limited",
+				open == 20 && closed == 0 && local == 5 && limited >= 9,
+				"of 20 calls passed: open %d, closed %d, local with 5 allowed %d; of 20 sign-ins with 10 allowed refused %d", open, closed, local, limited)
+			if a := s.call(t, "PATCH", "/v1/limits/sign-in-per-user", object{"outage": "OUTAGE_OPEN"}); a.status != http.StatusBadRequest {
+				t.Errorf("a sign-in limit that opens: %d %s", a.status, a.raw)
+			}
+
+			b.redis.set(t, pass)
+			back := time.Now()
+			eventually(t, "limits are counted in Redis again", func() bool { ok, _ := check("closed"); return ok })
+			bound(t, "Redis "+m.String()+", then is back: it is used again without a restart", []time.Duration{time.Since(back)}, 5*time.Second)
+		})
+	}
+}
+
+// Without PostgreSQL credentials are verified for as long as the staleness
+// bound; what needs the truth is unavailable within a second and does not
+// happen.
+func TestChaosPostgreSQLFaults(t *testing.T) {
+	for _, m := range []mode{refuse, hang, reset} {
+		t.Run(m.String(), func(t *testing.T) {
+			staleness := time.Duration(often(2, 5)) * time.Second
+			b := newBackends(t)
+			c := startCluster(t, 1, settings(b.postgresThrough, b.redisURL, "TOLLGATE_STALENESS="+staleness.String()))
+			s := c.on(0)
+			key := s.newService(t, "shop")
+			verify := object{"apiKey": key}
+			s.post(t, "/v1/auth/verify", verify)
+
+			b.database.set(t, m)
+			down := time.Now()
+			w := newCrew(t)
+			var mu sync.Mutex
+			var firstRefusal, lastAnswer, longest time.Duration
+			w.work(20*time.Millisecond, func(int) {
+				asked := time.Since(down)
+				a, err := s.as(key).try(context.Background(), "POST", "/v1/auth/verify", verify)
+				answered := time.Since(down)
+				mu.Lock()
+				defer mu.Unlock()
+				longest = max(longest, answered-asked)
+				switch {
+				case err == nil && a.status == http.StatusOK:
+					lastAnswer = asked
+				case err != nil || a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "":
+					t.Errorf("verify: %d %s, %v", a.status, a.raw, err)
+				case firstRefusal == 0:
+					firstRefusal = asked
+				}
+			})
+			var took []time.Duration
+			wrong := 0
+			needs := []struct {
+				method, path string
+				body         any
+			}{
+				{"POST", "/v1/users", object{"username": "mia", "password": "a password of mia"}},
+				{"POST", "/v1/auth/login", object{"username": "admin", "password": adminPassword}},
+				{"POST", "/v1/roles", object{"name": "packer", "permissions": []string{"orders:pack"}}},
+				{"POST", "/v1/audit/events", object{"action": "orders.ship", "resource": "orders/1", "outcome": "OUTCOME_SUCCESS"}},
+				{"POST", "/v1/authorize", object{"apiKey": key, "permission": "orders:read"}}, // a refusal, which is recorded
+				{"GET", "/v1/users", nil},
+			}
+			for time.Since(down) < staleness+time.Second {
+				together(len(needs), func(i int) {
+					began := time.Now()
+					a, err := s.try(context.Background(), needs[i].method, needs[i].path, needs[i].body)
+					mu.Lock()
+					defer mu.Unlock()
+					took = append(took, time.Since(began))
+					if err != nil || a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" {
+						wrong++
+						t.Logf("%s %s: %d %s, %v", needs[i].method, needs[i].path, a.status, a.raw, err)
+					}
+				})
+			}
+			eventually(t, "verify is refused", func() bool {
+				mu.Lock()
+				defer mu.Unlock()
+				return firstRefusal > 0
+			})
+			w.end()
+			promise(t, "PostgreSQL "+m.String()+": Verify answers within the staleness bound, then it is unavailable",
+				firstRefusal > staleness/2 && lastAnswer <= staleness,
+				"staleness %s: answered until %s, refused from %s, longest answer %s", staleness,
+				lastAnswer.Round(time.Millisecond), firstRefusal.Round(time.Millisecond), longest.Round(time.Millisecond))
+			promise(t, "PostgreSQL "+m.String()+": what reads or writes the truth is Unavailable with Retry-After", wrong == 0, "%d calls, otherwise %d", len(took), wrong)
+			bound(t, "PostgreSQL "+m.String()+": … within 1 s", took, time.Second)
+
+			b.database.set(t, pass)
+			back := time.Now()
+			eventually(t, "writes succeed again", func() bool {
+				return s.call(t, "POST", "/v1/roles", object{"name": fmt.Sprintf("back-%d", time.Since(back)), "permissions": []string{"orders:read"}}).status == http.StatusOK
+			})
+			bound(t, "PostgreSQL "+m.String()+", then is back: it is used again without a restart", []time.Duration{time.Since(back)}, 5*time.Second)
+
+			happened := len(s.get(t, "/v1/users?username=mia").list("users"))
+			if s.call(t, "GET", "/v1/roles/packer", nil).status == http.StatusOK {
+				happened++
+			}
+			happened += len(s.events(t, "action=orders.ship"))
+			promise(t, "PostgreSQL "+m.String()+": what could not be recorded did not happen", happened == 0, "%d of 3 things happened", happened)
+		})
+	}
+}

@@ -1,0 +1,295 @@
+package main_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// ledger is what a cluster said it had done, by the resource that it did it to.
+type ledger struct {
+	mu          sync.Mutex
+	users       map[string]string // id -> name
+	deleted     map[string]bool   // users whose deletion was acknowledged
+	roles       map[string]bool
+	recorded    map[string]bool // ids of events of a downstream service
+	refused     map[string]bool // request ids of refusals
+	chains      []*chain
+	acted, read atomic.Int64
+	unavailable atomic.Int64
+}
+
+// worker does one kind of thing over and over; it goes on elsewhere when a
+// server is gone.
+func (l *ledger) workers(t *testing.T, c *roster, w *crew) {
+	post := func(i int, method, path string, body any) (answer, bool) {
+		to, ok := c.pick(i)
+		if !ok {
+			return answer{}, false
+		}
+		a, err := to.try(context.Background(), method, path, body)
+		switch {
+		case err != nil:
+			return a, false
+		case a.status == http.StatusServiceUnavailable:
+			l.unavailable.Add(1)
+		case a.status == http.StatusOK, a.status == http.StatusForbidden:
+			return a, true
+		default:
+			t.Errorf("%s %s: %d %s", method, path, a.status, a.raw)
+		}
+		return a, false
+	}
+	did := func(do func()) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		do()
+		l.acted.Add(1)
+	}
+	for side := range 4 {
+		w.work(15*time.Millisecond, func(i int) {
+			name := fmt.Sprintf("user-%d-%d", side, i)
+			made, ok := post(i+side, "POST", "/v1/users", object{"username": name, "kind": "USER_KIND_SERVICE"})
+			if !ok {
+				return
+			}
+			id := made.str("user", "id")
+			did(func() { l.users[id] = name })
+			if i%3 != 0 {
+				return
+			}
+			if _, ok := post(i+side+1, "DELETE", "/v1/users/"+id, nil); ok {
+				did(func() { l.deleted[id] = true })
+			} else {
+				did(func() { delete(l.users, id) }) // deleted or not: nobody said
+			}
+		})
+		w.work(25*time.Millisecond, func(i int) {
+			name := fmt.Sprintf("role-%d-%d", side, i)
+			if _, ok := post(i+side, "POST", "/v1/roles", object{"name": name, "permissions": []string{"orders:read"}}); ok {
+				did(func() { l.roles[name] = true })
+			}
+		})
+		w.work(25*time.Millisecond, func(i int) {
+			a, ok := post(i+side, "POST", "/v1/audit/events", object{"action": "orders.ship", "resource": fmt.Sprintf("orders/%d-%d", side, i), "outcome": "OUTCOME_SUCCESS"})
+			if ok {
+				did(func() { l.recorded[a.str("event", "id")] = true })
+			}
+		})
+		w.work(8*time.Millisecond, func(i int) {
+			if _, ok := post(i+side, "POST", "/v1/authorize", object{"accessToken": c.admin, "permission": "orders:read"}); ok {
+				l.read.Add(1)
+			}
+		})
+	}
+	for n, chain := range l.chains {
+		w.work(20*time.Millisecond, func(i int) {
+			if chain.refresh == "" {
+				return
+			}
+			to, ok := c.pick(i + n)
+			if !ok {
+				return
+			}
+			a, err := to.as("").try(context.Background(), "POST", "/v1/auth/refresh", object{"refreshToken": chain.refresh})
+			switch {
+			case err == nil && a.status == http.StatusOK:
+				chain.access, chain.refresh, chain.refreshed = a.str("accessToken"), a.str("refreshToken"), chain.refreshed+1
+				l.acted.Add(1)
+			case err == nil && a.status == http.StatusServiceUnavailable && a.reason() != "DEPENDENCY_DOWN":
+				l.unavailable.Add(1)
+			default:
+				chain.unsure() // it may have happened
+			}
+		})
+	}
+}
+
+// unsure has check find out what became of the last refresh.
+func (c *chain) unsure() { c.session, c.refresh = c.session+"?", "" }
+
+// roster is the servers that are there.
+type roster struct {
+	mu      sync.Mutex
+	servers []*tollgate
+	admin   string
+}
+
+func (r *roster) pick(i int) (client, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.servers[i%len(r.servers)]
+	select {
+	case <-s.exited:
+		return client{}, false
+	default:
+		return s.client, true
+	}
+}
+
+func (r *roster) replace(i int, s *tollgate) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.servers[i] = s
+}
+
+func newLedger(t *testing.T, c *cluster) *ledger {
+	l := &ledger{users: map[string]string{}, deleted: map[string]bool{}, roles: map[string]bool{}, recorded: map[string]bool{}}
+	for range 4 {
+		login := c.on(0).login(t, "admin", adminPassword)
+		l.chains = append(l.chains, &chain{session: login.str("sessionId"), access: login.str("accessToken"), refresh: login.str("refreshToken")})
+	}
+	return l
+}
+
+// check counts what was acknowledged and is lost or not recorded, and what is
+// recorded and not there.
+func (l *ledger) check(t *testing.T, s client) (lost, silent, untrue int) {
+	t.Helper()
+	events := func(action string) map[string]int {
+		found := map[string]int{}
+		for _, e := range s.events(t, "action="+action+"&outcome=OUTCOME_SUCCESS") {
+			resource, _ := e["resource"].(string)
+			found[resource]++
+		}
+		return found
+	}
+	created, removed, roles := events("user.create"), events("user.delete"), events("role.create")
+	there := map[string]bool{}
+	for _, u := range s.all(t, "/v1/users?", "users") {
+		id := u["id"].(string)
+		there[id] = true
+		if created["users/"+id] != 1 {
+			silent++
+		}
+	}
+	for id := range l.users {
+		if there[id] == l.deleted[id] {
+			lost++
+		}
+		if created["users/"+id] != 1 || l.deleted[id] && removed["users/"+id] != 1 {
+			silent++
+		}
+	}
+	for resource := range created {
+		if id := strings.TrimPrefix(resource, "users/"); !there[id] && removed[resource] == 0 {
+			untrue++
+		}
+	}
+	for resource := range removed {
+		if there[strings.TrimPrefix(resource, "users/")] {
+			untrue++
+		}
+	}
+	known := map[string]bool{}
+	for _, r := range s.all(t, "/v1/roles?", "roles") {
+		known[r["name"].(string)] = true
+	}
+	for name := range l.roles {
+		if !known[name] {
+			lost++
+		}
+		if roles["roles/"+name] != 1 {
+			silent++
+		}
+	}
+	for resource := range roles {
+		if !known[strings.TrimPrefix(resource, "roles/")] {
+			untrue++
+		}
+	}
+	ids := map[string]bool{}
+	for _, e := range s.events(t, "action=orders.ship") {
+		ids[e["id"].(string)] = true
+	}
+	for id := range l.recorded {
+		if !ids[id] {
+			silent++
+		}
+	}
+	for _, c := range l.chains {
+		session, unsure := strings.CutSuffix(c.session, "?")
+		recorded := len(s.events(t, "action=auth.refresh&outcome=OUTCOME_SUCCESS&resource=sessions/"+session))
+		switch {
+		case recorded < c.refreshed:
+			silent++
+		case recorded > c.refreshed+1, !unsure && recorded > c.refreshed:
+			untrue++
+		case !unsure:
+			if a := s.as("").call(t, "POST", "/v1/auth/refresh", object{"refreshToken": c.refresh}); a.status != http.StatusOK {
+				lost++
+			}
+		}
+	}
+	return lost, silent, untrue
+}
+
+// Killed servers lose nothing that they acknowledged, and record nothing that
+// did not happen.
+func TestChaosKillServers(t *testing.T) {
+	c := newCluster(t, 3)
+	l := newLedger(t, c)
+	r := &roster{servers: append([]*tollgate(nil), c.servers...), admin: c.admin}
+	w := newCrew(t)
+	began := time.Now()
+	l.workers(t, r, w)
+	kills := often(2, 50)
+	for n := range kills {
+		before := l.acted.Load()
+		eventually(t, "work goes on", func() bool { return l.acted.Load() > before+20 })
+		victim := r.servers[n%len(r.servers)]
+		victim.signal(t, syscall.SIGKILL)
+		<-victim.exited
+		r.replace(n%len(r.servers), c.add(t))
+	}
+	w.end()
+	took := time.Since(began)
+	l.judge(t, fmt.Sprintf("kill -9 of an instance, %d times", kills), r.servers[0].client, took)
+}
+
+// A killed PostgreSQL costs answers, but nothing that was acknowledged.
+func TestChaosKillPostgreSQL(t *testing.T) {
+	m, ok := newMortal(t)
+	if !ok {
+		return
+	}
+	c := startCluster(t, 3, settings(m.url, emptyRedis(t)))
+	l := newLedger(t, c)
+	r := &roster{servers: c.servers, admin: c.admin}
+	w := newCrew(t)
+	began := time.Now()
+	l.workers(t, r, w)
+	kills := often(1, 5)
+	var back []time.Duration
+	for range kills {
+		before := l.acted.Load()
+		eventually(t, "work goes on", func() bool { return l.acted.Load() > before+20 })
+		m.kill(t)
+		down := l.unavailable.Load()
+		eventually(t, "the servers say that it is down", func() bool { return l.unavailable.Load() > down })
+		m.start(t)
+		up, before := time.Now(), l.acted.Load()
+		eventually(t, "work goes on after PostgreSQL is back", func() bool { return l.acted.Load() > before })
+		back = append(back, time.Since(up))
+	}
+	w.end()
+	took := time.Since(began)
+	bound(t, "work goes on after PostgreSQL is back, without a restart", back, 5*time.Second)
+	l.judge(t, fmt.Sprintf("kill -9 of PostgreSQL, %d times", kills), r.servers[0].client, took)
+}
+
+func (l *ledger) judge(t *testing.T, what string, s client, took time.Duration) {
+	t.Helper()
+	lost, silent, untrue := l.check(t, s)
+	rate := float64(l.acted.Load()+l.read.Load()) / took.Seconds()
+	promise(t, what+": what was acknowledged has its effect and its event, and no event stands without its effect",
+		lost+silent+untrue == 0 && l.acted.Load() > 0,
+		"%d writes and %d decisions acknowledged in %s (%.0f/s), %d unavailable: lost %d, not recorded %d, recorded but not so %d",
+		l.acted.Load(), l.read.Load(), took.Round(time.Second), rate, l.unavailable.Load(), lost, silent, untrue)
+}

@@ -1,0 +1,102 @@
+package main_test
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// A server with as much to do as it takes refuses more at once, and still says
+// that it lives.
+func TestChaosOverload(t *testing.T) {
+	b := newBackends(t)
+	const most = 16
+	c := startCluster(t, 1, settings(b.postgresThrough, b.redisURL, "TOLLGATE_MAX_CALLS=16"))
+	s := c.on(0)
+	b.database.set(t, hang)
+	var mu sync.Mutex
+	var shed, health []time.Duration
+	other, calls := 0, often(200, 1000)
+	w := newCrew(t)
+	w.work(20*time.Millisecond, func(int) {
+		began := time.Now()
+		a, err := s.as("").try(context.Background(), "GET", "/healthz", nil)
+		mu.Lock()
+		defer mu.Unlock()
+		health = append(health, time.Since(began))
+		if err != nil || a.status != http.StatusOK {
+			t.Errorf("healthz: %d %s, %v", a.status, a.raw, err)
+		}
+	})
+	shared(100, calls, func(int) {
+		began := time.Now()
+		a, err := s.try(context.Background(), "POST", "/v1/users", object{"username": "mia", "kind": "USER_KIND_SERVICE"})
+		mu.Lock()
+		defer mu.Unlock()
+		switch {
+		case err != nil || a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") != "1":
+			t.Errorf("a call of too many: %d %s, %v", a.status, a.raw, err)
+		case a.reason() == "OVERLOADED":
+			shed = append(shed, time.Since(began))
+		default:
+			other++ // taken in, and the database hangs
+		}
+	})
+	w.end()
+	d := spread(shed)
+	promise(t, "an overloaded instance refuses at once instead of queueing (Unavailable, Retry-After 1)",
+		len(shed) > 0 && other >= most && (!chaos || d.p99 < 100*time.Millisecond),
+		"%d calls at %d places: refused %s; healthz: %s", calls, most, d, spread(health))
+	a := s.call(t, "POST", "/v1/auth/whoami", strings.Repeat(" ", 1<<10))
+	if a.status == http.StatusServiceUnavailable {
+		t.Errorf("places were not given back: %s", a.raw)
+	}
+}
+
+// A flood of sign-ins leaves the verifying of credentials alone.
+func TestChaosLoginFlood(t *testing.T) {
+	c := newCluster(t, 1, "TOLLGATE_BCRYPT_COST=12")
+	s := c.on(0)
+	verify := func() distribution {
+		times := make([]time.Duration, often(300, 5000))
+		shared(2, len(times), func(i int) {
+			began := time.Now()
+			a, err := s.try(context.Background(), "POST", "/v1/auth/verify", object{"accessToken": c.admin})
+			times[i] = time.Since(began)
+			if err != nil || a.status != http.StatusOK {
+				t.Errorf("verify: %d %s, %v", a.status, a.raw, err)
+			}
+		})
+		return spread(times)
+	}
+	verify() // everything is warm
+	alone := verify()
+	w := newCrew(t)
+	var mu sync.Mutex
+	statuses := map[int]int{}
+	for range 32 {
+		w.work(time.Millisecond, func(int) {
+			a, err := s.as("").try(context.Background(), "POST", "/v1/auth/login", object{"username": "admin", "password": "wrong"})
+			mu.Lock()
+			defer mu.Unlock()
+			if err == nil {
+				statuses[a.status]++
+			}
+		})
+	}
+	eventually(t, "the flood is there", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return statuses[http.StatusServiceUnavailable]+statuses[http.StatusUnauthorized] > 5
+	})
+	flooded := verify()
+	w.end()
+	ratio := func(a, b time.Duration) float64 { return float64(a) / float64(b) }
+	promise(t, "a flood of sign-ins (32 at once, bcrypt 12) leaves Verify alone: median at most 3 times as long",
+		!chaos || ratio(flooded.p50, alone.p50) <= 3,
+		"alone: %s; flooded: %s; p50 ×%.1f, p99 ×%.1f; sign-ins checked %d, refused as busy %d",
+		alone, flooded, ratio(flooded.p50, alone.p50), ratio(flooded.p99, alone.p99), statuses[http.StatusUnauthorized], statuses[http.StatusServiceUnavailable])
+}

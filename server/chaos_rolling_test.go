@@ -1,0 +1,125 @@
+package main_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// balancer sends requests in turn to the servers that say they are ready. It
+// asks them every 50 ms, and tries nothing twice.
+type balancer struct {
+	*httptest.Server
+	mu    sync.Mutex
+	ready []*httputil.ReverseProxy
+	next  atomic.Int64
+}
+
+func newBalancer(t *testing.T, servers func() []*tollgate) *balancer {
+	t.Helper()
+	b := &balancer{}
+	proxies := map[string]*httputil.ReverseProxy{}
+	look := func(int) {
+		var ready []*httputil.ReverseProxy
+		for _, s := range servers() {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			a, err := s.try(ctx, "GET", "/readyz", nil)
+			cancel()
+			if err != nil || a.status != http.StatusOK {
+				continue
+			}
+			if proxies[s.url] == nil {
+				to, err := url.Parse(s.url)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				proxies[s.url] = &httputil.ReverseProxy{
+					Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(to) },
+					Transport: &http.Transport{MaxIdleConnsPerHost: 64},
+				}
+			}
+			ready = append(ready, proxies[s.url])
+		}
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.ready = ready
+	}
+	look(0)
+	b.Server = httptest.NewServer(b)
+	t.Cleanup(b.Close)
+	newCrew(t).work(50*time.Millisecond, look)
+	return b
+}
+
+func (b *balancer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	b.mu.Lock()
+	ready := b.ready
+	b.mu.Unlock()
+	if len(ready) == 0 {
+		http.Error(w, "no server is ready", http.StatusBadGateway)
+		return
+	}
+	ready[int(b.next.Add(1))%len(ready)].ServeHTTP(w, r)
+}
+
+// A rolling restart behind a balancer fails no request.
+func TestChaosRollingRestart(t *testing.T) {
+	c := newCluster(t, 3, "TOLLGATE_DRAIN_DELAY=1s")
+	r := &roster{servers: append([]*tollgate(nil), c.servers...), admin: c.admin}
+	b := newBalancer(t, func() []*tollgate {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return append([]*tollgate(nil), r.servers...)
+	})
+	front := newClient(t, b.URL).as(c.admin)
+	front.http.Transport = &http.Transport{MaxIdleConnsPerHost: 64}
+
+	var good, bad atomic.Int64
+	var first sync.Once
+	w := newCrew(t)
+	began := time.Now()
+	for side := range 8 {
+		w.work(20*time.Millisecond, func(i int) {
+			method, path, body := "GET", "/v1/auth/whoami", any(nil)
+			switch i % 4 {
+			case 1:
+				method, path, body = "POST", "/v1/users", object{"username": fmt.Sprintf("user-%d-%d", side, i), "kind": "USER_KIND_SERVICE"}
+			case 2:
+				method, path, body = "POST", "/v1/authorize", object{"accessToken": c.admin, "permission": "orders:read"}
+			case 3:
+				method, path, body = "POST", "/v1/audit/events", object{"action": "orders.ship", "resource": "orders/1", "outcome": "OUTCOME_SUCCESS"}
+			}
+			a, err := front.try(context.Background(), method, path, body)
+			if err == nil && a.status == http.StatusOK {
+				good.Add(1)
+				return
+			}
+			bad.Add(1)
+			first.Do(func() { t.Logf("the first failure: %s %s: %d %s, %v", method, path, a.status, a.raw, err) })
+		})
+	}
+	rounds := often(1, 5)
+	for range rounds {
+		for i, old := range append([]*tollgate(nil), r.servers...) {
+			before := good.Load()
+			eventually(t, "work goes on", func() bool { return good.Load() > before+20 })
+			old.signal(t, syscall.SIGTERM)
+			if code := old.wait(t); code != 0 {
+				t.Errorf("exit code %d", code)
+			}
+			r.replace(i, c.add(t))
+		}
+	}
+	w.end()
+	promise(t, fmt.Sprintf("%d restarts, one after the other, of 3 instances behind a balancer that tries nothing twice: no failed request", 3*rounds),
+		bad.Load() == 0, "%d requests (%.0f/s), failed %d", good.Load()+bad.Load(), float64(good.Load())/time.Since(began).Seconds(), bad.Load())
+}

@@ -1,0 +1,253 @@
+package main_test
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+)
+
+// chaos is the full run, "make chaos". Without it the same tests run with
+// small numbers, and bounds on time are not judged.
+var chaos = os.Getenv("TOLLGATE_CHAOS") != ""
+
+// often is how often to do something: in a usual run, and in the full one.
+func often(short, full int) int {
+	if chaos {
+		return full
+	}
+	return short
+}
+
+// promise writes a row of the table that "make chaos" prints. A promise that is
+// broken fails the test.
+func promise(t *testing.T, what string, kept bool, format string, args ...any) {
+	t.Helper()
+	measured, verdict := fmt.Sprintf(format, args...), "kept"
+	if !kept {
+		verdict = "BROKEN"
+		t.Errorf("broken: %s: %s", what, measured)
+	}
+	t.Logf("%s: %s", what, measured)
+	file := os.Getenv("TOLLGATE_CHAOS_TABLE")
+	if file == "" {
+		return
+	}
+	table, err := os.OpenFile(file, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer table.Close()
+	fmt.Fprintf(table, "| %s | %s | %s |\n", what, measured, verdict)
+}
+
+// bound is promise for a time, which only the full run judges.
+func bound(t *testing.T, what string, measured []time.Duration, most time.Duration) {
+	t.Helper()
+	d := spread(measured)
+	promise(t, what, !chaos || d.max <= most, "%s (bound %s)", d, most)
+}
+
+// distribution is what times were like.
+type distribution struct {
+	n             int
+	p50, p99, max time.Duration
+}
+
+func spread(times []time.Duration) distribution {
+	if len(times) == 0 {
+		return distribution{}
+	}
+	sorted := slices.Sorted(slices.Values(times))
+	n := len(sorted)
+	return distribution{n, sorted[n/2], sorted[n*99/100], sorted[n-1]}
+}
+
+func (d distribution) String() string {
+	short := func(t time.Duration) string { return t.Round(10 * time.Microsecond).String() }
+	return fmt.Sprintf("n %d, p50 %s, p99 %s, max %s", d.n, short(d.p50), short(d.p99), short(d.max))
+}
+
+// cluster is several servers on one PostgreSQL and one Redis.
+type cluster struct {
+	env     []string
+	servers []*tollgate
+	admin   string // an access token, good at each
+}
+
+// settings is what the servers of a cluster have in common.
+func settings(database, redis string, further ...string) []string {
+	return append([]string{
+		"TOLLGATE_DATABASE_URL=" + database, "TOLLGATE_REDIS_URL=" + redis,
+		"TOLLGATE_MASTER_KEY=" + base64.StdEncoding.EncodeToString([]byte("a master key for tests, 32 bytes")),
+		"TOLLGATE_ADMIN_PASSWORD=" + adminPassword,
+	}, further...)
+}
+
+// newCluster starts n servers with an empty schema in PostgreSQL and an empty
+// Redis, where anybody may sign in as often as they like.
+func newCluster(t *testing.T, n int, further ...string) *cluster {
+	t.Helper()
+	return startCluster(t, n, settings(backendtest.PostgreSQLURL(t), emptyRedis(t), further...))
+}
+
+func startCluster(t *testing.T, n int, env []string) *cluster {
+	t.Helper()
+	c := &cluster{env: env}
+	for range n {
+		c.add(t)
+	}
+	c.admin = c.on(0).login(t, "admin", adminPassword).str("accessToken")
+	for _, s := range c.servers {
+		s.token = c.admin
+	}
+	for _, limit := range []string{"sign-in-per-ip", "sign-in-per-user"} {
+		c.on(0).call(t, "PATCH", "/v1/limits/"+limit, object{"rate": 1000000, "burst": 1000000}).want(t, http.StatusOK)
+	}
+	return c
+}
+
+// add starts one more server.
+func (c *cluster) add(t *testing.T) *tollgate {
+	t.Helper()
+	s := serve(t, t.TempDir(), c.env...)
+	s.token = c.admin
+	transport := &http.Transport{MaxIdleConnsPerHost: 256}
+	t.Cleanup(transport.CloseIdleConnections)
+	s.http = &http.Client{Transport: transport, Timeout: patience}
+	c.servers = append(c.servers, s)
+	return s
+}
+
+// on is a server's client, whatever the number.
+func (c *cluster) on(i int) client { return c.servers[i%len(c.servers)].client }
+
+// insist is try until it succeeds: a server may be busy.
+func (c client) insist(t testing.TB, method, path string, body any) answer {
+	for late := time.Now().Add(patience); ; {
+		a, err := c.try(context.Background(), method, path, body)
+		if err == nil && a.status == http.StatusOK {
+			return a
+		}
+		if a.status != http.StatusServiceUnavailable && err == nil || time.Now().After(late) {
+			t.Errorf("%s %s: %d %s, %v", method, path, a.status, a.raw, err)
+			return a
+		}
+	}
+}
+
+// emptyRedis is a database of the test Redis that no other test uses.
+func emptyRedis(t *testing.T) string {
+	t.Helper()
+	const database = 9
+	options, err := redis.ParseURL(backendtest.RedisURL(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	options.DB = database
+	client := redis.NewClient(options)
+	defer client.Close()
+	if err := client.FlushDB(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	u, err := url.Parse(backendtest.RedisURL(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.Path = fmt.Sprintf("/%d", database)
+	return u.String()
+}
+
+// side is a URL with another host.
+func through(t *testing.T, address string, p *proxy) string {
+	t.Helper()
+	u, err := url.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.Host = p.address()
+	return u.String()
+}
+
+func host(t *testing.T, address string) string {
+	t.Helper()
+	u, err := url.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u.Host
+}
+
+// together calls do n times at once, as much as that goes.
+func together(n int, do func(i int)) {
+	var all sync.WaitGroup
+	start := make(chan struct{})
+	for i := range n {
+		all.Go(func() {
+			<-start
+			do(i)
+		})
+	}
+	close(start)
+	all.Wait()
+}
+
+// shared has workers take the numbers up to n.
+func shared(workers, n int, do func(i int)) {
+	numbers := make(chan int)
+	go func() {
+		defer close(numbers)
+		for i := range n {
+			numbers <- i
+		}
+	}()
+	together(workers, func(int) {
+		for i := range numbers {
+			do(i)
+		}
+	})
+}
+
+// crew are workers that go on until they are told to end.
+type crew struct {
+	stop context.CancelFunc
+	ctx  context.Context
+	all  sync.WaitGroup
+}
+
+func newCrew(t *testing.T) *crew {
+	ctx, stop := context.WithCancel(context.Background())
+	c := &crew{stop: stop, ctx: ctx}
+	t.Cleanup(c.end)
+	return c
+}
+
+// work has do called over and over, at most once in every.
+func (c *crew) work(every time.Duration, do func(i int)) {
+	c.all.Go(func() {
+		ticker := time.NewTicker(max(every, 1))
+		defer ticker.Stop()
+		for i := 0; ; i++ {
+			select {
+			case <-c.ctx.Done():
+				return
+			case <-ticker.C:
+				do(i)
+			}
+		}
+	})
+}
+
+func (c *crew) end() {
+	c.stop()
+	c.all.Wait()
+}
