@@ -47,6 +47,14 @@ func deskAt(t testing.TB, db *database.DB, clock *world.Clock, ttl time.Duration
 	t.Helper()
 	w := world.Real()
 	w.Now = clock.Now
+	return deskOn(t, db, clock, ttl, limits.NewMemory(w))
+}
+
+// deskOn makes an instance that counts attempts where it is told to.
+func deskOn(t testing.TB, db *database.DB, clock *world.Clock, ttl time.Duration, counters limits.Backend) *desk {
+	t.Helper()
+	w := world.Real()
+	w.Now = clock.Now
 	master, err := seal.New(bytes.Repeat([]byte("m"), seal.KeySize), w)
 	if err != nil {
 		t.Fatal(err)
@@ -60,7 +68,7 @@ func deskAt(t testing.TB, db *database.DB, clock *world.Clock, ttl time.Duration
 
 	log := changes.New(db, changes.Options{World: w})
 	grants := roles.New(db, log, w, pages)
-	counts := limits.New(db, log, w, pages, limits.NewMemory(w))
+	counts := limits.New(db, log, w, pages, counters)
 	s := New(Options{
 		DB: db, Log: log, Audit: events, Roles: grants, Limits: counts, World: w, Pages: pages, Master: master,
 		Issuer: "https://tollgate.test", Audience: "tollgate",

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/world"
+	"github.com/trustelem/zxcvbn/frequency"
 	"golang.org/x/crypto/bcrypt"
 )
 
@@ -47,9 +49,8 @@ func newPasswords(cost, workers int) *passwords {
 		workers = max(1, runtime.GOMAXPROCS(0)/2)
 	}
 	return &passwords{
-		cost: cost,
-		// Salt and sum in bcrypt's base64, where "." is 0.
-		dummy:   fmt.Sprintf("$2a$%02d$%s", cost, strings.Repeat(".", 53)),
+		cost:    cost,
+		dummy:   dummyHash(cost),
 		running: make(chan struct{}, workers),
 		waiting: make(chan struct{}, workers*(1+queuePerWorker)),
 		wait:    maxWait,
@@ -60,17 +61,36 @@ func newPasswords(cost, workers int) *passwords {
 // matches says whether the password is the one that was hashed. With an empty
 // hash, or a password that no hash was ever made of, the answer is no, after
 // the same work.
+//
+// A hash of a lower cost than today's takes less work to compare with. A no is
+// made as dear as any other: bcrypt doubles its work with each step of the
+// cost, so comparisons at the costs from the hash's to the one below today's
+// are, together with the first, exactly the work of one at today's. A yes needs
+// none of that: it tells who knows the password, and its hash is made anew. A
+// hash of a higher cost, from before the cost was lowered, takes longer until
+// its password is changed.
 func (p *passwords) matches(ctx context.Context, hash, password string) (bool, error) {
-	possible := hash != "" && password != "" && len(password) <= maxPassword
+	cost, err := bcrypt.Cost([]byte(hash))
+	possible := err == nil && password != "" && len(password) <= maxPassword
 	if !possible {
-		hash = p.dummy
+		hash, cost = p.dummy, p.cost
 	}
-	var err error
-	if busy := p.run(ctx, func() { err = p.compare([]byte(hash), []byte(password)) }); busy != nil {
+	matched := false
+	work := func() {
+		matched = p.compare([]byte(hash), []byte(password)) == nil && possible
+		for ; !matched && cost < p.cost; cost++ {
+			_ = p.compare([]byte(dummyHash(cost)), []byte(password)) // for its work only
+		}
+	}
+	if busy := p.run(ctx, work); busy != nil {
 		return false, busy
 	}
-	return possible && err == nil, nil
+	return matched, nil
 }
+
+// dummyHash is a hash of a cost that fits no password: salt and sum in bcrypt's
+// base64, where "." is 0.
+func dummyHash(cost int) string { return fmt.Sprintf("$2a$%02d$%s", cost, strings.Repeat(".", 53)) }
 
 // hash refuses nothing: check does.
 func (p *passwords) hash(ctx context.Context, password string) (string, error) {
@@ -120,15 +140,28 @@ func busy() error {
 	return fault.New(fault.Unavailable, "BUSY", "too many sign-ins at the moment; try again").After(time.Second)
 }
 
-// checkPassword refuses a new password that is too short or too long.
-func checkPassword(field, password string) error {
+// checkPassword refuses a new password that is too short or too long, the name
+// of its user, or one of the 30,000 most common ones in any case, the first
+// that are tried. There are no rules about kinds of characters: they make
+// passwords worse (NIST SP 800-63B §3.1.1).
+func checkPassword(field, username, password string) error {
 	switch {
 	case utf8.RuneCountInString(password) < minPassword:
 		return fault.Field(field, "must have at least %d characters", minPassword)
 	case len(password) > maxPassword:
-		return fault.Field(field, "must have at most %d bytes", maxPassword)
+		return fault.Field(field, "must have at most %d bytes; letters beyond ASCII have several", maxPassword)
+	case fold(strings.TrimSpace(password)) == username:
+		return fault.Field(field, "must not be the user name; choose another")
+	case common(password):
+		return fault.Field(field, "is one of the most common passwords, which are tried first; choose another")
 	}
 	return nil
+}
+
+// common looks through the list, which lies in the program's file: that takes
+// no memory and, beside bcrypt, no time.
+func common(password string) bool {
+	return slices.Contains(frequency.FrequencyLists["passwords"], strings.ToLower(password))
 }
 
 // newOneTimePassword has 100 random bits, in characters that are hard to mix

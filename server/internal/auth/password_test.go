@@ -71,7 +71,15 @@ func TestCheckPassword(t *testing.T) {
 	for password, good := range map[string]bool{
 		"":                      false,
 		"1234567":               false,
-		"12345678":              true,
+		"12345678":              false, // common
+		"12345679!":             true,
+		"Password1":             false, // common, but for the case
+		"iloveyou":              false,
+		"hunter2hunter2":        true,
+		"correct horse battery": true,
+		"ann-the-first":         false, // the name
+		" ANN-the-ﬁrst":         false,
+		"ann-the-first!":        true,
 		"ééééééé":               false, // 14 bytes, but 7 characters
 		"éééééééé":              true,
 		strings.Repeat("a", 72): true,
@@ -83,7 +91,7 @@ func TestCheckPassword(t *testing.T) {
 		strings.Repeat("🦊", 18): true,
 		strings.Repeat("🦊", 19): false,
 	} {
-		if err := checkPassword("password", password); good && err != nil {
+		if err := checkPassword("password", "ann-the-first", password); good && err != nil {
 			t.Errorf("%q: %v", password, err)
 		} else if !good {
 			wantField(t, err, "password")
@@ -155,7 +163,7 @@ func TestPoolWait(t *testing.T) {
 
 func TestOneTimePassword(t *testing.T) {
 	a, b := newOneTimePassword(world.Real()), newOneTimePassword(world.Real())
-	if len(a) != 20 || a == b || strings.ContainsAny(a, "ilou") || checkPassword("", a) != nil {
+	if len(a) != 20 || a == b || strings.ContainsAny(a, "ilou") || checkPassword("", "", a) != nil {
 		t.Errorf("one-time passwords %q and %q", a, b)
 	}
 }

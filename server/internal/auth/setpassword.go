@@ -63,7 +63,7 @@ func (s *Service) changePassword(ctx context.Context, user userRow, p PasswordCh
 	if p.Current == "" {
 		return 0, fault.Field("current_password", "is required to change your own password")
 	}
-	if err := checkPassword("new_password", p.New); err != nil {
+	if err := checkPassword("new_password", user.Username, p.New); err != nil {
 		return 0, err
 	}
 	if p.New == p.Current {
@@ -101,7 +101,7 @@ func (s *Service) resetPassword(ctx context.Context, user userRow, p PasswordCha
 		oneTime = newOneTimePassword(s.world)
 		password = oneTime
 	}
-	if err := checkPassword("new_password", password); err != nil {
+	if err := checkPassword("new_password", user.Username, password); err != nil {
 		return "", 0, err
 	}
 	// Whoever resets another's password knows it, so it must not stay. The

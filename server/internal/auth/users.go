@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -39,7 +40,7 @@ func (s *Service) CreateUser(ctx context.Context, n NewUser) (User, int64, error
 	}
 	hash := ""
 	if n.Password != "" {
-		if err := checkPassword("password", n.Password); err != nil {
+		if err := checkPassword("password", name, n.Password); err != nil {
 			return User{}, 0, err
 		}
 		if hash, err = s.passwords.hash(ctx, n.Password); err != nil {
@@ -51,6 +52,8 @@ func (s *Service) CreateUser(ctx context.Context, n NewUser) (User, int64, error
 		ID: s.world.NewID(), Username: name, DisplayName: n.DisplayName, Kind: n.Kind,
 		PasswordHash: hash, CreatedAt: now, UpdatedAt: now,
 	}
+	// In one order, so that two who give the same roles do not wait for each other.
+	first := slices.Compact(slices.Sorted(slices.Values(n.Roles)))
 	revision, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
 		if err := insertUser(ctx, tx, row); err != nil {
 			return err
@@ -58,7 +61,7 @@ func (s *Service) CreateUser(ctx context.Context, n NewUser) (User, int64, error
 		tx.Changed(changes.User, row.ID)
 		tx.Record(audit.New(ctx, audit.UserCreate, audit.Success, "users/"+row.ID).
 			With("username", name).With("kind", string(n.Kind)))
-		for _, role := range n.Roles {
+		for _, role := range first {
 			if _, err := s.roles.AssignIn(ctx, tx, role, row.ID, time.Time{}); err != nil {
 				return err
 			}

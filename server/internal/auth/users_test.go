@@ -337,3 +337,40 @@ func TestSetPasswordGuesses(t *testing.T) {
 		t.Errorf("%d guesses were looked at, want at most 10", n)
 	}
 }
+
+// TestFirstRolesAreInOrder: two who give the same roles in another order take
+// the roles' rows in one order, and do not wait for each other.
+func TestFirstRolesAreInOrder(t *testing.T) {
+	d := newDeskOnSQLite(t)
+	given := []string{roles.ServiceRole, roles.Auditor, roles.ServiceRole, roles.Administrator}
+	u, _, err := d.CreateUser(d.system(), NewUser{Username: "ann", Password: password, Roles: given})
+	if err != nil || len(u.Roles) != 3 {
+		t.Fatal(u, err)
+	}
+	if given[0] != roles.ServiceRole {
+		t.Error("the caller's list was changed")
+	}
+	var order []string
+	err = d.db.Select(t.Context(), &order, `SELECT resource FROM audit_events WHERE action = $1 ORDER BY position`, string(audit.RoleAssign))
+	if err != nil || len(order) != 3 || !slices.IsSorted(order) {
+		t.Errorf("assigned %v, %v", order, err)
+	}
+}
+
+// TestCommonPasswords: neither a first password nor a new one may be common, or
+// the name.
+func TestCommonPasswords(t *testing.T) {
+	d := newDeskOnSQLite(t)
+	_, _, err := d.CreateUser(d.system(), NewUser{Username: "ann", Password: "Password1"})
+	wantField(t, err, "password")
+	_, _, err = d.CreateUser(d.system(), NewUser{Username: "ann-lee-rose", Password: "Ann-Lee-Rose"})
+	wantField(t, err, "password")
+	d.user("ann-lee-rose")
+	for _, bad := range []string{"iloveyou1", "ann-LEE-rose"} {
+		_, err := d.ResetPassword(t.Context(), "ann-lee-rose", bad)
+		wantField(t, err, "new_password")
+		ctx := d.as(Credential{AccessToken: d.login("ann-lee-rose").AccessToken})
+		_, _, err = d.SetPassword(ctx, PasswordChange{UserID: caller.From(ctx).Principal.UserID, Current: password, New: bad})
+		wantField(t, err, "new_password")
+	}
+}

@@ -1,0 +1,218 @@
+package auth
+
+import (
+	"fmt"
+	"math"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tollgatehq/tollgate/server/internal/audit"
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/database"
+	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/limits"
+	"github.com/tollgatehq/tollgate/server/internal/world"
+	"golang.org/x/crypto/bcrypt"
+)
+
+// TestParallelGuessesOverInstances: of 200 wrong guesses at the same time no
+// more are looked at than the limit has free, over however many instances.
+func TestParallelGuessesOverInstances(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		for _, instances := range []int{1, 3} {
+			t.Run(fmt.Sprint(instances), func(t *testing.T) {
+				client, prefix := backendtest.Redis(t)
+				clock := newClock()
+				desks := make([]*desk, instances)
+				for i := range desks {
+					desks[i] = deskOn(t, db, clock, testTTL, limits.NewRedis(client, prefix, world.Real(), nil))
+					if i == 0 { // a busy machine's Redis may be slow: then nobody guesses
+						desks[0].limit(limits.Edit{Outage: to(limits.Closed)})
+					}
+				}
+				name := fmt.Sprintf("victim-%d", instances)
+				desks[0].user(name)
+				began := time.Now()
+				var all sync.WaitGroup
+				for i := range 200 {
+					all.Go(func() {
+						_, err := desks[i%instances].Login(desks[0].visitor(), name, "a wrong guess", "")
+						switch f := fault.From(err); {
+						case f == nil:
+							t.Error("a wrong guess was right")
+						case f.Kind == fault.Unavailable, f.Reason == "TOO_MANY_ATTEMPTS", f.Reason == "BAD_CREDENTIALS":
+						default:
+							t.Error(err)
+						}
+					})
+				}
+				all.Wait()
+				// Redis's clock goes on: on a slow machine waits of 1 s, 2 s, … end.
+				most := 10 + int64(math.Log2(1+time.Since(began).Seconds()))
+				compared := int64(0)
+				for _, d := range desks {
+					compared += d.compares.Load()
+				}
+				if compared == 0 || compared > most {
+					t.Errorf("%d guesses were looked at, want 1 to %d", compared, most)
+				}
+			})
+		}
+	})
+}
+
+// limit changes the limit on sign-ins as one user.
+func (d *desk) limit(edit limits.Edit) {
+	d.t.Helper()
+	if _, _, err := d.limits.Update(d.system(), "sign-in-per-user", edit); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// TestLockedSignInLeavesSessions: guesses at a user's password lock the sign-in
+// for longer and longer, and never touch the sessions there are.
+func TestLockedSignInLeavesSessions(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		d := newDesk(t, db)
+		ann := d.user("ann")
+		session := d.login("ann")
+		for range 10 {
+			_, err := d.Login(d.visitor(), "ann", "a wrong guess", "")
+			wantRefusal(t, err, fault.Unauthenticated, "BAD_CREDENTIALS")
+		}
+		for _, wait := range []time.Duration{time.Second, 2 * time.Second, 4 * time.Second} {
+			_, err := d.Login(d.visitor(), "ann", password, "")
+			wantRefusal(t, err, fault.Limited, "TOO_MANY_ATTEMPTS")
+			if after := fault.From(err).RetryAfter; after != wait {
+				t.Errorf("try again after %s, want %s", after, wait)
+			}
+			if session, err = d.Refresh(d.visitor(), session.RefreshToken); err != nil {
+				t.Fatalf("the session ended: %v", err)
+			}
+			d.wantReason(session.AccessToken, caller.ReasonOK)
+			d.clock.Advance(wait)
+			_, err = d.Login(d.visitor(), "ann", "a wrong guess", "")
+			wantRefusal(t, err, fault.Unauthenticated, "BAD_CREDENTIALS")
+		}
+		if n := d.live(ann.ID); n != 1 {
+			t.Errorf("%d live sessions, want 1", n)
+		}
+		d.clock.Advance(8 * time.Second)
+		d.login("ann")
+		for range 10 { // afresh
+			_, err := d.Login(d.visitor(), "ann", "a wrong guess", "")
+			wantRefusal(t, err, fault.Unauthenticated, "BAD_CREDENTIALS")
+		}
+	})
+}
+
+// TestOldHashesAreAsDear: a wrong guess takes the work of today's cost, however
+// old the hash it is compared with.
+func TestOldHashesAreAsDear(t *testing.T) {
+	const today = 8
+	p := newPasswords(today, 1)
+	work, real := 0, p.compare
+	p.compare = func(hash, password []byte) error {
+		cost, err := bcrypt.Cost(hash)
+		if err != nil {
+			t.Fatal(err)
+		}
+		work += 1 << cost
+		return real(hash, password)
+	}
+	for cost := bcrypt.MinCost; cost <= today; cost++ {
+		hash, err := bcrypt.GenerateFromPassword([]byte(password), cost)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for given, want := range map[string]int{password: 1 << cost, "a wrong guess": 1 << today, "": 1 << today} {
+			work = 0
+			if ok, err := p.matches(t.Context(), string(hash), given); err != nil || ok != (given == password) {
+				t.Errorf("cost %d, %q: %v, %v", cost, given, ok, err)
+			}
+			if work != want {
+				t.Errorf("cost %d, %q: %d rounds, want %d", cost, given, work, want)
+			}
+		}
+	}
+}
+
+// TestRefusalsTakeTheSameTime measures sign-ins that fail, one kind after the
+// other, and prints Welch's t of each against a wrong password: beyond ±4.5
+// there would be something to learn. Machines under test are too noisy to fail
+// by it. What is checked is that the answers are the same to the last byte.
+func TestRefusalsTakeTheSameTime(t *testing.T) {
+	rounds, cost := 30, 5
+	if os.Getenv("TOLLGATE_CHAOS") == "1" {
+		rounds, cost = 1000, 7
+	}
+	d := newDeskOnSQLite(t)
+	d.limit(limits.Edit{Burst: to(int64(1_000_000))})
+	d.user("old") // at the cost of the tests, 4
+	d.passwords = newPasswords(cost, 2)
+	d.user("ann")
+	gone := d.user("gone")
+	if _, _, err := d.UpdateUser(d.system(), gone.ID, UserUpdate{Disabled: to(true)}); err != nil {
+		t.Fatal(err)
+	}
+	kinds := []struct{ what, name, password string }{
+		{"wrong password", "ann", "a wrong guess"},
+		{"unknown user", "nobody", "a wrong guess"},
+		{"disabled user", "gone", password},
+		{"a hash of an old cost", "old", "a wrong guess"},
+	}
+	took := make([][]float64, len(kinds))
+	answer := ""
+	for range rounds {
+		for i, kind := range kinds {
+			began := time.Now()
+			_, err := d.Login(d.visitor(), kind.name, kind.password, "")
+			took[i] = append(took[i], float64(time.Since(began)))
+			if err == nil {
+				t.Fatalf("%s: signed in", kind.what)
+			}
+			told := fault.Connect(fault.From(err), "request-1")
+			text := fmt.Sprint(told.Code(), told.Message(), told.Meta())
+			for _, detail := range told.Details() {
+				text += fmt.Sprintf(" %s %x", detail.Type(), detail.Bytes())
+			}
+			if answer == "" {
+				answer = text
+			}
+			if text != answer {
+				t.Fatalf("%s: %s\nwant %s", kind.what, text, answer)
+			}
+		}
+	}
+	for i, kind := range kinds {
+		mean, _ := moments(took[i])
+		t.Logf("%-22s %d times, mean %s, t = %+.2f", kind.what, rounds, time.Duration(mean).Round(time.Microsecond), welch(took[i], took[0]))
+	}
+	if n := len(d.recorded(audit.Login)); n == 0 {
+		t.Error("nothing was recorded")
+	}
+}
+
+func moments(x []float64) (mean, variance float64) {
+	for _, v := range x {
+		mean += v / float64(len(x))
+	}
+	for _, v := range x {
+		variance += (v - mean) * (v - mean) / float64(len(x)-1)
+	}
+	return mean, variance
+}
+
+// welch is Welch's t of two samples.
+func welch(a, b []float64) float64 {
+	meanA, varA := moments(a)
+	meanB, varB := moments(b)
+	spread := math.Sqrt(varA/float64(len(a)) + varB/float64(len(b)))
+	if spread == 0 {
+		return 0
+	}
+	return (meanA - meanB) / spread
+}
