@@ -1,6 +1,8 @@
 package httpapi
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"regexp"
 	"strings"
@@ -36,6 +38,20 @@ func (c strictJSON) Marshal(message any) ([]byte, error) {
 		return nil, errors.New("not a proto message")
 	}
 	return c.MarshalAppend(nil, m)
+}
+
+// MarshalAppend is for both. protojson's spaces vary on purpose from build to
+// build; answers should not.
+func (c strictJSON) MarshalAppend(base []byte, m proto.Message) ([]byte, error) {
+	loose, err := c.MarshalOptions.Marshal(m)
+	if err != nil {
+		return nil, err
+	}
+	out := bytes.NewBuffer(base)
+	if err := json.Compact(out, loose); err != nil {
+		return nil, err
+	}
+	return out.Bytes(), nil
 }
 
 // Unmarshal is for both; Connect passes any message. No bytes at all are an
