@@ -95,14 +95,15 @@ func TestChaosPostgreSQLFaults(t *testing.T) {
 			down := time.Now()
 			w := newCrew(t)
 			var mu sync.Mutex
-			var firstRefusal, lastAnswer, longest time.Duration
+			var firstRefusal, lastAnswer time.Duration
+			var took []time.Duration
 			w.work(20*time.Millisecond, func(int) {
 				asked := time.Since(down)
 				a, err := s.as(key).try(context.Background(), "POST", "/v1/auth/verify", verify)
 				answered := time.Since(down)
 				mu.Lock()
 				defer mu.Unlock()
-				longest = max(longest, answered-asked)
+				took = append(took, answered-asked)
 				switch {
 				case err == nil && a.status == http.StatusOK:
 					lastAnswer = asked
@@ -112,7 +113,6 @@ func TestChaosPostgreSQLFaults(t *testing.T) {
 					firstRefusal = asked
 				}
 			})
-			var took []time.Duration
 			wrong := 0
 			needs := []struct {
 				method, path string
@@ -146,10 +146,10 @@ func TestChaosPostgreSQLFaults(t *testing.T) {
 			w.end()
 			promise(t, "PostgreSQL "+m.String()+": Verify answers within the staleness bound, then it is unavailable",
 				firstRefusal > staleness/2 && lastAnswer <= staleness,
-				"staleness %s: answered until %s, refused from %s, longest answer %s", staleness,
-				lastAnswer.Round(time.Millisecond), firstRefusal.Round(time.Millisecond), longest.Round(time.Millisecond))
-			promise(t, "PostgreSQL "+m.String()+": what reads or writes the truth is Unavailable with Retry-After", wrong == 0, "%d calls, otherwise %d", len(took), wrong)
-			bound(t, "PostgreSQL "+m.String()+": … within 1 s", took, time.Second)
+				"staleness %s: answered until %s, refused from %s", staleness,
+				lastAnswer.Round(time.Millisecond), firstRefusal.Round(time.Millisecond))
+			promise(t, "PostgreSQL "+m.String()+": what reads or writes the truth is Unavailable with Retry-After", wrong == 0, "otherwise answered: %d", wrong)
+			bound(t, "PostgreSQL "+m.String()+": every answer, of Verify too, within 1 s", took, time.Second)
 
 			b.database.set(t, pass)
 			back := time.Now()

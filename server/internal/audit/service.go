@@ -19,6 +19,9 @@ const (
 	queueSize = 4096
 	batchSize = 200             // events that share a commit, at most
 	drainTime = 5 * time.Second // how long the writer goes on after Run was told to end
+	// patience is how long Record waits for its commit: the answer, too, has to
+	// get out within the second.
+	patience = 950 * time.Millisecond
 )
 
 // Service writes the log, lists it and lets it be watched.
@@ -53,7 +56,7 @@ func NewService(db *database.DB, w world.World, pages page.Tokens, log *slog.Log
 		log = slog.New(slog.DiscardHandler)
 	}
 	return &Service{
-		db: db, world: w, pages: pages, log: log, patience: time.Second,
+		db: db, world: w, pages: pages, log: log, patience: patience,
 		queue: make(chan entry, queueSize), wake: make(chan struct{}, 1),
 		joins: make(chan *Subscription), unwatched: make(chan struct{}),
 	}

@@ -20,6 +20,9 @@ const (
 	pollEvery = 500 * time.Millisecond
 	// catchUp is how long one call waits for the log.
 	catchUp = 900 * time.Millisecond
+	// tooLate is how long a call may have waited for somebody else's read and
+	// still begin its own, which may take as long as the database may.
+	tooLate = 100 * time.Millisecond
 	// readAtOnce is how many changes one read takes.
 	readAtOnce = 5000
 	// keepFor is how long the log keeps changes: longer than any access token
@@ -77,6 +80,8 @@ type Log struct {
 	mu       sync.Mutex
 	revision int64     // everything up to it has been applied
 	seen     time.Time // when the log was last known to hold nothing newer
+	failed   time.Time // when the last read that failed ended
+	failure  error
 }
 
 // New makes a Log that tells its followers about every change. Call Start
@@ -199,9 +204,9 @@ func (l *Log) WaitFor(ctx context.Context, revision int64) error {
 
 // Sync reads the log to its end and applies what is new. When it returns nil,
 // everything that was committed before the call is in force here. Calls that
-// wait for the same read share its result.
+// wait for the same read share its result, also a failure that took long.
 func (l *Log) Sync(ctx context.Context) error {
-	asked := l.world.Now()
+	asked, caller := l.world.Now(), ctx
 	ctx, cancel := context.WithTimeout(ctx, catchUp)
 	defer cancel()
 	select {
@@ -212,11 +217,21 @@ func (l *Log) Sync(ctx context.Context) error {
 	}
 	l.mu.Lock()
 	shared := l.started && l.seen.After(asked) // another call's read began after we asked
+	failed, failure := l.failed, l.failure
 	l.mu.Unlock()
-	if shared {
+	switch {
+	case shared:
 		return nil
+	case failed.After(asked) && l.world.Now().Sub(asked) > tooLate:
+		return failure // the database hangs: another read would take as long again
 	}
-	return l.read(ctx)
+	err := l.read(ctx)
+	if err != nil && caller.Err() == nil {
+		l.mu.Lock()
+		l.failed, l.failure = l.world.Now(), err
+		l.mu.Unlock()
+	}
+	return err
 }
 
 // read applies everything new. The caller holds reading.
