@@ -24,6 +24,10 @@ type Rule struct {
 	Public     bool   // none is needed, and none is looked at
 	Self       string // a person with this user id may pass without Permission
 
+	// BeforePassword: also who must first choose a new password may pass, if the
+	// rest of the rule lets them. No other rule does.
+	BeforePassword bool
+
 	// Action is what limits match when there is no Permission.
 	Action string
 }
@@ -146,7 +150,7 @@ func (s *Service) Recheck(ctx context.Context, credential auth.Credential, rule 
 // judge checks the rule for a caller whose credential was verified as reason.
 func (s *Service) judge(reason caller.Reason, p *caller.Principal, rule Rule) caller.Reason {
 	own := p != nil && rule.Self != "" && rule.Self == p.UserID && p.APIKeyID == ""
-	if reason == caller.ReasonPasswordChangeRequired && (own || rule.AnyUser) {
+	if reason == caller.ReasonPasswordChangeRequired && rule.BeforePassword && (own || rule.AnyUser) {
 		return caller.ReasonOK
 	}
 	switch {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
+	"github.com/tollgatehq/tollgate/gen/tollgate/v1/tollgatev1connect"
 	"github.com/tollgatehq/tollgate/server/internal/decision"
 	"github.com/tollgatehq/tollgate/server/internal/roles"
 	"google.golang.org/protobuf/proto"
@@ -28,10 +29,24 @@ func readRules(services []protoreflect.ServiceDescriptor) (map[string]rule, erro
 			if err != nil {
 				return nil, fmt.Errorf("guard of %s: %w", method.FullName(), err)
 			}
-			rules[fmt.Sprintf("/%s/%s", service.FullName(), method.Name())] = r
+			procedure := fmt.Sprintf("/%s/%s", service.FullName(), method.Name())
+			r.BeforePassword = beforePassword(procedure)
+			rules[procedure] = r
 		}
 	}
 	return rules, nil
+}
+
+// beforePassword says whether somebody who must first choose a new password may
+// call the RPC: to choose it, to see who they are and to leave.
+func beforePassword(procedure string) bool {
+	switch procedure {
+	case tollgatev1connect.AuthServiceSetPasswordProcedure,
+		tollgatev1connect.AuthServiceWhoAmIProcedure,
+		tollgatev1connect.AuthServiceLogoutProcedure:
+		return true
+	}
+	return false
 }
 
 func readRule(method protoreflect.MethodDescriptor) (rule, error) {
