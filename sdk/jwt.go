@@ -67,6 +67,7 @@ type claims struct {
 	userID    string
 	sessionID string // empty for a token that an API key was traded for
 	apiKeyID  string // empty for a token of a session
+	scopes    []string
 	expires   time.Time
 
 	// passwordChange leaves the user nothing but to choose a new password.
@@ -95,6 +96,10 @@ func readClaims(body, issuer, audience string, ttl time.Duration, now time.Time)
 		r.bad = r.bad || both
 	} else {
 		c.sessionID = r.text("sid")
+	}
+	if _, narrowed := object["scope"]; narrowed {
+		c.scopes = strings.Fields(r.text("scope"))
+		r.bad = r.bad || c.apiKeyID == "" || len(c.scopes) == 0
 	}
 	latest := now.Add(maxSkew)
 	if r.text("iss") != issuer || r.text("aud") != audience || !expires.After(issued) || issued.After(latest) {

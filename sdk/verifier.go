@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 )
@@ -135,9 +136,8 @@ func (v *Verifier) ended(err error) error {
 }
 
 // Verify says whether an access token is good now and whose it is, as
-// Client.Verify does. Of the Principal, Username, Service, Roles and Scopes stay
-// empty, for a token does not tell them: what the caller may do, Authorize
-// decides.
+// Client.Verify does. Of the Principal, Username, Service and Roles stay empty,
+// for a token does not tell them: what the caller may do, Authorize decides.
 //
 // While the feed of revocations is lost, Verify asks Tollgate about tokens that
 // are otherwise good, or fails; see WithFailClosed. About an API key it always
@@ -174,7 +174,8 @@ func (v *Verifier) Verify(ctx context.Context, token string) (*Verification, err
 		return &Verification{Reason: reason, Revision: revision}, nil
 	}
 	return &Verification{Active: true, Reason: ReasonOK, Revision: revision, Principal: &Principal{
-		UserID: c.userID, SessionID: c.sessionID, APIKeyID: c.apiKeyID, ExpiresAt: c.expires,
+		UserID: c.userID, SessionID: c.sessionID, APIKeyID: c.apiKeyID,
+		Scopes: slices.Clone(c.scopes), ExpiresAt: c.expires,
 	}}, nil
 }
 

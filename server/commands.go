@@ -92,6 +92,8 @@ func withDatabase(config app.Config, fn func(*database.DB) error) error {
 type user struct {
 	Create        userCreate        `cmd:"" help:"Make a person, with roles."`
 	ResetPassword userResetPassword `cmd:"" name:"reset-password" help:"Give a person a new password and end their sessions."`
+
+	ResetSecondFactor userResetSecondFactor `cmd:"" name:"reset-second-factor" help:"Turn off the second factor of a person who has lost it."`
 }
 
 type userCreate struct {
@@ -116,6 +118,21 @@ func (u userCreate) Run(ctx context.Context, config app.Config, out app.Out) err
 			return err
 		}
 		fmt.Printf("made user %s (%s)\n", made.Username, made.ID)
+		return nil
+	})
+}
+
+type userResetSecondFactor struct {
+	Username string `arg:"" help:"Whose second factor."`
+}
+
+// Run turns the second factor off.
+func (u userResetSecondFactor) Run(ctx context.Context, config app.Config, out app.Out) error {
+	return withApp(ctx, config, out, func(ctx context.Context, a *app.App) error {
+		if err := a.Auth.ResetSecondFactor(ctx, u.Username); err != nil {
+			return err
+		}
+		fmt.Println("the second factor of", u.Username, "is off; the password alone signs in")
 		return nil
 	})
 }

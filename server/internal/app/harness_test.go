@@ -159,23 +159,6 @@ func (a answer) reason() string {
 	return ""
 }
 
-// fields are the names in the error's google.rpc.BadRequest.
-func (a answer) fields() []string {
-	var names []string
-	details, _ := a.body["details"].([]any)
-	for _, d := range details {
-		detail, _ := d.(map[string]any)
-		debug, _ := detail["debug"].(map[string]any)
-		violations, _ := debug["fieldViolations"].([]any)
-		for _, v := range violations {
-			violation, _ := v.(map[string]any)
-			name, _ := violation["field"].(string)
-			names = append(names, name)
-		}
-	}
-	return names
-}
-
 // newUser makes a user with a role that holds just these permissions, and
 // returns the user's id and an access token.
 func (i *instance) newUser(t testing.TB, name string, permissions ...string) (id, token string) {
