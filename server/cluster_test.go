@@ -29,7 +29,7 @@ func TestClusterRefreshOnce(t *testing.T) {
 			}
 			statuses[i], tokens[i] = a.status, a
 		})
-		won := 0
+		won, before := 0, busy
 		for i, status := range statuses {
 			switch status {
 			case http.StatusOK:
@@ -49,7 +49,7 @@ func TestClusterRefreshOnce(t *testing.T) {
 			}
 		}
 		switch {
-		case won == 0:
+		case won == 0 && busy == before: // who was told unavailable may have won
 			none++
 		case won > 1:
 			more++
@@ -118,7 +118,7 @@ func TestClusterLimit(t *testing.T) {
 	if int(asked.Load()) < 2*len(all) {
 		t.Errorf("only %d questions for %d admissions: the limit was not under pressure", asked.Load(), len(all))
 	}
-	promise(t, "a limit over 3 instances: in every window of length t at most burst + rate·t pass", broken == 0 && len(all) > burst,
+	promise(t, "a limit over 3 instances: in every window of length t at most burst + rate·t pass", broken == 0 && len(all) > often(0, burst),
 		"%d of %d calls admitted in %s; %d windows, broken %d, the fullest at %.1f%%",
 		len(all), asked.Load(), time.Since(began).Round(time.Second), windows, broken, 100*tightest)
 }
@@ -174,16 +174,16 @@ func TestClusterReadYourWrites(t *testing.T) {
 		assign := i%2 == 0
 		var a answer
 		if assign {
-			a = c.on(i).call(t, "PUT", "/v1/roles/packer/members/"+mia, object{})
+			a = c.on(i).insist(t, "PUT", "/v1/roles/packer/members/"+mia, object{})
 		} else {
-			a = c.on(i).call(t, "DELETE", "/v1/roles/packer/members/"+mia, nil)
+			a = c.on(i).insist(t, "DELETE", "/v1/roles/packer/members/"+mia, nil)
 		}
-		revision = a.want(t, http.StatusOK).str("revision")
+		revision = a.str("revision")
 		if revision == "" {
 			t.Fatalf("a write returned no revision: %s", a.raw)
 		}
 		for j := range c.servers {
-			d := c.on(i+j).post(t, "/v1/authorize", object{"userId": mia, "permission": "orders:pack", "minRevision": revision})
+			d := c.on(i+j).insist(t, "POST", "/v1/authorize", object{"userId": mia, "permission": "orders:pack", "minRevision": revision})
 			if allowed := d.at("allowed") == true; allowed != assign {
 				stale++
 			}
