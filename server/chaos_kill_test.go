@@ -19,7 +19,6 @@ type ledger struct {
 	deleted     map[string]bool   // users whose deletion was acknowledged
 	roles       map[string]bool
 	recorded    map[string]bool // ids of events of a downstream service
-	refused     map[string]bool // request ids of refusals
 	chains      []*chain
 	acted, read atomic.Int64
 	unavailable atomic.Int64

@@ -59,6 +59,16 @@ func Secrets() []string {
 
 // check refuses what cannot work, naming the flag.
 func (c Config) check() error {
+	if !c.embedded() && !strings.HasPrefix(c.DatabaseURL, "postgres://") && !strings.HasPrefix(c.DatabaseURL, "postgresql://") {
+		return fmt.Errorf("--database-url must start with postgres:// or sqlite: (sqlite:tollgate.db)")
+	}
+	if c.RedisURL != "" {
+		client, err := openRedis(c.RedisURL)
+		if err != nil {
+			return fmt.Errorf("--redis-url: %w", err)
+		}
+		client.Close() //nolint:errcheck // it has not connected
+	}
 	switch {
 	case c.AccessTokenTTL < time.Second || c.AccessTokenTTL > 24*time.Hour:
 		return fmt.Errorf("--access-token-ttl must be from 1s to 24h, not %s", c.AccessTokenTTL)

@@ -17,18 +17,17 @@ import (
 // FirstAdmin is the name of the administrator that a new database gets.
 const FirstAdmin = "admin"
 
-// EnsureAdmin makes the first administrator when there are no users. When it
-// made up the password it returns it: the only time that it is known.
+// EnsureAdmin makes the first administrator when there is none. When it made up
+// the password it returns it: the only time that it is known.
 func (a *App) EnsureAdmin(ctx context.Context) (password string, err error) {
 	ctx = caller.System(ctx)
-	users, err := a.Auth.CountUsers(ctx)
-	if err != nil || users > 0 {
+	if some, err := a.hasAdministrator(ctx); err != nil || some {
 		return "", err
 	}
 	given := a.config.AdminPassword
 	if given == "" {
 		if !a.config.embedded() && !a.out.Terminal {
-			return "", errors.New("the database has no users: set TOLLGATE_ADMIN_PASSWORD, and the first administrator, admin, is made with it")
+			return "", errors.New("the database has no administrator: set TOLLGATE_ADMIN_PASSWORD, and the first administrator, admin, is made with it")
 		}
 		password = strings.ToLower(base32.StdEncoding.EncodeToString(a.world.Bytes(15)))
 		given = password
@@ -39,12 +38,21 @@ func (a *App) EnsureAdmin(ctx context.Context) (password string, err error) {
 	})
 	switch {
 	case fault.Is(err, fault.Exists):
-		return "", nil // another instance was faster
+		if some, err := a.hasAdministrator(ctx); err != nil || some {
+			return "", err // another instance was faster
+		}
+		a.out.Log.WarnContext(ctx, "nobody is administrator, and the user admin exists; make one: tollgate user create NAME --role administrator")
+		return "", nil
 	case err != nil:
 		return "", fmt.Errorf("make the first administrator (TOLLGATE_ADMIN_PASSWORD): %w", err)
 	}
 	a.out.Log.InfoContext(ctx, "made the first administrator", "username", FirstAdmin)
 	return password, nil
+}
+
+func (a *App) hasAdministrator(ctx context.Context) (bool, error) {
+	some, _, err := a.roles.Members(ctx, roles.Administrator, 1, "")
+	return len(some) > 0, err
 }
 
 // Greet tells a person what to do next. The password is empty when there is

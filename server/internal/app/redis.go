@@ -15,7 +15,7 @@ const redisPrefix = "tollgate:"
 // Cluster when the query names more (?addr=HOST:PORT&addr=…), or Sentinels when
 // it names a master (?master_name=NAME). It does not connect.
 func openRedis(address string) (redis.UniversalClient, error) {
-	bad := errors.New("the URL of Redis must be redis://HOST:PORT or rediss://HOST:PORT; for a Cluster add ?addr=HOST:PORT for each further node, for Sentinel ?master_name=NAME")
+	bad := errors.New("must be redis://HOST:PORT or rediss://HOST:PORT; for a Cluster add ?addr=HOST:PORT for each further node, for Sentinel ?master_name=NAME")
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" || u.Scheme != "redis" && u.Scheme != "rediss" {
 		return nil, bad

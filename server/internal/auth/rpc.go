@@ -11,7 +11,6 @@ import (
 
 // Handler serves the RPCs of AuthService.
 type Handler struct {
-	tollgatev1connect.UnimplementedAuthServiceHandler
 	service *Service
 }
 

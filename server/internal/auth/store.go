@@ -61,12 +61,6 @@ func listUsers(ctx context.Context, q database.Queries, name, after string, limi
 	return rows, wrap("list users", err)
 }
 
-func countUsers(ctx context.Context, q database.Queries) (int, error) {
-	var n int
-	err := q.Get(ctx, &n, `SELECT COUNT(*) FROM users`)
-	return n, wrap("count users", err)
-}
-
 // insertUser returns ErrExists when the name is taken.
 func insertUser(ctx context.Context, q database.Queries, row userRow) error {
 	_, err := q.Exec(ctx, `INSERT INTO users (`+userColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,

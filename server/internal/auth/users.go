@@ -149,11 +149,6 @@ func (s *Service) ListUsers(ctx context.Context, username string, size int32, to
 	return users, next, nil
 }
 
-// CountUsers is how many users there are.
-func (s *Service) CountUsers(ctx context.Context) (int, error) {
-	return countUsers(ctx, s.db)
-}
-
 // UpdateUser changes the fields that are set. Disabling ends the user's
 // sessions; the last administrator cannot be disabled. Users who hold more
 // than the caller cannot be changed at all: GRANT_EXCEEDS_OWN.

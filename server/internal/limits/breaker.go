@@ -11,6 +11,10 @@ const (
 	longestWait = 2 * time.Second
 )
 
+// slowCalls is how many calls in a row must be too slow for the backend to
+// count as down: one may only have met a busy machine.
+const slowCalls = 3
+
 // breaker keeps calls from a backend that is down: after a failure for a
 // pause, then one call at a time may try, and each that fails doubles the
 // pause.
@@ -21,6 +25,7 @@ type breaker struct {
 	pause  time.Duration // 0: the backend is up
 	until  time.Time
 	trying bool
+	slow   int // calls in a row that were too slow
 }
 
 // enter says whether a call may go ahead, and whether it is the one that
@@ -44,7 +49,8 @@ type verdict int
 const (
 	unknown verdict = iota // the caller hung up
 	up
-	down
+	late // no answer in time
+	down // refused, or hung up on
 )
 
 // leave ends a call and says whether the backend went down or came back by it.
@@ -56,11 +62,19 @@ func (b *breaker) leave(try bool, v verdict) (changed bool) {
 	} else if b.pause != 0 {
 		return false // began before the backend went down: no news
 	}
-	switch {
-	case v == up && try:
-		b.pause = 0
-		return true
-	case v == down:
+	switch v {
+	case up:
+		b.slow = 0
+		if try {
+			b.pause = 0
+			return true
+		}
+	case late:
+		if b.slow++; b.slow < slowCalls && !try {
+			return false
+		}
+		fallthrough
+	case down:
 		changed = b.pause == 0
 		b.pause = min(max(firstPause, 2*b.pause), longestWait)
 		b.until = b.now().Add(b.pause)

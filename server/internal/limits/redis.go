@@ -34,8 +34,9 @@ var errDown = errors.New("redis failed a moment ago and is left alone for a shor
 // the two, other calls may be refused that would have passed, and what cannot
 // be given back stays counted. More than allowed never passes.
 //
-// A call that takes longer than 50 ms fails, and so do all calls for the next
-// 250 ms, and up to 2 s while Redis stays down. A single call then tries again.
+// A call that takes longer than 50 ms fails. After three in a row, or one that
+// is refused, so do all calls for the next 250 ms, and up to 2 s while Redis
+// stays down. A single call then tries again.
 type Redis struct {
 	client  redis.UniversalClient
 	prefix  string
@@ -202,11 +203,13 @@ func (r *Redis) call(ctx context.Context, fn func(context.Context) ([]reply, err
 	switch {
 	case err != nil && ctx.Err() != nil:
 		verdict, err = unknown, ctx.Err()
+	case errors.Is(err, context.DeadlineExceeded):
+		verdict = late
 	case err != nil:
 		verdict = down
 	}
 	if r.breaker.leave(try, verdict) {
-		if verdict == down {
+		if verdict != up {
 			r.log.WarnContext(ctx, "Redis does not answer; limits go by their outage mode", "error", err)
 		} else {
 			r.log.InfoContext(ctx, "Redis answers again; limits are counted there")
