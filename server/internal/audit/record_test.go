@@ -164,7 +164,7 @@ func TestRecordWaitsForAtMostASecond(t *testing.T) {
 		s, _ := newService(nil) // and nobody writes
 		began := time.Now()
 		wantFault(t, s.Record(t.Context(), of(1)), fault.Unavailable, "AUDIT_UNAVAILABLE")
-		if waited := time.Since(began); waited != time.Second {
+		if waited := time.Since(began); waited == 0 || waited > time.Second {
 			t.Errorf("waited %s", waited)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)

@@ -26,7 +26,8 @@ const (
 var errDown = errors.New("redis failed a moment ago and is left alone for a short while")
 
 // Redis keeps the counters in Redis, for all instances together. A Take is one
-// round trip and one script, at Redis's own time. Every key has a time to live.
+// script, at Redis's own time, in a round trip that it shares with the Takes
+// that come at the same time. Every key has a time to live.
 //
 // In a Redis Cluster (and a Ring) the keys of one Take are on several nodes, so
 // each is taken by itself, in one pipeline; when one refuses, what the others
@@ -45,6 +46,7 @@ type Redis struct {
 	split   bool // a script may touch one key only
 	timeout time.Duration
 	slots   chan struct{}
+	batch   batcher
 	breaker breaker
 }
 
@@ -58,6 +60,7 @@ func NewRedis(client redis.UniversalClient, prefix string, w world.World, log *s
 		client: client, prefix: prefix + "limit:", log: log, script: redis.NewScript(takeScript),
 		timeout: redisTimeout, slots: make(chan struct{}, redisCalls), breaker: breaker{now: w.Now},
 	}
+	r.batch = batcher{client: client, script: r.script}
 	switch client.(type) {
 	case *redis.ClusterClient, *redis.Ring:
 		r.split = true
@@ -79,9 +82,9 @@ func (r *Redis) Take(ctx context.Context, counts []Count, peek bool) ([]Outcome,
 	}
 	replies, err := r.call(ctx, func(ctx context.Context) ([]reply, error) {
 		if r.split {
-			return r.takeSplit(ctx, counts, mode)
+			return r.within(ctx, func(ctx context.Context) ([]reply, error) { return r.takeSplit(ctx, counts, mode) })
 		}
-		numbers, err := r.script.Run(ctx, r.client, r.keys(counts), args(mode, counts)...).Int64Slice()
+		numbers, err := r.batch.run(ctx, r.keys(counts), args(mode, counts))
 		if err != nil {
 			return nil, err
 		}
@@ -103,12 +106,14 @@ func (r *Redis) Forget(ctx context.Context, counts []Count) error {
 		return nil
 	}
 	_, err := r.call(ctx, func(ctx context.Context) ([]reply, error) {
-		pipe := r.client.Pipeline()
-		for _, key := range r.keys(counts) {
-			pipe.Del(ctx, key)
-		}
-		_, err := pipe.Exec(ctx)
-		return nil, err
+		return r.within(ctx, func(ctx context.Context) ([]reply, error) {
+			pipe := r.client.Pipeline()
+			for _, key := range r.keys(counts) {
+				pipe.Del(ctx, key)
+			}
+			_, err := pipe.Exec(ctx)
+			return nil, err
+		})
 	})
 	if err != nil {
 		return fmt.Errorf("forget counts in Redis: %w", err)
@@ -187,9 +192,7 @@ func (r *Redis) each(ctx context.Context, counts []Count, mode string) ([]reply,
 	return replies, nil
 }
 
-// call runs fn unless Redis is down, and ends after the timeout whatever the
-// client does: not every setting of it has it look at a context while it waits
-// for an answer.
+// call runs fn, which ends with its context, unless Redis is down.
 func (r *Redis) call(ctx context.Context, fn func(context.Context) ([]reply, error)) ([]reply, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -198,12 +201,14 @@ func (r *Redis) call(ctx context.Context, fn func(context.Context) ([]reply, err
 	if !ok {
 		return nil, errDown
 	}
-	replies, err := r.within(ctx, fn)
+	bounded, cancel := context.WithTimeout(ctx, r.timeout)
+	defer cancel()
+	replies, err := fn(bounded)
 	verdict := up
 	switch {
 	case err != nil && ctx.Err() != nil:
 		verdict, err = unknown, ctx.Err()
-	case errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, errCrowded):
 		verdict = late
 	case err != nil:
 		verdict = down
@@ -218,9 +223,9 @@ func (r *Redis) call(ctx context.Context, fn func(context.Context) ([]reply, err
 	return replies, err
 }
 
+// within has fn end with ctx whatever the client does: not every setting of it
+// has it look at a context while it waits for an answer.
 func (r *Redis) within(ctx context.Context, fn func(context.Context) ([]reply, error)) ([]reply, error) {
-	ctx, cancel := context.WithTimeout(ctx, r.timeout)
-	defer cancel()
 	select {
 	case r.slots <- struct{}{}:
 	case <-ctx.Done():
