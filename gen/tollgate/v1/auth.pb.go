@@ -107,6 +107,13 @@ const (
 	Reason_REASON_SCOPE_MISSING Reason = 10
 	// The user must first choose a new password.
 	Reason_REASON_PASSWORD_CHANGE_REQUIRED Reason = 11
+	// The token was issued for another audience than the one that asks.
+	Reason_REASON_WRONG_AUDIENCE Reason = 12
+	// The call is one that the user's roles may make only after signing in with a
+	// second factor.
+	Reason_REASON_SECOND_FACTOR_REQUIRED Reason = 13
+	// The call is one that takes a more recent sign-in.
+	Reason_REASON_SIGN_IN_REQUIRED Reason = 14
 )
 
 // Enum value maps for Reason.
@@ -124,6 +131,9 @@ var (
 		9:  "REASON_PERMISSION_MISSING",
 		10: "REASON_SCOPE_MISSING",
 		11: "REASON_PASSWORD_CHANGE_REQUIRED",
+		12: "REASON_WRONG_AUDIENCE",
+		13: "REASON_SECOND_FACTOR_REQUIRED",
+		14: "REASON_SIGN_IN_REQUIRED",
 	}
 	Reason_value = map[string]int32{
 		"REASON_UNSPECIFIED":              0,
@@ -138,6 +148,9 @@ var (
 		"REASON_PERMISSION_MISSING":       9,
 		"REASON_SCOPE_MISSING":            10,
 		"REASON_PASSWORD_CHANGE_REQUIRED": 11,
+		"REASON_WRONG_AUDIENCE":           12,
+		"REASON_SECOND_FACTOR_REQUIRED":   13,
+		"REASON_SIGN_IN_REQUIRED":         14,
 	}
 )
 
@@ -248,7 +261,14 @@ type Principal struct {
 	Scopes []string `protobuf:"bytes,7,rep,name=scopes,proto3" json:"scopes,omitempty"`
 	// When the credential ends, unless it is revoked before; unset for an API
 	// key that does not expire.
-	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	// The audience that the access token was issued for.
+	Audience string `protobuf:"bytes,9,opt,name=audience,proto3" json:"audience,omitempty"`
+	// How the user signed in, as in RFC 8176: "pwd", and "otp" and "mfa" with a
+	// second factor. Empty for an API key.
+	Amr []string `protobuf:"bytes,10,rep,name=amr,proto3" json:"amr,omitempty"`
+	// When the user signed in; unset for an API key.
+	AuthTime      *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=auth_time,json=authTime,proto3" json:"auth_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -339,6 +359,27 @@ func (x *Principal) GetExpiresAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Principal) GetAudience() string {
+	if x != nil {
+		return x.Audience
+	}
+	return ""
+}
+
+func (x *Principal) GetAmr() []string {
+	if x != nil {
+		return x.Amr
+	}
+	return nil
+}
+
+func (x *Principal) GetAuthTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.AuthTime
+	}
+	return nil
+}
+
 // User is a person or a service account.
 type User struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -361,7 +402,11 @@ type User struct {
 	// The names of the roles in force now, sorted.
 	Roles []string `protobuf:"bytes,9,rep,name=roles,proto3" json:"roles,omitempty"`
 	// Signing in takes a second factor.
-	SecondFactor  bool `protobuf:"varint,10,opt,name=second_factor,json=secondFactor,proto3" json:"second_factor,omitempty"`
+	SecondFactor bool `protobuf:"varint,10,opt,name=second_factor,json=secondFactor,proto3" json:"second_factor,omitempty"`
+	// For a service account: the audience of the access tokens that it accepts.
+	// Verify and Authorize, called by it, refuse tokens for any other. Empty: it
+	// accepts the server's own audience, as do services without one.
+	Audience      string `protobuf:"bytes,11,opt,name=audience,proto3" json:"audience,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -464,6 +509,13 @@ func (x *User) GetSecondFactor() bool {
 		return x.SecondFactor
 	}
 	return false
+}
+
+func (x *User) GetAudience() string {
+	if x != nil {
+		return x.Audience
+	}
+	return ""
 }
 
 // Session is one sign-in on one device.
@@ -593,9 +645,14 @@ type APIKey struct {
 	// When it was last used, to the minute; unset: never.
 	LastUsedAt *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=last_used_at,json=lastUsedAt,proto3" json:"last_used_at,omitempty"`
 	// When it was revoked; unset: it is live.
-	RevokedAt     *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=revoked_at,json=revokedAt,proto3" json:"revoked_at,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	RevokedAt *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=revoked_at,json=revokedAt,proto3" json:"revoked_at,omitempty"`
+	// The id of the user who created it; empty when that is not known.
+	CreatedBy string `protobuf:"bytes,9,opt,name=created_by,json=createdBy,proto3" json:"created_by,omitempty"`
+	// The id of the API key that it was created with; empty for a person's
+	// access token.
+	CreatedByApiKeyId string `protobuf:"bytes,10,opt,name=created_by_api_key_id,json=createdByApiKeyId,proto3" json:"created_by_api_key_id,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *APIKey) Reset() {
@@ -684,6 +741,20 @@ func (x *APIKey) GetRevokedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *APIKey) GetCreatedBy() string {
+	if x != nil {
+		return x.CreatedBy
+	}
+	return ""
+}
+
+func (x *APIKey) GetCreatedByApiKeyId() string {
+	if x != nil {
+		return x.CreatedByApiKeyId
+	}
+	return ""
+}
+
 // LoginRequest is a sign-in.
 type LoginRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -694,7 +765,11 @@ type LoginRequest struct {
 	// The second factor, for a user who has one: a code from the authenticator or
 	// a recovery code. Without it, a right password gets UNAUTHENTICATED with the
 	// reason SECOND_FACTOR_REQUIRED.
-	SecondFactor  string `protobuf:"bytes,3,opt,name=second_factor,json=secondFactor,proto3" json:"second_factor,omitempty"`
+	SecondFactor string `protobuf:"bytes,3,opt,name=second_factor,json=secondFactor,proto3" json:"second_factor,omitempty"`
+	// The audience of the session's access tokens (RFC 8707): the service that
+	// they are for, which then is the only one to accept them. Empty: the
+	// server's own audience, which Tollgate's API accepts.
+	Audience      string `protobuf:"bytes,4,opt,name=audience,proto3" json:"audience,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -746,6 +821,13 @@ func (x *LoginRequest) GetPassword() string {
 func (x *LoginRequest) GetSecondFactor() string {
 	if x != nil {
 		return x.SecondFactor
+	}
+	return ""
+}
+
+func (x *LoginRequest) GetAudience() string {
+	if x != nil {
+		return x.Audience
 	}
 	return ""
 }
@@ -854,7 +936,11 @@ func (x *LoginResponse) GetPasswordChangeRequired() bool {
 type RefreshRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The newest refresh token of the session.
-	RefreshToken  string `protobuf:"bytes,1,opt,name=refresh_token,json=refreshToken,proto3" json:"refresh_token,omitempty"`
+	RefreshToken string `protobuf:"bytes,1,opt,name=refresh_token,json=refreshToken,proto3" json:"refresh_token,omitempty"`
+	// The audience of the new access token (RFC 8707 §2.2), for one service only.
+	// Empty: the session's. A session that was begun for one audience gets no
+	// tokens for another: INVALID_ARGUMENT.
+	Audience      string `protobuf:"bytes,2,opt,name=audience,proto3" json:"audience,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -892,6 +978,13 @@ func (*RefreshRequest) Descriptor() ([]byte, []int) {
 func (x *RefreshRequest) GetRefreshToken() string {
 	if x != nil {
 		return x.RefreshToken
+	}
+	return ""
+}
+
+func (x *RefreshRequest) GetAudience() string {
+	if x != nil {
+		return x.Audience
 	}
 	return ""
 }
@@ -1354,7 +1447,9 @@ type CreateUserRequest struct {
 	// What to show people.
 	DisplayName string `protobuf:"bytes,3,opt,name=display_name,json=displayName,proto3" json:"display_name,omitempty"`
 	// Person (the default) or service.
-	Kind          UserKind `protobuf:"varint,4,opt,name=kind,proto3,enum=tollgate.v1.UserKind" json:"kind,omitempty"`
+	Kind UserKind `protobuf:"varint,4,opt,name=kind,proto3,enum=tollgate.v1.UserKind" json:"kind,omitempty"`
+	// For a service account: the audience of the access tokens that it accepts.
+	Audience      string `protobuf:"bytes,5,opt,name=audience,proto3" json:"audience,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1415,6 +1510,13 @@ func (x *CreateUserRequest) GetKind() UserKind {
 		return x.Kind
 	}
 	return UserKind_USER_KIND_UNSPECIFIED
+}
+
+func (x *CreateUserRequest) GetAudience() string {
+	if x != nil {
+		return x.Audience
+	}
+	return ""
 }
 
 // CreateUserResponse is the new user.
@@ -1693,7 +1795,10 @@ type UpdateUserRequest struct {
 	// A new display name.
 	DisplayName *string `protobuf:"bytes,3,opt,name=display_name,json=displayName,proto3,oneof" json:"display_name,omitempty"`
 	// Disable or enable.
-	Disabled      *bool `protobuf:"varint,4,opt,name=disabled,proto3,oneof" json:"disabled,omitempty"`
+	Disabled *bool `protobuf:"varint,4,opt,name=disabled,proto3,oneof" json:"disabled,omitempty"`
+	// For a service account: the audience of the access tokens that it accepts;
+	// empty: the server's own.
+	Audience      *string `protobuf:"bytes,5,opt,name=audience,proto3,oneof" json:"audience,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1754,6 +1859,13 @@ func (x *UpdateUserRequest) GetDisabled() bool {
 		return *x.Disabled
 	}
 	return false
+}
+
+func (x *UpdateUserRequest) GetAudience() string {
+	if x != nil && x.Audience != nil {
+		return *x.Audience
+	}
+	return ""
 }
 
 // UpdateUserResponse is the user as changed.
@@ -1913,7 +2025,10 @@ type SetPasswordRequest struct {
 	// The new password: 8 characters to 72 bytes. Empty, in an administrator's
 	// reset only: the server makes a one-time password, which must be changed at
 	// the next sign-in.
-	NewPassword   string `protobuf:"bytes,3,opt,name=new_password,json=newPassword,proto3" json:"new_password,omitempty"`
+	NewPassword string `protobuf:"bytes,3,opt,name=new_password,json=newPassword,proto3" json:"new_password,omitempty"`
+	// Whether the user's API keys are revoked, too. Not set: they are when another
+	// user's password is reset, and are not when callers change their own.
+	RevokeApiKeys *bool `protobuf:"varint,4,opt,name=revoke_api_keys,json=revokeApiKeys,proto3,oneof" json:"revoke_api_keys,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1969,6 +2084,13 @@ func (x *SetPasswordRequest) GetNewPassword() string {
 	return ""
 }
 
+func (x *SetPasswordRequest) GetRevokeApiKeys() bool {
+	if x != nil && x.RevokeApiKeys != nil {
+		return *x.RevokeApiKeys
+	}
+	return false
+}
+
 // SetPasswordResponse confirms the change.
 type SetPasswordResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1976,8 +2098,10 @@ type SetPasswordResponse struct {
 	Revision int64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
 	// The one-time password, when the server made one. It is shown only here.
 	OneTimePassword string `protobuf:"bytes,2,opt,name=one_time_password,json=oneTimePassword,proto3" json:"one_time_password,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// How many API keys were revoked.
+	RevokedApiKeys int32 `protobuf:"varint,3,opt,name=revoked_api_keys,json=revokedApiKeys,proto3" json:"revoked_api_keys,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *SetPasswordResponse) Reset() {
@@ -2022,6 +2146,13 @@ func (x *SetPasswordResponse) GetOneTimePassword() string {
 		return x.OneTimePassword
 	}
 	return ""
+}
+
+func (x *SetPasswordResponse) GetRevokedApiKeys() int32 {
+	if x != nil {
+		return x.RevokedApiKeys
+	}
+	return 0
 }
 
 // ListSessionsRequest names a user.
@@ -2827,9 +2958,12 @@ func (x *RotateAPIKeyResponse) GetRevision() int64 {
 type EnrollSecondFactorRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The user's id.
-	Id            string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// The caller's own current password: a stolen access token alone must not
+	// bind a second factor to the account.
+	CurrentPassword string `protobuf:"bytes,2,opt,name=current_password,json=currentPassword,proto3" json:"current_password,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *EnrollSecondFactorRequest) Reset() {
@@ -2865,6 +2999,13 @@ func (*EnrollSecondFactorRequest) Descriptor() ([]byte, []int) {
 func (x *EnrollSecondFactorRequest) GetId() string {
 	if x != nil {
 		return x.Id
+	}
+	return ""
+}
+
+func (x *EnrollSecondFactorRequest) GetCurrentPassword() string {
+	if x != nil {
+		return x.CurrentPassword
 	}
 	return ""
 }
@@ -2993,9 +3134,11 @@ func (x *ConfirmSecondFactorRequest) GetCode() string {
 type ConfirmSecondFactorResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The change log's revision of this write.
-	Revision      int64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Revision int64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
+	// How many other sessions of the user were ended.
+	RevokedSessions int32 `protobuf:"varint,2,opt,name=revoked_sessions,json=revokedSessions,proto3" json:"revoked_sessions,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *ConfirmSecondFactorResponse) Reset() {
@@ -3031,6 +3174,13 @@ func (*ConfirmSecondFactorResponse) Descriptor() ([]byte, []int) {
 func (x *ConfirmSecondFactorResponse) GetRevision() int64 {
 	if x != nil {
 		return x.Revision
+	}
+	return 0
+}
+
+func (x *ConfirmSecondFactorResponse) GetRevokedSessions() int32 {
+	if x != nil {
+		return x.RevokedSessions
 	}
 	return 0
 }
@@ -3567,7 +3717,10 @@ type WatchRevocationsResponse struct {
 	Snapshot bool `protobuf:"varint,5,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
 	// Everything up to this revision of the change log is told; 0: no news of
 	// that.
-	Revision      int64 `protobuf:"varint,6,opt,name=revision,proto3" json:"revision,omitempty"`
+	Revision int64 `protobuf:"varint,6,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Ids ("kid") of signing keys that were removed: tokens that they signed are
+	// refused.
+	SigningKeyIds []string `protobuf:"bytes,7,rep,name=signing_key_ids,json=signingKeyIds,proto3" json:"signing_key_ids,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3644,11 +3797,18 @@ func (x *WatchRevocationsResponse) GetRevision() int64 {
 	return 0
 }
 
+func (x *WatchRevocationsResponse) GetSigningKeyIds() []string {
+	if x != nil {
+		return x.SigningKeyIds
+	}
+	return nil
+}
+
 var File_tollgate_v1_auth_proto protoreflect.FileDescriptor
 
 const file_tollgate_v1_auth_proto_rawDesc = "" +
 	"\n" +
-	"\x16tollgate/v1/auth.proto\x12\vtollgate.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19tollgate/v1/options.proto\"\x91\x02\n" +
+	"\x16tollgate/v1/auth.proto\x12\vtollgate.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19tollgate/v1/options.proto\"\xf8\x02\n" +
 	"\tPrincipal\x12\x17\n" +
 	"\auser_id\x18\x01 \x01(\tR\x06userId\x12\x1a\n" +
 	"\busername\x18\x02 \x01(\tR\busername\x12)\n" +
@@ -3660,7 +3820,11 @@ const file_tollgate_v1_auth_proto_rawDesc = "" +
 	"api_key_id\x18\x06 \x01(\tR\bapiKeyId\x12\x16\n" +
 	"\x06scopes\x18\a \x03(\tR\x06scopes\x129\n" +
 	"\n" +
-	"expires_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"\x87\x03\n" +
+	"expires_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12\x1a\n" +
+	"\baudience\x18\t \x01(\tR\baudience\x12\x10\n" +
+	"\x03amr\x18\n" +
+	" \x03(\tR\x03amr\x127\n" +
+	"\tauth_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\bauthTime\"\xa3\x03\n" +
 	"\x04User\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
 	"\busername\x18\x02 \x01(\tR\busername\x12!\n" +
@@ -3674,7 +3838,8 @@ const file_tollgate_v1_auth_proto_rawDesc = "" +
 	"updated_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\x12\x14\n" +
 	"\x05roles\x18\t \x03(\tR\x05roles\x12#\n" +
 	"\rsecond_factor\x18\n" +
-	" \x01(\bR\fsecondFactor\"\xb0\x02\n" +
+	" \x01(\bR\fsecondFactor\x12\x1a\n" +
+	"\baudience\x18\v \x01(\tR\baudience\"\xb0\x02\n" +
 	"\aSession\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x17\n" +
 	"\auser_id\x18\x02 \x01(\tR\x06userId\x129\n" +
@@ -3686,7 +3851,7 @@ const file_tollgate_v1_auth_proto_rawDesc = "" +
 	"\x02ip\x18\x06 \x01(\tR\x02ip\x12\x1d\n" +
 	"\n" +
 	"user_agent\x18\a \x01(\tR\tuserAgent\x12\x18\n" +
-	"\acurrent\x18\b \x01(\bR\acurrent\"\xcc\x02\n" +
+	"\acurrent\x18\b \x01(\bR\acurrent\"\x9d\x03\n" +
 	"\x06APIKey\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x17\n" +
 	"\auser_id\x18\x02 \x01(\tR\x06userId\x12\x12\n" +
@@ -3699,13 +3864,18 @@ const file_tollgate_v1_auth_proto_rawDesc = "" +
 	"\flast_used_at\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"lastUsedAt\x129\n" +
 	"\n" +
-	"revoked_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\trevokedAt\"\x91\x01\n" +
+	"revoked_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\trevokedAt\x12\x1d\n" +
+	"\n" +
+	"created_by\x18\t \x01(\tR\tcreatedBy\x120\n" +
+	"\x15created_by_api_key_id\x18\n" +
+	" \x01(\tR\x11createdByApiKeyId\"\xc1\x01\n" +
 	"\fLoginRequest\x12&\n" +
 	"\busername\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\busername\x12(\n" +
 	"\bpassword\x18\x02 \x01(\tB\f\xbaH\x06r\x04\x10\x01(H\x80\x01\x01R\bpassword\x12/\n" +
 	"\rsecond_factor\x18\x03 \x01(\tB\n" +
-	"\xbaH\x04r\x02\x18 \x80\x01\x01R\fsecondFactor\"\x91\x02\n" +
+	"\xbaH\x04r\x02\x18 \x80\x01\x01R\fsecondFactor\x12.\n" +
+	"\baudience\x18\x04 \x01(\tB\x12\xbaH\x0fr\r\x18\x80\x012\b^[!-~]*$R\baudience\"\x91\x02\n" +
 	"\rLoginResponse\x12&\n" +
 	"\faccess_token\x18\x01 \x01(\tB\x03\x80\x01\x01R\vaccessToken\x12(\n" +
 	"\rrefresh_token\x18\x02 \x01(\tB\x03\x80\x01\x01R\frefreshToken\x12\x1d\n" +
@@ -3716,9 +3886,10 @@ const file_tollgate_v1_auth_proto_rawDesc = "" +
 	"\n" +
 	"session_id\x18\x05 \x01(\tR\tsessionId\x12\x17\n" +
 	"\auser_id\x18\x06 \x01(\tR\x06userId\x128\n" +
-	"\x18password_change_required\x18\a \x01(\bR\x16passwordChangeRequired\"D\n" +
+	"\x18password_change_required\x18\a \x01(\bR\x16passwordChangeRequired\"t\n" +
 	"\x0eRefreshRequest\x122\n" +
-	"\rrefresh_token\x18\x01 \x01(\tB\r\xbaH\ar\x05\x10\x01\x18\x80\x02\x80\x01\x01R\frefreshToken\"\xc0\x01\n" +
+	"\rrefresh_token\x18\x01 \x01(\tB\r\xbaH\ar\x05\x10\x01\x18\x80\x02\x80\x01\x01R\frefreshToken\x12.\n" +
+	"\baudience\x18\x02 \x01(\tB\x12\xbaH\x0fr\r\x18\x80\x012\b^[!-~]*$R\baudience\"\xc0\x01\n" +
 	"\x0fRefreshResponse\x12&\n" +
 	"\faccess_token\x18\x01 \x01(\tB\x03\x80\x01\x01R\vaccessToken\x12(\n" +
 	"\rrefresh_token\x18\x02 \x01(\tB\x03\x80\x01\x01R\frefreshToken\x12\x1d\n" +
@@ -3749,14 +3920,15 @@ const file_tollgate_v1_auth_proto_rawDesc = "" +
 	"\rWhoAmIRequest\"h\n" +
 	"\x0eWhoAmIResponse\x124\n" +
 	"\tprincipal\x18\x01 \x01(\v2\x16.tollgate.v1.PrincipalR\tprincipal\x12 \n" +
-	"\vpermissions\x18\x02 \x03(\tR\vpermissions\"\xc5\x01\n" +
+	"\vpermissions\x18\x02 \x03(\tR\vpermissions\"\xf5\x01\n" +
 	"\x11CreateUserRequest\x12&\n" +
 	"\busername\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\busername\x12&\n" +
 	"\bpassword\x18\x02 \x01(\tB\n" +
 	"\xbaH\x04r\x02(H\x80\x01\x01R\bpassword\x12+\n" +
 	"\fdisplay_name\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\vdisplayName\x123\n" +
-	"\x04kind\x18\x04 \x01(\x0e2\x15.tollgate.v1.UserKindB\b\xbaH\x05\x82\x01\x02\x10\x01R\x04kind\"W\n" +
+	"\x04kind\x18\x04 \x01(\x0e2\x15.tollgate.v1.UserKindB\b\xbaH\x05\x82\x01\x02\x10\x01R\x04kind\x12.\n" +
+	"\baudience\x18\x05 \x01(\tB\x12\xbaH\x0fr\r\x18\x80\x012\b^[!-~]*$R\baudience\"W\n" +
 	"\x12CreateUserResponse\x12%\n" +
 	"\x04user\x18\x01 \x01(\v2\x11.tollgate.v1.UserR\x04user\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\"\x8a\x01\n" +
@@ -3772,32 +3944,37 @@ const file_tollgate_v1_auth_proto_rawDesc = "" +
 	"\x0eGetUserRequest\x12\x18\n" +
 	"\x02id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x02id\"8\n" +
 	"\x0fGetUserResponse\x12%\n" +
-	"\x04user\x18\x01 \x01(\v2\x11.tollgate.v1.UserR\x04user\"\xd8\x01\n" +
+	"\x04user\x18\x01 \x01(\v2\x11.tollgate.v1.UserR\x04user\"\x9a\x02\n" +
 	"\x11UpdateUserRequest\x12\x18\n" +
 	"\x02id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x02id\x12+\n" +
 	"\busername\x18\x02 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\x01H\x00R\busername\x88\x01\x01\x120\n" +
 	"\fdisplay_name\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02H\x01R\vdisplayName\x88\x01\x01\x12\x1f\n" +
-	"\bdisabled\x18\x04 \x01(\bH\x02R\bdisabled\x88\x01\x01B\v\n" +
+	"\bdisabled\x18\x04 \x01(\bH\x02R\bdisabled\x88\x01\x01\x123\n" +
+	"\baudience\x18\x05 \x01(\tB\x12\xbaH\x0fr\r\x18\x80\x012\b^[!-~]*$H\x03R\baudience\x88\x01\x01B\v\n" +
 	"\t_usernameB\x0f\n" +
 	"\r_display_nameB\v\n" +
-	"\t_disabled\"W\n" +
+	"\t_disabledB\v\n" +
+	"\t_audience\"W\n" +
 	"\x12UpdateUserResponse\x12%\n" +
 	"\x04user\x18\x01 \x01(\v2\x11.tollgate.v1.UserR\x04user\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\"-\n" +
 	"\x11DeleteUserRequest\x12\x18\n" +
 	"\x02id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x02id\"0\n" +
 	"\x12DeleteUserResponse\x12\x1a\n" +
-	"\brevision\x18\x01 \x01(\x03R\brevision\"\x94\x01\n" +
+	"\brevision\x18\x01 \x01(\x03R\brevision\"\xd5\x01\n" +
 	"\x12SetPasswordRequest\x12\x18\n" +
 	"\x02id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x02id\x125\n" +
 	"\x10current_password\x18\x02 \x01(\tB\n" +
 	"\xbaH\x04r\x02(H\x80\x01\x01R\x0fcurrentPassword\x12-\n" +
 	"\fnew_password\x18\x03 \x01(\tB\n" +
-	"\xbaH\x04r\x02(H\x80\x01\x01R\vnewPassword\"b\n" +
+	"\xbaH\x04r\x02(H\x80\x01\x01R\vnewPassword\x12+\n" +
+	"\x0frevoke_api_keys\x18\x04 \x01(\bH\x00R\rrevokeApiKeys\x88\x01\x01B\x12\n" +
+	"\x10_revoke_api_keys\"\x8c\x01\n" +
 	"\x13SetPasswordResponse\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x03R\brevision\x12/\n" +
-	"\x11one_time_password\x18\x02 \x01(\tB\x03\x80\x01\x01R\x0foneTimePassword\"\x81\x01\n" +
+	"\x11one_time_password\x18\x02 \x01(\tB\x03\x80\x01\x01R\x0foneTimePassword\x12(\n" +
+	"\x10revoked_api_keys\x18\x03 \x01(\x05R\x0erevokedApiKeys\"\x81\x01\n" +
 	"\x13ListSessionsRequest\x12\x18\n" +
 	"\x02id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x02id\x12'\n" +
 	"\tpage_size\x18\x02 \x01(\x05B\n" +
@@ -3849,18 +4026,20 @@ const file_tollgate_v1_auth_proto_rawDesc = "" +
 	"\x06secret\x18\x01 \x01(\tB\x03\x80\x01\x01R\x06secret\x12,\n" +
 	"\aapi_key\x18\x02 \x01(\v2\x13.tollgate.v1.APIKeyR\x06apiKey\x12/\n" +
 	"\breplaced\x18\x03 \x01(\v2\x13.tollgate.v1.APIKeyR\breplaced\x12\x1a\n" +
-	"\brevision\x18\x04 \x01(\x03R\brevision\"5\n" +
+	"\brevision\x18\x04 \x01(\x03R\brevision\"n\n" +
 	"\x19EnrollSecondFactorRequest\x12\x18\n" +
-	"\x02id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x02id\"|\n" +
+	"\x02id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x02id\x127\n" +
+	"\x10current_password\x18\x02 \x01(\tB\f\xbaH\x06r\x04\x10\x01(H\x80\x01\x01R\x0fcurrentPassword\"|\n" +
 	"\x1aEnrollSecondFactorResponse\x12\x1b\n" +
 	"\x06secret\x18\x01 \x01(\tB\x03\x80\x01\x01R\x06secret\x12\x15\n" +
 	"\x03uri\x18\x02 \x01(\tB\x03\x80\x01\x01R\x03uri\x12*\n" +
 	"\x0erecovery_codes\x18\x03 \x03(\tB\x03\x80\x01\x01R\rrecoveryCodes\"X\n" +
 	"\x1aConfirmSecondFactorRequest\x12\x18\n" +
 	"\x02id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x02id\x12 \n" +
-	"\x04code\x18\x02 \x01(\tB\f\xbaH\x06r\x04\x10\x01\x18 \x80\x01\x01R\x04code\"9\n" +
+	"\x04code\x18\x02 \x01(\tB\f\xbaH\x06r\x04\x10\x01\x18 \x80\x01\x01R\x04code\"d\n" +
 	"\x1bConfirmSecondFactorResponse\x12\x1a\n" +
-	"\brevision\x18\x01 \x01(\x03R\brevision\"U\n" +
+	"\brevision\x18\x01 \x01(\x03R\brevision\x12)\n" +
+	"\x10revoked_sessions\x18\x02 \x01(\x05R\x0frevokedSessions\"U\n" +
 	"\x19RemoveSecondFactorRequest\x12\x18\n" +
 	"\x02id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x02id\x12\x1e\n" +
 	"\x04code\x18\x02 \x01(\tB\n" +
@@ -3892,7 +4071,7 @@ const file_tollgate_v1_auth_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x02id\"6\n" +
 	"\x18RemoveSigningKeyResponse\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x03R\brevision\"\x19\n" +
-	"\x17WatchRevocationsRequest\"\xda\x01\n" +
+	"\x17WatchRevocationsRequest\"\x82\x02\n" +
 	"\x18WatchRevocationsResponse\x12\x1f\n" +
 	"\vsession_ids\x18\x01 \x03(\tR\n" +
 	"sessionIds\x12\x1e\n" +
@@ -3900,11 +4079,12 @@ const file_tollgate_v1_auth_proto_rawDesc = "" +
 	"\buser_ids\x18\x03 \x03(\tR\auserIds\x12*\n" +
 	"\x11restored_user_ids\x18\x04 \x03(\tR\x0frestoredUserIds\x12\x1a\n" +
 	"\bsnapshot\x18\x05 \x01(\bR\bsnapshot\x12\x1a\n" +
-	"\brevision\x18\x06 \x01(\x03R\brevision*R\n" +
+	"\brevision\x18\x06 \x01(\x03R\brevision\x12&\n" +
+	"\x0fsigning_key_ids\x18\a \x03(\tR\rsigningKeyIds*R\n" +
 	"\bUserKind\x12\x19\n" +
 	"\x15USER_KIND_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10USER_KIND_PERSON\x10\x01\x12\x15\n" +
-	"\x11USER_KIND_SERVICE\x10\x02*\xd0\x02\n" +
+	"\x11USER_KIND_SERVICE\x10\x02*\xab\x03\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tREASON_OK\x10\x01\x12\x1d\n" +
@@ -3918,7 +4098,10 @@ const file_tollgate_v1_auth_proto_rawDesc = "" +
 	"\x19REASON_PERMISSION_MISSING\x10\t\x12\x18\n" +
 	"\x14REASON_SCOPE_MISSING\x10\n" +
 	"\x12#\n" +
-	"\x1fREASON_PASSWORD_CHANGE_REQUIRED\x10\v*\xb0\x01\n" +
+	"\x1fREASON_PASSWORD_CHANGE_REQUIRED\x10\v\x12\x19\n" +
+	"\x15REASON_WRONG_AUDIENCE\x10\f\x12!\n" +
+	"\x1dREASON_SECOND_FACTOR_REQUIRED\x10\r\x12\x1b\n" +
+	"\x17REASON_SIGN_IN_REQUIRED\x10\x0e*\xb0\x01\n" +
 	"\x0fSigningKeyState\x12!\n" +
 	"\x1dSIGNING_KEY_STATE_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19SIGNING_KEY_STATE_PENDING\x10\x01\x12\x1c\n" +
@@ -4056,93 +4239,94 @@ var file_tollgate_v1_auth_proto_goTypes = []any{
 var file_tollgate_v1_auth_proto_depIdxs = []int32{
 	0,  // 0: tollgate.v1.Principal.kind:type_name -> tollgate.v1.UserKind
 	58, // 1: tollgate.v1.Principal.expires_at:type_name -> google.protobuf.Timestamp
-	0,  // 2: tollgate.v1.User.kind:type_name -> tollgate.v1.UserKind
-	58, // 3: tollgate.v1.User.created_at:type_name -> google.protobuf.Timestamp
-	58, // 4: tollgate.v1.User.updated_at:type_name -> google.protobuf.Timestamp
-	58, // 5: tollgate.v1.Session.created_at:type_name -> google.protobuf.Timestamp
-	58, // 6: tollgate.v1.Session.refreshed_at:type_name -> google.protobuf.Timestamp
-	58, // 7: tollgate.v1.Session.expires_at:type_name -> google.protobuf.Timestamp
-	58, // 8: tollgate.v1.APIKey.created_at:type_name -> google.protobuf.Timestamp
-	58, // 9: tollgate.v1.APIKey.expires_at:type_name -> google.protobuf.Timestamp
-	58, // 10: tollgate.v1.APIKey.last_used_at:type_name -> google.protobuf.Timestamp
-	58, // 11: tollgate.v1.APIKey.revoked_at:type_name -> google.protobuf.Timestamp
-	1,  // 12: tollgate.v1.VerifyResponse.reason:type_name -> tollgate.v1.Reason
-	3,  // 13: tollgate.v1.VerifyResponse.principal:type_name -> tollgate.v1.Principal
-	3,  // 14: tollgate.v1.WhoAmIResponse.principal:type_name -> tollgate.v1.Principal
-	0,  // 15: tollgate.v1.CreateUserRequest.kind:type_name -> tollgate.v1.UserKind
-	4,  // 16: tollgate.v1.CreateUserResponse.user:type_name -> tollgate.v1.User
-	4,  // 17: tollgate.v1.ListUsersResponse.users:type_name -> tollgate.v1.User
-	4,  // 18: tollgate.v1.GetUserResponse.user:type_name -> tollgate.v1.User
-	4,  // 19: tollgate.v1.UpdateUserResponse.user:type_name -> tollgate.v1.User
-	5,  // 20: tollgate.v1.ListSessionsResponse.sessions:type_name -> tollgate.v1.Session
-	58, // 21: tollgate.v1.CreateAPIKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
-	6,  // 22: tollgate.v1.CreateAPIKeyResponse.api_key:type_name -> tollgate.v1.APIKey
-	6,  // 23: tollgate.v1.ListAPIKeysResponse.api_keys:type_name -> tollgate.v1.APIKey
-	59, // 24: tollgate.v1.RotateAPIKeyRequest.overlap:type_name -> google.protobuf.Duration
-	6,  // 25: tollgate.v1.RotateAPIKeyResponse.api_key:type_name -> tollgate.v1.APIKey
-	6,  // 26: tollgate.v1.RotateAPIKeyResponse.replaced:type_name -> tollgate.v1.APIKey
-	2,  // 27: tollgate.v1.SigningKey.state:type_name -> tollgate.v1.SigningKeyState
-	58, // 28: tollgate.v1.SigningKey.created_at:type_name -> google.protobuf.Timestamp
-	58, // 29: tollgate.v1.SigningKey.active_at:type_name -> google.protobuf.Timestamp
-	58, // 30: tollgate.v1.SigningKey.retired_at:type_name -> google.protobuf.Timestamp
-	58, // 31: tollgate.v1.SigningKey.removed_at:type_name -> google.protobuf.Timestamp
-	49, // 32: tollgate.v1.ListSigningKeysResponse.signing_keys:type_name -> tollgate.v1.SigningKey
-	49, // 33: tollgate.v1.RotateSigningKeyResponse.signing_key:type_name -> tollgate.v1.SigningKey
-	7,  // 34: tollgate.v1.AuthService.Login:input_type -> tollgate.v1.LoginRequest
-	9,  // 35: tollgate.v1.AuthService.Refresh:input_type -> tollgate.v1.RefreshRequest
-	11, // 36: tollgate.v1.AuthService.Logout:input_type -> tollgate.v1.LogoutRequest
-	13, // 37: tollgate.v1.AuthService.Verify:input_type -> tollgate.v1.VerifyRequest
-	15, // 38: tollgate.v1.AuthService.WhoAmI:input_type -> tollgate.v1.WhoAmIRequest
-	17, // 39: tollgate.v1.AuthService.CreateUser:input_type -> tollgate.v1.CreateUserRequest
-	19, // 40: tollgate.v1.AuthService.ListUsers:input_type -> tollgate.v1.ListUsersRequest
-	21, // 41: tollgate.v1.AuthService.GetUser:input_type -> tollgate.v1.GetUserRequest
-	23, // 42: tollgate.v1.AuthService.UpdateUser:input_type -> tollgate.v1.UpdateUserRequest
-	25, // 43: tollgate.v1.AuthService.DeleteUser:input_type -> tollgate.v1.DeleteUserRequest
-	27, // 44: tollgate.v1.AuthService.SetPassword:input_type -> tollgate.v1.SetPasswordRequest
-	29, // 45: tollgate.v1.AuthService.ListSessions:input_type -> tollgate.v1.ListSessionsRequest
-	31, // 46: tollgate.v1.AuthService.RevokeSession:input_type -> tollgate.v1.RevokeSessionRequest
-	33, // 47: tollgate.v1.AuthService.RevokeSessions:input_type -> tollgate.v1.RevokeSessionsRequest
-	35, // 48: tollgate.v1.AuthService.CreateAPIKey:input_type -> tollgate.v1.CreateAPIKeyRequest
-	37, // 49: tollgate.v1.AuthService.ListAPIKeys:input_type -> tollgate.v1.ListAPIKeysRequest
-	39, // 50: tollgate.v1.AuthService.RevokeAPIKey:input_type -> tollgate.v1.RevokeAPIKeyRequest
-	41, // 51: tollgate.v1.AuthService.RotateAPIKey:input_type -> tollgate.v1.RotateAPIKeyRequest
-	43, // 52: tollgate.v1.AuthService.EnrollSecondFactor:input_type -> tollgate.v1.EnrollSecondFactorRequest
-	45, // 53: tollgate.v1.AuthService.ConfirmSecondFactor:input_type -> tollgate.v1.ConfirmSecondFactorRequest
-	47, // 54: tollgate.v1.AuthService.RemoveSecondFactor:input_type -> tollgate.v1.RemoveSecondFactorRequest
-	50, // 55: tollgate.v1.AuthService.ListSigningKeys:input_type -> tollgate.v1.ListSigningKeysRequest
-	52, // 56: tollgate.v1.AuthService.RotateSigningKey:input_type -> tollgate.v1.RotateSigningKeyRequest
-	54, // 57: tollgate.v1.AuthService.RemoveSigningKey:input_type -> tollgate.v1.RemoveSigningKeyRequest
-	56, // 58: tollgate.v1.AuthService.WatchRevocations:input_type -> tollgate.v1.WatchRevocationsRequest
-	8,  // 59: tollgate.v1.AuthService.Login:output_type -> tollgate.v1.LoginResponse
-	10, // 60: tollgate.v1.AuthService.Refresh:output_type -> tollgate.v1.RefreshResponse
-	12, // 61: tollgate.v1.AuthService.Logout:output_type -> tollgate.v1.LogoutResponse
-	14, // 62: tollgate.v1.AuthService.Verify:output_type -> tollgate.v1.VerifyResponse
-	16, // 63: tollgate.v1.AuthService.WhoAmI:output_type -> tollgate.v1.WhoAmIResponse
-	18, // 64: tollgate.v1.AuthService.CreateUser:output_type -> tollgate.v1.CreateUserResponse
-	20, // 65: tollgate.v1.AuthService.ListUsers:output_type -> tollgate.v1.ListUsersResponse
-	22, // 66: tollgate.v1.AuthService.GetUser:output_type -> tollgate.v1.GetUserResponse
-	24, // 67: tollgate.v1.AuthService.UpdateUser:output_type -> tollgate.v1.UpdateUserResponse
-	26, // 68: tollgate.v1.AuthService.DeleteUser:output_type -> tollgate.v1.DeleteUserResponse
-	28, // 69: tollgate.v1.AuthService.SetPassword:output_type -> tollgate.v1.SetPasswordResponse
-	30, // 70: tollgate.v1.AuthService.ListSessions:output_type -> tollgate.v1.ListSessionsResponse
-	32, // 71: tollgate.v1.AuthService.RevokeSession:output_type -> tollgate.v1.RevokeSessionResponse
-	34, // 72: tollgate.v1.AuthService.RevokeSessions:output_type -> tollgate.v1.RevokeSessionsResponse
-	36, // 73: tollgate.v1.AuthService.CreateAPIKey:output_type -> tollgate.v1.CreateAPIKeyResponse
-	38, // 74: tollgate.v1.AuthService.ListAPIKeys:output_type -> tollgate.v1.ListAPIKeysResponse
-	40, // 75: tollgate.v1.AuthService.RevokeAPIKey:output_type -> tollgate.v1.RevokeAPIKeyResponse
-	42, // 76: tollgate.v1.AuthService.RotateAPIKey:output_type -> tollgate.v1.RotateAPIKeyResponse
-	44, // 77: tollgate.v1.AuthService.EnrollSecondFactor:output_type -> tollgate.v1.EnrollSecondFactorResponse
-	46, // 78: tollgate.v1.AuthService.ConfirmSecondFactor:output_type -> tollgate.v1.ConfirmSecondFactorResponse
-	48, // 79: tollgate.v1.AuthService.RemoveSecondFactor:output_type -> tollgate.v1.RemoveSecondFactorResponse
-	51, // 80: tollgate.v1.AuthService.ListSigningKeys:output_type -> tollgate.v1.ListSigningKeysResponse
-	53, // 81: tollgate.v1.AuthService.RotateSigningKey:output_type -> tollgate.v1.RotateSigningKeyResponse
-	55, // 82: tollgate.v1.AuthService.RemoveSigningKey:output_type -> tollgate.v1.RemoveSigningKeyResponse
-	57, // 83: tollgate.v1.AuthService.WatchRevocations:output_type -> tollgate.v1.WatchRevocationsResponse
-	59, // [59:84] is the sub-list for method output_type
-	34, // [34:59] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	58, // 2: tollgate.v1.Principal.auth_time:type_name -> google.protobuf.Timestamp
+	0,  // 3: tollgate.v1.User.kind:type_name -> tollgate.v1.UserKind
+	58, // 4: tollgate.v1.User.created_at:type_name -> google.protobuf.Timestamp
+	58, // 5: tollgate.v1.User.updated_at:type_name -> google.protobuf.Timestamp
+	58, // 6: tollgate.v1.Session.created_at:type_name -> google.protobuf.Timestamp
+	58, // 7: tollgate.v1.Session.refreshed_at:type_name -> google.protobuf.Timestamp
+	58, // 8: tollgate.v1.Session.expires_at:type_name -> google.protobuf.Timestamp
+	58, // 9: tollgate.v1.APIKey.created_at:type_name -> google.protobuf.Timestamp
+	58, // 10: tollgate.v1.APIKey.expires_at:type_name -> google.protobuf.Timestamp
+	58, // 11: tollgate.v1.APIKey.last_used_at:type_name -> google.protobuf.Timestamp
+	58, // 12: tollgate.v1.APIKey.revoked_at:type_name -> google.protobuf.Timestamp
+	1,  // 13: tollgate.v1.VerifyResponse.reason:type_name -> tollgate.v1.Reason
+	3,  // 14: tollgate.v1.VerifyResponse.principal:type_name -> tollgate.v1.Principal
+	3,  // 15: tollgate.v1.WhoAmIResponse.principal:type_name -> tollgate.v1.Principal
+	0,  // 16: tollgate.v1.CreateUserRequest.kind:type_name -> tollgate.v1.UserKind
+	4,  // 17: tollgate.v1.CreateUserResponse.user:type_name -> tollgate.v1.User
+	4,  // 18: tollgate.v1.ListUsersResponse.users:type_name -> tollgate.v1.User
+	4,  // 19: tollgate.v1.GetUserResponse.user:type_name -> tollgate.v1.User
+	4,  // 20: tollgate.v1.UpdateUserResponse.user:type_name -> tollgate.v1.User
+	5,  // 21: tollgate.v1.ListSessionsResponse.sessions:type_name -> tollgate.v1.Session
+	58, // 22: tollgate.v1.CreateAPIKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
+	6,  // 23: tollgate.v1.CreateAPIKeyResponse.api_key:type_name -> tollgate.v1.APIKey
+	6,  // 24: tollgate.v1.ListAPIKeysResponse.api_keys:type_name -> tollgate.v1.APIKey
+	59, // 25: tollgate.v1.RotateAPIKeyRequest.overlap:type_name -> google.protobuf.Duration
+	6,  // 26: tollgate.v1.RotateAPIKeyResponse.api_key:type_name -> tollgate.v1.APIKey
+	6,  // 27: tollgate.v1.RotateAPIKeyResponse.replaced:type_name -> tollgate.v1.APIKey
+	2,  // 28: tollgate.v1.SigningKey.state:type_name -> tollgate.v1.SigningKeyState
+	58, // 29: tollgate.v1.SigningKey.created_at:type_name -> google.protobuf.Timestamp
+	58, // 30: tollgate.v1.SigningKey.active_at:type_name -> google.protobuf.Timestamp
+	58, // 31: tollgate.v1.SigningKey.retired_at:type_name -> google.protobuf.Timestamp
+	58, // 32: tollgate.v1.SigningKey.removed_at:type_name -> google.protobuf.Timestamp
+	49, // 33: tollgate.v1.ListSigningKeysResponse.signing_keys:type_name -> tollgate.v1.SigningKey
+	49, // 34: tollgate.v1.RotateSigningKeyResponse.signing_key:type_name -> tollgate.v1.SigningKey
+	7,  // 35: tollgate.v1.AuthService.Login:input_type -> tollgate.v1.LoginRequest
+	9,  // 36: tollgate.v1.AuthService.Refresh:input_type -> tollgate.v1.RefreshRequest
+	11, // 37: tollgate.v1.AuthService.Logout:input_type -> tollgate.v1.LogoutRequest
+	13, // 38: tollgate.v1.AuthService.Verify:input_type -> tollgate.v1.VerifyRequest
+	15, // 39: tollgate.v1.AuthService.WhoAmI:input_type -> tollgate.v1.WhoAmIRequest
+	17, // 40: tollgate.v1.AuthService.CreateUser:input_type -> tollgate.v1.CreateUserRequest
+	19, // 41: tollgate.v1.AuthService.ListUsers:input_type -> tollgate.v1.ListUsersRequest
+	21, // 42: tollgate.v1.AuthService.GetUser:input_type -> tollgate.v1.GetUserRequest
+	23, // 43: tollgate.v1.AuthService.UpdateUser:input_type -> tollgate.v1.UpdateUserRequest
+	25, // 44: tollgate.v1.AuthService.DeleteUser:input_type -> tollgate.v1.DeleteUserRequest
+	27, // 45: tollgate.v1.AuthService.SetPassword:input_type -> tollgate.v1.SetPasswordRequest
+	29, // 46: tollgate.v1.AuthService.ListSessions:input_type -> tollgate.v1.ListSessionsRequest
+	31, // 47: tollgate.v1.AuthService.RevokeSession:input_type -> tollgate.v1.RevokeSessionRequest
+	33, // 48: tollgate.v1.AuthService.RevokeSessions:input_type -> tollgate.v1.RevokeSessionsRequest
+	35, // 49: tollgate.v1.AuthService.CreateAPIKey:input_type -> tollgate.v1.CreateAPIKeyRequest
+	37, // 50: tollgate.v1.AuthService.ListAPIKeys:input_type -> tollgate.v1.ListAPIKeysRequest
+	39, // 51: tollgate.v1.AuthService.RevokeAPIKey:input_type -> tollgate.v1.RevokeAPIKeyRequest
+	41, // 52: tollgate.v1.AuthService.RotateAPIKey:input_type -> tollgate.v1.RotateAPIKeyRequest
+	43, // 53: tollgate.v1.AuthService.EnrollSecondFactor:input_type -> tollgate.v1.EnrollSecondFactorRequest
+	45, // 54: tollgate.v1.AuthService.ConfirmSecondFactor:input_type -> tollgate.v1.ConfirmSecondFactorRequest
+	47, // 55: tollgate.v1.AuthService.RemoveSecondFactor:input_type -> tollgate.v1.RemoveSecondFactorRequest
+	50, // 56: tollgate.v1.AuthService.ListSigningKeys:input_type -> tollgate.v1.ListSigningKeysRequest
+	52, // 57: tollgate.v1.AuthService.RotateSigningKey:input_type -> tollgate.v1.RotateSigningKeyRequest
+	54, // 58: tollgate.v1.AuthService.RemoveSigningKey:input_type -> tollgate.v1.RemoveSigningKeyRequest
+	56, // 59: tollgate.v1.AuthService.WatchRevocations:input_type -> tollgate.v1.WatchRevocationsRequest
+	8,  // 60: tollgate.v1.AuthService.Login:output_type -> tollgate.v1.LoginResponse
+	10, // 61: tollgate.v1.AuthService.Refresh:output_type -> tollgate.v1.RefreshResponse
+	12, // 62: tollgate.v1.AuthService.Logout:output_type -> tollgate.v1.LogoutResponse
+	14, // 63: tollgate.v1.AuthService.Verify:output_type -> tollgate.v1.VerifyResponse
+	16, // 64: tollgate.v1.AuthService.WhoAmI:output_type -> tollgate.v1.WhoAmIResponse
+	18, // 65: tollgate.v1.AuthService.CreateUser:output_type -> tollgate.v1.CreateUserResponse
+	20, // 66: tollgate.v1.AuthService.ListUsers:output_type -> tollgate.v1.ListUsersResponse
+	22, // 67: tollgate.v1.AuthService.GetUser:output_type -> tollgate.v1.GetUserResponse
+	24, // 68: tollgate.v1.AuthService.UpdateUser:output_type -> tollgate.v1.UpdateUserResponse
+	26, // 69: tollgate.v1.AuthService.DeleteUser:output_type -> tollgate.v1.DeleteUserResponse
+	28, // 70: tollgate.v1.AuthService.SetPassword:output_type -> tollgate.v1.SetPasswordResponse
+	30, // 71: tollgate.v1.AuthService.ListSessions:output_type -> tollgate.v1.ListSessionsResponse
+	32, // 72: tollgate.v1.AuthService.RevokeSession:output_type -> tollgate.v1.RevokeSessionResponse
+	34, // 73: tollgate.v1.AuthService.RevokeSessions:output_type -> tollgate.v1.RevokeSessionsResponse
+	36, // 74: tollgate.v1.AuthService.CreateAPIKey:output_type -> tollgate.v1.CreateAPIKeyResponse
+	38, // 75: tollgate.v1.AuthService.ListAPIKeys:output_type -> tollgate.v1.ListAPIKeysResponse
+	40, // 76: tollgate.v1.AuthService.RevokeAPIKey:output_type -> tollgate.v1.RevokeAPIKeyResponse
+	42, // 77: tollgate.v1.AuthService.RotateAPIKey:output_type -> tollgate.v1.RotateAPIKeyResponse
+	44, // 78: tollgate.v1.AuthService.EnrollSecondFactor:output_type -> tollgate.v1.EnrollSecondFactorResponse
+	46, // 79: tollgate.v1.AuthService.ConfirmSecondFactor:output_type -> tollgate.v1.ConfirmSecondFactorResponse
+	48, // 80: tollgate.v1.AuthService.RemoveSecondFactor:output_type -> tollgate.v1.RemoveSecondFactorResponse
+	51, // 81: tollgate.v1.AuthService.ListSigningKeys:output_type -> tollgate.v1.ListSigningKeysResponse
+	53, // 82: tollgate.v1.AuthService.RotateSigningKey:output_type -> tollgate.v1.RotateSigningKeyResponse
+	55, // 83: tollgate.v1.AuthService.RemoveSigningKey:output_type -> tollgate.v1.RemoveSigningKeyResponse
+	57, // 84: tollgate.v1.AuthService.WatchRevocations:output_type -> tollgate.v1.WatchRevocationsResponse
+	60, // [60:85] is the sub-list for method output_type
+	35, // [35:60] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_tollgate_v1_auth_proto_init() }
@@ -4156,6 +4340,7 @@ func file_tollgate_v1_auth_proto_init() {
 		(*VerifyRequest_ApiKey)(nil),
 	}
 	file_tollgate_v1_auth_proto_msgTypes[20].OneofWrappers = []any{}
+	file_tollgate_v1_auth_proto_msgTypes[24].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

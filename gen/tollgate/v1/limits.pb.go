@@ -41,6 +41,8 @@ const (
 	Subject_SUBJECT_GLOBAL Subject = 4
 	// Each value of one entry of Authorize's context.
 	Subject_SUBJECT_CUSTOM Subject = 5
+	// Each user at each client address; IPv6 by its /64.
+	Subject_SUBJECT_USER_IP Subject = 6
 )
 
 // Enum value maps for Subject.
@@ -52,6 +54,7 @@ var (
 		3: "SUBJECT_API_KEY",
 		4: "SUBJECT_GLOBAL",
 		5: "SUBJECT_CUSTOM",
+		6: "SUBJECT_USER_IP",
 	}
 	Subject_value = map[string]int32{
 		"SUBJECT_UNSPECIFIED": 0,
@@ -60,6 +63,7 @@ var (
 		"SUBJECT_API_KEY":     3,
 		"SUBJECT_GLOBAL":      4,
 		"SUBJECT_CUSTOM":      5,
+		"SUBJECT_USER_IP":     6,
 	}
 )
 
@@ -1635,7 +1639,7 @@ const file_tollgate_v1_limits_proto_rawDesc = "" +
 	"\x11ResetLimitRequest\x12\x1d\n" +
 	"\x04name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x04name\x12\x1a\n" +
 	"\x03key\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\x03key\"\x14\n" +
-	"\x12ResetLimitResponse*\x81\x01\n" +
+	"\x12ResetLimitResponse*\x96\x01\n" +
 	"\aSubject\x12\x17\n" +
 	"\x13SUBJECT_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fSUBJECT_USER\x10\x01\x12\x0e\n" +
@@ -1643,7 +1647,8 @@ const file_tollgate_v1_limits_proto_rawDesc = "" +
 	"SUBJECT_IP\x10\x02\x12\x13\n" +
 	"\x0fSUBJECT_API_KEY\x10\x03\x12\x12\n" +
 	"\x0eSUBJECT_GLOBAL\x10\x04\x12\x12\n" +
-	"\x0eSUBJECT_CUSTOM\x10\x05*\x8b\x01\n" +
+	"\x0eSUBJECT_CUSTOM\x10\x05\x12\x13\n" +
+	"\x0fSUBJECT_USER_IP\x10\x06*\x8b\x01\n" +
 	"\tAlgorithm\x12\x19\n" +
 	"\x15ALGORITHM_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eALGORITHM_GCRA\x10\x01\x12\x1a\n" +

@@ -45,7 +45,11 @@ type Guard struct {
 	Self string `protobuf:"bytes,4,opt,name=self,proto3" json:"self,omitempty"`
 	// The name that limits match when the rule is not a permission, in the form
 	// of a permission ("tollgate:login").
-	Action        string `protobuf:"bytes,5,opt,name=action,proto3" json:"action,omitempty"`
+	Action string `protobuf:"bytes,5,opt,name=action,proto3" json:"action,omitempty"`
+	// The call changes who may do what, or shows a secret. Operators can have
+	// such calls take a second factor (--require-second-factor-for) or a recent
+	// sign-in (--require-recent-sign-in).
+	Sensitive     bool `protobuf:"varint,6,opt,name=sensitive,proto3" json:"sensitive,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -128,6 +132,13 @@ func (x *Guard) GetAction() string {
 	return ""
 }
 
+func (x *Guard) GetSensitive() bool {
+	if x != nil {
+		return x.Sensitive
+	}
+	return false
+}
+
 type isGuard_Rule interface {
 	isGuard_Rule()
 }
@@ -176,7 +187,7 @@ var File_tollgate_v1_options_proto protoreflect.FileDescriptor
 
 const file_tollgate_v1_options_proto_rawDesc = "" +
 	"\n" +
-	"\x19tollgate/v1/options.proto\x12\vtollgate.v1\x1a google/protobuf/descriptor.proto\"\x9f\x01\n" +
+	"\x19tollgate/v1/options.proto\x12\vtollgate.v1\x1a google/protobuf/descriptor.proto\"\xbd\x01\n" +
 	"\x05Guard\x12 \n" +
 	"\n" +
 	"permission\x18\x01 \x01(\tH\x00R\n" +
@@ -184,7 +195,8 @@ const file_tollgate_v1_options_proto_rawDesc = "" +
 	"\rauthenticated\x18\x02 \x01(\bH\x00R\rauthenticated\x12\x18\n" +
 	"\x06public\x18\x03 \x01(\bH\x00R\x06public\x12\x12\n" +
 	"\x04self\x18\x04 \x01(\tR\x04self\x12\x16\n" +
-	"\x06action\x18\x05 \x01(\tR\x06actionB\x06\n" +
+	"\x06action\x18\x05 \x01(\tR\x06action\x12\x1c\n" +
+	"\tsensitive\x18\x06 \x01(\bR\tsensitiveB\x06\n" +
 	"\x04rule:J\n" +
 	"\x05guard\x12\x1e.google.protobuf.MethodOptions\x18\xc1\x9c\x03 \x01(\v2\x12.tollgate.v1.GuardR\x05guardB\xa7\x01\n" +
 	"\x0fcom.tollgate.v1B\fOptionsProtoP\x01Z9github.com/tollgatehq/tollgate/gen/tollgate/v1;tollgatev1\xa2\x02\x03TXX\xaa\x02\vTollgate.V1\xca\x02\vTollgate\\V1\xe2\x02\x17Tollgate\\V1\\GPBMetadata\xea\x02\fTollgate::V1b\x06proto3"
