@@ -26,12 +26,14 @@ type Metrics struct {
 	decisions *prometheus.CounterVec
 	counted   *prometheus.CounterVec
 	counting  prometheus.Histogram
+	refused   *prometheus.CounterVec
 }
 
 // New makes a registry of its own.
 func New() *Metrics {
 	m := &Metrics{
 		registry: prometheus.NewRegistry(),
+		refused:  newRefused(),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tollgate_requests_total", Help: "Calls answered, by procedure and Connect code.",
 		}, []string{"procedure", "code"}),
@@ -53,7 +55,7 @@ func New() *Metrics {
 	for _, where := range []limits.Counted{limits.CountedOK, limits.CountedLocal, limits.CountedDown} {
 		m.counted.WithLabelValues(string(where)) // so that the first failure is a rise from 0
 	}
-	m.registry.MustRegister(m.requests, m.durations, m.decisions, m.counted, m.counting,
+	m.registry.MustRegister(m.requests, m.durations, m.decisions, m.counted, m.counting, m.refused,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

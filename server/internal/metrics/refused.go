@@ -1,0 +1,44 @@
+package metrics
+
+import (
+	"slices"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Why a call was turned away without having been served: a closed set, which
+// is a metric's label.
+const (
+	RefusedOverloaded  = "overloaded"  // as many calls are under way as may be
+	RefusedBusy        = "busy"        // as many sign-ins wait for a password check as may
+	RefusedLimited     = "limited"     // a limit is used up
+	RefusedSlow        = "slow"        // the message, or the reading of the answer, took the caller too long
+	RefusedHungUp      = "hung_up"     // the caller left before the answer
+	RefusedTimeout     = "timeout"     // the caller's deadline passed
+	RefusedUnavailable = "unavailable" // something that is needed is down
+	RefusedOther       = "other"       // none of these
+)
+
+var refusedReasons = []string{
+	RefusedOverloaded, RefusedBusy, RefusedLimited, RefusedSlow, RefusedHungUp, RefusedTimeout, RefusedUnavailable, RefusedOther,
+}
+
+func newRefused() *prometheus.CounterVec {
+	v := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "tollgate_refused_total",
+		Help: "Calls turned away without being served, by reason: overloaded, busy, limited, slow, hung_up, timeout, unavailable, other.",
+	}, []string{"reason"})
+	for _, reason := range refusedReasons {
+		v.WithLabelValues(reason) // so that the first is a rise from 0
+	}
+	return v
+}
+
+// Refused counts a call that was turned away. A reason outside of the closed
+// set is counted as RefusedOther.
+func (m *Metrics) Refused(reason string) {
+	if !slices.Contains(refusedReasons, reason) {
+		reason = RefusedOther
+	}
+	m.refused.WithLabelValues(reason).Inc()
+}
