@@ -1,12 +1,20 @@
 package main
 
 import (
+	"crypto/x509"
+	"encoding/pem"
+	"io"
+	"log"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/tollgatehq/tollgate/server/internal/app"
+	"github.com/tollgatehq/tollgate/server/internal/world"
 )
 
 func TestHealth(t *testing.T) {
@@ -32,6 +40,43 @@ func TestHealth(t *testing.T) {
 	server.Close()
 	if err := (health{}).Run(t.Context(), config); err == nil {
 		t.Error("healthy without a server")
+	}
+}
+
+// TestHealthOverTLS: the probe knows no CA and has no certificate but the
+// server's own, also where clients need one.
+func TestHealthOverTLS(t *testing.T) {
+	example := httptest.NewTLSServer(nil) // for its certificate
+	defer example.Close()
+	pair := example.TLS.Certificates[0]
+	secret, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := func(kind string, der []byte) string {
+		path := filepath.Join(t.TempDir(), "file.pem")
+		if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	config := app.Config{Listen: "127.0.0.1:0", TLSCert: file("CERTIFICATE", pair.Certificate[0]), TLSKey: file("PRIVATE KEY", secret)}
+	for _, clientCA := range []string{"", config.TLSCert} {
+		config.TLSClientCA, config.Listen = clientCA, "127.0.0.1:0"
+		listener, err := app.Listen(config, world.Real(), slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		server := &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), ErrorLog: log.New(io.Discard, "", 0)}
+		go server.Serve(listener) //nolint:errcheck // it is closed
+		config.Listen = listener.Addr().String()
+		if err := (health{}).Run(t.Context(), config); err != nil {
+			t.Errorf("client CA %q: %v", clientCA, err)
+		}
+		server.Close()
+		if err := (health{}).Run(t.Context(), config); err == nil {
+			t.Error("healthy without a server")
+		}
 	}
 }
 

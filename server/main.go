@@ -114,9 +114,9 @@ type serve struct{}
 
 // Run serves until Ctrl-C or SIGTERM.
 func (serve) Run(ctx context.Context, config app.Config, out app.Out) (err error) {
-	listener, err := net.Listen("tcp", config.Listen)
+	listener, err := app.Listen(config, world.Real(), out.Log)
 	if err != nil {
-		return fmt.Errorf("listen: %w; choose another address with --listen", err)
+		return err
 	}
 	defer listener.Close()
 	a, err := app.Open(ctx, config, world.Real(), out)

@@ -315,6 +315,7 @@ func (a *App) Serve(ctx context.Context, listener net.Listener) error {
 		Protocols:         new(http.Protocols),
 	}
 	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetHTTP2(true) // where the listener speaks TLS
 	server.Protocols.SetUnencryptedHTTP2(true)
 	a.ready.Store(true)
 

@@ -20,6 +20,9 @@ type Config struct {
 
 	Listen         string        `help:"Address of the API." default:"127.0.0.1:8000" env:"TOLLGATE_LISTEN" placeholder:"HOST:PORT"`
 	MetricsListen  string        `help:"Address of /metrics; empty turns it off." default:"127.0.0.1:9464" env:"TOLLGATE_METRICS_LISTEN" placeholder:"HOST:PORT"`
+	TLSCert        string        `help:"Certificate of the API in PEM, with those between it and its CA; files that change are taken up within seconds. Empty: no TLS here." env:"TOLLGATE_TLS_CERT" placeholder:"FILE"`
+	TLSKey         string        `help:"Private key of --tls-cert in PEM." env:"TOLLGATE_TLS_KEY" placeholder:"FILE"`
+	TLSClientCA    string        `help:"CA certificates in PEM; who has no certificate of theirs cannot connect. Empty: everybody can." env:"TOLLGATE_TLS_CLIENT_CA" placeholder:"FILE"`
 	DatabaseURL    string        `help:"Where the truth is kept: sqlite:FILE or postgres://USER:PASSWORD@HOST/NAME." default:"sqlite:tollgate.db" env:"TOLLGATE_DATABASE_URL" secret:"true" placeholder:"URL"`
 	RedisURL       string        `help:"Where limits are counted and instances hear of changes: redis://HOST:PORT. Empty: in this process." env:"TOLLGATE_REDIS_URL" secret:"true" placeholder:"URL"`
 	MasterKey      string        `help:"32 random bytes in base64 that seal the signing keys (openssl rand -base64 32), or file:PATH to read or make them there. With SQLite the default is file:DATABASE.key; with PostgreSQL there is none." env:"TOLLGATE_MASTER_KEY" secret:"true" placeholder:"KEY"`
@@ -94,7 +97,7 @@ func (c Config) check() error {
 	if _, err := c.proxies(); err != nil {
 		return err
 	}
-	return nil
+	return c.checkTLS()
 }
 
 func (c Config) embedded() bool { return strings.HasPrefix(c.DatabaseURL, "sqlite:") }

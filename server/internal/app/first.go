@@ -59,6 +59,9 @@ func (a *App) hasAdministrator(ctx context.Context) (bool, error) {
 // none to show.
 func (a *App) Greet(at net.Addr, password string) {
 	base := "http://" + reachable(at)
+	if a.config.TLSCert != "" {
+		base = "https://" + reachable(at)
+	}
 	say := func(format string, args ...any) { fmt.Fprintf(a.out.Person, format+"\n", args...) }
 	say("")
 	say("Tollgate answers on %s", base)

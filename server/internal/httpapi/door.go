@@ -50,7 +50,6 @@ func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 	h := w.Header()
 	h.Set("X-Request-Id", origin.RequestID)
-	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cache-Control", "no-store")
 
 	out := &doorWriter{ResponseWriter: w, through: framed(r)}

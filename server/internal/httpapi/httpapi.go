@@ -88,7 +88,7 @@ func New(o Options) (http.Handler, error) {
 		mux.Handle(grpcreflect.NewHandlerV1(reflector))
 		mux.Handle(grpcreflect.NewHandlerV1Alpha(reflector))
 	}
-	return &door{next: mux, trusted: o.TrustedProxies, world: o.World, log: o.Log, crowd: newCrowd(o.MaxCalls)}, nil
+	return withSecurityHeaders(&door{next: mux, trusted: o.TrustedProxies, world: o.World, log: o.Log, crowd: newCrowd(o.MaxCalls)}), nil
 }
 
 // Services names the services, for reflection and health.

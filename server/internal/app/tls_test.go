@@ -1,0 +1,441 @@
+package app
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"io"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"connectrpc.com/connect"
+	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
+	"github.com/tollgatehq/tollgate/gen/tollgate/v1/tollgatev1connect"
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+	"github.com/tollgatehq/tollgate/server/internal/world"
+)
+
+// authority is a CA of a test.
+type authority struct {
+	t    *testing.T
+	pair tls.Certificate
+	pem  []byte
+	last int64 // serial number
+}
+
+func newAuthority(t *testing.T) *authority {
+	t.Helper()
+	a := &authority{t: t}
+	a.pair, a.pem, _ = a.make(&x509.Certificate{IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign})
+	return a
+}
+
+// issue makes a certificate of this CA for an hour.
+func (a *authority) issue(usage x509.ExtKeyUsage) (pair tls.Certificate, cert, key []byte) {
+	a.t.Helper()
+	return a.make(&x509.Certificate{ExtKeyUsage: []x509.ExtKeyUsage{usage}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}})
+}
+
+func (a *authority) make(template *x509.Certificate) (pair tls.Certificate, cert, key []byte) {
+	a.t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	a.last++
+	template.SerialNumber, template.Subject = big.NewInt(a.last), pkix.Name{CommonName: "test"}
+	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	parent, signer := template, any(private)
+	if a.pair.Leaf != nil {
+		parent, signer = a.pair.Leaf, a.pair.PrivateKey
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, private.Public(), signer)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	cert = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	key = pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret})
+	if pair, err = tls.X509KeyPair(cert, key); err != nil {
+		a.t.Fatal(err)
+	}
+	return pair, cert, key
+}
+
+// client trusts the CA and shows these certificates; it speaks HTTP/2 when it may.
+func (a *authority) client(own ...tls.Certificate) *http.Client {
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(a.pem)
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, Certificates: own}, ForceAttemptHTTP2: true}
+	a.t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport}
+}
+
+// logged is a log that a test reads.
+type logged struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logged) count(what string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.text.String(), what)
+}
+
+// secured is a Tollgate behind TLS of its own.
+type secured struct {
+	*authority
+	dir   string // of cert.pem, key.pem, and clients.pem when it is asked for
+	url   string
+	clock *world.Clock
+	log   *logged
+}
+
+func (s *secured) write(name string, content []byte) {
+	s.t.Helper()
+	if err := os.WriteFile(filepath.Join(s.dir, name), content, 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func serveTLS(t *testing.T, clients *authority) *secured {
+	t.Helper()
+	s := &secured{authority: newAuthority(t), dir: t.TempDir(), clock: world.NewClock(time.Now()), log: &logged{}}
+	_, cert, key := s.issue(x509.ExtKeyUsageServerAuth)
+	s.write("cert.pem", cert)
+	s.write("key.pem", key)
+	config := testConfig(backendtest.SQLiteURL(t))
+	config.Listen = "127.0.0.1:0"
+	config.TLSCert, config.TLSKey = filepath.Join(s.dir, "cert.pem"), filepath.Join(s.dir, "key.pem")
+	if clients != nil {
+		s.write("clients.pem", clients.pem)
+		config.TLSClientCA = filepath.Join(s.dir, "clients.pem")
+	}
+	w := world.Real()
+	w.Now = s.clock.Now
+	log := slog.New(slog.NewTextHandler(s.log, nil))
+	listener, err := Listen(config, w, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.url = "https://" + listener.Addr().String()
+	var greeting bytes.Buffer
+	a, err := Open(t.Context(), config, w, Out{Person: &greeting, Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.EnsureAdmin(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if a.Greet(listener.Addr(), ""); !strings.Contains(greeting.String(), "Tollgate answers on "+s.url+"\n") {
+		t.Errorf("the greeting is %s", &greeting)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- a.Serve(ctx, listener) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+		if err := a.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// get asks for a path and returns the answer, whose body is read.
+func get(client *http.Client, url string) (*http.Response, error) {
+	res, err := client.Get(url)
+	if err != nil {
+		return nil, err
+	}
+	defer res.Body.Close()
+	_, err = io.Copy(io.Discard, res.Body)
+	return res, err
+}
+
+func TestTLSServesEveryProtocol(t *testing.T) {
+	s := serveTLS(t, nil)
+	one := s.client()
+	one.Transport.(*http.Transport).ForceAttemptHTTP2 = false
+	for want, client := range map[string]*http.Client{"HTTP/2.0": s.client(), "HTTP/1.1": one} {
+		res, err := get(client, s.url+"/healthz")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if res.Proto != want || res.StatusCode != http.StatusOK || res.TLS.Version != tls.VersionTLS13 {
+			t.Errorf("%s %d by TLS %x, want %s", res.Proto, res.StatusCode, res.TLS.Version, want)
+		}
+		if got := res.Header.Get("Strict-Transport-Security"); got != "max-age=31536000" {
+			t.Errorf("%s: Strict-Transport-Security is %q", want, got)
+		}
+	}
+
+	grpc := tollgatev1connect.NewAuthServiceClient(s.client(), s.url, connect.WithGRPC())
+	grant, err := grpc.Login(t.Context(), &tollgatev1.LoginRequest{Username: FirstAdmin, Password: adminPassword})
+	if err != nil || grant.GetAccessToken() == "" {
+		t.Fatalf("gRPC over TLS: %v", err)
+	}
+
+	// Server-Sent Events arrive while the answer goes on.
+	req, err := http.NewRequestWithContext(t.Context(), "GET", s.url+"/v1/audit/events/watch", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+grant.GetAccessToken())
+	res, err := s.client().Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if line, err := bufio.NewReader(res.Body).ReadString('\n'); err != nil || line != ": watching\n" {
+		t.Errorf("the stream begins with %q, %v", line, err)
+	}
+}
+
+func TestTLSRefusesOldVersionsAndClearText(t *testing.T) {
+	s := serveTLS(t, nil)
+	old := s.client()
+	old.Transport.(*http.Transport).TLSClientConfig.MaxVersion = tls.VersionTLS12
+	if res, err := get(old, s.url+"/healthz"); err == nil {
+		t.Errorf("TLS 1.2 is answered with %s", res.Status)
+	}
+	clear, err := get(http.DefaultClient, strings.Replace(s.url, "https:", "http:", 1)+"/healthz")
+	if err == nil && clear.StatusCode != http.StatusBadRequest {
+		t.Errorf("clear text is answered with %s", clear.Status)
+	}
+}
+
+// TestSecurityHeaders: every answer says that it is no page, errors included;
+// Strict-Transport-Security is not for clear text (RFC 6797 §7.2).
+func TestSecurityHeaders(t *testing.T) {
+	i := startEmbedded(t)
+	for path, status := range map[string]int{"/healthz": 200, "/v1/auth/whoami": 401, "/nowhere": 404, "/v1/roles": 200} {
+		token := i.admin
+		if status == 401 {
+			token = ""
+		}
+		a := i.call(t, "GET", path, token, nil).want(t, status)
+		for name, want := range map[string]string{
+			"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
+			"Content-Security-Policy":   "default-src 'none'; frame-ancestors 'none'",
+			"Strict-Transport-Security": "",
+		} {
+			if got := a.header.Get(name); got != want {
+				t.Errorf("%s: %s is %q, want %q", path, name, got, want)
+			}
+		}
+	}
+}
+
+// TestTLSReload: a renewed certificate is taken up without a restart, and a
+// broken one leaves the old in force. Connections go on through both.
+func TestTLSReload(t *testing.T) {
+	s := serveTLS(t, nil)
+	stays := s.client()
+	serial := func() int64 { // of a new connection
+		t.Helper()
+		res, err := get(s.client(), s.url+"/healthz")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return res.TLS.PeerCertificates[0].SerialNumber.Int64()
+	}
+	want := func(number int64) {
+		t.Helper()
+		if got := serial(); got != number {
+			t.Errorf("the certificate is number %d, want %d", got, number)
+		}
+		res, err := get(stays, s.url+"/healthz")
+		if err != nil || res.TLS.PeerCertificates[0].SerialNumber.Int64() != 2 {
+			t.Errorf("the connection from before: %v", err)
+		}
+	}
+	want(2)
+
+	_, cert, key := s.issue(x509.ExtKeyUsageServerAuth)
+	s.write("cert.pem", cert)
+	s.write("key.pem", key)
+	want(2) // looked at a moment ago
+	s.clock.Advance(tlsLookEvery)
+	want(3)
+
+	_, cert, key = s.issue(x509.ExtKeyUsageServerAuth)
+	for _, broken := range [][]byte{cert, []byte("rubbish"), nil} { // the other's, no PEM, empty
+		s.write("cert.pem", broken)
+		warned := s.log.count("cannot be used")
+		for range 3 {
+			s.clock.Advance(tlsLookEvery)
+			want(3)
+		}
+		if got := s.log.count("cannot be used") - warned; got != 1 {
+			t.Errorf("%d warnings, want 1", got)
+		}
+	}
+	s.write("cert.pem", cert)
+	s.write("key.pem", key)
+	s.clock.Advance(tlsLookEvery)
+	want(4)
+	if strings.Contains(s.log.text.String(), "PRIVATE") {
+		t.Error("the log holds a key")
+	}
+}
+
+// TestTLSReloadThroughALink: Kubernetes swaps a link to a folder; neither the
+// names nor the folders' files change.
+func TestTLSReloadThroughALink(t *testing.T) {
+	s := &secured{authority: newAuthority(t), dir: t.TempDir(), clock: world.NewClock(time.Now()), log: &logged{}}
+	link := func(folder string) {
+		t.Helper()
+		if err := os.Mkdir(filepath.Join(s.dir, folder), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		_, cert, key := s.issue(x509.ExtKeyUsageServerAuth)
+		s.write(filepath.Join(folder, "tls.crt"), cert)
+		s.write(filepath.Join(folder, "tls.key"), key)
+		next := filepath.Join(s.dir, "..next")
+		if err := os.Symlink(folder, next); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(next, filepath.Join(s.dir, "..data")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link("first")
+	for _, name := range []string{"tls.crt", "tls.key"} {
+		if err := os.Symlink(filepath.Join("..data", name), filepath.Join(s.dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w := world.Real()
+	w.Now = s.clock.Now
+	files, err := openTLSFiles(Config{TLSCert: filepath.Join(s.dir, "tls.crt"), TLSKey: filepath.Join(s.dir, "tls.key")}, w, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	link("second")
+	s.clock.Advance(tlsLookEvery)
+	files.look(t.Context())
+	if got := files.current.Load().Certificates[0].Leaf.SerialNumber.Int64(); got != 3 {
+		t.Errorf("the certificate is number %d, want 3", got)
+	}
+}
+
+// TestTLSClients: with a CA of clients nobody connects without its certificate.
+func TestTLSClients(t *testing.T) {
+	clients, others := newAuthority(t), newAuthority(t)
+	s := serveTLS(t, clients)
+	good, _, _ := clients.issue(x509.ExtKeyUsageClientAuth)
+	server, _, _ := clients.issue(x509.ExtKeyUsageServerAuth)
+	stranger, _, _ := others.issue(x509.ExtKeyUsageClientAuth)
+	ours, _, _ := s.issue(x509.ExtKeyUsageClientAuth) // of the CA that issued the server's
+	// force shows a certificate that the server did not ask for.
+	force := func(pair tls.Certificate) *http.Client {
+		client := s.client()
+		client.Transport.(*http.Transport).TLSClientConfig.GetClientCertificate =
+			func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &pair, nil }
+		return client
+	}
+	accepted := func(what string, client *http.Client, want bool) {
+		t.Helper()
+		res, err := get(client, s.url+"/healthz")
+		if got := err == nil; got != want {
+			t.Errorf("%s: accepted %t (%v), want %t", what, got, err, want)
+		} else if got && res.StatusCode != http.StatusOK {
+			t.Errorf("%s: %s", what, res.Status)
+		}
+	}
+	accepted("a client of the CA", s.client(good), true)
+	accepted("nobody", s.client(), false)
+	accepted("a server's certificate of the CA", force(server), false)
+	accepted("a client of another CA", force(stranger), false)
+	accepted("a client of the server's CA", force(ours), false)
+	own, err := tls.LoadX509KeyPair(filepath.Join(s.dir, "cert.pem"), filepath.Join(s.dir, "key.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted("the server itself", force(own), true)
+
+	// A CA that is not trusted any more lets nobody in, not even those who
+	// resume a session from before.
+	resumes := s.client(good)
+	resumes.Transport.(*http.Transport).DisableKeepAlives = true
+	resumes.Transport.(*http.Transport).ForceAttemptHTTP2 = false
+	resumes.Transport.(*http.Transport).TLSClientConfig.ClientSessionCache = tls.NewLRUClientSessionCache(1)
+	accepted("a client of the CA", resumes, true)
+	res, err := get(resumes, s.url+"/healthz")
+	if err != nil || !res.TLS.DidResume {
+		t.Errorf("the session is not resumed: %v", err)
+	}
+	s.write("clients.pem", others.pem)
+	s.clock.Advance(tlsLookEvery)
+	accepted("a client of a CA that was taken away", resumes, false)
+	accepted("a client of the CA that took its place", s.client(stranger), true)
+	s.clock.Advance(2 * time.Hour)
+	accepted("a certificate that has expired", s.client(stranger), false)
+}
+
+func TestTLSMistakes(t *testing.T) {
+	a := newAuthority(t)
+	dir := t.TempDir()
+	file := func(name string, content []byte) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	_, one, key := a.issue(x509.ExtKeyUsageServerAuth)
+	_, other, _ := a.issue(x509.ExtKeyUsageServerAuth)
+	cert, secret, foreign := file("cert", one), file("key", key), file("other", other)
+	for what, test := range map[string]struct {
+		config Config
+		want   string
+	}{
+		"a certificate alone":      {Config{TLSCert: cert}, "belong together"},
+		"a key alone":              {Config{TLSKey: secret}, "belong together"},
+		"a CA alone":               {Config{TLSClientCA: cert}, "--tls-client-ca needs"},
+		"no file":                  {Config{TLSCert: filepath.Join(dir, "none"), TLSKey: secret}, "--tls-cert: open"},
+		"no key's file":            {Config{TLSCert: cert, TLSKey: filepath.Join(dir, "none")}, "--tls-key: open"},
+		"another's certificate":    {Config{TLSCert: foreign, TLSKey: secret}, "private key does not match"},
+		"the wrong way round":      {Config{TLSCert: secret, TLSKey: cert}, "--tls-cert"},
+		"a CA without certificate": {Config{TLSCert: cert, TLSKey: secret, TLSClientCA: secret}, "--tls-client-ca"},
+		"a huge file":              {Config{TLSCert: file("huge", make([]byte, maxPEM+1)), TLSKey: secret}, "more than"},
+	} {
+		test.config.Listen = "127.0.0.1:0"
+		listener, err := Listen(test.config, world.Real(), slog.New(slog.DiscardHandler))
+		if err == nil {
+			listener.Close()
+			t.Errorf("%s: no error", what)
+		} else if !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "PRIVATE") {
+			t.Errorf("%s: %v, want %q", what, err, test.want)
+		}
+	}
+}
