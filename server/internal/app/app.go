@@ -60,6 +60,7 @@ type App struct {
 	limits *limits.Service
 
 	metrics   *metrics.Metrics
+	refused   *refused
 	telemetry *telemetry.Telemetry
 	ready     atomic.Bool
 	draining  context.Context
@@ -90,6 +91,7 @@ func Open(ctx context.Context, config Config, w world.World, out Out) (*App, err
 		return nil, err
 	}
 	a := &App{config: config, world: w, out: out, db: db, metrics: metrics.New(), telemetry: watch}
+	a.refused = newRefused(a.metrics, out.Log)
 	a.draining, a.drain = context.WithCancel(context.Background())
 	if err := a.open(ctx, master); err != nil {
 		return nil, errors.Join(err, a.Close())
@@ -171,6 +173,7 @@ func (a *App) housekeep(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-often.C:
+			a.refused.flush(ctx)
 			err = a.Auth.FlushLastUsed(ctx)
 		case <-seldom.C:
 			err = a.Auth.Prune(ctx)
@@ -216,6 +219,7 @@ func (a *App) Close() error {
 		flushed = a.Auth.FlushLastUsed(ctx)
 		a.stopWork()
 		a.work.Wait()
+		a.refused.flush(ctx)
 	}
 	if a.redis != nil {
 		flushed = errors.Join(flushed, a.redis.Close())
@@ -236,7 +240,7 @@ func (a *App) Handler() (http.Handler, error) {
 			services = append(services, file.Services().Get(i))
 		}
 	}
-	g, err := guard.New(a.draining, decisions, a.audit, a.out.Log, services...)
+	g, err := guard.New(a.draining, decisions, a.audit, a.out.Log, a.refused.count, services...)
 	if err != nil {
 		return nil, err
 	}

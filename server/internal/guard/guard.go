@@ -19,6 +19,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/decision"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/metrics"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
@@ -34,11 +35,14 @@ type Guard struct {
 	rules     map[string]rule
 	log       *slog.Logger
 	draining  context.Context // streams end with it
+	refused   func(reason string, cause error)
 }
 
 // New reads the rules of the services; it fails when an RPC has none. Streams
-// end when draining does.
-func New(draining context.Context, decisions *decision.Service, a *audit.Service, log *slog.Logger, services ...protoreflect.ServiceDescriptor) (*Guard, error) {
+// end when draining does. Calls that are turned away without being served are
+// told to refused, with a reason of metrics' closed set and what is known of
+// the cause.
+func New(draining context.Context, decisions *decision.Service, a *audit.Service, log *slog.Logger, refused func(reason string, cause error), services ...protoreflect.ServiceDescriptor) (*Guard, error) {
 	rules, err := readRules(services)
 	if err != nil {
 		return nil, err
@@ -48,7 +52,7 @@ func New(draining context.Context, decisions *decision.Service, a *audit.Service
 		return nil, err
 	}
 	return &Guard{
-		decisions: decisions, audit: a, validator: validator, rules: rules, log: log, draining: draining,
+		decisions: decisions, audit: a, validator: validator, rules: rules, log: log, draining: draining, refused: refused,
 	}, nil
 }
 
@@ -255,14 +259,33 @@ func (g *Guard) panicked(ctx context.Context, procedure string, p any) error {
 	return fault.New(fault.Internal, "INTERNAL", "something went wrong here; the request id finds it in our log")
 }
 
+// Count counts an error that turned a call away without its having been
+// served: under load, for a limit, for an outage, or because the caller left.
+// Such a call is no line of the log by itself: a flood of them would be one of
+// lines.
+func (g *Guard) Count(f *fault.Error) {
+	switch {
+	case f.Kind == fault.Limited:
+		g.refused(metrics.RefusedLimited, nil)
+	case f.Kind == fault.Canceled:
+		g.refused(metrics.RefusedHungUp, nil)
+	case f.Kind == fault.Timeout:
+		g.refused(metrics.RefusedTimeout, f.Cause)
+	case f.Kind == fault.Unavailable && f.Reason == "BUSY":
+		g.refused(metrics.RefusedBusy, nil)
+	case f.Kind == fault.Unavailable:
+		g.refused(metrics.RefusedUnavailable, f)
+	}
+}
+
 // tell turns an error into what the caller is told, and logs what it is not.
 func (g *Guard) tell(ctx context.Context, procedure string, err error, header http.Header) error {
 	f := fault.From(err)
-	switch {
-	case f.Kind == fault.Internal:
+	g.Count(f)
+	if f.Kind == fault.Internal {
 		g.log.ErrorContext(ctx, "call failed", "procedure", procedure, "reason", f.Reason, "error", f.Cause)
-	case f.Kind.Status() >= 500 && f.Kind != fault.Unimplemented:
-		g.log.WarnContext(ctx, "call failed", "procedure", procedure, "reason", f.Reason, "error", f.Cause)
+	} else if f.Kind.Status() >= 500 {
+		g.log.DebugContext(ctx, "call failed", "procedure", procedure, "reason", f.Reason, "error", f.Cause)
 	}
 	told := fault.Connect(f, caller.From(ctx).RequestID)
 	for name, values := range header {

@@ -171,6 +171,7 @@ func (o *oauth) refuse(w http.ResponseWriter, r *http.Request, err error, from c
 	e, known := err.(*oauthError)
 	if !known {
 		f := fault.From(err)
+		o.guard.Count(f)
 		if f.Kind == fault.Internal && f.Cause != nil {
 			o.log.ErrorContext(r.Context(), "call failed", "path", r.URL.Path, "error", f.Cause, "request_id", caller.From(r.Context()).RequestID)
 		}
