@@ -17,8 +17,6 @@ import (
 	"github.com/tollgatehq/tollgate/gen/tollgate/v1/tollgatev1connect"
 	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/auth"
-	"github.com/tollgatehq/tollgate/server/internal/caller"
-	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/guard"
 	"github.com/tollgatehq/tollgate/server/internal/world"
 )
@@ -76,7 +74,11 @@ func New(o Options) (http.Handler, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make the REST door: %w", err)
 	}
-	mux.Handle("/v1/", noQueryWithBody(transcoder))
+	rests, err := newRESTQueries(transcoder, Services())
+	if err != nil {
+		return nil, fmt.Errorf("make the REST door: %w", err)
+	}
+	mux.Handle("/v1/", rests)
 	mux.Handle("/v1/audit/events/watch", &watch{guard: o.Guard, events: o.Events, codec: codec})
 	mux.Handle("GET /.well-known/jwks.json", jwks(o.JWKS))
 	(&oauth{guard: o.Guard, service: o.OAuth, log: o.Log}).register(mux, o.Issuer)
@@ -97,18 +99,4 @@ func Services() []string {
 		tollgatev1connect.AuthServiceName, tollgatev1connect.RolesServiceName,
 		tollgatev1connect.LimitsServiceName, tollgatev1connect.AuditServiceName,
 	}
-}
-
-// noQueryWithBody refuses a query where the message is the body: the query
-// would win over it, and passwords and tokens do not belong in a URL, which
-// ends up in logs.
-func noQueryWithBody(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.RawQuery != "" && r.Method != http.MethodGet && r.Method != http.MethodDelete {
-			writeFault(w, fault.New(fault.Invalid, "BAD_REQUEST", "%s takes its fields from the body; leave the query out", method(r.Method)),
-				caller.From(r.Context()).RequestID)
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
 }

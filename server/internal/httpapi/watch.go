@@ -94,8 +94,15 @@ func endOf(ctx context.Context, err error) *fault.Error {
 // other path.
 func watchFilter(r *http.Request) (*tollgatev1.WatchEventsRequest, error) {
 	filter := &tollgatev1.WatchEventsRequest{}
-	for name, values := range r.URL.Query() {
-		value := values[len(values)-1]
+	query, refused := readQuery(r)
+	if refused != nil {
+		return nil, refused
+	}
+	for name, values := range query {
+		if len(values) > 1 {
+			return nil, fault.Field(name, "is in the query more than once; give it once")
+		}
+		value := values[0]
 		switch name {
 		case "actor":
 			filter.Actor = value

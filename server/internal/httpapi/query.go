@@ -1,0 +1,145 @@
+package httpapi
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"google.golang.org/genproto/googleapis/api/annotations"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+)
+
+// restQueries refuses the queries that the REST transcoder would give a meaning
+// that their caller may not have meant. It reads the same google.api.http
+// options as the transcoder.
+type restQueries struct {
+	next   http.Handler
+	routes []restRoute // where two match a path, the first is the transcoder's
+}
+
+// restRoute is the pattern of an RPC that takes its fields from path and query.
+type restRoute struct {
+	method   string
+	segments []string // a variable's name is in braces
+	message  protoreflect.MessageDescriptor
+}
+
+func newRESTQueries(next http.Handler, services []string) (*restQueries, error) {
+	q := &restQueries{next: next}
+	for _, name := range services {
+		found, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(name))
+		if err != nil {
+			return nil, err
+		}
+		methods := found.(protoreflect.ServiceDescriptor).Methods()
+		for i := range methods.Len() {
+			rule, _ := proto.GetExtension(methods.Get(i).Options(), annotations.E_Http).(*annotations.HttpRule)
+			for _, rule := range append([]*annotations.HttpRule{rule}, rule.GetAdditionalBindings()...) {
+				method, path := http.MethodGet, rule.GetGet()
+				if path == "" {
+					method, path = http.MethodDelete, rule.GetDelete()
+				}
+				if path == "" {
+					continue // it takes no query
+				}
+				if strings.ContainsAny(path, "=*:.") {
+					return nil, fmt.Errorf("%s has the path %s: only whole segments may be variables, and only of fields of the message itself", methods.Get(i).FullName(), path)
+				}
+				q.routes = append(q.routes, restRoute{method, strings.Split(path, "/"), methods.Get(i).Input()})
+			}
+		}
+	}
+	// The transcoder prefers a literal segment to a variable, from the left.
+	slices.SortStableFunc(q.routes, func(a, b restRoute) int {
+		return slices.CompareFunc(a.segments, b.segments, func(x, y string) int { return isVariable(x) - isVariable(y) })
+	})
+	return q, nil
+}
+
+func isVariable(segment string) int {
+	if strings.HasPrefix(segment, "{") {
+		return 1
+	}
+	return 0
+}
+
+func (q *restQueries) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.URL.RawQuery != "" {
+		if refused := q.check(r); refused != nil {
+			writeFault(w, refused, caller.From(r.Context()).RequestID)
+			return
+		}
+	}
+	q.next.ServeHTTP(w, r)
+}
+
+func (q *restQueries) check(r *http.Request) *fault.Error {
+	if r.Method != http.MethodGet && r.Method != http.MethodDelete {
+		// The query would win over the body, and passwords and tokens do not
+		// belong in a URL, which ends up in logs.
+		return fault.New(fault.Invalid, "BAD_REQUEST", "%s takes its fields from the body; leave the query out", method(r.Method))
+	}
+	query, refused := readQuery(r)
+	if refused != nil {
+		return refused
+	}
+	for _, route := range q.routes {
+		if route.matches(r.Method, r.URL.Path) {
+			return route.check(query)
+		}
+	}
+	return nil // there is no such path, which is for the transcoder to say
+}
+
+// readQuery takes a query apart. What cannot be read is refused, not left out.
+func readQuery(r *http.Request) (url.Values, *fault.Error) {
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, fault.New(fault.Invalid, "BAD_REQUEST", "the query cannot be read; write it as name=value&name=value, with everything else than letters, digits and -._~ as %%XX")
+	}
+	return query, nil
+}
+
+// matches compares decoded segments, as the transcoder does.
+func (route restRoute) matches(method, path string) bool {
+	if method != route.method {
+		return false
+	}
+	segments := strings.Split(path, "/")
+	return slices.EqualFunc(route.segments, segments, func(pattern, segment string) bool {
+		return pattern == segment || isVariable(pattern) == 1
+	})
+}
+
+// check refuses a parameter that names a variable of the path, which it would
+// replace, in either spelling of the field's name (user_id, userId), and a
+// field that is given more than once, unless it is a list: which of the values
+// counts would be chance. What names no field is for the transcoder to refuse.
+func (route restRoute) check(query url.Values) *fault.Error {
+	given := map[protoreflect.FullName]bool{}
+	for name, values := range query {
+		first, _, nested := strings.Cut(name, ".")
+		field := route.message.Fields().ByJSONName(first)
+		if field == nil {
+			field = route.message.Fields().ByName(protoreflect.Name(first))
+		}
+		switch {
+		case field == nil:
+		case slices.Contains(route.segments, "{"+string(field.Name())+"}"):
+			return fault.Field(string(field.Name()), "is in the path; leave it out of the query")
+		case nested:
+			return fault.Field(string(field.Name()), "has no parts in a query; give it as one value")
+		case !field.IsList() && (len(values) > 1 || given[field.FullName()]):
+			return fault.Field(string(field.Name()), "is in the query more than once; give it once")
+		default:
+			given[field.FullName()] = true
+		}
+	}
+	return nil
+}
