@@ -222,6 +222,19 @@ func TestOAuthTokensEnd(t *testing.T) {
 	if a := look(login.str("refreshToken"), "access_token"); a.body["active"] != true || a.str("sid") != login.str("sessionId") {
 		t.Errorf("%s", a.raw)
 	}
+	// A client with a key of its own is not the one that the session belongs to.
+	for _, form := range []string{"grant_type=refresh_token&refresh_token=" + login.str("refreshToken"), "token=" + login.str("refreshToken"), "token=" + login.str("accessToken")} {
+		path := "/v1/oauth2/token"
+		if strings.HasPrefix(form, "token=") {
+			path = "/v1/oauth2/revoke"
+		}
+		if a := i.post(t, path, basic(verifierID, verifier), form); a.status != 400 || a.str("error") != "invalid_grant" {
+			t.Errorf("%s by another client: %d %s", path, a.status, a.raw)
+		}
+	}
+	if a := look(login.str("refreshToken"), ""); a.body["active"] != true {
+		t.Errorf("another client has spent the refresh token: %s", a.raw)
+	}
 	for range 2 {
 		if a := i.post(t, "/v1/oauth2/revoke", "", "token="+login.str("refreshToken")); a.status != 200 || len(a.raw) != 0 {
 			t.Errorf("%d %s", a.status, a.raw)

@@ -13,8 +13,11 @@ func TestSecondFactorOverREST(t *testing.T) {
 	i := startEmbedded(t)
 	id, token := i.newUser(t, "alice")
 	at := "/v1/users/" + id + "/second-factor"
-	i.call(t, "POST", at, i.admin, map[string]any{}).want(t, http.StatusForbidden)
-	made := i.call(t, "POST", at, token, map[string]any{}).want(t, http.StatusOK)
+	i.call(t, "POST", at, i.admin, map[string]any{"currentPassword": adminPassword}).want(t, http.StatusForbidden)
+	i.call(t, "POST", at, token, map[string]any{}).want(t, http.StatusBadRequest)
+	i.call(t, "POST", at, token, map[string]any{"currentPassword": "a wrong guess"}).want(t, http.StatusBadRequest)
+	made := i.call(t, "POST", at, token, map[string]any{"currentPassword": "a password of alice"}).want(t, http.StatusOK)
+	other := i.login(t, "alice")
 	codes, _ := made.body["recoveryCodes"].([]any)
 	if len(codes) != 10 || made.str("uri") == "" {
 		t.Fatalf("enrolled %v", made.body)
@@ -23,7 +26,11 @@ func TestSecondFactorOverREST(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	i.call(t, "POST", at+"/confirm", token, map[string]any{"code": code}).want(t, http.StatusOK)
+	if a := i.call(t, "POST", at+"/confirm", token, map[string]any{"code": code}).want(t, http.StatusOK); a.body["revokedSessions"] != 1.0 {
+		t.Errorf("confirmed: %s", a.raw)
+	}
+	i.call(t, "GET", "/v1/auth/whoami", other, nil).want(t, http.StatusUnauthorized)
+	i.call(t, "GET", "/v1/auth/whoami", token, nil).want(t, http.StatusOK)
 
 	login := map[string]any{"username": "alice", "password": "a password of alice"}
 	if a := i.call(t, "POST", "/v1/auth/login", "", login).want(t, http.StatusUnauthorized); a.reason() != "SECOND_FACTOR_REQUIRED" {

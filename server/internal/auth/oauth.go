@@ -149,7 +149,8 @@ func (s *Service) clientToken(ctx context.Context, claims accessClaims, now time
 // it all its tokens (RFC 7009). Who has the token may end it, so a refresh
 // token that was spent will do. What is no token, or not good any more, is no
 // error. Invalid, UNSUPPORTED_TOKEN_TYPE, for API keys and the tokens issued to
-// them, which RevokeAPIKey ends.
+// them, which RevokeAPIKey ends. An API key that calls may not end any (RFC 7009
+// §2.1): WRONG_CLIENT.
 func (s *Service) RevokeToken(ctx context.Context, token string) error {
 	unsupported := fault.New(fault.Invalid, "UNSUPPORTED_TOKEN_TYPE",
 		"this ends refresh tokens and the access tokens of sessions; an API key is revoked by DELETE /v1/api-keys/ID, which ends its tokens")
@@ -170,6 +171,9 @@ func (s *Service) RevokeToken(ctx context.Context, token string) error {
 			return unsupported
 		}
 		find = func(context.Context, database.Queries) (string, error) { return claims.SessionID, nil }
+	}
+	if ofAnotherClient(ctx) {
+		return s.refuseClient(ctx, audit.New(ctx, audit.SessionRevoke, audit.Denied, ""))
 	}
 	_, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
 		id, err := find(ctx, tx)
@@ -195,4 +199,21 @@ func (s *Service) RevokeToken(ctx context.Context, token string) error {
 		return fmt.Errorf("revoke token: %w", err)
 	}
 	return nil
+}
+
+// ofAnotherClient says whether the caller is an API key, a client of its own:
+// sessions and their refresh tokens belong to the public client, so it may
+// neither spend nor revoke them (RFC 6749 §6, §10.4).
+func ofAnotherClient(ctx context.Context) bool {
+	p := caller.From(ctx).Principal
+	return p != nil && p.APIKeyID != ""
+}
+
+func (s *Service) refuseClient(ctx context.Context, event audit.Event) error {
+	event.Outcome = audit.Denied
+	if err := s.audit.Record(ctx, event.Because("wrong_client")); err != nil {
+		return err
+	}
+	return fault.New(fault.Denied, "WRONG_CLIENT",
+		"sessions and their tokens belong to the public client tollgate; send the token without the credentials of an API key")
 }

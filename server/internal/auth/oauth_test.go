@@ -241,3 +241,41 @@ func TestRevokeToken(t *testing.T) {
 		d.wantReason(other.AccessToken, caller.ReasonOK)
 	})
 }
+
+// TestTokensOfAnotherClient: a client that has an API key neither spends nor
+// ends the sessions of people, and learns nothing about their refresh tokens.
+func TestTokensOfAnotherClient(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		d := newDesk(t, db)
+		ann := d.user("ann")
+		key, secret := d.client("robot", []string{"orders:*"}, nil, time.Time{})
+		spent := d.login("ann")
+		g := d.refresh(spent.RefreshToken)
+		unknown, _ := newRefreshToken(d.world)
+		clients := []Credential{{APIKey: secret}, {AccessToken: d.clientToken(secret, "").AccessToken}}
+		for _, client := range clients {
+			ctx := d.as(client)
+			for _, token := range []string{g.RefreshToken, spent.RefreshToken, unknown, "x"} {
+				_, err := d.Service.Refresh(ctx, token)
+				wantRefusal(t, err, fault.Denied, "WRONG_CLIENT")
+			}
+			for _, token := range []string{g.RefreshToken, spent.RefreshToken, unknown, g.AccessToken} {
+				wantRefusal(t, d.RevokeToken(ctx, token), fault.Denied, "WRONG_CLIENT")
+			}
+		}
+		d.wantReason(g.AccessToken, caller.ReasonOK)
+		d.refresh(g.RefreshToken) // not spent
+		if n := d.live(ann.ID); n != 1 {
+			t.Errorf("%d sessions live, want 1", n)
+		}
+		refused := 0
+		for _, e := range append(d.recorded(audit.Refresh), d.recorded(audit.SessionRevoke)...) {
+			if e.Outcome == audit.Denied && e.Reason == "wrong_client" && e.APIKeyID == key.ID {
+				refused++
+			}
+		}
+		if refused != 16 {
+			t.Errorf("%d refusals on record, want 16", refused)
+		}
+	})
+}

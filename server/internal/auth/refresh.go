@@ -17,9 +17,13 @@ import (
 // which ends the session and its access tokens (RFC 9700 §4.14.2). With a grace
 // period, the token that was spent last may be sent again for so long, until
 // the token that it was traded for is used: that one is replaced, and using it
-// afterwards is reuse.
+// afterwards is reuse. An API key cannot spend one, and does not learn whether
+// it is good: WRONG_CLIENT.
 func (s *Service) Refresh(ctx context.Context, token string) (Grant, error) {
 	event := audit.New(ctx, audit.Refresh, audit.Success, "")
+	if ofAnotherClient(ctx) {
+		return Grant{}, s.refuseClient(ctx, event)
+	}
 	event.ActorID, event.ActorName, event.SessionID, event.APIKeyID = "", "", "", ""
 	if !isRefreshToken(token) {
 		return Grant{}, s.refuseRefresh(ctx, event)

@@ -8,7 +8,7 @@ import (
 
 // EnrollSecondFactor implements AuthService.
 func (h *Handler) EnrollSecondFactor(ctx context.Context, req *tollgatev1.EnrollSecondFactorRequest) (*tollgatev1.EnrollSecondFactorResponse, error) {
-	made, err := h.service.EnrollSecondFactor(ctx, req.GetId())
+	made, err := h.service.EnrollSecondFactor(ctx, req.GetId(), req.GetCurrentPassword())
 	if err != nil {
 		return nil, err
 	}
@@ -17,11 +17,11 @@ func (h *Handler) EnrollSecondFactor(ctx context.Context, req *tollgatev1.Enroll
 
 // ConfirmSecondFactor implements AuthService.
 func (h *Handler) ConfirmSecondFactor(ctx context.Context, req *tollgatev1.ConfirmSecondFactorRequest) (*tollgatev1.ConfirmSecondFactorResponse, error) {
-	revision, err := h.service.ConfirmSecondFactor(ctx, req.GetId(), req.GetCode())
+	ended, revision, err := h.service.ConfirmSecondFactor(ctx, req.GetId(), req.GetCode())
 	if err != nil {
 		return nil, err
 	}
-	return &tollgatev1.ConfirmSecondFactorResponse{Revision: revision}, nil
+	return &tollgatev1.ConfirmSecondFactorResponse{Revision: revision, RevokedSessions: int32(ended)}, nil
 }
 
 // RemoveSecondFactor implements AuthService.

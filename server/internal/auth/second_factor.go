@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/pquerna/otp"
@@ -79,14 +80,20 @@ func factorIssuer(issuer string) string {
 	return strings.ReplaceAll(issuer, ":", " ")
 }
 
-// EnrollSecondFactor makes a secret and recovery codes for the caller. Nothing
-// asks for them until ConfirmSecondFactor; until then a new enrolment replaces
-// the one before. Administrators cannot enrol others, whose secret they would
-// see: SELF_ONLY.
-func (s *Service) EnrollSecondFactor(ctx context.Context, userID string) (Enrolment, error) {
+// EnrollSecondFactor makes a secret and recovery codes for the caller, who
+// gives the current password: a stolen access token alone must not bind a
+// factor to the account (OWASP ASVS 5.0, 7.5.1). It counts as an attempt.
+// Nothing asks for the factor until ConfirmSecondFactor; until then a new
+// enrolment replaces the one before. Administrators cannot enrol others, whose
+// secret they would see: SELF_ONLY.
+func (s *Service) EnrollSecondFactor(ctx context.Context, userID, currentPassword string) (Enrolment, error) {
 	user, err := s.factorOwner(ctx, userID)
 	if err != nil {
 		return Enrolment{}, err
+	}
+	event := audit.New(ctx, audit.SecondFactorEnroll, audit.Success, "users/"+userID)
+	if err := s.askPassword(ctx, user, currentPassword, event); err != nil {
+		return Enrolment{}, fmt.Errorf("enrol a second factor of user %s: %w", userID, err)
 	}
 	secret := s.world.Bytes(factorSecret)
 	key, err := totp.Generate(totp.GenerateOpts{
@@ -105,8 +112,12 @@ func (s *Service) EnrollSecondFactor(ctx context.Context, userID string) (Enrolm
 	}
 	sealed := s.factors.master.Seal(secret, secondFactorName(userID))
 	_, err = s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
-		if _, err := lockUser(ctx, tx, userID); err != nil {
+		now, err := lockUser(ctx, tx, userID)
+		if err != nil {
 			return err
+		}
+		if now.PasswordHash != user.PasswordHash { // not the one that was compared
+			return userChanged()
 		}
 		pending, err := insertSecondFactor(ctx, tx, userID, sealed, s.world.Micros())
 		if err != nil {
@@ -118,27 +129,30 @@ func (s *Service) EnrollSecondFactor(ctx context.Context, userID string) (Enrolm
 		if err := replaceRecoveryCodes(ctx, tx, userID, hashes); err != nil {
 			return err
 		}
-		tx.Record(audit.New(ctx, audit.SecondFactorEnroll, audit.Success, "users/"+userID))
+		tx.Record(event)
 		return nil
 	})
 	if err != nil {
 		return Enrolment{}, fmt.Errorf("enrol a second factor of user %s: %w", userID, err)
 	}
+	s.forgetAttempts(ctx, user.Username)
 	return made, nil
 }
 
 // ConfirmSecondFactor turns the caller's second factor on, given a code of the
-// authenticator, which is used up by it. From then on sign-ins ask for one.
-func (s *Service) ConfirmSecondFactor(ctx context.Context, userID, code string) (int64, error) {
+// authenticator, which is used up by it. From then on sign-ins ask for one. In
+// the same transaction all other sessions of the user end, which began without
+// it (OWASP ASVS 5.0, 7.4.3); ended says how many.
+func (s *Service) ConfirmSecondFactor(ctx context.Context, userID, code string) (ended int, revision int64, err error) {
 	user, err := s.factorOwner(ctx, userID)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	event := audit.New(ctx, audit.SecondFactorOn, audit.Success, "users/"+userID)
 	if err := s.reserve(ctx, user.Username, event); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	revision, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
+	revision, err = s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
 		if _, err := lockUser(ctx, tx, userID); err != nil {
 			return err
 		}
@@ -157,14 +171,17 @@ func (s *Service) ConfirmSecondFactor(ctx context.Context, userID, code string) 
 		if err := confirmSecondFactor(ctx, tx, userID, s.world.Micros()); err != nil {
 			return err
 		}
+		if ended, err = s.endOthers(ctx, tx, userID, caller.From(ctx).Principal.SessionID, endedByFactor); err != nil {
+			return err
+		}
 		tx.Changed(changes.User, userID)
-		tx.Record(event)
+		tx.Record(event.With("revoked_sessions", strconv.Itoa(ended)))
 		return nil
 	})
 	if err != nil {
-		return 0, s.factorRefused(ctx, event, fmt.Errorf("confirm the second factor of user %s: %w", userID, err))
+		return 0, 0, s.factorRefused(ctx, event, fmt.Errorf("confirm the second factor of user %s: %w", userID, err))
 	}
-	return revision, nil
+	return ended, revision, nil
 }
 
 // RemoveSecondFactor turns a second factor off. For their own, callers give a

@@ -36,11 +36,11 @@ func (d *desk) code(made Enrolment, later time.Duration) string {
 func (d *desk) factor(u User) Enrolment {
 	d.t.Helper()
 	ctx := d.as(Credential{AccessToken: d.login(u.Username).AccessToken})
-	made, err := d.EnrollSecondFactor(ctx, u.ID)
+	made, err := d.EnrollSecondFactor(ctx, u.ID, password)
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	if _, err := d.ConfirmSecondFactor(ctx, u.ID, d.code(made, 0)); err != nil {
+	if _, _, err := d.ConfirmSecondFactor(ctx, u.ID, d.code(made, 0)); err != nil {
 		d.t.Fatal(err)
 	}
 	d.clock.Advance(time.Minute) // past the code that was used
@@ -57,24 +57,24 @@ func TestSecondFactor(t *testing.T) {
 		d := newDesk(t, db)
 		ann := d.user("ann")
 		ctx := d.as(Credential{AccessToken: d.login("ann").AccessToken})
-		first, err := d.EnrollSecondFactor(ctx, ann.ID)
+		first, err := d.EnrollSecondFactor(ctx, ann.ID, password)
 		if err != nil {
 			t.Fatal(err)
 		}
 		d.login("ann") // nothing asks for it yet
-		made, err := d.EnrollSecondFactor(ctx, ann.ID)
+		made, err := d.EnrollSecondFactor(ctx, ann.ID, password)
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = d.ConfirmSecondFactor(ctx, ann.ID, d.code(first, 0))
+		_, _, err = d.ConfirmSecondFactor(ctx, ann.ID, d.code(first, 0))
 		wantField(t, err, "code")
-		_, err = d.ConfirmSecondFactor(ctx, ann.ID, made.RecoveryCodes[0])
+		_, _, err = d.ConfirmSecondFactor(ctx, ann.ID, made.RecoveryCodes[0])
 		wantField(t, err, "code")
 		if u, err := d.GetUser(ctx, ann.ID); err != nil || u.SecondFactor {
 			t.Errorf("on before it is confirmed: %+v, %v", u, err)
 		}
 		d.clock.Advance(time.Millisecond) // events sort by time
-		revision, err := d.ConfirmSecondFactor(ctx, ann.ID, " "+d.code(made, 0)[:3]+" "+d.code(made, 0)[3:])
+		_, revision, err := d.ConfirmSecondFactor(ctx, ann.ID, " "+d.code(made, 0)[:3]+" "+d.code(made, 0)[3:])
 		if err != nil || revision == 0 {
 			t.Fatal(revision, err)
 		}
@@ -85,9 +85,9 @@ func TestSecondFactor(t *testing.T) {
 			t.Errorf("the changed user does not show it: %+v, %v", u, err)
 		}
 		wantRefusal(t, d.loginWith("ann", d.code(made, 0)), fault.Unauthenticated, "BAD_CREDENTIALS") // used up by the confirmation
-		_, err = d.EnrollSecondFactor(ctx, ann.ID)
+		_, err = d.EnrollSecondFactor(ctx, ann.ID, password)
 		wantRefusal(t, err, fault.Precondition, "SECOND_FACTOR_ON")
-		_, err = d.ConfirmSecondFactor(ctx, ann.ID, d.code(made, 0))
+		_, _, err = d.ConfirmSecondFactor(ctx, ann.ID, d.code(made, 0))
 		wantRefusal(t, err, fault.Precondition, "SECOND_FACTOR_ON")
 
 		d.clock.Advance(time.Minute)
@@ -153,7 +153,7 @@ func TestSecondFactor(t *testing.T) {
 func TestEnrolment(t *testing.T) {
 	d := newDeskOnSQLite(t)
 	ann := d.user("ann@example.com")
-	made, err := d.EnrollSecondFactor(d.as(Credential{AccessToken: d.login(ann.Username).AccessToken}), ann.ID)
+	made, err := d.EnrollSecondFactor(d.as(Credential{AccessToken: d.login(ann.Username).AccessToken}), ann.ID, password)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -291,7 +291,7 @@ func TestConfirmDuringLogin(t *testing.T) {
 		d := newDesk(t, db)
 		ann := d.user("ann")
 		ctx := d.as(Credential{AccessToken: d.login("ann").AccessToken})
-		made, err := d.EnrollSecondFactor(ctx, ann.ID)
+		made, err := d.EnrollSecondFactor(ctx, ann.ID, password)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -299,7 +299,7 @@ func TestConfirmDuringLogin(t *testing.T) {
 		d.passwords.compare = func(hash, password []byte) error {
 			err := real(hash, password)
 			once.Do(func() {
-				if _, err := d.ConfirmSecondFactor(ctx, ann.ID, d.code(made, 0)); err != nil {
+				if _, _, err := d.ConfirmSecondFactor(ctx, ann.ID, d.code(made, 0)); err != nil {
 					t.Error(err)
 				}
 			})
@@ -331,7 +331,7 @@ func TestCodesAreLimited(t *testing.T) {
 	wantRefusal(t, d.loginWith("ann", d.code(made, 0)), fault.Limited, "TOO_MANY_ATTEMPTS")
 	_, err := d.RemoveSecondFactor(ctx, ann.ID, d.code(made, 0))
 	wantRefusal(t, err, fault.Limited, "TOO_MANY_ATTEMPTS")
-	_, err = d.ConfirmSecondFactor(ctx, ann.ID, d.code(made, 0))
+	_, _, err = d.ConfirmSecondFactor(ctx, ann.ID, d.code(made, 0))
 	wantRefusal(t, err, fault.Limited, "TOO_MANY_ATTEMPTS")
 }
 
@@ -343,9 +343,9 @@ func TestWhoMayTouchASecondFactor(t *testing.T) {
 	made := d.factor(ann)
 	asRoot := d.as(Credential{AccessToken: d.login("root").AccessToken})
 	for _, ctx := range []context.Context{asRoot, d.system(), t.Context()} {
-		_, err := d.EnrollSecondFactor(ctx, ann.ID)
+		_, err := d.EnrollSecondFactor(ctx, ann.ID, password)
 		wantRefusal(t, err, fault.Denied, "SELF_ONLY")
-		_, err = d.ConfirmSecondFactor(ctx, ann.ID, d.code(made, 0))
+		_, _, err = d.ConfirmSecondFactor(ctx, ann.ID, d.code(made, 0))
 		wantRefusal(t, err, fault.Denied, "SELF_ONLY")
 	}
 	rootFactor := d.factor(root)
@@ -361,7 +361,7 @@ func TestWhoMayTouchASecondFactor(t *testing.T) {
 		t.Fatal(err)
 	}
 	asKey := d.as(Credential{APIKey: secret})
-	_, err = d.EnrollSecondFactor(asKey, root.ID)
+	_, err = d.EnrollSecondFactor(asKey, root.ID, password)
 	wantRefusal(t, err, fault.Denied, "SELF_ONLY")
 	_, err = d.RemoveSecondFactor(asKey, root.ID, "") // its owner's key is no way around the code
 	wantField(t, err, "code")
@@ -387,7 +387,7 @@ func TestWhoMayTouchASecondFactor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = d.EnrollSecondFactor(caller.With(t.Context(), caller.Caller{Principal: &caller.Principal{UserID: robot.ID}}), robot.ID)
+	_, err = d.EnrollSecondFactor(caller.With(t.Context(), caller.Caller{Principal: &caller.Principal{UserID: robot.ID}}), robot.ID, password)
 	wantRefusal(t, err, fault.Precondition, "SERVICE_ACCOUNT")
 	_, err = d.RemoveSecondFactor(asRoot, robot.ID, "")
 	wantRefusal(t, err, fault.Precondition, "SERVICE_ACCOUNT")

@@ -59,6 +59,7 @@ const (
 	endedByDisable  = "user_disabled"
 	endedByDelete   = "user_deleted"
 	endedByNewer    = "too_many_sessions"
+	endedByFactor   = "second_factor_confirmed"
 )
 
 // newRefreshToken returns a token and the hash to store.

@@ -178,12 +178,13 @@ type endedSession struct {
 	IdleExpiresAt int64  `db:"idle_expires_at"`
 }
 
-// endSessions revokes all sessions of a user, those too whose time is over: an
-// instance whose clock is late might still take them for live.
-func endSessions(ctx context.Context, q database.Queries, userID, reason string, now int64) ([]endedSession, error) {
+// endSessions revokes all sessions of a user but the one to keep, those too
+// whose time is over: an instance whose clock is late might still take them for
+// live.
+func endSessions(ctx context.Context, q database.Queries, userID, keep, reason string, now int64) ([]endedSession, error) {
 	var rows []endedSession
 	err := q.Select(ctx, &rows, `UPDATE sessions SET revoked_at = $2, revoked_reason = $3
-		WHERE user_id = $1 AND revoked_at IS NULL RETURNING id, idle_expires_at`, userID, now, reason)
+		WHERE user_id = $1 AND id <> $4 AND revoked_at IS NULL RETURNING id, idle_expires_at`, userID, now, reason, keep)
 	return rows, wrap("end sessions", err)
 }
 

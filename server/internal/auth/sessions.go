@@ -159,8 +159,13 @@ func (s *Service) RevokeSessions(ctx context.Context, userID string) (count int,
 // endAll ends all sessions of a user inside a transaction, tells every
 // instance, and returns how many of them were live.
 func (s *Service) endAll(ctx context.Context, tx *changes.Tx, userID, reason string) (int, error) {
+	return s.endOthers(ctx, tx, userID, "", reason)
+}
+
+// endOthers is endAll but for the session to keep.
+func (s *Service) endOthers(ctx context.Context, tx *changes.Tx, userID, keep, reason string) (int, error) {
 	now := s.world.Micros()
-	rows, err := endSessions(ctx, tx, userID, reason, now)
+	rows, err := endSessions(ctx, tx, userID, keep, reason, now)
 	if err != nil {
 		return 0, err
 	}

@@ -70,19 +70,8 @@ func (s *Service) changePassword(ctx context.Context, user userRow, p PasswordCh
 		return 0, fault.Field("new_password", "must differ from the current one")
 	}
 	event := audit.New(ctx, audit.PasswordChange, audit.Success, "users/"+user.ID)
-	if err := s.reserve(ctx, user.Username, event); err != nil {
+	if err := s.askPassword(ctx, user, p.Current, event); err != nil {
 		return 0, err
-	}
-	right, err := s.passwords.matches(ctx, user.PasswordHash, p.Current)
-	if err != nil {
-		return 0, err
-	}
-	if !right {
-		event.Outcome = audit.Failure
-		if err := s.audit.Record(ctx, event.Because(reasonWrongPassword)); err != nil {
-			return 0, err
-		}
-		return 0, fault.Field("current_password", "is wrong")
 	}
 	revision, err := s.storePassword(ctx, user, p.New, false, event)
 	if err != nil {
@@ -90,6 +79,24 @@ func (s *Service) changePassword(ctx context.Context, user userRow, p PasswordCh
 	}
 	s.forgetAttempts(ctx, user.Username)
 	return revision, nil
+}
+
+// askPassword has the caller prove who they are by their current password. It
+// is counted as an attempt before it is compared, as a sign-in is; a wrong one
+// is recorded as the event's failure. Call forgetAttempts when all is done.
+func (s *Service) askPassword(ctx context.Context, user userRow, current string, event audit.Event) error {
+	if err := s.reserve(ctx, user.Username, event); err != nil {
+		return err
+	}
+	right, err := s.passwords.matches(ctx, user.PasswordHash, current)
+	if err != nil || right {
+		return err
+	}
+	event.Outcome = audit.Failure
+	if err := s.audit.Record(ctx, event.Because(reasonWrongPassword)); err != nil {
+		return err
+	}
+	return fault.Field("current_password", "is wrong")
 }
 
 func (s *Service) resetPassword(ctx context.Context, user userRow, p PasswordChange) (oneTime string, revision int64, err error) {
@@ -129,7 +136,7 @@ func (s *Service) storePassword(ctx context.Context, user userRow, password stri
 			return err
 		}
 		if !stored {
-			return fault.New(fault.Conflict, "USER_CHANGED", "the user was changed meanwhile; look at it and try again")
+			return userChanged()
 		}
 		if _, err := s.endAll(ctx, tx, user.ID, endedByPassword); err != nil {
 			return err
@@ -138,4 +145,8 @@ func (s *Service) storePassword(ctx context.Context, user userRow, password stri
 		tx.Record(event)
 		return nil
 	})
+}
+
+func userChanged() error {
+	return fault.New(fault.Conflict, "USER_CHANGED", "the user was changed meanwhile; look at it and try again")
 }

@@ -204,7 +204,7 @@ func newOAuthError(f *fault.Error, from client) *oauthError {
 		e.retryAfter = strconv.FormatInt(int64(math.Ceil(f.RetryAfter.Seconds())), 10)
 	}
 	switch f.Reason {
-	case "BAD_REFRESH_TOKEN", "REFRESH_TOKEN_REUSED":
+	case "BAD_REFRESH_TOKEN", "REFRESH_TOKEN_REUSED", "WRONG_CLIENT":
 		e.Code, e.status = "invalid_grant", http.StatusBadRequest
 		return e
 	case "INVALID_SCOPE":

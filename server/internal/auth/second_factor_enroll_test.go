@@ -1,0 +1,108 @@
+package auth
+
+import (
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tollgatehq/tollgate/server/internal/audit"
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/database"
+	"github.com/tollgatehq/tollgate/server/internal/fault"
+)
+
+// TestEnrollingTakesThePassword: a stolen access token alone binds no factor to
+// the account; guesses count as sign-ins do and are on record.
+func TestEnrollingTakesThePassword(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		d := newDesk(t, db)
+		ann := d.user("ann")
+		stolen := d.as(Credential{AccessToken: d.login("ann").AccessToken})
+		for _, guess := range []string{"", "a wrong guess"} {
+			_, err := d.EnrollSecondFactor(stolen, ann.ID, guess)
+			wantField(t, err, "current_password")
+		}
+		var pending int
+		if err := d.db.Get(t.Context(), &pending, `SELECT COUNT(*) FROM second_factors`); err != nil || pending != 0 {
+			t.Errorf("%d factors without the password, %v", pending, err)
+		}
+		events := d.recorded(audit.SecondFactorEnroll)
+		if len(events) != 2 || events[1].Outcome != audit.Failure || events[1].Reason != reasonWrongPassword || events[1].ActorID != ann.ID {
+			t.Errorf("recorded %+v", events)
+		}
+		for range 8 {
+			_, err := d.EnrollSecondFactor(stolen, ann.ID, "a wrong guess")
+			wantField(t, err, "current_password")
+		}
+		compares := d.compares.Load()
+		_, err := d.EnrollSecondFactor(stolen, ann.ID, password)
+		wantRefusal(t, err, fault.Limited, "TOO_MANY_ATTEMPTS")
+		if n := d.compares.Load(); n != compares {
+			t.Errorf("%d passwords compared over the limit", n-compares)
+		}
+		d.forgetAttempts(t.Context(), "ann")
+		if _, err := d.EnrollSecondFactor(stolen, ann.ID, password); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestEnrollingWhileThePasswordChanges: the old password enrols nothing once
+// another was set, though it was compared before.
+func TestEnrollingWhileThePasswordChanges(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		d := newDesk(t, db)
+		ann := d.user("ann")
+		ctx := d.as(Credential{AccessToken: d.login("ann").AccessToken})
+		real, once := d.passwords.compare, sync.Once{}
+		d.passwords.compare = func(hash, password []byte) error {
+			err := real(hash, password)
+			once.Do(func() {
+				if _, err := d.ResetPassword(t.Context(), "ann", "another password"); err != nil {
+					t.Error(err)
+				}
+			})
+			return err
+		}
+		_, err := d.EnrollSecondFactor(ctx, ann.ID, password)
+		wantRefusal(t, err, fault.Conflict, "USER_CHANGED")
+	})
+}
+
+// TestConfirmingEndsOtherSessions: sessions that began without the factor do
+// not outlive its confirmation, but for the one that confirmed it.
+func TestConfirmingEndsOtherSessions(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		d := newDesk(t, db)
+		ann, bob := d.user("ann"), d.user("bob")
+		mine, thief, other := d.login("ann"), d.login("ann"), d.login("bob")
+		d.login("ann")
+		ctx := d.as(Credential{AccessToken: mine.AccessToken})
+		made, err := d.EnrollSecondFactor(ctx, ann.ID, password)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _, err = d.ConfirmSecondFactor(ctx, ann.ID, "000000")
+		wantField(t, err, "code")
+		d.clock.Advance(time.Millisecond) // events sort by time
+		d.wantReason(thief.AccessToken, caller.ReasonOK)
+		ended, revision, err := d.ConfirmSecondFactor(ctx, ann.ID, d.code(made, 0))
+		if err != nil || ended != 2 || revision == 0 {
+			t.Fatalf("ended %d sessions at %d, %v; want 2", ended, revision, err)
+		}
+		d.wantReason(mine.AccessToken, caller.ReasonOK)
+		d.wantReason(other.AccessToken, caller.ReasonOK)
+		d.wantReason(thief.AccessToken, caller.ReasonCredentialRevoked)
+		_, err = d.Refresh(d.visitor(), thief.RefreshToken)
+		wantRefusal(t, err, fault.Unauthenticated, "BAD_REFRESH_TOKEN")
+		d.refresh(mine.RefreshToken)
+		if d.live(ann.ID) != 1 || d.live(bob.ID) != 1 {
+			t.Errorf("%d and %d sessions live, want 1 and 1", d.live(ann.ID), d.live(bob.ID))
+		}
+		events := d.recorded(audit.SecondFactorOn)
+		if last := events[len(events)-1]; last.Details["revoked_sessions"] != "2" {
+			t.Errorf("recorded %+v", last)
+		}
+	})
+}
