@@ -135,6 +135,8 @@ func (a *App) open(ctx context.Context, master *seal.Master) error {
 		SessionMax: a.config.SessionMax, RefreshGrace: a.config.RefreshGrace, BcryptCost: a.config.BcryptCost,
 		SigningAlgorithm: a.config.SigningAlgorithm, SigningKeyRotation: a.config.SigningKeyRotation,
 		SigningKeyAhead: a.signingKeyAhead(),
+		// Those kept waiting are under way: they must not take the places of others.
+		MaxHeld: max(1, min(128, cmp.Or(a.config.MaxCalls, 1024)/8)),
 	})
 	a.log.Follow(a.roles)
 	a.log.Follow(a.limits)

@@ -113,7 +113,7 @@ func TestLockedSignInLeavesSessions(t *testing.T) {
 // old the hash it is compared with.
 func TestOldHashesAreAsDear(t *testing.T) {
 	const today = 8
-	p := newPasswords(today, 1)
+	p := newPasswords(today, 1, 0)
 	work, real := 0, p.compare
 	p.compare = func(hash, password []byte) error {
 		cost, err := bcrypt.Cost(hash)
@@ -152,7 +152,7 @@ func TestRefusalsTakeTheSameTime(t *testing.T) {
 	d := newDeskOnSQLite(t)
 	d.limit(limits.Edit{Burst: to(int64(1_000_000))})
 	d.user("old") // at the cost of the tests, 4
-	d.passwords = newPasswords(cost, 2)
+	d.passwords = newPasswords(cost, 2, 0)
 	d.user("ann")
 	gone := d.user("gone")
 	if _, _, err := d.UpdateUser(d.system(), gone.ID, UserUpdate{Disabled: to(true)}); err != nil {

@@ -45,6 +45,9 @@ const (
 // answer as a wrong password. Both count as attempts, which only a whole
 // sign-in forgets, so codes cannot be guessed faster than passwords.
 func (s *Service) Login(ctx context.Context, username, password, secondFactor string) (Grant, error) {
+	if err := s.passwords.ready(ctx); err != nil {
+		return Grant{}, err
+	}
 	name, err := canonicalName(username)
 	if err != nil {
 		name = impossibleName

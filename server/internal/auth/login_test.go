@@ -346,3 +346,24 @@ func TestSessionsAreCapped(t *testing.T) {
 		}
 	})
 }
+
+// TestASignInOfTooManyCostsNothing: when as many wait for a password check as
+// may, one more is told so before anything is read, counted or recorded for it.
+func TestASignInOfTooManyCostsNothing(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		d := newDesk(t, db)
+		d.user("ann")
+		d.passwords.waiting, d.passwords.delay = make(chan struct{}, 1), 0
+		d.passwords.waiting <- struct{}{}
+		before, recorded := d.compares.Load(), len(d.recorded(audit.Login))
+		for range 200 { // far more than the limits allow
+			_, err := d.Login(d.visitor(), "ann", "a wrong guess", "")
+			wantRefusal(t, err, fault.Unavailable, "BUSY")
+		}
+		if n := len(d.recorded(audit.Login)) - recorded; n != 0 || d.compares.Load() != before {
+			t.Errorf("%d events and %d comparisons of sign-ins that were turned away", n, d.compares.Load()-before)
+		}
+		<-d.passwords.waiting
+		d.login("ann") // they did not count as attempts
+	})
+}

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"runtime"
@@ -25,6 +26,11 @@ const (
 	// long: enough to take a burst, not a flood.
 	queuePerWorker = 8
 	maxWait        = 2 * time.Second
+	// busyDelay is how long the answer BUSY is held back, and defaultHeld how
+	// many are at once: a client that tries again at every answer would take
+	// the processors that the queue leaves to others.
+	busyDelay   = 500 * time.Millisecond
+	defaultHeld = 128
 )
 
 // passwords hashes and compares. At most a fixed number of bcrypt runs are
@@ -34,13 +40,16 @@ type passwords struct {
 	dummy   string        // a hash that costs as much as a real one to compare with, and fits no password
 	running chan struct{} // holds a token per run
 	waiting chan struct{} // holds a token per call, those that run included
+	held    chan struct{} // holds a token per BUSY that is held back
 	wait    time.Duration
+	delay   time.Duration
 	refused atomic.Uint64
 	compare func(hash, password []byte) error // bcrypt's, but for tests
 }
 
-// newPasswords takes a cost and a number of workers; 0 means the default.
-func newPasswords(cost, workers int) *passwords {
+// newPasswords takes a cost, a number of workers, and how many refusals are
+// held back at once; 0 means the default.
+func newPasswords(cost, workers, held int) *passwords {
 	if cost == 0 {
 		cost = defaultCost
 	}
@@ -53,7 +62,9 @@ func newPasswords(cost, workers int) *passwords {
 		dummy:   dummyHash(cost),
 		running: make(chan struct{}, workers),
 		waiting: make(chan struct{}, workers*(1+queuePerWorker)),
+		held:    make(chan struct{}, cmp.Or(held, defaultHeld)),
 		wait:    maxWait,
+		delay:   busyDelay,
 		compare: bcrypt.CompareHashAndPassword,
 	}
 }
@@ -111,15 +122,24 @@ func (p *passwords) outdated(hash string) bool {
 	return err == nil && cost < p.cost
 }
 
-// run calls work when a worker is free, or returns Unavailable when too many
-// wait already or the wait gets too long.
+// ready returns nil when one more may wait for a worker at this moment, and
+// otherwise BUSY. Ask before doing anything for a sign-in: then one of too many
+// costs nothing but its answer.
+func (p *passwords) ready(ctx context.Context) error {
+	if len(p.waiting) < cap(p.waiting) {
+		return nil
+	}
+	return p.refuse(ctx)
+}
+
+// run calls work when a worker is free, or returns Unavailable, BUSY, when too
+// many wait already or the wait gets too long.
 func (p *passwords) run(ctx context.Context, work func()) error {
 	select {
 	case p.waiting <- struct{}{}:
 		defer func() { <-p.waiting }()
 	default:
-		p.refused.Add(1)
-		return busy()
+		return p.refuse(ctx)
 	}
 	timer := time.NewTimer(p.wait)
 	defer timer.Stop()
@@ -134,6 +154,26 @@ func (p *passwords) run(ctx context.Context, work func()) error {
 	}
 	work()
 	return nil
+}
+
+// refuse holds the answer BUSY back for a moment, unless too many are held back
+// already or the caller leaves.
+func (p *passwords) refuse(ctx context.Context) error {
+	p.refused.Add(1)
+	select {
+	case p.held <- struct{}{}:
+		defer func() { <-p.held }()
+	default:
+		return busy()
+	}
+	timer := time.NewTimer(p.delay)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return busy()
+	case <-ctx.Done():
+		return fmt.Errorf("wait to be told that it is busy: %w", ctx.Err())
+	}
 }
 
 func busy() error {

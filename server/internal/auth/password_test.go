@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/fault"
@@ -15,7 +16,7 @@ import (
 )
 
 func TestPasswordMatches(t *testing.T) {
-	ctx, p := t.Context(), newPasswords(4, 1)
+	ctx, p := t.Context(), newPasswords(4, 1, 0)
 	var hashes []string
 	real := p.compare
 	p.compare = func(hash, password []byte) error {
@@ -54,7 +55,7 @@ func TestPasswordMatches(t *testing.T) {
 // far as bcrypt is concerned, of the cost of today's.
 func TestDummyCosts(t *testing.T) {
 	for _, cost := range []int{4, 10} {
-		p := newPasswords(cost, 1)
+		p := newPasswords(cost, 1, 0)
 		if got, err := bcrypt.Cost([]byte(p.dummy)); err != nil || got != cost {
 			t.Errorf("the dummy's cost is %d, %v, want %d", got, err, cost)
 		}
@@ -62,7 +63,7 @@ func TestDummyCosts(t *testing.T) {
 			t.Errorf("comparing with the dummy: %v, want a mismatch", err)
 		}
 	}
-	if p := newPasswords(0, 0); p.cost != defaultCost || cap(p.running) < 1 {
+	if p := newPasswords(0, 0, 0); p.cost != defaultCost || cap(p.running) < 1 {
 		t.Errorf("defaults: cost %d, %d workers", p.cost, cap(p.running))
 	}
 }
@@ -103,8 +104,8 @@ func TestCheckPassword(t *testing.T) {
 // the queue wait, and the rest are told to come back.
 func TestPool(t *testing.T) {
 	const workers, calls = 2, 100
-	p := newPasswords(4, workers)
-	p.wait = time.Minute
+	p := newPasswords(4, workers, 0)
+	p.wait, p.delay = time.Minute, 0
 	gate := make(chan struct{})
 	var running, most atomic.Int64
 	p.compare = func(_, _ []byte) error {
@@ -144,7 +145,7 @@ func TestPool(t *testing.T) {
 
 // TestPoolWait: a wait ends with its time and with its caller.
 func TestPoolWait(t *testing.T) {
-	p := newPasswords(4, 1)
+	p := newPasswords(4, 1, 0)
 	p.running <- struct{}{}
 	p.wait = time.Nanosecond
 	_, err := p.matches(t.Context(), "hash", "password")
@@ -159,6 +160,47 @@ func TestPoolWait(t *testing.T) {
 	if len(p.waiting) != 0 {
 		t.Errorf("%d still hold a place in the queue", len(p.waiting))
 	}
+}
+
+// A refusal is held back, so that who tries again at once cannot take the
+// processors from others; but only so many are, and never beyond the caller.
+func TestBusyIsHeldBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPasswords(4, 1, 1)
+		for range cap(p.waiting) {
+			if err := p.ready(t.Context()); err != nil {
+				t.Fatalf("with a place in the queue: %v", err)
+			}
+			p.waiting <- struct{}{}
+		}
+		for name, ask := range map[string]func(context.Context) error{
+			"ready": p.ready,
+			"run":   func(ctx context.Context) error { _, err := p.matches(ctx, "hash", "password"); return err },
+		} {
+			began := time.Now()
+			wantRefusal(t, ask(t.Context()), fault.Unavailable, "BUSY")
+			if took := time.Since(began); took != busyDelay {
+				t.Errorf("%s: refused after %s, want %s", name, took, busyDelay)
+			}
+
+			p.held <- struct{}{} // as many as may be
+			began = time.Now()
+			wantRefusal(t, ask(t.Context()), fault.Unavailable, "BUSY")
+			if took := time.Since(began); took != 0 {
+				t.Errorf("%s: one more than are held back: refused after %s, want at once", name, took)
+			}
+			<-p.held
+
+			ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+			if err := ask(ctx); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%s: the caller left: %v", name, err)
+			}
+			cancel()
+		}
+		if len(p.held) != 0 {
+			t.Errorf("%d are still held back", len(p.held))
+		}
+	})
 }
 
 func TestOneTimePassword(t *testing.T) {

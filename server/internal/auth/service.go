@@ -45,6 +45,7 @@ type Options struct {
 
 	BcryptCost    int // 0: 12
 	BcryptWorkers int // how many bcrypt runs at once; 0: half the processors
+	MaxHeld       int // how many refused sign-ins are kept waiting for their answer at once; 0: 128
 }
 
 // Service is the room's door for the rest of Tollgate. It is a
@@ -82,7 +83,7 @@ func New(o Options) *Service {
 		refreshGrace: o.RefreshGrace,
 		keys:         newSigningKeys(o),
 		apiKeys:      newAPIKeys(),
-		passwords:    newPasswords(o.BcryptCost, o.BcryptWorkers),
+		passwords:    newPasswords(o.BcryptCost, o.BcryptWorkers, o.MaxHeld),
 		users:        changes.NewCache[string, identity](cachedUsers),
 		factors:      newSecondFactors(o),
 	}

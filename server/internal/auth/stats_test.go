@@ -6,7 +6,7 @@ import (
 )
 
 func TestPasswordStats(t *testing.T) {
-	p := newPasswords(4, 1)
+	p := newPasswords(4, 1, 0)
 	s := &Service{passwords: p}
 	if got := s.PasswordStats(); got != (PasswordStats{Workers: 1}) {
 		t.Errorf("idle: %+v", got)
