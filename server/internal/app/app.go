@@ -242,7 +242,10 @@ func (a *App) Handler() (http.Handler, error) {
 			services = append(services, file.Services().Get(i))
 		}
 	}
-	g, err := guard.New(a.draining, decisions, a.audit, a.out.Log, a.refused.count, services...)
+	g, err := guard.New(guard.Options{
+		Decisions: decisions, Audit: a.audit, Log: a.out.Log, Draining: a.draining,
+		MaxCalls: a.config.MaxCalls, Refused: a.refused.count, Services: services,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -260,8 +263,8 @@ func (a *App) Handler() (http.Handler, error) {
 		Audit:  audit.NewHandler(a.audit),
 		Guard:  g, Interceptors: append(a.telemetry.Interceptors(), a.metrics), Events: a.audit, JWKS: a.Auth.JWKS,
 		OAuth: a.Auth, Issuer: a.config.Issuer,
-		Ready: a.readiness, Health: health{a}, Reflection: a.config.Reflection,
-		TrustedProxies: proxies, MaxCalls: a.config.MaxCalls, World: a.world, Log: a.out.Log,
+		Ready: a.readiness, Health: health{a}, Reflection: a.config.Reflection, PublicTools: a.config.local(),
+		TrustedProxies: proxies, MaxCalls: a.config.MaxCalls, Refused: a.refused.count, World: a.world, Log: a.out.Log,
 	})
 }
 
@@ -311,18 +314,12 @@ func (a *App) Serve(ctx context.Context, listener net.Listener) error {
 	if err != nil {
 		return err
 	}
-	server := &http.Server{
-		Handler:           handler,
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       0, // streams; bodies are bounded in size and handlers in time
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    32 << 10,
-		ErrorLog:          slog.NewLogLogger(a.out.Log.Handler(), slog.LevelDebug),
-		Protocols:         new(http.Protocols),
+	proxies, err := a.config.proxies()
+	if err != nil {
+		return err
 	}
-	server.Protocols.SetHTTP1(true)
-	server.Protocols.SetHTTP2(true) // where the listener speaks TLS
-	server.Protocols.SetUnencryptedHTTP2(true)
+	listener = httpapi.LimitConnections(listener, cmp.Or(a.config.MaxConnections, defaultConnections), proxies, a.refused.count)
+	server := httpapi.NewServer(handler, a.out.Log)
 	a.ready.Store(true)
 
 	// Only servers rotate: a command may have been given other settings.

@@ -13,6 +13,9 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/auth"
 )
 
+// defaultConnections is how many connections may be open when nothing is set.
+const defaultConnections = 4096
+
 // Config is everything a person can set: each field is a flag and an
 // environment variable, and its help text is the documentation.
 type Config struct {
@@ -35,9 +38,10 @@ type Config struct {
 	RefreshGrace   time.Duration `help:"How long the refresh token that was spent last may be sent again, until its successor is used: for clients that lose an answer. 0 to 30s; 0: not at all." default:"0s" env:"TOLLGATE_REFRESH_GRACE"`
 	BcryptCost     int           `help:"Work per password check: each step doubles it." default:"12" env:"TOLLGATE_BCRYPT_COST"`
 	Staleness      time.Duration `help:"How long an instance that cannot reach the database still answers from memory." default:"5s" env:"TOLLGATE_STALENESS"`
-	MaxCalls       int           `help:"How many calls may be under way at once; one more is answered with 503 at once. Streams and health checks do not count." default:"1024" env:"TOLLGATE_MAX_CALLS"`
+	MaxConnections int           `help:"How many connections may be open at once; one more is closed at once. One address gets at most half of the places, except for a trusted proxy." default:"4096" env:"TOLLGATE_MAX_CONNECTIONS"`
+	MaxCalls       int           `help:"How many calls may run at once; one more is answered with 503 at once. One address, and one user, gets at most half of the places. Streams and health checks do not count." default:"1024" env:"TOLLGATE_MAX_CALLS"`
 	DrainDelay     time.Duration `help:"How long to go on as usual after SIGTERM, with /readyz saying no already: as long as your load balancer takes to notice. 5s is usual." default:"0s" env:"TOLLGATE_DRAIN_DELAY"`
-	Reflection     bool          `help:"Let gRPC tools list and describe the API." default:"true" negatable:"" env:"TOLLGATE_REFLECTION"`
+	Reflection     bool          `help:"Let gRPC tools list and describe the API. It takes a credential, unless the server is the embedded default on a loopback address." default:"true" negatable:"" env:"TOLLGATE_REFLECTION"`
 	AdminPassword  string        `help:"Password of the first administrator, admin, made when there are no users. One is made up and shown once when this is empty." env:"TOLLGATE_ADMIN_PASSWORD" secret:"true" placeholder:"PASSWORD"`
 	LogLevel       string        `help:"debug, info, warn or error." default:"info" enum:"debug,info,warn,error" env:"TOLLGATE_LOG_LEVEL"`
 	LogFormat      string        `help:"text, json, or auto: text on a terminal." default:"auto" enum:"auto,text,json" env:"TOLLGATE_LOG_FORMAT"`
@@ -89,6 +93,8 @@ func (c Config) check() error {
 		return fmt.Errorf("--bcrypt-cost must be from 4 to 16, not %d", c.BcryptCost)
 	case c.Staleness < time.Second || c.Staleness > time.Hour:
 		return fmt.Errorf("--staleness must be from 1s to 1h, not %s", c.Staleness)
+	case c.MaxConnections < 0:
+		return fmt.Errorf("--max-connections must not be negative")
 	case c.MaxCalls < 0 || c.DrainDelay < 0 || c.DrainDelay > time.Hour:
 		return fmt.Errorf("--max-calls must not be negative and --drain-delay must be from 0s to 1h")
 	case c.Issuer == "" || c.Audience == "":
@@ -101,6 +107,17 @@ func (c Config) check() error {
 }
 
 func (c Config) embedded() bool { return strings.HasPrefix(c.DatabaseURL, "sqlite:") }
+
+// local says whether this is the embedded default that only this machine can
+// reach.
+func (c Config) local() bool {
+	host, _, err := net.SplitHostPort(c.Listen)
+	if err != nil {
+		return false
+	}
+	ip, err := netip.ParseAddr(host)
+	return c.embedded() && (host == "localhost" || err == nil && ip.IsLoopback())
+}
 
 // masterKey is where the master key comes from.
 func (c Config) masterKey() string {

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+	"github.com/tollgatehq/tollgate/server/internal/httpapi"
 	"github.com/tollgatehq/tollgate/server/internal/world"
 )
 
@@ -27,7 +28,7 @@ type instance struct {
 // testConfig is the embedded default with cheap passwords.
 func testConfig(databaseURL string) Config {
 	return Config{
-		DatabaseURL: databaseURL, Issuer: "http://tollgate.test", Audience: "tollgate",
+		Listen: "127.0.0.1:0", DatabaseURL: databaseURL, Issuer: "http://tollgate.test", Audience: "tollgate",
 		AccessTokenTTL: 15 * 60e9, SessionIdle: 24 * 3600e9, SessionMax: 48 * 3600e9,
 		BcryptCost: 4, Staleness: 5e9, Reflection: true, AdminPassword: adminPassword,
 		MasterKey: "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
@@ -64,9 +65,7 @@ func startLogging(t testing.TB, config Config, w world.World, log *slog.Logger) 
 	}
 	a.ready.Store(true)
 	server := httptest.NewUnstartedServer(handler)
-	server.Config.Protocols = new(http.Protocols)
-	server.Config.Protocols.SetHTTP1(true)
-	server.Config.Protocols.SetUnencryptedHTTP2(true)
+	server.Config = httpapi.NewServer(handler, log)
 	server.Start()
 	t.Cleanup(server.Close)
 	i := &instance{App: a, url: server.URL}

@@ -13,7 +13,6 @@ const (
 	readAtOnce   = 200
 	watcherRoom  = 256                    // events that a watcher may be behind
 	watcherGrace = 250 * time.Millisecond // how long one with no room left holds the others up
-	watcherLimit = 1000
 	joinTime     = 5 * time.Second
 )
 
@@ -146,10 +145,6 @@ func (s *Service) tail(ctx context.Context) {
 // join takes a watcher in. With the first one, reading begins at its mark.
 func (t *tail) join(ctx context.Context, w *Subscription) error {
 	t.sweep()
-	if len(t.watchers) >= watcherLimit {
-		return fault.New(fault.Limited, "TOO_MANY_WATCHERS", "%d callers watch the log already; list events instead", watcherLimit).
-			After(time.Minute)
-	}
 	begun, err := now(ctx, t.db)
 	if err != nil {
 		return fault.Down("the audit log", err)

@@ -275,25 +275,6 @@ func TestASlowWatcherIsSentAway(t *testing.T) {
 	})
 }
 
-func TestThereIsRoomForSoManyWatchers(t *testing.T) {
-	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		s, _ := newService(db)
-		tl := stepped(s)
-		for range watcherLimit {
-			tl.watchers[&Subscription{gone: make(chan struct{})}] = struct{}{}
-		}
-		w := &Subscription{gone: make(chan struct{})}
-		wantFault(t, tl.join(t.Context(), w), fault.Limited, "TOO_MANY_WATCHERS")
-		for w := range tl.watchers {
-			w.Close()
-			break
-		}
-		if err := tl.join(t.Context(), w); err != nil {
-			t.Errorf("after one left: %v", err)
-		}
-	})
-}
-
 func TestReadingGoesOnAfterAnOutage(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		s, _ := newService(db)

@@ -11,8 +11,6 @@ import (
 )
 
 const (
-	// maxWatchers is how many may follow the revocations of one instance.
-	maxWatchers = 1000
 	// watcherBuffer is how many batches of revocations may wait for a watcher.
 	watcherBuffer = 64
 	// tellEvery is how often a watcher hears that nothing was revoked.
@@ -48,19 +46,15 @@ func (r *revocations) watched() bool {
 	return len(r.watchers) > 0
 }
 
-func (r *revocations) join() (chan Revoked, error) {
+func (r *revocations) join() chan Revoked {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.watchers) >= maxWatchers {
-		return nil, fault.New(fault.Limited, "TOO_MANY_WATCHERS", "this instance has %d watchers, which is the most; connect to another", maxWatchers).
-			After(time.Second)
-	}
 	if r.watchers == nil {
 		r.watchers = map[chan Revoked]struct{}{}
 	}
 	watcher := make(chan Revoked, watcherBuffer)
 	r.watchers[watcher] = struct{}{}
-	return watcher, nil
+	return watcher
 }
 
 func (r *revocations) leave(watcher chan Revoked) {
@@ -139,10 +133,7 @@ func (s *Service) tellRevocations(ctx context.Context, list []changes.Change) er
 // is too slow (Unavailable).
 func (s *Service) WatchRevocations(ctx context.Context, send func(Revoked) error) error {
 	// Join first: what is revoked from here on is told twice rather than never.
-	watcher, err := s.revocations.join()
-	if err != nil {
-		return err
-	}
+	watcher := s.revocations.join()
 	defer s.revocations.leave(watcher)
 	if err := s.log.Sync(ctx); err != nil {
 		return fault.Down("the database", err)

@@ -4,6 +4,7 @@
 package guard
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -19,6 +20,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/decision"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/inflight"
 	"github.com/tollgatehq/tollgate/server/internal/metrics"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -35,15 +37,36 @@ type Guard struct {
 	rules     map[string]rule
 	log       *slog.Logger
 	draining  context.Context // streams end with it
-	refused   func(reason string, cause error)
+
+	// Bounds in all and per principal, by user id: callers at many addresses.
+	calls   *inflight.Limiter[string]
+	streams *inflight.Limiter[string]
+	refused func(reason string, cause error)
 }
 
-// New reads the rules of the services; it fails when an RPC has none. Streams
-// end when draining does. Calls that are turned away without being served are
-// told to refused, with a reason of metrics' closed set and what is known of
-// the cause.
-func New(draining context.Context, decisions *decision.Service, a *audit.Service, log *slog.Logger, refused func(reason string, cause error), services ...protoreflect.ServiceDescriptor) (*Guard, error) {
-	rules, err := readRules(services)
+// Options are what a Guard needs.
+type Options struct {
+	Decisions *decision.Service
+	Audit     *audit.Service
+	Log       *slog.Logger
+	Draining  context.Context // streams end when it does
+
+	MaxCalls int // that run at once; 0: 1024
+	// Refused counts calls that are turned away without being served, by a
+	// reason of metrics' closed set and what is known of the cause.
+	Refused  func(reason string, cause error)
+	Services []protoreflect.ServiceDescriptor
+}
+
+const (
+	defaultCalls = 1024
+	// maxStreams is how many streams may be open at once.
+	maxStreams = 1000
+)
+
+// New reads the rules of the services; it fails when an RPC has none.
+func New(o Options) (*Guard, error) {
+	rules, err := readRules(o.Services)
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +75,9 @@ func New(draining context.Context, decisions *decision.Service, a *audit.Service
 		return nil, err
 	}
 	return &Guard{
-		decisions: decisions, audit: a, validator: validator, rules: rules, log: log, draining: draining, refused: refused,
+		decisions: o.Decisions, audit: o.Audit, validator: validator, rules: rules, log: o.Log, draining: o.Draining,
+		calls: inflight.New[string](int64(cmp.Or(o.MaxCalls, defaultCalls))), streams: inflight.New[string](maxStreams),
+		refused: o.Refused,
 	}, nil
 }
 
@@ -64,7 +89,7 @@ func (g *Guard) Admit(ctx context.Context, procedure string, header, response ht
 		return ctx, fault.New(fault.Denied, "NO_GUARD", "nobody may call %s", procedure)
 	}
 	origin := caller.From(ctx)
-	credential, err := bearer(header)
+	credential, err := Bearer(header)
 	if err != nil && !r.Public {
 		return ctx, err
 	}
@@ -97,7 +122,7 @@ func (g *Guard) StillAllowed(ctx context.Context, procedure string, header http.
 	if !known {
 		return fault.New(fault.Denied, "NO_GUARD", "nobody may call %s", procedure)
 	}
-	credential, err := bearer(header)
+	credential, err := Bearer(header)
 	if err != nil {
 		return err
 	}
@@ -129,6 +154,13 @@ func (g *Guard) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 		ctx, err = g.Admit(ctx, req.Spec().Procedure, req.Header(), limits, req.Any())
 		if err != nil {
 			return nil, err
+		}
+		if user := caller.From(ctx).UserID(); user != "" {
+			if !g.calls.Acquire(user, 1) {
+				return nil, fault.New(fault.Unavailable, "OVERLOADED", "this server has as many calls of yours under way as it takes; try again").
+					After(time.Second)
+			}
+			defer g.calls.Release(user, 1)
 		}
 		if res, err = next(ctx, req); err != nil {
 			return nil, g.refusedInside(ctx, req.Spec().Procedure, err)
@@ -162,7 +194,10 @@ func (g *Guard) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.
 		for name, values := range limits {
 			conn.ResponseHeader()[name] = values
 		}
-		ctx, done := g.Watch(ctx, procedure, conn.RequestHeader())
+		ctx, done, err := g.Watch(ctx, procedure, conn.RequestHeader())
+		if err != nil {
+			return err
+		}
 		defer done()
 		err = next(ctx, validatedConn{conn, g.validator})
 		var ended *fault.Error
@@ -179,9 +214,15 @@ func (g *Guard) WrapStreamingClient(next connect.StreamingClientFunc) connect.St
 }
 
 // Watch returns a context for a stream that ends, with a fault as its cause,
-// when the caller may no longer have the stream or the server drains. Call done
-// at the stream's end.
-func (g *Guard) Watch(ctx context.Context, procedure string, header http.Header) (watched context.Context, done func()) {
+// when the caller may no longer have the stream or the server drains. It is
+// Limited, TOO_MANY_STREAMS, when the caller, or all together, have as many
+// streams as they may. Call done at the stream's end.
+func (g *Guard) Watch(ctx context.Context, procedure string, header http.Header) (watched context.Context, done func(), err error) {
+	user := caller.From(ctx).UserID()
+	if !g.streams.Acquire(user, 1) {
+		return nil, nil, fault.New(fault.Limited, "TOO_MANY_STREAMS",
+			"this instance has as many streams of yours open as it takes; close some, or connect to another instance").After(time.Second)
+	}
 	watched, cancel := context.WithCancelCause(ctx)
 	stop := context.AfterFunc(g.draining, func() {
 		cancel(fault.New(fault.Unavailable, "DRAINING", "this server is stopping; connect again").After(time.Second))
@@ -204,7 +245,8 @@ func (g *Guard) Watch(ctx context.Context, procedure string, header http.Header)
 	return watched, func() {
 		stop()
 		cancel(context.Canceled)
-	}
+		g.streams.Release(user, 1)
+	}, nil
 }
 
 // validatedConn checks the messages that a stream's caller sends.
@@ -265,6 +307,10 @@ func (g *Guard) panicked(ctx context.Context, procedure string, p any) error {
 // lines.
 func (g *Guard) Count(f *fault.Error) {
 	switch {
+	case f.Reason == "OVERLOADED":
+		g.refused(metrics.RefusedOverloaded, nil)
+	case f.Reason == "TOO_MANY_STREAMS":
+		g.refused(metrics.RefusedStreams, nil)
 	case f.Kind == fault.Limited:
 		g.refused(metrics.RefusedLimited, nil)
 	case f.Kind == fault.Canceled:
@@ -294,9 +340,9 @@ func (g *Guard) tell(ctx context.Context, procedure string, err error, header ht
 	return told
 }
 
-// bearer reads the credential of an Authorization header (RFC 6750 §2.1). No
+// Bearer reads the credential of an Authorization header (RFC 6750 §2.1). No
 // header is no credential; anything else than one bearer credential is refused.
-func bearer(header http.Header) (auth.Credential, error) {
+func Bearer(header http.Header) (auth.Credential, error) {
 	values := header.Values("Authorization")
 	if len(values) == 0 {
 		return auth.Credential{}, nil

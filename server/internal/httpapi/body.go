@@ -6,80 +6,127 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
 	"strings"
 
 	"connectrpc.com/connect"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 )
 
+const (
+	// MaxBody is the size of the largest request body or message, in bytes.
+	MaxBody = 256 << 10
+	// frameHeader is what comes before a message of gRPC or a Connect stream.
+	frameHeader = 5
+	// smallBody is the size in bytes up to which a body is part of
+	// requestMemory.
+	smallBody = 8 << 10
+)
+
 var (
+	errMemory   = errors.New("the caller holds its share of memory")
 	errEncoding = errors.New("unknown content coding")
 	errNotGzip  = errors.New("not gzip")
 )
 
-// readBody takes the whole body before anything else happens, and unpacks it,
+// readBody reads the whole body before anything else happens, and unpacks it,
 // so that one too large is refused as such (413) and not as one that is cut
-// short, and a little that unpacks to much costs little.
-func readBody(r *http.Request) error {
+// short, and a bomb costs little. Messages with frames are unpacked later, each
+// by itself. The memory lease grows with the body.
+func readBody(r *http.Request, memory *lease) error {
 	if r.Body == nil || r.Body == http.NoBody {
 		return nil
 	}
-	if r.ContentLength > MaxBody {
-		return &http.MaxBytesError{Limit: MaxBody}
+	limit := int64(MaxBody)
+	if framed(r) {
+		limit += frameHeader
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, MaxBody))
+	if r.ContentLength > limit {
+		return &http.MaxBytesError{Limit: limit}
+	}
+	body, err := readAll(http.MaxBytesReader(nil, r.Body, limit), r.ContentLength, memory)
 	if err != nil {
 		return err
 	}
-	switch strings.ToLower(r.Header.Get("Content-Encoding")) {
-	case "", "identity":
-	case "gzip":
-		if body, err = gunzip(body); err != nil {
-			return err
+	if !framed(r) {
+		switch strings.ToLower(r.Header.Get("Content-Encoding")) {
+		case "", "identity":
+		case "gzip":
+			if body, err = gunzip(body, memory); err != nil {
+				return err
+			}
+		default:
+			return errEncoding
 		}
-	default:
-		return errEncoding
+		r.Header.Del("Content-Encoding")
 	}
-	r.Header.Del("Content-Encoding")
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	r.ContentLength = int64(len(body))
 	return nil
 }
 
-func gunzip(packed []byte) ([]byte, error) {
+// readAll is io.ReadAll that asks for memory before it takes it. A length of -1
+// is unknown.
+func readAll(from io.Reader, length int64, memory *lease) ([]byte, error) {
+	const small = 512
+	if length < 0 || length > smallBody {
+		length = small
+	}
+	body := make([]byte, 0, length+1) // one more, to meet the end without growing
+	for {
+		n, err := from.Read(body[len(body):cap(body)])
+		body = body[:len(body)+n]
+		switch {
+		case errors.Is(err, io.EOF):
+			return body, nil
+		case err != nil:
+			return nil, err
+		case len(body) < cap(body):
+			continue
+		}
+		size := 2 * cap(body)
+		if size > smallBody && !memory.grow(requestMemory+int64(size)) {
+			return nil, errMemory
+		}
+		body = append(make([]byte, 0, size), body...)
+	}
+}
+
+func gunzip(packed []byte, memory *lease) ([]byte, error) {
 	reader, err := gzip.NewReader(bytes.NewReader(packed))
 	if err != nil {
 		return nil, errNotGzip
 	}
-	body, err := io.ReadAll(io.LimitReader(reader, MaxBody+1))
-	switch {
-	case err != nil:
+	body, err := readAll(http.MaxBytesReader(nil, io.NopCloser(reader), MaxBody), -1, memory)
+	var tooLarge *http.MaxBytesError
+	if err != nil && !errors.As(err, &tooLarge) && !errors.Is(err, errMemory) {
 		return nil, errNotGzip
-	case len(body) > MaxBody:
-		return nil, &http.MaxBytesError{Limit: MaxBody}
 	}
-	return body, nil
+	return body, err
 }
 
-// refuseBody answers for an error of readBody, and returns the status.
-func refuseBody(w http.ResponseWriter, r *http.Request, err error, requestID string) int {
+// refuseBody answers for an error of readBody, in the caller's own protocol.
+func refuseBody(w http.ResponseWriter, r *http.Request, err error, requestID string) {
 	var tooLarge *http.MaxBytesError
 	switch {
+	case errors.Is(err, errMemory):
+		refuse(w, r, overloaded(), requestID)
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		refuse(w, r, fault.New(fault.Timeout, "BODY_TIMEOUT", "the body did not arrive within %s; send it faster", bodyTime), requestID)
+	case framed(r) && errors.As(err, &tooLarge):
+		refuse(w, r, fault.New(fault.TooLarge, "TOO_LARGE", "the message is over %d bytes", MaxBody), requestID)
 	case errors.As(err, &tooLarge):
 		w.Header().Set("Connection", "close")
 		writePlain(w, r, http.StatusRequestEntityTooLarge, requestID)
-		return http.StatusRequestEntityTooLarge
 	case errors.Is(err, errEncoding):
 		w.Header().Set("Accept-Encoding", "gzip") // RFC 9110 §12.5.3
 		writeStatusFault(w, http.StatusUnsupportedMediaType, fault.New(fault.Invalid, "UNSUPPORTED_ENCODING",
 			"send the body as it is or with Content-Encoding: gzip"), requestID)
-		return http.StatusUnsupportedMediaType
 	case errors.Is(err, errNotGzip):
-		writeFault(w, fault.New(fault.Invalid, "BAD_REQUEST", "the body is not the gzip that Content-Encoding says"), requestID)
+		refuse(w, r, fault.New(fault.Invalid, "BAD_REQUEST", "the body is not the gzip that Content-Encoding says"), requestID)
 	default:
-		writeFault(w, fault.New(fault.Invalid, "BAD_REQUEST", "the body ended early"), requestID)
+		refuse(w, r, fault.New(fault.Invalid, "BAD_REQUEST", "the body ended early"), requestID)
 	}
-	return http.StatusBadRequest
 }
 
 // withBoundedGzip unpacks messages inside of streams and gRPC calls no further

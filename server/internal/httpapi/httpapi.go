@@ -17,6 +17,9 @@ import (
 	"github.com/tollgatehq/tollgate/gen/tollgate/v1/tollgatev1connect"
 	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/auth"
+	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/decision"
+	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/guard"
 	"github.com/tollgatehq/tollgate/server/internal/world"
 )
@@ -37,8 +40,10 @@ type Options struct {
 	Ready          func(context.Context) []Need
 	Health         grpchealth.Checker
 	Reflection     bool
+	PublicTools    bool // reflection takes no credential
 	TrustedProxies []netip.Prefix
-	MaxCalls       int // under way at once, streams left out; 0: 1024
+	MaxCalls       int                              // that run at once, streams left out; 0: 1024
+	Refused        func(reason string, cause error) // counts refusals for want of places or memory
 	World          world.World
 	Log            *slog.Logger
 }
@@ -79,18 +84,28 @@ func New(o Options) (http.Handler, error) {
 		return nil, fmt.Errorf("make the REST door: %w", err)
 	}
 	mux.Handle("/v1/", rests)
-	mux.Handle("/v1/audit/events/watch", &watch{guard: o.Guard, events: o.Events, codec: codec})
+	mux.Handle(watchPath, &watch{guard: o.Guard, events: o.Events, codec: codec})
 	mux.Handle("GET /.well-known/jwks.json", jwks(o.JWKS))
 	(&oauth{guard: o.Guard, service: o.OAuth, log: o.Log}).register(mux, o.Issuer)
-	mux.HandleFunc("GET /healthz", healthz)
-	mux.Handle("GET /readyz", readyz(o.Ready))
+	mux.HandleFunc("GET "+healthPath, healthz)
+	mux.Handle("GET "+readyPath, readyz(o.Ready))
 	mux.Handle(grpchealth.NewHandler(o.Health))
 	if o.Reflection {
 		reflector := grpcreflect.NewStaticReflector(Services()...)
-		mux.Handle(grpcreflect.NewHandlerV1(reflector))
-		mux.Handle(grpcreflect.NewHandlerV1Alpha(reflector))
+		for _, add := range []func(*grpcreflect.Reflector, ...connect.HandlerOption) (string, http.Handler){
+			grpcreflect.NewHandlerV1, grpcreflect.NewHandlerV1Alpha,
+		} {
+			path, handler := add(reflector)
+			if !o.PublicTools {
+				handler = signedIn(o.Guard, handler)
+			}
+			mux.Handle(path, handler)
+		}
 	}
-	return withSecurityHeaders(&door{next: mux, trusted: o.TrustedProxies, world: o.World, log: o.Log, crowd: newCrowd(o.MaxCalls)}), nil
+	return withSecurityHeaders(&middleware{
+		next: mux, trusted: o.TrustedProxies, world: o.World, log: o.Log,
+		limiters: newLimiters(o.MaxCalls), refused: o.Refused,
+	}), nil
 }
 
 // Services names the services, for reflection and health.
@@ -99,4 +114,20 @@ func Services() []string {
 		tollgatev1connect.AuthServiceName, tollgatev1connect.RolesServiceName,
 		tollgatev1connect.LimitsServiceName, tollgatev1connect.AuditServiceName,
 	}
+}
+
+// signedIn lets only callers with a good credential pass.
+func signedIn(g *guard.Guard, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		credential, err := guard.Bearer(r.Header)
+		if err == nil {
+			_, err = g.AdmitPlain(r.Context(), r.URL.Path,
+				decision.Rule{AnyUser: true, Action: "tollgate:reflection"}, credential, w.Header())
+		}
+		if err != nil {
+			refuse(w, r, fault.From(err), caller.From(r.Context()).RequestID)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"net/http"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -9,33 +10,61 @@ import (
 	"connectrpc.com/grpchealth"
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/inflight"
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
 const (
-	// defaultCalls is how many calls may be under way at once: many more than
-	// the processors and the database are good for, few enough that each still
-	// gets its answer in time.
+	// defaultCalls is how many calls may run at once: many more than the
+	// processors and the database are good for, few enough that each still gets
+	// its answer in time.
 	defaultCalls = 1024
-	// bodyTime is how long a call's body may take to arrive.
-	bodyTime = 10 * time.Second
+	// probeCalls is how many health checks may run at once. They have places of
+	// their own: a probe must tell a busy server from a dead one.
+	probeCalls = 64
+	// reflectionStreams is how many reflection streams may be open at once. One
+	// answer of a few bytes' question has 200 kB.
+	reflectionStreams = 32
+
+	// requestMemory is what one request is taken to hold from its first header
+	// to the last byte of its answer: its headers (32 KiB at most) or its
+	// goroutine, buffers and a small body. A larger body is counted on top.
+	requestMemory = 32 << 10
+	// minMemory is the least that all requests together may hold.
+	minMemory = 64 << 20
 )
 
-// crowd bounds how many calls are under way: one more is refused at once,
-// before it costs anything, instead of making all of them late.
-type crowd struct {
-	places chan struct{} // holds a token per call
-	exempt map[string]bool
+// kind tells how a request is bounded and served.
+type kind uint8
+
+const (
+	unary      kind = iota // one message in, one out: takes a call's place
+	probe                  // a health check
+	stream                 // one message in, many out: bounded by the guard, per principal
+	reflection             // gRPC reflection: messages in turns
+)
+
+// limiters bound what is under way, in all and per client address.
+type limiters struct {
+	memory     *inflight.Limiter[netip.Addr] // bytes that requests hold, whatever they wait for
+	calls      *inflight.Limiter[netip.Addr] // calls whose handler runs
+	probes     *inflight.Limiter[netip.Addr]
+	reflection *inflight.Limiter[netip.Addr]
+
+	streams map[string]bool // procedures that answer with many messages
 }
 
-func newCrowd(calls int) *crowd {
+func newLimiters(calls int) *limiters {
 	if calls <= 0 {
 		calls = defaultCalls
 	}
-	c := &crowd{places: make(chan struct{}, calls), exempt: map[string]bool{
-		"/healthz": true, "/readyz": true, "/v1/audit/events/watch": true,
-	}}
-	// Streams last, and have bounds of their own.
+	l := &limiters{
+		memory:     inflight.New[netip.Addr](max(minMemory, int64(calls)*2*requestMemory)),
+		calls:      inflight.New[netip.Addr](int64(calls)),
+		probes:     inflight.New[netip.Addr](probeCalls),
+		reflection: inflight.New[netip.Addr](reflectionStreams),
+		streams:    map[string]bool{},
+	}
 	for _, file := range []protoreflect.FileDescriptor{
 		tollgatev1.File_tollgate_v1_auth_proto, tollgatev1.File_tollgate_v1_roles_proto,
 		tollgatev1.File_tollgate_v1_limits_proto, tollgatev1.File_tollgate_v1_audit_proto,
@@ -43,39 +72,86 @@ func newCrowd(calls int) *crowd {
 		for i := range file.Services().Len() {
 			service := file.Services().Get(i)
 			for j := range service.Methods().Len() {
-				if m := service.Methods().Get(j); m.IsStreamingServer() || m.IsStreamingClient() {
-					c.exempt["/"+string(service.FullName())+"/"+string(m.Name())] = true
+				if m := service.Methods().Get(j); m.IsStreamingServer() {
+					l.streams["/"+string(service.FullName())+"/"+string(m.Name())] = true
 				}
 			}
 		}
 	}
-	return c
+	return l
 }
 
-// counts says whether a request is one of those that are bounded: not probes,
-// which must tell a busy server from a dead one, and not streams.
-func (c *crowd) counts(r *http.Request) bool {
-	return !c.exempt[r.URL.Path] && !strings.HasPrefix(r.URL.Path, "/"+grpchealth.HealthV1ServiceName+"/") &&
-		!strings.HasPrefix(r.URL.Path, "/grpc.reflection.")
-}
-
-func (c *crowd) full() bool { return len(c.places) == cap(c.places) }
-
-// enter takes a place if there is one; call leave afterwards.
-func (c *crowd) enter() bool {
-	select {
-	case c.places <- struct{}{}:
-		return true
+func (l *limiters) kind(r *http.Request) kind {
+	path := r.URL.Path
+	switch {
+	case path == watchPath, l.streams[path] && framed(r):
+		return stream
+	case strings.HasPrefix(path, "/grpc.reflection."):
+		return reflection
+	case path == healthPath, path == readyPath, strings.HasPrefix(path, "/"+grpchealth.HealthV1ServiceName+"/"):
+		return probe
 	default:
-		return false
+		return unary
 	}
 }
 
-func (c *crowd) leave() { <-c.places }
+// of is the limiter of a kind, nil when there is none here.
+func (l *limiters) of(k kind) *inflight.Limiter[netip.Addr] {
+	switch k {
+	case unary:
+		return l.calls
+	case probe:
+		return l.probes
+	case reflection:
+		return l.reflection
+	default:
+		return nil
+	}
+}
 
-// refuse answers a call that there is no place for, in its own protocol.
-func (c *crowd) refuse(w http.ResponseWriter, r *http.Request, requestID string) {
-	f := fault.New(fault.Unavailable, "OVERLOADED", "this server has %d calls under way, which is the most; try again", cap(c.places)).After(time.Second)
+// clientKey is what an address is bounded under: IPv6 by its /64, which is the
+// least that one customer gets.
+func clientKey(ip netip.Addr) netip.Addr {
+	if !ip.Is6() || ip.Is4In6() {
+		return ip.Unmap()
+	}
+	network, _ := ip.WithZone("").Prefix(64) // fails only for an invalid address
+	return network.Addr()
+}
+
+// lease is the memory that one request holds.
+type lease struct {
+	limiter *inflight.Limiter[netip.Addr]
+	client  netip.Addr
+	size    int64
+}
+
+// grow makes the lease at least size bytes, if the client's share allows it.
+func (l *lease) grow(size int64) bool {
+	if size <= l.size {
+		return true
+	}
+	if !l.limiter.Acquire(l.client, size-l.size) {
+		return false
+	}
+	l.size = size
+	return true
+}
+
+func (l *lease) release() { l.limiter.Release(l.client, l.size) }
+
+// overloaded is the fault of a request that there is no place for.
+func overloaded() *fault.Error {
+	return fault.New(fault.Unavailable, "OVERLOADED",
+		"this server has as much under way as it takes, from your address or in all; try again").After(time.Second)
+}
+
+// refuse answers before the handler ran, in the caller's own protocol. The rest
+// of the body is not waited for.
+func refuse(w http.ResponseWriter, r *http.Request, f *fault.Error, requestID string) {
+	if r.ProtoMajor < 2 && r.Body != nil && r.Body != http.NoBody {
+		w.Header().Set("Connection", "close")
+	}
 	if framed(r) {
 		connect.NewErrorWriter().Write(w, r, fault.Connect(f, requestID)) //nolint:errcheck // the caller hung up
 		return

@@ -1,7 +1,7 @@
 package httpapi
 
 import (
-	"bytes"
+	"context"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -14,90 +14,152 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/auth"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/inflight"
+	"github.com/tollgatehq/tollgate/server/internal/metrics"
 	"github.com/tollgatehq/tollgate/server/internal/world"
 )
 
-// MaxBody is the size of the largest request body, in bytes.
-const MaxBody = 256 << 10
-
-// maxErrorBody bounds what is kept of another layer's error answer.
-const maxErrorBody = 64 << 10
-
-// door is the outermost layer: it finds out where a request comes from, bounds
-// its body, and sees that every error leaves in the one shape.
-type door struct {
-	next    http.Handler
-	trusted []netip.Prefix
-	world   world.World
-	log     *slog.Logger
-	crowd   *crowd
+// middleware is the outermost handler. It finds out where a request comes from,
+// bounds what it may hold and for how long, and gives every error the one
+// shape. In order: the request's memory is acquired; its whole body is read; a
+// call's place is acquired, held while the handler runs, and given back; the
+// answer is sent. So neither a body that does not arrive nor an answer that
+// nobody reads holds a place.
+type middleware struct {
+	next     http.Handler
+	trusted  []netip.Prefix
+	world    world.World
+	log      *slog.Logger
+	limiters *limiters
+	refused  func(reason string, cause error) // counts refusals by reason
 }
 
 var goodRequestID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,128}$`)
 
-func (d *door) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	began := time.Now()
+func (m *middleware) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	began, open := time.Now(), r.Context()
 	origin := caller.Caller{
-		IP: clientIP(r, d.trusted), UserAgent: r.UserAgent(), RequestID: r.Header.Get("X-Request-Id"),
+		IP: clientIP(r, m.trusted), UserAgent: r.UserAgent(), RequestID: r.Header.Get("X-Request-Id"),
 	}
 	if len(origin.UserAgent) > 512 {
 		origin.UserAgent = origin.UserAgent[:512]
 	}
 	if !goodRequestID.MatchString(origin.RequestID) {
-		origin.RequestID = d.world.NewID()
+		origin.RequestID = m.world.NewID()
 	}
-	r = r.WithContext(caller.With(r.Context(), origin))
+	r = r.WithContext(caller.With(open, origin))
 
 	h := w.Header()
 	h.Set("X-Request-Id", origin.RequestID)
 	h.Set("Cache-Control", "no-store")
 
-	out := &doorWriter{ResponseWriter: w, through: framed(r)}
-	defer func() {
-		if p := recover(); p != nil {
-			if p == http.ErrAbortHandler {
-				panic(p)
-			}
-			d.log.ErrorContext(r.Context(), "panic", "path", loggable(r.URL.Path), "panic", p, "stack", string(debug.Stack()))
-			if !out.sent {
-				out.status = http.StatusInternalServerError
-				writeFault(w, fault.From(errors.New("panic")), origin.RequestID)
-			}
-		} else if out.held {
-			rewrite(w, r, out.status, out.body.Bytes(), origin.RequestID)
-		}
-		d.log.DebugContext(r.Context(), "request", "method", r.Method, "path", loggable(r.URL.Path), "status", out.status,
-			"took", time.Since(began), "ip", origin.IPString())
-	}()
-
-	counted := d.crowd.counts(r)
-	if counted && d.crowd.full() {
-		out.status = http.StatusServiceUnavailable
-		d.crowd.refuse(w, r, origin.RequestID)
+	memory := &lease{limiter: m.limiters.memory, client: clientKey(origin.IP)}
+	if !memory.grow(requestMemory) {
+		m.refused(metrics.RefusedMemory, nil)
+		refuse(w, r, overloaded(), origin.RequestID)
 		return
 	}
-	connection := http.NewResponseController(w)
-	if counted {
-		connection.SetReadDeadline(time.Now().Add(bodyTime)) //nolint:errcheck // a writer of a test has none
+	if r.ProtoMajor >= 2 {
+		// An HTTP/2 answer may still wait for its reader after the handler has
+		// returned; the stream's own context ends with the stream.
+		context.AfterFunc(open, memory.release)
+	} else {
+		defer memory.release()
 	}
-	if !out.through {
-		if err := readBody(r); err != nil {
-			out.status = refuseBody(w, r, err, origin.RequestID)
+
+	status := http.StatusOK
+	switch k := m.limiters.kind(r); k {
+	case unary, probe:
+		status = m.serveUnary(w, r, m.limiters.of(k), memory)
+	default:
+		m.serveStream(w, r, k, memory)
+	}
+	if m.log.Enabled(open, slog.LevelDebug) {
+		m.log.DebugContext(r.Context(), "request", "method", r.Method, "path", loggable(r.URL.Path), "status", status,
+			"took", time.Since(began), "ip", origin.IPString())
+	}
+}
+
+// serveUnary runs the handler between the whole request and the whole answer.
+func (m *middleware) serveUnary(w http.ResponseWriter, r *http.Request, places *inflight.Limiter[netip.Addr], memory *lease) int {
+	requestID := caller.From(r.Context()).RequestID
+	out := newUnaryWriter(w)
+	defer out.free()
+	switch err := readBody(r, memory); {
+	case err != nil:
+		if errors.Is(err, errMemory) {
+			m.refused(metrics.RefusedMemory, nil)
+		}
+		refuseBody(out, r, err, requestID)
+	case !places.Acquire(memory.client, 1):
+		m.refused(metrics.RefusedOverloaded, nil)
+		refuse(out, r, overloaded(), requestID)
+	default:
+		m.run(out, r, func() { places.Release(memory.client, 1) })
+	}
+	// Nobody else is kept from what is left when one caller's answers wait to be
+	// read: that caller's connection or stream is cut.
+	if !memory.grow(requestMemory + int64(out.body.Cap())) {
+		m.refused(metrics.RefusedMemory, nil)
+		panic(http.ErrAbortHandler)
+	}
+	return out.send(w, r, requestID)
+}
+
+// run calls the handler. When it panics, out holds the error instead.
+func (m *middleware) run(out *unaryWriter, r *http.Request, release func()) {
+	defer release()
+	defer func() {
+		if p := recover(); p != nil {
+			m.panicked(r, p)
+			out.reset()
+			refuse(out, r, fault.From(errors.New("panic")), caller.From(r.Context()).RequestID)
+		}
+	}()
+	m.next.ServeHTTP(out, r)
+}
+
+// serveStream runs the handler of a stream, whose messages go out as they come,
+// each with a deadline of its own.
+func (m *middleware) serveStream(w http.ResponseWriter, r *http.Request, k kind, memory *lease) {
+	requestID := caller.From(r.Context()).RequestID
+	if k == stream {
+		if err := readBody(r, memory); err != nil {
+			if errors.Is(err, errMemory) {
+				m.refused(metrics.RefusedMemory, nil)
+			}
+			refuseBody(w, r, err, requestID)
 			return
 		}
-		// The call may take longer than its body.
-		connection.SetReadDeadline(time.Time{}) //nolint:errcheck // see above
 	}
-	// Only now: a body that trickles in takes nobody's place.
-	if counted {
-		if !d.crowd.enter() {
-			out.status = http.StatusServiceUnavailable
-			d.crowd.refuse(w, r, origin.RequestID)
+	if places := m.limiters.of(k); places != nil {
+		if !places.Acquire(memory.client, 1) {
+			m.refused(metrics.RefusedStreams, nil)
+			refuse(w, r, overloaded(), requestID)
 			return
 		}
-		defer d.crowd.leave()
+		defer places.Release(memory.client, 1)
 	}
-	d.next.ServeHTTP(out, r)
+	out := newStreamWriter(w, k)
+	defer out.end()
+	defer func() {
+		if p := recover(); p != nil {
+			m.panicked(r, p)
+			if out.sent {
+				panic(http.ErrAbortHandler) // the caller must not take it for a whole answer
+			}
+			refuse(w, r, fault.From(errors.New("panic")), requestID)
+		}
+	}()
+	m.next.ServeHTTP(out, r)
+}
+
+// panicked logs a panic, and passes on one that only ends the request.
+func (m *middleware) panicked(r *http.Request, p any) {
+	if p == http.ErrAbortHandler {
+		panic(p)
+	}
+	m.log.ErrorContext(r.Context(), "panic", "path", loggable(r.URL.Path), "panic", p, "stack", string(debug.Stack()))
 }
 
 // loggable is the path without what may be a credential that somebody put into
@@ -118,53 +180,3 @@ func framed(r *http.Request) bool {
 	t := r.Header.Get("Content-Type")
 	return strings.HasPrefix(t, "application/grpc") || strings.HasPrefix(t, "application/connect+")
 }
-
-// doorWriter holds back the body of an error until the end, for rewrite, and
-// lets everything else through at once.
-type doorWriter struct {
-	http.ResponseWriter
-	through bool // hold nothing back
-	sent    bool // the header is out
-	held    bool // an error is held back
-	status  int
-	body    bytes.Buffer
-}
-
-func (w *doorWriter) WriteHeader(status int) {
-	if w.sent || w.held {
-		return
-	}
-	if status >= 400 && !w.through {
-		w.held, w.status = true, status
-		return
-	}
-	if status >= 200 { // 1xx are not the answer
-		w.sent, w.status = true, status
-	}
-	w.ResponseWriter.WriteHeader(status)
-}
-
-func (w *doorWriter) Write(p []byte) (int, error) {
-	if !w.sent && !w.held {
-		w.WriteHeader(http.StatusOK)
-	}
-	if !w.held {
-		return w.ResponseWriter.Write(p)
-	}
-	if room := maxErrorBody - w.body.Len(); room > 0 {
-		w.body.Write(p[:min(len(p), room)])
-	}
-	return len(p), nil
-}
-
-// Flush is for streams.
-func (w *doorWriter) Flush() {
-	if w.held {
-		return
-	}
-	w.sent = true
-	http.NewResponseController(w.ResponseWriter).Flush() //nolint:errcheck // the next write fails too
-}
-
-// Unwrap is for http.ResponseController.
-func (w *doorWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

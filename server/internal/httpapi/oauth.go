@@ -51,9 +51,7 @@ func (o *oauth) register(mux *http.ServeMux, issuer string) {
 // errors the shape of RFC 6749 §5.2.
 func (o *oauth) endpoint(serve func(context.Context, http.Header, client, form) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if d, ok := w.(*doorWriter); ok {
-			d.through = true
-		}
+		keepErrors(w)
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("Pragma", "no-cache")
 		f, err := readForm(r)

@@ -15,6 +15,9 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/guard"
 )
 
+// watchPath is where.
+const watchPath = "/v1/audit/events/watch"
+
 // watch serves WatchEvents as Server-Sent Events
 // (https://html.spec.whatwg.org/multipage/server-sent-events.html), which curl
 // -N and browsers read.
@@ -42,7 +45,12 @@ func (h *watch) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeFault(w, fault.From(err), requestID)
 		return
 	}
-	ctx, done := h.guard.Watch(ctx, procedure, r.Header)
+	ctx, done, err := h.guard.Watch(ctx, procedure, r.Header)
+	if err != nil {
+		h.guard.Count(fault.From(err))
+		writeFault(w, fault.From(err), requestID)
+		return
+	}
 	defer done()
 
 	out := http.NewResponseController(w)

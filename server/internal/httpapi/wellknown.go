@@ -10,6 +10,12 @@ import (
 	"strings"
 )
 
+// The paths of the health checks.
+const (
+	healthPath = "/healthz"
+	readyPath  = "/readyz"
+)
+
 // JWKSMaxAge is how long, in seconds, others may keep the key set.
 const JWKSMaxAge = 300
 
@@ -59,9 +65,7 @@ func readyz(needs func(context.Context) []Need) http.HandlerFunc {
 		}
 		// Also when it is an error, this is not the shape of an API error: it is
 		// for probes, which read the status, and for people.
-		if d, ok := w.(*doorWriter); ok {
-			d.through = true
-		}
+		keepErrors(w)
 		writeStatus(w, status, answer)
 	}
 }

@@ -10,6 +10,9 @@ import (
 // is a metric's label.
 const (
 	RefusedOverloaded  = "overloaded"  // as many calls are under way as may be
+	RefusedMemory      = "memory"      // the requests of an address, or of all, hold as much memory as they may
+	RefusedStreams     = "streams"     // as many streams of a kind are open as may be
+	RefusedConnections = "connections" // as many connections are open as may be
 	RefusedBusy        = "busy"        // as many sign-ins wait for a password check as may
 	RefusedLimited     = "limited"     // a limit is used up
 	RefusedSlow        = "slow"        // the message, or the reading of the answer, took the caller too long
@@ -20,13 +23,13 @@ const (
 )
 
 var refusedReasons = []string{
-	RefusedOverloaded, RefusedBusy, RefusedLimited, RefusedSlow, RefusedHungUp, RefusedTimeout, RefusedUnavailable, RefusedOther,
+	RefusedOverloaded, RefusedMemory, RefusedStreams, RefusedConnections, RefusedBusy, RefusedLimited, RefusedSlow, RefusedHungUp, RefusedTimeout, RefusedUnavailable, RefusedOther,
 }
 
 func newRefused() *prometheus.CounterVec {
 	v := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "tollgate_refused_total",
-		Help: "Calls turned away without being served, by reason: overloaded, busy, limited, slow, hung_up, timeout, unavailable, other.",
+		Help: "Calls turned away without being served, by reason: overloaded, memory, streams, connections, busy, limited, slow, hung_up, timeout, unavailable, other.",
 	}, []string{"reason"})
 	for _, reason := range refusedReasons {
 		v.WithLabelValues(reason) // so that the first is a rise from 0
