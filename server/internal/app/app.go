@@ -309,7 +309,7 @@ func (a *App) ServeMetrics(ctx context.Context, listener net.Listener) error {
 
 // Serve serves the API on a listener until ctx ends, then drains: readiness
 // goes false; after the drain delay streams end and running calls finish.
-func (a *App) Serve(ctx context.Context, listener net.Listener) error {
+func (a *App) Serve(ctx context.Context, listener *Listener) error {
 	handler, err := a.Handler()
 	if err != nil {
 		return err
@@ -318,7 +318,8 @@ func (a *App) Serve(ctx context.Context, listener net.Listener) error {
 	if err != nil {
 		return err
 	}
-	listener = httpapi.LimitConnections(listener, cmp.Or(a.config.MaxConnections, defaultConnections), proxies, a.refused.count)
+	bounded := *listener // below TLS: a handshake takes a place
+	bounded.Listener = httpapi.LimitConnections(listener.Listener, cmp.Or(a.config.MaxConnections, defaultConnections), proxies, a.refused.count)
 	server := httpapi.NewServer(handler, a.out.Log)
 	a.ready.Store(true)
 
@@ -330,7 +331,7 @@ func (a *App) Serve(ctx context.Context, listener net.Listener) error {
 	defer stopRotating()
 
 	stopped := make(chan error, 1)
-	go func() { stopped <- server.Serve(listener) }()
+	go func() { stopped <- server.Serve(&bounded) }()
 	select {
 	case err := <-stopped:
 		return fmt.Errorf("serve: %w", err)

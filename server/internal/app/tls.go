@@ -27,9 +27,24 @@ const (
 	maxPEM = 1 << 20
 )
 
+// Listener is the API's port.
+type Listener struct {
+	net.Listener             // in clear text
+	tls          *tls.Config // nil: none
+}
+
+// Accept returns the next connection, with TLS when there is a certificate.
+func (l *Listener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil || l.tls == nil {
+		return conn, err
+	}
+	return tls.Server(conn, l.tls), nil
+}
+
 // Listen opens the API's port: with TLS when the configuration names a
 // certificate, in clear text otherwise. An error says which flag to change.
-func Listen(config Config, w world.World, log *slog.Logger) (net.Listener, error) {
+func Listen(config Config, w world.World, log *slog.Logger) (*Listener, error) {
 	if err := config.checkTLS(); err != nil {
 		return nil, err
 	}
@@ -45,13 +60,13 @@ func Listen(config Config, w world.World, log *slog.Logger) (net.Listener, error
 		return nil, fmt.Errorf("listen: %w; choose another address with --listen", err)
 	}
 	if certificate != nil {
-		return tls.NewListener(listener, certificate.config()), nil
+		return &Listener{listener, certificate.config()}, nil
 	}
 	if tcp, ok := listener.Addr().(*net.TCPAddr); ok && !tcp.IP.IsLoopback() {
 		log.Info("the API speaks clear text at an address that others may reach: give it a certificate with --tls-cert and --tls-key, or let only a proxy that speaks TLS reach it",
 			"address", listener.Addr().String())
 	}
-	return listener, nil
+	return &Listener{Listener: listener}, nil
 }
 
 func (c Config) checkTLS() error {
