@@ -1155,7 +1155,8 @@ type AuthorizeRequest struct {
 	//	*AuthorizeRequest_ApiKey
 	//	*AuthorizeRequest_UserId
 	Credential isAuthorizeRequest_Credential `protobuf_oneof:"credential"`
-	// What the call needs, without wildcards: "orders:read".
+	// What the call needs, without wildcards: "orders:read". With authenticated
+	// it is only the name that limits match, and may be empty.
 	Permission string `protobuf:"bytes,4,opt,name=permission,proto3" json:"permission,omitempty"`
 	// What it is about, for the record: "orders/42".
 	Resource string `protobuf:"bytes,5,opt,name=resource,proto3" json:"resource,omitempty"`
@@ -1167,7 +1168,16 @@ type AuthorizeRequest struct {
 	Cost int64 `protobuf:"varint,8,opt,name=cost,proto3" json:"cost,omitempty"`
 	// Decide on a state at least this new. UNAVAILABLE when this instance does
 	// not get there in time.
-	MinRevision   int64 `protobuf:"varint,9,opt,name=min_revision,json=minRevision,proto3" json:"min_revision,omitempty"`
+	MinRevision int64 `protobuf:"varint,9,opt,name=min_revision,json=minRevision,proto3" json:"min_revision,omitempty"`
+	// Any good credential will do; the permission is not checked. A bad one
+	// counts and is recorded, which Verify does not do.
+	Authenticated bool `protobuf:"varint,10,opt,name=authenticated,proto3" json:"authenticated,omitempty"`
+	// A user's id: a person who is signed in as this user may call without the
+	// permission, as with the option guard's self. API keys may not.
+	Self string `protobuf:"bytes,11,opt,name=self,proto3" json:"self,omitempty"`
+	// Decide again about a call that was let through and goes on, such as a
+	// stream. It counts against no limit; a refusal is recorded all the same.
+	Recheck       bool `protobuf:"varint,12,opt,name=recheck,proto3" json:"recheck,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1276,6 +1286,27 @@ func (x *AuthorizeRequest) GetMinRevision() int64 {
 		return x.MinRevision
 	}
 	return 0
+}
+
+func (x *AuthorizeRequest) GetAuthenticated() bool {
+	if x != nil {
+		return x.Authenticated
+	}
+	return false
+}
+
+func (x *AuthorizeRequest) GetSelf() string {
+	if x != nil {
+		return x.Self
+	}
+	return ""
+}
+
+func (x *AuthorizeRequest) GetRecheck() bool {
+	if x != nil {
+		return x.Recheck
+	}
+	return false
 }
 
 type isAuthorizeRequest_Credential interface {
@@ -1569,20 +1600,23 @@ const file_tollgate_v1_roles_proto_rawDesc = "" +
 	"\n" +
 	"user_agent\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\tuserAgent\x12'\n" +
 	"\n" +
-	"request_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\trequestId\"\x86\x04\n" +
+	"request_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\trequestId\"\xe1\x04\n" +
 	"\x10AuthorizeRequest\x120\n" +
 	"\faccess_token\x18\x01 \x01(\tB\v\xbaH\x05r\x03\x18\x80@\x80\x01\x01H\x00R\vaccessToken\x12&\n" +
 	"\aapi_key\x18\x02 \x01(\tB\v\xbaH\x05r\x03\x18\x80\x02\x80\x01\x01H\x00R\x06apiKey\x12#\n" +
-	"\auser_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01H\x00R\x06userId\x12*\n" +
+	"\auser_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01H\x00R\x06userId\x12(\n" +
 	"\n" +
-	"permission\x18\x04 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\n" +
+	"permission\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\n" +
 	"permission\x12$\n" +
 	"\bresource\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\bresource\x12]\n" +
 	"\acontext\x18\x06 \x03(\v2*.tollgate.v1.AuthorizeRequest.ContextEntryB\x17\xbaH\x14\x9a\x01\x11\x10 \"\x06r\x04\x10\x01\x18@*\x05r\x03\x18\x80\x02R\acontext\x12+\n" +
 	"\x06client\x18\a \x01(\v2\x13.tollgate.v1.ClientR\x06client\x12\x1f\n" +
 	"\x04cost\x18\b \x01(\x03B\v\xbaH\b\"\x06\x18\xc0\x84=(\x00R\x04cost\x12*\n" +
-	"\fmin_revision\x18\t \x01(\x03B\a\xbaH\x04\"\x02(\x00R\vminRevision\x1a:\n" +
+	"\fmin_revision\x18\t \x01(\x03B\a\xbaH\x04\"\x02(\x00R\vminRevision\x12$\n" +
+	"\rauthenticated\x18\n" +
+	" \x01(\bR\rauthenticated\x12\x1b\n" +
+	"\x04self\x18\v \x01(\tB\a\xbaH\x04r\x02\x18@R\x04self\x12\x18\n" +
+	"\arecheck\x18\f \x01(\bR\arecheck\x1a:\n" +
 	"\fContextEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\f\n" +

@@ -22,7 +22,7 @@ func NewAuthorizer(s *Service) *Authorizer { return &Authorizer{s} }
 
 // Authorize decides one call.
 func (a *Authorizer) Authorize(ctx context.Context, req *tollgatev1.AuthorizeRequest) (*tollgatev1.AuthorizeResponse, error) {
-	if err := roles.ValidPermission(req.GetPermission()); err != nil {
+	if err := checkPermission(req); err != nil {
 		return nil, fault.Field("permission", "%v", err)
 	}
 	return a.decide(ctx, req)
@@ -32,7 +32,7 @@ func (a *Authorizer) Authorize(ctx context.Context, req *tollgatev1.AuthorizeReq
 // first is decided, so that a bad one costs nothing.
 func (a *Authorizer) BatchAuthorize(ctx context.Context, req *tollgatev1.BatchAuthorizeRequest) (*tollgatev1.BatchAuthorizeResponse, error) {
 	for i, r := range req.GetRequests() {
-		if err := roles.ValidPermission(r.GetPermission()); err != nil {
+		if err := checkPermission(r); err != nil {
 			return nil, fault.Field(fmt.Sprintf("requests[%d].permission", i), "%v", err)
 		}
 	}
@@ -47,6 +47,23 @@ func (a *Authorizer) BatchAuthorize(ctx context.Context, req *tollgatev1.BatchAu
 	return res, nil
 }
 
+// checkPermission says what is wrong with a request's permission. There need be
+// none where any good credential will do.
+func checkPermission(req *tollgatev1.AuthorizeRequest) error {
+	if req.GetPermission() == "" && req.GetAuthenticated() {
+		return nil
+	}
+	return roles.ValidPermission(req.GetPermission())
+}
+
+// ruleOf is what the call asks of its caller, as the option guard says it.
+func ruleOf(req *tollgatev1.AuthorizeRequest) Rule {
+	if req.GetAuthenticated() {
+		return Rule{AnyUser: true, Action: req.GetPermission()}
+	}
+	return Rule{Permission: req.GetPermission(), Self: req.GetSelf()}
+}
+
 func (a *Authorizer) decide(ctx context.Context, req *tollgatev1.AuthorizeRequest) (*tollgatev1.AuthorizeResponse, error) {
 	// protovalidate has checked the address; an empty one stays the zero Addr.
 	ip, _ := netip.ParseAddr(req.GetClient().GetIp())
@@ -54,10 +71,10 @@ func (a *Authorizer) decide(ctx context.Context, req *tollgatev1.AuthorizeReques
 		Credential: auth.Credential{
 			AccessToken: req.GetAccessToken(), APIKey: req.GetApiKey(), UserID: req.GetUserId(),
 		},
-		Rule:     Rule{Permission: req.GetPermission()},
+		Rule:     ruleOf(req),
 		Resource: req.GetResource(), Context: req.GetContext(),
 		IP: ip, UserAgent: req.GetClient().GetUserAgent(), RequestID: req.GetClient().GetRequestId(),
-		Cost: req.GetCost(), MinRevision: req.GetMinRevision(), Event: audit.AccessDenied,
+		Cost: req.GetCost(), Recheck: req.GetRecheck(), MinRevision: req.GetMinRevision(), Event: audit.AccessDenied,
 	})
 	if err != nil {
 		return nil, err
