@@ -41,7 +41,9 @@ const (
 	Subject_SUBJECT_GLOBAL Subject = 4
 	// Each value of one entry of Authorize's context.
 	Subject_SUBJECT_CUSTOM Subject = 5
-	// Each user at each client address; IPv6 by its /64.
+	// Each user at each client address; IPv6 by its /64. The counted key is
+	// USER@ADDRESS: "0190…@192.0.2.7", "0190…@2001:db8:1:2::/64". Sign-ins are
+	// counted under the user's name instead of the id, as SUBJECT_USER does.
 	Subject_SUBJECT_USER_IP Subject = 6
 )
 
@@ -273,8 +275,8 @@ func (Outage) EnumDescriptor() ([]byte, []int) {
 // Override gives one key its own allowance.
 type Override struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The counted key: a user's id, an IP address or /64, an API key's id, or a
-	// custom value.
+	// The counted key: a user's id, an IP address or /64, an API key's id, a
+	// custom value, or USER@ADDRESS.
 	Key string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
 	// Calls per period of the limit.
 	Rate int64 `protobuf:"varint,2,opt,name=rate,proto3" json:"rate,omitempty"`

@@ -97,18 +97,26 @@ func (d *desk) system() context.Context { return caller.System(context.Backgroun
 // visitor is the context of somebody who has not signed in.
 func (d *desk) visitor() context.Context {
 	return caller.With(context.Background(), caller.Caller{
-		IP: netip.MustParseAddr("192.0.2.7"), UserAgent: "test/1 \xff", RequestID: "request-1",
+		IP: home, UserAgent: "test/1 \xff", RequestID: "request-1",
 	})
 }
 
-// as is the context of the caller with this credential.
+// home is where people call from, unless a test says otherwise.
+var home = netip.MustParseAddr("192.0.2.7")
+
+// from is the context of somebody who has not signed in, elsewhere.
+func from(address string) context.Context {
+	return caller.With(context.Background(), caller.Caller{IP: netip.MustParseAddr(address)})
+}
+
+// as is the context of the caller with this credential, at home.
 func (d *desk) as(c Credential) context.Context {
 	d.t.Helper()
 	v, err := d.Verify(context.Background(), c)
 	if err != nil || v.Principal == nil {
 		d.t.Fatalf("verify: %v, %v", v, err)
 	}
-	return caller.With(context.Background(), caller.Caller{Principal: v.Principal})
+	return caller.With(context.Background(), caller.Caller{Principal: v.Principal, IP: home})
 }
 
 func (d *desk) user(name string, roles ...string) User {

@@ -64,10 +64,16 @@ func TestParallelGuessesOverInstances(t *testing.T) {
 	})
 }
 
-// limit changes the limit on sign-ins as one user.
+// limit changes the limits on sign-ins as one user, at one address and at all.
 func (d *desk) limit(edit limits.Edit) {
 	d.t.Helper()
-	if _, _, err := d.limits.Update(d.system(), "sign-in-per-user", edit); err != nil {
+	d.change("sign-in-per-user", edit)
+	d.change("sign-in-per-user-and-ip", edit)
+}
+
+func (d *desk) change(limit string, edit limits.Edit) {
+	d.t.Helper()
+	if _, _, err := d.limits.Update(d.system(), limit, edit); err != nil {
 		d.t.Fatal(err)
 	}
 }

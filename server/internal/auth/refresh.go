@@ -95,12 +95,12 @@ func (s *Service) retry(ctx context.Context, tx *changes.Tx, token string, event
 // rotation makes the next token and says what to replace the old one by.
 func (s *Service) rotation(ctx context.Context, now time.Time, old []byte) (next string, r rotation) {
 	next, nextHash := newRefreshToken(s.world)
-	ip, userAgent := device(caller.From(ctx))
+	ip, network, userAgent := device(caller.From(ctx))
 	return next, rotation{
 		old: old, next: nextHash, now: now.UnixMicro(),
 		// The session's last second is too short for an access token.
 		end:  now.Add(time.Second).UnixMicro(),
-		idle: now.Add(s.sessionIdle).UnixMicro(), ip: ip, userAgent: userAgent,
+		idle: now.Add(s.sessionIdle).UnixMicro(), ip: ip, network: network, userAgent: userAgent,
 	}
 }
 

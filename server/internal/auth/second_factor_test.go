@@ -315,7 +315,7 @@ func TestCodesAreLimited(t *testing.T) {
 	d := newDeskOnSQLite(t)
 	ann := d.user("ann")
 	made := d.factor(ann)
-	ctx := caller.With(t.Context(), caller.Caller{Principal: &caller.Principal{UserID: ann.ID, Username: "ann"}})
+	ctx := caller.With(t.Context(), caller.Caller{Principal: &caller.Principal{UserID: ann.ID, Username: "ann"}, IP: home})
 	d.clock.Advance(time.Hour)
 	for i := range 10 {
 		switch i % 3 {

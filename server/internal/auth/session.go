@@ -10,6 +10,7 @@ import (
 
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/limits"
 	"github.com/tollgatehq/tollgate/server/internal/world"
 )
 
@@ -80,10 +81,14 @@ func isRefreshToken(token string) bool {
 	return ok && len(text) == base64.RawURLEncoding.EncodedLen(refreshSize)
 }
 
-// device is where a sign-in or refresh came from, fit for storing.
-func device(c caller.Caller) (ip, userAgent string) {
+// device is where a sign-in or refresh came from, fit for storing. The network
+// is what limits count the address under.
+func device(c caller.Caller) (ip, network, userAgent string) {
 	userAgent = strings.ReplaceAll(strings.ToValidUTF8(c.UserAgent, string(utf8.RuneError)), "\x00", "")
-	return c.IPString(), userAgent
+	if c.IP.IsValid() {
+		network = limits.IPKey(c.IP)
+	}
+	return c.IPString(), network, userAgent
 }
 
 // endedSessions are the sessions whose access tokens must not be honoured any

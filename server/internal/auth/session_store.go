@@ -7,7 +7,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/database"
 )
 
-const sessionColumns = `id, user_id, generation, token_hash, created_at, refreshed_at, idle_expires_at, expires_at, ip, user_agent`
+const sessionColumns = `id, user_id, generation, token_hash, created_at, refreshed_at, idle_expires_at, expires_at, ip, user_agent, network`
 
 // sessionRow is a session. Its idle end is never after its absolute end, so it
 // lives until IdleExpiresAt unless it is revoked.
@@ -22,6 +22,7 @@ type sessionRow struct {
 	ExpiresAt     int64  `db:"expires_at"`
 	IP            string `db:"ip"`
 	UserAgent     string `db:"user_agent"`
+	Network       string `db:"network"` // what limits count the address under
 }
 
 func (r sessionRow) session() Session {
@@ -33,8 +34,8 @@ func (r sessionRow) session() Session {
 }
 
 func insertSession(ctx context.Context, q database.Queries, r sessionRow) error {
-	_, err := q.Exec(ctx, `INSERT INTO sessions (`+sessionColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
-		r.ID, r.UserID, r.Generation, r.TokenHash, r.CreatedAt, r.RefreshedAt, r.IdleExpiresAt, r.ExpiresAt, r.IP, r.UserAgent)
+	_, err := q.Exec(ctx, `INSERT INTO sessions (`+sessionColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
+		r.ID, r.UserID, r.Generation, r.TokenHash, r.CreatedAt, r.RefreshedAt, r.IdleExpiresAt, r.ExpiresAt, r.IP, r.UserAgent, r.Network)
 	return wrap("insert session", err)
 }
 
@@ -57,6 +58,7 @@ type rotation struct {
 	end           int64 // the session must not end before it
 	idle          int64 // the next idle end
 	ip, userAgent string
+	network       string
 }
 
 // rotateSession replaces the newest token of a live session of an enabled
@@ -67,10 +69,10 @@ func rotateSession(ctx context.Context, q database.Queries, r rotation) (session
 	err := q.Get(ctx, &row, `UPDATE sessions SET
 			generation = generation + 1, token_hash = $2, refreshed_at = $3,
 			idle_expires_at = CASE WHEN expires_at < $4 THEN expires_at ELSE $4 END,
-			ip = $5, user_agent = $6
+			ip = $5, user_agent = $6, network = $8
 		WHERE token_hash = $1 AND revoked_at IS NULL AND idle_expires_at > $3 AND expires_at > $7
 			AND EXISTS (SELECT 1 FROM users WHERE users.id = sessions.user_id AND users.disabled_at IS NULL)
-		RETURNING `+sessionColumns, r.old, r.next, r.now, r.idle, r.ip, r.userAgent, r.end)
+		RETURNING `+sessionColumns, r.old, r.next, r.now, r.idle, r.ip, r.userAgent, r.end, r.network)
 	return row, wrap("rotate session", err)
 }
 
@@ -99,11 +101,11 @@ func replaceToken(ctx context.Context, q database.Queries, was sessionRow, r rot
 	err := q.Get(ctx, &row, `UPDATE sessions SET
 			token_hash = $2, refreshed_at = $3,
 			idle_expires_at = CASE WHEN expires_at < $4 THEN expires_at ELSE $4 END,
-			ip = $5, user_agent = $6
+			ip = $5, user_agent = $6, network = $10
 		WHERE token_hash = $1 AND id = $8 AND generation = $9
 			AND revoked_at IS NULL AND idle_expires_at > $3 AND expires_at > $7
 			AND EXISTS (SELECT 1 FROM users WHERE users.id = sessions.user_id AND users.disabled_at IS NULL)
-		RETURNING `+sessionColumns, r.old, r.next, r.now, r.idle, r.ip, r.userAgent, r.end, was.ID, was.Generation)
+		RETURNING `+sessionColumns, r.old, r.next, r.now, r.idle, r.ip, r.userAgent, r.end, was.ID, was.Generation, r.network)
 	return row, wrap("replace the session's token", err)
 }
 
@@ -196,6 +198,15 @@ func listSessions(ctx context.Context, q database.Queries, userID, before string
 		WHERE user_id = $1 AND ($2 = '' OR id < $2) AND revoked_at IS NULL AND idle_expires_at > $3
 		ORDER BY id DESC LIMIT $4`, userID, before, now, limit)
 	return rows, wrap("list sessions", err)
+}
+
+// signedInFrom says whether the user of the name has a session whose last
+// sign-in or refresh came from the network, or had one that is not deleted yet.
+func signedInFrom(ctx context.Context, q database.Queries, username, network string) (bool, error) {
+	var n int
+	err := q.Get(ctx, &n, `SELECT COUNT(*) FROM (SELECT id FROM sessions
+		WHERE user_id = (SELECT id FROM users WHERE username = $1) AND network = $2 LIMIT 1) AS one`, username, network)
+	return n == 1, wrap("look for the address among the user's sessions", err)
 }
 
 // revokedSession is one that was ended before its time.

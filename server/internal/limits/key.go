@@ -7,10 +7,10 @@ import (
 	"strings"
 )
 
-// ipKey is what an address is counted under: IPv4 by itself, also when it is
+// IPKey is what a valid address is counted under: IPv4 by itself, also when it is
 // written as IPv6 (::ffff:192.0.2.1); IPv6 by its /64, which is the least that
 // one customer gets; never with a zone.
-func ipKey(ip netip.Addr) string {
+func IPKey(ip netip.Addr) string {
 	ip = ip.Unmap().WithZone("")
 	if ip.Is4() {
 		return ip.String()
@@ -23,7 +23,7 @@ func ipKey(ip netip.Addr) string {
 // counted under.
 func parseIPKey(text string) (string, bool) {
 	if ip, err := netip.ParseAddr(text); err == nil {
-		return ipKey(ip), true
+		return IPKey(ip), true
 	}
 	network, err := netip.ParsePrefix(text)
 	if err != nil {
@@ -31,9 +31,31 @@ func parseIPKey(text string) (string, bool) {
 	}
 	ip := network.Addr()
 	if ip.Is4() && network.Bits() == 32 || ip.Is6() && !ip.Is4In6() && network.Bits() == 64 {
-		return ipKey(ip), true
+		return IPKey(ip), true
 	}
 	return "", false
+}
+
+// userIPKey is what a user at an address is counted under: USER@ADDRESS. No
+// address holds an "@", so the last one parts the two.
+func userIPKey(user string, ip netip.Addr) string { return user + "@" + IPKey(ip) }
+
+// canonical brings a key that somebody wrote into the form that it is counted
+// under; false when it is not one that the subject has.
+func (s Subject) canonical(key string) (string, bool) {
+	switch s {
+	case SubjectIP:
+		return parseIPKey(key)
+	case SubjectUserIP:
+		at := strings.LastIndexByte(key, '@')
+		if at < 1 {
+			return "", false
+		}
+		ip, ok := parseIPKey(key[at+1:])
+		return key[:at+1] + ip, ok
+	default:
+		return key, true
+	}
 }
 
 // shorten bounds a key of the caller's choice. Short ones stay readable; long

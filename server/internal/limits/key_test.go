@@ -25,8 +25,8 @@ func TestIPKeys(t *testing.T) {
 		if got != c.want || ok != (c.want != "") {
 			t.Errorf("%q is %q %v, want %q", c.text, got, ok, c.want)
 		}
-		if ip, err := netip.ParseAddr(c.text); err == nil && ipKey(ip) != c.want {
-			t.Errorf("%q counts under %q, want %q", c.text, ipKey(ip), c.want)
+		if ip, err := netip.ParseAddr(c.text); err == nil && IPKey(ip) != c.want {
+			t.Errorf("%q counts under %q, want %q", c.text, IPKey(ip), c.want)
 		}
 	}
 }

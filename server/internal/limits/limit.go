@@ -17,13 +17,14 @@ import (
 // Subject is whom a limit counts.
 type Subject string
 
-// The subjects, as stored.
+// The subjects. They are stored under these names, but for the last: see store.go.
 const (
 	SubjectUser   Subject = "user"
 	SubjectIP     Subject = "ip"
 	SubjectAPIKey Subject = "api_key"
-	SubjectGlobal Subject = "global" // everybody together
-	SubjectCustom Subject = "custom" // each value of one entry of the request's context
+	SubjectGlobal Subject = "global"  // everybody together
+	SubjectCustom Subject = "custom"  // each value of one entry of the request's context
+	SubjectUserIP Subject = "user_ip" // each user at each address
 )
 
 // Algorithm is how a limit counts.
@@ -134,13 +135,13 @@ func (l Limit) normal() (Limit, error) {
 	}
 	l.Overrides = slices.Clone(l.Overrides)
 	for i, o := range l.Overrides {
-		if l.Subject != SubjectIP {
-			continue
-		}
-		key, ok := parseIPKey(o.Key)
+		key, ok := l.Subject.canonical(o.Key)
 		if !ok {
-			return Limit{}, fault.Field(fmt.Sprintf("overrides[%d].key", i),
-				"must be an IP address or an IPv6 /64, because the limit counts IP addresses")
+			what := "an IP address or an IPv6 /64, because the limit counts IP addresses"
+			if l.Subject == SubjectUserIP {
+				what = "USER@ADDRESS, because the limit counts users at IP addresses"
+			}
+			return Limit{}, fault.Field(fmt.Sprintf("overrides[%d].key", i), "must be %s", what)
 		}
 		l.Overrides[i].Key = key
 	}
@@ -152,8 +153,8 @@ func (l Limit) check() error {
 	switch {
 	case !validName(l.Name):
 		return fault.Field("name", `must be at most 64 characters: a lower-case letter, then lower-case letters, digits, "-", "_" or "."`)
-	case !slices.Contains([]Subject{SubjectUser, SubjectIP, SubjectAPIKey, SubjectGlobal, SubjectCustom}, l.Subject):
-		return fault.Field("subject", "must be user, IP, API key, global or custom")
+	case !slices.Contains([]Subject{SubjectUser, SubjectIP, SubjectAPIKey, SubjectGlobal, SubjectCustom, SubjectUserIP}, l.Subject):
+		return fault.Field("subject", "must be user, IP, API key, global, custom, or user and IP")
 	case !slices.Contains([]Algorithm{GCRA, FixedWindow, SlidingWindow, Backoff}, l.Algorithm):
 		return fault.Field("algorithm", "must be GCRA, fixed window, sliding window or backoff")
 	case l.Mode != Enforce && l.Mode != Shadow:
@@ -246,7 +247,14 @@ func builtins() []Limit {
 			Algorithm: GCRA, Mode: Enforce, Outage: Local, Builtin: true,
 		},
 		{
-			Name: "sign-in-per-user", Description: "Sign-ins as one user.", Subject: SubjectUser,
+			// The number of wrong passwords in a row that NIST SP 800-63B §5.2.2
+			// has a verifier bear at most.
+			Name: "sign-in-per-user", Description: "Sign-ins as one user from all addresses together.", Subject: SubjectUser,
+			Permission: login, Rate: 100, Period: 15 * time.Minute, Burst: 100,
+			Algorithm: Backoff, Mode: Enforce, Outage: Local, Builtin: true,
+		},
+		{
+			Name: "sign-in-per-user-and-ip", Description: "Sign-ins as one user from one address.", Subject: SubjectUserIP,
 			Permission: login, Rate: 10, Period: 15 * time.Minute, Burst: 10,
 			Algorithm: Backoff, Mode: Enforce, Outage: Local, Builtin: true,
 		},

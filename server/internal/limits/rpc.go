@@ -159,6 +159,8 @@ func subjectOf(s tollgatev1.Subject) Subject {
 		return SubjectGlobal
 	case tollgatev1.Subject_SUBJECT_CUSTOM:
 		return SubjectCustom
+	case tollgatev1.Subject_SUBJECT_USER_IP:
+		return SubjectUserIP
 	}
 	return ""
 }
@@ -175,6 +177,8 @@ func subjectProto(s Subject) tollgatev1.Subject {
 		return tollgatev1.Subject_SUBJECT_GLOBAL
 	case SubjectCustom:
 		return tollgatev1.Subject_SUBJECT_CUSTOM
+	case SubjectUserIP:
+		return tollgatev1.Subject_SUBJECT_USER_IP
 	}
 	return tollgatev1.Subject_SUBJECT_UNSPECIFIED
 }

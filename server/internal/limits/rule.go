@@ -2,18 +2,19 @@ package limits
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 )
 
 // Request is a call to be counted.
 type Request struct {
 	Permission string
-	UserID     string            // empty: limits for each user do not apply
+	UserID     string            // empty: limits for each user, and each at each IP, do not apply
 	APIKeyID   string            // empty: limits for each API key do not apply
-	IP         netip.Addr        // invalid: limits for each IP do not apply
+	IP         netip.Addr        // invalid: limits for each IP, and each user at each, do not apply
 	Context    map[string]string // what custom limits count by
 	Cost       int64             // how much the call counts; below 1 means 1
-	Only       Subject           // just the limits of this subject; empty: all
+	Only       []Subject         // just the limits of these subjects; empty: all
 }
 
 // rules is all limits, compiled. It does not change.
@@ -59,7 +60,7 @@ type claim struct {
 func (all *rules) claims(r Request) []claim {
 	var list []claim
 	for _, rule := range all.list {
-		if r.Only != "" && r.Only != rule.Subject || !covers(rule.Permission, r.Permission) {
+		if len(r.Only) > 0 && !slices.Contains(r.Only, rule.Subject) || !covers(rule.Permission, r.Permission) {
 			continue
 		}
 		if key, ok := rule.key(r); ok {
@@ -80,7 +81,12 @@ func (r *rule) key(q Request) (string, bool) {
 		if !q.IP.IsValid() {
 			return "", false
 		}
-		return ipKey(q.IP), true
+		return IPKey(q.IP), true
+	case SubjectUserIP:
+		if q.UserID == "" || !q.IP.IsValid() {
+			return "", false
+		}
+		return userIPKey(q.UserID, q.IP), true
 	case SubjectCustom:
 		return q.Context[r.ContextKey], true
 	default:
@@ -90,10 +96,8 @@ func (r *rule) key(q Request) (string, bool) {
 
 // named is the claim for a key as somebody wrote it.
 func (r *rule) named(key string, cost int64) claim {
-	if r.Subject == SubjectIP {
-		if ip, ok := parseIPKey(key); ok {
-			key = ip
-		}
+	if canonical, ok := r.Subject.canonical(key); ok {
+		key = canonical
 	}
 	return r.claim(key, cost)
 }

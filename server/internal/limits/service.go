@@ -58,6 +58,7 @@ func (s *Service) Apply(ctx context.Context, list []changes.Change) error {
 // Status is where one counted key stands with one limit.
 type Status struct {
 	Name      string
+	Subject   Subject
 	Limit     int64         // calls at once when nothing is used
 	Remaining int64         // calls that would pass now
 	Reset     time.Duration // until nothing is used
@@ -180,7 +181,7 @@ func result(claims []claim, outcomes []Outcome) Result {
 	for i, c := range claims {
 		o := outcomes[i]
 		r.Limits[i] = Status{
-			Name: c.rule.Name, Limit: c.Burst, Remaining: o.Remaining, Reset: o.Reset,
+			Name: c.rule.Name, Subject: c.rule.Subject, Limit: c.Burst, Remaining: o.Remaining, Reset: o.Reset,
 			Exceeded: o.Exceeded, Shadow: c.Shadow,
 		}
 		if !o.Exceeded || c.Shadow {

@@ -30,12 +30,30 @@ type row struct {
 	UpdatedAt   int64     `db:"updated_at"`
 }
 
+// userAtIP is the context key of a limit for each user (others have none) that
+// makes it one for each user at each address. Servers of the version before,
+// which may run beside this one, do not know that subject: had it a name of its
+// own they would count everybody together, and soon let nobody sign in. This
+// way they count each user.
+const userAtIP = "ip"
+
+// subject is the limit's as stored, with the context key.
+func (l Limit) subject() (Subject, string) {
+	if l.Subject == SubjectUserIP {
+		return SubjectUser, userAtIP
+	}
+	return l.Subject, l.ContextKey
+}
+
 func (r row) limit() (Limit, error) {
 	l := Limit{
 		Name: r.Name, Description: r.Description, Subject: r.Subject, Permission: r.Permission,
 		Rate: r.Rate, Period: time.Duration(r.Period) * time.Microsecond, Burst: r.Burst,
 		Algorithm: r.Algorithm, Mode: r.Mode, Outage: r.Outage, ContextKey: r.ContextKey,
 		Builtin: r.Builtin != 0, CreatedAt: time.UnixMicro(r.CreatedAt).UTC(), UpdatedAt: time.UnixMicro(r.UpdatedAt).UTC(),
+	}
+	if l.Subject == SubjectUser && l.ContextKey == userAtIP {
+		l.Subject, l.ContextKey = SubjectUserIP, ""
 	}
 	if err := json.Unmarshal([]byte(r.Overrides), &l.Overrides); err != nil {
 		return Limit{}, fmt.Errorf("decode overrides of limit %q: %w", r.Name, err)
@@ -117,11 +135,12 @@ func insertLimit(ctx context.Context, q database.Queries, l Limit) (bool, error)
 	if l.Builtin {
 		builtin = 1
 	}
+	subject, contextKey := l.subject()
 	n, err := q.Exec(ctx, `INSERT INTO limits (`+columns+`)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
 		ON CONFLICT (name) DO NOTHING`,
-		l.Name, l.Description, string(l.Subject), l.Permission, l.Rate, l.Period.Microseconds(), l.Burst,
-		string(l.Algorithm), string(l.Mode), string(l.Outage), l.ContextKey, encode(l.Overrides), builtin,
+		l.Name, l.Description, string(subject), l.Permission, l.Rate, l.Period.Microseconds(), l.Burst,
+		string(l.Algorithm), string(l.Mode), string(l.Outage), contextKey, encode(l.Overrides), builtin,
 		l.CreatedAt.UnixMicro(), l.UpdatedAt.UnixMicro())
 	return n == 1, err
 }

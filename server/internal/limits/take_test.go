@@ -33,6 +33,7 @@ func TestWhichLimitsApply(t *testing.T) {
 		{Name: "b-ip", Subject: SubjectIP},
 		{Name: "c-key", Subject: SubjectAPIKey, Permission: "orders:read"},
 		{Name: "d-global", Subject: SubjectGlobal, Permission: "orders:write"},
+		{Name: "f-user-ip", Subject: SubjectUserIP},
 		{Name: "e-custom", Subject: SubjectCustom, ContextKey: "tenant", Permission: "orders:*"},
 	} {
 		l.Rate = 100
@@ -44,14 +45,16 @@ func TestWhichLimitsApply(t *testing.T) {
 		r    Request
 		want string
 	}{
-		{"everything known", Request{Permission: "orders:read", UserID: "u", APIKeyID: "k", IP: ip}, "a-user b-ip c-key e-custom"},
+		{"everything known", Request{Permission: "orders:read", UserID: "u", APIKeyID: "k", IP: ip}, "a-user b-ip c-key e-custom f-user-ip"},
 		{"nothing known", Request{Permission: "orders:write"}, "d-global e-custom"},
-		{"another permission", Request{Permission: "stock:read", UserID: "u", IP: ip}, "b-ip"},
-		{"not a permission", Request{Permission: "ORDERS", UserID: "u", IP: ip}, "b-ip"},
+		{"a user nowhere", Request{Permission: "orders:write", UserID: "u"}, "a-user d-global e-custom"},
+		{"another permission", Request{Permission: "stock:read", UserID: "u", IP: ip}, "b-ip f-user-ip"},
+		{"not a permission", Request{Permission: "ORDERS", UserID: "u", IP: ip}, "b-ip f-user-ip"},
 		{"no permission", Request{IP: ip}, "b-ip"},
 		{"nothing applies", Request{Permission: "stock:read"}, ""},
-		{"only one subject", Request{Permission: "orders:read", UserID: "u", IP: ip, Only: SubjectUser}, "a-user"},
-		{"only one subject, unknown", Request{Permission: "orders:read", IP: ip, Only: SubjectUser}, ""},
+		{"only one subject", Request{Permission: "orders:read", UserID: "u", IP: ip, Only: []Subject{SubjectUser}}, "a-user"},
+		{"two subjects", Request{Permission: "orders:read", UserID: "u", IP: ip, Only: []Subject{SubjectUser, SubjectUserIP}}, "a-user f-user-ip"},
+		{"only one subject, unknown", Request{Permission: "orders:read", IP: ip, Only: []Subject{SubjectUser}}, ""},
 	} {
 		r := i.take(c.r)
 		slices.SortFunc(r.Limits, func(a, b Status) int { return strings.Compare(a.Name, b.Name) })
@@ -77,6 +80,9 @@ func TestWhoIsCounted(t *testing.T) {
 		{"one user, two keys", Limit{Subject: SubjectUser}, Request{UserID: "u", APIKeyID: "a"}, Request{UserID: "u", APIKeyID: "b"}, true},
 		{"one user, two permissions", Limit{Subject: SubjectUser}, Request{UserID: "u", Permission: "a"}, Request{UserID: "u", Permission: "b"}, true},
 		{"two users", Limit{Subject: SubjectUser}, Request{UserID: "u"}, Request{UserID: "v"}, false},
+		{"a user at one network", Limit{Subject: SubjectUserIP}, Request{UserID: "u", IP: ip("2001:db8::1")}, Request{UserID: "u", IP: ip("2001:db8::2")}, true},
+		{"a user at two networks", Limit{Subject: SubjectUserIP}, Request{UserID: "u", IP: ip("192.0.2.1")}, Request{UserID: "u", IP: ip("192.0.2.2")}, false},
+		{"two users at one address", Limit{Subject: SubjectUserIP}, Request{UserID: "u", IP: ip("192.0.2.1")}, Request{UserID: "v", IP: ip("192.0.2.1")}, false},
 		{"two API keys", Limit{Subject: SubjectAPIKey}, Request{APIKeyID: "a"}, Request{APIKeyID: "b"}, false},
 		{"everybody", Limit{Subject: SubjectGlobal}, Request{UserID: "u"}, Request{IP: ip("192.0.2.1")}, true},
 		{"two custom values", Limit{Subject: SubjectCustom, ContextKey: "t"}, Request{Context: map[string]string{"t": "a"}}, Request{Context: map[string]string{"t": "b"}}, false},
@@ -144,14 +150,14 @@ func TestForget(t *testing.T) {
 			t.Fatal("refused too soon")
 		}
 	}
-	if got := i.take(r); got.Allowed || got.Name != "sign-in-per-user" {
+	if got := i.take(r); got.Allowed || got.Name != "sign-in-per-user-and-ip" || got.Key != "u@192.0.2.1" {
 		t.Fatalf("%+v", got)
 	}
 	only := r
-	only.Only = SubjectUser
+	only.Only = []Subject{SubjectUserIP}
 	i.must(i.Forget(t.Context(), only))
-	if got := i.take(r); !got.Allowed || names(got) != "sign-in-per-ip sign-in-per-user" {
-		t.Errorf("the user's count is not forgotten, or the address's is: %+v", got)
+	if got := i.take(r); !got.Allowed || names(got) != "sign-in-per-ip sign-in-per-user sign-in-per-user-and-ip" {
+		t.Errorf("the user's count at the address is not forgotten, or another is: %+v", got)
 	}
 }
 

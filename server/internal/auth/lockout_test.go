@@ -1,0 +1,223 @@
+package auth
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+	"github.com/tollgatehq/tollgate/server/internal/database"
+	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/limits"
+	"github.com/tollgatehq/tollgate/server/internal/world"
+)
+
+// guess tries a wrong password for a user from an address.
+func (d *desk) guess(name, address string) error {
+	d.t.Helper()
+	_, err := d.Login(from(address), name, "a wrong guess", "")
+	if f := fault.From(err); f == nil || f.Reason != "BAD_CREDENTIALS" && f.Reason != "TOO_MANY_ATTEMPTS" {
+		d.t.Fatalf("a wrong guess: %v", err)
+	}
+	return err
+}
+
+// signOut ends all sessions of a user: who is signed in can wait.
+func (d *desk) signOut(id string) {
+	d.t.Helper()
+	if _, _, err := d.RevokeSessions(d.system(), id); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// strangers are n addresses.
+func strangers(n int) []string {
+	list := make([]string, n)
+	for i := range list {
+		list[i] = fmt.Sprintf("203.0.113.%d", i+1)
+	}
+	return list
+}
+
+// TestStrangersKeepNobodyOut: wrong passwords from some addresses, without a
+// pause for two minutes, keep out neither somebody who signed in from their
+// address before, nor somebody at a new address until there were 100 of them.
+func TestStrangersKeepNobodyOut(t *testing.T) {
+	const each = 10 + 6 // ten at once, then after waits of 1 to 32 s
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		d := newDesk(t, db)
+		admin := d.user("admin")
+		d.login("admin")
+		d.signOut(admin.ID)
+		attack := func(addresses int, meanwhile func(second int)) {
+			d.compares.Store(0)
+			for second := range 120 {
+				for _, address := range strangers(addresses) {
+					for fault.From(d.guess("admin", address)).Reason == "BAD_CREDENTIALS" {
+					}
+				}
+				if meanwhile != nil {
+					guessed := d.compares.Load()
+					meanwhile(second)
+					d.compares.Store(guessed)
+				}
+				d.clock.Advance(time.Second)
+			}
+			if n, most := d.compares.Load(), int64(addresses*each); n < 90 || n > most {
+				t.Errorf("%d guesses were looked at, want 90 to %d", n, most)
+			}
+		}
+		attack(8, func(second int) {
+			if second%10 != 9 {
+				return
+			}
+			if _, err := d.Login(d.visitor(), "admin", password, ""); err != nil {
+				t.Errorf("the right password from a known address after %d s: %v", second, err)
+			}
+		})
+		d.clock.Advance(time.Hour)
+		attack(6, nil)
+		if _, err := d.Login(from("198.51.100.1"), "admin", password, ""); err != nil {
+			t.Errorf("the right password from a new address: %v", err)
+		}
+	})
+}
+
+// TestGuessesFromEverywhere: from however many addresses, who knows nothing but
+// a name makes 109 guesses in a quarter of an hour: 100 and those after 1, 2, 4,
+// … 256 seconds. Meanwhile a new address has to wait, and one that the user
+// signed in from before does not.
+func TestGuessesFromEverywhere(t *testing.T) {
+	d := newDeskOnSQLite(t)
+	d.user("ann")
+	d.login("ann")
+	d.compares.Store(0)
+	for left := 15 * time.Minute; left >= 0; {
+		wait := left + 1
+		for _, address := range strangers(40) {
+			err := d.guess("ann", address)
+			for fault.From(err).Reason == "BAD_CREDENTIALS" {
+				err = d.guess("ann", address)
+			}
+			wait = min(wait, fault.From(err).RetryAfter)
+		}
+		left -= wait
+		d.clock.Advance(wait)
+	}
+	if n := d.compares.Load(); n != 109 {
+		t.Errorf("%d guesses were looked at, want 109", n)
+	}
+	_, err := d.Login(from("198.51.100.1"), "ann", password, "")
+	wantRefusal(t, err, fault.Limited, "TOO_MANY_ATTEMPTS")
+	d.login("ann")
+}
+
+// TestAKnownAddress: what lets a user pass when strangers have used up what the
+// user has everywhere, and what does not. Everywhere there are 12 here, for an
+// hour, because Redis's clock goes on.
+func TestAKnownAddress(t *testing.T) {
+	counters := map[string]func(t *testing.T, w world.World) limits.Backend{
+		"memory": func(_ *testing.T, w world.World) limits.Backend { return limits.NewMemory(w) },
+		"redis": func(t *testing.T, _ world.World) limits.Backend {
+			client, prefix := backendtest.Redis(t)
+			return limits.NewRedis(client, prefix, world.Real(), nil)
+		},
+	}
+	for name, make := range counters {
+		t.Run(name, func(t *testing.T) {
+			backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+				clock := newClock()
+				d := deskOn(t, db, clock, testTTL, make(t, world.World{Now: clock.Now}))
+				d.limit(limits.Edit{Outage: to(limits.Closed)}) // a slow Redis must not start anew
+				d.change("sign-in-per-user", limits.Edit{
+					Algorithm: to(limits.GCRA), Rate: to(int64(1)), Period: to(time.Hour), Burst: to(int64(12)),
+				})
+				ann := d.user("ann")
+				attack := func(name string) {
+					t.Helper()
+					for range 4 {
+						for _, address := range strangers(3) {
+							wantRefusal(t, d.guess(name, address), fault.Unauthenticated, "BAD_CREDENTIALS")
+						}
+					}
+				}
+				signIn := func(ctx context.Context) error { _, err := d.Login(ctx, "ann", password, ""); return err }
+
+				g, err := d.Login(from("2001:db8:1:2::3"), "ann", password, "")
+				if err != nil {
+					t.Fatal(err)
+				}
+				attack("ann")
+				wantRefusal(t, d.guess("ann", "203.0.113.1"), fault.Limited, "TOO_MANY_ATTEMPTS")
+				wantRefusal(t, signIn(from("2001:db8:1:3::3")), fault.Limited, "TOO_MANY_ATTEMPTS")
+				wantRefusal(t, signIn(d.visitor()), fault.Limited, "TOO_MANY_ATTEMPTS")
+
+				// A session that moves makes its new address known, and its end
+				// does not make that unknown.
+				if _, err := d.Refresh(d.visitor(), g.RefreshToken); err != nil {
+					t.Fatal(err)
+				}
+				d.signOut(ann.ID)
+				wantRefusal(t, d.guess("ann", home.String()), fault.Unauthenticated, "BAD_CREDENTIALS")
+				if err := signIn(d.visitor()); err != nil {
+					t.Errorf("from a known address: %v", err)
+				}
+
+				// It is bounded, and what is counted there is not what others used up.
+				attack("ann")
+				for range 10 {
+					wantRefusal(t, d.guess("ann", home.String()), fault.Unauthenticated, "BAD_CREDENTIALS")
+				}
+				wantRefusal(t, signIn(d.visitor()), fault.Limited, "TOO_MANY_ATTEMPTS")
+				d.forgetAttempts(d.visitor(), "ann")
+
+				// Who is signed in can change the password.
+				self := d.as(Credential{AccessToken: d.login("ann").AccessToken})
+				attack2 := func() {
+					t.Helper()
+					for i := range 12 {
+						d.guess("ann", fmt.Sprintf("198.51.100.%d", i+1)) //nolint:errcheck // refused or not
+					}
+				}
+				attack2()
+				if _, _, err := d.SetPassword(self, PasswordChange{UserID: ann.ID, Current: password, New: "another password"}); err != nil {
+					t.Errorf("change the password at a known address: %v", err)
+				}
+				if _, err := d.ResetPassword(t.Context(), "ann", password); err != nil {
+					t.Fatal(err)
+				}
+
+				// Without a limit in force for the user at the address there is
+				// nothing to go by.
+				attack2()
+				d.change("sign-in-per-user-and-ip", limits.Edit{Mode: to(limits.Shadow)})
+				wantRefusal(t, signIn(d.visitor()), fault.Limited, "TOO_MANY_ATTEMPTS")
+				d.change("sign-in-per-user-and-ip", limits.Edit{Mode: to(limits.Enforce)})
+				if err := signIn(d.visitor()); err != nil {
+					t.Errorf("from a known address: %v", err)
+				}
+			})
+		})
+	}
+}
+
+// TestAnUnknownUserIsLimitedAlike: a stranger's address tells nobody apart.
+func TestAnUnknownUserIsLimitedAlike(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		d := newDesk(t, db)
+		d.user("ann")
+		d.login("ann")
+		for i := range 130 {
+			address := strangers(13)[i%13]
+			known, unknown := d.guess("ann", address), d.guess("nobody", address)
+			k, u := fault.From(known), fault.From(unknown)
+			if k.Reason != u.Reason || k.Message != u.Message || k.RetryAfter != u.RetryAfter {
+				t.Fatalf("guess %d: %v, and as an unknown user %v", i, known, unknown)
+			}
+			if limited := k.Reason == "TOO_MANY_ATTEMPTS"; limited != (i >= 100) {
+				t.Fatalf("guess %d: %v", i, known)
+			}
+		}
+	})
+}

@@ -1,0 +1,110 @@
+package limits
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+	"github.com/tollgatehq/tollgate/server/internal/database"
+	"github.com/tollgatehq/tollgate/server/internal/fault"
+)
+
+func TestUserAtAddress(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		i := startOn(t, db, nil)
+		made := i.create(Limit{
+			Name: "l", Subject: SubjectUserIP, Permission: "a:b", Rate: 2,
+			Overrides: []Override{{Key: "ann@example.com@2001:db8::9", Rate: 5}, {Key: "bob@::ffff:192.0.2.1", Rate: 3}},
+		})
+		want := []Override{{Key: "ann@example.com@2001:db8::/64", Rate: 5}, {Key: "bob@192.0.2.1", Rate: 3}}
+		if !slices.Equal(made.Overrides, want) {
+			t.Errorf("made %+v", made)
+		}
+		got, err := i.Get(i.system(), "l")
+		i.must(err)
+		if fmt.Sprint(got) != fmt.Sprint(made) || got.Subject != SubjectUserIP || got.ContextKey != "" {
+			t.Errorf("read\n%+v, made\n%+v", got, made)
+		}
+		_, _, err = i.Update(i.system(), "l", Edit{Description: new("changed")})
+		i.must(err)
+		for user, allowed := range map[string]int64{"ann@example.com": 5, "carl": 2} {
+			r := i.take(Request{Permission: "a:b", UserID: user, IP: netip.MustParseAddr("2001:db8::1")})
+			if r.Limits[0].Limit != allowed || r.Limits[0].Subject != SubjectUserIP {
+				t.Errorf("%s: %+v", user, r)
+			}
+		}
+		if r := i.check("l", "carl@2001:db8::2", 1, true); r.Limits[0].Remaining != 1 {
+			t.Errorf("a key counts under another form: %+v", r)
+		}
+		i.must(i.ResetKey(i.system(), "l", "carl@2001:db8::3"))
+		if r := i.check("l", "carl@2001:db8::2", 1, true); r.Limits[0].Remaining != 2 {
+			t.Errorf("after the reset: %+v", r)
+		}
+		for _, key := range []string{"ann", "@192.0.2.1", "ann@", "192.0.2.1@ann", "ann@192.0.2.0/24"} {
+			_, _, err := i.Create(i.system(), Limit{Name: "bad", Subject: SubjectUserIP, Rate: 1, Period: minute,
+				Permission: "a:b", Overrides: []Override{{Key: key, Rate: 1}}})
+			wantFault(t, err, fault.Invalid, "overrides[0].key")
+		}
+	})
+}
+
+// TestUpgrade: the schema of the version before, with data. What an operator
+// changed about the built-in limit stays; else it is raised, because sign-ins
+// are now counted at each address first. Servers of the version before, which
+// may still run, read the new limit as one for each user.
+func TestUpgrade(t *testing.T) {
+	for name, changed := range map[string]bool{"as it came": false, "changed": true} {
+		t.Run(name, func(t *testing.T) {
+			backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+				steps, err := db.MigrationStatus(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				back := len(steps) - 2 // to the version before
+				if _, err := db.MigrateDown(t.Context(), back); err != nil {
+					t.Fatal(err)
+				}
+				const insert = `INSERT INTO limits (name, description, subject, permission, rate, period, burst, algorithm,
+					mode, outage, context_key, overrides, builtin, created_at, updated_at)
+					VALUES ('sign-in-per-user', '', 'user', 'tollgate:login', 10, 900000000, 10, 'backoff',
+					'enforce', 'local', '', '[]', 1, 1, $1)`
+				updated := 1
+				if changed {
+					updated = 2
+				}
+				if _, err := db.Exec(t.Context(), insert, updated); err != nil {
+					t.Fatal(err)
+				}
+				if _, err := db.MigrateUp(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				i := startOn(t, db, nil)
+				i.must(i.EnsureBuiltins(t.Context()))
+				l, err := i.Get(i.system(), "sign-in-per-user")
+				i.must(err)
+				if want := map[bool]int64{false: 100, true: 10}[changed]; l.Rate != want || l.Burst != want || l.Period != 15*time.Minute {
+					t.Errorf("after the upgrade: %+v", l)
+				}
+				var stored struct {
+					Subject    string `db:"subject"`
+					ContextKey string `db:"context_key"`
+				}
+				i.must(db.Get(t.Context(), &stored, `SELECT subject, context_key FROM limits WHERE name = 'sign-in-per-user-and-ip'`))
+				if stored.Subject != string(SubjectUser) || stored.ContextKey != userAtIP {
+					t.Errorf("the version before reads %+v", stored)
+				}
+				if _, err := db.MigrateDown(t.Context(), back); err != nil {
+					t.Fatal(err)
+				}
+				var left []string
+				i.must(db.Select(t.Context(), &left, `SELECT name FROM limits WHERE subject = 'user'`))
+				if len(left) != 1 {
+					t.Errorf("after the way back: %v", left)
+				}
+			})
+		})
+	}
+}
