@@ -22,16 +22,17 @@ const (
 // Revoked is what access tokens not to accept, and, for users who were enabled
 // again, what to accept again.
 type Revoked struct {
-	Sessions []string
-	APIKeys  []string
-	Users    []string // disabled or deleted
-	Restored []string // users who may be let in again
-	Snapshot bool     // it is everything, and replaces what was told before
-	Revision int64    // everything up to this revision of the change log is told; 0: no news of that
+	Sessions    []string
+	APIKeys     []string
+	Users       []string // disabled or deleted
+	Restored    []string // users who may be let in again
+	SigningKeys []string // removed, by their "kid"
+	Snapshot    bool     // it is everything, and replaces what was told before
+	Revision    int64    // everything up to this revision of the change log is told; 0: no news of that
 }
 
 func (r Revoked) empty() bool {
-	return len(r.Sessions)+len(r.APIKeys)+len(r.Users)+len(r.Restored) == 0
+	return len(r.Sessions)+len(r.APIKeys)+len(r.Users)+len(r.Restored)+len(r.SigningKeys) == 0
 }
 
 // revocations hands what Apply learns to those who watch.
@@ -89,7 +90,7 @@ func (s *Service) tellRevocations(ctx context.Context, list []changes.Change) er
 		return nil
 	}
 	var batch Revoked
-	var keys, users []string
+	var keys, users, signing []string
 	for _, c := range list {
 		switch c.Kind {
 		case changes.Session:
@@ -98,6 +99,17 @@ func (s *Service) tellRevocations(ctx context.Context, list []changes.Change) er
 			keys = append(keys, c.Subject)
 		case changes.User:
 			users = append(users, c.Subject)
+		case changes.SigningKey:
+			signing = append(signing, c.Subject)
+		}
+	}
+	for _, id := range signing {
+		live, err := signingKeyLive(ctx, s.db, id, s.world.Now())
+		if err != nil {
+			return err
+		}
+		if !live {
+			batch.SigningKeys = append(batch.SigningKeys, id)
 		}
 	}
 	for _, id := range keys {
@@ -192,6 +204,11 @@ func (s *Service) revoked(ctx context.Context) (Revoked, error) {
 		return Revoked{}, err
 	}
 	if all.Users, err = usersGoneSince(ctx, s.db, since); err != nil {
+		return Revoked{}, err
+	}
+	// For as long as they are listed: who has a leaked key can sign tokens that
+	// have just begun.
+	if all.SigningKeys, err = signingKeysRemoved(ctx, s.db, s.world.Now()); err != nil {
 		return Revoked{}, err
 	}
 	return all, nil

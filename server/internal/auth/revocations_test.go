@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/database"
@@ -81,6 +82,83 @@ func TestWatchRevocations(t *testing.T) {
 		all, err := s.revoked(t.Context())
 		if err != nil || !slices.Equal(all.Users, []string{bob}) {
 			t.Errorf("a later snapshot: %+v, %v", all, err)
+		}
+	})
+}
+
+// TestWatchRemovedSigningKeys: a watcher is told of a signing key that was
+// removed as it happens, on every instance, one who comes later at the
+// beginning, and nobody of a rotation.
+func TestWatchRemovedSigningKeys(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		s := newDesk(t, db)
+		ctx := s.system()
+		removed := func() []string {
+			t.Helper()
+			all, err := s.revoked(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return all.SigningKeys
+		}
+		watcher := s.revocations.join()
+		defer s.revocations.leave(watcher)
+
+		leaked := s.keys.set.Load().newest[0].id
+		if _, _, err := s.RotateSigningKey(ctx, ""); err != nil {
+			t.Fatal(err)
+		}
+		if len(watcher) > 0 || len(removed()) > 0 {
+			t.Errorf("after a rotation: %d messages, %v removed", len(watcher), removed())
+		}
+		if _, err := s.RemoveSigningKey(ctx, leaked); err != nil {
+			t.Fatal(err)
+		}
+		if len(watcher) != 1 {
+			t.Fatalf("%d messages about a removed key", len(watcher))
+		}
+		if told := <-watcher; !slices.Equal(told.SigningKeys, []string{leaked}) || told.Snapshot {
+			t.Errorf("a removed key: %+v", told)
+		}
+		// Who has the key signs tokens of today with it: also a watcher of the
+		// last day that the key is listed is told.
+		s.clock.Advance(keepSigningKeyRows - time.Hour)
+		if err := s.Prune(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if ids := removed(); !slices.Equal(ids, []string{leaked}) {
+			t.Errorf("a later snapshot: %v", ids)
+		}
+		s.clock.Advance(2 * time.Hour)
+		if err := s.Prune(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if ids := removed(); len(ids) > 0 {
+			t.Errorf("for ever: %v", ids)
+		}
+	})
+}
+
+// TestRemovedSigningKeyForASlowClock: an instance whose clock is behind tells of
+// a key that another has just removed.
+func TestRemovedSigningKeyForASlowClock(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		s := newDesk(t, db)
+		leaked := s.keys.set.Load().newest[0].id
+		if _, _, err := s.RotateSigningKey(s.system(), ""); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.RemoveSigningKey(s.system(), leaked); err != nil {
+			t.Fatal(err)
+		}
+		before := s.clock.Now().Add(-time.Second)
+		live, err := signingKeyLive(t.Context(), db, leaked, before)
+		if err != nil || live {
+			t.Errorf("live %v, error %v", live, err)
+		}
+		ids, err := signingKeysRemoved(t.Context(), db, before)
+		if err != nil || !slices.Equal(ids, []string{leaked}) {
+			t.Errorf("removed %v, error %v", ids, err)
 		}
 	})
 }

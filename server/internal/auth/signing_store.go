@@ -65,6 +65,29 @@ func selectSigningKeys(ctx context.Context, q database.Queries, now time.Time) (
 	return rows, nil
 }
 
+// signingKeyLive says whether a key is one that selectSigningKeys reads.
+func signingKeyLive(ctx context.Context, q database.Queries, id string, now time.Time) (bool, error) {
+	var n int
+	err := q.Get(ctx, &n, `SELECT COUNT(*) FROM signing_keys
+		WHERE id = $1 AND (removed_at IS NULL OR removed_at > $2) AND length(private_key) > 0`, id, now.UnixMicro())
+	if err != nil {
+		return false, fmt.Errorf("look whether a signing key is removed: %w", err)
+	}
+	return n > 0, nil
+}
+
+// signingKeysRemoved reads the ids of the keys that selectSigningKeys leaves
+// out, as far as they are not pruned.
+func signingKeysRemoved(ctx context.Context, q database.Queries, now time.Time) ([]string, error) {
+	var ids []string
+	err := q.Select(ctx, &ids, `SELECT id FROM signing_keys
+		WHERE removed_at <= $1 OR length(private_key) = 0 ORDER BY id`, now.UnixMicro())
+	if err != nil {
+		return nil, fmt.Errorf("select removed signing keys: %w", err)
+	}
+	return ids, nil
+}
+
 // listSigningKeys reads all keys but those removed before a time, without
 // their key pairs, the newest first.
 func listSigningKeys(ctx context.Context, q database.Queries, removedSince time.Time) ([]signingKeyRow, error) {
