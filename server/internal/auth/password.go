@@ -82,7 +82,7 @@ func newPasswords(cost, workers, held int) *passwords {
 // its password is changed.
 func (p *passwords) matches(ctx context.Context, hash, password string) (bool, error) {
 	cost, err := bcrypt.Cost([]byte(hash))
-	possible := err == nil && password != "" && len(password) <= maxPassword
+	possible := err == nil && password != "" && len(password) <= maxPassword && !holdsNUL(password)
 	if !possible {
 		hash, cost = p.dummy, p.cost
 	}
@@ -190,6 +190,8 @@ func checkPassword(field, username, password string) error {
 		return fault.Field(field, "must have at least %d characters", minPassword)
 	case len(password) > maxPassword:
 		return fault.Field(field, "must have at most %d bytes; letters beyond ASCII have several", maxPassword)
+	case holdsNUL(password):
+		return fault.Field(field, "must not contain the character NUL (U+0000)")
 	case fold(strings.TrimSpace(password)) == username:
 		return fault.Field(field, "must not be the user name; choose another")
 	case common(password):
@@ -197,6 +199,10 @@ func checkPassword(field, username, password string) error {
 	}
 	return nil
 }
+
+// holdsNUL: bcrypt fills its key by repeating the password and a NUL, so P and
+// P, NUL, P have one hash. Passwords with a NUL are neither set nor right.
+func holdsNUL(password string) bool { return strings.IndexByte(password, 0) >= 0 }
 
 // common looks through the list, which lies in the program's file: that takes
 // no memory and, beside bcrypt, no time.

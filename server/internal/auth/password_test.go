@@ -28,6 +28,14 @@ func TestPasswordMatches(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	once, err := p.hash(ctx, "password")
+	if err != nil {
+		t.Fatal(err)
+	}
+	twice, err := p.hash(ctx, "password\x00password") // as it was possible before
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, test := range []struct {
 		what, hash, password string
 		want                 bool
@@ -39,6 +47,9 @@ func TestPasswordMatches(t *testing.T) {
 		{"no hash", "", long, false},
 		{"no hash and no password", "", "", false},
 		{"a broken hash", "broken", long, false},
+		{"a hash of the password, a NUL, and it again", twice, "password\x00password", false},
+		{"its password, which is half of it", once, "password\x00password", false},
+		{"the half", once, "password", true},
 	} {
 		hashes = nil
 		got, err := p.matches(ctx, test.hash, test.password)
@@ -88,7 +99,9 @@ func TestCheckPassword(t *testing.T) {
 		strings.Repeat("é", 36): true,
 		strings.Repeat("é", 37): false,
 		"       8":              true,
-		"with \x00 zero in it":  true,
+		"with \x00 zero in it":  false,
+		"hunter2hunter2\x00":    false,
+		"hunter2\x00hunter2":    false,
 		strings.Repeat("🦊", 18): true,
 		strings.Repeat("🦊", 19): false,
 	} {
