@@ -24,6 +24,9 @@ func (s *Service) CreateUser(ctx context.Context, n NewUser) (User, int64, error
 	if err != nil {
 		return User{}, 0, err
 	}
+	if err := checkNewName(name); err != nil {
+		return User{}, 0, err
+	}
 	if err := checkDisplayName(n.DisplayName); err != nil {
 		return User{}, 0, err
 	}
@@ -159,6 +162,9 @@ func (s *Service) UpdateUser(ctx context.Context, id string, u UserUpdate) (User
 	if u.Username != nil {
 		name, err := canonicalName(*u.Username)
 		if err != nil {
+			return User{}, 0, err
+		}
+		if err := checkNewName(name); err != nil {
 			return User{}, 0, err
 		}
 		u.Username = &name
