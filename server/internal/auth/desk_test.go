@@ -119,6 +119,21 @@ func (d *desk) as(c Credential) context.Context {
 	return caller.With(context.Background(), caller.Caller{Principal: v.Principal, IP: home})
 }
 
+// Login signs in for the server's own audience.
+func (d *desk) Login(ctx context.Context, name, password, code string) (Grant, error) {
+	return d.Service.Login(ctx, SignIn{Username: name, Password: password, SecondFactor: code})
+}
+
+// Refresh asks for the session's audience.
+func (d *desk) Refresh(ctx context.Context, token string) (Grant, error) {
+	return d.Service.Refresh(ctx, token, "")
+}
+
+// ClientToken is for the server's own audience.
+func (d *desk) ClientToken(ctx context.Context, scope string) (ClientGrant, error) {
+	return d.Service.ClientToken(ctx, scope, "")
+}
+
 func (d *desk) user(name string, roles ...string) User {
 	d.t.Helper()
 	u, _, err := d.CreateUser(d.system(), NewUser{Username: name, Password: password, Roles: roles})

@@ -27,11 +27,14 @@ type Introspection struct {
 	SessionID string
 	IssuedAt  time.Time // zero: unknown
 	ExpiresAt time.Time // zero: never
+	AMR       []string  // how the user signed in (RFC 8176); empty: not by a sign-in, or unknown
+	AuthTime  time.Time // when (RFC 9470 §6.2); zero: not by a sign-in, or unknown
 }
 
 // Introspect looks at an access token, a refresh token or an API key, whose
 // form tells which it is. A refresh token is active when Refresh would take it
-// as the newest of its session; looking does not spend it. The error is not nil
+// as the newest of its session; looking does not spend it. An access token that
+// is for another audience than the caller's is not active, as in Verify. The error is not nil
 // only when it cannot be decided.
 func (s *Service) Introspect(ctx context.Context, token string) (Introspection, error) {
 	switch {
@@ -44,7 +47,10 @@ func (s *Service) Introspect(ctx context.Context, token string) (Introspection, 
 		}
 		return s.introspected(v.Principal, Introspection{ClientID: v.Principal.APIKeyID}), nil
 	default:
-		v, err := s.Verify(ctx, Credential{AccessToken: token})
+		v, err := s.Verify(ctx, Credential{AccessToken: token, Audience: caller.From(ctx).Accepts()})
+		if v.Stray != nil {
+			return Introspection{}, s.recordStray(ctx, v.Stray)
+		}
 		if err != nil || v.Reason != caller.ReasonOK {
 			return Introspection{}, err
 		}
@@ -53,7 +59,7 @@ func (s *Service) Introspect(ctx context.Context, token string) (Introspection, 
 			return Introspection{}, nil
 		}
 		return s.introspected(v.Principal, Introspection{
-			ClientID: claims.ClientID, Audience: s.keys.audience, ID: claims.ID, IssuedAt: claims.IssuedAt,
+			ClientID: claims.ClientID, Audience: claims.Audience, ID: claims.ID, IssuedAt: claims.IssuedAt,
 		}), nil
 	}
 }
@@ -62,6 +68,7 @@ func (s *Service) Introspect(ctx context.Context, token string) (Introspection, 
 func (s *Service) introspected(p *caller.Principal, i Introspection) Introspection {
 	i.Active, i.TokenType, i.Issuer = true, tokenScheme, s.keys.issuer
 	i.Subject, i.Username, i.SessionID, i.ExpiresAt = p.UserID, p.Username, p.SessionID, p.ExpiresAt
+	i.AMR, i.AuthTime = p.AMR, p.AuthTime
 	i.Scope = strings.Join(s.roles.Patterns(p), " ")
 	return i
 }

@@ -34,6 +34,13 @@ const (
 	reasonWrongPassword = "wrong_password"
 )
 
+// SignIn is what a person gives to sign in.
+type SignIn struct {
+	Username, Password string
+	SecondFactor       string // a code; empty: none
+	Audience           string // of the session's access tokens; empty: the server's own
+}
+
 // Login trades a user name and password for the tokens of a new session. An
 // unknown user, a wrong password, a disabled user and a service account get the
 // same answer after the same work. The attempt is counted before the work
@@ -44,16 +51,22 @@ const (
 // how else would people be asked for the code? A wrong code gets the same
 // answer as a wrong password. Both count as attempts, which only a whole
 // sign-in forgets, so codes cannot be guessed faster than passwords.
-func (s *Service) Login(ctx context.Context, username, password, secondFactor string) (Grant, error) {
+func (s *Service) Login(ctx context.Context, in SignIn) (Grant, error) {
 	if err := s.passwords.ready(ctx); err != nil {
 		return Grant{}, err
 	}
-	name, err := canonicalName(username)
+	audience, err := s.audience(in.Audience)
+	if err != nil {
+		return Grant{}, err
+	}
+	in.Audience = audience
+	name, err := canonicalName(in.Username)
 	if err != nil {
 		name = impossibleName
 	}
 	event := audit.New(ctx, audit.Login, audit.Success, "")
-	event.ActorID, event.ActorName, event.SessionID, event.APIKeyID = "", username, "", ""
+	event.ActorID, event.ActorName, event.SessionID, event.APIKeyID = "", in.Username, "", ""
+	event = withAudience(event, audience)
 
 	if err := s.reserve(ctx, name, event); err != nil {
 		return Grant{}, err
@@ -62,7 +75,7 @@ func (s *Service) Login(ctx context.Context, username, password, secondFactor st
 	// password's hash brought up to date by a sign-in at the same time, most
 	// likely.
 	for range 2 {
-		user, reason, err := s.authenticate(ctx, name, password)
+		user, reason, err := s.authenticate(ctx, name, in.Password)
 		if err != nil {
 			return Grant{}, fmt.Errorf("sign in: %w", err)
 		}
@@ -72,7 +85,7 @@ func (s *Service) Login(ctx context.Context, username, password, secondFactor st
 		if reason != "" {
 			return Grant{}, s.refuse(ctx, event, reason, badCredentials())
 		}
-		grant, err := s.begin(ctx, user, password, secondFactor, event)
+		grant, err := s.begin(ctx, user, in, event)
 		switch {
 		case errors.Is(err, errUserChanged):
 			continue
@@ -133,12 +146,12 @@ var errUserChanged = errors.New("the user was changed meanwhile")
 // factor or gave a code of it: from here to the commit nobody can change that.
 // The code is used up by the same commit, so none is lost without a session and
 // none is good for two.
-func (s *Service) begin(ctx context.Context, user userRow, password, secondFactor string, event audit.Event) (Grant, error) {
+func (s *Service) begin(ctx context.Context, user userRow, in SignIn, event audit.Event) (Grant, error) {
 	event.ActorID, event.ActorName = user.ID, user.Username
 	hash := user.PasswordHash
 	if s.passwords.outdated(hash) {
 		var err error
-		if hash, err = s.passwords.hash(ctx, password); err != nil {
+		if hash, err = s.passwords.hash(ctx, in.Password); err != nil {
 			return Grant{}, err
 		}
 		event = event.With("password_hash", "renewed")
@@ -150,9 +163,10 @@ func (s *Service) begin(ctx context.Context, user userRow, password, secondFacto
 		CreatedAt: now.UnixMicro(), RefreshedAt: now.UnixMicro(),
 		IdleExpiresAt: now.Add(min(s.sessionIdle, s.sessionMax)).UnixMicro(),
 		ExpiresAt:     now.Add(s.sessionMax).UnixMicro(),
+		Audience:      in.Audience, SecondFactor: user.SecondFactor,
 	}
 	session.IP, session.Network, session.UserAgent = device(caller.From(ctx))
-	grant, err := s.grant(now, session, user, token)
+	grant, err := s.grant(now, session, user, session.Audience, token)
 	if err != nil {
 		return Grant{}, err
 	}
@@ -165,9 +179,12 @@ func (s *Service) begin(ctx context.Context, user userRow, password, secondFacto
 		if !same {
 			return errUserChanged
 		}
-		used, err := s.passSecondFactor(ctx, tx, user.ID, secondFactor)
+		used, err := s.passSecondFactor(ctx, tx, user.ID, in.SecondFactor)
 		if err != nil {
 			return err
+		}
+		if session.SecondFactor != (used != "") { // the token says how they signed in
+			return errUserChanged
 		}
 		if err := insertSession(ctx, tx, session); err != nil {
 			return err
@@ -193,16 +210,18 @@ func (s *Service) begin(ctx context.Context, user userRow, password, secondFacto
 	return grant, nil
 }
 
-// grant signs an access token that ends with its session at the latest.
-func (s *Service) grant(now time.Time, session sessionRow, user userRow, refreshToken string) (Grant, error) {
+// grant signs an access token for the audience, empty for the server's own,
+// that ends with its session at the latest.
+func (s *Service) grant(now time.Time, session sessionRow, user userRow, audience, refreshToken string) (Grant, error) {
 	ends := now.Add(s.accessTokenTTL)
 	if end := time.UnixMicro(session.IdleExpiresAt); end.Before(ends) {
 		ends = end
 	}
 	issued, ends := now.Truncate(time.Second), ends.Truncate(time.Second)
 	token, err := s.keys.sign(accessClaims{
-		Subject: user.ID, SessionID: session.ID, ID: s.world.NewID(), ClientID: clientID,
+		Subject: user.ID, SessionID: session.ID, ID: s.world.NewID(), ClientID: clientID, Audience: audience,
 		IssuedAt: issued, ExpiresAt: ends, PasswordChange: user.PasswordChangeRequired,
+		AMR: session.amr(), AuthTime: time.UnixMicro(session.CreatedAt),
 	})
 	if err != nil {
 		return Grant{}, err

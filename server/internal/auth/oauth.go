@@ -34,11 +34,11 @@ type ClientGrant struct {
 
 // ClientToken issues an access token (RFC 9068) to the API key that makes the
 // call, the client-credentials grant (RFC 6749 §4.4). The token acts as the
-// key's owner, ends with the key, and is narrowed to scope, permission patterns
-// with one space between; an empty scope is all that the key may. The grant is
-// audited. Asking for a pattern that the key does not cover, or for what is no
+// key's owner, ends with the key, is for one audience, empty for the server's
+// own, and is narrowed to scope, permission patterns with one space between; an
+// empty scope is all that the key may. The grant is audited. Asking for a pattern that the key does not cover, or for what is no
 // pattern, is Invalid, INVALID_SCOPE.
-func (s *Service) ClientToken(ctx context.Context, scope string) (ClientGrant, error) {
+func (s *Service) ClientToken(ctx context.Context, scope, audience string) (ClientGrant, error) {
 	p := caller.From(ctx).Principal
 	switch {
 	case p == nil || p.APIKeyID == "":
@@ -55,7 +55,11 @@ func (s *Service) ClientToken(ctx context.Context, scope string) (ClientGrant, e
 	if !ends.After(now) {
 		return ClientGrant{}, fault.New(fault.Unauthenticated, "CREDENTIAL_EXPIRED", "the API key expires within a second")
 	}
-	event := audit.New(ctx, audit.TokenIssue, audit.Success, "api_keys/"+p.APIKeyID)
+	audience, err := s.audience(audience)
+	if err != nil {
+		return ClientGrant{}, err
+	}
+	event := withAudience(audit.New(ctx, audit.TokenIssue, audit.Success, "api_keys/"+p.APIKeyID), audience)
 	narrowed, err := s.clientScope(ctx, p, scope)
 	if err != nil {
 		if !fault.Is(err, fault.Invalid) {
@@ -69,7 +73,7 @@ func (s *Service) ClientToken(ctx context.Context, scope string) (ClientGrant, e
 	}
 	token, err := s.keys.sign(accessClaims{
 		Subject: p.UserID, APIKeyID: p.APIKeyID, ClientID: p.APIKeyID, ID: s.world.NewID(),
-		Scope: narrowed, IssuedAt: issued, ExpiresAt: ends,
+		Audience: audience, Scope: narrowed, IssuedAt: issued, ExpiresAt: ends,
 	})
 	if err != nil {
 		return ClientGrant{}, err
@@ -142,6 +146,7 @@ func (s *Service) clientToken(ctx context.Context, claims accessClaims, now time
 	s.apiKeys.note(known, now)
 	return &caller.Principal{
 		UserID: claims.Subject, APIKeyID: claims.APIKeyID, Scopes: scopes, ExpiresAt: claims.ExpiresAt,
+		Audience: claims.Audience,
 	}, caller.ReasonOK, nil
 }
 
@@ -169,6 +174,9 @@ func (s *Service) RevokeToken(ctx context.Context, token string) error {
 			return nil
 		case claims.APIKeyID != "":
 			return unsupported
+		case claims.Audience != s.keys.audience:
+			return fault.New(fault.Invalid, "UNSUPPORTED_TOKEN_TYPE",
+				"the access token is for the audience %q and good for nothing here; send its session's refresh token to end both", claims.Audience)
 		}
 		find = func(context.Context, database.Queries) (string, error) { return claims.SessionID, nil }
 	}

@@ -19,7 +19,14 @@ import (
 // the token that it was traded for is used: that one is replaced, and using it
 // afterwards is reuse. An API key cannot spend one, and does not learn whether
 // it is good: WRONG_CLIENT.
-func (s *Service) Refresh(ctx context.Context, token string) (Grant, error) {
+//
+// The access token is for the audience, empty for the session's. A session that
+// was begun for one audience gets no tokens for another: INVALID_AUDIENCE, and
+// nothing is spent.
+func (s *Service) Refresh(ctx context.Context, token, audience string) (Grant, error) {
+	if _, err := s.audience(audience); err != nil {
+		return Grant{}, err
+	}
 	event := audit.New(ctx, audit.Refresh, audit.Success, "")
 	if ofAnotherClient(ctx) {
 		return Grant{}, s.refuseClient(ctx, event)
@@ -33,9 +40,9 @@ func (s *Service) Refresh(ctx context.Context, token string) (Grant, error) {
 	_, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
 		grant, reused = Grant{}, false
 		var err error
-		grant, err = s.rotate(ctx, tx, token, event)
+		grant, err = s.rotate(ctx, tx, token, audience, event)
 		if errors.Is(err, database.ErrNoRows) && s.refreshGrace > 0 {
-			grant, err = s.retry(ctx, tx, token, event.With("grace", "true"))
+			grant, err = s.retry(ctx, tx, token, audience, event.With("grace", "true"))
 		}
 		if !errors.Is(err, database.ErrNoRows) {
 			return err
@@ -43,7 +50,10 @@ func (s *Service) Refresh(ctx context.Context, token string) (Grant, error) {
 		reused, err = s.detectReuse(ctx, tx, hashToken(token), event)
 		return err
 	})
+	var other otherAudience
 	switch {
+	case errors.As(err, &other): // nothing was spent
+		return Grant{}, s.refuseAudience(ctx, other.event)
 	case err != nil:
 		return Grant{}, fmt.Errorf("refresh: %w", err)
 	case reused: // the end of the session is committed by now
@@ -56,7 +66,7 @@ func (s *Service) Refresh(ctx context.Context, token string) (Grant, error) {
 
 // rotate replaces the token if it is the newest of a live session of an enabled
 // user; ErrNoRows otherwise.
-func (s *Service) rotate(ctx context.Context, tx *changes.Tx, token string, event audit.Event) (Grant, error) {
+func (s *Service) rotate(ctx context.Context, tx *changes.Tx, token, audience string, event audit.Event) (Grant, error) {
 	now := s.world.Now()
 	next, r := s.rotation(ctx, now, hashToken(token))
 	session, err := rotateSession(ctx, tx, r)
@@ -66,13 +76,13 @@ func (s *Service) rotate(ctx context.Context, tx *changes.Tx, token string, even
 	if err := insertSpent(ctx, tx, r.old, session.ID, session.Generation-1, r.now); err != nil {
 		return Grant{}, err
 	}
-	return s.refreshed(ctx, tx, now, session, next, event)
+	return s.refreshed(ctx, tx, now, session, next, audience, event)
 }
 
 // retry serves a client that lost the answer to its last refresh: it replaces
 // the token that the spent one was traded for, if that was not used and the
 // session is live; ErrNoRows otherwise.
-func (s *Service) retry(ctx context.Context, tx *changes.Tx, token string, event audit.Event) (Grant, error) {
+func (s *Service) retry(ctx context.Context, tx *changes.Tx, token, audience string, event audit.Event) (Grant, error) {
 	now := s.world.Now()
 	// This holds the session's row until the commit: a use of the successor at
 	// the same time comes before, and then it is none, or after, and then it is
@@ -89,7 +99,7 @@ func (s *Service) retry(ctx context.Context, tx *changes.Tx, token string, event
 	if err := insertSpent(ctx, tx, r.old, session.ID, neverUsed, r.now); err != nil {
 		return Grant{}, err
 	}
-	return s.refreshed(ctx, tx, now, session, next, event)
+	return s.refreshed(ctx, tx, now, session, next, audience, event)
 }
 
 // rotation makes the next token and says what to replace the old one by.
@@ -105,15 +115,19 @@ func (s *Service) rotation(ctx context.Context, now time.Time, old []byte) (next
 }
 
 // refreshed records a refresh and makes what it hands out.
-func (s *Service) refreshed(ctx context.Context, tx *changes.Tx, now time.Time, session sessionRow, next string, event audit.Event) (Grant, error) {
+func (s *Service) refreshed(ctx context.Context, tx *changes.Tx, now time.Time, session sessionRow, next, asked string, event audit.Event) (Grant, error) {
 	user, err := userByID(ctx, tx, session.UserID)
 	if err != nil {
 		return Grant{}, fmt.Errorf("read user %s: %w", session.UserID, err)
 	}
 	event.ActorID, event.ActorName, event.SessionID = user.ID, user.Username, session.ID
 	event.Resource = "sessions/" + session.ID
-	tx.Record(event)
-	return s.grant(now, session, user, next)
+	audience, ok := s.audienceOf(session, asked)
+	if !ok {
+		return Grant{}, otherAudience{event.With("audience", asked).Because("wrong_audience")}
+	}
+	tx.Record(withAudience(event, audience))
+	return s.grant(now, session, user, audience, next)
 }
 
 // detectReuse ends the session that a spent token is of. Only the call that
@@ -139,6 +153,14 @@ func (s *Service) detectReuse(ctx context.Context, tx *changes.Tx, hash []byte, 
 	}
 	tx.Record(event.Because(endedByReuse))
 	return true, nil
+}
+
+func (s *Service) refuseAudience(ctx context.Context, event audit.Event) error {
+	event.Outcome = audit.Denied
+	if err := s.audit.Record(ctx, event); err != nil {
+		return err
+	}
+	return badAudience("the session was begun for another audience; leave the audience out, or sign in for this one")
 }
 
 func (s *Service) refuseRefresh(ctx context.Context, event audit.Event) error {

@@ -21,7 +21,10 @@ func NewHandler(s *Service) *Handler { return &Handler{service: s} }
 
 // Login implements AuthService.
 func (h *Handler) Login(ctx context.Context, req *tollgatev1.LoginRequest) (*tollgatev1.LoginResponse, error) {
-	g, err := h.service.Login(ctx, req.GetUsername(), req.GetPassword(), req.GetSecondFactor())
+	g, err := h.service.Login(ctx, SignIn{
+		Username: req.GetUsername(), Password: req.GetPassword(),
+		SecondFactor: req.GetSecondFactor(), Audience: req.GetAudience(),
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -34,7 +37,7 @@ func (h *Handler) Login(ctx context.Context, req *tollgatev1.LoginRequest) (*tol
 
 // Refresh implements AuthService.
 func (h *Handler) Refresh(ctx context.Context, req *tollgatev1.RefreshRequest) (*tollgatev1.RefreshResponse, error) {
-	g, err := h.service.Refresh(ctx, req.GetRefreshToken())
+	g, err := h.service.Refresh(ctx, req.GetRefreshToken(), req.GetAudience())
 	if err != nil {
 		return nil, err
 	}
@@ -59,9 +62,16 @@ func (h *Handler) Verify(ctx context.Context, req *tollgatev1.VerifyRequest) (*t
 		return nil, err
 	}
 	revision := h.service.log.Revision() // before looking, so that the answer is at least as new
-	v, err := h.service.Verify(ctx, Credential{AccessToken: req.GetAccessToken(), APIKey: req.GetApiKey()})
+	v, err := h.service.Verify(ctx, Credential{
+		AccessToken: req.GetAccessToken(), APIKey: req.GetApiKey(), Audience: caller.From(ctx).Accepts(),
+	})
 	if err != nil {
 		return nil, err
+	}
+	if v.Stray != nil {
+		if err := h.service.recordStray(ctx, v.Stray); err != nil {
+			return nil, err
+		}
 	}
 	res := &tollgatev1.VerifyResponse{Reason: ReasonProto(v.Reason), Revision: revision}
 	if v.Reason == caller.ReasonOK {
@@ -83,7 +93,7 @@ func (h *Handler) WhoAmI(ctx context.Context, _ *tollgatev1.WhoAmIRequest) (*tol
 func (h *Handler) CreateUser(ctx context.Context, req *tollgatev1.CreateUserRequest) (*tollgatev1.CreateUserResponse, error) {
 	u, revision, err := h.service.CreateUser(ctx, NewUser{
 		Username: req.GetUsername(), Password: req.GetPassword(), DisplayName: req.GetDisplayName(),
-		Kind: kindFromProto(req.GetKind()),
+		Kind: kindFromProto(req.GetKind()), Audience: req.GetAudience(),
 	})
 	if err != nil {
 		return nil, err
@@ -116,7 +126,7 @@ func (h *Handler) GetUser(ctx context.Context, req *tollgatev1.GetUserRequest) (
 // UpdateUser implements AuthService.
 func (h *Handler) UpdateUser(ctx context.Context, req *tollgatev1.UpdateUserRequest) (*tollgatev1.UpdateUserResponse, error) {
 	u, revision, err := h.service.UpdateUser(ctx, req.GetId(), UserUpdate{
-		Username: req.Username, DisplayName: req.DisplayName, Disabled: req.Disabled,
+		Username: req.Username, DisplayName: req.DisplayName, Disabled: req.Disabled, Audience: req.Audience,
 	})
 	if err != nil {
 		return nil, err

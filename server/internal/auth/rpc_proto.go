@@ -37,6 +37,12 @@ func ReasonProto(r caller.Reason) tollgatev1.Reason {
 		return tollgatev1.Reason_REASON_PERMISSION_MISSING
 	case caller.ReasonScopeMissing:
 		return tollgatev1.Reason_REASON_SCOPE_MISSING
+	case caller.ReasonWrongAudience:
+		return tollgatev1.Reason_REASON_WRONG_AUDIENCE
+	case caller.ReasonSecondFactorRequired:
+		return tollgatev1.Reason_REASON_SECOND_FACTOR_REQUIRED
+	case caller.ReasonSignInRequired:
+		return tollgatev1.Reason_REASON_SIGN_IN_REQUIRED
 	}
 	return tollgatev1.Reason_REASON_UNSPECIFIED
 }
@@ -49,6 +55,7 @@ func PrincipalProto(p *caller.Principal) *tollgatev1.Principal {
 	return &tollgatev1.Principal{
 		UserId: p.UserID, Username: p.Username, Kind: kindProto(p.Kind), Roles: p.Roles,
 		SessionId: p.SessionID, ApiKeyId: p.APIKeyID, Scopes: p.Scopes, ExpiresAt: timeProto(p.ExpiresAt),
+		Audience: p.Audience, Amr: p.AMR, AuthTime: timeProto(p.AuthTime),
 	}
 }
 
@@ -57,6 +64,7 @@ func userProto(u User) *tollgatev1.User {
 		Id: u.ID, Username: u.Username, DisplayName: u.DisplayName, Kind: kindProto(u.Kind),
 		Disabled: u.Disabled, PasswordChangeRequired: u.PasswordChangeRequired,
 		CreatedAt: timeProto(u.CreatedAt), UpdatedAt: timeProto(u.UpdatedAt), Roles: u.Roles, SecondFactor: u.SecondFactor,
+		Audience: u.Audience,
 	}
 }
 

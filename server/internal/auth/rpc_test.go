@@ -18,6 +18,7 @@ func TestReasonProto(t *testing.T) {
 		caller.ReasonOK, caller.ReasonCredentialMissing, caller.ReasonCredentialInvalid, caller.ReasonCredentialExpired,
 		caller.ReasonCredentialRevoked, caller.ReasonUserDisabled, caller.ReasonUserUnknown, caller.ReasonLimited,
 		caller.ReasonPasswordChangeRequired, caller.ReasonPermissionMissing, caller.ReasonScopeMissing,
+		caller.ReasonWrongAudience, caller.ReasonSecondFactorRequired, caller.ReasonSignInRequired,
 	} {
 		p := ReasonProto(r)
 		if p == tollgatev1.Reason_REASON_UNSPECIFIED || seen[p] {

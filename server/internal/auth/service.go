@@ -147,6 +147,7 @@ func (s *Service) identity(ctx context.Context, id string) (identity, error) {
 		return identity{
 			Username: row.Username, Kind: row.Kind,
 			Disabled: row.DisabledAt != nil, PasswordChangeRequired: row.PasswordChangeRequired,
+			Audience: row.Audience,
 		}, nil
 	})
 }

@@ -4,10 +4,11 @@ import (
 	"context"
 	"time"
 
+	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 )
 
-const sessionColumns = `id, user_id, generation, token_hash, created_at, refreshed_at, idle_expires_at, expires_at, ip, user_agent, network`
+const sessionColumns = `id, user_id, generation, token_hash, created_at, refreshed_at, idle_expires_at, expires_at, ip, user_agent, network, audience, second_factor`
 
 // sessionRow is a session. Its idle end is never after its absolute end, so it
 // lives until IdleExpiresAt unless it is revoked.
@@ -22,7 +23,9 @@ type sessionRow struct {
 	ExpiresAt     int64  `db:"expires_at"`
 	IP            string `db:"ip"`
 	UserAgent     string `db:"user_agent"`
-	Network       string `db:"network"` // what limits count the address under
+	Network       string `db:"network"`       // what limits count the address under
+	Audience      string `db:"audience"`      // of its access tokens; empty: the server's own
+	SecondFactor  bool   `db:"second_factor"` // the sign-in took one
 }
 
 func (r sessionRow) session() Session {
@@ -33,9 +36,18 @@ func (r sessionRow) session() Session {
 	}
 }
 
+// amr is how the user signed in, in the words of RFC 8176.
+func (r sessionRow) amr() []string {
+	if r.SecondFactor {
+		return []string{caller.AMRPassword, caller.AMROneTime, caller.AMRMultiFactor}
+	}
+	return []string{caller.AMRPassword}
+}
+
 func insertSession(ctx context.Context, q database.Queries, r sessionRow) error {
-	_, err := q.Exec(ctx, `INSERT INTO sessions (`+sessionColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
-		r.ID, r.UserID, r.Generation, r.TokenHash, r.CreatedAt, r.RefreshedAt, r.IdleExpiresAt, r.ExpiresAt, r.IP, r.UserAgent, r.Network)
+	_, err := q.Exec(ctx, `INSERT INTO sessions (`+sessionColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`,
+		r.ID, r.UserID, r.Generation, r.TokenHash, r.CreatedAt, r.RefreshedAt, r.IdleExpiresAt, r.ExpiresAt, r.IP, r.UserAgent, r.Network,
+		r.Audience, number(r.SecondFactor))
 	return wrap("insert session", err)
 }
 

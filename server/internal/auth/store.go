@@ -10,7 +10,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/database"
 )
 
-const userColumns = `id, username, display_name, kind, password_hash, password_change_required, disabled_at, created_at, updated_at`
+const userColumns = `id, username, display_name, kind, password_hash, password_change_required, disabled_at, created_at, updated_at, audience`
 
 // userFields are what is read of a user: the columns, and what comes from
 // elsewhere.
@@ -27,14 +27,15 @@ type userRow struct {
 	CreatedAt              int64       `db:"created_at"`
 	UpdatedAt              int64       `db:"updated_at"`
 	SecondFactor           bool        `db:"second_factor"`
+	Audience               string      `db:"audience"`
 }
 
 func (r userRow) user() User {
 	return User{
 		ID: r.ID, Username: r.Username, DisplayName: r.DisplayName, Kind: r.Kind,
 		Disabled: r.DisabledAt != nil, PasswordChangeRequired: r.PasswordChangeRequired,
-		SecondFactor: r.SecondFactor,
-		CreatedAt:    time.UnixMicro(r.CreatedAt), UpdatedAt: time.UnixMicro(r.UpdatedAt),
+		SecondFactor: r.SecondFactor, Audience: r.Audience,
+		CreatedAt: time.UnixMicro(r.CreatedAt), UpdatedAt: time.UnixMicro(r.UpdatedAt),
 	}
 }
 
@@ -63,9 +64,9 @@ func listUsers(ctx context.Context, q database.Queries, name, after string, limi
 
 // insertUser returns ErrExists when the name is taken.
 func insertUser(ctx context.Context, q database.Queries, row userRow) error {
-	_, err := q.Exec(ctx, `INSERT INTO users (`+userColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+	_, err := q.Exec(ctx, `INSERT INTO users (`+userColumns+`) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
 		row.ID, row.Username, row.DisplayName, string(row.Kind), row.PasswordHash,
-		number(row.PasswordChangeRequired), row.DisabledAt, row.CreatedAt, row.UpdatedAt)
+		number(row.PasswordChangeRequired), row.DisabledAt, row.CreatedAt, row.UpdatedAt, row.Audience)
 	return wrap("insert user", err)
 }
 
@@ -81,8 +82,9 @@ func updateUser(ctx context.Context, q database.Queries, id string, u UserUpdate
 			username = COALESCE($2, username),
 			display_name = COALESCE($3, display_name),
 			disabled_at = CASE WHEN $4 = 1 THEN COALESCE(disabled_at, $5) WHEN $4 = 0 THEN NULL ELSE disabled_at END,
+			audience = COALESCE($6, audience),
 			updated_at = $5
-		WHERE id = $1 RETURNING `+userFields, id, u.Username, u.DisplayName, disabled, now)
+		WHERE id = $1 RETURNING `+userFields, id, u.Username, u.DisplayName, disabled, now, u.Audience)
 	return row, wrap("update user", err)
 }
 

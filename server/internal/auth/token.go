@@ -2,12 +2,14 @@ package auth
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -29,14 +31,17 @@ const (
 )
 
 // accessClaims is what an access token says. All of it is required, to the
-// second; the issuer and the audience are the service's own.
+// second; the issuer is the server's own.
 type accessClaims struct {
 	Subject   string // the user's id
 	SessionID string // set unless APIKeyID is
 	ID        string // of the token
 	ClientID  string
-	APIKeyID  string // the key that it was issued to and that it ends with
-	Scope     string // what it is narrowed to, patterns with spaces between; only with APIKeyID
+	Audience  string    // the service that it is for; sign takes empty for the server's own
+	APIKeyID  string    // the key that it was issued to and that it ends with
+	Scope     string    // what it is narrowed to, patterns with spaces between; only with APIKeyID
+	AMR       []string  // how the user signed in; only with SessionID
+	AuthTime  time.Time // when; only with SessionID. Zero: the token is of a version that did not say
 	IssuedAt  time.Time
 	ExpiresAt time.Time
 
@@ -71,6 +76,10 @@ type payload struct {
 	APIKeyID       string `json:"api_key_id,omitempty"`
 	Scope          string `json:"scope,omitempty"`
 	PasswordChange bool   `json:"password_change,omitempty"`
+
+	// OpenID Connect Core 1.0 §2, in access tokens by RFC 9068 §2.2.1.
+	AMR      []string `json:"amr,omitempty"`
+	AuthTime int64    `json:"auth_time,omitempty"`
 }
 
 // tokenHeader is the first segment of the tokens that a key signs.
@@ -92,12 +101,16 @@ func (k *signingKeys) sign(claims accessClaims) (string, error) {
 	if key == nil {
 		return "", errNoSigner()
 	}
-	body, err := json.Marshal(payload{
-		Issuer: k.issuer, Subject: claims.Subject, Audience: k.audience,
+	text := payload{
+		Issuer: k.issuer, Subject: claims.Subject, Audience: cmp.Or(claims.Audience, k.audience),
 		ExpiresAt: claims.ExpiresAt.Unix(), IssuedAt: claims.IssuedAt.Unix(),
 		ID: claims.ID, ClientID: claims.ClientID, SessionID: claims.SessionID, PasswordChange: claims.PasswordChange,
-		APIKeyID: claims.APIKeyID, Scope: claims.Scope,
-	})
+		APIKeyID: claims.APIKeyID, Scope: claims.Scope, AMR: claims.AMR,
+	}
+	if !claims.AuthTime.IsZero() {
+		text.AuthTime = claims.AuthTime.Unix()
+	}
+	body, err := json.Marshal(text)
 	if err != nil {
 		return "", fmt.Errorf("encode claims: %w", err)
 	}
@@ -115,7 +128,8 @@ func (k *signingKeys) sign(claims accessClaims) (string, error) {
 
 // verify says whether a token is one of ours and good at now: OK with its
 // claims, Expired when nothing but its time is wrong, otherwise Invalid. It
-// does not know about revocation.
+// does not know about revocation, nor whether the token was meant for whoever
+// was shown it: compare the audience.
 //
 // A token that was verified before costs one hash; its end and whether its key
 // still verifies are looked at each time.
@@ -180,11 +194,12 @@ func (k *signingKeys) open(set *keySet, token string, now time.Time) (verifiedTo
 func (k *signingKeys) claimsOf(body members, now time.Time) (accessClaims, bool) {
 	r := claimReader{body: body}
 	claims := accessClaims{
-		Subject: r.text("sub"), ID: r.text("jti"), ClientID: r.text("client_id"),
+		Subject: r.text("sub"), ID: r.text("jti"), ClientID: r.text("client_id"), Audience: r.text("aud"),
 		IssuedAt: r.seconds("iat"), ExpiresAt: r.seconds("exp"),
 	}
 	r.holder(&claims)
-	ours := r.text("iss") == k.issuer && r.text("aud") == k.audience
+	r.signIn(&claims)
+	ours := r.text("iss") == k.issuer
 	latest := now.Add(maxSkew)
 	if !ours || !claims.ExpiresAt.After(claims.IssuedAt) || claims.IssuedAt.After(latest) {
 		return accessClaims{}, false
@@ -229,6 +244,21 @@ func (r *claimReader) holder(claims *accessClaims) {
 	r.bad = r.bad || ofSession
 }
 
+// signIn reads how and when the user signed in, which only sessions have.
+// Tokens of earlier versions do not say.
+func (r *claimReader) signIn(claims *accessClaims) {
+	raw, how := r.body["amr"]
+	_, when := r.body["auth_time"]
+	r.bad = r.bad || (how || when) && claims.SessionID == ""
+	if how {
+		err := json.Unmarshal(raw, &claims.AMR)
+		r.bad = r.bad || err != nil || len(claims.AMR) == 0 || slices.Contains(claims.AMR, "")
+	}
+	if when {
+		claims.AuthTime = r.seconds("auth_time")
+	}
+}
+
 func (r *claimReader) seconds(name string) time.Time {
 	t, ok := secondsOf(r.body[name])
 	r.bad = r.bad || !ok
@@ -265,7 +295,7 @@ func decodeMembers(segment string) (members, bool) {
 	if begin, err := decoder.Token(); err != nil || begin != json.Delim('{') {
 		return nil, false
 	}
-	object := make(members, 10)
+	object := make(members, 12)
 	for decoder.More() {
 		token, err := decoder.Token()
 		if err != nil {

@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"maps"
+	"reflect"
 	"slices"
 	"sort"
 	"strings"
@@ -51,7 +52,7 @@ func testKeyOf(algorithm string, private crypto.Signer) *signingKey {
 
 func testClaims() accessClaims {
 	return accessClaims{
-		Subject: "user-1", SessionID: "session-1", ID: "token-1", ClientID: "tollgate",
+		Subject: "user-1", SessionID: "session-1", ID: "token-1", ClientID: "tollgate", Audience: "tollgate",
 		IssuedAt: issued, ExpiresAt: issued.Add(15 * time.Minute),
 	}
 }
@@ -84,7 +85,7 @@ func (k *signingKeys) expect(t *testing.T, what, token string, want caller.Reaso
 		if got != want {
 			t.Errorf("%s: %s verify = %s, want %s", what, visit, got, want)
 		}
-		if got != caller.ReasonOK && claims != (accessClaims{}) {
+		if got != caller.ReasonOK && !reflect.DeepEqual(claims, accessClaims{}) {
 			t.Errorf("%s: refused, but with claims %+v", what, claims)
 		}
 	}
@@ -110,14 +111,44 @@ func TestTokenShape(t *testing.T) {
 		}
 	}
 	claims, reason := k.verify(token, issued)
-	if reason != caller.ReasonOK || claims != testClaims() {
+	if reason != caller.ReasonOK || !reflect.DeepEqual(claims, testClaims()) {
 		t.Errorf("verify = %+v, %s", claims, reason)
 	}
 	change := testClaims()
 	change.PasswordChange = true
-	if claims, _ := k.verify(mustSign(t, k, change), issued); claims != change {
+	if claims, _ := k.verify(mustSign(t, k, change), issued); !reflect.DeepEqual(claims, change) {
 		t.Errorf("verify = %+v, want %+v", claims, change)
 	}
+}
+
+// TestTokenSaysHowTheUserSignedIn: amr and auth_time go through a token, and
+// only a session's token has them, well formed.
+func TestTokenSaysHowTheUserSignedIn(t *testing.T) {
+	k := testSigner(t, world.NewClock(issued))
+	want := testClaims()
+	want.AMR, want.AuthTime = []string{"pwd", "otp", "mfa"}, issued.Add(-time.Hour)
+	token := mustSign(t, k, want)
+	if claims, reason := k.verify(token, issued); reason != caller.ReasonOK || !reflect.DeepEqual(claims, want) {
+		t.Errorf("verify = %+v, %s", claims, reason)
+	}
+	raw, err := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[1])
+	if err != nil || !strings.HasSuffix(string(raw), `,"amr":["pwd","otp","mfa"],"auth_time":1777860121}`) {
+		t.Errorf("payload %s, %v", raw, err)
+	}
+	const how = `"amr":["pwd","otp","mfa"]`
+	const when = `"auth_time":1777860121`
+	header := `{"alg":"EdDSA","kid":"` + testKey(1).id + `","typ":"at+jwt"}`
+	forged := func(old, new string) string {
+		return forge(testKey(1), header, strings.Replace(string(raw), old, new, 1))
+	}
+	k.expect(t, "positive control", forged(how, `"amr":["pwd"]`), caller.ReasonOK)
+	for _, bad := range []string{`"amr":[]`, `"amr":null`, `"amr":"mfa"`, `"amr":[""]`, `"amr":[1]`, `"amr":["pwd","mfa",null]`} {
+		k.expect(t, bad, forged(how, bad), caller.ReasonCredentialInvalid)
+	}
+	for _, bad := range []string{`"auth_time":0`, `"auth_time":-1`, `"auth_time":"1777860121"`, `"auth_time":1.5`, `"auth_time":null`} {
+		k.expect(t, bad, forged(when, bad), caller.ReasonCredentialInvalid)
+	}
+	k.expect(t, "of a key", forged(`"sid":"session-1"`, `"api_key_id":"key-1"`), caller.ReasonCredentialInvalid)
 }
 
 // Another library verifies our tokens with nothing but the key set.
@@ -319,7 +350,7 @@ func TestVerifyClaims(t *testing.T) {
 	}
 	for name, token := range map[string]string{
 		"other issuer":         with("iss", "https://tollgate.test/"),
-		"other audience":       with("aud", "orders"),
+		"empty audience":       with("aud", ""),
 		"list of audiences":    with("aud", []string{"tollgate"}),
 		"ends before it began": with("exp", issued.Unix()),
 		"issued ahead":         with("iat", issued.Unix()+61),
@@ -350,7 +381,7 @@ func TestVerifyClaims(t *testing.T) {
 
 	clock.Advance(time.Hour)
 	k.expect(t, "over", with("sub", "user-3"), caller.ReasonCredentialExpired)
-	k.expect(t, "over and wrong", with("aud", "orders"), caller.ReasonCredentialInvalid)
+	k.expect(t, "over and wrong", with("iss", "orders"), caller.ReasonCredentialInvalid)
 }
 
 func TestVerifyEnd(t *testing.T) {

@@ -29,6 +29,7 @@ type User struct {
 	SecondFactor           bool // signing in takes one
 	CreatedAt, UpdatedAt   time.Time
 	Roles                  []string // names of the roles in force now, sorted
+	Audience               string   // for a service: that of the access tokens it accepts; empty: the server's own
 }
 
 // NewUser describes a user to create.
@@ -38,6 +39,7 @@ type NewUser struct {
 	DisplayName string
 	Kind        caller.Kind // empty: a person
 	Roles       []string    // names of the roles to begin with, for good
+	Audience    string      // for a service only: see User
 }
 
 // UserUpdate holds what to change of a user; nil leaves a field as it is.
@@ -45,6 +47,7 @@ type UserUpdate struct {
 	Username    *string
 	DisplayName *string
 	Disabled    *bool
+	Audience    *string // for a service only: see User
 }
 
 // identity is what verifying needs to know about a user. The zero identity
@@ -54,6 +57,7 @@ type identity struct {
 	Kind                   caller.Kind
 	Disabled               bool
 	PasswordChangeRequired bool
+	Audience               string
 }
 
 // canonicalName is the form in which names are stored and compared: NFKC,

@@ -41,6 +41,12 @@ func (s *Service) CreateUser(ctx context.Context, n NewUser) (User, int64, error
 	default:
 		return User{}, 0, fault.Field("kind", "must be person or service")
 	}
+	if n.Audience, err = s.audience(n.Audience); err != nil {
+		return User{}, 0, err
+	}
+	if n.Audience != "" && n.Kind != caller.Service {
+		return User{}, 0, audienceOfPerson()
+	}
 	hash := ""
 	if n.Password != "" {
 		if err := checkPassword("password", name, n.Password); err != nil {
@@ -54,6 +60,7 @@ func (s *Service) CreateUser(ctx context.Context, n NewUser) (User, int64, error
 	row := userRow{
 		ID: s.world.NewID(), Username: name, DisplayName: n.DisplayName, Kind: n.Kind,
 		PasswordHash: hash, CreatedAt: now, UpdatedAt: now,
+		Audience: n.Audience,
 	}
 	// In one order, so that two who give the same roles do not wait for each other.
 	first := slices.Compact(slices.Sorted(slices.Values(n.Roles)))
@@ -62,8 +69,8 @@ func (s *Service) CreateUser(ctx context.Context, n NewUser) (User, int64, error
 			return err
 		}
 		tx.Changed(changes.User, row.ID)
-		tx.Record(audit.New(ctx, audit.UserCreate, audit.Success, "users/"+row.ID).
-			With("username", name).With("kind", string(n.Kind)))
+		tx.Record(withAudience(audit.New(ctx, audit.UserCreate, audit.Success, "users/"+row.ID).
+			With("username", name).With("kind", string(n.Kind)), row.Audience))
 		for _, role := range first {
 			if _, err := s.roles.AssignIn(ctx, tx, role, row.ID, time.Time{}); err != nil {
 				return err
@@ -174,6 +181,13 @@ func (s *Service) UpdateUser(ctx context.Context, id string, u UserUpdate) (User
 			return User{}, 0, err
 		}
 	}
+	if u.Audience != nil {
+		audience, err := s.audience(*u.Audience)
+		if err != nil {
+			return User{}, 0, err
+		}
+		u.Audience = &audience
+	}
 	if err := s.mayManage(ctx, id); err != nil {
 		return User{}, 0, err
 	}
@@ -187,6 +201,9 @@ func (s *Service) UpdateUser(ctx context.Context, id string, u UserUpdate) (User
 		}
 		if row, err = updateUser(ctx, tx, id, u, s.world.Micros()); err != nil {
 			return err
+		}
+		if row.Audience != "" && row.Kind != caller.Service {
+			return audienceOfPerson()
 		}
 		if disable {
 			if _, err := s.endAll(ctx, tx, id, endedByDisable); err != nil {
@@ -215,6 +232,9 @@ func (u UserUpdate) describe(e audit.Event) audit.Event {
 	}
 	if u.DisplayName != nil {
 		e = e.With("display_name", *u.DisplayName)
+	}
+	if u.Audience != nil {
+		e = e.With("audience", *u.Audience)
 	}
 	if u.Disabled != nil {
 		e = e.With("disabled", strconv.FormatBool(*u.Disabled))

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -14,12 +15,17 @@ type Credential struct {
 	AccessToken string
 	APIKey      string
 	UserID      string // taken on trust: the caller has authenticated the user by other means
+
+	// Audience is who the credential is presented to: an access token must be
+	// for it. Empty: the server's own, Tollgate's API and services without one.
+	Audience string
 }
 
 // Verification says whose a credential is, or why it is refused.
 type Verification struct {
 	Reason    caller.Reason
 	Principal *caller.Principal // set for ReasonOK and ReasonPasswordChangeRequired
+	Stray     *caller.Principal // set for ReasonWrongAudience: whose token it is, for the record only
 }
 
 // Verify looks at a credential. It answers from memory when warm; call
@@ -27,7 +33,10 @@ type Verification struct {
 // nil only when it cannot be decided.
 func (s *Service) Verify(ctx context.Context, c Credential) (Verification, error) {
 	p, reason, err := s.credential(ctx, c)
-	if err != nil || reason != caller.ReasonOK {
+	switch {
+	case err == nil && reason == caller.ReasonWrongAudience:
+		return Verification{Reason: reason, Stray: p}, nil
+	case err != nil || reason != caller.ReasonOK:
 		return Verification{Reason: reason}, err
 	}
 	who, err := s.identity(ctx, p.UserID)
@@ -40,7 +49,7 @@ func (s *Service) Verify(ctx context.Context, c Credential) (Verification, error
 	case who.Disabled:
 		return Verification{Reason: caller.ReasonUserDisabled}, nil
 	}
-	p.Username, p.Kind = who.Username, who.Kind
+	p.Username, p.Kind, p.Accepts = who.Username, who.Kind, who.Audience
 	p.PasswordChangeRequired = p.PasswordChangeRequired || who.PasswordChangeRequired
 	if p.Roles, err = s.roles.RolesOf(ctx, p.UserID); err != nil {
 		return Verification{}, fmt.Errorf("read the roles of user %s: %w", p.UserID, err)
@@ -56,7 +65,7 @@ func (s *Service) Verify(ctx context.Context, c Credential) (Verification, error
 func (s *Service) credential(ctx context.Context, c Credential) (*caller.Principal, caller.Reason, error) {
 	switch {
 	case c.AccessToken != "":
-		return s.accessToken(ctx, c.AccessToken)
+		return s.accessToken(ctx, c)
 	case c.APIKey != "":
 		userID, keyID, scopes, expires, reason, err := s.verifyAPIKey(ctx, c.APIKey)
 		if err != nil {
@@ -70,11 +79,18 @@ func (s *Service) credential(ctx context.Context, c Credential) (*caller.Princip
 	}
 }
 
-func (s *Service) accessToken(ctx context.Context, token string) (*caller.Principal, caller.Reason, error) {
+// accessToken looks at an access token. For one that is meant for others it
+// says no more than whose it is.
+func (s *Service) accessToken(ctx context.Context, c Credential) (*caller.Principal, caller.Reason, error) {
 	now := s.world.Now()
-	claims, reason := s.keys.verify(token, now)
+	claims, reason := s.keys.verify(c.AccessToken, now)
 	if reason != caller.ReasonOK {
 		return nil, reason, nil
+	}
+	if claims.Audience != cmp.Or(c.Audience, s.keys.audience) {
+		return &caller.Principal{
+			UserID: claims.Subject, SessionID: claims.SessionID, APIKeyID: claims.APIKeyID, Audience: claims.Audience,
+		}, caller.ReasonWrongAudience, nil
 	}
 	// Tokens of before the lifetime was lowered: we no longer remember for so
 	// long which sessions have ended.
@@ -89,7 +105,7 @@ func (s *Service) accessToken(ctx context.Context, token string) (*caller.Princi
 	}
 	return &caller.Principal{
 		UserID: claims.Subject, SessionID: claims.SessionID, ExpiresAt: claims.ExpiresAt,
-		PasswordChangeRequired: claims.PasswordChange,
+		Audience: claims.Audience, AMR: claims.AMR, AuthTime: claims.AuthTime, PasswordChangeRequired: claims.PasswordChange,
 	}, caller.ReasonOK, nil
 }
 

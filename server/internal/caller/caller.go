@@ -5,6 +5,7 @@ package caller
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -27,10 +28,27 @@ type Principal struct {
 	APIKeyID  string    // set for an API key
 	Scopes    []string  // patterns that an API key is narrowed to; empty: no narrowing
 	ExpiresAt time.Time // zero: never
+	Audience  string    // of an access token: the service that it is for
+	AMR       []string  // how the person signed in (RFC 8176); empty: not by a sign-in, or unknown
+	AuthTime  time.Time // when; zero: not by a sign-in, or unknown
+
+	// Accepts is, for a service account, the audience of the access tokens that
+	// it accepts; empty: the server's own.
+	Accepts string
 
 	// PasswordChangeRequired leaves the user nothing but SetPassword.
 	PasswordChangeRequired bool
 }
+
+// The authentication methods of access tokens (RFC 8176 §2).
+const (
+	AMRPassword    = "pwd"
+	AMROneTime     = "otp" // a code of an authenticator, or a recovery code
+	AMRMultiFactor = "mfa"
+)
+
+// SecondFactor says whether the person signed in with one.
+func (p *Principal) SecondFactor() bool { return slices.Contains(p.AMR, AMRMultiFactor) }
 
 // Caller is one call's origin.
 type Caller struct {
@@ -59,6 +77,15 @@ func From(ctx context.Context) Caller {
 // the first start, housekeeping.
 func System(ctx context.Context) context.Context {
 	return With(ctx, Caller{System: true})
+}
+
+// Accepts is the audience of the access tokens that the caller accepts from
+// others, empty for the server's own.
+func (c Caller) Accepts() string {
+	if c.Principal == nil {
+		return ""
+	}
+	return c.Principal.Accepts
 }
 
 // UserID is the principal's user id, empty for nobody.

@@ -10,6 +10,7 @@ const (
 	ReasonCredentialMissing      Reason = "credential_missing"
 	ReasonCredentialInvalid      Reason = "credential_invalid"
 	ReasonCredentialExpired      Reason = "credential_expired"
+	ReasonWrongAudience          Reason = "wrong_audience"
 	ReasonCredentialRevoked      Reason = "credential_revoked"
 	ReasonUserDisabled           Reason = "user_disabled"
 	ReasonUserUnknown            Reason = "user_unknown"
@@ -17,4 +18,6 @@ const (
 	ReasonPasswordChangeRequired Reason = "password_change_required"
 	ReasonPermissionMissing      Reason = "permission_missing"
 	ReasonScopeMissing           Reason = "scope_missing"
+	ReasonSecondFactorRequired   Reason = "second_factor_required"
+	ReasonSignInRequired         Reason = "sign_in_required"
 )

@@ -4,6 +4,7 @@
 package decision
 
 import (
+	"cmp"
 	"context"
 	"net/netip"
 	"time"
@@ -94,13 +95,14 @@ func (s *Service) Decide(ctx context.Context, r Request) (Decision, error) {
 		return Decision{}, err
 	}
 	d := Decision{Revision: s.log.Revision(), Reason: caller.ReasonOK}
+	var stray *caller.Principal // whose a token is that is meant for others
 
 	if !r.Rule.Public {
 		verified, err := s.auth.Verify(ctx, r.Credential)
 		if err != nil {
 			return Decision{}, err
 		}
-		d.Reason, d.Principal = verified.Reason, verified.Principal
+		d.Reason, d.Principal, stray = verified.Reason, verified.Principal, verified.Stray
 	}
 
 	counted := limits.Request{
@@ -137,7 +139,7 @@ func (s *Service) Decide(ctx context.Context, r Request) (Decision, error) {
 	if d.Allowed {
 		return d, nil
 	}
-	return d, s.record(ctx, r, d, taken)
+	return d, s.record(ctx, r, d, stray, taken)
 }
 
 // Recheck decides again about a caller who was let through before, a stream's.
@@ -173,7 +175,7 @@ func (s *Service) judge(reason caller.Reason, p *caller.Principal, rule Rule) ca
 }
 
 // record writes a refusal to the audit log.
-func (s *Service) record(ctx context.Context, r Request, d Decision, taken limits.Result) error {
+func (s *Service) record(ctx context.Context, r Request, d Decision, stray *caller.Principal, taken limits.Result) error {
 	event := audit.Event{
 		Action: r.Event, Outcome: audit.Denied, Reason: string(d.Reason), Resource: r.Resource,
 		UserAgent: r.UserAgent, RequestID: r.RequestID,
@@ -181,7 +183,10 @@ func (s *Service) record(ctx context.Context, r Request, d Decision, taken limit
 	if r.IP.IsValid() {
 		event.IP = r.IP.String()
 	}
-	if p := d.Principal; p != nil {
+	if stray != nil {
+		event = event.With("audience", stray.Audience)
+	}
+	if p := cmp.Or(d.Principal, stray); p != nil {
 		event.ActorID, event.ActorName, event.SessionID, event.APIKeyID = p.UserID, p.Username, p.SessionID, p.APIKeyID
 	}
 	if permission := r.Rule.Permission; permission != "" {

@@ -8,6 +8,7 @@ import (
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
 	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/auth"
+	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/limits"
 	"github.com/tollgatehq/tollgate/server/internal/roles"
@@ -70,6 +71,7 @@ func (a *Authorizer) decide(ctx context.Context, req *tollgatev1.AuthorizeReques
 	d, err := a.service.Decide(ctx, Request{
 		Credential: auth.Credential{
 			AccessToken: req.GetAccessToken(), APIKey: req.GetApiKey(), UserID: req.GetUserId(),
+			Audience: caller.From(ctx).Accepts(),
 		},
 		Rule:     ruleOf(req),
 		Resource: req.GetResource(), Context: req.GetContext(),

@@ -33,6 +33,8 @@ func refusal(d decision.Decision, r rule) error {
 		return fault.New(fault.Unauthenticated, reason, "the credential has expired; refresh it or sign in again")
 	case caller.ReasonCredentialRevoked:
 		return fault.New(fault.Unauthenticated, reason, "the credential was revoked; sign in again")
+	case caller.ReasonWrongAudience:
+		return fault.New(fault.Unauthenticated, reason, "the access token is for another audience; sign in or refresh without an audience to call Tollgate")
 	case caller.ReasonUserDisabled:
 		return fault.New(fault.Unauthenticated, reason, "the user is disabled")
 	default:

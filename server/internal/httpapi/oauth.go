@@ -114,7 +114,11 @@ func (o *oauth) token(ctx context.Context, response http.Header, from client, f 
 		if err != nil {
 			return nil, err
 		}
-		g, err := o.service.ClientToken(ctx, f["scope"])
+		audience, err := f.audience()
+		if err != nil {
+			return nil, err
+		}
+		g, err := o.service.ClientToken(ctx, f["scope"], audience)
 		if err != nil {
 			return nil, err
 		}
@@ -126,12 +130,16 @@ func (o *oauth) token(ctx context.Context, response http.Header, from client, f 
 		case f["scope"] != "": // before the token is spent
 			return nil, &oauthError{status: http.StatusBadRequest, Code: "invalid_scope", Description: "sessions are not narrowed; leave scope out"}
 		}
+		audience, err := f.audience()
+		if err != nil {
+			return nil, err
+		}
 		// The action is that of the Refresh RPC: limits count both doors.
 		ctx, err := o.admit(ctx, tokenPath, decision.Rule{Public: true, Action: "tollgate:refresh"}, from, response)
 		if err != nil {
 			return nil, err
 		}
-		g, err := o.service.Refresh(ctx, f["refresh_token"])
+		g, err := o.service.Refresh(ctx, f["refresh_token"], audience)
 		if err != nil {
 			return nil, err
 		}
@@ -160,6 +168,9 @@ type introspection struct {
 	Issuer    string `json:"iss,omitempty"`
 	ID        string `json:"jti,omitempty"`
 	SessionID string `json:"sid,omitempty"`
+
+	AMR      []string `json:"amr,omitempty"`
+	AuthTime int64    `json:"auth_time,omitempty"`
 }
 
 // introspect is the introspection endpoint. A token's form says what it is, so
@@ -181,6 +192,7 @@ func (o *oauth) introspect(ctx context.Context, response http.Header, from clien
 		Active: i.Active, Scope: i.Scope, ClientID: i.ClientID, Username: i.Username, TokenType: i.TokenType,
 		ExpiresAt: seconds(i.ExpiresAt), IssuedAt: seconds(i.IssuedAt), Subject: i.Subject,
 		Audience: i.Audience, Issuer: i.Issuer, ID: i.ID, SessionID: i.SessionID,
+		AMR: i.AMR, AuthTime: seconds(i.AuthTime),
 	}, nil
 }
 

@@ -71,6 +71,24 @@ func (f form) token() (string, error) {
 	}
 }
 
+// audience is the service that a token is asked for: as resource, the absolute
+// URI of RFC 8707 §2, or as audience, any name (as in RFC 8693 §2.1). A token
+// is for one: when both are there they must be the same.
+func (f form) audience() (string, error) {
+	resource, audience := f["resource"], f["audience"]
+	if resource == "" {
+		return audience, nil
+	}
+	u, err := url.Parse(resource)
+	switch {
+	case err != nil || !u.IsAbs() || strings.Contains(resource, "#"):
+		return "", invalidTarget("resource must be an absolute URI without a fragment; for a plain name use audience")
+	case audience != "" && audience != resource:
+		return "", invalidTarget("a token is for one service; send resource or audience")
+	}
+	return resource, nil
+}
+
 // client is who calls.
 type client struct {
 	id         string          // client_id, if one was given
@@ -166,6 +184,10 @@ func invalidClient(description string) error {
 	return &oauthError{status: http.StatusUnauthorized, Code: "invalid_client", Description: description}
 }
 
+func invalidTarget(description string) error {
+	return &oauthError{status: http.StatusBadRequest, Code: "invalid_target", Description: description}
+}
+
 // refuse answers with an error. The log gets what the caller is not told.
 func (o *oauth) refuse(w http.ResponseWriter, r *http.Request, err error, from client) {
 	e, known := err.(*oauthError)
@@ -209,6 +231,9 @@ func newOAuthError(f *fault.Error, from client) *oauthError {
 		return e
 	case "INVALID_SCOPE":
 		e.Code = "invalid_scope"
+		return e
+	case "INVALID_AUDIENCE":
+		e.Code = "invalid_target" // RFC 8707 §2
 		return e
 	case "UNSUPPORTED_TOKEN_TYPE":
 		e.Code = "unsupported_token_type" // RFC 7009 §2.2.1
