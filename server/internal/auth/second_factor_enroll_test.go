@@ -41,7 +41,7 @@ func TestEnrollingTakesThePassword(t *testing.T) {
 		if n := d.compares.Load(); n != compares {
 			t.Errorf("%d passwords compared over the limit", n-compares)
 		}
-		d.forgetAttempts(t.Context(), "ann")
+		d.forgetAttempts(stolen, "ann")
 		if _, err := d.EnrollSecondFactor(stolen, ann.ID, password); err != nil {
 			t.Error(err)
 		}
