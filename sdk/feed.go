@@ -23,6 +23,7 @@ type feed struct {
 	client *Client
 	bound  time.Duration // how old the latest message may be
 	keep   time.Duration // how long an entry is needed at least
+	keys   *keyring
 
 	mu       sync.RWMutex
 	sessions halves[string, struct{}]
@@ -34,8 +35,8 @@ type feed struct {
 	news     chan struct{} // closed at the next message
 }
 
-func newFeed(client *Client, bound, ttl time.Duration) *feed {
-	f := &feed{client: client, bound: bound, keep: ttl + maxSkew, news: make(chan struct{})}
+func newFeed(client *Client, keys *keyring, bound, ttl time.Duration) *feed {
+	f := &feed{client: client, bound: bound, keep: ttl + maxSkew, keys: keys, news: make(chan struct{})}
 	f.forget(client.now())
 	return f
 }
@@ -158,7 +159,11 @@ func (f *feed) take(message *tollgatev1.WatchRevocationsResponse, now time.Time)
 	for _, id := range message.GetUserIds() {
 		f.users.set(id, struct{}{})
 	}
-	if f.sessions.len()+f.apiKeys.len()+f.users.len() > maxRevoked {
+	remembered := true
+	if ids := message.GetSigningKeyIds(); len(ids) > 0 {
+		remembered = f.keys.remove(ids)
+	}
+	if !remembered || f.sessions.len()+f.apiKeys.len()+f.users.len() > maxRevoked {
 		f.heard = time.Time{} // we cannot hold what we were told
 		return errors.New("more is revoked than can be remembered; tokens are not verified locally")
 	}

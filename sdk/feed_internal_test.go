@@ -16,7 +16,7 @@ func tells(sessions ...string) *tollgatev1.WatchRevocationsResponse {
 // ever.
 func TestFeedForgets(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
-	f := newFeed(&Client{now: func() time.Time { return now }}, time.Hour, 15*time.Minute)
+	f := newFeed(&Client{now: func() time.Time { return now }}, nil, time.Hour, 15*time.Minute)
 	take := func(message *tollgatev1.WatchRevocationsResponse) {
 		t.Helper()
 		if err := f.take(message, now); err != nil {
@@ -51,7 +51,7 @@ func TestFeedForgets(t *testing.T) {
 // counts.
 func TestFeedKeepsWhatALaggardDoesNotKnow(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
-	f := newFeed(&Client{now: time.Now}, time.Hour, time.Hour)
+	f := newFeed(&Client{now: time.Now}, nil, time.Hour, time.Hour)
 	for _, message := range []*tollgatev1.WatchRevocationsResponse{
 		{Snapshot: true, Revision: 7},
 		{Revision: 9, SessionIds: []string{"s-1"}, UserIds: []string{"u-1"}},
@@ -79,7 +79,7 @@ func TestFeedKeepsWhatALaggardDoesNotKnow(t *testing.T) {
 // A feed that tells more than can be remembered counts as lost.
 func TestFeedIsBounded(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
-	f := newFeed(&Client{now: time.Now}, time.Hour, time.Hour)
+	f := newFeed(&Client{now: time.Now}, nil, time.Hour, time.Hour)
 	many := &tollgatev1.WatchRevocationsResponse{Snapshot: true}
 	for i := range maxRevoked {
 		many.SessionIds = append(many.SessionIds, strconv.Itoa(i))
@@ -114,5 +114,28 @@ func TestRecentIsBounded(t *testing.T) {
 	}
 	if n > maxRecent {
 		t.Errorf("%d tokens are remembered", n)
+	}
+}
+
+// A feed that removes more keys than can be remembered counts as lost.
+func TestRemovedKeysAreBounded(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	keys := &keyring{}
+	keys.set.Store(&keySet{})
+	f := newFeed(&Client{now: time.Now}, keys, time.Hour, time.Hour)
+	many := &tollgatev1.WatchRevocationsResponse{Snapshot: true}
+	for i := range maxRemoved {
+		many.SigningKeyIds = append(many.SigningKeyIds, strconv.Itoa(i))
+	}
+	for range 2 { // the same ones again are no more
+		if err := f.take(many, now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.take(&tollgatev1.WatchRevocationsResponse{SigningKeyIds: []string{"one more"}}, now); err == nil {
+		t.Error("no error")
+	}
+	if _, _, ok := f.look(&claims{sessionID: "x"}, now); ok {
+		t.Error("the feed is trusted, although it is incomplete")
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -15,6 +16,8 @@ import (
 const (
 	keysRefresh  = 5 * time.Minute // how old the key set gets: what Tollgate's Cache-Control says
 	keysInterval = 5 * time.Second // between two fetches, whatever tokens ask for
+
+	maxRemoved = 1 << 12 // removed keys that are remembered
 )
 
 // keyring holds Tollgate's public keys and fetches them again when they are
@@ -26,10 +29,11 @@ type keyring struct {
 
 	set atomic.Pointer[keySet]
 
-	mu     sync.Mutex
-	flight chan struct{} // closed when the fetch under way is over; nil: none is
-	tried  time.Time     // when the latest fetch began
-	err    error         // why it failed
+	mu      sync.Mutex
+	flight  chan struct{}       // closed when the fetch under way is over; nil: none is
+	tried   time.Time           // when the latest fetch began
+	err     error               // why it failed
+	removed map[string]struct{} // ids of keys that are never taken again
 }
 
 // keySet never changes.
@@ -121,15 +125,42 @@ func (r *keyring) fetch(now time.Time) (<-chan struct{}, error) {
 }
 
 // replace keeps keys that are there still as they are, so that tokens that
-// were verified with one need not be verified again.
+// were verified with one need not be verified again. Keys that were removed are
+// left out: an answer may have been kept on its way. The lock is held.
 func (r *keyring) replace(keys map[string]*publicKey, now time.Time) {
 	old := r.set.Load().keys
 	for id, key := range keys {
-		if key.equal(old[id]) {
+		if _, gone := r.removed[id]; gone {
+			delete(keys, id)
+		} else if key.equal(old[id]) {
 			keys[id] = old[id]
 		}
 	}
 	r.set.Store(&keySet{keys: keys, fetched: now})
+}
+
+// remove drops keys for good, and fetches those that take their place. It says
+// false when they are more than can be remembered.
+func (r *keyring) remove(ids []string) bool {
+	r.mu.Lock()
+	if r.removed == nil {
+		r.removed = map[string]struct{}{}
+	}
+	for _, id := range ids {
+		r.removed[id] = struct{}{}
+	}
+	ok, set := len(r.removed) <= maxRemoved, r.set.Load()
+	left := maps.Clone(set.keys)
+	maps.DeleteFunc(left, func(id string, _ *publicKey) bool { _, gone := r.removed[id]; return gone })
+	dropped := len(left) < len(set.keys)
+	if dropped {
+		r.set.Store(&keySet{keys: left, fetched: set.fetched})
+	}
+	r.mu.Unlock()
+	if dropped {
+		_, _ = r.fetch(r.client.now()) // a failure shows when a key is asked for
+	}
+	return ok
 }
 
 func (r *keyring) download() (map[string]*publicKey, error) {

@@ -56,8 +56,8 @@ func WithFailClosed() VerifierOption {
 
 // WithStaleKeys says how old the public keys may get while they cannot be
 // fetched; 1 h unless given. Above that nothing is verified. A signing key that
-// was removed is refused after 5 minutes, and after this time when the keys
-// cannot be fetched meanwhile.
+// was removed is refused as soon as the feed tells of it, whatever the key set
+// says.
 func WithStaleKeys(d time.Duration) VerifierOption {
 	return func(c *verifierConfig) {
 		if c.stale = d; d < keysRefresh {
@@ -94,12 +94,13 @@ func NewVerifier(client *Client, issuer, audience string, opts ...VerifierOption
 		return nil, c.err
 	}
 	ctx, stop := context.WithCancel(context.Background())
+	keys := &keyring{client: client, ctx: ctx, stale: c.stale}
+	keys.set.Store(&keySet{})
 	v := &Verifier{
 		client: client, issuer: issuer, audience: audience, ttl: c.ttl, failClosed: c.closed,
-		keys: &keyring{client: client, ctx: ctx, stale: c.stale}, feed: newFeed(client, c.bound, c.ttl),
+		keys: keys, feed: newFeed(client, keys, c.bound, c.ttl),
 		recent: newRecent(), ctx: ctx, stop: stop,
 	}
-	v.keys.set.Store(&keySet{})
 	v.ends.Go(v.keys.run)
 	v.ends.Go(func() { v.feed.run(ctx) })
 	return v, nil

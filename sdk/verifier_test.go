@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -376,6 +377,69 @@ func TestVerifierRemovedKey(t *testing.T) {
 	keys.set(jwks(edForger(t, "next")))
 	s.add(10 * time.Minute)
 	s.wants(t, next.token(next.header(), goodClaims(s.now())), sdk.ReasonCredentialInvalid)
+}
+
+// keySet is the key set of now.
+func (s *stage) keySet(t *testing.T) string {
+	t.Helper()
+	res, err := http.Get(s.URL + keysPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// A removed key is refused as soon as the feed tells of it, and stays so when
+// the key set that is answered is of before.
+func TestVerifierRemovedKeyIsInTheFeed(t *testing.T) {
+	keys := &keySet{}
+	s := newStage(t, []sdk.Option{keys.through(newTransport(t)).client()})
+	s.RotateKey()
+	s.add(5 * time.Second)
+	old := s.Token("alice", sdktest.ExpiresAt(s.now().Add(10*time.Hour)))
+	s.wants(t, old, sdk.ReasonOK)
+	keys.set(s.keySet(t)) // what is answered from here on
+	s.hears(t, s.RemoveKey())
+	s.wants(t, old, sdk.ReasonCredentialInvalid)
+	for range 3 {
+		s.add(10 * time.Minute)
+		s.hears(t, s.KeepAlive())
+		s.wants(t, old, sdk.ReasonCredentialInvalid)
+	}
+	if keys.fetched < 3 {
+		t.Errorf("the stale key set was fetched %d times", keys.fetched)
+	}
+	keys.set("")
+	s.add(10 * time.Minute)
+	s.hears(t, s.KeepAlive())
+	s.wants(t, s.Token("alice"), sdk.ReasonOK)
+	s.wants(t, old, sdk.ReasonCredentialInvalid)
+	if n := s.Calls("AuthService/Verify"); n != 0 {
+		t.Errorf("Tollgate was asked %d times", n)
+	}
+}
+
+// Who comes after the removal, and gets a key set of before, is told as well.
+func TestVerifierRemovedKeyOfBefore(t *testing.T) {
+	s, keys := newStage(t, nil), &keySet{}
+	s.RotateKey()
+	old := s.Token("alice")
+	keys.set(s.keySet(t))
+	s.RemoveKey()
+	late, err := sdk.NewVerifier(s.Client(keys.through(newTransport(t)).client()), sdktest.Issuer, sdktest.Audience,
+		sdk.WithFeedBound(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer late.Close()
+	s.verifier = late
+	s.hears(t, 0)
+	s.wants(t, old, sdk.ReasonCredentialInvalid)
 }
 
 func TestVerifierOldToken(t *testing.T) {

@@ -38,6 +38,7 @@ type Server struct {
 	down     bool
 	signer   ed25519.PrivateKey
 	keys     []ed25519.PublicKey
+	removed  []string // ids of keys
 	roles    map[string][]string
 	users    map[string]User // by name
 	apiKeys  map[string]apiKey

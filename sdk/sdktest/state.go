@@ -147,7 +147,7 @@ func (s *Server) tell(message *tollgatev1.WatchRevocationsResponse) int64 {
 
 // snapshot is everything that is revoked.
 func (s *Server) snapshot() *tollgatev1.WatchRevocationsResponse {
-	message := &tollgatev1.WatchRevocationsResponse{Snapshot: true, Revision: s.revision}
+	message := &tollgatev1.WatchRevocationsResponse{Snapshot: true, Revision: s.revision, SigningKeyIds: slices.Clone(s.removed)}
 	for id, session := range s.sessions {
 		if session.ended {
 			message.SessionIds = append(message.SessionIds, id)

@@ -7,8 +7,11 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
+
+	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
 )
 
 // TokenOption changes the claims of an access token.
@@ -81,6 +84,21 @@ func (s *Server) RotateKey() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.signer, s.keys = private, append(s.keys, public)
+}
+
+// RemoveKey stops the signing key of now, as one that leaked: its tokens are
+// refused, it leaves the key set, and a new key signs. It returns the revision
+// for Verifier.Wait.
+func (s *Server) RemoveKey() int64 {
+	s.mu.Lock()
+	leaked := s.signer.Public().(ed25519.PublicKey)
+	s.mu.Unlock()
+	s.RotateKey()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keys = slices.DeleteFunc(s.keys, func(key ed25519.PublicKey) bool { return key.Equal(leaked) })
+	s.removed = append(s.removed, thumbprint(leaked))
+	return s.tell(&tollgatev1.WatchRevocationsResponse{SigningKeyIds: []string{thumbprint(leaked)}})
 }
 
 // opened is what a token that the server signed says.
