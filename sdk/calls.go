@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"strings"
+	"unicode/utf8"
 
 	"connectrpc.com/connect"
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
@@ -114,6 +115,9 @@ func (c *Client) RecordEvent(ctx context.Context, e Event) error {
 	return err
 }
 
+// maxUserID is how many bytes Tollgate looks at of a user's id.
+const maxUserID = 64
+
 // proto is the request on the wire. A credential that cannot be one is left
 // out, so that the call still counts against the limits of its IP address.
 func (r Request) proto() (req *tollgatev1.AuthorizeRequest, wellFormed bool, err error) {
@@ -128,7 +132,10 @@ func (r Request) proto() (req *tollgatev1.AuthorizeRequest, wellFormed bool, err
 		Client: &tollgatev1.Client{
 			Ip: ipText(r.IP), UserAgent: clip(r.UserAgent, 512), RequestId: clip(r.RequestID, 128),
 		},
-		Cost: r.Cost, MinRevision: r.MinRevision,
+		Cost: r.Cost, MinRevision: r.MinRevision, Authenticated: r.Authenticated,
+	}
+	if len(r.Self) <= maxUserID && utf8.ValidString(r.Self) { // nobody else has such an id
+		req.Self = r.Self
 	}
 	return req, r.setCredential(req), nil
 }

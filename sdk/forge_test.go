@@ -128,6 +128,9 @@ func ecForger(t testing.TB, id string) *forger {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if n := elliptic.P256().Params().N; s.Cmp(new(big.Int).Rsh(n, 1)) > 0 {
+				s.Sub(n, s)
+			}
 			return append(r.FillBytes(make([]byte, 32)), s.FillBytes(make([]byte, 32))...)
 		},
 		jwk: map[string]any{"kty": "EC", "crv": "P-256", "x": b64(point[1:33]), "y": b64(point[33:]), "kid": id, "alg": "ES256"},

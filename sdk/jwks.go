@@ -102,8 +102,12 @@ func (j jwk) ed25519() *publicKey {
 	}}
 }
 
+// p256 takes a signature in the low-s form only, as Tollgate makes them: (r, s)
+// and (r, n-s) are both good for the same bytes, and a token must have one
+// spelling.
 func (j jwk) p256() *publicKey {
 	const size = 32
+	half := new(big.Int).Rsh(elliptic.P256().Params().N, 1)
 	x, okX := decodeSegment(j.X)
 	y, okY := decodeSegment(j.Y)
 	if !okX || !okY || len(x) != size || len(y) != size {
@@ -120,7 +124,7 @@ func (j jwk) p256() *publicKey {
 		}
 		sum := sha256.Sum256([]byte(signed))
 		r, s := new(big.Int).SetBytes(signature[:size]), new(big.Int).SetBytes(signature[size:])
-		return ecdsa.Verify(public, sum[:], r, s)
+		return s.Cmp(half) <= 0 && ecdsa.Verify(public, sum[:], r, s)
 	}}
 }
 

@@ -15,6 +15,7 @@ import (
 const (
 	maxToken = 8 << 10 // bytes; what is longer is not looked at
 	maxKeyID = 128     // bytes of a "kid"
+	maxTexts = 16      // in a list
 
 	// maxSkew is how far in the future a token may have been issued: what the
 	// clocks of Tollgate and this machine may differ by. The end of a token has
@@ -68,6 +69,9 @@ type claims struct {
 	sessionID string // empty for a token that an API key was traded for
 	apiKeyID  string // empty for a token of a session
 	scopes    []string
+	audience  string // whoever it is for
+	amr       []string
+	authTime  time.Time // zero: it does not say
 	expires   time.Time
 
 	// passwordChange leaves the user nothing but to choose a new password.
@@ -75,16 +79,16 @@ type claims struct {
 }
 
 // readClaims checks that every claim is there, of its type and right, but for
-// the token's end, which is at most ttl after its beginning. The signature is
-// known to be good.
-func readClaims(body, issuer, audience string, ttl time.Duration, now time.Time) (claims, bool) {
+// its audience and the token's end, which is at most ttl after its beginning.
+// The signature is known to be good.
+func readClaims(body, issuer string, ttl time.Duration, now time.Time) (claims, bool) {
 	object, ok := decodeMembers(body)
 	if !ok {
 		return claims{}, false
 	}
 	r := claimReader{members: object}
 	issued, expires := r.seconds("iat"), r.seconds("exp")
-	c := claims{userID: r.text("sub"), expires: expires}
+	c := claims{userID: r.text("sub"), audience: r.text("aud"), expires: expires}
 	if end := issued.Add(ttl); end.Before(expires) {
 		c.expires = end
 	}
@@ -102,11 +106,17 @@ func readClaims(body, issuer, audience string, ttl time.Duration, now time.Time)
 		r.bad = r.bad || c.apiKeyID == "" || len(c.scopes) == 0
 	}
 	latest := now.Add(maxSkew)
-	if r.text("iss") != issuer || r.text("aud") != audience || !expires.After(issued) || issued.After(latest) {
+	if r.text("iss") != issuer || !expires.After(issued) || issued.After(latest) {
 		return claims{}, false
 	}
 	if _, present := object["nbf"]; present && r.seconds("nbf").After(latest) {
 		return claims{}, false
+	}
+	if _, present := object["amr"]; present {
+		c.amr = r.texts("amr")
+	}
+	if _, present := object["auth_time"]; present {
+		c.authTime = r.seconds("auth_time")
 	}
 	if raw, present := object["password_change"]; present {
 		c.passwordChange = string(raw) == "true"
@@ -132,6 +142,22 @@ func (r *claimReader) text(name string) string {
 		r.bad = true
 	}
 	return text
+}
+
+// texts is a list of texts, such as RFC 8176's of how somebody signed in.
+func (r *claimReader) texts(name string) []string {
+	var list []json.RawMessage
+	if json.Unmarshal(r.members[name], &list) != nil || list == nil || len(list) > maxTexts {
+		r.bad = true
+		return nil
+	}
+	texts := make([]string, len(list))
+	for i, raw := range list {
+		if raw[0] != '"' || json.Unmarshal(raw, &texts[i]) != nil || texts[i] == "" {
+			r.bad = true
+		}
+	}
+	return texts
 }
 
 // seconds is a NumericDate in whole seconds (RFC 7519 §2) up to the year 9999.

@@ -33,6 +33,12 @@ func refusal(d *Decision, permission string) *connect.Error {
 		return challenge(d.Reason, badToken, "the user is disabled")
 	case ReasonCredentialInvalid, ReasonUserUnknown:
 		return challenge(d.Reason, badToken, "the credential is not valid; sign in again")
+	case ReasonWrongAudience:
+		return challenge(d.Reason, badToken, "the access token was issued for another service; ask for one with the audience of this one")
+	case ReasonSecondFactorRequired:
+		return challenge(d.Reason, stepUp, "sign in again, with a second factor")
+	case ReasonSignInRequired:
+		return challenge(d.Reason, stepUp, "the sign-in is too long ago; sign in again")
 	case ReasonLimited:
 		err := told(connect.CodeResourceExhausted, string(d.Reason), "too many calls", d.RetryAfter)
 		writeLimits(err.Meta(), d.Limits)
@@ -56,6 +62,10 @@ func refusal(d *Decision, permission string) *connect.Error {
 // badToken is the challenge for a credential that was given and is not good
 // (RFC 6750 §3.1).
 const badToken = `Bearer error="invalid_token"`
+
+// stepUp is the challenge for a good credential that came about in too weak a
+// way, or too long ago (RFC 9470 §3).
+const stepUp = `Bearer error="insufficient_user_authentication"`
 
 func challenge(reason Reason, header, message string) *connect.Error {
 	err := told(connect.CodeUnauthenticated, string(reason), message, 0)

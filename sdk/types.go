@@ -26,6 +26,9 @@ const (
 	ReasonPermissionMissing      Reason = "PERMISSION_MISSING"
 	ReasonScopeMissing           Reason = "SCOPE_MISSING"
 	ReasonPasswordChangeRequired Reason = "PASSWORD_CHANGE_REQUIRED"
+	ReasonWrongAudience          Reason = "WRONG_AUDIENCE"
+	ReasonSecondFactorRequired   Reason = "SECOND_FACTOR_REQUIRED"
+	ReasonSignInRequired         Reason = "SIGN_IN_REQUIRED"
 )
 
 func reasonOf(r tollgatev1.Reason) Reason {
@@ -42,6 +45,9 @@ type Principal struct {
 	APIKeyID  string    // set for an API key
 	Scopes    []string  // what an API key is narrowed to; empty: not narrowed
 	ExpiresAt time.Time // of the credential; zero: never
+	Audience  string    // whom the access token is for (RFC 8707); empty for an API key
+	Amr       []string  // how the user signed in (RFC 8176): "pwd", "otp", "mfa"; empty for an API key
+	AuthTime  time.Time // when the user signed in; zero for an API key
 }
 
 func principalOf(p *tollgatev1.Principal) *Principal {
@@ -52,9 +58,13 @@ func principalOf(p *tollgatev1.Principal) *Principal {
 		UserID: p.GetUserId(), Username: p.GetUsername(),
 		Service: p.GetKind() == tollgatev1.UserKind_USER_KIND_SERVICE,
 		Roles:   p.GetRoles(), SessionID: p.GetSessionId(), APIKeyID: p.GetApiKeyId(), Scopes: p.GetScopes(),
+		Audience: p.GetAudience(), Amr: p.GetAmr(),
 	}
 	if p.GetExpiresAt() != nil {
 		out.ExpiresAt = p.GetExpiresAt().AsTime()
+	}
+	if p.GetAuthTime() != nil {
+		out.AuthTime = p.GetAuthTime().AsTime()
 	}
 	return out
 }
@@ -92,6 +102,13 @@ type Request struct {
 	UserID string
 	// Permission is what the call needs, without wildcards: "orders:read".
 	Permission string
+	// Authenticated lets any good credential pass; Permission is then only the
+	// name that limits match, and may be empty. Unlike Verify it counts, and
+	// records bad credentials.
+	Authenticated bool
+	// Self is a user's id, that of whom the call is about: a person who is signed
+	// in as this user passes without Permission. API keys do not.
+	Self string
 	// Resource is what the call is about, for the record: "orders/42". What is
 	// longer than 256 bytes is cut.
 	Resource string

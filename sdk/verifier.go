@@ -79,8 +79,9 @@ func WithAccessTokenTTL(d time.Duration) VerifierOption {
 }
 
 // NewVerifier returns a verifier of the access tokens of client's Tollgate,
-// with the issuer and the audience that it is configured with (--issuer,
-// --audience). It begins to fetch the keys and to follow the feed at once, for
+// with the issuer that it is configured with (--issuer) and the audience of this
+// service: that of the service's account, or else Tollgate's own (--audience).
+// Tokens for others are refused. It begins to fetch the keys and to follow the feed at once, for
 // which client needs the permission tollgate:verify; see Wait.
 func NewVerifier(client *Client, issuer, audience string, opts ...VerifierOption) (*Verifier, error) {
 	if issuer == "" || audience == "" {
@@ -157,6 +158,8 @@ func (v *Verifier) Verify(ctx context.Context, token string) (*Verification, err
 		return nil, err
 	case c == nil:
 		return &Verification{Reason: ReasonCredentialInvalid}, nil
+	case c.audience != v.audience:
+		return &Verification{Reason: ReasonWrongAudience}, nil
 	}
 	now := v.client.now()
 	if !now.Before(c.expires) {
@@ -177,6 +180,7 @@ func (v *Verifier) Verify(ctx context.Context, token string) (*Verification, err
 	return &Verification{Active: true, Reason: ReasonOK, Revision: revision, Principal: &Principal{
 		UserID: c.userID, SessionID: c.sessionID, APIKeyID: c.apiKeyID,
 		Scopes: slices.Clone(c.scopes), ExpiresAt: c.expires,
+		Audience: c.audience, Amr: slices.Clone(c.amr), AuthTime: c.authTime,
 	}}, nil
 }
 
@@ -202,12 +206,12 @@ func (v *Verifier) open(ctx context.Context, token string) (*claims, error) {
 		return nil, nil
 	}
 	now := v.client.now()
-	c, ok := readClaims(t.body, v.issuer, v.audience, v.ttl, now)
+	c, ok := readClaims(t.body, v.issuer, v.ttl, now)
 	if !ok {
 		return nil, nil
 	}
 	c.key = key
-	if now.Before(c.expires) {
+	if now.Before(c.expires) && c.audience == v.audience {
 		v.recent.add(hash, &c)
 	}
 	return &c, nil

@@ -2,14 +2,18 @@ package sdk_test
 
 import (
 	"context"
+	"crypto/elliptic"
 	"crypto/hmac"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -149,6 +153,7 @@ func TestVerifierIsStrict(t *testing.T) {
 	s.wants(t, f.token(header, with(claims, "iat", now.Add(time.Minute).Unix())), sdk.ReasonOK)
 	s.wants(t, f.token(header, with(claims, "nbf", now.Unix())), sdk.ReasonOK)
 	s.wants(t, f.token(header, with(claims, "tenant", "acme")), sdk.ReasonOK)
+	s.wants(t, f.token(header, with(claims, "amr", []string{})), sdk.ReasonOK)
 	s.wants(t, f.token(header, with(claims, "password_change", false)), sdk.ReasonOK)
 	s.wants(t, f.token(header, with(claims, "password_change", true)), sdk.ReasonPasswordChangeRequired)
 
@@ -181,7 +186,14 @@ func TestVerifierIsStrict(t *testing.T) {
 		value any
 	}{
 		"another issuer":         {"iss", sdktest.Issuer + "/"},
-		"another audience":       {"aud", "others"},
+		"amr null":               {"amr", json.RawMessage(`null`)},
+		"amr text":               {"amr", "pwd"},
+		"amr of numbers":         {"amr", []int{1}},
+		"amr of nothing":         {"amr", []any{nil}},
+		"amr with an empty text": {"amr", []string{""}},
+		"amr without end":        {"amr", slices.Repeat([]string{"pwd"}, 17)},
+		"auth_time text":         {"auth_time", "1800000000"},
+		"auth_time 0":            {"auth_time", 0},
 		"issued in the future":   {"iat", now.Add(time.Minute + time.Second).Unix()},
 		"ends when it begins":    {"exp", now.Unix()},
 		"not yet":                {"nbf", now.Add(time.Minute + time.Second).Unix()},
@@ -223,6 +235,63 @@ func TestVerifierIsStrict(t *testing.T) {
 	forged["a long kid"] = f.token(with(header, "kid", strings.Repeat("k", 200)), claims)
 	for name, token := range forged {
 		t.Run(name, func(t *testing.T) { s.wants(t, token, sdk.ReasonCredentialInvalid) })
+	}
+}
+
+// A token for one service is refused by every other one, and says so.
+func TestVerifierAudience(t *testing.T) {
+	s := newStage(t, nil)
+	for range 2 {
+		s.wants(t, s.Token("alice", sdktest.Claim("aud", "orders")), sdk.ReasonWrongAudience)
+	}
+	orders, err := sdk.NewVerifier(s.Client(), sdktest.Issuer, "orders", sdk.WithFeedBound(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer orders.Close()
+	s.verifier = orders
+	s.hears(t, 0)
+	s.wants(t, s.Token("alice"), sdk.ReasonWrongAudience)
+	token := s.Token("alice", sdktest.Claim("aud", "orders"))
+	s.wants(t, token, sdk.ReasonOK)
+	s.wants(t, token+"x", sdk.ReasonCredentialInvalid)
+	s.wants(t, s.Token("alice", sdktest.ExpiresAt(s.now())), sdk.ReasonWrongAudience) // a new one would do no better
+}
+
+// How and when somebody signed in is for the service to judge.
+func TestVerifierTellsTheSignIn(t *testing.T) {
+	s := newStage(t, nil)
+	began := s.now().Add(-time.Hour)
+	token := s.Token("alice", sdktest.Claim("amr", []string{"pwd", "otp", "mfa"}), sdktest.Claim("auth_time", began.Unix()))
+	for range 2 {
+		v, err := s.verifier.Verify(t.Context(), token)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := v.Principal
+		if !slices.Equal(p.Amr, []string{"pwd", "otp", "mfa"}) || !p.AuthTime.Equal(began) || p.Audience != sdktest.Audience {
+			t.Errorf("principal %+v", p)
+		}
+		p.Amr[0] = "changed" // it is the caller's own
+	}
+}
+
+// ES256 gives every signature a second form; a token has one spelling.
+func TestVerifierRefusesHighS(t *testing.T) {
+	f, keys := ecForger(t, "ec"), &keySet{}
+	keys.set(jwks(f))
+	s := newStage(t, []sdk.Option{keys.through(newTransport(t)).client()})
+	for range 20 {
+		token := f.token(f.header(), goodClaims(s.now()))
+		s.wants(t, token, sdk.ReasonOK)
+		dot := strings.LastIndexByte(token, '.')
+		signature, err := decode(token[dot+1:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		high := new(big.Int).Sub(elliptic.P256().Params().N, new(big.Int).SetBytes(signature[32:]))
+		high.FillBytes(signature[32:])
+		s.wants(t, token[:dot+1]+b64(signature), sdk.ReasonCredentialInvalid)
 	}
 }
 
