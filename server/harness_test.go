@@ -166,7 +166,7 @@ type tollgate struct {
 	password string // of the first administrator, if it was made up at this start
 }
 
-var greeting = regexp.MustCompile(`(?s)Tollgate answers on (http://\S+)\n(?:.*is shown only now.\n\n    (\S+)\n)?.*curl \S+/v1/audit/events`)
+var greeting = regexp.MustCompile(`(?s)Tollgate answers on (https?://\S+)\n(?:.*is shown only now.\n\n    (\S+)\n)?.*curl \S+/v1/audit/events`)
 
 // serve starts a server in dir on a free port; env are further variables.
 func serve(t *testing.T, dir string, env ...string) *tollgate {
@@ -285,6 +285,12 @@ func (c client) get(t testing.TB, path string) answer {
 func (c client) login(t testing.TB, name, password string) answer {
 	t.Helper()
 	return c.as("").post(t, "/v1/auth/login", object{"username": name, "password": password})
+}
+
+// changePassword gives a user who has just signed in another password.
+func (c client) changePassword(t testing.TB, login answer, from, to string) {
+	t.Helper()
+	c.as(login.str("accessToken")).post(t, "/v1/users/"+login.str("userId")+"/password", object{"currentPassword": from, "newPassword": to})
 }
 
 // all reads every page of a list.

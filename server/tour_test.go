@@ -16,7 +16,8 @@ func TestTour(t *testing.T) {
 	if s.password == "" {
 		t.Fatal("no password was shown at the first start")
 	}
-	admin := s.as(s.login(t, "admin", s.password).str("accessToken"))
+	s.changePassword(t, s.login(t, "admin", s.password), s.password, adminPassword)
+	admin := s.as(s.login(t, "admin", adminPassword).str("accessToken"))
 
 	// A user, a role, an assignment.
 	userID := admin.newUser(t, "Mia", "a password of mia")

@@ -18,7 +18,9 @@ import (
 const FirstAdmin = "admin"
 
 // EnsureAdmin makes the first administrator when there is none. When it made up
-// the password it returns it: the only time that it is known.
+// the password it returns it: the only time that it is known. What is shown to
+// no terminal goes to a log, which others read and which is kept, so such a
+// password must be changed at the first sign-in.
 func (a *App) EnsureAdmin(ctx context.Context) (password string, err error) {
 	ctx = caller.System(ctx)
 	if some, err := a.hasAdministrator(ctx); err != nil || some {
@@ -34,7 +36,7 @@ func (a *App) EnsureAdmin(ctx context.Context) (password string, err error) {
 	}
 	_, _, err = a.Auth.CreateUser(ctx, auth.NewUser{
 		Username: FirstAdmin, Password: given, DisplayName: "First administrator", Kind: caller.Person,
-		Roles: []string{roles.Administrator},
+		Roles: []string{roles.Administrator}, PasswordChangeRequired: password != "" && !a.out.Terminal,
 	})
 	switch {
 	case fault.Is(err, fault.Exists):
@@ -72,10 +74,17 @@ func (a *App) Greet(at net.Addr, password string) {
 		say("")
 		say("    %s", password)
 		say("")
+		if !a.out.Terminal {
+			say("This is no terminal, and others may read it: it must be changed at the first sign-in, and is good for nothing else.")
+			say("")
+		}
 		shown = password
 	}
 	say("Try:")
 	say("    curl %s/v1/auth/login -H 'Content-Type: application/json' -d '{\"username\":\"%s\",\"password\":\"%s\"}'", base, FirstAdmin, shown)
+	if password != "" && !a.out.Terminal {
+		say("    curl %s/v1/users/$ID/password -H \"Authorization: Bearer $TOKEN\" -H 'Content-Type: application/json' -d '{\"currentPassword\":\"…\",\"newPassword\":\"…\"}'   # ID: the userId of the answer", base)
+	}
 	say("    curl %s/v1/auth/whoami -H \"Authorization: Bearer $TOKEN\"   # TOKEN: the accessToken of the answer", base)
 	say("    curl %s/v1/audit/events -H \"Authorization: Bearer $TOKEN\"", base)
 	say("")

@@ -40,6 +40,8 @@ type NewUser struct {
 	Kind        caller.Kind // empty: a person
 	Roles       []string    // names of the roles to begin with, for good
 	Audience    string      // for a service only: see User
+
+	PasswordChangeRequired bool // until they change it, the password is good for nothing else
 }
 
 // UserUpdate holds what to change of a user; nil leaves a field as it is.

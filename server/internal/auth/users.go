@@ -59,7 +59,7 @@ func (s *Service) CreateUser(ctx context.Context, n NewUser) (User, int64, error
 	now := s.world.Micros()
 	row := userRow{
 		ID: s.world.NewID(), Username: name, DisplayName: n.DisplayName, Kind: n.Kind,
-		PasswordHash: hash, CreatedAt: now, UpdatedAt: now,
+		PasswordHash: hash, PasswordChangeRequired: n.PasswordChangeRequired, CreatedAt: now, UpdatedAt: now,
 		Audience: n.Audience,
 	}
 	// In one order, so that two who give the same roles do not wait for each other.
