@@ -10,6 +10,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -20,6 +21,9 @@ import (
 
 // KeySize is the size of a master key in bytes.
 const KeySize = 32
+
+// maxFile bounds what is read of a key file, in bytes.
+const maxFile = 4096
 
 // Master is the master key.
 type Master struct {
@@ -65,15 +69,27 @@ func Parse(text string) ([]byte, error) {
 
 // File reads the key that a file holds, and makes the file, readable by its
 // owner only, when there is none. Any number of processes may do so at once:
-// they all get the same key.
+// they all get the same key. A file that others can get at is refused.
 func File(path string, w world.World) ([]byte, error) {
-	text, err := os.ReadFile(path)
+	file, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err := makeFile(path, w.Bytes(KeySize)); err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, fmt.Errorf("make master key file: %w", err)
 		}
-		text, err = os.ReadFile(path) // ours, or that of a faster process
+		file, err = os.Open(path) // ours, or that of a faster process
 	}
+	if err != nil {
+		return nil, fmt.Errorf("read master key file: %w", err)
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("read master key file: %w", err)
+	}
+	if err := checkOwner(path, info); err != nil {
+		return nil, err
+	}
+	text, err := io.ReadAll(io.LimitReader(file, maxFile))
 	if err != nil {
 		return nil, fmt.Errorf("read master key file: %w", err)
 	}
