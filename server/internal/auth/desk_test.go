@@ -68,7 +68,7 @@ func deskOn(t testing.TB, db *database.DB, clock *world.Clock, ttl time.Duration
 
 	log := changes.New(db, changes.Options{World: w})
 	grants := roles.New(db, log, w, pages)
-	counts := limits.New(db, log, w, pages, counters)
+	counts := limits.New(db, log, grants, w, pages, counters)
 	s := New(Options{
 		DB: db, Log: log, Audit: events, Roles: grants, Limits: counts, World: w, Pages: pages, Master: master,
 		Issuer: "https://tollgate.test", Audience: "tollgate",

@@ -96,6 +96,7 @@ type Limit struct {
 	Builtin     bool
 	CreatedAt   time.Time
 	UpdatedAt   time.Time
+	ResetAt     time.Time // when what it had counted was forgotten, for all keys; zero: never
 }
 
 // Override gives one key its own allowance per the limit's period.
@@ -200,7 +201,7 @@ func (l Limit) check() error {
 			return err
 		}
 	}
-	return nil
+	return l.checkSignIns()
 }
 
 func (l Limit) checkAllowance(at string, rate, burst int64) error {

@@ -14,6 +14,7 @@ type Request struct {
 	IP         netip.Addr        // invalid: limits for each IP, and each user at each, do not apply
 	Context    map[string]string // what custom limits count by
 	Cost       int64             // how much the call counts; below 1 means 1
+	NeverDeny  bool              // count as limits in shadow mode do: each by itself, and refuse nothing
 	Only       []Subject         // just the limits of these subjects; empty: all
 }
 
@@ -44,10 +45,14 @@ func compile(list []Limit) *rules {
 }
 
 // counterOf names a limit's counters. A limit that is removed and made again
-// counts anew, as does one whose algorithm changes. The parts hold no "@" and
-// no colon.
+// counts anew, as does one that was reset for all keys, or whose algorithm
+// changes. The parts hold no "@" and no colon.
 func counterOf(l Limit) string {
-	return l.Name + "@" + strconv.FormatInt(l.CreatedAt.UnixMicro(), 36) + "@" + string(l.Algorithm)
+	since := l.CreatedAt
+	if l.ResetAt.After(since) {
+		since = l.ResetAt
+	}
+	return l.Name + "@" + strconv.FormatInt(since.UnixMicro(), 36) + "@" + string(l.Algorithm)
 }
 
 // claim is one limit that counts a call.
@@ -64,7 +69,9 @@ func (all *rules) claims(r Request) []claim {
 			continue
 		}
 		if key, ok := rule.key(r); ok {
-			list = append(list, rule.claim(key, r.Cost))
+			c := rule.claim(key, r.Cost)
+			c.Shadow = c.Shadow || r.NeverDeny
+			list = append(list, c)
 		}
 	}
 	return list

@@ -41,6 +41,10 @@ func Match(pattern, permission string) bool {
 	return problem(permission, false) == "" && problem(pattern, true) == "" && covers(pattern, permission)
 }
 
+// Own says whether a permission is one of Tollgate's own API, or a pattern
+// matches one that is.
+func Own(pattern string) bool { return pattern == "*" || strings.HasPrefix(pattern, "tollgate:") }
+
 // problem does not allocate: it is on the way of every decision.
 func problem(text string, wildcard bool) string {
 	if text == "" {

@@ -236,6 +236,12 @@ func (s *Service) MayGrant(ctx context.Context, patterns []string) error {
 	return nil
 }
 
+// HoldsAll says whether the principal holds "*", by their roles and, with a
+// narrowed API key, by its scopes as well. It does no I/O.
+func (s *Service) HoldsAll(p *caller.Principal) bool {
+	return p != nil && s.grants(p.Roles, "*") && (len(p.Scopes) == 0 || slices.Contains(p.Scopes, "*"))
+}
+
 // KeepAnAdministrator is to be called in the transaction that removes or
 // disables a user or ends their administrator role, before it touches the
 // user. It is a Precondition fault, LAST_ADMINISTRATOR, when the user is an
