@@ -39,7 +39,7 @@ Each of the two comes from the first of these that works:
 
   1. TOLLGATE_TEST_POSTGRES_URL or TOLLGATE_TEST_REDIS_URL, when already set;
      it must be reachable, and is left running afterwards
-  2. a container (postgres:17-alpine, redis:7-alpine) in Docker or Podman
+  2. a container (postgres:17.11-alpine3.23, redis:7.4.11-alpine3.21) in Docker or Podman
   3. binaries on this machine: PATH, /usr/lib/postgresql, Homebrew
   4. Debian and Ubuntu, as root or with passwordless sudo: the packages
      postgresql and redis-server are installed, their own services stay off
