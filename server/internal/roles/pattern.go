@@ -125,6 +125,9 @@ func (s set) covers(q string) bool {
 	return false
 }
 
+// Within says whether each pattern is covered by one of the others.
+func Within(patterns, others []string) bool { return len(beyond(patterns, others)) == 0 }
+
 // Intersect returns the patterns that match what both sides match. Two
 // patterns overlap only when one covers the other, so that the narrower ones
 // are all there is.
