@@ -215,7 +215,7 @@ func TestLoginDuringChange(t *testing.T) {
 				return err
 			},
 			"password": func(d *desk, id string) error {
-				_, err := d.ResetPassword(d.system(), "ann", "another password")
+				_, err := d.ResetPassword(d.system(), "ann", "another password", false)
 				return err
 			},
 			"delete": func(d *desk, id string) error { _, err := d.DeleteUser(d.system(), id); return err },

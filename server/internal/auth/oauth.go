@@ -145,7 +145,8 @@ func (s *Service) clientToken(ctx context.Context, claims accessClaims, now time
 	}
 	s.apiKeys.note(known, now)
 	return &caller.Principal{
-		UserID: claims.Subject, APIKeyID: claims.APIKeyID, Scopes: scopes, ExpiresAt: claims.ExpiresAt,
+		UserID: claims.Subject, APIKeyID: claims.APIKeyID, Scopes: scopes,
+		ExpiresAt: claims.ExpiresAt, KeyExpiresAt: known.expires,
 		Audience: claims.Audience,
 	}, caller.ReasonOK, nil
 }

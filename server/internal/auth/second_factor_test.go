@@ -348,6 +348,10 @@ func TestWhoMayTouchASecondFactor(t *testing.T) {
 		_, _, err = d.ConfirmSecondFactor(ctx, ann.ID, d.code(made, 0))
 		wantRefusal(t, err, fault.Denied, "SELF_ONLY")
 	}
+	_, secret, _, err := d.CreateAPIKey(asRoot, NewAPIKey{UserID: root.ID, Name: "key"})
+	if err != nil {
+		t.Fatal(err)
+	}
 	rootFactor := d.factor(root)
 	grant, err := d.Login(d.visitor(), "ann", password, d.code(made, 0))
 	if err != nil {
@@ -355,11 +359,6 @@ func TestWhoMayTouchASecondFactor(t *testing.T) {
 	}
 	_, err = d.RemoveSecondFactor(d.as(Credential{AccessToken: grant.AccessToken}), root.ID, "")
 	wantRefusal(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
-
-	_, secret, _, err := d.CreateAPIKey(asRoot, NewAPIKey{UserID: root.ID, Name: "key"})
-	if err != nil {
-		t.Fatal(err)
-	}
 	asKey := d.as(Credential{APIKey: secret})
 	_, err = d.EnrollSecondFactor(asKey, root.ID, password)
 	wantRefusal(t, err, fault.Denied, "SELF_ONLY")
@@ -401,7 +400,7 @@ func TestSecondFactorStays(t *testing.T) {
 	d := newDeskOnSQLite(t)
 	ann := d.user("ann")
 	made := d.factor(ann)
-	if _, err := d.ResetPassword(t.Context(), "ann", "another password"); err != nil {
+	if _, err := d.ResetPassword(t.Context(), "ann", "another password", false); err != nil {
 		t.Fatal(err)
 	}
 	_, err := d.Login(d.visitor(), "ann", "another password", "")

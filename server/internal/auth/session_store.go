@@ -179,6 +179,13 @@ func endSessionOf(ctx context.Context, q database.Queries, userID, id, reason st
 	return n == 1, wrap("end session", err)
 }
 
+// sessionEnded returns ErrNoRows when there is no such session.
+func sessionEnded(ctx context.Context, q database.Queries, id string) (bool, error) {
+	var at *int64
+	err := q.Get(ctx, &at, `SELECT revoked_at FROM sessions WHERE id = $1`, id)
+	return at != nil, wrap("look whether a session has ended", err)
+}
+
 func sessionExists(ctx context.Context, q database.Queries, userID, id string) (bool, error) {
 	var n int
 	err := q.Get(ctx, &n, `SELECT COUNT(*) FROM sessions WHERE id = $1 AND user_id = $2`, id, userID)
