@@ -26,6 +26,29 @@ func (s *Service) reserve(ctx context.Context, name string, event audit.Event) e
 	if err == nil && !result.Allowed && !result.Outage {
 		result, err = s.reserveKnown(ctx, name, result)
 	}
+	return s.reserved(ctx, result, err, event)
+}
+
+// codePermission is what limits on codes of second factors apply to.
+const codePermission = "tollgate:second-factor"
+
+// codeAttempt is a guess at a user's second factor. Only who knows the user's
+// password or has a token of theirs gets to make one, so that no stranger can
+// keep the user out with it, and the address need not matter: a code has a
+// million values, not as many as a password.
+func codeAttempt(name string) limits.Request {
+	return limits.Request{Permission: codePermission, UserID: name, Cost: 1, Only: []limits.Subject{limits.SubjectUser}}
+}
+
+// reserveCode counts an attempt to guess a code of a user's second factor,
+// beside reserve and in the same way.
+func (s *Service) reserveCode(ctx context.Context, name string, event audit.Event) error {
+	result, err := s.limits.Take(ctx, codeAttempt(name))
+	return s.reserved(ctx, result, err, event)
+}
+
+// reserved is the error for an attempt that was counted with this result.
+func (s *Service) reserved(ctx context.Context, result limits.Result, err error, event audit.Event) error {
 	if err != nil {
 		return fmt.Errorf("count the attempt: %w", err)
 	}
@@ -74,4 +97,5 @@ func (s *Service) reserveKnown(ctx context.Context, name string, refused limits.
 // done now, the counts run out by themselves.
 func (s *Service) forgetAttempts(ctx context.Context, name string) {
 	_ = s.limits.Forget(ctx, attempt(ctx, name, limits.SubjectUserIP, limits.SubjectUser))
+	_ = s.limits.Forget(ctx, codeAttempt(name))
 }

@@ -84,6 +84,11 @@ func (s *Service) Login(ctx context.Context, in SignIn) (Grant, error) {
 		if reason != "" {
 			return Grant{}, s.refuse(ctx, event, reason, badCredentials())
 		}
+		if plainCode(in.SecondFactor) != "" {
+			if err := s.reserveCode(ctx, name, event); err != nil {
+				return Grant{}, err
+			}
+		}
 		grant, err := s.begin(ctx, user, in, event)
 		switch {
 		case errors.Is(err, errUserChanged):

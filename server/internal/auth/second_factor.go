@@ -205,6 +205,9 @@ func (s *Service) RemoveSecondFactor(ctx context.Context, userID, code string) (
 		if err := s.reserve(ctx, user.Username, event); err != nil {
 			return 0, err
 		}
+		if err := s.reserveCode(ctx, user.Username, event); err != nil {
+			return 0, err
+		}
 	}
 	revision, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
 		if _, err := lockUser(ctx, tx, userID); err != nil {

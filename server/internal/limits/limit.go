@@ -243,6 +243,11 @@ const firstBuiltin = "sign-in-per-ip"
 func builtins() []Limit {
 	return []Limit{
 		{
+			Name: "second-factor-per-user", Description: "Codes of one user's second factor.", Subject: SubjectUser,
+			Permission: "tollgate:second-factor", Rate: 10, Period: 15 * time.Minute, Burst: 10,
+			Algorithm: Backoff, Mode: Enforce, Outage: Local, Builtin: true,
+		},
+		{
 			Name: firstBuiltin, Description: "Sign-ins from one address.", Subject: SubjectIP,
 			Permission: login, Rate: 30, Period: time.Minute, Burst: 30,
 			Algorithm: GCRA, Mode: Enforce, Outage: Local, Builtin: true,

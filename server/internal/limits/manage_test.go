@@ -277,8 +277,8 @@ func TestBuiltins(t *testing.T) {
 		i := instances[0]
 		list, _, err := i.List(i.system(), 10, "")
 		i.must(err)
-		if len(list) != 3 || list[0].Name != "sign-in-per-ip" || list[1].Name != "sign-in-per-user" || !list[0].Builtin ||
-			list[2].Name != "sign-in-per-user-and-ip" || list[2].Subject != SubjectUserIP || list[2].ContextKey != "" {
+		if len(list) != 4 || list[0].Name != "second-factor-per-user" || list[1].Name != "sign-in-per-ip" || !list[0].Builtin ||
+			list[2].Name != "sign-in-per-user" || list[3].Subject != SubjectUserIP || list[3].ContextKey != "" {
 			t.Fatalf("%+v", list)
 		}
 		if got := i.events("sign-in-per-ip"); len(got) != 1 {
