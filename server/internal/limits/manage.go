@@ -66,7 +66,7 @@ func (s *Service) Create(ctx context.Context, l Limit) (Limit, int64, error) {
 	l.CreatedAt = s.now()
 	l.UpdatedAt = l.CreatedAt
 	revision, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
-		if err := s.mayManage(ctx, l.Permission); err != nil {
+		if err := s.mayManage(ctx, tx, l.Permission); err != nil {
 			return err
 		}
 		others, err := others(ctx, tx, l.Name)
@@ -143,7 +143,7 @@ func (s *Service) Update(ctx context.Context, name string, edit Edit) (Limit, in
 		if err != nil {
 			return err
 		}
-		if err := s.mayManage(ctx, before.Permission, l.Permission); err != nil {
+		if err := s.mayManage(ctx, tx, before.Permission, l.Permission); err != nil {
 			return err
 		}
 		if err := l.check(); err != nil {
@@ -204,7 +204,7 @@ func (s *Service) Delete(ctx context.Context, name string) (int64, error) {
 		if err != nil {
 			return failed("delete", name, err)
 		}
-		if err := s.mayManage(ctx, l.Permission); err != nil {
+		if err := s.mayManage(ctx, tx, l.Permission); err != nil {
 			return err
 		}
 		if l.Builtin {
@@ -227,7 +227,7 @@ func (s *Service) Check(ctx context.Context, name, key string, cost int64, peek 
 	if err != nil {
 		return Result{}, err
 	}
-	if err := s.mayManage(ctx, r.Permission); err != nil {
+	if err := s.mayCheck(ctx, r.Permission); err != nil {
 		return Result{}, err
 	}
 	return s.take(ctx, []claim{r.named(key, cost)}, peek)
@@ -243,7 +243,7 @@ func (s *Service) ResetKey(ctx context.Context, name, key string) error {
 	}
 	c := r.named(key, 1)
 	_, err = s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
-		if err := s.mayManage(ctx, r.Permission); err != nil {
+		if err := s.mayManage(ctx, tx, r.Permission); err != nil {
 			return err
 		}
 		tx.Record(audit.New(ctx, audit.LimitReset, audit.Success, "limits/"+name).With("key", c.Key))
@@ -263,7 +263,7 @@ func (s *Service) ResetAll(ctx context.Context, name string) (int64, error) {
 		if err != nil {
 			return failed("reset", name, err)
 		}
-		if err := s.mayManage(ctx, l.Permission); err != nil {
+		if err := s.mayManage(ctx, tx, l.Permission); err != nil {
 			return err
 		}
 		if err := resetLimit(ctx, tx, name, s.world.Micros()); err != nil {
@@ -288,7 +288,7 @@ func (s *Service) Restore(ctx context.Context, name string) (Limit, error) {
 			return fault.New(fault.Precondition, "NOT_BUILTIN",
 				"the limit %q is not built in; remove it instead: tollgate limits delete %s", name, name)
 		}
-		if err := s.mayManage(ctx, before.Permission, list[i].Permission); err != nil {
+		if err := s.mayManage(ctx, tx, before.Permission, list[i].Permission); err != nil {
 			return err
 		}
 		list[i].CreatedAt, list[i].UpdatedAt = before.CreatedAt, s.now()

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/roles"
 )
@@ -13,23 +14,36 @@ import (
 // everything is the pattern that administrators hold.
 const everything = "*"
 
-// mayManage refuses to let a caller use or change a limit with one of the
-// permission patterns that covers a call of Tollgate's own, unless the caller
-// holds "*": a limit that refuses sign-ins locks everybody out, one that is
-// eased lets passwords be guessed, and one that is used up keeps a user out. It
-// is Denied, LIMITS_TOLLGATE.
-func (s *Service) mayManage(ctx context.Context, patterns ...string) error {
+// mayManage refuses to let a caller make, change, remove or reset a limit with
+// one of the permission patterns that covers a call of Tollgate's own, unless
+// the caller holds "*": a limit that refuses sign-ins locks everybody out, and
+// one that is eased or reset lets passwords be guessed. It is Denied,
+// LIMITS_TOLLGATE. It reads the truth through q; call it in the transaction.
+func (s *Service) mayManage(ctx context.Context, q database.Queries, patterns ...string) error {
 	i := slices.IndexFunc(patterns, roles.Own)
 	if i < 0 {
 		return nil
 	}
-	err := s.roles.MayGrant(ctx, []string{everything})
+	return forAdministrators(patterns[i], s.roles.MayGrantIn(ctx, q, []string{everything}, s.now()))
+}
+
+// mayCheck is mayManage for who counts a call, and uses up what is somebody
+// else's. It does no I/O.
+func (s *Service) mayCheck(ctx context.Context, pattern string) error {
+	if !roles.Own(pattern) {
+		return nil
+	}
+	return forAdministrators(pattern, s.roles.MayGrant(ctx, []string{everything}))
+}
+
+// forAdministrators says what a caller who does not hold "*" can do instead.
+func forAdministrators(pattern string, err error) error {
 	if !fault.Is(err, fault.Denied) {
 		return err
 	}
 	return fault.New(fault.Denied, "LIMITS_TOLLGATE",
 		"a limit on %q counts calls of Tollgate's own API, so only who holds %q may make, change, check or reset it; "+
-			"have the limit count only permissions of your own, such as \"orders:*\", or ask an administrator", patterns[i], everything)
+			"have the limit count only permissions of your own, such as \"orders:*\", or ask an administrator", pattern, everything)
 }
 
 const (

@@ -14,15 +14,16 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 )
 
-// as is the context of a caller whose role holds the permissions and whose API
-// key, if there are any, the scopes.
-func (i *instance) as(role string, permissions []string, scopes ...string) context.Context {
+// as is the context of a user with a role that holds the permissions, who calls
+// with an API key of these scopes, if there are any.
+func (i *instance) as(name string, permissions []string, scopes ...string) context.Context {
 	i.t.Helper()
-	if _, _, err := i.roles.Create(i.system(), role, "", permissions); err != nil {
-		i.t.Fatal(err)
-	}
+	_, err := i.db.Exec(i.t.Context(), `INSERT INTO users (id, username, kind, created_at, updated_at) VALUES ($1, $1, 'person', 1, 1)`, name)
+	i.must(err)
+	i.must(third(i.roles.Create(i.system(), name, "", permissions)))
+	i.must(third(i.roles.Assign(i.system(), name, name, time.Time{})))
 	return caller.With(i.t.Context(), caller.Caller{Principal: &caller.Principal{
-		UserID: role, Username: role, Roles: []string{role}, Scopes: scopes,
+		UserID: name, Username: name, Roles: []string{name}, Scopes: scopes,
 	}})
 }
 
@@ -72,6 +73,14 @@ func TestWhoMayManage(t *testing.T) {
 		if fmt.Sprint(before) != fmt.Sprint(after) || i.check("sign-in-per-user", "vic", 1, true).Limits[0].Remaining != 100 {
 			t.Errorf("what was refused was done: %+v", after)
 		}
+		// Whose role was taken away a moment ago, unknown yet to this instance.
+		late := i.as("late", []string{"*"})
+		_, err = db.Exec(t.Context(), `DELETE FROM memberships WHERE user_id = 'late'`)
+		i.must(err)
+		wantFault(t, third(i.Create(late, limit(""))), fault.Denied, "LIMITS_TOLLGATE")
+		wantFault(t, second(i.Delete(late, "all")), fault.Denied, "LIMITS_TOLLGATE")
+		wantFault(t, i.ResetKey(late, "all", "vic"), fault.Denied, "LIMITS_TOLLGATE")
+
 		_, _, err = i.Update(clerk, "nothing", Edit{})
 		wantFault(t, err, fault.NotFound, "LIMIT_NOT_FOUND")
 
