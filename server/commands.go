@@ -91,7 +91,7 @@ func withDatabase(config app.Config, fn func(*database.DB) error) error {
 
 type user struct {
 	Create        userCreate        `cmd:"" help:"Make a person, with roles."`
-	ResetPassword userResetPassword `cmd:"" name:"reset-password" help:"Give a person a new password, end their sessions and revoke their API keys."`
+	ResetPassword userResetPassword `cmd:"" name:"reset-password" help:"Give a person a new password and end their sessions."`
 
 	ResetSecondFactor userResetSecondFactor `cmd:"" name:"reset-second-factor" help:"Turn off the second factor of a person who has lost it."`
 }
@@ -140,8 +140,6 @@ func (u userResetSecondFactor) Run(ctx context.Context, config app.Config, out a
 type userResetPassword struct {
 	Username string `arg:"" help:"Whose password."`
 	Generate bool   `help:"Make up a one-time password, which must be changed at the next sign-in, instead of reading one."`
-
-	KeepAPIKeys bool `name:"keep-api-keys" help:"Leave the person's API keys as they are."`
 }
 
 // Run resets the password.
@@ -157,14 +155,14 @@ func (u userResetPassword) Run(ctx context.Context, config app.Config, out app.O
 				return errors.New("the password is empty; give one, or say --generate")
 			}
 		}
-		done, err := a.Auth.ResetPassword(ctx, u.Username, password, u.KeepAPIKeys)
+		oneTime, err := a.Auth.ResetPassword(ctx, u.Username, password)
 		if err != nil {
 			return err
 		}
-		if done.OneTime != "" {
-			fmt.Println("one-time password:", done.OneTime)
+		if oneTime != "" {
+			fmt.Println("one-time password:", oneTime)
 		}
-		fmt.Printf("the password is reset and every session of %s has ended; API keys revoked: %d\n", u.Username, done.RevokedAPIKeys)
+		fmt.Println("the password is reset and every session of", u.Username, "has ended")
 		return nil
 	})
 }

@@ -145,15 +145,13 @@ func (h *Handler) DeleteUser(ctx context.Context, req *tollgatev1.DeleteUserRequ
 
 // SetPassword implements AuthService.
 func (h *Handler) SetPassword(ctx context.Context, req *tollgatev1.SetPasswordRequest) (*tollgatev1.SetPasswordResponse, error) {
-	done, err := h.service.SetPassword(ctx, PasswordChange{
-		UserID: req.GetId(), Current: req.GetCurrentPassword(), New: req.GetNewPassword(), RevokeAPIKeys: req.RevokeApiKeys,
+	oneTime, revision, err := h.service.SetPassword(ctx, PasswordChange{
+		UserID: req.GetId(), Current: req.GetCurrentPassword(), New: req.GetNewPassword(),
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &tollgatev1.SetPasswordResponse{
-		Revision: done.Revision, OneTimePassword: done.OneTime, RevokedApiKeys: int32(done.RevokedAPIKeys),
-	}, nil
+	return &tollgatev1.SetPasswordResponse{Revision: revision, OneTimePassword: oneTime}, nil
 }
 
 // ListSessions implements AuthService.
