@@ -1,16 +1,15 @@
-# syntax=docker/dockerfile:1
-
 # The image is the binary and nothing else: no shell, no package manager, a
 # user without rights. It runs embedded as it is, with its SQLite file in a
 # volume:
 #
 #   docker build --tag tollgate .
-#   docker run --publish 8000:8000 --volume tollgate:/data tollgate
+#   docker run --publish 127.0.0.1:8000:8000 --volume tollgate:/data tollgate
 #
-# The first start prints the administrator's password. docker-compose.yml runs
-# it with PostgreSQL and Redis.
+# The first start prints the administrator's password, which has to be changed
+# at the first sign-in, because a log keeps it. docker-compose.yml runs it with
+# PostgreSQL and Redis.
 
-FROM --platform=$BUILDPLATFORM golang:1.26-alpine AS build
+FROM --platform=$BUILDPLATFORM golang:1.26.8-alpine3.24 AS build
 WORKDIR /src
 ENV CGO_ENABLED=0 GOTOOLCHAIN=local
 

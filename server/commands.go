@@ -91,7 +91,7 @@ func withDatabase(config app.Config, fn func(*database.DB) error) error {
 
 type user struct {
 	Create        userCreate        `cmd:"" help:"Make a person, with roles."`
-	ResetPassword userResetPassword `cmd:"" name:"reset-password" help:"Give a person a new password and end their sessions."`
+	ResetPassword userResetPassword `cmd:"" name:"reset-password" help:"Give a person a new password, end their sessions and revoke their API keys."`
 
 	ResetSecondFactor userResetSecondFactor `cmd:"" name:"reset-second-factor" help:"Turn off the second factor of a person who has lost it."`
 }
@@ -140,6 +140,8 @@ func (u userResetSecondFactor) Run(ctx context.Context, config app.Config, out a
 type userResetPassword struct {
 	Username string `arg:"" help:"Whose password."`
 	Generate bool   `help:"Make up a one-time password, which must be changed at the next sign-in, instead of reading one."`
+
+	KeepAPIKeys bool `name:"keep-api-keys" help:"Leave the person's API keys as they are."`
 }
 
 // Run resets the password.
@@ -155,14 +157,14 @@ func (u userResetPassword) Run(ctx context.Context, config app.Config, out app.O
 				return errors.New("the password is empty; give one, or say --generate")
 			}
 		}
-		oneTime, err := a.Auth.ResetPassword(ctx, u.Username, password)
+		done, err := a.Auth.ResetPassword(ctx, u.Username, password, u.KeepAPIKeys)
 		if err != nil {
 			return err
 		}
-		if oneTime != "" {
-			fmt.Println("one-time password:", oneTime)
+		if done.OneTime != "" {
+			fmt.Println("one-time password:", done.OneTime)
 		}
-		fmt.Println("the password is reset and every session of", u.Username, "has ended")
+		fmt.Printf("the password is reset and every session of %s has ended; API keys revoked: %d\n", u.Username, done.RevokedAPIKeys)
 		return nil
 	})
 }

@@ -29,7 +29,7 @@ func succeed(t *testing.T, dir, stdin string, args ...string) string {
 func TestHelp(t *testing.T) {
 	help := succeed(t, t.TempDir(), "", "--help")
 	for _, word := range []string{
-		"serve", "migrate up", "migrate down", "migrate status", "user create", "user reset-password", "health",
+		"serve", "migrate up", "migrate down", "migrate status", "user create", "user reset-password", "limits list", "limits reset", "health",
 		"--listen", "--metrics-listen", "--database-url", "--redis-url", "--trusted-proxies", "--access-token-ttl",
 		"--issuer", "--audience", "--master-key", "TOLLGATE_ADMIN_PASSWORD",
 	} {

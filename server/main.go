@@ -36,6 +36,7 @@ type commands struct {
 	Serve   serve   `cmd:"" default:"1" help:"Serve the API (the default)."`
 	Migrate migrate `cmd:"" help:"Look at the database's schema or change it."`
 	User    user    `cmd:"" help:"Make users and reset passwords when nobody can sign in."`
+	Limits  limits  `cmd:"" help:"Look at the limits, and remove or reset one that keeps people out."`
 	Keys    keys    `cmd:"" help:"Look at the signing keys, rotate or remove one, or seal them under a new master key."`
 	Health  health  `cmd:"" help:"Ask the server at the listen address whether it is ready: exit status 0 or 1."`
 

@@ -21,7 +21,7 @@ const usage = `services brings up a private PostgreSQL and Redis and removes the
 
 Usage, from the tools folder:
 
-  go run ./services exec [--dir DIR] [--fast] [--no-install] -- CMD [ARG...]
+  go run ./services exec [--dir DIR] [--fast] [--pgbouncer] [--no-install] -- CMD [ARG...]
       Run CMD with TOLLGATE_TEST_POSTGRES_URL and TOLLGATE_TEST_REDIS_URL set,
       and exit with its exit code.
 
@@ -33,13 +33,15 @@ Flags:
   --dir DIR      run CMD in DIR instead of the current folder
   --fast         PostgreSQL stops waiting for the disk (fsync=off): quicker,
                  but not for tests of what survives a crash
+  --pgbouncer    find PgBouncer too, or install it as in 4, for CMD to start:
+                 TOLLGATE_TEST_PGBOUNCER names the program
   --no-install   never install packages
 
 Each of the two comes from the first of these that works:
 
   1. TOLLGATE_TEST_POSTGRES_URL or TOLLGATE_TEST_REDIS_URL, when already set;
      it must be reachable, and is left running afterwards
-  2. a container (postgres:17-alpine, redis:7-alpine) in Docker or Podman
+  2. a container (postgres:17.11-alpine3.23, redis:7.4.11-alpine3.21) in Docker or Podman
   3. binaries on this machine: PATH, /usr/lib/postgresql, Homebrew
   4. Debian and Ubuntu, as root or with passwordless sudo: the packages
      postgresql and redis-server are installed, their own services stay off
@@ -86,6 +88,7 @@ func run(args []string) int {
 	flags.SetOutput(io.Discard)
 	dir := flags.String("dir", "", "")
 	fast := flags.Bool("fast", false, "")
+	pgbouncer := flags.Bool("pgbouncer", false, "")
 	noInstall := flags.Bool("no-install", false, "")
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
 		fmt.Print(usage)
@@ -98,8 +101,8 @@ func run(args []string) int {
 		return misuse("exec needs a command to run: services exec -- go test ./...")
 	case verb == "up" && flags.NArg() > 0:
 		return misuse("up takes no arguments; to run a command use: services exec -- %s", strings.Join(flags.Args(), " "))
-	case verb == "up" && *dir != "":
-		return misuse("--dir belongs to exec")
+	case verb == "up" && (*dir != "" || *pgbouncer):
+		return misuse("--dir and --pgbouncer belong to exec")
 	}
 
 	signals := make(chan os.Signal, 8)
@@ -116,7 +119,7 @@ func run(args []string) int {
 	}
 	defer s.close()
 
-	if stopped, err := s.start(signals); stopped != nil {
+	if stopped, err := s.start(signals, *pgbouncer); stopped != nil {
 		say("stopped while starting")
 		return exitCodeOf(stopped)
 	} else if err != nil {
@@ -134,8 +137,9 @@ func run(args []string) int {
 	return 0
 }
 
-// start brings up both backends. A signal stops it midway and is returned.
-func (s *session) start(signals <-chan os.Signal) (stopped os.Signal, err error) {
+// start brings up both backends, and finds PgBouncer if it is asked to. A signal
+// stops it midway and is returned.
+func (s *session) start(signals <-chan os.Signal, pgbouncer bool) (stopped os.Signal, err error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	started := make(chan struct{})
@@ -151,6 +155,9 @@ func (s *session) start(signals <-chan os.Signal) (stopped os.Signal, err error)
 	}()
 	if err = s.startPostgres(ctx); err == nil {
 		err = s.startRedis(ctx)
+	}
+	if err == nil && pgbouncer {
+		err = s.findPgbouncer(ctx)
 	}
 	close(started)
 	return <-watched, err

@@ -24,7 +24,7 @@ import (
 
 const (
 	postgresEnv   = "TOLLGATE_TEST_POSTGRES_URL"
-	postgresImage = "docker.io/library/postgres:17-alpine"
+	postgresImage = "docker.io/library/postgres:17.11-alpine3.23"
 )
 
 func (s *session) startPostgres(ctx context.Context) error {

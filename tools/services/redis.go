@@ -20,7 +20,7 @@ import (
 
 const (
 	redisEnv   = "TOLLGATE_TEST_REDIS_URL"
-	redisImage = "docker.io/library/redis:7-alpine"
+	redisImage = "docker.io/library/redis:7.4.11-alpine3.21"
 )
 
 func (s *session) startRedis(ctx context.Context) error {

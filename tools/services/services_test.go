@@ -46,3 +46,15 @@ func TestGivenURLMustBeReachable(t *testing.T) {
 		}
 	}
 }
+
+func TestPgbouncerThatIsGivenMustBeThere(t *testing.T) {
+	s := &session{}
+	t.Setenv(pgbouncerEnv, "/no/such/program")
+	if err := s.findPgbouncer(t.Context()); err == nil || !strings.Contains(err.Error(), pgbouncerEnv) {
+		t.Errorf("error %v", err)
+	}
+	t.Setenv(pgbouncerEnv, "/bin/sh")
+	if err := s.findPgbouncer(t.Context()); err != nil || len(s.env) != 0 {
+		t.Errorf("given one is not taken: %v, %v", err, s.env)
+	}
+}

@@ -57,7 +57,7 @@ type App struct {
 	audit  *audit.Service
 	Auth   *auth.Service // for the subcommands
 	roles  *roles.Service
-	limits *limits.Service
+	Limits *limits.Service // for the subcommands
 
 	metrics   *metrics.Metrics
 	refused   *refused
@@ -127,9 +127,9 @@ func (a *App) open(ctx context.Context, master *seal.Master) error {
 		World: a.world, Log: a.out.Log, Announcer: announcer, Staleness: a.config.Staleness, OnEvents: a.audit.Wake,
 	})
 	a.roles = roles.New(a.db, a.log, a.world, pages)
-	a.limits = limits.New(a.db, a.log, a.world, pages, backend)
+	a.Limits = limits.New(a.db, a.log, a.roles, a.world, pages, backend)
 	a.Auth = auth.New(auth.Options{
-		DB: a.db, Log: a.log, Audit: a.audit, Roles: a.roles, Limits: a.limits, World: a.world,
+		DB: a.db, Log: a.log, Audit: a.audit, Roles: a.roles, Limits: a.Limits, World: a.world,
 		Pages: pages, Master: master, Issuer: a.config.Issuer, Audience: a.config.Audience,
 		AccessTokenTTL: a.config.AccessTokenTTL, SessionIdle: a.config.SessionIdle,
 		SessionMax: a.config.SessionMax, RefreshGrace: a.config.RefreshGrace, BcryptCost: a.config.BcryptCost,
@@ -139,13 +139,13 @@ func (a *App) open(ctx context.Context, master *seal.Master) error {
 		MaxHeld: max(1, min(128, cmp.Or(a.config.MaxCalls, 1024)/8)),
 	})
 	a.log.Follow(a.roles)
-	a.log.Follow(a.limits)
+	a.log.Follow(a.Limits)
 	a.log.Follow(a.Auth)
 	a.observe(limiterDown)
 
 	// What a new database lacks, each in its own transaction and safe to repeat.
 	for _, ensure := range []func(context.Context) error{
-		a.Auth.EnsureSigningKey, a.roles.EnsureBuiltins, a.limits.EnsureBuiltins, a.log.Start,
+		a.Auth.EnsureSigningKey, a.roles.EnsureBuiltins, a.Limits.EnsureBuiltins, a.log.Start,
 	} {
 		if err := ensure(ctx); err != nil {
 			return err
@@ -232,7 +232,7 @@ func (a *App) Close() error {
 
 // Handler is everything that the API's port serves.
 func (a *App) Handler() (http.Handler, error) {
-	decisions := decision.New(a.log, a.Auth, a.roles, a.limits, a.audit, a.metrics.Decided)
+	decisions := decision.New(a.log, a.Auth, a.roles, a.Limits, a.audit, a.world, a.metrics.Decided)
 	var services []protoreflect.ServiceDescriptor
 	for _, file := range []protoreflect.FileDescriptor{
 		tollgatev1.File_tollgate_v1_auth_proto, tollgatev1.File_tollgate_v1_roles_proto,
@@ -259,7 +259,7 @@ func (a *App) Handler() (http.Handler, error) {
 			*roles.Handler
 			*decision.Authorizer
 		}{roles.NewHandler(a.roles), decision.NewAuthorizer(decisions)},
-		Limits: limits.NewHandler(a.limits),
+		Limits: limits.NewHandler(a.Limits),
 		Audit:  audit.NewHandler(a.audit),
 		Guard:  g, Interceptors: append(a.telemetry.Interceptors(), a.metrics), Events: a.audit, JWKS: a.Auth.JWKS,
 		OAuth: a.Auth, Issuer: a.config.Issuer,

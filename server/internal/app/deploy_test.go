@@ -1,6 +1,7 @@
 package app
 
 import (
+	"net/netip"
 	"os"
 	"os/exec"
 	"path"
@@ -93,8 +94,8 @@ func TestComposeFitsTheProgram(t *testing.T) {
 			t.Errorf("the server has no setting %s", name)
 		}
 	}
-	if !slices.Contains(server.Ports, "8000:8000") || len(server.Ports) != 1 {
-		t.Errorf("published ports are %v, want only 8000:8000", server.Ports)
+	if want := "${TOLLGATE_PUBLISH:-127.0.0.1}:8000:8000"; !slices.Equal(server.Ports, []string{want}) {
+		t.Errorf("published ports are %v, want only %s: this machine, unless said otherwise", server.Ports, want)
 	}
 	if server.User != "65532:65532" || !server.ReadOnly || !slices.Contains(server.CapDrop, "ALL") {
 		t.Error("the server's container has rights that it does not need")
@@ -109,6 +110,34 @@ func TestComposeFitsTheProgram(t *testing.T) {
 	}
 }
 
+// exactImage has every number of the version, that of the system below it too.
+var exactImage = regexp.MustCompile(`^(postgres:\d+\.\d+-alpine\d+\.\d+|(redis|golang):\d+\.\d+\.\d+-alpine\d+\.\d+|alpine:\d+\.\d+\.\d+)(@sha256:[0-9a-f]{64})?$`)
+
+// TestComposeTrustsNoNetwork: a network's gateway stands for whoever comes
+// through a published port, so advice to trust a network lets every client
+// forge its address. What is commented out is advice, too.
+func TestComposeTrustsNoNetwork(t *testing.T) {
+	trusted := regexp.MustCompile(`TOLLGATE_TRUSTED_PROXIES\S*[:=]\s*(\S+)`).FindAllStringSubmatch(read(t, "docker-compose.yml")+read(t, "Dockerfile"), -1)
+	if len(trusted) == 0 {
+		t.Error("nothing is said about reverse proxies")
+	}
+	for _, m := range trusted {
+		if _, err := netip.ParseAddr(m[1]); err != nil {
+			t.Errorf("%s: not one address", m[0])
+		}
+	}
+}
+
+// TestImagesAreTheSame: tests with a container engine run what is deployed.
+func TestImagesAreTheSame(t *testing.T) {
+	file := compose(t)
+	for service, source := range map[string]string{"postgres": "postgres.go", "redis": "redis.go"} {
+		if want := `"docker.io/library/` + file.Services[service].Image + `"`; !strings.Contains(read(t, "tools/services/"+source), want) {
+			t.Errorf("tools/services/%s has another image than %s", source, want)
+		}
+	}
+}
+
 func TestComposeServices(t *testing.T) {
 	file := compose(t)
 	for name, s := range file.Services {
@@ -116,8 +145,8 @@ func TestComposeServices(t *testing.T) {
 		if !once && (len(s.Healthcheck.Test) == 0 || s.Restart == "" || s.StopGracePeriod == "") {
 			t.Errorf("%s lacks a health check, a restart policy or time to stop", name)
 		}
-		if s.Build == nil && !regexp.MustCompile(`^[a-z]+:\d`).MatchString(s.Image) {
-			t.Errorf("%s: image %q has no version", name, s.Image)
+		if s.Build == nil && !exactImage.MatchString(s.Image) {
+			t.Errorf("%s: image %q has no exact version", name, s.Image)
 		}
 		if name != "server" && len(s.Ports) > 0 {
 			t.Errorf("%s is published at %v", name, s.Ports)
@@ -252,8 +281,12 @@ func TestDockerfile(t *testing.T) {
 		}
 	}
 	goMod := regexp.MustCompile(`(?m)^go (\d+\.\d+)`).FindStringSubmatch(read(t, "go.mod"))
-	if image := regexp.MustCompile(`golang:(\d+\.\d+)-`).FindStringSubmatch(text); image == nil || goMod == nil || image[1] != goMod[1] {
-		t.Errorf("the image has Go %v, go.mod wants %v", image, goMod)
+	from := regexp.MustCompile(`(?m)^FROM (?:--platform=\S+ )?(golang:(\d+\.\d+)\S*)`).FindStringSubmatch(text)
+	if from == nil || goMod == nil || from[2] != goMod[1] || !exactImage.MatchString(from[1]) {
+		t.Errorf("the build's image is %v, want an exact version of Go %v", from, goMod)
+	}
+	if strings.Contains(text, "syntax=") {
+		t.Error("a syntax line fetches another image, whose tag moves")
 	}
 }
 

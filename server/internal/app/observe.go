@@ -12,7 +12,7 @@ func (a *App) observe(limiterDown func() bool) {
 	m.Build(a.config.Version)
 	m.Database(a.db.Stats)
 
-	a.limits.Observe(m.CountedCall)
+	a.Limits.Observe(m.CountedCall)
 	m.Gauge("tollgate_limiter_down", "1 while the limiter's backend is down and limits go by their outage mode.", func() float64 {
 		if limiterDown() {
 			return 1

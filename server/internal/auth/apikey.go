@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -42,6 +41,9 @@ type APIKey struct {
 	ExpiresAt  time.Time
 	LastUsedAt time.Time // within a minute or so
 	RevokedAt  time.Time
+
+	CreatedBy    string // user id; empty: not known, or the system
+	CreatedByKey string // id of the API key that it was created with; empty: none
 }
 
 // NewAPIKey describes a key to make.
@@ -76,23 +78,32 @@ func newAPIKeys() *apiKeys {
 }
 
 // CreateAPIKey issues a key. The secret is returned here and stored nowhere.
-// The caller must hold everything that the key may do (Denied,
-// GRANT_EXCEEDS_OWN), and a caller whose own key has scopes must give the new
-// one scopes. Other errors: NotFound for an unknown owner; Precondition for a
-// disabled one, or one who has 100 live keys.
+// The caller must hold everything that the key may do until it expires, and a
+// caller whose own key has scopes must give the new one scopes. A key for
+// another person takes somebody who may manage users and holds all that the
+// person holds. Each otherwise is Denied, GRANT_EXCEEDS_OWN. Other errors:
+// NotFound for an unknown owner; Precondition for a disabled one, or one who has
+// 100 live keys.
 func (s *Service) CreateAPIKey(ctx context.Context, in NewAPIKey) (key APIKey, secret string, revision int64, err error) {
 	key, err = s.newAPIKey(ctx, in)
 	if err != nil {
 		return APIKey{}, "", 0, err
 	}
-	if err := s.mayCreate(ctx, key); err != nil {
-		return APIKey{}, "", 0, err
-	}
 	secret = s.newSecret(key.ID)
 	hash := sha256.Sum256([]byte(secret))
 	revision, err = s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
-		if err := lockLiveOwner(ctx, tx, key.UserID); err != nil {
+		owner, err := lockOwner(ctx, tx, key.UserID)
+		if err != nil {
 			return err
+		}
+		if err := s.stands(ctx, tx); err != nil {
+			return err
+		}
+		if err := s.mayCreate(ctx, tx, key, owner.Kind, key.ExpiresAt); err != nil {
+			return err
+		}
+		if owner.DisabledAt != nil {
+			return ownerDisabled()
 		}
 		if err := roomForKey(ctx, tx, key.UserID, key.CreatedAt); err != nil {
 			return err
@@ -115,20 +126,18 @@ func (s *Service) CreateAPIKey(ctx context.Context, in NewAPIKey) (key APIKey, s
 	return key, secret, revision, nil
 }
 
-// lockLiveOwner makes keys of one owner wait for each other until the commit,
-// so that counts of them are right, and has the owner stay. It refuses an owner
-// who is not there or is disabled.
-func lockLiveOwner(ctx context.Context, q database.Queries, userID string) error {
-	disabled, err := lockKeyOwner(ctx, q, userID)
-	switch {
-	case errors.Is(err, database.ErrNoRows):
-		return fault.New(fault.NotFound, "USER_NOT_FOUND", "there is no user %q to own the key", userID)
-	case err != nil:
-		return err
-	case disabled:
-		return fault.New(fault.Precondition, "USER_DISABLED", "the owner is disabled; enable the user first")
+// lockOwner makes keys of one owner wait for each other until the commit, so
+// that counts of them are right, and has the owner stay and hold no more.
+func lockOwner(ctx context.Context, q database.Queries, userID string) (userRow, error) {
+	owner, err := lockUser(ctx, q, userID)
+	if fault.Is(err, fault.NotFound) {
+		return userRow{}, fault.New(fault.NotFound, "USER_NOT_FOUND", "there is no user %q to own the key", userID)
 	}
-	return nil
+	return owner, err
+}
+
+func ownerDisabled() error {
+	return fault.New(fault.Precondition, "USER_DISABLED", "the owner is disabled; enable the user first")
 }
 
 // roomForKey refuses a key for a locked owner who has as many as there may be.
@@ -144,6 +153,15 @@ func roomForKey(ctx context.Context, q database.Queries, userID string, now time
 	return nil
 }
 
+// creator is who makes a key: a user id, and the id of the API key that makes
+// the call; empty for the system and for a person's access token.
+func creator(ctx context.Context) (userID, keyID string) {
+	if p := caller.From(ctx).Principal; p != nil {
+		return p.UserID, p.APIKeyID
+	}
+	return "", ""
+}
+
 // newAPIKey checks what was asked for.
 func (s *Service) newAPIKey(ctx context.Context, in NewAPIKey) (APIKey, error) {
 	now := s.world.Now()
@@ -151,6 +169,7 @@ func (s *Service) newAPIKey(ctx context.Context, in NewAPIKey) (APIKey, error) {
 		ID: s.text62(keyIDSize), UserID: in.UserID, Name: strings.TrimSpace(in.Name),
 		CreatedAt: now.UTC().Truncate(time.Microsecond),
 	}
+	key.CreatedBy, key.CreatedByKey = creator(ctx)
 	if key.UserID == "" {
 		key.UserID = caller.From(ctx).UserID()
 	}
@@ -175,28 +194,6 @@ func (s *Service) newAPIKey(ctx context.Context, in NewAPIKey) (APIKey, error) {
 	return key, nil
 }
 
-// mayCreate says whether the caller may hand out what the key may do. A key
-// without scopes grows with its owner, so only those who hold everything make
-// one for somebody else, and no caller who is narrowed to scopes makes one.
-func (s *Service) mayCreate(ctx context.Context, key APIKey) error {
-	if len(key.Scopes) > 0 {
-		return s.roles.MayGrant(ctx, key.Scopes)
-	}
-	c := caller.From(ctx)
-	if c.Principal != nil && len(c.Principal.Scopes) > 0 {
-		return fault.New(fault.Denied, "GRANT_EXCEEDS_OWN",
-			"the key that makes this call is narrowed to scopes; give the new key scopes within them")
-	}
-	if key.UserID == c.UserID() {
-		return nil
-	}
-	if err := s.roles.MayGrant(ctx, []string{"*"}); err != nil {
-		return fault.New(fault.Denied, "GRANT_EXCEEDS_OWN",
-			"a key for somebody else that grows with its owner takes an administrator; give the key scopes that you hold")
-	}
-	return nil
-}
-
 // ListAPIKeys returns a page of the keys of one user, or of everybody when
 // userID is empty, in the order of their creation, revoked ones too.
 func (s *Service) ListAPIKeys(ctx context.Context, userID string, pageSize int32, pageToken string) ([]APIKey, string, error) {
@@ -219,33 +216,25 @@ func (s *Service) ListAPIKeys(ctx context.Context, userID string, pageSize int32
 
 // RevokeAPIKey stops a key for good; the revision is one at which it is
 // stopped. Revoking a revoked key is no error. Another user's key needs that
-// the caller holds all that its owner holds (Denied, GRANT_EXCEEDS_OWN).
+// the caller holds all that its owner holds, and a key ends only those of its
+// owner that may do no more than it (Denied, GRANT_EXCEEDS_OWN).
 func (s *Service) RevokeAPIKey(ctx context.Context, id string) (revision int64, err error) {
 	if !isBase62(id, keyIDSize) {
 		return 0, keyUnknown()
 	}
-	owner, err := keyOwner(ctx, s.db, id)
-	if errors.Is(err, database.ErrNoRows) {
-		return 0, keyUnknown()
-	}
-	if err != nil {
-		return 0, fmt.Errorf("revoke API key %q: %w", id, err)
-	}
-	if owner != caller.From(ctx).UserID() {
-		patterns, err := s.roles.PatternsOfUser(ctx, owner)
-		if err != nil {
-			return 0, fmt.Errorf("look up what user %q holds: %w", owner, err)
-		}
-		if err := s.roles.MayGrant(ctx, patterns); err != nil {
-			return 0, err
-		}
-	}
 	var revoked bool
-	revision, err = s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) (err error) {
+	revision, err = s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
+		key, _, err := lockKey(ctx, tx, id)
+		if err != nil {
+			return err
+		}
+		if err := s.mayEnd(ctx, tx, key.APIKey); err != nil {
+			return err
+		}
 		if revoked, err = revokeAPIKey(ctx, tx, id, s.world.Now()); err != nil || !revoked {
 			return err
 		}
-		tx.Record(audit.New(ctx, audit.APIKeyRevoke, audit.Success, "api_keys/"+id).With("owner", owner))
+		tx.Record(audit.New(ctx, audit.APIKeyRevoke, audit.Success, "api_keys/"+id).With("owner", key.UserID))
 		tx.Changed(changes.APIKey, id)
 		return nil
 	})
@@ -260,6 +249,21 @@ func (s *Service) RevokeAPIKey(ctx context.Context, id string) (revision int64, 
 		revision = s.log.Revision()
 	}
 	return revision, nil
+}
+
+// revokeAllKeys revokes a locked user's keys in a transaction, with an event
+// for each, and returns how many had not ended.
+func (s *Service) revokeAllKeys(ctx context.Context, tx *changes.Tx, userID string) (int, error) {
+	ids, err := revokeKeysOf(ctx, tx, userID, s.world.Now())
+	if err != nil {
+		return 0, err
+	}
+	for _, id := range ids {
+		tx.Record(audit.New(ctx, audit.APIKeyRevoke, audit.Success, "api_keys/"+id).
+			With("owner", userID).With("because", "password"))
+		tx.Changed(changes.APIKey, id)
+	}
+	return len(ids), nil
 }
 
 // verifyAPIKey says whether a key is good now, whose it is and what it is

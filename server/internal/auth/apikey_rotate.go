@@ -3,14 +3,11 @@ package auth
 import (
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/audit"
-	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/changes"
-	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 )
 
@@ -29,7 +26,8 @@ type RotatedAPIKey struct {
 // and ends that one after the overlap, or at once without one: it never lives
 // longer than it would have. Both happen or neither. A key is rotated once; its
 // successor can be rotated in turn. The caller needs what CreateAPIKey and
-// RevokeAPIKey of these keys need (Denied, GRANT_EXCEEDS_OWN). Other errors:
+// RevokeAPIKey of these keys need (Denied, GRANT_EXCEEDS_OWN), but that people
+// rotate a key of their own though they will not hold all of it until its end. Other errors:
 // NotFound for an unknown key; Precondition for one that has ended, was rotated
 // before, or whose owner is disabled or has 100 live keys.
 func (s *Service) RotateAPIKey(ctx context.Context, id string, overlap time.Duration) (RotatedAPIKey, error) {
@@ -39,20 +37,9 @@ func (s *Service) RotateAPIKey(ctx context.Context, id string, overlap time.Dura
 	if !isBase62(id, keyIDSize) {
 		return RotatedAPIKey{}, keyUnknown()
 	}
-	// A key's owner and scopes never change.
-	old, err := selectAPIKey(ctx, s.db, id)
-	if errors.Is(err, database.ErrNoRows) {
-		return RotatedAPIKey{}, keyUnknown()
-	}
-	if err != nil {
-		return RotatedAPIKey{}, fmt.Errorf("rotate API key %q: %w", id, err)
-	}
-	if err := s.mayRotate(ctx, old.APIKey); err != nil {
-		return RotatedAPIKey{}, err
-	}
 	var out RotatedAPIKey
 	revision, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) (err error) {
-		out, err = s.rotateKey(ctx, tx, old.UserID, id, overlap)
+		out, err = s.rotateKey(ctx, tx, id, overlap)
 		return err
 	})
 	if err != nil {
@@ -62,33 +49,28 @@ func (s *Service) RotateAPIKey(ctx context.Context, id string, overlap time.Dura
 	return out, nil
 }
 
-// mayRotate says whether the caller may make such a key and end this one.
-func (s *Service) mayRotate(ctx context.Context, key APIKey) error {
-	if err := s.mayCreate(ctx, key); err != nil {
-		return err
-	}
-	if key.UserID == caller.From(ctx).UserID() {
-		return nil
-	}
-	patterns, err := s.roles.PatternsOfUser(ctx, key.UserID)
-	if err != nil {
-		return fmt.Errorf("look up what user %q holds: %w", key.UserID, err)
-	}
-	return s.roles.MayGrant(ctx, patterns)
-}
-
-// rotateKey reads the key again now that its owner is locked, which keeps its
-// expiry as it is: only a rotation changes that.
-func (s *Service) rotateKey(ctx context.Context, tx *changes.Tx, owner, id string, overlap time.Duration) (RotatedAPIKey, error) {
-	if err := lockLiveOwner(ctx, tx, owner); err != nil {
-		return RotatedAPIKey{}, err
-	}
-	old, err := selectAPIKey(ctx, tx, id)
-	if errors.Is(err, database.ErrNoRows) {
-		return RotatedAPIKey{}, keyUnknown()
-	}
+// rotateKey is RotateAPIKey in its transaction. The owner is locked, which keeps
+// the key's expiry as it is: only a rotation changes that.
+func (s *Service) rotateKey(ctx context.Context, tx *changes.Tx, id string, overlap time.Duration) (RotatedAPIKey, error) {
+	old, owner, err := lockKey(ctx, tx, id)
 	if err != nil {
 		return RotatedAPIKey{}, err
+	}
+	if err := s.stands(ctx, tx); err != nil {
+		return RotatedAPIKey{}, err
+	}
+	until := old.ExpiresAt
+	if isSelf(ctx, owner.ID) { // the key gives people what they have anyway, while they have it
+		until = s.world.Now()
+	}
+	if err := s.mayCreate(ctx, tx, old.APIKey, owner.Kind, until); err != nil {
+		return RotatedAPIKey{}, err
+	}
+	if err := s.mayEnd(ctx, tx, old.APIKey); err != nil {
+		return RotatedAPIKey{}, err
+	}
+	if owner.DisabledAt != nil {
+		return RotatedAPIKey{}, ownerDisabled()
 	}
 	now := s.world.Now().UTC().Truncate(time.Microsecond)
 	if err := rotatable(old, now); err != nil {
@@ -96,6 +78,7 @@ func (s *Service) rotateKey(ctx context.Context, tx *changes.Tx, owner, id strin
 	}
 	key := old.APIKey
 	key.ID, key.CreatedAt, key.LastUsedAt = s.text62(keyIDSize), now, time.Time{}
+	key.CreatedBy, key.CreatedByKey = creator(ctx)
 	replaced := old.APIKey
 	if ends := now.Add(overlap); overlap == 0 {
 		replaced.RevokedAt = now
@@ -109,7 +92,7 @@ func (s *Service) rotateKey(ctx context.Context, tx *changes.Tx, owner, id strin
 	if !did { // revoked just now
 		return RotatedAPIKey{}, keyRevoked()
 	}
-	if err := roomForKey(ctx, tx, owner, now); err != nil {
+	if err := roomForKey(ctx, tx, owner.ID, now); err != nil {
 		return RotatedAPIKey{}, err
 	}
 	secret := s.newSecret(key.ID)
@@ -118,7 +101,7 @@ func (s *Service) rotateKey(ctx context.Context, tx *changes.Tx, owner, id strin
 		return RotatedAPIKey{}, err
 	}
 	tx.Record(audit.New(ctx, audit.APIKeyRotate, audit.Success, "api_keys/"+id).
-		With("owner", owner).With("name", key.Name).With("new_key", key.ID).With("overlap", overlap.String()))
+		With("owner", owner.ID).With("name", key.Name).With("new_key", key.ID).With("overlap", overlap.String()))
 	tx.Changed(changes.APIKey, id)
 	tx.Changed(changes.APIKey, key.ID)
 	return RotatedAPIKey{Key: key, Secret: secret, Replaced: replaced}, nil

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/database"
+	"github.com/tollgatehq/tollgate/server/internal/fault"
 )
 
 // apiKeyRow is a row of api_keys without the hash.
@@ -21,7 +22,13 @@ type apiKeyRow struct {
 	ExpiresAt  *int64 `db:"expires_at"`
 	LastUsedAt *int64 `db:"last_used_at"`
 	RevokedAt  *int64 `db:"revoked_at"`
+
+	CreatedBy    string `db:"created_by"`
+	CreatedByKey string `db:"created_by_key"`
 }
+
+// keyColumns are what an apiKeyRow is read from.
+const keyColumns = `id, user_id, name, scopes, created_at, expires_at, last_used_at, revoked_at, created_by, created_by_key`
 
 func (row apiKeyRow) key() (APIKey, error) {
 	scopes, err := scopesOf(row.ID, row.Scopes)
@@ -32,6 +39,7 @@ func (row apiKeyRow) key() (APIKey, error) {
 		ID: row.ID, UserID: row.UserID, Name: row.Name, Scopes: scopes,
 		CreatedAt: time.UnixMicro(row.CreatedAt).UTC(), ExpiresAt: timeOf(row.ExpiresAt),
 		LastUsedAt: timeOf(row.LastUsedAt), RevokedAt: timeOf(row.RevokedAt),
+		CreatedBy: row.CreatedBy, CreatedByKey: row.CreatedByKey,
 	}, nil
 }
 
@@ -47,14 +55,26 @@ type keyPlace struct {
 	ID        string `json:"i"`
 }
 
-// lockKeyOwner holds the user's row until the commit and says whether the user
-// is disabled; ErrNoRows when there is none.
-func lockKeyOwner(ctx context.Context, q database.Queries, userID string) (disabled bool, err error) {
-	var at *int64
-	if err := q.Get(ctx, &at, `UPDATE users SET updated_at = updated_at WHERE id = $1 RETURNING disabled_at`, userID); err != nil {
-		return false, fmt.Errorf("lock user: %w", err)
+// lockKey reads a key and its owner, whose row is locked until the commit;
+// keyUnknown when there is no such key.
+func lockKey(ctx context.Context, q database.Queries, id string) (storedAPIKey, userRow, error) {
+	key, err := selectAPIKey(ctx, q, id)
+	if errors.Is(err, database.ErrNoRows) {
+		return storedAPIKey{}, userRow{}, keyUnknown()
 	}
-	return at != nil, nil
+	if err != nil {
+		return storedAPIKey{}, userRow{}, err
+	}
+	owner, err := lockUser(ctx, q, key.UserID)
+	if fault.Is(err, fault.NotFound) { // deleted just now, with the key
+		return storedAPIKey{}, userRow{}, keyUnknown()
+	}
+	if err != nil {
+		return storedAPIKey{}, userRow{}, err
+	}
+	// Again, now that nobody else changes the owner's keys.
+	key, err = selectAPIKey(ctx, q, id)
+	return key, owner, err
 }
 
 func countLiveKeys(ctx context.Context, q database.Queries, userID string, now time.Time) (int, error) {
@@ -76,9 +96,10 @@ func insertAPIKey(ctx context.Context, q database.Queries, key APIKey, hash []by
 	if err != nil {
 		return fmt.Errorf("encode scopes: %w", err)
 	}
-	_, err = q.Exec(ctx, `INSERT INTO api_keys (id, user_id, name, hash, scopes, created_at, expires_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7)`,
-		key.ID, key.UserID, key.Name, hash, string(text), key.CreatedAt.UnixMicro(), microsOf(key.ExpiresAt))
+	_, err = q.Exec(ctx, `INSERT INTO api_keys (id, user_id, name, hash, scopes, created_at, expires_at, created_by, created_by_key)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+		key.ID, key.UserID, key.Name, hash, string(text), key.CreatedAt.UnixMicro(), microsOf(key.ExpiresAt),
+		key.CreatedBy, key.CreatedByKey)
 	if err != nil {
 		return fmt.Errorf("insert API key: %w", err)
 	}
@@ -93,7 +114,7 @@ func selectAPIKeys(ctx context.Context, q database.Queries, userID string, after
 		where, args = "user_id = $4 AND", append(args, userID)
 	}
 	var rows []apiKeyRow
-	err := q.Select(ctx, &rows, `SELECT id, user_id, name, scopes, created_at, expires_at, last_used_at, revoked_at
+	err := q.Select(ctx, &rows, `SELECT `+keyColumns+`
 		FROM api_keys WHERE `+where+` (created_at, id) > ($1, $2) ORDER BY created_at, id LIMIT $3`, args...)
 	if err != nil {
 		return nil, fmt.Errorf("select API keys: %w", err)
@@ -113,7 +134,7 @@ func selectAPIKey(ctx context.Context, q database.Queries, id string) (storedAPI
 		apiKeyRow
 		ReplacedBy string `db:"replaced_by"`
 	}
-	err := q.Get(ctx, &row, `SELECT id, user_id, name, scopes, created_at, expires_at, last_used_at, revoked_at, replaced_by
+	err := q.Get(ctx, &row, `SELECT `+keyColumns+`, replaced_by
 		FROM api_keys WHERE id = $1`, id)
 	if err != nil {
 		return storedAPIKey{}, fmt.Errorf("select API key: %w", err)
@@ -134,14 +155,6 @@ func replaceAPIKey(ctx context.Context, q database.Queries, key APIKey, by strin
 	return n == 1, nil
 }
 
-// keyOwner is the user id of a key's owner; ErrNoRows when there is no such key.
-func keyOwner(ctx context.Context, q database.Queries, id string) (userID string, err error) {
-	if err := q.Get(ctx, &userID, `SELECT user_id FROM api_keys WHERE id = $1`, id); err != nil {
-		return "", fmt.Errorf("select owner of API key: %w", err)
-	}
-	return userID, nil
-}
-
 // revokeAPIKey says whether it was this call that revoked the key.
 func revokeAPIKey(ctx context.Context, q database.Queries, id string, now time.Time) (bool, error) {
 	n, err := q.Exec(ctx, `UPDATE api_keys SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL`, id, now.UnixMicro())
@@ -149,6 +162,14 @@ func revokeAPIKey(ctx context.Context, q database.Queries, id string, now time.T
 		return false, fmt.Errorf("update API key: %w", err)
 	}
 	return n == 1, nil
+}
+
+// revokeKeysOf revokes a user's keys that have not ended, and returns their ids.
+func revokeKeysOf(ctx context.Context, q database.Queries, userID string, now time.Time) ([]string, error) {
+	var ids []string
+	err := q.Select(ctx, &ids, `UPDATE api_keys SET revoked_at = $2
+		WHERE user_id = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $2) RETURNING id`, userID, now.UnixMicro())
+	return ids, wrap("revoke a user's API keys", err)
 }
 
 // selectKnownKey reads what verifying a key needs; nil when there is no such

@@ -55,7 +55,11 @@ func (i instance) as(t *testing.T, user string, scopes ...string) context.Contex
 	}
 	p := &caller.Principal{UserID: user, Username: user, Roles: roles, Scopes: scopes}
 	if len(scopes) > 0 {
-		p.APIKeyID = "a-key"
+		p.APIKeyID = "a key of " + user
+		if _, err := i.db.Exec(t.Context(), `INSERT INTO api_keys (id, user_id, name, hash, scopes, created_at)
+			VALUES ($1, $2, 'a key', $3, '[]', 1) ON CONFLICT DO NOTHING`, p.APIKeyID, user, []byte{1}); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return caller.With(t.Context(), caller.Caller{Principal: p})
 }

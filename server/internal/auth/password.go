@@ -45,6 +45,8 @@ type passwords struct {
 	delay   time.Duration
 	refused atomic.Uint64
 	compare func(hash, password []byte) error // bcrypt's, but for tests
+
+	generate func(password []byte, cost int) ([]byte, error) // the same
 }
 
 // newPasswords takes a cost, a number of workers, and how many refusals are
@@ -66,6 +68,8 @@ func newPasswords(cost, workers, held int) *passwords {
 		wait:    maxWait,
 		delay:   busyDelay,
 		compare: bcrypt.CompareHashAndPassword,
+
+		generate: bcrypt.GenerateFromPassword,
 	}
 }
 
@@ -107,7 +111,7 @@ func dummyHash(cost int) string { return fmt.Sprintf("$2a$%02d$%s", cost, string
 func (p *passwords) hash(ctx context.Context, password string) (string, error) {
 	var hash []byte
 	var err error
-	if busy := p.run(ctx, func() { hash, err = bcrypt.GenerateFromPassword([]byte(password), p.cost) }); busy != nil {
+	if busy := p.run(ctx, func() { hash, err = p.generate([]byte(password), p.cost) }); busy != nil {
 		return "", busy
 	}
 	if err != nil {

@@ -145,13 +145,15 @@ func (h *Handler) DeleteUser(ctx context.Context, req *tollgatev1.DeleteUserRequ
 
 // SetPassword implements AuthService.
 func (h *Handler) SetPassword(ctx context.Context, req *tollgatev1.SetPasswordRequest) (*tollgatev1.SetPasswordResponse, error) {
-	oneTime, revision, err := h.service.SetPassword(ctx, PasswordChange{
-		UserID: req.GetId(), Current: req.GetCurrentPassword(), New: req.GetNewPassword(),
+	done, err := h.service.SetPassword(ctx, PasswordChange{
+		UserID: req.GetId(), Current: req.GetCurrentPassword(), New: req.GetNewPassword(), RevokeAPIKeys: req.RevokeApiKeys,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &tollgatev1.SetPasswordResponse{Revision: revision, OneTimePassword: oneTime}, nil
+	return &tollgatev1.SetPasswordResponse{
+		Revision: done.Revision, OneTimePassword: done.OneTime, RevokedApiKeys: int32(done.RevokedAPIKeys),
+	}, nil
 }
 
 // ListSessions implements AuthService.

@@ -80,6 +80,7 @@ func apiKeyProto(k APIKey) *tollgatev1.APIKey {
 	return &tollgatev1.APIKey{
 		Id: k.ID, UserId: k.UserID, Name: k.Name, Scopes: k.Scopes, CreatedAt: timeProto(k.CreatedAt),
 		ExpiresAt: timeProto(k.ExpiresAt), LastUsedAt: timeProto(k.LastUsedAt), RevokedAt: timeProto(k.RevokedAt),
+		CreatedBy: k.CreatedBy, CreatedByApiKeyId: k.CreatedByKey,
 	}
 }
 

@@ -185,15 +185,14 @@ func (s *Service) ConfirmSecondFactor(ctx context.Context, userID, code string) 
 }
 
 // RemoveSecondFactor turns a second factor off. For their own, callers give a
-// code of it, however they are signed in; who resets another's must hold
-// everything that user holds.
+// code of it, however they are signed in; who resets another's, and an API key,
+// must hold everything that user holds, for as long.
 func (s *Service) RemoveSecondFactor(ctx context.Context, userID, code string) (int64, error) {
 	user, err := s.person(ctx, userID)
 	if err != nil {
 		return 0, err
 	}
-	p := caller.From(ctx).Principal
-	own := p != nil && p.UserID == userID
+	own := actsAs(ctx, userID) // also an API key of theirs gives a code
 	action := audit.SecondFactorReset
 	if own {
 		action = audit.SecondFactorOff
@@ -206,11 +205,15 @@ func (s *Service) RemoveSecondFactor(ctx context.Context, userID, code string) (
 		if err := s.reserve(ctx, user.Username, event); err != nil {
 			return 0, err
 		}
-	} else if err := s.mayManage(ctx, userID); err != nil {
-		return 0, err
+		if err := s.reserveCode(ctx, user.Username, event); err != nil {
+			return 0, err
+		}
 	}
 	revision, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
 		if _, err := lockUser(ctx, tx, userID); err != nil {
+			return err
+		}
+		if err := s.mayBecome(ctx, tx, userID); err != nil {
 			return err
 		}
 		if own {

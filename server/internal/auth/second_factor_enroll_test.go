@@ -59,7 +59,7 @@ func TestEnrollingWhileThePasswordChanges(t *testing.T) {
 		d.passwords.compare = func(hash, password []byte) error {
 			err := real(hash, password)
 			once.Do(func() {
-				if _, err := d.ResetPassword(t.Context(), "ann", "another password"); err != nil {
+				if _, err := d.ResetPassword(t.Context(), "ann", "another password", false); err != nil {
 					t.Error(err)
 				}
 			})

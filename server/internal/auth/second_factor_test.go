@@ -335,6 +335,39 @@ func TestCodesAreLimited(t *testing.T) {
 	wantRefusal(t, err, fault.Limited, "TOO_MANY_ATTEMPTS")
 }
 
+// TestCodesFromEverywhere: who knows a password guesses the second factor no
+// faster from many addresses, and whose it is gets in when the wait is over.
+func TestCodesFromEverywhere(t *testing.T) {
+	d := newDeskOnSQLite(t)
+	made := d.factor(d.user("ann"))
+	d.clock.Advance(time.Hour)
+	guesses := 0
+	var last error
+	for left := 15 * time.Minute; left >= 0; {
+		wait := left + 1
+		for _, address := range strangers(20) {
+			for {
+				_, last = d.Login(from(address), "ann", password, "000000")
+				if fault.From(last).Reason != "BAD_CREDENTIALS" {
+					break
+				}
+				guesses++
+			}
+			wantRefusal(t, last, fault.Limited, "TOO_MANY_ATTEMPTS")
+			wait = min(wait, fault.From(last).RetryAfter)
+		}
+		left -= wait
+		d.clock.Advance(wait)
+	}
+	if guesses != 10+9 { // after 1, 2, 4, … 256 s
+		t.Errorf("%d codes were looked at, want 19", guesses)
+	}
+	d.clock.Advance(15 * time.Minute)
+	if err := d.loginWith("ann", d.code(made, 0)); err != nil {
+		t.Errorf("the right code: %v", err)
+	}
+}
+
 // TestWhoMayTouchASecondFactor: nobody sees another's secret; who holds all
 // that a user holds may reset theirs.
 func TestWhoMayTouchASecondFactor(t *testing.T) {
@@ -348,6 +381,10 @@ func TestWhoMayTouchASecondFactor(t *testing.T) {
 		_, _, err = d.ConfirmSecondFactor(ctx, ann.ID, d.code(made, 0))
 		wantRefusal(t, err, fault.Denied, "SELF_ONLY")
 	}
+	_, secret, _, err := d.CreateAPIKey(asRoot, NewAPIKey{UserID: root.ID, Name: "key"})
+	if err != nil {
+		t.Fatal(err)
+	}
 	rootFactor := d.factor(root)
 	grant, err := d.Login(d.visitor(), "ann", password, d.code(made, 0))
 	if err != nil {
@@ -355,11 +392,6 @@ func TestWhoMayTouchASecondFactor(t *testing.T) {
 	}
 	_, err = d.RemoveSecondFactor(d.as(Credential{AccessToken: grant.AccessToken}), root.ID, "")
 	wantRefusal(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
-
-	_, secret, _, err := d.CreateAPIKey(asRoot, NewAPIKey{UserID: root.ID, Name: "key"})
-	if err != nil {
-		t.Fatal(err)
-	}
 	asKey := d.as(Credential{APIKey: secret})
 	_, err = d.EnrollSecondFactor(asKey, root.ID, password)
 	wantRefusal(t, err, fault.Denied, "SELF_ONLY")
@@ -401,7 +433,7 @@ func TestSecondFactorStays(t *testing.T) {
 	d := newDeskOnSQLite(t)
 	ann := d.user("ann")
 	made := d.factor(ann)
-	if _, err := d.ResetPassword(t.Context(), "ann", "another password"); err != nil {
+	if _, err := d.ResetPassword(t.Context(), "ann", "another password", false); err != nil {
 		t.Fatal(err)
 	}
 	_, err := d.Login(d.visitor(), "ann", "another password", "")

@@ -3,11 +3,9 @@ package auth
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/audit"
-	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/changes"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/limits"
@@ -150,24 +148,4 @@ func (s *Service) identity(ctx context.Context, id string) (identity, error) {
 			Audience: row.Audience,
 		}, nil
 	})
-}
-
-// isSelf says whether the caller is this user in person. An API key is not:
-// its rights are its scopes.
-func isSelf(ctx context.Context, userID string) bool {
-	p := caller.From(ctx).Principal
-	return p != nil && p.UserID == userID && p.APIKeyID == ""
-}
-
-// mayManage refuses to act on a user who holds more than the caller: whoever
-// could rename, disable or reset an administrator would be one.
-func (s *Service) mayManage(ctx context.Context, userID string) error {
-	if isSelf(ctx, userID) {
-		return nil
-	}
-	patterns, err := s.roles.PatternsOfUser(ctx, userID)
-	if err != nil {
-		return fmt.Errorf("read the rights of user %s: %w", userID, err)
-	}
-	return s.roles.MayGrant(ctx, patterns)
 }

@@ -91,11 +91,11 @@ type listPlace struct {
 // RevokeSession ends one session of a user and its access tokens. Ending an
 // ended session changes nothing.
 func (s *Service) RevokeSession(ctx context.Context, userID, sessionID string) (int64, error) {
-	if err := s.mayManage(ctx, userID); err != nil {
-		return 0, err
-	}
 	var ended bool
 	revision, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) (err error) {
+		if _, err := s.lockManaged(ctx, tx, userID); err != nil {
+			return err
+		}
 		ended, err = endSessionOf(ctx, tx, userID, sessionID, endedByRequest, s.world.Micros())
 		if err != nil {
 			return err
@@ -134,11 +134,8 @@ func (s *Service) present(ctx context.Context) (int64, error) {
 
 // RevokeSessions ends every session of a user and returns how many were live.
 func (s *Service) RevokeSessions(ctx context.Context, userID string) (count int, revision int64, err error) {
-	if err := s.mayManage(ctx, userID); err != nil {
-		return 0, 0, err
-	}
 	revision, err = s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
-		if _, err := lockUser(ctx, tx, userID); err != nil {
+		if _, err := s.lockManaged(ctx, tx, userID); err != nil {
 			return err
 		}
 		if count, err = s.endAll(ctx, tx, userID, endedByRequest); err != nil {

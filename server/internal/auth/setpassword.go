@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 
 	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
@@ -17,68 +18,88 @@ type PasswordChange struct {
 	UserID  string
 	Current string // required when callers change their own
 	New     string // empty in a reset: one is made
+
+	// RevokeAPIKeys says whether the user's API keys are revoked, too. nil: they
+	// are in a reset, and are not when callers change their own password.
+	RevokeAPIKeys *bool
+}
+
+// PasswordSet is the outcome.
+type PasswordSet struct {
+	OneTime        string // the password that was made, if one was
+	RevokedAPIKeys int
+	Revision       int64
 }
 
 // SetPassword changes the caller's own password, given the current one, or
 // resets another's, provided that the caller holds every permission of that
-// user. All sessions of the user end in the same transaction. oneTime is the
-// password that was made, if one was.
-func (s *Service) SetPassword(ctx context.Context, p PasswordChange) (oneTime string, revision int64, err error) {
+// user for as long as the user does. An API key needs both to set its owner's:
+// it is not its owner. All sessions of the user end in the same transaction,
+// and, if asked to, all API keys.
+func (s *Service) SetPassword(ctx context.Context, p PasswordChange) (PasswordSet, error) {
 	user, err := userByID(ctx, s.db, p.UserID)
 	if errors.Is(err, database.ErrNoRows) {
-		return "", 0, userUnknown()
+		return PasswordSet{}, userUnknown()
 	}
 	if err != nil {
-		return "", 0, err
+		return PasswordSet{}, err
 	}
 	if user.Kind == caller.Service {
-		return "", 0, fault.New(fault.Precondition, "SERVICE_ACCOUNT",
+		return PasswordSet{}, fault.New(fault.Precondition, "SERVICE_ACCOUNT",
 			"a service account has no password; create an API key for it")
 	}
-	if isSelf(ctx, p.UserID) {
-		revision, err = s.changePassword(ctx, user, p)
-	} else {
-		oneTime, revision, err = s.resetPassword(ctx, user, p)
+	if err := s.mayBecome(ctx, s.db, user.ID); err != nil { // before the hashing, and again after
+		return PasswordSet{}, err
 	}
+	own := actsAs(ctx, user.ID)
+	if p.RevokeAPIKeys == nil {
+		reset := !own
+		p.RevokeAPIKeys = &reset
+	}
+	set := s.resetPassword
+	if own {
+		set = s.changePassword
+	}
+	done, err := set(ctx, user, p)
 	if err != nil {
-		return "", 0, fmt.Errorf("set the password of user %s: %w", p.UserID, err)
+		return PasswordSet{}, fmt.Errorf("set the password of user %s: %w", p.UserID, err)
 	}
-	return oneTime, revision, nil
+	return done, nil
 }
 
 // ResetPassword is SetPassword for the command line: it takes a name and asks
 // nobody for permission. For an empty password one is made, which must be
 // changed at the next sign-in.
-func (s *Service) ResetPassword(ctx context.Context, username, password string) (oneTime string, err error) {
+func (s *Service) ResetPassword(ctx context.Context, username, password string, keepAPIKeys bool) (PasswordSet, error) {
 	ctx = caller.System(ctx)
 	user, err := s.FindUser(ctx, username)
 	if err != nil {
-		return "", err
+		return PasswordSet{}, err
 	}
-	oneTime, _, err = s.SetPassword(ctx, PasswordChange{UserID: user.ID, New: password})
-	return oneTime, err
+	revoke := !keepAPIKeys
+	return s.SetPassword(ctx, PasswordChange{UserID: user.ID, New: password, RevokeAPIKeys: &revoke})
 }
 
-func (s *Service) changePassword(ctx context.Context, user userRow, p PasswordChange) (int64, error) {
+func (s *Service) changePassword(ctx context.Context, user userRow, p PasswordChange) (PasswordSet, error) {
 	if p.Current == "" {
-		return 0, fault.Field("current_password", "is required to change your own password")
+		return PasswordSet{}, fault.Field("current_password", "is required to change your own password")
 	}
 	if err := checkPassword("new_password", user.Username, p.New); err != nil {
-		return 0, err
+		return PasswordSet{}, err
 	}
 	if p.New == p.Current {
-		return 0, fault.Field("new_password", "must differ from the current one")
+		return PasswordSet{}, fault.Field("new_password", "must differ from the current one")
 	}
 	event := audit.New(ctx, audit.PasswordChange, audit.Success, "users/"+user.ID)
 	if err := s.askPassword(ctx, user, p.Current, event); err != nil {
-		return 0, err
+		return PasswordSet{}, err
 	}
-	revision, err := s.storePassword(ctx, user, p.New, false, event)
+	done, err := s.storePassword(ctx, user, p, false, event)
 	if err != nil {
-		return 0, err
+		return PasswordSet{}, err
 	}
 	s.forgetAttempts(ctx, user.Username)
-	return revision, nil
+	return done, nil
 }
 
 // askPassword has the caller prove who they are by their current password. It
@@ -99,38 +120,45 @@ func (s *Service) askPassword(ctx context.Context, user userRow, current string,
 	return fault.Field("current_password", "is wrong")
 }
 
-func (s *Service) resetPassword(ctx context.Context, user userRow, p PasswordChange) (oneTime string, revision int64, err error) {
-	if err := s.mayManage(ctx, user.ID); err != nil {
-		return "", 0, err
-	}
-	password := p.New
-	if password == "" {
+func (s *Service) resetPassword(ctx context.Context, user userRow, p PasswordChange) (PasswordSet, error) {
+	oneTime := ""
+	if p.New == "" {
 		oneTime = newOneTimePassword(s.world)
-		password = oneTime
+		p.New = oneTime
 	}
-	if err := checkPassword("new_password", user.Username, password); err != nil {
-		return "", 0, err
+	if err := checkPassword("new_password", user.Username, p.New); err != nil {
+		return PasswordSet{}, err
 	}
 	// Whoever resets another's password knows it, so it must not stay. The
 	// command line sets what its user wants.
 	mustChange := oneTime != "" || !caller.From(ctx).System
 	event := audit.New(ctx, audit.PasswordReset, audit.Success, "users/"+user.ID)
-	revision, err = s.storePassword(ctx, user, password, mustChange, event)
+	done, err := s.storePassword(ctx, user, p, mustChange, event)
 	if err != nil {
-		return "", 0, err
+		return PasswordSet{}, err
 	}
-	return oneTime, revision, nil
+	done.OneTime = oneTime
+	return done, nil
 }
 
 // storePassword replaces the password that the user had when it was read, and
 // ends all sessions. When somebody else set another one meanwhile, it does
-// nothing: Conflict.
-func (s *Service) storePassword(ctx context.Context, user userRow, password string, mustChange bool, event audit.Event) (int64, error) {
-	hash, err := s.passwords.hash(ctx, password)
+// nothing: Conflict. Who was given more meanwhile than the caller holds keeps
+// the password.
+func (s *Service) storePassword(ctx context.Context, user userRow, p PasswordChange, mustChange bool, event audit.Event) (PasswordSet, error) {
+	hash, err := s.passwords.hash(ctx, p.New)
 	if err != nil {
-		return 0, err
+		return PasswordSet{}, err
 	}
-	return s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
+	var done PasswordSet
+	done.Revision, err = s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
+		done.RevokedAPIKeys = 0
+		if _, err := lockUser(ctx, tx, user.ID); err != nil {
+			return err
+		}
+		if err := s.mayBecome(ctx, tx, user.ID); err != nil {
+			return err
+		}
 		stored, err := updatePassword(ctx, tx, user, hash, mustChange, s.world.Micros())
 		if err != nil {
 			return err
@@ -141,10 +169,16 @@ func (s *Service) storePassword(ctx context.Context, user userRow, password stri
 		if _, err := s.endAll(ctx, tx, user.ID, endedByPassword); err != nil {
 			return err
 		}
+		if *p.RevokeAPIKeys {
+			if done.RevokedAPIKeys, err = s.revokeAllKeys(ctx, tx, user.ID); err != nil {
+				return err
+			}
+		}
 		tx.Changed(changes.User, user.ID)
-		tx.Record(event)
+		tx.Record(event.With("revoked_api_keys", strconv.Itoa(done.RevokedAPIKeys)))
 		return nil
 	})
+	return done, err
 }
 
 func userChanged() error {

@@ -188,16 +188,18 @@ func (s *Service) UpdateUser(ctx context.Context, id string, u UserUpdate) (User
 		}
 		u.Audience = &audience
 	}
-	if err := s.mayManage(ctx, id); err != nil {
-		return User{}, 0, err
-	}
 	disable := u.Disabled != nil && *u.Disabled
 	var row userRow
 	revision, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) (err error) {
-		if disable {
-			if err := s.roles.KeepAnAdministrator(ctx, tx, id); err != nil {
-				return err
-			}
+		var last error
+		if disable { // which locks the role: roles come before users
+			last = s.roles.KeepAnAdministrator(ctx, tx, id)
+		}
+		if _, err := s.lockManaged(ctx, tx, id); err != nil {
+			return err
+		}
+		if last != nil { // told only to who may manage the user
+			return last
 		}
 		if row, err = updateUser(ctx, tx, id, u, s.world.Micros()); err != nil {
 			return err
@@ -245,16 +247,14 @@ func (u UserUpdate) describe(e audit.Event) audit.Event {
 // DeleteUser removes a user with their sessions, API keys and roles. The last
 // administrator stays, and so do users who hold more than the caller.
 func (s *Service) DeleteUser(ctx context.Context, id string) (int64, error) {
-	if err := s.mayManage(ctx, id); err != nil {
-		return 0, err
-	}
 	revision, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
-		if err := s.roles.KeepAnAdministrator(ctx, tx, id); err != nil {
-			return err
-		}
-		user, err := lockUser(ctx, tx, id) // from here on nobody can sign in
+		last := s.roles.KeepAnAdministrator(ctx, tx, id)
+		user, err := s.lockManaged(ctx, tx, id) // from here on nobody can sign in
 		if err != nil {
 			return err
+		}
+		if last != nil {
+			return last
 		}
 		if _, err := s.endAll(ctx, tx, id, endedByDelete); err != nil {
 			return err

@@ -95,17 +95,17 @@ func TestUserErrors(t *testing.T) {
 	wantField(t, err, "username")
 	_, _, err = d.UpdateUser(ctx, ann.ID, UserUpdate{DisplayName: to("\x00")})
 	wantField(t, err, "display_name")
-	_, _, err = d.SetPassword(ctx, PasswordChange{UserID: robot.ID, New: password})
+	_, err = d.SetPassword(ctx, PasswordChange{UserID: robot.ID, New: password})
 	wantRefusal(t, err, fault.Precondition, "SERVICE_ACCOUNT")
 
 	for what, call := range map[string]func() error{
 		"get":      func() error { _, err := d.GetUser(ctx, nobodysID); return err },
 		"update":   func() error { _, _, err := d.UpdateUser(ctx, nobodysID, UserUpdate{Disabled: to(true)}); return err },
 		"delete":   func() error { _, err := d.DeleteUser(ctx, nobodysID); return err },
-		"password": func() error { _, _, err := d.SetPassword(ctx, PasswordChange{UserID: nobodysID}); return err },
+		"password": func() error { _, err := d.SetPassword(ctx, PasswordChange{UserID: nobodysID}); return err },
 		"sessions": func() error { _, _, err := d.ListSessions(ctx, nobodysID, 0, ""); return err },
 		"revoke":   func() error { _, _, err := d.RevokeSessions(ctx, nobodysID); return err },
-		"reset":    func() error { _, err := d.ResetPassword(ctx, "nobody", ""); return err },
+		"reset":    func() error { _, err := d.ResetPassword(ctx, "nobody", "", false); return err },
 	} {
 		t.Run(what, func(t *testing.T) { wantRefusal(t, call(), fault.NotFound, "USER_NOT_FOUND") })
 	}
@@ -182,7 +182,7 @@ func TestManage(t *testing.T) {
 				return err
 			},
 			"reset": func(ctx context.Context, id string) error {
-				_, _, err := d.SetPassword(ctx, PasswordChange{UserID: id, New: "another password"})
+				_, err := d.SetPassword(ctx, PasswordChange{UserID: id, New: "another password"})
 				return err
 			},
 			"revoke one": func(ctx context.Context, id string) error {
@@ -244,21 +244,21 @@ func TestSetPassword(t *testing.T) {
 			"current_password": {UserID: ann.ID, New: next},
 			"new_password":     {UserID: ann.ID, Current: password},
 		} {
-			_, _, err := d.SetPassword(self, change)
+			_, err := d.SetPassword(self, change)
 			wantField(t, err, field)
 		}
-		_, _, err := d.SetPassword(self, PasswordChange{UserID: ann.ID, Current: password, New: password})
+		_, err := d.SetPassword(self, PasswordChange{UserID: ann.ID, Current: password, New: password})
 		wantField(t, err, "new_password")
-		_, _, err = d.SetPassword(self, PasswordChange{UserID: ann.ID, Current: "not the password", New: next})
+		_, err = d.SetPassword(self, PasswordChange{UserID: ann.ID, Current: "not the password", New: next})
 		wantField(t, err, "current_password")
 		d.wantReason(first.AccessToken, caller.ReasonOK)
 		if failed := d.recorded(audit.PasswordChange); len(failed) != 1 || failed[0].Outcome != audit.Failure {
 			t.Errorf("recorded %+v", failed)
 		}
 
-		oneTime, _, err := d.SetPassword(self, PasswordChange{UserID: ann.ID, Current: password, New: next})
-		if err != nil || oneTime != "" {
-			t.Fatal(oneTime, err)
+		done, err := d.SetPassword(self, PasswordChange{UserID: ann.ID, Current: password, New: next})
+		if err != nil || done.OneTime != "" {
+			t.Fatal(done, err)
 		}
 		d.wantReason(first.AccessToken, caller.ReasonCredentialRevoked)
 		d.wantReason(second.AccessToken, caller.ReasonCredentialRevoked)
@@ -272,12 +272,12 @@ func TestSetPassword(t *testing.T) {
 		}
 
 		// A reset: the user must choose another at the next sign-in.
-		oneTime, _, err = d.SetPassword(d.as(Credential{AccessToken: d.login("boss").AccessToken}), PasswordChange{UserID: ann.ID})
-		if err != nil || len(oneTime) != 20 {
-			t.Fatal(oneTime, err)
+		done, err = d.SetPassword(d.as(Credential{AccessToken: d.login("boss").AccessToken}), PasswordChange{UserID: ann.ID})
+		if err != nil || len(done.OneTime) != 20 {
+			t.Fatal(done, err)
 		}
 		d.wantReason(third.AccessToken, caller.ReasonCredentialRevoked)
-		fourth, err := d.Login(d.visitor(), "ann", oneTime, "")
+		fourth, err := d.Login(d.visitor(), "ann", done.OneTime, "")
 		if err != nil || !fourth.PasswordChangeRequired {
 			t.Fatal(fourth, err)
 		}
@@ -290,7 +290,7 @@ func TestSetPassword(t *testing.T) {
 			t.Errorf("a refresh lifts the requirement: %+v, %v", renewed, err)
 		}
 		self = d.as(Credential{AccessToken: renewed.AccessToken})
-		if _, _, err := d.SetPassword(self, PasswordChange{UserID: ann.ID, Current: oneTime, New: password}); err != nil {
+		if _, err := d.SetPassword(self, PasswordChange{UserID: ann.ID, Current: done.OneTime, New: password}); err != nil {
 			t.Fatal(err)
 		}
 		if g := d.login("ann"); g.PasswordChangeRequired {
@@ -298,15 +298,15 @@ func TestSetPassword(t *testing.T) {
 		}
 
 		// The command line sets what it is given, for good.
-		if oneTime, err := d.ResetPassword(t.Context(), "ANN", next); err != nil || oneTime != "" {
-			t.Fatal(oneTime, err)
+		if done, err := d.ResetPassword(t.Context(), "ANN", next, false); err != nil || done.OneTime != "" {
+			t.Fatal(done, err)
 		}
 		if g, err := d.Login(d.visitor(), "ann", next, ""); err != nil || g.PasswordChangeRequired {
 			t.Errorf("after a reset by the command line: %+v, %v", g, err)
 		}
-		if oneTime, err := d.ResetPassword(t.Context(), "boss", ""); err != nil || oneTime == "" {
-			t.Error(oneTime, err)
-		} else if g, err := d.Login(d.visitor(), "boss", oneTime, ""); err != nil || !g.PasswordChangeRequired || g.UserID != boss.ID {
+		if done, err := d.ResetPassword(t.Context(), "boss", "", false); err != nil || done.OneTime == "" {
+			t.Error(done, err)
+		} else if g, err := d.Login(d.visitor(), "boss", done.OneTime, ""); err != nil || !g.PasswordChangeRequired || g.UserID != boss.ID {
 			t.Errorf("with the one-time password: %+v, %v", g, err)
 		}
 		if n := len(d.recorded(audit.PasswordReset)); n != 3 {
@@ -324,7 +324,7 @@ func TestSetPasswordGuesses(t *testing.T) {
 	d.compares.Store(0)
 	var last error
 	for range 30 {
-		_, _, last = d.SetPassword(self, PasswordChange{UserID: ann.ID, Current: "a wrong guess", New: "another password"})
+		_, last = d.SetPassword(self, PasswordChange{UserID: ann.ID, Current: "a wrong guess", New: "another password"})
 	}
 	wantRefusal(t, last, fault.Limited, "TOO_MANY_ATTEMPTS")
 	_, err := d.Login(d.visitor(), "ann", password, "")
@@ -363,10 +363,10 @@ func TestCommonPasswords(t *testing.T) {
 	wantField(t, err, "password")
 	d.user("ann-lee-rose")
 	for _, bad := range []string{"iloveyou1", "ann-LEE-rose"} {
-		_, err := d.ResetPassword(t.Context(), "ann-lee-rose", bad)
+		_, err := d.ResetPassword(t.Context(), "ann-lee-rose", bad, false)
 		wantField(t, err, "new_password")
 		ctx := d.as(Credential{AccessToken: d.login("ann-lee-rose").AccessToken})
-		_, _, err = d.SetPassword(ctx, PasswordChange{UserID: caller.From(ctx).Principal.UserID, Current: password, New: bad})
+		_, err = d.SetPassword(ctx, PasswordChange{UserID: caller.From(ctx).Principal.UserID, Current: password, New: bad})
 		wantField(t, err, "new_password")
 	}
 }

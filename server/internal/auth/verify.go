@@ -71,7 +71,7 @@ func (s *Service) credential(ctx context.Context, c Credential) (*caller.Princip
 		if err != nil {
 			return nil, "", fmt.Errorf("verify API key: %w", err)
 		}
-		return &caller.Principal{UserID: userID, APIKeyID: keyID, Scopes: scopes, ExpiresAt: expires}, reason, nil
+		return &caller.Principal{UserID: userID, APIKeyID: keyID, Scopes: scopes, ExpiresAt: expires, KeyExpiresAt: expires}, reason, nil
 	case c.UserID != "":
 		return &caller.Principal{UserID: c.UserID}, caller.ReasonOK, nil
 	default:

@@ -36,6 +36,10 @@ type Principal struct {
 	// it accepts; empty: the server's own.
 	Accepts string
 
+	// KeyExpiresAt is when the API key ends, the one behind a client's access
+	// token, too: what it gives ends by then. Zero: never, or no key.
+	KeyExpiresAt time.Time
+
 	// PasswordChangeRequired leaves the user nothing but SetPassword.
 	PasswordChangeRequired bool
 }

@@ -2,6 +2,7 @@ package decision
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 
@@ -49,10 +50,15 @@ func (a *Authorizer) BatchAuthorize(ctx context.Context, req *tollgatev1.BatchAu
 }
 
 // checkPermission says what is wrong with a request's permission. There need be
-// none where any good credential will do.
+// none where any good credential will do. Tollgate's own are refused: services
+// have no use for them but to find out who administers Tollgate, or to use up
+// limits on sign-ins.
 func checkPermission(req *tollgatev1.AuthorizeRequest) error {
 	if req.GetPermission() == "" && req.GetAuthenticated() {
 		return nil
+	}
+	if roles.Own(req.GetPermission()) {
+		return errors.New("must be one of your own: Tollgate decides about its own API (tollgate:…) by itself")
 	}
 	return roles.ValidPermission(req.GetPermission())
 }

@@ -2,6 +2,7 @@ package guard
 
 import (
 	"fmt"
+	"strings"
 
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
 	"github.com/tollgatehq/tollgate/gen/tollgate/v1/tollgatev1connect"
@@ -31,6 +32,7 @@ func readRules(services []protoreflect.ServiceDescriptor) (map[string]rule, erro
 			}
 			procedure := fmt.Sprintf("/%s/%s", service.FullName(), method.Name())
 			r.BeforePassword = beforePassword(procedure)
+			r.ManagesLimits = strings.HasPrefix(r.Permission, "tollgate:limits:")
 			rules[procedure] = r
 		}
 	}

@@ -124,6 +124,7 @@ type lease struct {
 	limiter *inflight.Limiter[netip.Addr]
 	client  netip.Addr
 	size    int64
+	place   *inflight.Limiter[netip.Addr] // gives up one place with the memory, unless nil
 }
 
 // grow makes the lease at least size bytes, if the client's share allows it.
@@ -138,7 +139,12 @@ func (l *lease) grow(size int64) bool {
 	return true
 }
 
-func (l *lease) release() { l.limiter.Release(l.client, l.size) }
+func (l *lease) release() {
+	l.limiter.Release(l.client, l.size)
+	if l.place != nil {
+		l.place.Release(l.client, 1)
+	}
+}
 
 // overloaded is the fault of a request that there is no place for.
 func overloaded() *fault.Error {

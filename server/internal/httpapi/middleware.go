@@ -14,7 +14,6 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/auth"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
-	"github.com/tollgatehq/tollgate/server/internal/inflight"
 	"github.com/tollgatehq/tollgate/server/internal/metrics"
 	"github.com/tollgatehq/tollgate/server/internal/world"
 )
@@ -59,18 +58,20 @@ func (m *middleware) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(w, r, overloaded(), origin.RequestID)
 		return
 	}
-	if r.ProtoMajor >= 2 {
-		// An HTTP/2 answer may still wait for its reader after the handler has
+	defer func() {
+		if r.ProtoMajor < 2 {
+			memory.release()
+			return
+		}
+		// An HTTP/2 answer may still wait for its reader when the handler has
 		// returned; the stream's own context ends with the stream.
 		context.AfterFunc(open, memory.release)
-	} else {
-		defer memory.release()
-	}
+	}()
 
 	status := http.StatusOK
 	switch k := m.limiters.kind(r); k {
 	case unary, probe:
-		status = m.serveUnary(w, r, m.limiters.of(k), memory)
+		status = m.serveUnary(w, r, k, memory)
 	default:
 		m.serveStream(w, r, k, memory)
 	}
@@ -81,7 +82,8 @@ func (m *middleware) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // serveUnary runs the handler between the whole request and the whole answer.
-func (m *middleware) serveUnary(w http.ResponseWriter, r *http.Request, places *inflight.Limiter[netip.Addr], memory *lease) int {
+func (m *middleware) serveUnary(w http.ResponseWriter, r *http.Request, k kind, memory *lease) int {
+	places := m.limiters.of(k)
 	requestID := caller.From(r.Context()).RequestID
 	out := newUnaryWriter(w)
 	defer out.free()
@@ -94,6 +96,9 @@ func (m *middleware) serveUnary(w http.ResponseWriter, r *http.Request, places *
 	case !places.Acquire(memory.client, 1):
 		m.refused(metrics.RefusedOverloaded, nil)
 		refuse(out, r, overloaded(), requestID)
+	case k == probe:
+		memory.place = places // until the answer is read: whoever asks reads it at once
+		m.run(out, r, func() {})
 	default:
 		m.run(out, r, func() { places.Release(memory.client, 1) })
 	}

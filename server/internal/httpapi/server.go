@@ -16,7 +16,7 @@ import (
 const (
 	headerTime = 5 * time.Second  // for a request's headers
 	bodyTime   = 10 * time.Second // for headers and body
-	answerTime = 30 * time.Second // for a unary call, until its answer is read
+	answerTime = 20 * time.Second // for a unary call, until its answer is read
 	idleTime   = 2 * time.Minute  // between requests of one connection
 
 	messageTime    = 10 * time.Second // for one message of a stream to be read

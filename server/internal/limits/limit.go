@@ -79,10 +79,6 @@ const (
 // login is the permission that a sign-in is counted under.
 const login = "tollgate:login"
 
-// Anonymous is the permission that a refused call of nobody known is counted
-// under, besides its own: one without a credential, or with a bad one.
-const Anonymous = "tollgate:anonymous"
-
 // Limit allows Rate calls per Period, and with GCRA and Backoff Burst at once.
 type Limit struct {
 	Name        string
@@ -100,6 +96,7 @@ type Limit struct {
 	Builtin     bool
 	CreatedAt   time.Time
 	UpdatedAt   time.Time
+	ResetAt     time.Time // when what it had counted was forgotten, for all keys; zero: never
 }
 
 // Override gives one key its own allowance per the limit's period.
@@ -204,7 +201,7 @@ func (l Limit) check() error {
 			return err
 		}
 	}
-	return nil
+	return l.checkSignIns()
 }
 
 func (l Limit) checkAllowance(at string, rate, burst int64) error {
@@ -246,6 +243,11 @@ const firstBuiltin = "sign-in-per-ip"
 func builtins() []Limit {
 	return []Limit{
 		{
+			Name: "second-factor-per-user", Description: "Codes of one user's second factor.", Subject: SubjectUser,
+			Permission: "tollgate:second-factor", Rate: 10, Period: 15 * time.Minute, Burst: 10,
+			Algorithm: Backoff, Mode: Enforce, Outage: Local, Builtin: true,
+		},
+		{
 			Name: firstBuiltin, Description: "Sign-ins from one address.", Subject: SubjectIP,
 			Permission: login, Rate: 30, Period: time.Minute, Burst: 30,
 			Algorithm: GCRA, Mode: Enforce, Outage: Local, Builtin: true,
@@ -261,13 +263,6 @@ func builtins() []Limit {
 			Name: "sign-in-per-user-and-ip", Description: "Sign-ins as one user from one address.", Subject: SubjectUserIP,
 			Permission: login, Rate: 10, Period: 15 * time.Minute, Burst: 10,
 			Algorithm: Backoff, Mode: Enforce, Outage: Local, Builtin: true,
-		},
-		{
-			// Ten a second is more than the clients behind one address send
-			// with tokens that have just expired.
-			Name: "anonymous-refusals-per-ip", Description: "Refused calls without a good credential from one address.", Subject: SubjectIP,
-			Permission: Anonymous, Rate: 600, Period: time.Minute, Burst: 600,
-			Algorithm: GCRA, Mode: Enforce, Outage: Local, Builtin: true,
 		},
 	}
 }

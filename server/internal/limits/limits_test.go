@@ -13,6 +13,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/page"
+	"github.com/tollgatehq/tollgate/server/internal/roles"
 	"github.com/tollgatehq/tollgate/server/internal/world"
 )
 
@@ -33,7 +34,10 @@ func startOn(t testing.TB, db *database.DB, backend Backend) *instance {
 		backend = NewMemory(w)
 	}
 	log := changes.New(db, changes.Options{World: w})
-	s := New(db, log, w, page.NewTokens([]byte(strings.Repeat("k", 32))), backend)
+	pages := page.NewTokens([]byte(strings.Repeat("k", 32)))
+	grants := roles.New(db, log, w, pages)
+	s := New(db, log, grants, w, pages, backend)
+	log.Follow(grants)
 	log.Follow(s)
 	i := &instance{Service: s, t: t, db: db, clock: clock}
 	i.must(log.Start(t.Context()))
@@ -63,8 +67,14 @@ func (i *instance) must(err error) {
 
 func (i *instance) system() context.Context { return caller.System(i.t.Context()) }
 
+// create adds a limit, which counts the calls of take when its permission is
+// empty. A limit on all calls would be one on sign-ins, too, which may not be
+// as strict.
 func (i *instance) create(l Limit) Limit {
 	i.t.Helper()
+	if l.Permission == "" {
+		l.Permission = "tests:*"
+	}
 	if l.Period == 0 {
 		l.Period = minute
 	}
@@ -75,6 +85,9 @@ func (i *instance) create(l Limit) Limit {
 
 func (i *instance) take(r Request) Result {
 	i.t.Helper()
+	if r.Permission == "" {
+		r.Permission = "tests:call"
+	}
 	result, err := i.Take(i.t.Context(), r)
 	i.must(err)
 	return result
@@ -82,7 +95,7 @@ func (i *instance) take(r Request) Result {
 
 func (i *instance) check(name, key string, cost int64, peek bool) Result {
 	i.t.Helper()
-	result, err := i.Check(i.t.Context(), name, key, cost, peek)
+	result, err := i.Check(i.system(), name, key, cost, peek)
 	i.must(err)
 	return result
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/audit"
@@ -50,7 +51,9 @@ func (s *Service) EnsureBuiltins(ctx context.Context) error {
 	return err
 }
 
-// Create adds a limit. It is in force on this instance when Create returns.
+// Create adds a limit. It is in force on this instance when Create returns. Who
+// makes, changes, removes, checks or resets one that covers calls of Tollgate's
+// own needs "*".
 func (s *Service) Create(ctx context.Context, l Limit) (Limit, int64, error) {
 	l, err := l.normal()
 	if err != nil {
@@ -63,6 +66,9 @@ func (s *Service) Create(ctx context.Context, l Limit) (Limit, int64, error) {
 	l.CreatedAt = s.now()
 	l.UpdatedAt = l.CreatedAt
 	revision, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
+		if err := s.mayManage(ctx, tx, l.Permission); err != nil {
+			return err
+		}
 		others, err := others(ctx, tx, l.Name)
 		if err != nil {
 			return err
@@ -137,6 +143,9 @@ func (s *Service) Update(ctx context.Context, name string, edit Edit) (Limit, in
 		if err != nil {
 			return err
 		}
+		if err := s.mayManage(ctx, tx, before.Permission, l.Permission); err != nil {
+			return err
+		}
 		if err := l.check(); err != nil {
 			return err
 		}
@@ -195,9 +204,12 @@ func (s *Service) Delete(ctx context.Context, name string) (int64, error) {
 		if err != nil {
 			return failed("delete", name, err)
 		}
+		if err := s.mayManage(ctx, tx, l.Permission); err != nil {
+			return err
+		}
 		if l.Builtin {
 			return fault.New(fault.Precondition, "BUILTIN_LIMIT",
-				"the limit %q is built in and cannot be removed; update it instead", name)
+				"the limit %q is built in and cannot be removed; update it instead, or make it what it came as: tollgate limits restore %s", name, name)
 		}
 		if err := deleteLimit(ctx, tx, name); err != nil {
 			return fmt.Errorf("delete limit %q: %w", name, err)
@@ -215,6 +227,9 @@ func (s *Service) Check(ctx context.Context, name, key string, cost int64, peek 
 	if err != nil {
 		return Result{}, err
 	}
+	if err := s.mayCheck(ctx, r.Permission); err != nil {
+		return Result{}, err
+	}
 	return s.take(ctx, []claim{r.named(key, cost)}, peek)
 }
 
@@ -228,6 +243,9 @@ func (s *Service) ResetKey(ctx context.Context, name, key string) error {
 	}
 	c := r.named(key, 1)
 	_, err = s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
+		if err := s.mayManage(ctx, tx, r.Permission); err != nil {
+			return err
+		}
 		tx.Record(audit.New(ctx, audit.LimitReset, audit.Success, "limits/"+name).With("key", c.Key))
 		return nil
 	})
@@ -235,6 +253,56 @@ func (s *Service) ResetKey(ctx context.Context, name, key string) error {
 		return fmt.Errorf("record the reset of limit %q: %w", name, err)
 	}
 	return s.forget(ctx, []Count{c.Count})
+}
+
+// ResetAll forgets what a limit has counted, for every key and wherever it is
+// counted: from now on it counts under another name.
+func (s *Service) ResetAll(ctx context.Context, name string) (int64, error) {
+	return s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
+		l, err := lockLimit(ctx, tx, name)
+		if err != nil {
+			return failed("reset", name, err)
+		}
+		if err := s.mayManage(ctx, tx, l.Permission); err != nil {
+			return err
+		}
+		if err := resetLimit(ctx, tx, name, s.world.Micros()); err != nil {
+			return fmt.Errorf("reset limit %q: %w", name, err)
+		}
+		tx.Record(audit.New(ctx, audit.LimitReset, audit.Success, "limits/"+name).With("keys", "all"))
+		tx.Changed(changes.Limit, name)
+		return nil
+	})
+}
+
+// Restore makes a built-in limit what it came as. What it has counted stays.
+func (s *Service) Restore(ctx context.Context, name string) (Limit, error) {
+	list := builtins()
+	i := slices.IndexFunc(list, func(l Limit) bool { return l.Name == name })
+	_, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
+		before, err := lockLimit(ctx, tx, name)
+		if err != nil {
+			return failed("restore", name, err)
+		}
+		if i < 0 || !before.Builtin {
+			return fault.New(fault.Precondition, "NOT_BUILTIN",
+				"the limit %q is not built in; remove it instead: tollgate limits delete %s", name, name)
+		}
+		if err := s.mayManage(ctx, tx, before.Permission, list[i].Permission); err != nil {
+			return err
+		}
+		list[i].CreatedAt, list[i].UpdatedAt = before.CreatedAt, s.now()
+		if err := updateLimit(ctx, tx, list[i]); err != nil {
+			return fmt.Errorf("restore limit %q: %w", name, err)
+		}
+		tx.Record(event(ctx, audit.LimitUpdate, list[i]).With("before", allowance(before)).With("restored", "true"))
+		tx.Changed(changes.Limit, name)
+		return nil
+	})
+	if err != nil {
+		return Limit{}, err
+	}
+	return list[i], nil
 }
 
 // rule finds a limit in memory. One that is not there may be too new: it reads

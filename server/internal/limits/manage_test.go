@@ -218,7 +218,7 @@ func TestTooManyApply(t *testing.T) {
 		i := startOn(t, db, nil)
 		i.must(i.EnsureBuiltins(t.Context()))
 		i.create(Limit{Name: "elsewhere", Subject: SubjectGlobal, Permission: "b:x", Rate: 1})
-		i.create(Limit{Name: "everything", Subject: SubjectGlobal, Rate: 1})
+		i.create(Limit{Name: "everything", Subject: SubjectGlobal, Permission: "*", Rate: 60})
 		i.create(Limit{Name: "half", Subject: SubjectGlobal, Permission: "a:*", Rate: 1})
 
 		// 30 fit besides the two that cover them. The last are made at once; a
@@ -251,7 +251,7 @@ func TestTooManyApply(t *testing.T) {
 		if all != 30 {
 			t.Errorf("%d made, want 30", all)
 		}
-		_, _, err := i.Create(i.system(), Limit{Name: "another", Subject: SubjectGlobal, Rate: 1, Period: minute})
+		_, _, err := i.Create(i.system(), Limit{Name: "another", Subject: SubjectGlobal, Rate: 60, Period: minute})
 		wantFault(t, err, fault.Precondition, "TOO_MANY_LIMITS_APPLY")
 		_, _, err = i.Update(i.system(), "elsewhere", Edit{Permission: new("a:b")})
 		wantFault(t, err, fault.Precondition, "TOO_MANY_LIMITS_APPLY")
@@ -277,9 +277,8 @@ func TestBuiltins(t *testing.T) {
 		i := instances[0]
 		list, _, err := i.List(i.system(), 10, "")
 		i.must(err)
-		if len(list) != 4 || list[0].Name != "anonymous-refusals-per-ip" || list[1].Name != "sign-in-per-ip" ||
-			list[2].Name != "sign-in-per-user" || !list[1].Builtin ||
-			list[3].Name != "sign-in-per-user-and-ip" || list[3].Subject != SubjectUserIP || list[3].ContextKey != "" {
+		if len(list) != 4 || list[0].Name != "second-factor-per-user" || list[1].Name != "sign-in-per-ip" || !list[0].Builtin ||
+			list[2].Name != "sign-in-per-user" || list[3].Subject != SubjectUserIP || list[3].ContextKey != "" {
 			t.Fatalf("%+v", list)
 		}
 		if got := i.events("sign-in-per-ip"); len(got) != 1 {

@@ -12,6 +12,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/page"
+	"github.com/tollgatehq/tollgate/server/internal/roles"
 	"github.com/tollgatehq/tollgate/server/internal/world"
 )
 
@@ -21,6 +22,7 @@ import (
 type Service struct {
 	db      *database.DB
 	log     *changes.Log
+	roles   *roles.Service
 	world   world.World
 	pages   page.Tokens
 	backend Backend
@@ -32,8 +34,8 @@ type Service struct {
 }
 
 // New makes the service. The caller has the log follow it.
-func New(db *database.DB, log *changes.Log, w world.World, pages page.Tokens, backend Backend) *Service {
-	return &Service{db: db, log: log, world: w, pages: pages, backend: backend, local: NewMemory(w)}
+func New(db *database.DB, log *changes.Log, r *roles.Service, w world.World, pages page.Tokens, backend Backend) *Service {
+	return &Service{db: db, log: log, roles: r, world: w, pages: pages, backend: backend, local: NewMemory(w)}
 }
 
 // Reset reads all limits again.

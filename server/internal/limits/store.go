@@ -10,7 +10,7 @@ import (
 )
 
 const columns = `name, description, subject, permission, rate, period, burst, algorithm,
-	mode, outage, context_key, overrides, builtin, created_at, updated_at`
+	mode, outage, context_key, overrides, builtin, created_at, updated_at, reset_at`
 
 type row struct {
 	Name        string    `db:"name"`
@@ -28,6 +28,7 @@ type row struct {
 	Builtin     int       `db:"builtin"`
 	CreatedAt   int64     `db:"created_at"`
 	UpdatedAt   int64     `db:"updated_at"`
+	ResetAt     int64     `db:"reset_at"` // 0: never
 }
 
 // userAtIP is the context key of a limit for each user (others have none) that
@@ -51,6 +52,9 @@ func (r row) limit() (Limit, error) {
 		Rate: r.Rate, Period: time.Duration(r.Period) * time.Microsecond, Burst: r.Burst,
 		Algorithm: r.Algorithm, Mode: r.Mode, Outage: r.Outage, ContextKey: r.ContextKey,
 		Builtin: r.Builtin != 0, CreatedAt: time.UnixMicro(r.CreatedAt).UTC(), UpdatedAt: time.UnixMicro(r.UpdatedAt).UTC(),
+	}
+	if r.ResetAt != 0 {
+		l.ResetAt = time.UnixMicro(r.ResetAt).UTC()
 	}
 	if l.Subject == SubjectUser && l.ContextKey == userAtIP {
 		l.Subject, l.ContextKey = SubjectUserIP, ""
@@ -137,7 +141,7 @@ func insertLimit(ctx context.Context, q database.Queries, l Limit) (bool, error)
 	}
 	subject, contextKey := l.subject()
 	n, err := q.Exec(ctx, `INSERT INTO limits (`+columns+`)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, 0)
 		ON CONFLICT (name) DO NOTHING`,
 		l.Name, l.Description, string(subject), l.Permission, l.Rate, l.Period.Microseconds(), l.Burst,
 		string(l.Algorithm), string(l.Mode), string(l.Outage), contextKey, encode(l.Overrides), builtin,
@@ -151,6 +155,11 @@ func updateLimit(ctx context.Context, q database.Queries, l Limit) error {
 		algorithm = $7, mode = $8, outage = $9, overrides = $10, updated_at = $11 WHERE name = $1`,
 		l.Name, l.Description, l.Permission, l.Rate, l.Period.Microseconds(), l.Burst,
 		string(l.Algorithm), string(l.Mode), string(l.Outage), encode(l.Overrides), l.UpdatedAt.UnixMicro())
+	return err
+}
+
+func resetLimit(ctx context.Context, q database.Queries, name string, now int64) error {
+	_, err := q.Exec(ctx, `UPDATE limits SET reset_at = $2 WHERE name = $1`, name, now)
 	return err
 }
 

@@ -30,10 +30,10 @@ func TestWhichLimitsApply(t *testing.T) {
 	i := onSQLite(t, nil)
 	for _, l := range []Limit{
 		{Name: "a-user", Subject: SubjectUser, Permission: "orders:*"},
-		{Name: "b-ip", Subject: SubjectIP},
+		{Name: "b-ip", Subject: SubjectIP, Permission: "*"},
 		{Name: "c-key", Subject: SubjectAPIKey, Permission: "orders:read"},
 		{Name: "d-global", Subject: SubjectGlobal, Permission: "orders:write"},
-		{Name: "f-user-ip", Subject: SubjectUserIP},
+		{Name: "f-user-ip", Subject: SubjectUserIP, Permission: "*"},
 		{Name: "e-custom", Subject: SubjectCustom, ContextKey: "tenant", Permission: "orders:*"},
 	} {
 		l.Rate = 100
@@ -50,8 +50,7 @@ func TestWhichLimitsApply(t *testing.T) {
 		{"a user nowhere", Request{Permission: "orders:write", UserID: "u"}, "a-user d-global e-custom"},
 		{"another permission", Request{Permission: "stock:read", UserID: "u", IP: ip}, "b-ip f-user-ip"},
 		{"not a permission", Request{Permission: "ORDERS", UserID: "u", IP: ip}, "b-ip f-user-ip"},
-		{"no permission", Request{IP: ip}, "b-ip"},
-		{"under another permission too", Request{Permission: "stock:read", Also: "orders:read", UserID: "u", IP: ip}, "a-user b-ip e-custom f-user-ip"},
+		{"an empty last segment", Request{Permission: "orders:", IP: ip}, "b-ip e-custom"},
 		{"nothing applies", Request{Permission: "stock:read"}, ""},
 		{"only one subject", Request{Permission: "orders:read", UserID: "u", IP: ip, Only: []Subject{SubjectUser}}, "a-user"},
 		{"two subjects", Request{Permission: "orders:read", UserID: "u", IP: ip, Only: []Subject{SubjectUser, SubjectUserIP}}, "a-user f-user-ip"},
@@ -79,7 +78,7 @@ func TestWhoIsCounted(t *testing.T) {
 		{"two of those", Limit{Subject: SubjectIP}, Request{IP: ip("::ffff:192.0.2.2")}, Request{IP: ip("::ffff:192.0.2.1")}, false},
 		{"two zones", Limit{Subject: SubjectIP}, Request{IP: ip("fe80::1%a")}, Request{IP: ip("fe80::1%b")}, true},
 		{"one user, two keys", Limit{Subject: SubjectUser}, Request{UserID: "u", APIKeyID: "a"}, Request{UserID: "u", APIKeyID: "b"}, true},
-		{"one user, two permissions", Limit{Subject: SubjectUser}, Request{UserID: "u", Permission: "a"}, Request{UserID: "u", Permission: "b"}, true},
+		{"one user, two permissions", Limit{Subject: SubjectUser}, Request{UserID: "u", Permission: "tests:a"}, Request{UserID: "u", Permission: "tests:b"}, true},
 		{"two users", Limit{Subject: SubjectUser}, Request{UserID: "u"}, Request{UserID: "v"}, false},
 		{"a user at one network", Limit{Subject: SubjectUserIP}, Request{UserID: "u", IP: ip("2001:db8::1")}, Request{UserID: "u", IP: ip("2001:db8::2")}, true},
 		{"a user at two networks", Limit{Subject: SubjectUserIP}, Request{UserID: "u", IP: ip("192.0.2.1")}, Request{UserID: "u", IP: ip("192.0.2.2")}, false},
@@ -201,7 +200,7 @@ func TestAnotherInstance(t *testing.T) {
 }
 
 func TestBeforeTheStart(t *testing.T) {
-	s := New(nil, nil, realWorld(), onSQLite(t, nil).pages, NewMemory(realWorld()))
+	s := New(nil, nil, nil, realWorld(), onSQLite(t, nil).pages, NewMemory(realWorld()))
 	_, err := s.Take(t.Context(), Request{})
 	wantFault(t, err, fault.Unavailable, "STARTING")
 	wantFault(t, s.Forget(t.Context(), Request{}), fault.Unavailable, "STARTING")
@@ -214,7 +213,7 @@ func TestCanceled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	for range 3 {
-		if _, err := i.Take(ctx, Request{}); !errors.Is(err, context.Canceled) {
+		if _, err := i.Take(ctx, Request{Permission: "tests:call"}); !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v", err)
 		}
 	}
@@ -231,11 +230,11 @@ func TestRPC(t *testing.T) {
 	h := NewHandler(i.Service)
 	ctx := i.system()
 	created, err := h.CreateLimit(ctx, &tollgatev1.CreateLimitRequest{
-		Name: "l", Subject: tollgatev1.Subject_SUBJECT_CUSTOM, ContextKey: "tenant", Rate: 2, Period: durationpb.New(minute),
+		Name: "l", Subject: tollgatev1.Subject_SUBJECT_CUSTOM, ContextKey: "tenant", Permission: "a:b", Rate: 2, Period: durationpb.New(minute),
 		Overrides: []*tollgatev1.Override{{Key: "big", Rate: 9}},
 	})
 	i.must(err)
-	if l := created.GetLimit(); l.GetBurst() != 2 || l.GetPermission() != "*" || l.GetAlgorithm() != tollgatev1.Algorithm_ALGORITHM_GCRA ||
+	if l := created.GetLimit(); l.GetBurst() != 2 || l.GetPermission() != "a:b" || l.GetAlgorithm() != tollgatev1.Algorithm_ALGORITHM_GCRA ||
 		l.GetMode() != tollgatev1.Mode_MODE_ENFORCE || l.GetOutage() != tollgatev1.Outage_OUTAGE_LOCAL ||
 		l.GetSubject() != tollgatev1.Subject_SUBJECT_CUSTOM || l.GetOverrides()[0].GetBurst() != 9 || created.GetRevision() == 0 {
 		t.Errorf("%v", created)

@@ -100,8 +100,8 @@ func TestUpgrade(t *testing.T) {
 					t.Fatal(err)
 				}
 				var left []string
-				i.must(db.Select(t.Context(), &left, `SELECT name FROM limits WHERE subject = 'user'`))
-				if len(left) != 1 {
+				i.must(db.Select(t.Context(), &left, `SELECT name FROM limits WHERE context_key = 'ip'`))
+				if len(left) != 0 {
 					t.Errorf("after the way back: %v", left)
 				}
 			})

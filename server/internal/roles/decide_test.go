@@ -76,11 +76,6 @@ func TestPatterns(t *testing.T) {
 	if got := i.Patterns(i.principal(ann)); !slices.Equal(got, all) {
 		t.Errorf("patterns are %q, want %q", got, all)
 	}
-	got, err := i.PatternsOfUser(t.Context(), ann)
-	i.must(err)
-	if !slices.Equal(got, all) {
-		t.Errorf("patterns of the user are %q, want %q", got, all)
-	}
 	if got, want := i.Patterns(i.principal(ann, "orders:read", "stock:*", "other")), []string{"orders:read", "stock:read"}; !slices.Equal(got, want) {
 		t.Errorf("narrowed, patterns are %q, want %q", got, want)
 	}

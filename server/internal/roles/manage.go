@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -36,10 +35,14 @@ func (s *Service) EnsureBuiltins(ctx context.Context) error {
 	return err
 }
 
-// Create adds a role. The caller must hold its permissions.
+// Create adds a role. The caller must hold its permissions, and without an end:
+// a role has none. Names that start with "tollgate" are refused.
 func (s *Service) Create(ctx context.Context, name, description string, permissions []string) (Role, int64, error) {
 	if !validName(name) {
 		return Role{}, 0, fault.Field("name", `must be a lower-case letter, then letters, digits, "-", "_" or ".", at most 64 in all`)
+	}
+	if strings.HasPrefix(name, reservedPrefix) {
+		return Role{}, 0, fault.Field("name", "must not start with %q, which is for Tollgate's own roles; choose another", reservedPrefix)
 	}
 	if err := validDescription(description); err != nil {
 		return Role{}, 0, err
@@ -48,15 +51,15 @@ func (s *Service) Create(ctx context.Context, name, description string, permissi
 		return Role{}, 0, err
 	}
 	permissions = tidy(permissions)
-	if err := s.MayGrant(ctx, permissions); err != nil {
-		return Role{}, 0, err
-	}
 	now := s.now()
 	r := Role{Name: name, Description: description, Permissions: permissions, CreatedAt: now, UpdatedAt: now}
 	revision, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
 		// Creations wait for each other, so that the count is exact.
 		if _, err := lockRole(ctx, tx, Administrator); err != nil && !errors.Is(err, database.ErrNoRows) {
 			return fmt.Errorf("wait for other creations: %w", err)
+		}
+		if err := s.MayGrantIn(ctx, tx, permissions, time.Time{}); err != nil {
+			return err
 		}
 		n, err := countRoles(ctx, tx)
 		if err != nil {
@@ -108,8 +111,9 @@ func (s *Service) List(ctx context.Context, size int32, token string) ([]Role, s
 	return found[:n], s.pages.Make(list, found[n-1].Name), nil
 }
 
-// Update changes a role. The caller must hold the permissions that it has and
-// those that it gets; built-in roles are refused.
+// Update changes a role. The caller must hold the permissions that it has and,
+// without an end, those that it gets: a role has none. Built-in roles are
+// refused.
 func (s *Service) Update(ctx context.Context, name string, edit Edit) (Role, int64, error) {
 	if edit.ClearPermissions && len(edit.Permissions) > 0 {
 		return Role{}, 0, fault.Field("clear_permissions", "cannot be combined with permissions; give one of them")
@@ -145,7 +149,10 @@ func (s *Service) Update(ctx context.Context, name string, edit Edit) (Role, int
 			r.Permissions = tidy(edit.Permissions)
 			event = event.With("permissions_before", encode(before)).With("permissions", encode(r.Permissions))
 		}
-		if err := s.MayGrant(ctx, slices.Concat(before, r.Permissions)); err != nil {
+		if err := s.MayGrantIn(ctx, tx, before, s.now()); err != nil {
+			return err
+		}
+		if err := s.MayGrantIn(ctx, tx, beyond(r.Permissions, before), time.Time{}); err != nil {
 			return err
 		}
 		r.UpdatedAt = s.now()
@@ -173,7 +180,7 @@ func (s *Service) Delete(ctx context.Context, name string) (int64, error) {
 		if r.Builtin {
 			return builtin(name)
 		}
-		if err := s.MayGrant(ctx, r.Permissions); err != nil {
+		if err := s.MayGrantIn(ctx, tx, r.Permissions, s.now()); err != nil {
 			return err
 		}
 		if err := deleteRole(ctx, tx, name); err != nil {
@@ -190,7 +197,7 @@ func (s *Service) Delete(ctx context.Context, name string) (int64, error) {
 
 // Assign gives a role to a user until expires, or for good when that is zero;
 // a user who holds it already gets the new end. The caller must hold the
-// role's permissions.
+// role's permissions for as long.
 func (s *Service) Assign(ctx context.Context, role, userID string, expires time.Time) (Member, int64, error) {
 	var member Member
 	revision, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) (err error) {
@@ -218,7 +225,7 @@ func (s *Service) AssignIn(ctx context.Context, tx *changes.Tx, role, userID str
 	if err != nil {
 		return Member{}, failed("assign", role, err)
 	}
-	if err := s.MayGrant(ctx, r.Permissions); err != nil {
+	if err := s.MayGrantIn(ctx, tx, r.Permissions, expires); err != nil {
 		return Member{}, err
 	}
 	if role == Administrator && end != nil {
@@ -265,7 +272,7 @@ func (s *Service) Unassign(ctx context.Context, role, userID string) (int64, err
 		if err != nil {
 			return failed("unassign", role, err)
 		}
-		if err := s.MayGrant(ctx, r.Permissions); err != nil {
+		if err := s.MayGrantIn(ctx, tx, r.Permissions, s.now()); err != nil {
 			return err
 		}
 		if role == Administrator {
@@ -314,6 +321,17 @@ func validDescription(text string) error {
 		return fault.Field("description", "must not hold a NUL character")
 	}
 	return nil
+}
+
+// beyond returns what the patterns match and none of the others does.
+func beyond(patterns, others []string) (more []string) {
+	covered := compile(others)
+	for _, p := range patterns {
+		if !covered.covers(p) {
+			more = append(more, p)
+		}
+	}
+	return more
 }
 
 // now is the time as it is stored.

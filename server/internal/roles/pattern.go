@@ -41,6 +41,10 @@ func Match(pattern, permission string) bool {
 	return problem(permission, false) == "" && problem(pattern, true) == "" && covers(pattern, permission)
 }
 
+// Own says whether a permission is one of Tollgate's own API, or a pattern
+// matches one that is.
+func Own(pattern string) bool { return pattern == "*" || strings.HasPrefix(pattern, "tollgate:") }
+
 // problem does not allocate: it is on the way of every decision.
 func problem(text string, wildcard bool) string {
 	if text == "" {
@@ -120,6 +124,9 @@ func (s set) covers(q string) bool {
 	}
 	return false
 }
+
+// Within says whether each pattern is covered by one of the others.
+func Within(patterns, others []string) bool { return len(beyond(patterns, others)) == 0 }
 
 // Intersect returns the patterns that match what both sides match. Two
 // patterns overlap only when one covers the other, so that the narrower ones

@@ -9,6 +9,11 @@ const (
 	ServiceRole   = "service"       // may ask for decisions: what a service behind Tollgate holds
 )
 
+// reservedPrefix starts no name of a role but Tollgate's. A built-in role that
+// a later version brings takes a name with it: EnsureBuiltins would make a role
+// of that name, and its members, what the version says.
+const reservedPrefix = "tollgate"
+
 const (
 	maxRoles    = 10_000 // all are compiled in memory
 	maxOfAUser  = 100    // live roles of one user

@@ -58,12 +58,12 @@ func (i *instance) must(err error) {
 
 func (i *instance) system() context.Context { return caller.System(i.t.Context()) }
 
-// user adds a user and returns the id.
+// user adds a person who can sign in and returns the id.
 func (i *instance) user(name string) string {
 	i.t.Helper()
 	w := world.World{Now: i.clock.Now, Random: rand.Reader}
 	id := w.NewID()
-	_, err := i.db.Exec(i.t.Context(), `INSERT INTO users (id, username, kind, created_at, updated_at) VALUES ($1,$2,'person',$3,$3)`,
+	_, err := i.db.Exec(i.t.Context(), `INSERT INTO users (id, username, kind, password_hash, created_at, updated_at) VALUES ($1,$2,'person','a hash',$3,$3)`,
 		id, name, w.Micros())
 	i.must(err)
 	return id

@@ -191,15 +191,6 @@ func (s *Service) Patterns(p *caller.Principal) []string {
 	return Intersect(granted, p.Scopes)
 }
 
-// PatternsOfUser returns what the user's roles grant now, sorted.
-func (s *Service) PatternsOfUser(ctx context.Context, userID string) ([]string, error) {
-	names, err := s.RolesOf(ctx, userID)
-	if err != nil {
-		return nil, err
-	}
-	return s.patternsOf(names), nil
-}
-
 func (s *Service) patternsOf(roles []string) []string {
 	all := *s.compiled.Load()
 	var patterns []string
@@ -209,10 +200,10 @@ func (s *Service) patternsOf(roles []string) []string {
 	return tidy(patterns)
 }
 
-// MayGrant returns nil when the context's caller holds every pattern, by their
-// roles and, with a narrowed API key, by its scopes as well; the system holds
-// all. Otherwise it is Denied, GRANT_EXCEEDS_OWN: nobody gives or takes what
-// they do not hold.
+// MayGrant returns nil when the context's caller holds every pattern now, by
+// their roles and, with a narrowed API key, by its scopes as well; the system
+// holds all. Otherwise it is Denied, GRANT_EXCEEDS_OWN. It answers from memory
+// and of the present; what is given in a transaction asks MayGrantIn there.
 func (s *Service) MayGrant(ctx context.Context, patterns []string) error {
 	c := caller.From(ctx)
 	if c.System {
@@ -236,12 +227,19 @@ func (s *Service) MayGrant(ctx context.Context, patterns []string) error {
 	return nil
 }
 
+// HoldsAll says whether the principal holds "*", by their roles and, with a
+// narrowed API key, by its scopes as well. It does no I/O.
+func (s *Service) HoldsAll(p *caller.Principal) bool {
+	return p != nil && s.grants(p.Roles, "*") && (len(p.Scopes) == 0 || slices.Contains(p.Scopes, "*"))
+}
+
 // KeepAnAdministrator is to be called in the transaction that removes or
 // disables a user or ends their administrator role, before it touches the
 // user. It is a Precondition fault, LAST_ADMINISTRATOR, when the user is an
-// administrator without an end and no other enabled user is. Concurrent callers
-// wait for each other's transactions, so that two cannot each count on the
-// other.
+// administrator without an end and no other is a person who can sign in: a
+// service account lets nobody in, nor does a person without a password or who
+// is disabled. Concurrent callers wait for each other's transactions, so that
+// two cannot each count on the other.
 func (s *Service) KeepAnAdministrator(ctx context.Context, tx *changes.Tx, leaving string) error {
 	last, err := lastAdministrator(ctx, tx, leaving)
 	if err != nil {
@@ -249,7 +247,7 @@ func (s *Service) KeepAnAdministrator(ctx context.Context, tx *changes.Tx, leavi
 	}
 	if last {
 		return fault.New(fault.Precondition, "LAST_ADMINISTRATOR",
-			"this is the last administrator; give the role %q to somebody else, without an end, first", Administrator)
+			"this is the last administrator who can sign in; give the role %q, without an end, to another person with a password first", Administrator)
 	}
 	return nil
 }

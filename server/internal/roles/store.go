@@ -26,10 +26,19 @@ func (r roleRow) role() (Role, error) {
 		Name: r.Name, Description: r.Description, Builtin: r.Builtin != 0,
 		CreatedAt: time.UnixMicro(r.CreatedAt).UTC(), UpdatedAt: time.UnixMicro(r.UpdatedAt).UTC(),
 	}
-	if err := json.Unmarshal([]byte(r.Permissions), &role.Permissions); err != nil {
-		return Role{}, fmt.Errorf("decode permissions of role %q: %w", r.Name, err)
+	var err error
+	if role.Permissions, err = decode(r.Permissions); err != nil {
+		return Role{}, fmt.Errorf("role %q: %w", r.Name, err)
 	}
 	return role, nil
+}
+
+// decode reads permissions as stored.
+func decode(text string) (permissions []string, err error) {
+	if err := json.Unmarshal([]byte(text), &permissions); err != nil {
+		return nil, fmt.Errorf("decode permissions: %w", err)
+	}
+	return permissions, nil
 }
 
 func rolesOf(rows []roleRow) ([]Role, error) {
@@ -145,6 +154,27 @@ func assignments(ctx context.Context, q database.Queries, userID string) ([]assi
 	return list, err
 }
 
+// grantRow is what one membership of a user gives.
+type grantRow struct {
+	Permissions string `db:"permissions"`
+	ExpiresAt   *int64 `db:"expires_at"` // microseconds; nil: never
+}
+
+// grantsOf returns what a user's memberships give at a time, in microseconds;
+// with enabled, nothing for a disabled user.
+func grantsOf(ctx context.Context, q database.Queries, userID string, now int64, enabled bool) ([]grantRow, error) {
+	only := 0
+	if enabled {
+		only = 1
+	}
+	var list []grantRow
+	err := q.Select(ctx, &list, `SELECT r.permissions, m.expires_at
+		FROM memberships m JOIN roles r ON r.name = m.role JOIN users u ON u.id = m.user_id
+		WHERE m.user_id = $1 AND (m.expires_at IS NULL OR m.expires_at > $2) AND ($3 = 0 OR u.disabled_at IS NULL)`,
+		userID, now, only)
+	return list, err
+}
+
 type memberRow struct {
 	UserID     string `db:"user_id"`
 	Username   string `db:"username"`
@@ -211,7 +241,8 @@ func deleteMember(ctx context.Context, q database.Queries, role, userID string, 
 }
 
 // lastAdministrator says whether the user is an administrator without an end
-// and no other enabled user is. Callers run one at a time: it locks the role.
+// and no other is a person who can sign in: enabled, with a password. Callers
+// run one at a time: it locks the role.
 func lastAdministrator(ctx context.Context, q database.Queries, userID string) (bool, error) {
 	if _, err := lockRole(ctx, q, Administrator); err != nil && !errors.Is(err, database.ErrNoRows) {
 		return false, err
@@ -224,7 +255,8 @@ func lastAdministrator(ctx context.Context, q database.Queries, userID string) (
 	// lock's previous holder committed.
 	err := q.Get(ctx, &count, `SELECT
 		COUNT(CASE WHEN m.user_id = $2 THEN 1 END) AS leaving,
-		COUNT(CASE WHEN m.user_id <> $2 AND u.disabled_at IS NULL THEN 1 END) AS staying
+		COUNT(CASE WHEN m.user_id <> $2 AND u.disabled_at IS NULL
+			AND u.kind = 'person' AND u.password_hash <> '' THEN 1 END) AS staying
 		FROM memberships m JOIN users u ON u.id = m.user_id
 		WHERE m.role = $1 AND m.expires_at IS NULL`, Administrator, userID)
 	return count.Leaving > 0 && count.Staying == 0, err

@@ -57,7 +57,10 @@ const (
 
 // LimitsServiceClient is a client for the tollgate.v1.LimitsService service.
 type LimitsServiceClient interface {
-	// CreateLimit adds a limit; it is in force when this answers.
+	// CreateLimit adds a limit; it is in force when this answers. One that covers
+	// sign-ins ("*", "tollgate:*", "tollgate:login") must let the next one pass
+	// within 15 minutes of being used up, and, when it counts everybody together,
+	// allow at least one call a second.
 	CreateLimit(context.Context, *v1.CreateLimitRequest) (*v1.CreateLimitResponse, error)
 	// ListLimits returns limits by name.
 	ListLimits(context.Context, *v1.ListLimitsRequest) (*v1.ListLimitsResponse, error)
@@ -210,7 +213,10 @@ func (c *limitsServiceClient) ResetLimit(ctx context.Context, req *v1.ResetLimit
 
 // LimitsServiceHandler is an implementation of the tollgate.v1.LimitsService service.
 type LimitsServiceHandler interface {
-	// CreateLimit adds a limit; it is in force when this answers.
+	// CreateLimit adds a limit; it is in force when this answers. One that covers
+	// sign-ins ("*", "tollgate:*", "tollgate:login") must let the next one pass
+	// within 15 minutes of being used up, and, when it counts everybody together,
+	// allow at least one call a second.
 	CreateLimit(context.Context, *v1.CreateLimitRequest) (*v1.CreateLimitResponse, error)
 	// ListLimits returns limits by name.
 	ListLimits(context.Context, *v1.ListLimitsRequest) (*v1.ListLimitsResponse, error)

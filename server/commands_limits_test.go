@@ -1,0 +1,89 @@
+package main_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+)
+
+// Whoever owns the database gets in again while the server runs, however it
+// counts.
+func TestLimitsCommands(t *testing.T) {
+	for name, env := range map[string]func() []string{
+		"sqlite":   func() []string { return []string{"TOLLGATE_ADMIN_PASSWORD=" + adminPassword} },
+		"postgres": func() []string { return settings(backendtest.PostgreSQLURL(t), emptyRedis(t)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, env := t.TempDir(), env()
+			s := serve(t, dir, env...)
+			tollgate := func(args ...string) string {
+				t.Helper()
+				p := run(t, tollgateBinary, dir, env, "", args...)
+				if code := p.wait(t); code != 0 {
+					t.Fatalf("%s: exit code %d: %s", args, code, p.stderr.String())
+				}
+				return p.stdout.String()
+			}
+			refused := func(args ...string) string {
+				t.Helper()
+				p := run(t, tollgateBinary, dir, env, "", args...)
+				if code := p.wait(t); code != 1 {
+					t.Errorf("%s: exit code %d", args, code)
+				}
+				return p.stderr.String()
+			}
+			signIn := func(password string) int {
+				return s.as("").call(t, "POST", "/v1/auth/login", object{"username": "admin", "password": password}).status
+			}
+			getsIn := func(after string) {
+				t.Helper()
+				eventually(t, "the administrator signs in after "+after, func() bool { return signIn(adminPassword) == http.StatusOK })
+			}
+			locked := func(by string) {
+				t.Helper()
+				if status := signIn(adminPassword); status != http.StatusTooManyRequests {
+					t.Fatalf("locked out by %s: status %d", by, status)
+				}
+			}
+			admin := s.as(s.login(t, "admin", adminPassword).str("accessToken"))
+
+			admin.post(t, "/v1/limits", object{"name": "typo", "subject": "SUBJECT_IP", "permission": "tollgate:*", "rate": 1, "period": "900s"})
+			signIn("a wrong password")
+			locked("a limit")
+			if out := tollgate("limits", "list"); !strings.Contains(out, "typo") || !strings.Contains(out, "1/15m0s") || !strings.Contains(out, "user_ip") {
+				t.Errorf("limits list: %s", out)
+			}
+			tollgate("limits", "delete", "typo")
+			getsIn("limits delete")
+
+			admin.call(t, "PATCH", "/v1/limits/sign-in-per-ip", object{"rate": 1, "burst": 1}).want(t, http.StatusOK)
+			signIn("a wrong password")
+			locked("a built-in limit")
+			if said := refused("limits", "delete", "sign-in-per-ip"); !strings.Contains(said, "tollgate limits restore sign-in-per-ip") {
+				t.Errorf("limits delete of a built-in one: %s", said)
+			}
+			tollgate("limits", "restore", "sign-in-per-ip")
+			getsIn("limits restore")
+
+			for range 10 {
+				signIn("a wrong password")
+			}
+			locked("guesses")
+			tollgate("limits", "reset", "sign-in-per-user-and-ip")
+			getsIn("limits reset")
+
+			for _, args := range [][]string{{"delete", "nothing"}, {"restore", "nothing"}, {"reset", "nothing"}} {
+				if said := refused(append([]string{"limits"}, args...)...); !strings.Contains(said, `there is no limit "nothing"`) {
+					t.Errorf("limits %s: %s", args, said)
+				}
+			}
+			for _, action := range []string{"limit.delete", "limit.update", "limit.reset"} {
+				if events := admin.events(t, "action="+action+"&actor=system"); len(events) != 1 {
+					t.Errorf("%d events %s by the system, want 1", len(events), action)
+				}
+			}
+		})
+	}
+}

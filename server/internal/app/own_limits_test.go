@@ -1,0 +1,125 @@
+package app
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+	"github.com/tollgatehq/tollgate/server/internal/database"
+	"github.com/tollgatehq/tollgate/server/internal/world"
+)
+
+// TestAdministratorsMendLimits: limits that refuse everything, as they may be in
+// the database of a version before, refuse an administrator nothing that mends
+// them.
+func TestAdministratorsMendLimits(t *testing.T) {
+	backendtest.DatabaseURLs(t, func(t *testing.T, address string) {
+		insertTypos(t, address)
+		i := start(t, testConfig(address), world.Real()) // whose sign-in uses them up
+		i.call(t, "GET", "/v1/roles", i.admin, nil).want(t, http.StatusTooManyRequests)
+		i.call(t, "POST", "/v1/auth/login", "", map[string]any{"username": FirstAdmin, "password": adminPassword}).
+			want(t, http.StatusTooManyRequests)
+		for range 3 {
+			i.call(t, "GET", "/v1/limits", i.admin, nil).want(t, 200)
+			i.call(t, "GET", "/v1/limits/typo-ip", i.admin, nil).want(t, 200)
+		}
+		i.call(t, "POST", "/v1/limits/check", i.admin, map[string]any{"limit": "typo-ip", "key": "192.0.2.1"}).want(t, 200)
+		i.call(t, "POST", "/v1/limits/typo-ip/reset", i.admin, map[string]any{"key": "127.0.0.1"}).want(t, 200)
+		i.call(t, "PATCH", "/v1/limits/typo-global", i.admin, map[string]any{"mode": "MODE_SHADOW"}).want(t, 200)
+		for _, name := range []string{"typo-global", "typo-user", "typo-ip"} {
+			i.call(t, "DELETE", "/v1/limits/"+name, i.admin, nil).want(t, 200)
+		}
+		i.call(t, "GET", "/v1/roles", i.admin, nil).want(t, 200)
+
+		// One on just those calls is for others, and counts the administrator.
+		_, clerk := i.newUser(t, "clerk", "tollgate:limits:*")
+		i.call(t, "POST", "/v1/limits", i.admin, map[string]any{
+			"name": "few", "subject": "SUBJECT_GLOBAL", "permission": "tollgate:limits:*", "rate": 2, "period": "2678400s",
+		}).want(t, 200)
+		i.call(t, "GET", "/v1/limits", i.admin, nil).want(t, 200)
+		i.call(t, "GET", "/v1/limits", clerk, nil).want(t, 200)
+		i.call(t, "GET", "/v1/limits", clerk, nil).want(t, http.StatusTooManyRequests)
+		i.call(t, "GET", "/v1/limits", i.admin+"x", nil).want(t, http.StatusTooManyRequests)
+		i.call(t, "GET", "/v1/limits", i.admin, nil).want(t, 200)
+		scoped := i.call(t, "POST", "/v1/api-keys", i.admin, map[string]any{"name": "k", "scopes": []string{"tollgate:limits:*"}}).want(t, 200)
+		i.call(t, "GET", "/v1/limits", scoped.str("secret"), nil).want(t, http.StatusTooManyRequests)
+		whole := i.call(t, "POST", "/v1/api-keys", i.admin, map[string]any{"name": "all"}).want(t, 200)
+		i.call(t, "GET", "/v1/limits", whole.str("secret"), nil).want(t, 200)
+	})
+}
+
+// insertTypos makes limits that this version would refuse to save.
+func insertTypos(t *testing.T, address string) {
+	t.Helper()
+	db, err := database.Open(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.MigrateUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, subject := range []string{"global", "user", "ip"} {
+		_, err := db.Exec(t.Context(), `INSERT INTO limits (name, description, subject, permission, rate, period, burst, algorithm,
+			mode, outage, context_key, overrides, builtin, created_at, updated_at)
+			VALUES ($1, '', $2, '*', 1, 2678400000000, 0, 'gcra', 'enforce', 'local', '', '[]', 0, 1, 1)`, "typo-"+subject, subject)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestLimitsAreNoWeapon: who may manage limits, but does not hold "*", can lock
+// nobody out with one, ease none on sign-ins, and use up none.
+func TestLimitsAreNoWeapon(t *testing.T) {
+	backendtest.DatabaseURLs(t, func(t *testing.T, address string) {
+		i := start(t, testConfig(address), world.Real())
+		_, mallory := i.newUser(t, "mallory", "tollgate:limits:*", "tollgate:authorize")
+		for _, c := range []struct {
+			method, path string
+			body         any
+		}{
+			{"POST", "/v1/limits", map[string]any{"name": "all", "subject": "SUBJECT_GLOBAL", "permission": "*", "rate": 1000, "period": "1s"}},
+			{"POST", "/v1/limits", map[string]any{"name": "one", "subject": "SUBJECT_USER", "rate": 1000, "period": "1s",
+				"overrides": []any{map[string]any{"key": i.user, "rate": 1}}}},
+			{"PATCH", "/v1/limits/sign-in-per-user", map[string]any{"mode": "MODE_SHADOW"}},
+			{"PATCH", "/v1/limits/sign-in-per-ip", map[string]any{"mode": "MODE_SHADOW"}},
+			{"DELETE", "/v1/limits/sign-in-per-ip", nil},
+			{"POST", "/v1/limits/check", map[string]any{"limit": "sign-in-per-user", "key": "admin", "cost": 100}},
+			{"POST", "/v1/limits/sign-in-per-user/reset", map[string]any{"key": "admin"}},
+		} {
+			a := i.call(t, c.method, c.path, mallory, c.body)
+			if a.status != http.StatusForbidden || a.reason() != "LIMITS_TOLLGATE" {
+				t.Errorf("%s %s: %d %s", c.method, c.path, a.status, a.raw)
+			}
+		}
+		events, _ := i.call(t, "GET", "/v1/audit/events?action=tollgate.refused&actor=mallory", i.admin, nil).want(t, 200).body["events"].([]any)
+		if len(events) != 7 {
+			t.Errorf("%d refusals on record, want 7", len(events))
+		}
+
+		// Nor may a service that asks for decisions look at Tollgate's own, or
+		// use up what counts sign-ins.
+		for _, body := range []map[string]any{
+			{"userId": i.user, "permission": "tollgate:users:write"},
+			{"permission": "tollgate:login", "client": map[string]any{"ip": "192.0.2.1"}, "cost": 30},
+			{"permission": "tollgate:login", "authenticated": true, "client": map[string]any{"ip": "192.0.2.1"}, "cost": 30},
+		} {
+			a := i.call(t, "POST", "/v1/authorize", mallory, body).want(t, http.StatusBadRequest)
+			if !strings.Contains(string(a.raw), `"permission"`) {
+				t.Errorf("the refusal names no field: %s", a.raw)
+			}
+			a = i.call(t, "POST", "/v1/authorize/batch", mallory, map[string]any{"requests": []any{
+				map[string]any{"userId": i.user, "permission": "orders:read"}, body,
+			}}).want(t, http.StatusBadRequest)
+			if !strings.Contains(string(a.raw), `"requests[1].permission"`) {
+				t.Errorf("the refusal names no field: %s", a.raw)
+			}
+		}
+		a := i.call(t, "POST", "/v1/limits/check", i.admin, map[string]any{"limit": "sign-in-per-ip", "key": "192.0.2.1", "peek": true}).want(t, 200)
+		if a.object("status")["remaining"] != "30" {
+			t.Errorf("somebody used up what counts sign-ins: %s", a.raw)
+		}
+	})
+}

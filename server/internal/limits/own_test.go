@@ -1,0 +1,242 @@
+package limits
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/database"
+	"github.com/tollgatehq/tollgate/server/internal/fault"
+)
+
+// as is the context of a user with a role that holds the permissions, who calls
+// with an API key of these scopes, if there are any.
+func (i *instance) as(name string, permissions []string, scopes ...string) context.Context {
+	i.t.Helper()
+	_, err := i.db.Exec(i.t.Context(), `INSERT INTO users (id, username, kind, created_at, updated_at) VALUES ($1, $1, 'person', 1, 1)`, name)
+	i.must(err)
+	i.must(third(i.roles.Create(i.system(), name, "", permissions)))
+	i.must(third(i.roles.Assign(i.system(), name, name, time.Time{})))
+	return caller.With(i.t.Context(), caller.Caller{Principal: &caller.Principal{
+		UserID: name, Username: name, Roles: []string{name}, Scopes: scopes,
+	}})
+}
+
+// TestWhoMayManage: limits on calls of Tollgate's own are for who holds "*",
+// whatever is done with them; others are for whom the guard lets in.
+func TestWhoMayManage(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		i := startOn(t, db, nil)
+		i.must(i.EnsureBuiltins(t.Context()))
+		clerk := i.as("clerk", []string{"tollgate:*", "orders:*"})
+		key := i.as("key", []string{"*"}, "tollgate:*")
+		admin, adminKey := i.as("admin", []string{"*"}), i.as("admin-key", []string{"*"}, "*")
+
+		i.create(Limit{Name: "mine", Subject: SubjectUser, Permission: "orders:*", Rate: 5})
+		i.create(Limit{Name: "all", Subject: SubjectUser, Permission: "*", Rate: 5})
+		before, err := i.Get(i.system(), "all")
+		i.must(err)
+		limit := func(permission string) Limit {
+			return Limit{Name: "new", Subject: SubjectIP, Permission: permission, Rate: 5, Period: minute}
+		}
+		for name, ctx := range map[string]context.Context{"clerk": clerk, "key": key, "nobody": t.Context()} {
+			for what, err := range map[string]error{
+				"create *":              third(i.Create(ctx, limit(""))),
+				"create tollgate:*":     third(i.Create(ctx, limit("tollgate:*"))),
+				"create tollgate:login": third(i.Create(ctx, limit("tollgate:login"))),
+				"create one in shadow": third(i.Create(ctx, Limit{Name: "new", Subject: SubjectIP, Rate: 1, Period: minute,
+					Permission: "tollgate:verify", Mode: Shadow})),
+				"widen":            third(i.Update(ctx, "mine", Edit{Permission: new("tollgate:users:*")})),
+				"narrow":           third(i.Update(ctx, "all", Edit{Permission: new("orders:*")})),
+				"ease":             third(i.Update(ctx, "sign-in-per-user", Edit{Mode: new(Shadow)})),
+				"tighten":          third(i.Update(ctx, "sign-in-per-ip", Edit{Overrides: []Override{{Key: "192.0.2.1", Rate: 1}}})),
+				"delete":           second(i.Delete(ctx, "all")),
+				"delete a builtin": second(i.Delete(ctx, "sign-in-per-ip")),
+				"check":            second(i.Check(ctx, "sign-in-per-user", "vic", 1, false)),
+				"look":             second(i.Check(ctx, "all", "vic", 1, true)),
+				"reset":            i.ResetKey(ctx, "sign-in-per-user-and-ip", "vic@192.0.2.1"),
+				"reset all":        second(i.ResetAll(ctx, "all")),
+				"restore":          second(i.Restore(ctx, "sign-in-per-ip")),
+			} {
+				if f := fault.From(err); f == nil || f.Kind != fault.Denied || f.Reason != "LIMITS_TOLLGATE" || !strings.Contains(f.Message, "only who holds") {
+					t.Errorf("%s: %s: %v", name, what, err)
+				}
+			}
+		}
+		after, err := i.Get(i.system(), "all")
+		i.must(err)
+		if fmt.Sprint(before) != fmt.Sprint(after) || i.check("sign-in-per-user", "vic", 1, true).Limits[0].Remaining != 100 {
+			t.Errorf("what was refused was done: %+v", after)
+		}
+		// Whose role was taken away a moment ago, unknown yet to this instance.
+		late := i.as("late", []string{"*"})
+		_, err = db.Exec(t.Context(), `DELETE FROM memberships WHERE user_id = 'late'`)
+		i.must(err)
+		wantFault(t, third(i.Create(late, limit(""))), fault.Denied, "LIMITS_TOLLGATE")
+		wantFault(t, second(i.Delete(late, "all")), fault.Denied, "LIMITS_TOLLGATE")
+		wantFault(t, i.ResetKey(late, "all", "vic"), fault.Denied, "LIMITS_TOLLGATE")
+
+		_, _, err = i.Update(clerk, "nothing", Edit{})
+		wantFault(t, err, fault.NotFound, "LIMIT_NOT_FOUND")
+
+		for name, ctx := range map[string]context.Context{"clerk": clerk, "key": key, "admin": admin, "admin's key": adminKey} {
+			for what, err := range map[string]error{
+				"update": third(i.Update(ctx, "mine", Edit{Rate: new(int64(7))})),
+				"check":  second(i.Check(ctx, "mine", "u", 1, false)),
+				"reset":  i.ResetKey(ctx, "mine", "u"),
+				"create": third(i.Create(ctx, limit("orders:read"))),
+			} {
+				if err != nil {
+					t.Errorf("%s: %s: %v", name, what, err)
+				}
+			}
+			if _, err := i.Delete(ctx, "new"); err != nil {
+				t.Errorf("%s: delete: %v", name, err)
+			}
+		}
+		for _, ctx := range []context.Context{admin, adminKey} {
+			i.must(third(i.Create(ctx, limit(""))))
+			i.must(third(i.Update(ctx, "sign-in-per-user", Edit{Rate: new(int64(50))})))
+			i.must(second(i.Check(ctx, "sign-in-per-user", "u", 1, false)))
+			i.must(i.ResetKey(ctx, "sign-in-per-user", "u"))
+			i.must(second(i.Delete(ctx, "new")))
+		}
+	})
+}
+
+// TestLimitsThatLockOut: what keeps people from signing in for long is refused
+// when it is saved, as long as it would do so.
+func TestLimitsThatLockOut(t *testing.T) {
+	i := onSQLite(t, nil)
+	const day = 24 * time.Hour
+	good := Limit{Name: "l", Subject: SubjectUser, Permission: "*", Rate: 1, Period: minute}
+	for _, c := range []struct {
+		field  string
+		change func(*Limit)
+	}{
+		{"rate", func(l *Limit) { l.Subject, l.Period = SubjectGlobal, 31*day }},
+		{"rate", func(l *Limit) { l.Subject, l.Rate = SubjectGlobal, 59 }},
+		{"rate", func(l *Limit) { l.Subject, l.ContextKey, l.Rate = SubjectCustom, "tenant", 59 }},
+		{"rate", func(l *Limit) { l.Subject, l.Algorithm, l.Permission = SubjectGlobal, FixedWindow, "tollgate:login" }},
+		{"period", func(l *Limit) { l.Subject, l.Algorithm, l.Rate, l.Period = SubjectGlobal, SlidingWindow, 1e6, day }},
+		{"algorithm", func(l *Limit) { l.Subject, l.Algorithm, l.Rate = SubjectGlobal, Backoff, 1000 }},
+		{"rate", func(l *Limit) { l.Period, l.Permission = 16*minute, "tollgate:*" }},
+		{"rate", func(l *Limit) { l.Subject, l.Period, l.Burst = SubjectIP, day, 1000 }},
+		{"period", func(l *Limit) { l.Subject, l.Period, l.Algorithm = SubjectUserIP, 16*minute, Backoff }},
+		{"period", func(l *Limit) { l.Rate, l.Period, l.Algorithm = 1000, day, FixedWindow }},
+		{"overrides[1].rate", func(l *Limit) {
+			l.Rate, l.Period, l.Overrides = 1000, day, []Override{{Key: "a", Rate: 96}, {Key: "admin", Rate: 1}}
+		}},
+	} {
+		l := good
+		c.change(&l)
+		_, _, err := i.Create(i.system(), l)
+		wantFault(t, err, fault.Invalid, c.field)
+		if !strings.Contains(err.Error(), "covers sign-ins") {
+			t.Errorf("the message does not say why: %v", err)
+		}
+		l.Mode = Shadow
+		i.create(l)
+		_, _, err = i.Update(i.system(), "l", Edit{Mode: new(Enforce)})
+		wantFault(t, err, fault.Invalid, c.field)
+		i.must(second(i.Delete(i.system(), "l")))
+		l.Mode, l.Permission = Enforce, "orders:*"
+		i.create(l)
+		i.must(second(i.Delete(i.system(), "l")))
+	}
+	i.create(good)
+	i.create(Limit{Name: "shared", Subject: SubjectGlobal, Permission: "*", Rate: 60})
+	i.create(Limit{Name: "keys", Subject: SubjectAPIKey, Permission: "*", Rate: 1, Period: day})
+}
+
+// TestLimitsFromBefore: a limit that would be refused now and is there already
+// is in force, may be eased and removed, and denies nothing to a call that no
+// limit may deny.
+func TestLimitsFromBefore(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		_, err := db.Exec(t.Context(), `INSERT INTO limits (name, description, subject, permission, rate, period, burst, algorithm,
+			mode, outage, context_key, overrides, builtin, created_at, updated_at)
+			VALUES ('typo', '', 'global', '*', 1, 2678400000000, 0, 'gcra', 'enforce', 'local', '', '[]', 0, 1, 1)`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := startOn(t, db, nil)
+		r := Request{Permission: "tollgate:limits:write"}
+		if !i.take(r).Allowed || i.take(r).Allowed {
+			t.Error("the limit is not in force")
+		}
+		r.NeverDeny = true
+		if got := i.take(r); !got.Allowed || !got.Limits[0].Exceeded {
+			t.Errorf("a call that no limit may deny: %+v", got)
+		}
+		i.must(second(i.ResetAll(i.system(), "typo")))
+		if got := i.take(r); !got.Allowed || got.Limits[0].Remaining != 0 {
+			t.Errorf("a call that no limit may deny is not counted: %+v", got)
+		}
+		_, _, err = i.Update(i.system(), "typo", Edit{Rate: new(int64(31 * 86400))})
+		i.must(err)
+		i.must(second(i.Delete(i.system(), "typo")))
+	})
+}
+
+// TestResetAll forgets every key's count, on every instance, and nothing else.
+func TestResetAll(t *testing.T) {
+	backends(t, func(t *testing.T, b Backend) {
+		i := onSQLite(t, b)
+		i.create(Limit{Name: "l", Subject: SubjectUser, Rate: 1, Period: time.Hour})
+		i.create(Limit{Name: "other", Subject: SubjectIP, Rate: 1, Period: time.Hour})
+		ip := netip.MustParseAddr("192.0.2.1")
+		i.take(Request{UserID: "u"})
+		i.take(Request{UserID: "v", IP: ip})
+		i.clock.Advance(time.Second)
+		i.must(second(i.ResetAll(i.system(), "l")))
+		for _, user := range []string{"u", "v"} {
+			if got := i.take(Request{UserID: user}); !got.Allowed {
+				t.Errorf("%s: %+v", user, got)
+			}
+			if got := i.take(Request{UserID: user}); got.Allowed {
+				t.Errorf("%s is not counted any more: %+v", user, got)
+			}
+		}
+		if i.take(Request{IP: ip}).Allowed {
+			t.Error("another limit was reset")
+		}
+		if got := fmt.Sprint(i.events("l")); got != "[limit.create limit.reset]" {
+			t.Errorf("audit: %s", got)
+		}
+		_, err := i.ResetAll(i.system(), "nothing")
+		wantFault(t, err, fault.NotFound, "LIMIT_NOT_FOUND")
+	})
+}
+
+func TestRestore(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		i := startOn(t, db, nil)
+		i.must(i.EnsureBuiltins(t.Context()))
+		i.create(Limit{Name: "mine", Subject: SubjectUser, Rate: 1})
+		for _, want := range builtins() {
+			_, _, err := i.Update(i.system(), want.Name, Edit{
+				Description: new("x"), Permission: new("a:b"), Rate: new(int64(3)), Burst: new(int64(2)), Period: new(time.Second),
+				Mode: new(Shadow), Outage: new(Closed), Algorithm: new(GCRA), Overrides: []Override{{Key: "u@192.0.2.1", Rate: 1}},
+			})
+			if want.Subject == SubjectIP {
+				_, _, err = i.Update(i.system(), want.Name, Edit{Rate: new(int64(3)), Permission: new("a:b"), Mode: new(Shadow)})
+			}
+			i.must(err)
+			i.must(second(i.Restore(i.system(), want.Name)))
+			got, err := i.Get(i.system(), want.Name)
+			i.must(err)
+			got.CreatedAt, got.UpdatedAt = want.CreatedAt, want.UpdatedAt
+			if fmt.Sprint(got) != fmt.Sprint(want) {
+				t.Errorf("restored\n%+v, want\n%+v", got, want)
+			}
+		}
+		wantFault(t, second(i.Restore(i.system(), "mine")), fault.Precondition, "NOT_BUILTIN")
+		wantFault(t, second(i.Restore(i.system(), "nothing")), fault.NotFound, "LIMIT_NOT_FOUND")
+	})
+}

@@ -1,0 +1,149 @@
+package roles
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/database"
+	"github.com/tollgatehq/tollgate/server/internal/fault"
+)
+
+// forever is later than every end, in microseconds.
+const forever = math.MaxInt64
+
+// hold is what one membership gives.
+type hold struct {
+	patterns []string
+	set      set
+	ends     int64 // microseconds, or forever
+}
+
+// giver is a caller who is about to give something.
+type giver struct {
+	everything bool // the system
+	holds      []hold
+	scopes     set   // of the caller's API key; empty: it is narrowed to nothing
+	keyEnds    int64 // when the caller's API key ends, or forever
+}
+
+// MayGrantIn returns nil when the context's caller holds every pattern until
+// expires, or for good when that is zero: by roles that end no sooner and, with
+// an API key, within its scopes and its own end. The system holds all.
+// Otherwise it is Denied, GRANT_EXCEEDS_OWN: nobody gives what they do not
+// hold, or for longer than they hold it. For what only takes something away,
+// the present is the end.
+//
+// It reads the truth through q; call it in the transaction that gives.
+func (s *Service) MayGrantIn(ctx context.Context, q database.Queries, patterns []string, expires time.Time) error {
+	g, err := s.giver(ctx, q)
+	if err != nil {
+		return err
+	}
+	return g.mayGive(patterns, endOf(expires))
+}
+
+// MayActAs returns nil when the context's caller holds everything that a user
+// holds, each thing until the user's own hold of it ends or until expires,
+// whichever is sooner; zero is never. Otherwise it is Denied,
+// GRANT_EXCEEDS_OWN. Call it in the transaction that acts, with the user's row
+// locked, so that nobody gives the user more meanwhile.
+func (s *Service) MayActAs(ctx context.Context, q database.Queries, userID string, expires time.Time) error {
+	g, err := s.giver(ctx, q)
+	if err != nil || g.everything {
+		return err
+	}
+	theirs, err := s.holds(ctx, q, userID, false)
+	if err != nil {
+		return err
+	}
+	for _, h := range theirs {
+		if err := g.mayGive(h.patterns, min(h.ends, endOf(expires))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// giver reads what the context's caller holds.
+func (s *Service) giver(ctx context.Context, q database.Queries) (*giver, error) {
+	c := caller.From(ctx)
+	if c.System {
+		return &giver{everything: true}, nil
+	}
+	p := c.Principal
+	if p == nil {
+		return nil, fault.New(fault.Denied, "GRANT_EXCEEDS_OWN", "an unknown caller may not grant anything; sign in first")
+	}
+	// A caller who was disabled a moment ago, unknown yet to this instance,
+	// gives nothing any more.
+	holds, err := s.holds(ctx, q, p.UserID, true)
+	if err != nil {
+		return nil, err
+	}
+	return &giver{holds: holds, scopes: compile(p.Scopes), keyEnds: endOf(p.KeyExpiresAt)}, nil
+}
+
+// mayGive is MayGrantIn for an end in microseconds.
+func (g *giver) mayGive(patterns []string, until int64) error {
+	if g.everything {
+		return nil
+	}
+	if g.keyEnds < until {
+		return fault.New(fault.Denied, "GRANT_EXCEEDS_OWN",
+			"the API key of this call ends at %s, and so must all that it gives; set expires_at to that time or sooner, or use a key that ends later", micros(g.keyEnds))
+	}
+	for _, pattern := range patterns {
+		var ends int64
+		for _, h := range g.holds {
+			if h.ends > ends && h.set.covers(pattern) {
+				ends = h.ends
+			}
+		}
+		switch {
+		case ends == 0:
+			return fault.New(fault.Denied, "GRANT_EXCEEDS_OWN",
+				"this needs %q, which you do not hold; ask somebody who holds it", pattern)
+		case len(g.scopes) > 0 && !g.scopes.covers(pattern):
+			return fault.New(fault.Denied, "GRANT_EXCEEDS_OWN",
+				"this needs %q, which your API key's scopes leave out; use a key that has it", pattern)
+		case ends < until:
+			return fault.New(fault.Denied, "GRANT_EXCEEDS_OWN",
+				"you hold %q until %s, and what you give must end by then; set expires_at to that time or sooner, or ask somebody who holds it for longer", pattern, micros(ends))
+		}
+	}
+	return nil
+}
+
+// holds reads what a user's memberships give now; with enabled, nothing for a
+// disabled user.
+func (s *Service) holds(ctx context.Context, q database.Queries, userID string, enabled bool) ([]hold, error) {
+	rows, err := grantsOf(ctx, q, userID, s.world.Micros(), enabled)
+	if err != nil {
+		return nil, fmt.Errorf("read what user %q holds: %w", userID, err)
+	}
+	list := make([]hold, len(rows))
+	for i, row := range rows {
+		patterns, err := decode(row.Permissions)
+		if err != nil {
+			return nil, fmt.Errorf("read what user %q holds: %w", userID, err)
+		}
+		list[i] = hold{patterns: patterns, set: compile(patterns), ends: forever}
+		if row.ExpiresAt != nil {
+			list[i].ends = *row.ExpiresAt
+		}
+	}
+	return list, nil
+}
+
+// endOf is an end in microseconds; the zero Time is never.
+func endOf(expires time.Time) int64 {
+	if expires.IsZero() {
+		return forever
+	}
+	return expires.UnixMicro()
+}
+
+func micros(at int64) string { return time.UnixMicro(at).UTC().Format(time.RFC3339Nano) }
