@@ -251,7 +251,9 @@ type Principal struct {
 	Username string `protobuf:"bytes,2,opt,name=username,proto3" json:"username,omitempty"`
 	// Person or service.
 	Kind UserKind `protobuf:"varint,3,opt,name=kind,proto3,enum=tollgate.v1.UserKind" json:"kind,omitempty"`
-	// The names of the roles in force now, sorted.
+	// The names of the roles in force now, sorted: for showing. Decide by
+	// permissions (Authorize), not by these: a name proves nothing, because
+	// whoever may write roles can make one of any free name and give it away.
 	Roles []string `protobuf:"bytes,4,rep,name=roles,proto3" json:"roles,omitempty"`
 	// The session, when the credential is an access token.
 	SessionId string `protobuf:"bytes,5,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
@@ -2479,15 +2481,20 @@ func (x *RevokeSessionsResponse) GetRevision() int64 {
 // CreateAPIKeyRequest describes a new key.
 type CreateAPIKeyRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The user the key acts as; empty means the caller. For another user, the
-	// caller must hold every permission that the key would have.
+	// The user the key acts as; empty means the caller. For a service account,
+	// the caller must hold what the scopes name until the key ends, and "*" when
+	// there are none. For another person, the caller must also hold
+	// tollgate:users:write and all that the person holds: the key acts as that
+	// person wherever services go by who calls. Otherwise PERMISSION_DENIED.
 	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
 	// What it is for.
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	// Narrow the key to these permission patterns; empty means all its owner's,
 	// as they are at the time of use.
 	Scopes []string `protobuf:"bytes,3,rep,name=scopes,proto3" json:"scopes,omitempty"`
-	// When it ends; unset: never.
+	// When it ends; unset: never. A key that is made with an API key ends no later
+	// than that one, and one with scopes no later than the caller's own hold of
+	// them.
 	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -135,7 +135,9 @@ type AuthServiceClient interface {
 	DeleteUser(context.Context, *v1.DeleteUserRequest) (*v1.DeleteUserResponse, error)
 	// SetPassword changes a password and ends the user's sessions. A person
 	// changes their own by giving the current one; an administrator resets
-	// another's, provided they hold every permission that user holds.
+	// another's, provided they hold every permission that user holds, for as long
+	// as the user does. A reset revokes the user's API keys, too, unless told
+	// otherwise. An API key sets its owner's password only with the current one.
 	SetPassword(context.Context, *v1.SetPasswordRequest) (*v1.SetPasswordResponse, error)
 	// ListSessions returns a user's live sessions, newest first.
 	ListSessions(context.Context, *v1.ListSessionsRequest) (*v1.ListSessionsResponse, error)
@@ -150,6 +152,8 @@ type AuthServiceClient interface {
 	// ListAPIKeys returns keys in the order of their creation, revoked ones too.
 	ListAPIKeys(context.Context, *v1.ListAPIKeysRequest) (*v1.ListAPIKeysResponse, error)
 	// RevokeAPIKey stops a key at once. Revoking a revoked key is no error.
+	// People revoke their own keys, an API key those of its owner that may do no
+	// more than it; for others' it takes all that their owner holds.
 	RevokeAPIKey(context.Context, *v1.RevokeAPIKeyRequest) (*v1.RevokeAPIKeyResponse, error)
 	// RotateAPIKey issues a key that takes over another's owner, name, scopes and
 	// expiry, and ends the other one after an overlap, so that a service can
@@ -161,7 +165,8 @@ type AuthServiceClient interface {
 	// ConfirmSecondFactor turns the second factor on by a first code from it.
 	ConfirmSecondFactor(context.Context, *v1.ConfirmSecondFactorRequest) (*v1.ConfirmSecondFactorResponse, error)
 	// RemoveSecondFactor turns the second factor off. People give a code of
-	// theirs; an administrator, who resets another's, does not.
+	// theirs; an administrator, who resets another's, does not, but must hold
+	// every permission that user holds, for as long as the user does.
 	RemoveSecondFactor(context.Context, *v1.RemoveSecondFactorRequest) (*v1.RemoveSecondFactorResponse, error)
 	// ListSigningKeys returns the keys that access tokens are signed with, newest
 	// first, without their private parts.
@@ -638,7 +643,9 @@ type AuthServiceHandler interface {
 	DeleteUser(context.Context, *v1.DeleteUserRequest) (*v1.DeleteUserResponse, error)
 	// SetPassword changes a password and ends the user's sessions. A person
 	// changes their own by giving the current one; an administrator resets
-	// another's, provided they hold every permission that user holds.
+	// another's, provided they hold every permission that user holds, for as long
+	// as the user does. A reset revokes the user's API keys, too, unless told
+	// otherwise. An API key sets its owner's password only with the current one.
 	SetPassword(context.Context, *v1.SetPasswordRequest) (*v1.SetPasswordResponse, error)
 	// ListSessions returns a user's live sessions, newest first.
 	ListSessions(context.Context, *v1.ListSessionsRequest) (*v1.ListSessionsResponse, error)
@@ -653,6 +660,8 @@ type AuthServiceHandler interface {
 	// ListAPIKeys returns keys in the order of their creation, revoked ones too.
 	ListAPIKeys(context.Context, *v1.ListAPIKeysRequest) (*v1.ListAPIKeysResponse, error)
 	// RevokeAPIKey stops a key at once. Revoking a revoked key is no error.
+	// People revoke their own keys, an API key those of its owner that may do no
+	// more than it; for others' it takes all that their owner holds.
 	RevokeAPIKey(context.Context, *v1.RevokeAPIKeyRequest) (*v1.RevokeAPIKeyResponse, error)
 	// RotateAPIKey issues a key that takes over another's owner, name, scopes and
 	// expiry, and ends the other one after an overlap, so that a service can
@@ -664,7 +673,8 @@ type AuthServiceHandler interface {
 	// ConfirmSecondFactor turns the second factor on by a first code from it.
 	ConfirmSecondFactor(context.Context, *v1.ConfirmSecondFactorRequest) (*v1.ConfirmSecondFactorResponse, error)
 	// RemoveSecondFactor turns the second factor off. People give a code of
-	// theirs; an administrator, who resets another's, does not.
+	// theirs; an administrator, who resets another's, does not, but must hold
+	// every permission that user holds, for as long as the user does.
 	RemoveSecondFactor(context.Context, *v1.RemoveSecondFactorRequest) (*v1.RemoveSecondFactorResponse, error)
 	// ListSigningKeys returns the keys that access tokens are signed with, newest
 	// first, without their private parts.

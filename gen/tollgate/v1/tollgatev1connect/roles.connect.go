@@ -61,24 +61,29 @@ const (
 // RolesServiceClient is a client for the tollgate.v1.RolesService service.
 type RolesServiceClient interface {
 	// CreateRole adds a role. Nobody creates a role with a permission that they
-	// do not hold: PERMISSION_DENIED.
+	// do not hold, or hold only for a time: PERMISSION_DENIED. Names that start
+	// with "tollgate" are for Tollgate's own roles: INVALID_ARGUMENT.
+	//
+	// A name says nothing about what its holders may do: whoever may write roles
+	// can make one of any free name, and give one that grants nothing.
 	CreateRole(context.Context, *v1.CreateRoleRequest) (*v1.CreateRoleResponse, error)
 	// ListRoles returns roles by name.
 	ListRoles(context.Context, *v1.ListRolesRequest) (*v1.ListRolesResponse, error)
 	// GetRole returns one role.
 	GetRole(context.Context, *v1.GetRoleRequest) (*v1.GetRoleResponse, error)
 	// UpdateRole changes the fields that are set. Callers must hold every
-	// permission of the role as it was and as it becomes. Built-in roles cannot
-	// be changed: FAILED_PRECONDITION.
+	// permission of the role as it was, and those that it gets without an end: a
+	// role has none. Built-in roles cannot be changed: FAILED_PRECONDITION.
 	UpdateRole(context.Context, *v1.UpdateRoleRequest) (*v1.UpdateRoleResponse, error)
 	// DeleteRole removes a role and takes it from everybody who holds it.
 	// Built-in roles cannot be removed: FAILED_PRECONDITION.
 	DeleteRole(context.Context, *v1.DeleteRoleRequest) (*v1.DeleteRoleResponse, error)
 	// AssignRole gives a role to a user, or changes when it ends. Callers must
-	// hold every permission of the role: PERMISSION_DENIED.
+	// hold every permission of the role, and for as long: PERMISSION_DENIED. What
+	// a caller with an API key gives ends no later than the key.
 	AssignRole(context.Context, *v1.AssignRoleRequest) (*v1.AssignRoleResponse, error)
-	// UnassignRole takes a role from a user. The last administrator keeps
-	// theirs: FAILED_PRECONDITION.
+	// UnassignRole takes a role from a user. The last administrator who can sign
+	// in, an enabled person with a password, keeps theirs: FAILED_PRECONDITION.
 	UnassignRole(context.Context, *v1.UnassignRoleRequest) (*v1.UnassignRoleResponse, error)
 	// ListRoleMembers returns the users who hold a role, by user id.
 	ListRoleMembers(context.Context, *v1.ListRoleMembersRequest) (*v1.ListRoleMembersResponse, error)
@@ -275,24 +280,29 @@ func (c *rolesServiceClient) BatchAuthorize(ctx context.Context, req *v1.BatchAu
 // RolesServiceHandler is an implementation of the tollgate.v1.RolesService service.
 type RolesServiceHandler interface {
 	// CreateRole adds a role. Nobody creates a role with a permission that they
-	// do not hold: PERMISSION_DENIED.
+	// do not hold, or hold only for a time: PERMISSION_DENIED. Names that start
+	// with "tollgate" are for Tollgate's own roles: INVALID_ARGUMENT.
+	//
+	// A name says nothing about what its holders may do: whoever may write roles
+	// can make one of any free name, and give one that grants nothing.
 	CreateRole(context.Context, *v1.CreateRoleRequest) (*v1.CreateRoleResponse, error)
 	// ListRoles returns roles by name.
 	ListRoles(context.Context, *v1.ListRolesRequest) (*v1.ListRolesResponse, error)
 	// GetRole returns one role.
 	GetRole(context.Context, *v1.GetRoleRequest) (*v1.GetRoleResponse, error)
 	// UpdateRole changes the fields that are set. Callers must hold every
-	// permission of the role as it was and as it becomes. Built-in roles cannot
-	// be changed: FAILED_PRECONDITION.
+	// permission of the role as it was, and those that it gets without an end: a
+	// role has none. Built-in roles cannot be changed: FAILED_PRECONDITION.
 	UpdateRole(context.Context, *v1.UpdateRoleRequest) (*v1.UpdateRoleResponse, error)
 	// DeleteRole removes a role and takes it from everybody who holds it.
 	// Built-in roles cannot be removed: FAILED_PRECONDITION.
 	DeleteRole(context.Context, *v1.DeleteRoleRequest) (*v1.DeleteRoleResponse, error)
 	// AssignRole gives a role to a user, or changes when it ends. Callers must
-	// hold every permission of the role: PERMISSION_DENIED.
+	// hold every permission of the role, and for as long: PERMISSION_DENIED. What
+	// a caller with an API key gives ends no later than the key.
 	AssignRole(context.Context, *v1.AssignRoleRequest) (*v1.AssignRoleResponse, error)
-	// UnassignRole takes a role from a user. The last administrator keeps
-	// theirs: FAILED_PRECONDITION.
+	// UnassignRole takes a role from a user. The last administrator who can sign
+	// in, an enabled person with a password, keeps theirs: FAILED_PRECONDITION.
 	UnassignRole(context.Context, *v1.UnassignRoleRequest) (*v1.UnassignRoleResponse, error)
 	// ListRoleMembers returns the users who hold a role, by user id.
 	ListRoleMembers(context.Context, *v1.ListRoleMembersRequest) (*v1.ListRoleMembersResponse, error)
