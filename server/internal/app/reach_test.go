@@ -1,0 +1,487 @@
+package app
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tollgatehq/tollgate/server/internal/auth"
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/roles"
+	"github.com/tollgatehq/tollgate/server/internal/world"
+	"pgregory.net/rapid"
+)
+
+// TestNothingBeyondWhatWasGranted has a limited administrator, with the rights
+// of a person or of an API key and with ends, do random things by every
+// administrative RPC, and compares with a model of what was granted:
+//
+//   - no credential that they came by ever has a right that was not granted to
+//     them then;
+//   - none acts as a person who holds more than was granted to them;
+//   - who holds more keeps password, name, API keys and the last role.
+//
+// TOLLGATE_PROPERTY_RUNS is how many sequences there are.
+func TestNothingBeyondWhatWasGranted(t *testing.T) {
+	runs := os.Getenv("TOLLGATE_PROPERTY_RUNS")
+	if runs == "" {
+		runs = "30"
+	}
+	for name, value := range map[string]string{"rapid.checks": runs, "rapid.steps": "50"} {
+		before := flag.Lookup(name).Value.String()
+		if err := flag.Set(name, value); err != nil {
+			t.Fatal(err)
+		}
+		defer flag.Set(name, before) //nolint:errcheck // it was that before
+	}
+	backendtest.DatabaseURLs(t, func(t *testing.T, address string) {
+		clock := world.NewClock(time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC))
+		w := world.Real()
+		w.Now = clock.Now
+		i := start(t, testConfig(address), w)
+		handler, err := i.Handler()
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := map[string]int{}
+		sequences := 0
+		rapid.Check(t, func(t *rapid.T) {
+			sequences++
+			m := &reach{i: i, t: t, clock: clock, handler: handler, number: sequences, done: done}
+			m.begin()
+			t.Repeat(m.actions())
+			m.t = t
+			m.end()
+		})
+		t.Logf("%d sequences; what was allowed: %v", sequences, done)
+		if sequences < 1000 {
+			return
+		}
+		for action := range (&reach{}).actions() { // a model that is refused everything shows nothing
+			if done[action] == 0 && action != "" {
+				t.Errorf("%q was never allowed", action)
+			}
+		}
+	})
+}
+
+// right is a pattern that was granted until a time; zero is for good.
+type right struct {
+	pattern string
+	ends    time.Time
+}
+
+// loot is a credential that the attacker came by.
+type loot struct {
+	user     string
+	password string // of a person
+	hash     string // of the password, as stored; another one: it was changed since
+	key      string // an API key's secret
+	token    string // an API key's access token
+
+	bearer string // for calls with a password
+}
+
+// victim is somebody whom the attacker is not.
+type victim struct {
+	id   string
+	keys []auth.APIKey // that they had before
+}
+
+// reach is one sequence.
+type reach struct {
+	i       *instance
+	t       *rapid.T
+	clock   *world.Clock
+	handler http.Handler
+	number  int
+	calls   int
+	done    map[string]int
+
+	granted []right
+	loot    []*loot
+	own     map[string]bool // users whom the attacker is or made
+	victims []victim
+	people  []string // all users, for drawing
+	roles   []string // the sequence's, for drawing
+	keys    []string // ids, for drawing
+	scopes  []string // of the attacker's API key, when that is all they have
+}
+
+var (
+	rights = []string{"a:read", "a:write", "a:*", "b:read", "tollgate:users:write", "tollgate:keys:write", "tollgate:roles:write", "tollgate:*"}
+	desk   = []string{"tollgate:users:write", "tollgate:keys:write", "tollgate:roles:write", "a:read"}
+	ends   = []time.Duration{0, time.Hour, 3 * time.Hour, 12 * time.Hour}
+)
+
+const lootPassword = "an attacker's password"
+
+func (m *reach) must(err error) {
+	m.t.Helper()
+	if err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+func (m *reach) name(kind string) string {
+	m.calls++
+	return fmt.Sprintf("%s-%d-%d", kind, m.number, m.calls)
+}
+
+func (m *reach) patterns(label string) []string {
+	from := rights
+	if rapid.Bool().Draw(m.t, "of what the attacker has") { // or little would be allowed
+		from = desk
+	}
+	return rapid.SliceOfNDistinct(rapid.SampledFrom(from), 0, 2, rapid.ID[string]).Draw(m.t, label)
+}
+
+// until draws an end; zero is never.
+func (m *reach) until() time.Time {
+	if d := rapid.SampledFrom(ends).Draw(m.t, "ends in"); d > 0 {
+		return m.clock.Now().Add(d)
+	}
+	return time.Time{}
+}
+
+// grant gives a user a new role for some time, as the system does.
+func (m *reach) grant(user string, patterns []string) time.Time {
+	ctx := caller.System(m.i.draining)
+	role := m.name("role")
+	_, _, err := m.i.roles.Create(ctx, role, "", patterns)
+	m.must(err)
+	ends := m.until()
+	_, _, err = m.i.roles.Assign(ctx, role, user, ends)
+	m.must(err)
+	m.roles = append(m.roles, role)
+	return ends
+}
+
+func (m *reach) user(kind caller.Kind) string {
+	n := auth.NewUser{Username: m.name("user"), Kind: kind}
+	if kind == caller.Person {
+		n.Password = "the right password"
+	}
+	user, _, err := m.i.Auth.CreateUser(caller.System(m.i.draining), n)
+	m.must(err)
+	m.people = append(m.people, user.ID)
+	return user.ID
+}
+
+func (m *reach) issue(user string, scopes []string, ends time.Time) (auth.APIKey, string) {
+	key, secret, _, err := m.i.Auth.CreateAPIKey(caller.System(m.i.draining),
+		auth.NewAPIKey{UserID: user, Name: "a key", Scopes: scopes, ExpiresAt: ends})
+	m.must(err)
+	m.keys = append(m.keys, key.ID)
+	return key, secret
+}
+
+// begin makes the attacker and the others.
+func (m *reach) begin() {
+	m.people, m.roles, m.own = []string{m.i.user}, []string{roles.Administrator}, map[string]bool{}
+	addVictim := func(id string, keys ...auth.APIKey) { m.victims = append(m.victims, victim{id, keys}) }
+	all, _ := m.issue(m.i.user, nil, time.Time{})
+	some, _ := m.issue(m.i.user, []string{"tollgate:keys:write"}, time.Time{})
+	addVictim(m.i.user, all, some)
+	for _, kind := range []caller.Kind{caller.Person, caller.Service} {
+		id := m.user(kind)
+		m.grant(id, m.patterns("of "+string(kind)))
+		key, _ := m.issue(id, m.patterns("scopes of "+string(kind)), m.until())
+		addVictim(id, key)
+		if kind == caller.Person && rapid.Bool().Draw(m.t, "with a second factor") {
+			_, err := m.i.db.Exec(m.i.draining, `INSERT INTO second_factors (user_id, secret, created_at, confirmed_at) VALUES ($1, $2, 1, 1)`, id, []byte{1})
+			m.must(err)
+		}
+	}
+
+	kind := caller.Person
+	byKey := rapid.Bool().Draw(m.t, "attacker has an API key")
+	if byKey && rapid.Bool().Draw(m.t, "of a service account") {
+		kind = caller.Service
+	}
+	eve := m.user(kind)
+	m.own[eve] = true
+	for _, patterns := range [][]string{desk, m.patterns("of the attacker"), m.patterns("of the attacker, too")} {
+		ends := m.grant(eve, patterns)
+		for _, p := range patterns {
+			m.granted = append(m.granted, right{p, ends})
+		}
+	}
+	if !byKey {
+		m.take(&loot{user: eve, password: "the right password"})
+		return
+	}
+	home, _ := m.issue(eve, nil, time.Time{})
+	addVictim(eve, home)
+	var limit time.Time
+	if rapid.Bool().Draw(m.t, "narrowed") {
+		m.scopes = append(m.patterns("scopes of the attacker"), "tollgate:keys:write", "tollgate:roles:write")
+		slices.Sort(m.scopes)
+		m.scopes = slices.Compact(m.scopes)
+	}
+	limit = m.until()
+	_, secret := m.issue(eve, m.scopes, limit)
+	var narrowed []right
+	for _, r := range m.granted {
+		if !limit.IsZero() && (r.ends.IsZero() || limit.Before(r.ends)) {
+			r.ends = limit
+		}
+		patterns := []string{r.pattern}
+		if len(m.scopes) > 0 {
+			patterns = roles.Intersect(patterns, m.scopes)
+		}
+		for _, p := range patterns {
+			narrowed = append(narrowed, right{p, r.ends})
+		}
+	}
+	m.granted = narrowed
+	m.take(&loot{user: eve, key: secret})
+}
+
+// end removes what the sequence made, and what it granted ends: what is left
+// may still do no more.
+func (m *reach) end() {
+	for _, d := range []time.Duration{time.Hour, 3 * time.Hour, 12 * time.Hour} {
+		m.clock.Advance(d)
+		m.check()
+	}
+	ctx := caller.System(m.i.draining)
+	for _, role := range m.roles[1:] {
+		_, _ = m.i.roles.Delete(ctx, role) // perhaps gone already
+	}
+	for _, user := range m.people[1:] {
+		_, _ = m.i.Auth.DeleteUser(ctx, user)
+	}
+	for _, key := range m.keys {
+		_, _ = m.i.Auth.RevokeAPIKey(ctx, key)
+	}
+}
+
+// covered says whether the pattern was granted to the attacker until a time;
+// zero is for good.
+func (m *reach) covered(pattern string, until time.Time) bool {
+	return slices.ContainsFunc(m.granted, func(r right) bool {
+		lasts := r.ends.IsZero() || !until.IsZero() && !r.ends.Before(until)
+		return lasts && roles.Within([]string{pattern}, []string{r.pattern})
+	})
+}
+
+// holds is what a user holds now, as the database has it.
+func (m *reach) holds(user string) (list []right) {
+	var rows []struct {
+		Permissions string `db:"permissions"`
+		ExpiresAt   *int64 `db:"expires_at"`
+	}
+	m.must(m.i.db.Select(m.i.draining, &rows, `SELECT r.permissions, m.expires_at FROM memberships m JOIN roles r ON r.name = m.role
+		WHERE m.user_id = $1 AND (m.expires_at IS NULL OR m.expires_at > $2)`, user, m.clock.Now().UnixMicro()))
+	for _, row := range rows {
+		var patterns []string
+		m.must(json.Unmarshal([]byte(row.Permissions), &patterns))
+		var ends time.Time
+		if row.ExpiresAt != nil {
+			ends = time.UnixMicro(*row.ExpiresAt)
+		}
+		for _, p := range patterns {
+			list = append(list, right{p, ends})
+		}
+	}
+	return list
+}
+
+// beyond says whether a user holds what was not granted to the attacker, now or,
+// with lasting, for as long.
+func (m *reach) beyond(user string, lasting bool) bool {
+	soon := m.clock.Now().Add(time.Microsecond)
+	return slices.ContainsFunc(m.holds(user), func(r right) bool {
+		return !m.covered(r.pattern, soon) || lasting && !m.covered(r.pattern, r.ends)
+	})
+}
+
+// works returns who a credential stands for now; nil: nobody.
+func (m *reach) works(l *loot) *caller.Principal {
+	c := auth.Credential{APIKey: l.key, AccessToken: l.token}
+	if l.password != "" {
+		if m.hash(l.user) != l.hash {
+			return nil
+		}
+		c = auth.Credential{UserID: l.user}
+	}
+	v, err := m.i.Auth.Verify(m.i.draining, c)
+	m.must(err)
+	if v.Reason != caller.ReasonOK {
+		return nil
+	}
+	return v.Principal
+}
+
+func (m *reach) hash(user string) string {
+	var hash []string
+	m.must(m.i.db.Select(m.i.draining, &hash, `SELECT password_hash FROM users WHERE id = $1`, user))
+	return strings.Join(hash, "")
+}
+
+// wayIn is what signing in as a user takes; empty for one who is gone.
+func (m *reach) wayIn(user string) string {
+	var factors []int
+	m.must(m.i.db.Select(m.i.draining, &factors, `SELECT COUNT(f.user_id) FROM users u LEFT JOIN second_factors f ON f.user_id = u.id
+		WHERE u.id = $1 GROUP BY u.id`, user))
+	if len(factors) == 0 {
+		return ""
+	}
+	return fmt.Sprint(m.hash(user), factors)
+}
+
+// take adds a credential.
+func (m *reach) take(l *loot) {
+	if l.password != "" {
+		l.hash = m.hash(l.user)
+	}
+	if p := m.works(l); p != nil && !m.own[l.user] && p.Kind == caller.Person &&
+		!m.covered("tollgate:users:write", m.clock.Now().Add(time.Microsecond)) {
+		m.t.Fatalf("a credential of another person, without the right to manage users: %+v", p)
+	}
+	m.loot = append(m.loot, l)
+}
+
+// check is the model's claim.
+func (m *reach) check() {
+	now := m.clock.Now().Add(time.Microsecond)
+	for _, l := range m.loot {
+		p := m.works(l)
+		if p == nil {
+			continue
+		}
+		for _, pattern := range m.i.roles.Patterns(p) {
+			if !m.covered(pattern, now) {
+				m.t.Fatalf("%+v reaches %q, which was not granted: %+v", p, pattern, m.granted)
+			}
+		}
+		if p.Kind == caller.Person && !m.own[p.UserID] && m.beyond(p.UserID, false) {
+			m.t.Fatalf("%+v acts as a person who holds %+v; granted was %+v", p, m.holds(p.UserID), m.granted)
+		}
+	}
+}
+
+// state is what nobody but who holds as much may change of a victim.
+func (m *reach) state(v victim) (text string) {
+	var rows []struct {
+		Username string `db:"username"`
+		Disabled bool   `db:"disabled"`
+	}
+	m.must(m.i.db.Select(m.i.draining, &rows, `SELECT username, CASE WHEN disabled_at IS NULL THEN 0 ELSE 1 END AS disabled FROM users WHERE id = $1`, v.id))
+	text = fmt.Sprintf("%+v", rows)
+	for _, key := range v.keys {
+		if m.own[v.id] && len(m.scopes) > 0 && len(key.Scopes) > 0 && roles.Within(key.Scopes, m.scopes) {
+			continue // a key may end those of its owner that may do no more
+		}
+		var ended []int
+		m.must(m.i.db.Select(m.i.draining, &ended, `SELECT COUNT(*) FROM api_keys
+			WHERE id = $1 AND (revoked_at IS NOT NULL OR replaced_by <> '')`, key.ID))
+		text += fmt.Sprint(key.ID, ended)
+	}
+	return text
+}
+
+// try has the attacker make a call with a credential that works, drawn, and
+// fails when somebody who holds more is touched by it.
+func (m *reach) try(action, procedure string, body map[string]any) map[string]any {
+	type before struct {
+		victim victim
+		state  string // empty: the attacker may change it
+		way    string // the same
+	}
+	var all []before
+	for _, v := range m.victims {
+		b := before{victim: v}
+		if m.beyond(v.id, false) {
+			b.state = m.state(v)
+		}
+		if m.beyond(v.id, true) {
+			b.way = m.wayIn(v.id)
+		}
+		all = append(all, b)
+	}
+	answer := m.call(m.bearer(), procedure, body)
+	for _, b := range all {
+		if b.state != "" && m.state(b.victim) != b.state {
+			m.t.Fatalf("%s %v changed %s, who holds %+v, from %s to %s; granted was %+v", procedure, body, b.victim.id, m.holds(b.victim.id), b.state, m.state(b.victim), m.granted)
+		}
+		if now := m.wayIn(b.victim.id); b.way != "" && now != "" && now != b.way { // gone is no way in
+			m.t.Fatalf("%s %v opened a way in as %s, who holds %+v; granted was %+v", procedure, body, b.victim.id, m.holds(b.victim.id), m.granted)
+		}
+	}
+	if answer != nil {
+		m.done[action]++
+	}
+	return answer
+}
+
+// bearer draws a credential that works and returns it as a header has it.
+func (m *reach) bearer() string {
+	var good []*loot
+	for _, l := range m.loot {
+		if m.works(l) != nil {
+			good = append(good, l)
+		}
+	}
+	if len(good) == 0 {
+		m.t.Skip("no credential works any more")
+	}
+	l := rapid.SampledFrom(good).Draw(m.t, "credential")
+	switch {
+	case l.key != "":
+		return l.key
+	case l.token != "":
+		return l.token
+	}
+	if l.bearer != "" {
+		if v, err := m.i.Auth.Verify(m.i.draining, auth.Credential{AccessToken: l.bearer}); err == nil && v.Reason == caller.ReasonOK {
+			return l.bearer
+		}
+	}
+	l.bearer = m.login(l.user, l.password)
+	return l.bearer
+}
+
+func (m *reach) login(user, password string) string {
+	u, err := m.i.Auth.GetUser(m.i.draining, user)
+	m.must(err)
+	answer := m.call("", "AuthService/Login", map[string]any{"username": u.Username, "password": password})
+	token, _ := answer["accessToken"].(string)
+	if token == "" {
+		m.t.Fatalf("sign-in as %s: %v", u.Username, answer)
+	}
+	return token
+}
+
+// call returns nil for what is refused.
+func (m *reach) call(bearer, procedure string, body map[string]any) map[string]any {
+	text, err := json.Marshal(body)
+	m.must(err)
+	req := httptest.NewRequest("POST", "/tollgate.v1."+procedure, strings.NewReader(string(text)))
+	req.Header.Set("Content-Type", "application/json")
+	if bearer != "" {
+		req.Header.Set("Authorization", "Bearer "+bearer)
+	}
+	m.calls++
+	req.RemoteAddr = fmt.Sprintf("10.%d.%d.%d:1", m.number/250%250, m.number%250, m.calls%250)
+	res := httptest.NewRecorder()
+	m.handler.ServeHTTP(res, req)
+	var answer map[string]any
+	switch {
+	case res.Code >= 500:
+		m.t.Fatalf("%s %s: %d %s", procedure, text, res.Code, res.Body)
+	case res.Code != http.StatusOK:
+		return nil
+	}
+	m.must(json.Unmarshal(res.Body.Bytes(), &answer))
+	return answer
+}
