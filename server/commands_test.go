@@ -153,13 +153,25 @@ func TestUserCommands(t *testing.T) {
 		t.Errorf("users: %v", users)
 	}
 
-	// While it runs on the same file.
-	out := succeed(t, dir, "another password\n", "user", "reset-password", "MIA")
+	// While it runs on the same file: keys go with the password unless told
+	// otherwise.
+	key := s.as(mia.post(t, "/v1/api-keys", object{"name": "a key"}).str("secret"))
+	out := succeed(t, dir, "a password of mia, too", "user", "reset-password", "mia", "--keep-api-keys")
+	if !strings.Contains(out, "API keys revoked: 0") {
+		t.Errorf("keeping the keys, it says %s", out)
+	}
+	out = succeed(t, dir, "another password\n", "user", "reset-password", "MIA")
 	if strings.Contains(out, "another password") {
 		t.Errorf("the password is repeated: %s", out)
 	}
 	eventually(t, "the running server ends the session", func() bool {
 		return mia.call(t, "GET", "/v1/auth/whoami", nil).status == http.StatusUnauthorized
+	})
+	if !strings.Contains(out, "API keys revoked: 1") {
+		t.Errorf("it says %s", out)
+	}
+	eventually(t, "the running server ends the key", func() bool {
+		return key.call(t, "GET", "/v1/auth/whoami", nil).status == http.StatusUnauthorized
 	})
 	s.as("").call(t, "POST", "/v1/auth/refresh", object{"refreshToken": before.str("refreshToken")}).want(t, http.StatusUnauthorized)
 	s.as("").call(t, "POST", "/v1/auth/login", object{"username": "mia", "password": "a password of mia"}).want(t, http.StatusUnauthorized)

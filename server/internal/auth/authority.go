@@ -3,7 +3,6 @@ package auth
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/caller"
@@ -87,8 +86,11 @@ func (s *Service) mayCreate(ctx context.Context, q database.Queries, key APIKey,
 	if own || owner == caller.Service {
 		return nil
 	}
-	if err := s.roles.MayGrantIn(ctx, q, []string{"tollgate:users:write"}, until); err != nil {
-		return fmt.Errorf("a key that acts as another person: %w", err)
+	if err := s.roles.MayGrantIn(ctx, q, []string{"tollgate:users:write"}, until); fault.Is(err, fault.Denied) {
+		return fault.New(fault.Denied, "GRANT_EXCEEDS_OWN",
+			"a key of another person acts as that person, so it takes tollgate:users:write until the key ends; make the key for a service account, or ask somebody who manages users")
+	} else if err != nil {
+		return err
 	}
 	return s.roles.MayActAs(ctx, q, key.UserID, until)
 }

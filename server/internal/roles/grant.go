@@ -42,7 +42,16 @@ func (s *Service) MayGrantIn(ctx context.Context, q database.Queries, patterns [
 	if err != nil {
 		return err
 	}
-	return g.mayGive(patterns, endOf(expires))
+	return g.mayGive(patterns, endOf(expires), sooner)
+}
+
+// mayPut is MayGrantIn for what is put into a role, which has no end.
+func (s *Service) mayPut(ctx context.Context, q database.Queries, patterns []string) error {
+	g, err := s.giver(ctx, q)
+	if err != nil || len(patterns) == 0 {
+		return err
+	}
+	return g.mayGive(patterns, forever, "a role has no end, so ask somebody who holds it without one")
 }
 
 // MayActAs returns nil when the context's caller holds everything that a user
@@ -60,7 +69,7 @@ func (s *Service) MayActAs(ctx context.Context, q database.Queries, userID strin
 		return err
 	}
 	for _, h := range theirs {
-		if err := g.mayGive(h.patterns, min(h.ends, endOf(expires))); err != nil {
+		if err := g.mayGive(h.patterns, min(h.ends, endOf(expires)), "the user holds it for longer, so ask somebody who does, too"); err != nil {
 			return err
 		}
 	}
@@ -86,14 +95,18 @@ func (s *Service) giver(ctx context.Context, q database.Queries) (*giver, error)
 	return &giver{holds: holds, scopes: compile(p.Scopes), keyEnds: endOf(p.KeyExpiresAt)}, nil
 }
 
-// mayGive is MayGrantIn for an end in microseconds.
-func (g *giver) mayGive(patterns []string, until int64) error {
+// sooner is what to do about a grant that would last too long.
+const sooner = "set expires_at to that time or sooner, or ask somebody who holds it for longer"
+
+// mayGive is MayGrantIn for an end in microseconds. The advice is for who holds
+// something for too short a time.
+func (g *giver) mayGive(patterns []string, until int64, advice string) error {
 	if g.everything {
 		return nil
 	}
 	if g.keyEnds < until {
 		return fault.New(fault.Denied, "GRANT_EXCEEDS_OWN",
-			"the API key of this call ends at %s, and so must all that it gives; set expires_at to that time or sooner, or use a key that ends later", micros(g.keyEnds))
+			"the API key of this call ends at %s, and this would last longer; use another key, or: %s", micros(g.keyEnds), advice)
 	}
 	for _, pattern := range patterns {
 		var ends int64
@@ -111,7 +124,7 @@ func (g *giver) mayGive(patterns []string, until int64) error {
 				"this needs %q, which your API key's scopes leave out; use a key that has it", pattern)
 		case ends < until:
 			return fault.New(fault.Denied, "GRANT_EXCEEDS_OWN",
-				"you hold %q until %s, and what you give must end by then; set expires_at to that time or sooner, or ask somebody who holds it for longer", pattern, micros(ends))
+				"you hold %q until %s, and this would last longer; %s", pattern, micros(ends), advice)
 		}
 	}
 	return nil

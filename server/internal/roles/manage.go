@@ -58,7 +58,7 @@ func (s *Service) Create(ctx context.Context, name, description string, permissi
 		if _, err := lockRole(ctx, tx, Administrator); err != nil && !errors.Is(err, database.ErrNoRows) {
 			return fmt.Errorf("wait for other creations: %w", err)
 		}
-		if err := s.MayGrantIn(ctx, tx, permissions, time.Time{}); err != nil {
+		if err := s.mayPut(ctx, tx, permissions); err != nil {
 			return err
 		}
 		n, err := countRoles(ctx, tx)
@@ -152,7 +152,7 @@ func (s *Service) Update(ctx context.Context, name string, edit Edit) (Role, int
 		if err := s.MayGrantIn(ctx, tx, before, s.now()); err != nil {
 			return err
 		}
-		if err := s.MayGrantIn(ctx, tx, beyond(r.Permissions, before), time.Time{}); err != nil {
+		if err := s.mayPut(ctx, tx, beyond(r.Permissions, before)); err != nil {
 			return err
 		}
 		r.UpdatedAt = s.now()
