@@ -30,8 +30,9 @@ type Client struct {
 	clientIP func(remote netip.Addr, header http.Header) netip.Addr
 	log      *slog.Logger
 	now      func() time.Time
+	audience string // that a TokenSource asks for
 
-	// For a Verifier.
+	// For a Verifier and a TokenSource.
 	base    string
 	public  *http.Client // presents no credential
 	feed    tollgatev1connect.AuthServiceClient
@@ -45,6 +46,7 @@ type config struct {
 	clientIP func(netip.Addr, http.Header) netip.Addr
 	log      *slog.Logger
 	now      func() time.Time
+	audience string
 	err      error // the first option that cannot work
 }
 
@@ -106,6 +108,17 @@ func WithClientIP(find func(remote netip.Addr, header http.Header) netip.Addr) O
 // because Tollgate could not be asked; slog.Default unless given.
 func WithLogger(log *slog.Logger) Option {
 	return func(c *config) { c.log = log }
+}
+
+// WithAudience has a TokenSource ask for access tokens that are for one service
+// alone (RFC 8707), named as that service's account in Tollgate or its Verifier
+// names it: 1 to 128 visible ASCII characters. No other service accepts them,
+// nor does Tollgate's own API. A Client has no use for it.
+func WithAudience(audience string) Option {
+	if audience == "" || len(audience) > 128 || strings.ContainsFunc(audience, func(r rune) bool { return r < '!' || r > '~' }) {
+		return bad("an audience has 1 to 128 visible ASCII characters")
+	}
+	return func(c *config) { c.audience = audience }
 }
 
 // WithClock reads the time from now, in tests: it is what a Verifier and a
@@ -171,6 +184,7 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 		clientIP: c.clientIP,
 		log:      c.log,
 		now:      c.now,
+		audience: c.audience,
 		base:     strings.TrimRight(baseURL, "/"),
 		public:   &public,
 		feed:     tollgatev1connect.NewAuthServiceClient(&streams, baseURL, connect.WithReadMaxBytes(maxTold), bounds),

@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
+	"net/url"
+	"strings"
 	"sync"
 	"time"
 
 	"connectrpc.com/connect"
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
-	"github.com/tollgatehq/tollgate/gen/tollgate/v1/tollgatev1connect"
 )
 
 // ErrSignedOut is what errors.Is finds in the error of a TokenSource whose
@@ -26,8 +28,7 @@ var ErrSignedOut = errors.New("tollgate: the session is over; sign in again")
 //	...
 //	client, err := sdk.New("https://tollgate.internal", sdk.WithTokenSource(tokens.Token))
 type TokenSource struct {
-	auth               tollgatev1connect.AuthServiceClient
-	now                func() time.Time
+	client             *Client // presents no credential
 	username, password string
 
 	ctx  context.Context // of renewals: they do not end with the call that began them
@@ -70,7 +71,8 @@ const (
 
 // PasswordTokens returns a source that signs in with a user name and a
 // password, and again when its session was ended. It makes no call. Of the
-// options those that give a credential do not count.
+// options those that give a credential do not count; WithAudience says whom the
+// tokens are for.
 func PasswordTokens(baseURL, username, password string, opts ...Option) (*TokenSource, error) {
 	if username == "" || password == "" {
 		return nil, errors.New("tollgate: a user name and a password are needed to sign in")
@@ -108,7 +110,7 @@ func newTokenSource(baseURL string, opts []Option) (*TokenSource, error) {
 		return nil, err
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	return &TokenSource{auth: client.auth, now: client.now, ctx: ctx, stop: stop}, nil
+	return &TokenSource{client: client, ctx: ctx, stop: stop}, nil
 }
 
 // Token returns an access token that is good for some seconds more. It makes a
@@ -122,7 +124,7 @@ func newTokenSource(baseURL string, opts []Option) (*TokenSource, error) {
 // ErrSignedOut in it.
 func (s *TokenSource) Token(ctx context.Context) (string, error) {
 	s.mu.Lock()
-	now, session := s.now(), s.session
+	now, session := s.client.now(), s.session
 	if s.closed {
 		s.mu.Unlock()
 		return "", fmt.Errorf("%w: the token source was closed", ErrSignedOut)
@@ -172,7 +174,7 @@ func (s *TokenSource) begin() {
 		if errors.As(err, &known) {
 			s.wait = max(s.wait, known.RetryAfter)
 		}
-		s.retry = s.now().Add(s.wait)
+		s.retry = s.client.now().Add(s.wait)
 	}()
 }
 
@@ -208,8 +210,10 @@ func (s *TokenSource) obtain(old session) (session, error) {
 }
 
 func (s *TokenSource) signIn() (session, error) {
-	begun := s.now()
-	res, err := s.auth.Login(s.ctx, &tollgatev1.LoginRequest{Username: s.username, Password: s.password})
+	begun := s.client.now()
+	res, err := s.client.auth.Login(s.ctx, &tollgatev1.LoginRequest{
+		Username: s.username, Password: s.password, Audience: s.client.audience,
+	})
 	if err != nil {
 		return session{}, err
 	}
@@ -220,8 +224,10 @@ func (s *TokenSource) signIn() (session, error) {
 }
 
 func (s *TokenSource) refresh(token string) (session, error) {
-	begun := s.now()
-	res, err := s.auth.Refresh(s.ctx, &tollgatev1.RefreshRequest{RefreshToken: token})
+	begun := s.client.now()
+	res, err := s.client.auth.Refresh(s.ctx, &tollgatev1.RefreshRequest{
+		RefreshToken: token, Audience: s.client.audience,
+	})
 	if err != nil {
 		return session{}, err
 	}
@@ -281,25 +287,39 @@ func (s *TokenSource) Close(ctx context.Context) error {
 	old := s.session
 	s.session = session{}
 	s.mu.Unlock()
-	if !old.good(s.now()) {
-		if old.refresh == "" {
-			return nil // there is none
-		}
-		var err error
-		if old, err = s.refresh(old.refresh); err != nil {
-			return ended(err)
-		}
+	if old.refresh == "" {
+		return nil // there is none
 	}
-	ctx, call := connect.NewClientContext(ctx)
-	call.RequestHeader().Set("Authorization", "Bearer "+old.access)
-	_, err := s.auth.Logout(ctx, &tollgatev1.LogoutRequest{})
-	return ended(err)
+	return s.revoke(ctx, old.refresh)
 }
 
-// ended: that the session has ended already is what was wanted.
-func ended(err error) error {
-	if err == nil || refused(err) {
-		return nil
+// revoke ends the session of a refresh token, a spent one too (RFC 7009), for
+// which its access token need not be one that Tollgate's API accepts. That the
+// session has ended already is no error.
+func (s *TokenSource) revoke(ctx context.Context, token string) error {
+	ctx, cancel := context.WithTimeout(ctx, s.client.timeout)
+	defer cancel()
+	form := strings.NewReader(url.Values{"token": {token}}.Encode())
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.client.base+"/v1/oauth2/revoke", form)
+	if err != nil {
+		return newError(err)
 	}
-	return err
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	res, err := s.client.public.Do(req)
+	switch {
+	case ctx.Err() != nil:
+		return newError(connect.NewError(codeOf(ctx), ctx.Err()))
+	case err != nil:
+		return unavailable("the session cannot be ended", err)
+	}
+	defer res.Body.Close() //nolint:errcheck // it was only read
+	switch {
+	case res.StatusCode == http.StatusOK:
+		return nil
+	case res.StatusCode == http.StatusTooManyRequests:
+		return &Error{Code: connect.CodeResourceExhausted, Message: "too many sessions are being ended"}
+	case res.StatusCode >= http.StatusInternalServerError:
+		return unavailable("the session cannot be ended: the answer is "+res.Status, nil)
+	}
+	return &Error{Code: connect.CodeInternal, Message: "the session cannot be ended: the answer is " + res.Status}
 }

@@ -354,7 +354,7 @@ func TestTokensClose(t *testing.T) {
 			if _, err := s.Token(t.Context()); !errors.Is(err, sdk.ErrSignedOut) {
 				t.Errorf("error %v", err)
 			}
-			if d.good(t, text) || d.Calls("AuthService/Logout") != 1 {
+			if d.good(t, text) || d.Calls("/v1/oauth2/revoke") != 1 {
 				t.Error("the session goes on")
 			}
 		})
@@ -383,6 +383,45 @@ func TestTokensClose(t *testing.T) {
 			t.Errorf("error %v", err)
 		}
 	})
+}
+
+// Tokens for one service are good there and nowhere else, from the first to the
+// last, and their session ends with the source all the same.
+func TestTokensWithAudience(t *testing.T) {
+	d := newDesk(t)
+	orders := sdk.WithAudience("orders")
+	signsIn, err := sdk.PasswordTokens(d.URL, "alice", "correct horse", append(d.options(), orders)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, login := d.continued(t)
+	continues, err := sdk.RefreshTokens(d.URL, login.GetRefreshToken(), append(d.options(), orders)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, s := range map[string]*sdk.TokenSource{"signs in": signsIn, "continues": continues} {
+		t.Run(name, func(t *testing.T) {
+			var text string
+			for range 3 {
+				text = token(t, s)
+				if got := claim(t, text, "aud"); got != "orders" || d.good(t, text) {
+					t.Errorf("the audience is %q; good at Tollgate: %v", got, d.good(t, text))
+				}
+				d.add(15 * time.Minute)
+			}
+			if err := s.Close(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if d.good(t, d.Token("alice", sdktest.InSession(claim(t, text, "sid")))) {
+				t.Error("the session goes on")
+			}
+		})
+	}
+	for _, audience := range []string{"", "with space", "ümlaut", strings.Repeat("a", 129)} {
+		if _, err := sdk.PasswordTokens(d.URL, "alice", "x", sdk.WithAudience(audience)); err == nil {
+			t.Errorf("the audience %q was accepted", audience)
+		}
+	}
 }
 
 func TestTokensForAClient(t *testing.T) {

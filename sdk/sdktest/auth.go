@@ -3,6 +3,7 @@ package sdktest
 import (
 	"context"
 	"errors"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -29,9 +30,9 @@ func (h auth) Login(_ context.Context, req *tollgatev1.LoginRequest) (*tollgatev
 		return nil, refuse(connect.CodeUnauthenticated, "BAD_CREDENTIALS", "wrong user name or password")
 	}
 	id, next := s.newID("session"), s.newID("refresh")
-	s.sessions[id], s.refresh[next] = &session{user: u.Name, refresh: next}, id
+	s.sessions[id], s.refresh[next] = &session{user: u.Name, refresh: next, audience: req.GetAudience(), began: s.now()}, id
 	return &tollgatev1.LoginResponse{
-		AccessToken: s.sign(u, id), RefreshToken: next, TokenType: "Bearer",
+		AccessToken: s.sign(u, id, s.sessions[id].claims(req.GetAudience())), RefreshToken: next, TokenType: "Bearer",
 		ExpiresIn: int32(s.tokenTTL / time.Second), SessionId: id, UserId: u.ID, PasswordChangeRequired: u.PasswordChange,
 	}, nil
 }
@@ -51,10 +52,13 @@ func (h auth) Refresh(_ context.Context, req *tollgatev1.RefreshRequest) (*tollg
 		s.tell(&tollgatev1.WatchRevocationsResponse{SessionIds: []string{id}})
 		return nil, refuse(connect.CodeUnauthenticated, "REFRESH_TOKEN_REUSED", "the refresh token was used before")
 	}
+	if session.audience != "" && req.GetAudience() != "" && req.GetAudience() != session.audience {
+		return nil, refuse(connect.CodeInvalidArgument, "INVALID_FIELD", "audience: the session is for "+session.audience)
+	}
 	session.refresh = s.newID("refresh")
 	s.refresh[session.refresh] = id
 	return &tollgatev1.RefreshResponse{
-		AccessToken: s.sign(s.users[session.user], id), RefreshToken: session.refresh, TokenType: "Bearer",
+		AccessToken: s.sign(s.users[session.user], id, session.claims(req.GetAudience())), RefreshToken: session.refresh, TokenType: "Bearer",
 		ExpiresIn: int32(s.tokenTTL / time.Second), SessionId: id,
 	}, nil
 }
@@ -65,7 +69,7 @@ func (h auth) Logout(ctx context.Context, req *tollgatev1.LogoutRequest) (*tollg
 	credential := strings.TrimPrefix(call.RequestHeader().Get("Authorization"), "Bearer ")
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	who, reason := s.verify(credential, "")
+	who, reason := s.verify(credential, "", Audience)
 	if reason != tollgatev1.Reason_REASON_OK && reason != tollgatev1.Reason_REASON_PASSWORD_CHANGE_REQUIRED {
 		return nil, refuse(connect.CodeUnauthenticated, strings.TrimPrefix(reason.String(), "REASON_"), "sign in first")
 	}
@@ -78,11 +82,26 @@ func (h auth) Logout(ctx context.Context, req *tollgatev1.LogoutRequest) (*tollg
 	return &tollgatev1.LogoutResponse{RevokedSessions: int32(len(ended)), Revision: revision}, nil
 }
 
+// serveRevoke ends the session of a refresh token (RFC 7009).
+func (s *Server) serveRevoke(w http.ResponseWriter, r *http.Request) {
+	token := r.PostFormValue("token")
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	id, known := s.refresh[token]
+	switch {
+	case token == "":
+		w.WriteHeader(http.StatusBadRequest)
+	case known && !s.sessions[id].ended:
+		s.endSession(id)
+		s.tell(&tollgatev1.WatchRevocationsResponse{SessionIds: []string{id}})
+	}
+}
+
 func (h auth) Verify(_ context.Context, req *tollgatev1.VerifyRequest) (*tollgatev1.VerifyResponse, error) {
 	s := h.server
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	who, reason := s.verify(req.GetAccessToken()+req.GetApiKey(), "")
+	who, reason := s.verify(req.GetAccessToken()+req.GetApiKey(), "", s.audience)
 	res := &tollgatev1.VerifyResponse{Reason: reason, Revision: s.revision}
 	if reason == tollgatev1.Reason_REASON_OK {
 		res.Active, res.Principal = true, who
@@ -126,9 +145,9 @@ func (h auth) WatchRevocations(ctx context.Context, _ *tollgatev1.WatchRevocatio
 	}
 }
 
-// verify says whose a credential is; the principal is set when it is good. The
-// lock is held.
-func (s *Server) verify(credential, userID string) (*tollgatev1.Principal, tollgatev1.Reason) {
+// verify says whose a credential is, an access token only when it is for this
+// audience; the principal is set when it is good. The lock is held.
+func (s *Server) verify(credential, userID, audience string) (*tollgatev1.Principal, tollgatev1.Reason) {
 	who := &tollgatev1.Principal{UserId: userID}
 	switch {
 	case userID != "":
@@ -148,6 +167,9 @@ func (s *Server) verify(credential, userID string) (*tollgatev1.Principal, tollg
 		if !ok {
 			return nil, tollgatev1.Reason_REASON_CREDENTIAL_INVALID
 		}
+		if t.Audience != audience {
+			return nil, tollgatev1.Reason_REASON_WRONG_AUDIENCE
+		}
 		ends := time.Unix(t.Expires, 0)
 		if !s.now().Before(ends) {
 			return nil, tollgatev1.Reason_REASON_CREDENTIAL_EXPIRED
@@ -156,6 +178,10 @@ func (s *Server) verify(credential, userID string) (*tollgatev1.Principal, tollg
 			return nil, tollgatev1.Reason_REASON_CREDENTIAL_REVOKED
 		}
 		who.UserId, who.SessionId, who.ApiKeyId, who.ExpiresAt = t.UserID, t.Session, t.APIKey, timestamppb.New(ends)
+		who.Audience, who.Amr = t.Audience, t.Amr
+		if t.AuthTime != 0 {
+			who.AuthTime = timestamppb.New(time.Unix(t.AuthTime, 0))
+		}
 	}
 	u, known := s.userByID(who.UserId)
 	switch {

@@ -35,17 +35,20 @@ func (h roles) BatchAuthorize(_ context.Context, req *tollgatev1.BatchAuthorizeR
 // decide verifies, counts and checks the permission, in this order. The lock
 // is held.
 func (s *Server) decide(req *tollgatev1.AuthorizeRequest) *tollgatev1.AuthorizeResponse {
-	who, reason := s.verify(req.GetAccessToken()+req.GetApiKey(), req.GetUserId())
+	who, reason := s.verify(req.GetAccessToken()+req.GetApiKey(), req.GetUserId(), s.audience)
 	res := &tollgatev1.AuthorizeResponse{Reason: reason, Principal: who, Revision: s.revision}
 	key := who.GetUserId()
 	if who == nil {
 		key = req.GetClient().GetIp()
 	}
-	over := s.count(res, req.GetPermission(), key, max(req.GetCost(), 1))
+	over := !req.GetRecheck() && s.count(res, req.GetPermission(), key, max(req.GetCost(), 1))
+	own := who.GetApiKeyId() == "" && who.GetUserId() != "" && who.GetUserId() == req.GetSelf()
 	switch {
 	case over:
 		res.Reason = tollgatev1.Reason_REASON_LIMITED
 	case reason != tollgatev1.Reason_REASON_OK:
+	case req.GetAuthenticated(), own:
+		res.Allowed = true
 	case !s.holds(s.users[who.GetUsername()], req.GetPermission()):
 		res.Reason = tollgatev1.Reason_REASON_PERMISSION_MISSING
 	case len(who.GetScopes()) > 0 && !anyMatch(who.GetScopes(), req.GetPermission()):

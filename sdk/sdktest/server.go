@@ -17,7 +17,7 @@ import (
 const (
 	// Issuer is the "iss" of a Server's tokens.
 	Issuer = "https://tollgate.test"
-	// Audience is the "aud" of a Server's tokens.
+	// Audience is Tollgate's own, the "aud" of tokens that ask for no other.
 	Audience = "tollgate"
 	// ServiceKey is the API key that Client presents.
 	ServiceKey = "tg_service_under_test"
@@ -32,6 +32,7 @@ type Server struct {
 	now       func() time.Time
 	keepAlive time.Duration
 	tokenTTL  time.Duration
+	audience  string
 	ended     chan struct{} // closed by Close
 
 	mu       sync.Mutex
@@ -71,10 +72,14 @@ func WithTokenTTL(d time.Duration) Option { return func(s *Server) { s.tokenTTL 
 // counts as lost.
 func WithKeepAlive(d time.Duration) Option { return func(s *Server) { s.keepAlive = d } }
 
+// WithAudience gives the service under test an audience of its own: Token is
+// for it, and Verify, Authorize and Verifier refuse tokens for any other.
+func WithAudience(audience string) Option { return func(s *Server) { s.audience = audience } }
+
 // NewServer starts a Tollgate on a loopback port. Close it when the test ends.
 func NewServer(opts ...Option) *Server {
 	s := &Server{
-		now: time.Now, keepAlive: 500 * time.Millisecond, tokenTTL: 15 * time.Minute, ended: make(chan struct{}),
+		now: time.Now, keepAlive: 500 * time.Millisecond, tokenTTL: 15 * time.Minute, audience: Audience, ended: make(chan struct{}),
 		roles: map[string][]string{}, users: map[string]User{}, apiKeys: map[string]apiKey{},
 		sessions: map[string]*session{}, refresh: map[string]string{},
 		limits: map[string]Limit{}, used: map[counter]int64{}, calls: map[string]int{},
@@ -90,6 +95,7 @@ func NewServer(opts ...Option) *Server {
 	mux.Handle(tollgatev1connect.NewLimitsServiceHandler(limits{server: s}))
 	mux.Handle(tollgatev1connect.NewAuditServiceHandler(audit{server: s}))
 	mux.HandleFunc("GET /.well-known/jwks.json", s.serveKeys)
+	mux.HandleFunc("POST /v1/oauth2/revoke", s.serveRevoke)
 	s.http = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
 		s.calls[r.URL.Path]++
@@ -124,7 +130,7 @@ func (s *Server) Client(opts ...sdk.Option) *sdk.Client {
 // Verifier returns a verifier of this server's tokens, which the caller closes.
 // It panics when an option cannot work.
 func (s *Server) Verifier(opts ...sdk.VerifierOption) *sdk.Verifier {
-	verifier, err := sdk.NewVerifier(s.Client(), Issuer, Audience, opts...)
+	verifier, err := sdk.NewVerifier(s.Client(), Issuer, s.audience, opts...)
 	if err != nil {
 		panic(err)
 	}

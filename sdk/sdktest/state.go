@@ -1,6 +1,7 @@
 package sdktest
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -31,6 +32,18 @@ type session struct {
 	user    string // the name
 	refresh string // the newest
 	ended   bool
+
+	audience string // of all its tokens; empty: of each as it is asked for
+	began    time.Time
+}
+
+// claims is what the session says in a token for audience, or, when that is
+// empty, for its own or else Tollgate's.
+func (s *session) claims(audience string) TokenOption {
+	return func(claims map[string]any) {
+		claims["aud"] = cmp.Or(audience, s.audience, Audience)
+		claims["amr"], claims["auth_time"] = []string{"pwd"}, s.began.Unix()
+	}
 }
 
 // Limit allows a number of calls and then none, until it is set again.
