@@ -132,7 +132,7 @@ func (r Request) proto() (req *tollgatev1.AuthorizeRequest, wellFormed bool, err
 		Client: &tollgatev1.Client{
 			Ip: ipText(r.IP), UserAgent: clip(r.UserAgent, 512), RequestId: clip(r.RequestID, 128),
 		},
-		Cost: r.Cost, MinRevision: r.MinRevision, Authenticated: r.Authenticated,
+		Cost: r.Cost, MinRevision: r.MinRevision, Authenticated: r.Authenticated, Recheck: r.Recheck,
 	}
 	if len(r.Self) <= maxUserID && utf8.ValidString(r.Self) { // nobody else has such an id
 		req.Self = r.Self

@@ -31,6 +31,7 @@ type Client struct {
 	log      *slog.Logger
 	now      func() time.Time
 	audience string // that a TokenSource asks for
+	reports  *reports
 
 	// For a Verifier and a TokenSource.
 	base    string
@@ -185,6 +186,7 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 		log:      c.log,
 		now:      c.now,
 		audience: c.audience,
+		reports:  newReports(),
 		base:     strings.TrimRight(baseURL, "/"),
 		public:   &public,
 		feed:     tollgatev1connect.NewAuthServiceClient(&streams, baseURL, connect.WithReadMaxBytes(maxTold), bounds),

@@ -45,6 +45,17 @@
 // ended is refused at once. It answers who is calling; what they may do,
 // [Client.Authorize] decides.
 //
+// Its [Verifier.Authenticate], and an [Client.Interceptor] made [WithVerifier],
+// take bad credentials to Tollgate all the same, which counts and records them:
+// so many that nobody tries unseen, and so few that a flood of them ends here.
+//
+// # Calls that go on
+//
+// The interceptor looks at a stream's caller again and again, and ends the
+// stream when the credential or the permission is gone; see [WithRecheck]. What
+// else outlasts its decision, an HTTP handler that keeps sending among it, asks
+// again with the same [Request] and Recheck.
+//
 // # Signing in
 //
 // A program without an API key of its own presents the tokens of a
@@ -59,8 +70,7 @@
 //
 // # What a call costs
 //
-// A decision is one round trip and counts once against limits; an RPC with self
-// may need a second. Every call but a stream ends within [WithTimeout], 2 s by
+// A decision is one round trip and counts once against limits. Every call but a stream ends within [WithTimeout], 2 s by
 // default, also when its context has no deadline. Nothing is tried again,
 // because a call that got no answer may have been counted; your caller, who
 // reads Retry-After, knows better whether it is still worth it.

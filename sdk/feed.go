@@ -62,6 +62,13 @@ func (f *feed) look(c *claims, now time.Time) (reason Reason, revision int64, ok
 	return ReasonOK, f.revision, true
 }
 
+// next is closed at the next message.
+func (f *feed) next() <-chan struct{} {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return f.news
+}
+
 // wait returns when everything up to revision was told.
 func (f *feed) wait(ctx context.Context, revision int64) error {
 	for {

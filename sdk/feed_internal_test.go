@@ -1,6 +1,7 @@
 package sdk
 
 import (
+	"net/netip"
 	"strconv"
 	"testing"
 	"time"
@@ -137,5 +138,16 @@ func TestRemovedKeysAreBounded(t *testing.T) {
 	}
 	if _, _, ok := f.look(&claims{sessionID: "x"}, now); ok {
 		t.Error("the feed is trusted, although it is incomplete")
+	}
+}
+
+// A flood from ever new addresses is not remembered without end.
+func TestReportsAreBounded(t *testing.T) {
+	r, now := newReports(), time.Unix(1_800_000_000, 0)
+	for i := range 3 * maxAddresses {
+		r.take(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), now)
+	}
+	if n := r.addresses.len(); n > maxAddresses {
+		t.Errorf("%d addresses are remembered", n)
 	}
 }

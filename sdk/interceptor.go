@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"strings"
+	"time"
 
 	"connectrpc.com/connect"
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
@@ -16,26 +17,60 @@ import (
 // (tollgate.v1.guard) option of each RPC says:
 //
 //   - permission: the caller needs it; see Authorize. With self, a person who
-//     is signed in and whose own id the request's field holds passes without it
-//     and without being counted. Streams have no self, because their first
-//     message is yet to come.
-//   - authenticated: any good credential will do; see Verify. Nothing counts.
+//     is signed in and whose own id the request's field holds passes without
+//     it. Streams have no self, because their first message is yet to come.
+//   - authenticated: any good credential will do; limits that match the
+//     option's action count.
 //   - public: everybody passes, and Tollgate is not asked.
 //   - none: nobody passes.
 //
 // A handler finds the caller with PrincipalFrom. A stream's caller is looked at
-// once, when it begins.
+// again and again; see WithRecheck.
 //
 // What does not pass fails with Unauthenticated, PermissionDenied or
 // ResourceExhausted, and with Unavailable when Tollgate cannot be asked. The
 // error has a google.rpc.ErrorInfo with the reason, and a google.rpc.RetryInfo
 // when waiting helps. Over the Connect protocol these errors have the same
-// status and headers as those of Require.
+// status and headers as those of Require. Bad credentials count against the
+// limits of their address and are in Tollgate's audit log.
 //
 // Put it first, so that nothing works for a caller who is refused.
-func (c *Client) Interceptor() connect.Interceptor { return &interceptor{c} }
+func (c *Client) Interceptor(opts ...InterceptorOption) connect.Interceptor {
+	i := &interceptor{client: c, every: defaultRecheck}
+	for _, opt := range opts {
+		opt(i)
+	}
+	return i
+}
 
-type interceptor struct{ client *Client }
+// InterceptorOption changes how an Interceptor works.
+type InterceptorOption func(*interceptor)
+
+// WithVerifier decides about RPCs that any good credential may call in this
+// process, as Verifier.Authenticate does, and ends streams as soon as the feed
+// of revocations tells that their caller's credential is not good any more.
+func WithVerifier(v *Verifier) InterceptorOption {
+	return func(i *interceptor) { i.verifier = v }
+}
+
+// WithRecheck says how old what is known of a stream's caller may get; 30 s
+// unless given. Tollgate is asked again when half of it has passed. The stream
+// ends with Unauthenticated or PermissionDenied when the credential or the
+// permission is gone, and with Unavailable when there was no answer for so long:
+// its context ends, and it sends and receives nothing more. It panics when d is
+// not longer than zero.
+func WithRecheck(d time.Duration) InterceptorOption {
+	if d <= 0 {
+		panic("tollgate: WithRecheck needs a time longer than zero")
+	}
+	return func(i *interceptor) { i.every = d }
+}
+
+type interceptor struct {
+	client   *Client
+	verifier *Verifier // nil: none
+	every    time.Duration
+}
 
 // call is what unary calls and streams have in common.
 type call struct {
@@ -50,7 +85,11 @@ func (i *interceptor) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 		if req.Spec().IsClient {
 			return next(ctx, req)
 		}
-		d, err := i.decide(ctx, call{req.Spec(), req.Peer(), req.Header(), req.Any()})
+		q, err := i.question(call{req.Spec(), req.Peer(), req.Header(), req.Any()})
+		if err != nil {
+			return nil, err
+		}
+		d, err := i.decide(ctx, q)
 		if err != nil {
 			return nil, err
 		}
@@ -65,12 +104,26 @@ func (i *interceptor) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 
 func (i *interceptor) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
 	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
-		d, err := i.decide(ctx, call{conn.Spec(), conn.Peer(), conn.RequestHeader(), nil})
+		q, err := i.question(call{conn.Spec(), conn.Peer(), conn.RequestHeader(), nil})
 		if err != nil {
 			return err
 		}
+		d, err := i.decide(ctx, q)
+		if err != nil {
+			return err
+		}
+		ctx = NewContext(ctx, d.Principal)
+		if q == nil {
+			return next(ctx, conn)
+		}
 		writeLimits(conn.ResponseHeader(), d.Limits)
-		return next(NewContext(ctx, d.Principal), conn)
+		ctx, done := i.watch(ctx, *q, d.Principal)
+		defer done()
+		err = next(ctx, watchedConn{conn, ctx})
+		if refused := ended(ctx); refused != nil {
+			return refused
+		}
+		return err
 	}
 }
 
@@ -78,58 +131,61 @@ func (i *interceptor) WrapStreamingClient(next connect.StreamingClientFunc) conn
 	return next
 }
 
-// decide returns the decision for a call that may go ahead; its Principal is
-// nil when the RPC is public.
-func (i *interceptor) decide(ctx context.Context, c call) (*Decision, error) {
+// question is what to ask about a call; nil when its RPC is public.
+func (i *interceptor) question(c call) (*Request, error) {
 	guard := guardOf(c.spec)
+	ask := func(permission string) *Request {
+		q := i.client.question(permission, strings.TrimPrefix(c.spec.Procedure, "/"), c.peer.Addr, c.header)
+		return &q
+	}
 	switch rule := guard.GetRule().(type) {
 	case *tollgatev1.Guard_Public:
 		if rule.Public {
-			return &Decision{Allowed: true}, nil
+			return nil, nil
 		}
 	case *tollgatev1.Guard_Authenticated:
 		if rule.Authenticated {
-			return i.authenticate(ctx, c)
+			q := ask(guard.GetAction())
+			q.Authenticated = true
+			return q, nil
 		}
 	case *tollgatev1.Guard_Permission:
 		if rule.Permission != "" {
-			return i.authorize(ctx, c, rule.Permission, guard.GetSelf())
+			q := ask(rule.Permission)
+			q.Self = textField(c.message, guard.GetSelf())
+			return q, nil
 		}
 	}
 	return nil, told(connect.CodePermissionDenied, "NO_GUARD",
 		"nobody may call "+c.spec.Procedure+": it has no option (tollgate.v1.guard)", 0)
 }
 
-func (i *interceptor) authenticate(ctx context.Context, c call) (*Decision, error) {
-	v, err := i.client.Verify(ctx, bearer(c.header))
-	if err != nil {
+// decide returns the decision for a call that may go ahead; its Principal is
+// nil when the RPC is public.
+func (i *interceptor) decide(ctx context.Context, q *Request) (*Decision, error) {
+	if q == nil {
+		return &Decision{Allowed: true}, nil
+	}
+	d, err := i.ask(ctx, *q)
+	switch {
+	case err != nil:
 		return nil, i.client.undecided(ctx, err)
-	}
-	if !v.good() {
-		return nil, refusal(&Decision{Reason: v.Reason}, "")
-	}
-	return &Decision{Allowed: true, Principal: v.Principal}, nil
-}
-
-func (i *interceptor) authorize(ctx context.Context, c call, permission, self string) (*Decision, error) {
-	q := i.client.question(permission, strings.TrimPrefix(c.spec.Procedure, "/"), c.peer.Addr, c.header)
-	if owner := textField(c.message, self); owner != "" && kindOf(q.Credential) == accessToken {
-		v, err := i.client.Verify(ctx, q.Credential)
-		if err != nil {
-			return nil, i.client.undecided(ctx, err)
-		}
-		if v.good() && v.Principal.SessionID != "" && v.Principal.UserID == owner {
-			return &Decision{Allowed: true, Principal: v.Principal}, nil
-		}
-	}
-	d, err := i.client.Authorize(ctx, q)
-	if err != nil {
-		return nil, i.client.undecided(ctx, err)
-	}
-	if !d.Allowed {
-		return nil, refusal(d, permission)
+	case !d.Allowed:
+		return nil, refusal(d, q.Permission)
 	}
 	return d, nil
+}
+
+func (i *interceptor) ask(ctx context.Context, q Request) (*Decision, error) {
+	switch {
+	case !q.Authenticated:
+		return i.client.Authorize(ctx, q)
+	case i.verifier != nil:
+		return i.verifier.decide(ctx, q)
+	case q.Credential == "": // nothing was tried
+		return &Decision{Reason: ReasonCredentialMissing}, nil
+	}
+	return i.client.Authorize(ctx, q)
 }
 
 // good leaves out a user who may do nothing but choose a new password.

@@ -13,6 +13,7 @@ import (
 	"github.com/tollgatehq/tollgate/sdk"
 	ordersv1 "github.com/tollgatehq/tollgate/sdk/examples/orders/gen/orders/v1"
 	"github.com/tollgatehq/tollgate/sdk/examples/orders/gen/orders/v1/ordersv1connect"
+	"github.com/tollgatehq/tollgate/sdk/sdktest"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
@@ -244,8 +245,7 @@ func TestInterceptorDeniesWithoutRule(t *testing.T) {
 		"no permission":     {Rule: &tollgatev1.Guard_Permission{}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := verifies(true, tollgatev1.Reason_REASON_OK, alice)
-			f.authorize = decided(allowed()).authorize
+			f := decided(allowed())
 			h := connect.NewUnaryHandlerSimple("/x.y.Z/Do",
 				func(context.Context, *ordersv1.GetMenuRequest) (*ordersv1.GetMenuResponse, error) {
 					t.Error("the call got through")
@@ -292,36 +292,30 @@ func TestInterceptorPublic(t *testing.T) {
 	}
 }
 
-func verifies(active bool, reason tollgatev1.Reason, p *tollgatev1.Principal) *fake {
-	return &fake{
-		verify: func(*tollgatev1.VerifyRequest) (*tollgatev1.VerifyResponse, error) {
-			return &tollgatev1.VerifyResponse{Active: active, Reason: reason, Principal: p}, nil
-		},
-		authorize: func(*tollgatev1.AuthorizeRequest) (*tollgatev1.AuthorizeResponse, error) {
-			return refused(tollgatev1.Reason_REASON_PERMISSION_MISSING), nil
-		},
-	}
-}
-
 func TestInterceptorAuthenticated(t *testing.T) {
+	passwordChange := refused(tollgatev1.Reason_REASON_PASSWORD_CHANGE_REQUIRED)
+	passwordChange.Principal = alice
 	for _, test := range []struct {
 		name          string
-		tollgate      *fake
+		decision      *tollgatev1.AuthorizeResponse
 		authorization []string
+		asked         int
 		code          connect.Code // 0: it passes
 		reason        string
 	}{
-		{"good", verifies(true, tollgatev1.Reason_REASON_OK, alice), []string{"Bearer alice.token"}, 0, ""},
-		{"expired", verifies(false, tollgatev1.Reason_REASON_CREDENTIAL_EXPIRED, nil), []string{"Bearer alice.token"}, connect.CodeUnauthenticated, "CREDENTIAL_EXPIRED"},
-		{"none", verifies(true, tollgatev1.Reason_REASON_OK, alice), nil, connect.CodeUnauthenticated, "CREDENTIAL_MISSING"},
-		{"two", verifies(true, tollgatev1.Reason_REASON_OK, alice), []string{"Bearer alice.token", "Bearer alice.token"}, connect.CodeUnauthenticated, "CREDENTIAL_INVALID"},
-		{"must change password", verifies(true, tollgatev1.Reason_REASON_PASSWORD_CHANGE_REQUIRED, alice), []string{"Bearer alice.token"}, connect.CodePermissionDenied, "PASSWORD_CHANGE_REQUIRED"},
-		{"not active", verifies(false, tollgatev1.Reason_REASON_OK, alice), []string{"Bearer alice.token"}, connect.CodePermissionDenied, "OK"},
-		{"nobody's", verifies(true, tollgatev1.Reason_REASON_OK, nil), []string{"Bearer alice.token"}, connect.CodeUnavailable, "DEPENDENCY_DOWN"},
+		{"good", allowed(), []string{"Bearer alice.token"}, 1, 0, ""},
+		{"expired", refused(tollgatev1.Reason_REASON_CREDENTIAL_EXPIRED), []string{"Bearer alice.token"}, 1, connect.CodeUnauthenticated, "CREDENTIAL_EXPIRED"},
+		{"none", allowed(), nil, 0, connect.CodeUnauthenticated, "CREDENTIAL_MISSING"},
+		{"two", allowed(), []string{"Bearer alice.token", "Bearer alice.token"}, 1, connect.CodePermissionDenied, "OK"},
+		{"malformed", refused(tollgatev1.Reason_REASON_CREDENTIAL_MISSING), []string{"Bearer a b"}, 1, connect.CodeUnauthenticated, "CREDENTIAL_INVALID"},
+		{"over a limit", limited(0), []string{"Bearer alice.token"}, 1, connect.CodeResourceExhausted, "LIMITED"},
+		{"must change password", passwordChange, []string{"Bearer alice.token"}, 1, connect.CodePermissionDenied, "PASSWORD_CHANGE_REQUIRED"},
+		{"nobody's", &tollgatev1.AuthorizeResponse{Allowed: true}, []string{"Bearer alice.token"}, 1, connect.CodeUnavailable, "DEPENDENCY_DOWN"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var s service
-			_, err := s.protect(t, test.tollgate.start(t))(test.authorization...).auth.WhoAmI(t.Context(), &tollgatev1.WhoAmIRequest{})
+			f := decided(test.decision)
+			_, err := s.protect(t, f.start(t))(test.authorization...).auth.WhoAmI(t.Context(), &tollgatev1.WhoAmIRequest{})
 			if test.code != 0 {
 				wantRefusal(t, err, test.code, test.reason)
 			} else if err != nil || len(s.through) != 1 || s.through[0].UserID != "u-alice" {
@@ -330,43 +324,70 @@ func TestInterceptorAuthenticated(t *testing.T) {
 			if test.code != 0 && len(s.through) > 0 {
 				t.Error("the call got through")
 			}
+			if len(f.authorized) != test.asked || len(f.verified) > 0 {
+				t.Fatalf("Authorize was asked %d times, Verify %d times", len(f.authorized), len(f.verified))
+			}
+			for _, q := range f.authorized {
+				if !q.GetAuthenticated() || q.GetPermission() != "tollgate:whoami" || q.GetClient().GetIp() != "127.0.0.1" {
+					t.Errorf("asked %v", q)
+				}
+			}
 		})
 	}
 }
 
+// Whom a call is about goes with the one question.
 func TestInterceptorSelf(t *testing.T) {
-	key := &tollgatev1.Principal{UserId: "u-alice", ApiKeyId: "k-1"}
-	for _, test := range []struct {
-		name       string
-		tollgate   *fake
-		credential string
-		id         string
-		passes     bool
-	}{
-		{"oneself", verifies(true, tollgatev1.Reason_REASON_OK, alice), "alice.token", "u-alice", true},
-		{"another", verifies(true, tollgatev1.Reason_REASON_OK, alice), "alice.token", "u-bob", false},
-		{"nobody", verifies(true, tollgatev1.Reason_REASON_OK, alice), "alice.token", "", false},
-		{"nobody as nobody", verifies(true, tollgatev1.Reason_REASON_OK, &tollgatev1.Principal{SessionId: "s-1"}), "alice.token", "", false},
-		{"a key of oneself", verifies(true, tollgatev1.Reason_REASON_OK, key), "tg_alice", "u-alice", false},
-		{"a key that claims a session", verifies(true, tollgatev1.Reason_REASON_OK, alice), "tg_alice", "u-alice", false},
-		{"not a session's token", verifies(true, tollgatev1.Reason_REASON_OK, key), "alice.token", "u-alice", false},
-		{"expired", verifies(false, tollgatev1.Reason_REASON_CREDENTIAL_EXPIRED, alice), "alice.token", "u-alice", false},
-		{"must change password", verifies(true, tollgatev1.Reason_REASON_PASSWORD_CHANGE_REQUIRED, alice), "alice.token", "u-alice", false},
-		{"malformed", verifies(true, tollgatev1.Reason_REASON_OK, alice), "alice token", "u-alice", false},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			var s service
-			as := s.protect(t, test.tollgate.start(t))("Bearer " + test.credential)
-			_, err := as.auth.GetUser(t.Context(), &tollgatev1.GetUserRequest{Id: test.id})
-			if (err == nil) != test.passes || (len(s.through) == 1) != test.passes {
-				t.Fatalf("error %v, through %v", err, s.through)
+	for about, want := range map[string]string{"u-alice": "u-alice", "": "", strings.Repeat("x", 65): ""} {
+		f := decided(allowed())
+		var s service
+		if _, err := s.protect(t, f.start(t))("Bearer alice.token").auth.GetUser(t.Context(), &tollgatev1.GetUserRequest{Id: about}); err != nil {
+			t.Fatal(err)
+		}
+		if q := f.asked(t); q.GetSelf() != want || q.GetPermission() != "tollgate:users:read" || q.GetAuthenticated() {
+			t.Errorf("about %q, asked %v", about, q)
+		}
+	}
+}
+
+// Bad credentials count and are on record under every rule.
+func TestInterceptorHasBadCredentialsCounted(t *testing.T) {
+	tollgate := sdktest.NewServer()
+	defer tollgate.Close()
+	alice := tollgate.SetUser(sdktest.User{Name: "alice"})
+	var s service
+	protected := s.protect(t, tollgate.Client())
+	calls := map[string]func(callers) error{
+		"authenticated": func(as callers) error {
+			_, err := as.auth.WhoAmI(t.Context(), &tollgatev1.WhoAmIRequest{})
+			return err
+		},
+		"self": func(as callers) error {
+			_, err := as.auth.GetUser(t.Context(), &tollgatev1.GetUserRequest{Id: alice.ID})
+			return err
+		},
+		"permission": func(as callers) error { return as.create(t) },
+	}
+	for name, call := range calls {
+		t.Run(name, func(t *testing.T) {
+			tollgate.SetLimit(sdktest.Limit{Name: "per-ip", Permission: "*", Calls: 3})
+			before := len(tollgate.Decisions())
+			for range 3 {
+				wantRefusal(t, call(protected("Bearer "+tollgate.Token("alice")+"x")), connect.CodeUnauthenticated, "CREDENTIAL_INVALID")
 			}
-			if !test.passes {
-				wantRefusal(t, err, connect.CodePermissionDenied, "PERMISSION_MISSING")
-				test.tollgate.asked(t) // the permission would have done
+			wantRefusal(t, call(protected("Bearer "+tollgate.Token("alice")+"x")), connect.CodeResourceExhausted, "LIMITED")
+			if n := len(tollgate.Decisions()) - before; n != 4 {
+				t.Errorf("Tollgate decided %d times, want 4", n)
 			}
 		})
 	}
+	tollgate.SetLimit(sdktest.Limit{Name: "per-ip", Permission: "*", Calls: 3})
+	for _, rule := range []string{"authenticated", "self"} {
+		if err := calls[rule](protected("Bearer " + tollgate.Token("alice"))); err != nil {
+			t.Errorf("%s: %v", rule, err)
+		}
+	}
+	wantRefusal(t, calls["self"](protected("Bearer "+tollgate.APIKey("alice"))), connect.CodePermissionDenied, "PERMISSION_MISSING")
 }
 
 // As an interceptor of a client it is in the wrong place, and does no harm.

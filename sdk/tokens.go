@@ -307,7 +307,7 @@ func (s *TokenSource) revoke(ctx context.Context, token string) error {
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	res, err := s.client.public.Do(req)
 	switch {
-	case ctx.Err() != nil:
+	case err != nil && ctx.Err() != nil:
 		return newError(connect.NewError(codeOf(ctx), ctx.Err()))
 	case err != nil:
 		return unavailable("the session cannot be ended", err)

@@ -121,6 +121,9 @@ type Request struct {
 	UserAgent, RequestID string
 	// Cost is how much the call counts against limits; 0 means 1.
 	Cost int64
+	// Recheck is for a call that was let through before and goes on, such as a
+	// stream: limits do not count it again.
+	Recheck bool
 	// MinRevision asks for a decision that has seen the write that answered
 	// with this revision.
 	MinRevision int64

@@ -146,11 +146,21 @@ func (v *Verifier) ended(err error) error {
 // asks. A bad token is an answer, not an error. The error is an *Error, and
 // then nothing is known of the token.
 func (v *Verifier) Verify(ctx context.Context, token string) (*Verification, error) {
+	found, err := v.verify(ctx, token)
+	if found == nil && err == nil {
+		return v.client.Verify(ctx, token)
+	}
+	return found, err
+}
+
+// verify is what can be found in this process; nothing at all when only
+// Tollgate can tell.
+func (v *Verifier) verify(ctx context.Context, token string) (*Verification, error) {
 	switch {
 	case v.ctx.Err() != nil:
 		return nil, v.ended(nil)
 	case kindOf(token) != accessToken:
-		return v.client.Verify(ctx, token)
+		return nil, nil
 	}
 	c, err := v.open(ctx, token)
 	switch {
@@ -170,7 +180,7 @@ func (v *Verifier) Verify(ctx context.Context, token string) (*Verification, err
 	case !ok && v.failClosed:
 		return nil, unavailable("what is revoked was not told for too long", nil)
 	case !ok:
-		return v.client.Verify(ctx, token)
+		return nil, nil
 	case reason == ReasonOK && c.passwordChange:
 		reason = ReasonPasswordChangeRequired
 	}
@@ -217,20 +227,67 @@ func (v *Verifier) open(ctx context.Context, token string) (*claims, error) {
 	return &c, nil
 }
 
+// decide lets a call pass when its credential is good. What cannot be told here
+// Tollgate is asked about. A bad credential is taken there too, to be counted
+// and recorded; none at all is not, for nothing was tried.
+func (v *Verifier) decide(ctx context.Context, q Request) (*Decision, error) {
+	q.Authenticated = true
+	switch kind := kindOf(q.Credential); {
+	case q.Credential == "":
+		return &Decision{Reason: ReasonCredentialMissing}, nil
+	case kind == notOne:
+		return v.client.report(ctx, q, ReasonCredentialInvalid), nil
+	}
+	found, err := v.verify(ctx, q.Credential)
+	switch {
+	case err != nil:
+		return nil, err
+	case found == nil:
+		return v.client.Authorize(ctx, q)
+	case found.good():
+		return &Decision{Allowed: true, Reason: ReasonOK, Principal: found.Principal, Revision: found.Revision}, nil
+	case found.Reason == ReasonPasswordChangeRequired:
+		return &Decision{Reason: found.Reason}, nil
+	}
+	return v.client.report(ctx, q, found.Reason), nil
+}
+
+// revoked says whether a credential that was good is so no more, as far as the
+// feed tells: ReasonOK when it is, or when that is not known here.
+func (v *Verifier) revoked(ctx context.Context, credential string, who *Principal) Reason {
+	if kindOf(credential) == accessToken {
+		if found, err := v.verify(ctx, credential); err == nil && found != nil {
+			return found.Reason
+		}
+		return ReasonOK
+	}
+	reason, _, ok := v.feed.look(&claims{userID: who.UserID, apiKeyID: who.APIKeyID}, v.client.now())
+	if !ok {
+		return ReasonOK
+	}
+	return reason
+}
+
 // Authenticate is middleware that lets a request pass when its credential is
 // good, whatever its caller may do: next decides that, or Client.Require
 // instead. PrincipalFrom finds the caller, as far as Verify knows them. What
 // does not pass is answered as Client.Require does.
+//
+// A bad credential is refused here and taken to Tollgate as well, which records
+// it and counts it against the limits of the caller's address: some at once and
+// then one a second from each address, so that a flood of them does not reach
+// Tollgate. Whoever is over a limit is answered 429.
 func (v *Verifier) Authenticate(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		verification, err := v.Verify(r.Context(), bearer(r.Header))
+		d, err := v.decide(r.Context(), v.client.question("", r.URL.Path, r.RemoteAddr, r.Header))
 		switch {
 		case err != nil:
 			refuse(w, v.client.undecided(r.Context(), err))
-		case !verification.good():
-			refuse(w, refusal(&Decision{Reason: verification.Reason}, ""))
+		case !d.Allowed:
+			refuse(w, refusal(d, ""))
 		default:
-			next.ServeHTTP(w, r.WithContext(NewContext(r.Context(), verification.Principal)))
+			writeLimits(w.Header(), d.Limits)
+			next.ServeHTTP(w, r.WithContext(NewContext(r.Context(), d.Principal)))
 		}
 	})
 }
