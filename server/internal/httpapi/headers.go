@@ -4,7 +4,15 @@ import "net/http"
 
 // strictTransport is for a year (RFC 6797 §6.1.1). It does not speak for
 // subdomains, which are not ours.
-const strictTransport = "max-age=31536000"
+var strictTransport = []string{"max-age=31536000"}
+
+// The values are shared by all answers: a handler that wants another sets its
+// own and changes none of these.
+var (
+	noSniff    = []string{"nosniff"}
+	noContent  = []string{"default-src 'none'; frame-ancestors 'none'"}
+	noReferrer = []string{"no-referrer"}
+)
 
 // withSecurityHeaders sets what browsers should know about every answer: it is
 // no page and belongs in none. A handler that serves a page replaces them.
@@ -13,11 +21,11 @@ const strictTransport = "max-age=31536000"
 func withSecurityHeaders(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
-		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
-		h.Set("Referrer-Policy", "no-referrer")
+		h["X-Content-Type-Options"] = noSniff
+		h["Content-Security-Policy"] = noContent
+		h["Referrer-Policy"] = noReferrer
 		if r.TLS != nil {
-			h.Set("Strict-Transport-Security", strictTransport)
+			h["Strict-Transport-Security"] = strictTransport
 		}
 		next.ServeHTTP(w, r)
 	})

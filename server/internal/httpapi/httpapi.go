@@ -56,6 +56,7 @@ func New(o Options) (http.Handler, error) {
 		connect.WithCodec(codec),
 		connect.WithReadMaxBytes(MaxBody),
 		withBoundedGzip(),
+		connect.WithCompressMinBytes(compressFrom),
 	)
 	mux := http.NewServeMux()
 	var rest []*vanguard.Service
