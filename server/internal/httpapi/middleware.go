@@ -59,12 +59,12 @@ func (m *middleware) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer func() {
-		if r.ProtoMajor < 2 {
+		if sentWhole(r) {
 			memory.release()
 			return
 		}
-		// An HTTP/2 answer may still wait for its reader when the handler has
-		// returned; the stream's own context ends with the stream.
+		// The answer may still wait for its reader; the HTTP/2 stream's own context
+		// ends with the stream.
 		context.AfterFunc(open, memory.release)
 	}()
 

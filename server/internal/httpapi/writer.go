@@ -68,8 +68,12 @@ func keepErrors(w http.ResponseWriter) {
 	}
 }
 
+// sentWhole says whether all of an answer but its trailers has left when send
+// returns. Over HTTP/2 a flush costs a frame of its own where no trailers follow.
+func sentWhole(r *http.Request) bool { return r.ProtoMajor < 2 || framed(r) }
+
 // send writes the answer to the caller, errors in the one shape, and returns
-// its status. Over HTTP/1.1 it returns when all of it is written.
+// its status.
 func (u *unaryWriter) send(w http.ResponseWriter, r *http.Request, requestID string) int {
 	if u.status >= http.StatusBadRequest && !u.final && !framed(r) {
 		told := newUnaryWriter(w)
@@ -80,17 +84,17 @@ func (u *unaryWriter) send(w http.ResponseWriter, r *http.Request, requestID str
 	if u.status == 0 {
 		u.status = http.StatusOK
 	}
-	if r.ProtoMajor >= 2 {
-		w.WriteHeader(u.status)
-		w.Write(u.body.Bytes()) //nolint:errcheck // the caller hung up
-		return u.status
-	}
-	if u.status != http.StatusNoContent && u.status != http.StatusNotModified && !hasTrailers(u.header) && u.header.Get("Content-Length") == "" {
+	if r.ProtoMajor < 2 && u.status != http.StatusNoContent && u.status != http.StatusNotModified && !hasTrailers(u.header) &&
+		u.header.Get("Content-Length") == "" {
 		u.header.Set("Content-Length", strconv.Itoa(u.body.Len()))
 	}
 	w.WriteHeader(u.status)
-	w.Write(u.body.Bytes())               //nolint:errcheck // the caller hung up
-	http.NewResponseController(w).Flush() //nolint:errcheck // the caller hung up
+	if u.body.Len() > 0 {
+		w.Write(u.body.Bytes()) //nolint:errcheck // the caller hung up
+	}
+	if r.ProtoMajor < 2 || framed(r) && u.body.Len() > 0 {
+		http.NewResponseController(w).Flush() //nolint:errcheck // the caller hung up
+	}
 	return u.status
 }
 
