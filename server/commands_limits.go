@@ -100,7 +100,7 @@ type limitsReset struct {
 
 // Help says what is forgotten.
 func (limitsReset) Help() string {
-	return `Forgets the counts of every key of the limit: of all users, addresses or API keys. To forget those of one key, which an administrator can do over the API: POST /v1/limits/NAME/reset {"key": "…"}.`
+	return `Forgets the counts of every key of the limit: of all users, addresses or API keys. An administrator can forget those of one key over the API: POST /v1/limits/NAME/reset {"key": "…"}.`
 }
 
 // Run forgets the counts.
