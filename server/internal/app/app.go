@@ -232,7 +232,7 @@ func (a *App) Close() error {
 
 // Handler is everything that the API's port serves.
 func (a *App) Handler() (http.Handler, error) {
-	decisions := decision.New(a.log, a.Auth, a.roles, a.Limits, a.audit, a.world, a.metrics.Decided)
+	decisions := decision.New(a.log, a.Auth, a.roles, a.Limits, a.audit, a.metrics.Decided)
 	var services []protoreflect.ServiceDescriptor
 	for _, file := range []protoreflect.FileDescriptor{
 		tollgatev1.File_tollgate_v1_auth_proto, tollgatev1.File_tollgate_v1_roles_proto,

@@ -2,6 +2,7 @@ package app
 
 import (
 	"net/http"
+	"strconv"
 	"testing"
 
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
@@ -32,8 +33,28 @@ func (i *instance) wantDecision(t *testing.T, what string, request map[string]an
 // denied counts the refusals of others' calls that are on record.
 func (i *instance) denied(t *testing.T) int {
 	t.Helper()
-	events, _ := i.call(t, "GET", "/v1/audit/events?action=access.denied", i.admin, nil).want(t, 200).body["events"].([]any)
-	return len(events)
+	return i.refusals(t, "action=access.denied")
+}
+
+// refusals counts what a page of the log's events stands for, with what is
+// counted and not written yet.
+func (i *instance) refusals(t *testing.T, query string) int {
+	t.Helper()
+	if err := i.audit.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	events, _ := i.call(t, "GET", "/v1/audit/events?"+query, i.admin, nil).want(t, 200).body["events"].([]any)
+	denied := 0
+	for _, e := range events {
+		details, _ := e.(map[string]any)["details"].(map[string]any)
+		counted, _ := details["refused"].(string)
+		n, err := strconv.Atoi(counted)
+		if err != nil {
+			n = 1
+		}
+		denied += n
+	}
+	return denied
 }
 
 func (i *instance) limitPerIP(t *testing.T, permission string, rate int) {

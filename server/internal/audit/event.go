@@ -147,7 +147,7 @@ func (e Event) With(key, value string) Event {
 }
 
 // complete gives the event an id and a time if it has none, and makes every
-// text fit for storing. What an attacker chose, such as a User-Agent, is cut
+// text fit. What an attacker chose, such as a User-Agent, is cut
 // rather than refused: it must not keep its own event out of the log.
 func (e *Event) complete(w world.World) {
 	if e.ID == "" {
@@ -157,6 +157,11 @@ func (e *Event) complete(w world.World) {
 		e.Time = w.Now()
 	}
 	e.Time = e.Time.UTC().Truncate(time.Microsecond)
+	e.fit()
+}
+
+// fit makes every text fit for storing.
+func (e *Event) fit() {
 	for _, name := range []*string{&e.ID, &e.ActorID, &e.ActorName, &e.SessionID, &e.APIKeyID, (*string)(&e.Action), &e.RequestID, &e.RecordedBy} {
 		*name = text(*name, nameSize)
 	}

@@ -19,6 +19,8 @@ const (
 	queueSize = 4096
 	batchSize = 200             // events that share a commit, at most
 	drainTime = 5 * time.Second // how long the writer goes on after Run was told to end
+	// sweepEvery is how often the writer looks which windows of refusals ended.
+	sweepEvery = time.Second
 	// patience is how long Record waits for its commit: the answer, too, has to
 	// get out within the second.
 	patience = 950 * time.Millisecond
@@ -31,13 +33,15 @@ type Service struct {
 	pages page.Tokens
 	log   *slog.Logger
 
-	patience time.Duration // how long Record waits for its commit
+	patience   time.Duration // how long Record waits for its commit
+	sweepEvery time.Duration // how often the writer writes what was counted
 
 	queue  chan entry
 	mu     sync.RWMutex // held for reading while something is put into queue
 	closed bool         // nothing more is put into queue
 
 	counters counters
+	floods   *floods
 
 	wake      chan struct{}
 	joins     chan *Subscription
@@ -56,8 +60,8 @@ func NewService(db *database.DB, w world.World, pages page.Tokens, log *slog.Log
 		log = slog.New(slog.DiscardHandler)
 	}
 	return &Service{
-		db: db, world: w, pages: pages, log: log, patience: patience,
-		queue: make(chan entry, queueSize), wake: make(chan struct{}, 1),
+		db: db, world: w, pages: pages, log: log, patience: patience, sweepEvery: sweepEvery,
+		floods: newFloods(w), queue: make(chan entry, queueSize), wake: make(chan struct{}, 1),
 		joins: make(chan *Subscription), unwatched: make(chan struct{}),
 	}
 }
@@ -125,10 +129,14 @@ func (s *Service) enqueue(e entry) error {
 // during one is the next one's.
 func (s *Service) write(ctx context.Context) {
 	var broken bool
+	ticker := time.NewTicker(s.sweepEvery)
+	defer ticker.Stop()
 	for {
 		select {
 		case first := <-s.queue:
 			broken = s.commit(context.WithoutCancel(ctx), s.gather(first), broken)
+		case <-ticker.C:
+			broken = s.sweep(context.WithoutCancel(ctx), false, broken)
 		case <-ctx.Done():
 			s.mu.Lock()
 			s.closed = true
@@ -138,6 +146,7 @@ func (s *Service) write(ctx context.Context) {
 			for len(s.queue) > 0 {
 				broken = s.commit(ctx, s.gather(<-s.queue), broken)
 			}
+			s.sweep(ctx, true, broken)
 			return
 		}
 	}
@@ -155,6 +164,31 @@ func (s *Service) gather(first entry) []entry {
 		}
 	}
 	return batch
+}
+
+// sweep writes the counts of the floods whose window has ended, at the end of
+// everything all, until one commit fails: then they are counted on. It says
+// whether one did.
+func (s *Service) sweep(ctx context.Context, everything, broken bool) bool {
+	for {
+		due := s.floods.ended(everything, batchSize)
+		if len(due) == 0 {
+			return broken
+		}
+		batch := make([]entry, len(due))
+		for i, f := range due {
+			batch[i] = entry{event: f.summary(), done: make(chan error, 1)}
+		}
+		if broken = s.commit(ctx, batch, broken); broken {
+			for _, f := range due {
+				s.floods.restore(f)
+			}
+			if everything {
+				s.log.ErrorContext(ctx, "refusals that were counted could not be recorded", "refused", s.floods.counted())
+			}
+			return true
+		}
+	}
 }
 
 // commit writes a batch and tells its callers. It says whether it failed.

@@ -59,7 +59,8 @@ func (s *Service) reserved(ctx context.Context, result limits.Result, err error,
 		return fault.Down("the store of the limits' counters", nil)
 	}
 	event.Outcome = audit.Denied
-	if err := s.audit.Record(ctx, event.Because(reasonLimited)); err != nil {
+	event = event.Because(reasonLimited).With("limit", result.Name)
+	if err := s.audit.RecordRefusal(ctx, event, "limit "+result.Name, result.Key); err != nil {
 		return err
 	}
 	return fault.New(fault.Limited, "TOO_MANY_ATTEMPTS", "too many attempts with this user name; wait, then try again").

@@ -76,5 +76,5 @@ func (s *Service) recordStray(ctx context.Context, stray *caller.Principal) erro
 	event := audit.New(ctx, audit.AccessDenied, audit.Denied, "").Because(string(caller.ReasonWrongAudience))
 	event = event.With("audience", stray.Audience).With("asked_by", caller.From(ctx).UserID())
 	event.ActorID, event.ActorName, event.SessionID, event.APIKeyID = stray.UserID, "", stray.SessionID, stray.APIKeyID
-	return s.audit.Record(ctx, event)
+	return s.audit.RecordRefusal(ctx, event, event.Reason+" "+caller.From(ctx).UserID(), event.Origin())
 }

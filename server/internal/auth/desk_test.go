@@ -5,6 +5,7 @@ import (
 	"context"
 	"net/netip"
 	"slices"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -180,15 +181,31 @@ func (d *desk) live(userID string) (n int) {
 	return n
 }
 
-// recorded returns the events of an action, the oldest first.
+// recorded returns the events of an action, the oldest first. What was counted
+// of floods is written before.
 func (d *desk) recorded(action audit.Action) []audit.Event {
 	d.t.Helper()
+	if err := d.events.Flush(context.Background()); err != nil {
+		d.t.Fatal(err)
+	}
 	events, _, err := d.events.List(context.Background(), audit.Filter{Action: string(action)}, 250, "")
 	if err != nil {
 		d.t.Fatal(err)
 	}
 	slices.Reverse(events)
 	return events
+}
+
+// refusals is how much events stand for.
+func refusals(events []audit.Event) (n int) {
+	for _, e := range events {
+		counted, err := strconv.Atoi(e.Details["refused"])
+		if err != nil {
+			counted = 1
+		}
+		n += counted
+	}
+	return n
 }
 
 // wantRefusal checks an error's kind and reason.

@@ -160,38 +160,45 @@ func (s *Service) clientToken(ctx context.Context, claims accessClaims, now time
 func (s *Service) RevokeToken(ctx context.Context, token string) error {
 	unsupported := fault.New(fault.Invalid, "UNSUPPORTED_TOKEN_TYPE",
 		"this ends refresh tokens and the access tokens of sessions; an API key is revoked by DELETE /v1/api-keys/ID, which ends its tokens")
-	find := func(context.Context, database.Queries) (string, error) { return "", database.ErrNoRows }
+	event := audit.New(ctx, audit.SessionRevoke, audit.Denied, "")
+	var id string
 	switch {
 	case strings.HasPrefix(token, APIKeyPrefix):
 		return unsupported
 	case isRefreshToken(token):
-		find = func(ctx context.Context, q database.Queries) (string, error) {
-			return sessionOf(ctx, q, hashToken(token))
+		found, err := findToken(ctx, s.db, hashToken(token))
+		if err != nil && !errors.Is(err, database.ErrNoRows) {
+			return fmt.Errorf("revoke token: %w", err)
 		}
+		id = found.ID
 	default:
 		claims, reason := s.keys.verify(token, s.world.Now())
 		switch {
 		case reason != caller.ReasonOK:
-			return nil
 		case claims.APIKeyID != "":
 			return unsupported
 		case claims.Audience != s.keys.audience:
 			return fault.New(fault.Invalid, "UNSUPPORTED_TOKEN_TYPE",
 				"the access token is for the audience %q and good for nothing here; send its session's refresh token to end both", claims.Audience)
+		default:
+			id = claims.SessionID
 		}
-		find = func(context.Context, database.Queries) (string, error) { return claims.SessionID, nil }
 	}
 	if ofAnotherClient(ctx) {
-		return s.refuseClient(ctx, audit.New(ctx, audit.SessionRevoke, audit.Denied, ""))
+		return s.refuseClient(ctx, event)
+	}
+	// Read before any transaction: tokens that are not good cost none.
+	ended := id == ""
+	if !ended {
+		var err error
+		if ended, err = isEnded(ctx, s.db, id); err != nil {
+			return fmt.Errorf("revoke token: %w", err)
+		}
+	}
+	if ended {
+		return s.countAnonymous(ctx, event)
 	}
 	_, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
-		id, err := find(ctx, tx)
-		if errors.Is(err, database.ErrNoRows) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
 		owner, ended, err := endSession(ctx, tx, id, endedByRequest, s.world.Micros())
 		if err != nil || !ended {
 			return err

@@ -35,6 +35,9 @@ func (s *Service) Refresh(ctx context.Context, token, audience string) (Grant, e
 	if !isRefreshToken(token) {
 		return Grant{}, s.refuseRefresh(ctx, event)
 	}
+	if err := s.refuseDead(ctx, token, event); err != nil {
+		return Grant{}, err
+	}
 	var grant Grant
 	var reused bool
 	_, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
@@ -163,10 +166,27 @@ func (s *Service) refuseAudience(ctx context.Context, event audit.Event) error {
 	return badAudience("the session was begun for another audience; leave the audience out, or sign in for this one")
 }
 
+// refuseDead refuses, by reading alone, a token that is unknown or whose session
+// is over for good: such tokens cost no transaction, however many come. Whatever
+// else there is to find out is found out in the transaction that changes it.
+func (s *Service) refuseDead(ctx context.Context, token string, event audit.Event) error {
+	found, err := findToken(ctx, s.db, hashToken(token))
+	switch {
+	case errors.Is(err, database.ErrNoRows):
+		return s.refuseRefresh(ctx, event)
+	case err != nil:
+		return fmt.Errorf("refresh: %w", err)
+	case found.RevokedAt == nil && (found.Spent || found.IdleExpiresAt > s.world.Micros()):
+		return nil
+	case !found.Spent:
+		return s.refuseRefresh(ctx, event)
+	}
+	event.ActorID, event.SessionID, event.Resource = found.UserID, found.ID, "sessions/"+found.ID
+	event.Outcome = audit.Failure
+	return s.refuseAnonymous(ctx, event.Because(endedByReuse), refreshTokenReused())
+}
+
 func (s *Service) refuseRefresh(ctx context.Context, event audit.Event) error {
 	event.Outcome = audit.Failure
-	if err := s.audit.Record(ctx, event.Because("bad_refresh_token")); err != nil {
-		return err
-	}
-	return badRefreshToken()
+	return s.refuseAnonymous(ctx, event.Because("bad_refresh_token"), badRefreshToken())
 }

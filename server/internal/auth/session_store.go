@@ -135,13 +135,29 @@ func spentIn(ctx context.Context, q database.Queries, hash []byte) (string, erro
 	return id, wrap("look for a spent token", err)
 }
 
-// sessionOf returns the session that a refresh token is or was of; ErrNoRows
-// when it is of none.
-func sessionOf(ctx context.Context, q database.Queries, hash []byte) (string, error) {
-	var id string
-	err := q.Get(ctx, &id, `SELECT id FROM sessions WHERE token_hash = $1
-		UNION SELECT session_id FROM spent_tokens WHERE hash = $1`, hash)
-	return id, wrap("look for a token's session", err)
+// foundToken is the session that a refresh token is or was of.
+type foundToken struct {
+	ID            string `db:"id"`
+	UserID        string `db:"user_id"`
+	IdleExpiresAt int64  `db:"idle_expires_at"`
+	RevokedAt     *int64 `db:"revoked_at"`
+	Spent         bool   `db:"spent"`
+}
+
+// findToken looks for a refresh token; ErrNoRows when it is of no session.
+func findToken(ctx context.Context, q database.Queries, hash []byte) (foundToken, error) {
+	var found foundToken
+	err := q.Get(ctx, &found, `SELECT id, user_id, idle_expires_at, revoked_at, 1 = 0 AS spent FROM sessions WHERE token_hash = $1
+		UNION ALL SELECT s.id, s.user_id, s.idle_expires_at, s.revoked_at, 1 = 1 AS spent
+		FROM spent_tokens t JOIN sessions s ON s.id = t.session_id WHERE t.hash = $1`, hash)
+	return found, wrap("look for a token's session", err)
+}
+
+// isEnded says whether a session was ended, or is not there any more.
+func isEnded(ctx context.Context, q database.Queries, id string) (bool, error) {
+	var live int
+	err := q.Get(ctx, &live, `SELECT COUNT(*) FROM sessions WHERE id = $1 AND revoked_at IS NULL`, id)
+	return live == 0, wrap("look for a session", err)
 }
 
 // sessionByToken reads the live session whose newest token this is and that

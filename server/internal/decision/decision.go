@@ -15,7 +15,6 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/changes"
 	"github.com/tollgatehq/tollgate/server/internal/limits"
 	"github.com/tollgatehq/tollgate/server/internal/roles"
-	"github.com/tollgatehq/tollgate/server/internal/world"
 )
 
 // Rule is what a call asks of its caller. The zero Rule lets nobody pass.
@@ -71,19 +70,18 @@ type Decision struct {
 
 // Service decides.
 type Service struct {
-	log      *changes.Log
-	auth     *auth.Service
-	roles    *roles.Service
-	limits   *limits.Service
-	audit    *audit.Service
-	refusals *refusals
-	count    func(door string, reason caller.Reason)
+	log    *changes.Log
+	auth   *auth.Service
+	roles  *roles.Service
+	limits *limits.Service
+	audit  *audit.Service
+	count  func(door string, reason caller.Reason)
 }
 
 // New joins the four questions. Each decision is counted under the door that it
 // was made for, "api" or "service", and its reason.
-func New(log *changes.Log, a *auth.Service, r *roles.Service, l *limits.Service, e *audit.Service, w world.World, count func(door string, reason caller.Reason)) *Service {
-	return &Service{log: log, auth: a, roles: r, limits: l, audit: e, refusals: newRefusals(w), count: count}
+func New(log *changes.Log, a *auth.Service, r *roles.Service, l *limits.Service, e *audit.Service, count func(door string, reason caller.Reason)) *Service {
+	return &Service{log: log, auth: a, roles: r, limits: l, audit: e, count: count}
 }
 
 // Decide verifies the credential, counts the call against every limit that
@@ -116,8 +114,11 @@ func (s *Service) Decide(ctx context.Context, r Request) (Decision, error) {
 		counted.Permission = r.Rule.Action
 	}
 	counted.NeverDeny = r.Rule.ManagesLimits && d.Reason == caller.ReasonOK && s.roles.HoldsAll(d.Principal)
-	if d.Principal != nil {
+	switch {
+	case d.Principal != nil:
 		counted.UserID, counted.APIKeyID = d.Principal.UserID, d.Principal.APIKeyID
+	case !r.Rule.Public && r.Event == audit.TollgateRefused:
+		counted.Also = limits.Anonymous
 	}
 	taken := limits.Result{Allowed: true}
 	if !r.Recheck {
@@ -179,7 +180,10 @@ func (s *Service) judge(reason caller.Reason, p *caller.Principal, rule Rule) ca
 	}
 }
 
-// record writes a refusal to the audit log.
+// record writes a refusal to the audit log. Those of which a caller can make a
+// flood are counted there: by a limit, of Tollgate's own API, and of nobody
+// known. What a service's known users are denied is recorded each time, for the
+// resource is another one.
 func (s *Service) record(ctx context.Context, r Request, d Decision, stray *caller.Principal, taken limits.Result) error {
 	event := audit.Event{
 		Action: r.Event, Outcome: audit.Denied, Reason: string(d.Reason), Resource: r.Resource,
@@ -202,11 +206,13 @@ func (s *Service) record(ctx context.Context, r Request, d Decision, stray *call
 	if asker := caller.From(ctx); asker.Principal != nil && r.Event == audit.AccessDenied {
 		event = event.With("asked_by", asker.Principal.UserID)
 	}
-	if d.Reason == caller.ReasonLimited {
-		var worth bool
-		if event, worth = s.refusals.note(event.With("limit", taken.Name), taken.Name, taken.Key); !worth {
-			return nil
-		}
+	switch {
+	case d.Reason == caller.ReasonLimited:
+		return s.audit.RecordRefusal(ctx, event.With("limit", taken.Name), "limit "+taken.Name, taken.Key)
+	case r.Event == audit.TollgateRefused:
+		return s.audit.RecordRefusal(ctx, event, event.Reason+" "+r.Resource, event.Origin())
+	case d.Principal == nil:
+		return s.audit.RecordRefusal(ctx, event, event.Reason+" "+r.Rule.Permission, event.Details["asked_by"]+" "+event.Origin())
 	}
 	return s.audit.Record(ctx, event)
 }

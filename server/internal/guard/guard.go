@@ -290,7 +290,7 @@ func (g *Guard) refusedInside(ctx context.Context, procedure string, err error) 
 		return err
 	}
 	event := audit.New(ctx, audit.TollgateRefused, audit.Denied, procedure).Because(fault.From(err).Reason)
-	if failed := g.audit.Record(ctx, event); failed != nil {
+	if failed := g.audit.RecordRefusal(ctx, event, event.Reason+" "+procedure, event.Origin()); failed != nil {
 		return failed
 	}
 	return err

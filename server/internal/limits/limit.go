@@ -79,6 +79,10 @@ const (
 // login is the permission that a sign-in is counted under.
 const login = "tollgate:login"
 
+// Anonymous is the permission that a refused call of nobody known is counted
+// under, besides its own: one without a credential, or with a bad one.
+const Anonymous = "tollgate:anonymous"
+
 // Limit allows Rate calls per Period, and with GCRA and Backoff Burst at once.
 type Limit struct {
 	Name        string
@@ -263,6 +267,13 @@ func builtins() []Limit {
 			Name: "sign-in-per-user-and-ip", Description: "Sign-ins as one user from one address.", Subject: SubjectUserIP,
 			Permission: login, Rate: 10, Period: 15 * time.Minute, Burst: 10,
 			Algorithm: Backoff, Mode: Enforce, Outage: Local, Builtin: true,
+		},
+		{
+			// Ten a second is more than the clients behind one address send
+			// with tokens that have just expired.
+			Name: "anonymous-refusals-per-ip", Description: "Refused calls without a good credential from one address.", Subject: SubjectIP,
+			Permission: Anonymous, Rate: 600, Period: time.Minute, Burst: 600,
+			Algorithm: GCRA, Mode: Enforce, Outage: Local, Builtin: true,
 		},
 	}
 }

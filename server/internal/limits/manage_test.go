@@ -277,8 +277,9 @@ func TestBuiltins(t *testing.T) {
 		i := instances[0]
 		list, _, err := i.List(i.system(), 10, "")
 		i.must(err)
-		if len(list) != 4 || list[0].Name != "second-factor-per-user" || list[1].Name != "sign-in-per-ip" || !list[0].Builtin ||
-			list[2].Name != "sign-in-per-user" || list[3].Subject != SubjectUserIP || list[3].ContextKey != "" {
+		if len(list) != 5 || list[0].Name != "anonymous-refusals-per-ip" || list[1].Name != "second-factor-per-user" ||
+			list[2].Name != "sign-in-per-ip" || !list[2].Builtin ||
+			list[3].Name != "sign-in-per-user" || list[4].Subject != SubjectUserIP || list[4].ContextKey != "" {
 			t.Fatalf("%+v", list)
 		}
 		if got := i.events("sign-in-per-ip"); len(got) != 1 {

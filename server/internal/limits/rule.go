@@ -9,6 +9,7 @@ import (
 // Request is a call to be counted.
 type Request struct {
 	Permission string
+	Also       string            // another permission that the call is counted under; empty: none
 	UserID     string            // empty: limits for each user, and each at each IP, do not apply
 	APIKeyID   string            // empty: limits for each API key do not apply
 	IP         netip.Addr        // invalid: limits for each IP, and each user at each, do not apply
@@ -65,7 +66,10 @@ type claim struct {
 func (all *rules) claims(r Request) []claim {
 	var list []claim
 	for _, rule := range all.list {
-		if len(r.Only) > 0 && !slices.Contains(r.Only, rule.Subject) || !covers(rule.Permission, r.Permission) {
+		if len(r.Only) > 0 && !slices.Contains(r.Only, rule.Subject) {
+			continue
+		}
+		if !covers(rule.Permission, r.Permission) && (r.Also == "" || !covers(rule.Permission, r.Also)) {
 			continue
 		}
 		if key, ok := rule.key(r); ok {

@@ -1,0 +1,130 @@
+package main_test
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	_ "github.com/lib/pq"
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+)
+
+// A flood of calls that are refused for want of a good credential costs next to
+// nothing of the database, and the log tells of each of them, also of those
+// before the server was stopped in the middle of it.
+func TestAFloodOfAnonymousCalls(t *testing.T) {
+	forms := map[string]string{
+		"/v1/oauth2/token":      "grant_type=refresh_token&refresh_token=tgr_" + strings.Repeat("x", 43),
+		"/v1/oauth2/revoke":     "token=tgr_" + strings.Repeat("x", 43),
+		"/v1/oauth2/introspect": "token=x&client_id=x&client_secret=x",
+	}
+	kinds := map[string]func(c client) (answer, error){
+		"no credential": func(c client) (answer, error) { return c.try(context.Background(), "GET", "/v1/users", nil) },
+		"a bad key": func(c client) (answer, error) {
+			return c.as("tg_bad").try(context.Background(), "POST", "/v1/auth/verify", object{"accessToken": "x"})
+		},
+		"a bad refresh token": func(c client) (answer, error) {
+			return c.try(context.Background(), "POST", "/v1/auth/refresh", object{"refreshToken": "tgr_" + strings.Repeat("x", 43)})
+		},
+		"an empty sign-in": func(c client) (answer, error) {
+			return c.try(context.Background(), "POST", "/v1/auth/login", object{})
+		},
+	}
+	for path, form := range forms {
+		kinds[path] = func(c client) (answer, error) {
+			return c.try(context.Background(), "POST", path, form, "Content-Type", "application/x-www-form-urlencoded")
+		}
+	}
+	for backend, open := range map[string]func(t *testing.T, dir string) (env []string, size func() int64){
+		"sqlite": sqliteSize, "postgres": postgresSize,
+	} {
+		t.Run(backend, func(t *testing.T) {
+			dir := t.TempDir()
+			env, size := open(t, dir)
+			s := serve(t, dir, env...)
+			anybody, total := s.as(""), 0
+			for what, call := range kinds {
+				before, calls := size(), often(500, 8000)
+				var mu sync.Mutex
+				statuses := map[int]int{}
+				shared(8, calls, func(int) {
+					a, err := call(anybody)
+					mu.Lock()
+					defer mu.Unlock()
+					statuses[a.status]++
+					if err != nil || a.status < 400 && what != "/v1/oauth2/revoke" {
+						t.Errorf("%s: %d %s, %v", what, a.status, a.raw, err)
+					}
+				})
+				// What is not refused, and what is malformed, is no refusal.
+				total += calls - statuses[http.StatusOK] - statuses[http.StatusBadRequest]*boolean(what == "an empty sign-in")
+				promise(t, fmt.Sprintf("a refused anonymous call costs under 200 bytes of database in a flood (%s, %s)", what, backend),
+					(size()-before)/int64(calls) < 200, "%d bytes a call of %d, answered %v", (size()-before)/int64(calls), calls, statuses)
+			}
+			s.signal(t, syscall.SIGTERM)
+			s.wait(t)
+			s = serve(t, dir, env...)
+			s.token = s.login(t, "admin", adminPassword).str("accessToken")
+			recorded := 0
+			events := append(s.events(t, "outcome=OUTCOME_DENIED"), s.events(t, "outcome=OUTCOME_FAILURE")...)
+			for _, e := range events {
+				n := 1
+				if counted, ok := dig(e, "details", "refused").(string); ok {
+					n, _ = strconv.Atoi(counted)
+				}
+				recorded += n
+			}
+			promise(t, "every refused anonymous call of a flood is on record, "+backend, recorded == total,
+				"%d refused, %d on record in %d events", total, recorded, len(events))
+		})
+	}
+}
+
+func boolean(yes bool) int {
+	if yes {
+		return 1
+	}
+	return 0
+}
+
+func sqliteSize(t *testing.T, dir string) ([]string, func() int64) {
+	return []string{"TOLLGATE_ADMIN_PASSWORD=" + adminPassword}, func() (sum int64) {
+		files, err := filepath.Glob(filepath.Join(dir, "tollgate.db*"))
+		if err != nil || len(files) == 0 {
+			t.Fatal(files, err)
+		}
+		for _, file := range files {
+			info, err := os.Stat(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sum += info.Size()
+		}
+		return sum
+	}
+}
+
+func postgresSize(t *testing.T, _ string) ([]string, func() int64) {
+	address := backendtest.PostgreSQLURL(t)
+	db, err := sql.Open("postgres", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	return settings(address, ""), func() (sum int64) {
+		err := db.QueryRowContext(t.Context(), `SELECT SUM(pg_total_relation_size(oid)) FROM pg_class
+			WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r'`).Scan(&sum)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return sum
+	}
+}

@@ -1,0 +1,347 @@
+package audit
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+	"github.com/tollgatehq/tollgate/server/internal/database"
+	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/world"
+)
+
+// from is a refusal of somebody unknown.
+func from(ip string) Event {
+	return Event{Action: TollgateRefused, Outcome: Denied, Reason: "credential_missing", Resource: "/a/B", IP: ip}
+}
+
+// of a known caller.
+func by(actor string) Event {
+	e := from("192.0.2.1")
+	e.ActorID, e.ActorName = actor, actor
+	return e
+}
+
+func (s *Service) refuse(t *testing.T, e Event, kind string) {
+	t.Helper()
+	if err := s.RecordRefusal(t.Context(), e, kind, e.Origin()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// told is how many refusals the log tells of, and in how many events.
+func told(t *testing.T, s *Service) (refused, events int) {
+	t.Helper()
+	for _, e := range all(t, s, Filter{}, 250) {
+		n := 1
+		if text := e.Details["refused"]; text != "" {
+			var err error
+			if n, err = strconv.Atoi(text); err != nil || n < 1 {
+				t.Errorf("refused is %q", text)
+			}
+		}
+		refused += n
+		events++
+	}
+	return refused, events
+}
+
+// newFloodService is newService that writes counts only when the test says so.
+func newFloodService(db *database.DB) (*Service, *world.Clock) {
+	s, clock := newService(db)
+	s.patience, s.sweepEvery = time.Minute, time.Hour
+	return s, clock
+}
+
+// pass moves the clock and writes what is due then.
+func pass(t *testing.T, s *Service, advance func(time.Duration), d time.Duration) {
+	t.Helper()
+	advance(d)
+	if s.sweep(t.Context(), false, false) {
+		t.Fatal("counts could not be written")
+	}
+}
+
+// A flood is an event at once and then one a window with the number, also the
+// last window's, when nothing comes any more.
+func TestAFloodIsAnEventAWindow(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		s, clock := newFloodService(db)
+		run(t, s)
+		const windows, each = 3, 400
+		for range windows {
+			for range each {
+				s.refuse(t, from("192.0.2.1"), "x")
+			}
+			pass(t, s, clock.Advance, floodWindow)
+		}
+		if refused, events := told(t, s); refused != windows*each || events != 1+windows {
+			t.Errorf("%d refusals are on record in %d events, want %d in %d", refused, events, windows*each, 1+windows)
+		}
+		last := all(t, s, Filter{}, 1)[0]
+		if last.Details["refused"] != strconv.Itoa(each) || last.Details["since"] != "2026-03-01T12:00:20Z" || last.IP != "192.0.2.1" ||
+			!last.Time.Equal(clock.Now()) || last.Reason != "credential_missing" || last.Resource != "/a/B" {
+			t.Errorf("the count's event is %+v", last)
+		}
+		pass(t, s, clock.Advance, floodWindow) // a quiet window
+		if len(s.floods.open) != 0 || s.floods.order.Len() != 0 || len(s.floods.sizes) != 0 {
+			t.Errorf("after a quiet window %d floods and %d origins are remembered", len(s.floods.open), len(s.floods.sizes))
+		}
+		s.refuse(t, from("192.0.2.1"), "x") // a new one
+		if refused, events := told(t, s); refused != windows*each+1 || events != 2+windows {
+			t.Errorf("after the flood: %d refusals in %d events", refused, events)
+		}
+	})
+}
+
+// Different kinds and keys are different floods.
+func TestFloodsAreToldApart(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		s, _ := newFloodService(db)
+		run(t, s)
+		for _, e := range []Event{from("192.0.2.1"), from("192.0.2.2"), from("::ffff:192.0.2.2"), from("2001:db8::1"), from("2001:db8::2"), from("2001:db8:0:1::1"), from(""), by("ann")} {
+			s.refuse(t, e, "x")
+			s.refuse(t, e, "y")
+		}
+		if _, events := told(t, s); events != 2*6 {
+			t.Errorf("%d events, want 2 for each of 192.0.2.1, .2, two /64, no address, ann", events)
+		}
+	})
+}
+
+// After 10,000 callers were held off once, others are seen as before.
+func TestThrottledCallersDoNotBlindTheLogForOthers(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		s, clock := newFloodService(db)
+		run(t, s)
+		shared(10_000, func(i int) {
+			for range 2 {
+				if err := s.RecordRefusal(t.Context(), by(fmt.Sprint("user-", i)), "limit x", fmt.Sprint("user-", i)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		pass(t, s, clock.Advance, 365*24*time.Hour)
+		before, events := told(t, s)
+		if before != 20_000 || events != 20_000 {
+			t.Errorf("%d refusals in %d events, want the first and the second of each", before, events)
+		}
+		shared(500, func(i int) { s.refuse(t, by(fmt.Sprint("other-", i)), "limit x") })
+		if _, after := told(t, s); after-events != 500 {
+			t.Errorf("the first refusals of 500 other callers make %d events", after-events)
+		}
+	})
+}
+
+// While somebody with an IPv6 /48 floods, and 3,000 addresses do, the first
+// refusal of every known caller is recorded, and of the flood every refusal is
+// counted in few events.
+func TestAFloodFromManyAddressesTakesNobodysPlace(t *testing.T) {
+	s, clock := newServiceOnSQLite(t)
+	run(t, s)
+	flood := 0
+	for i := range 5000 {
+		s.refuse(t, from(fmt.Sprintf("2001:db8:7:%x::1", i)), "x")
+		flood++
+	}
+	if _, events := told(t, s); events > floodsPerNetwork+1 {
+		t.Errorf("%d events of one /48, want at most %d", events, floodsPerNetwork+1)
+	}
+	for i := range 300 { // one address, with whatever kinds
+		s.refuse(t, from("198.51.100.7"), fmt.Sprint("kind-", i))
+		flood++
+	}
+	shared(3000, func(i int) { s.refuse(t, from(fmt.Sprintf("10.0.%d.%d", i/250, i%250)), "x") })
+	flood += 3000
+	_, events := told(t, s)
+	if events > floodsAnonymous+4 {
+		t.Errorf("%d events of everybody unknown, want at most %d", events, floodsAnonymous+4)
+	}
+	for i := range 200 {
+		s.refuse(t, by(fmt.Sprint("user-", i)), "x")
+	}
+	if _, after := told(t, s); after-events != 200 {
+		t.Errorf("the first refusals of 200 known callers make %d events", after-events)
+	}
+	pass(t, s, clock.Advance, floodWindow)
+	if refused, _ := told(t, s); refused != flood+200 {
+		t.Errorf("%d refusals are on record, want %d", refused, flood+200)
+	}
+	together := all(t, s, Filter{}, 250)
+	found := map[string]bool{}
+	for _, e := range together {
+		if name := e.Details["from"]; name != "" {
+			found[name] = true
+			if e.IP != "" || e.Resource != "" || e.RequestID != "" {
+				t.Errorf("an event of many names one: %+v", e)
+			}
+		}
+	}
+	for _, want := range []string{"network 2001:db8:7::/48", "address 198.51.100.7", "many addresses"} {
+		if !found[want] {
+			t.Errorf("no count is from %q, but from %v", want, found)
+		}
+	}
+}
+
+// Memory is bounded: the oldest flood makes room, and its count is recorded.
+func TestTheOldestFloodMakesRoom(t *testing.T) {
+	s, clock := newServiceOnSQLite(t)
+	run(t, s)
+	s.refuse(t, by("first"), "x")
+	s.refuse(t, by("first"), "x")
+	clock.Advance(time.Second)
+	shared(floodsOpen+500, func(i int) { s.refuse(t, by(fmt.Sprint("user-", i)), "x") })
+	if n := len(s.floods.open); n != floodsOpen || s.floods.order.Len() != n {
+		t.Errorf("%d floods are remembered, %d in order; want %d", n, s.floods.order.Len(), floodsOpen)
+	}
+	if refused, events := told(t, s); refused != floodsOpen+502 || events != floodsOpen+502 {
+		t.Errorf("%d refusals in %d events", refused, events)
+	}
+}
+
+// Whatever comes in whatever order, and whenever the server stops: the log
+// tells of every refusal, once.
+func TestEveryRefusalIsOnRecord(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		s, clock := newFloodService(db)
+		stop := run(t, s)
+		random := rand.New(rand.NewPCG(1, 2))
+		total := 0
+		for range 30 {
+			var all sync.WaitGroup
+			for range 8 {
+				n, address, kind := random.IntN(40), random.IntN(20), random.IntN(3)
+				total += n
+				all.Go(func() {
+					for range n {
+						s.refuse(t, from(fmt.Sprint("192.0.2.", address)), fmt.Sprint(kind))
+					}
+				})
+			}
+			all.Wait()
+			pass(t, s, clock.Advance, time.Duration(random.IntN(15_000))*time.Millisecond)
+		}
+		for range 1000 {
+			s.refuse(t, from("192.0.2.1"), "at the end")
+		}
+		stop()
+		if refused, events := told(t, s); refused != total+1000 || events > total/4 {
+			t.Errorf("%d refusals are on record in %d events, want %d in few", refused, events, total+1000)
+		}
+	})
+}
+
+// Counts that cannot be written now are written later, once.
+func TestCountsOutliveAnOutage(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		s, clock := newFloodService(db)
+		s.patience = patience
+		run(t, s)
+		for range 5 {
+			s.refuse(t, from("192.0.2.1"), "x")
+		}
+		rename := func(from, to string) {
+			if _, err := db.Exec(t.Context(), `ALTER TABLE `+from+` RENAME TO `+to); err != nil {
+				t.Fatal(err)
+			}
+		}
+		rename("audit_events", "lost")
+		wantFault(t, s.RecordRefusal(t.Context(), from("192.0.2.2"), "x", "192.0.2.2"), fault.Unavailable, "AUDIT_UNAVAILABLE")
+		clock.Advance(floodWindow)
+		if !s.sweep(t.Context(), false, true) {
+			t.Error("counts were written nowhere")
+		}
+		s.refuse(t, from("192.0.2.1"), "x")
+		rename("lost", "audit_events")
+		s.refuse(t, from("192.0.2.2"), "x") // the first that can be recorded
+		pass(t, s, clock.Advance, floodWindow)
+		if refused, events := told(t, s); refused != 7 || events != 3 {
+			t.Errorf("%d refusals in %d events, want 7 in 3", refused, events)
+		}
+	})
+}
+
+// A clock that was put back does not keep windows open.
+func TestFloodsWithAClockThatStepsBack(t *testing.T) {
+	s, clock := newServiceOnSQLite(t)
+	run(t, s)
+	s.refuse(t, from("192.0.2.1"), "x")
+	s.refuse(t, from("192.0.2.1"), "x")
+	pass(t, s, clock.Advance, -24*time.Hour)
+	if refused, events := told(t, s); refused != 2 || events != 2 {
+		t.Errorf("%d refusals in %d events", refused, events)
+	}
+}
+
+func TestOrigin(t *testing.T) {
+	for e, want := range map[string]string{
+		"192.0.2.1": "192.0.2.1", "::ffff:192.0.2.1": "192.0.2.1", "2001:db8::1": "2001:db8::/64",
+		"fe80::1%eth0": "fe80::/64", "": "", strings.Repeat("x", 300): "",
+	} {
+		if got := from(e).Origin(); got != want {
+			t.Errorf("%s is counted under %q, want %q", e, got, want)
+		}
+	}
+	if got := by("ann").Origin(); got != "ann" {
+		t.Errorf("a known caller is counted under %q", got)
+	}
+}
+
+func newServiceOnSQLite(t *testing.T) (*Service, *world.Clock) {
+	t.Helper()
+	db, err := database.Open(backendtest.SQLiteURL(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() })
+	if _, err := db.MigrateUp(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	return newFloodService(db)
+}
+
+// shared has 200 callers at once do n things.
+func shared(n int, do func(i int)) {
+	numbers := make(chan int)
+	var all sync.WaitGroup
+	for range 200 {
+		all.Go(func() {
+			for i := range numbers {
+				do(i)
+			}
+		})
+	}
+	for i := range n {
+		numbers <- i
+	}
+	close(numbers)
+	all.Wait()
+}
+
+// The writer sees by itself that a window has ended.
+func TestTheWriterWritesCounts(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		s, clock := newService(db)
+		s.sweepEvery = time.Millisecond
+		run(t, s)
+		for range 3 {
+			s.refuse(t, from("192.0.2.1"), "x")
+		}
+		clock.Advance(floodWindow)
+		for late := time.Now().Add(20 * time.Second); ; {
+			if refused, events := told(t, s); refused == 3 && events == 2 {
+				return
+			}
+			if time.Now().After(late) {
+				t.Fatal("the count was not written")
+			}
+		}
+	})
+}
