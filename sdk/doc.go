@@ -70,8 +70,9 @@
 //
 // # What a call costs
 //
-// A decision is one round trip and counts once against limits. Every call but a stream ends within [WithTimeout], 2 s by
-// default, also when its context has no deadline. Nothing is tried again,
-// because a call that got no answer may have been counted; your caller, who
-// reads Retry-After, knows better whether it is still worth it.
+// A decision is one round trip and counts once against limits. Every call but
+// a stream ends within [WithTimeout], 2 s by default, also when its context has
+// no deadline. Nothing is tried again, because a call that got no answer may
+// have been counted; your caller, who reads Retry-After, knows better whether it
+// is still worth it.
 package sdk

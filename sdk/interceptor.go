@@ -20,7 +20,7 @@ import (
 //     is signed in and whose own id the request's field holds passes without
 //     it. Streams have no self, because their first message is yet to come.
 //   - authenticated: any good credential will do; limits that match the
-//     option's action count.
+//     option's action count, or "authenticated" when it has none.
 //   - public: everybody passes, and Tollgate is not asked.
 //   - none: nobody passes.
 //

@@ -122,7 +122,7 @@ func TestAuthenticateBoundsReports(t *testing.T) {
 // it is over.
 func TestAuthenticateLimited(t *testing.T) {
 	s := newStage(t, nil)
-	s.SetLimit(sdktest.Limit{Name: "per-ip", Permission: "*", Calls: 3, RetryAfter: 30 * time.Second})
+	s.SetLimit(sdktest.Limit{Name: "per-ip", Permission: "authenticated", Calls: 3, RetryAfter: 30 * time.Second})
 	bad := s.Token("alice") + "x"
 	for range 3 {
 		s.answers(t, bad, remote, 401)

@@ -103,7 +103,7 @@ type Request struct {
 	// Permission is what the call needs, without wildcards: "orders:read".
 	Permission string
 	// Authenticated lets any good credential pass; Permission is then only the
-	// name that limits match, and may be empty. Unlike Verify it counts, and
+	// name that limits match, "authenticated" when it is empty. Unlike Verify it counts, and
 	// records bad credentials.
 	Authenticated bool
 	// Self is a user's id, that of whom the call is about: a person who is signed

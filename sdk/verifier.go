@@ -274,9 +274,10 @@ func (v *Verifier) revoked(ctx context.Context, credential string, who *Principa
 // does not pass is answered as Client.Require does.
 //
 // A bad credential is refused here and taken to Tollgate as well, which records
-// it and counts it against the limits of the caller's address: some at once and
-// then one a second from each address, so that a flood of them does not reach
-// Tollgate. Whoever is over a limit is answered 429.
+// it and counts it against limits of the caller's address for the permission
+// "authenticated": some at once and then one a second from each address, so
+// that a flood of them does not reach Tollgate. Whoever is over a limit is
+// answered 429.
 func (v *Verifier) Authenticate(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		d, err := v.decide(r.Context(), v.client.question("", r.URL.Path, r.RemoteAddr, r.Header))

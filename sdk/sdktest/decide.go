@@ -41,7 +41,11 @@ func (s *Server) decide(req *tollgatev1.AuthorizeRequest) *tollgatev1.AuthorizeR
 	if who == nil {
 		key = req.GetClient().GetIp()
 	}
-	over := !req.GetRecheck() && s.count(res, req.GetPermission(), key, max(req.GetCost(), 1))
+	name := req.GetPermission()
+	if name == "" && req.GetAuthenticated() {
+		name = "authenticated"
+	}
+	over := !req.GetRecheck() && s.count(res, name, key, max(req.GetCost(), 1))
 	own := who.GetApiKeyId() == "" && who.GetUserId() != "" && who.GetUserId() == req.GetSelf()
 	switch {
 	case over:

@@ -1156,9 +1156,9 @@ type AuthorizeRequest struct {
 	//	*AuthorizeRequest_UserId
 	Credential isAuthorizeRequest_Credential `protobuf_oneof:"credential"`
 	// What the call needs, without wildcards: "orders:read". With authenticated
-	// it is only the name that limits match, and may be empty. Tollgate's own
-	// ("tollgate:…") are refused, INVALID_ARGUMENT: it decides about its own API
-	// by itself.
+	// it is only the name that limits match: "authenticated" when it is empty.
+	// Tollgate's own ("tollgate:…") are refused, INVALID_ARGUMENT: it decides about
+	// its own API by itself.
 	Permission string `protobuf:"bytes,4,opt,name=permission,proto3" json:"permission,omitempty"`
 	// What it is about, for the record: "orders/42".
 	Resource string `protobuf:"bytes,5,opt,name=resource,proto3" json:"resource,omitempty"`

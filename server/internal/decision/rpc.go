@@ -1,6 +1,7 @@
 package decision
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -63,10 +64,14 @@ func checkPermission(req *tollgatev1.AuthorizeRequest) error {
 	return roles.ValidPermission(req.GetPermission())
 }
 
+// unnamed is what limits match of a call that any good credential may make and
+// that says no more.
+const unnamed = "authenticated"
+
 // ruleOf is what the call asks of its caller, as the option guard says it.
 func ruleOf(req *tollgatev1.AuthorizeRequest) Rule {
 	if req.GetAuthenticated() {
-		return Rule{AnyUser: true, Action: req.GetPermission()}
+		return Rule{AnyUser: true, Action: cmp.Or(req.GetPermission(), unnamed)}
 	}
 	return Rule{Permission: req.GetPermission(), Self: req.GetSelf()}
 }

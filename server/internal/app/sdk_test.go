@@ -1,0 +1,149 @@
+package app
+
+import (
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tollgatehq/tollgate/sdk"
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+	"github.com/tollgatehq/tollgate/server/internal/world"
+)
+
+// service is a program with an account of its own that asks through the SDK.
+func (i *instance) service(t *testing.T, name, audience string) *sdk.Client {
+	t.Helper()
+	made := i.call(t, "POST", "/v1/users", i.admin, map[string]any{"username": name, "kind": "USER_KIND_SERVICE", "audience": audience}).want(t, 200)
+	id, _ := made.object("user")["id"].(string)
+	i.call(t, "PUT", "/v1/roles/service/members/"+id, i.admin, map[string]any{}).want(t, 200)
+	key := i.call(t, "POST", "/v1/api-keys", i.admin, map[string]any{"name": name, "userId": id}).want(t, 200).str("secret")
+	client, err := sdk.New(i.url, sdk.WithAPIKey(key), sdk.WithTimeout(30*time.Second), sdk.WithLogger(slog.New(slog.DiscardHandler)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client
+}
+
+// verifier is a warm one of a service.
+func (i *instance) verifier(t *testing.T, client *sdk.Client, audience string) *sdk.Verifier {
+	t.Helper()
+	v, err := sdk.NewVerifier(client, "http://tollgate.test", audience, sdk.WithFeedBound(time.Minute))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(v.Close)
+	if err := v.Wait(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func wantReason(t *testing.T, v *sdk.Verifier, token string, reason sdk.Reason) *sdk.Principal {
+	t.Helper()
+	found, err := v.Verify(t.Context(), token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found.Reason != reason || found.Active != (reason == sdk.ReasonOK) {
+		t.Errorf("%+v, want %s", found, reason)
+	}
+	return found.Principal
+}
+
+// TestLocalVerificationIsCounted: a bad token that a service refuses by itself
+// counts here against its caller's address and is on record.
+func TestLocalVerificationIsCounted(t *testing.T) {
+	backendtest.DatabaseURLs(t, func(t *testing.T, address string) {
+		i := start(t, testConfig(address), world.Real())
+		client := i.service(t, "orders", "")
+		_, token := i.newUser(t, "alice")
+		i.limitPerIP(t, "authenticated", 3)
+		handler := i.verifier(t, client, "tollgate").Authenticate(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+		status := func(token string) int {
+			r := httptest.NewRequest("GET", "/orders", nil)
+			r.RemoteAddr = someIP + ":4711"
+			r.Header.Set("Authorization", "Bearer "+token)
+			w := httptest.NewRecorder()
+			handler.ServeHTTP(w, r)
+			return w.Code
+		}
+		var got []int
+		for range 5 {
+			got = append(got, status(token+"x"))
+		}
+		if want := []int{401, 401, 401, 429, 429}; !slices.Equal(got, want) {
+			t.Errorf("answers %v, want %v", got, want)
+		}
+		if code := status(token); code != 200 {
+			t.Errorf("a good token: %d", code)
+		}
+		if n := i.denied(t); n == 0 {
+			t.Error("nothing is on record")
+		}
+	})
+}
+
+// TestRemovedSigningKeyElsewhere: a service that verifies by itself refuses the
+// tokens of a removed key when the removal is told, not when it fetches the keys
+// again.
+func TestRemovedSigningKeyElsewhere(t *testing.T) {
+	backendtest.DatabaseURLs(t, func(t *testing.T, address string) {
+		i := start(t, testConfig(address), world.Real())
+		v := i.verifier(t, i.service(t, "orders", ""), "tollgate")
+		_, token := i.newUser(t, "alice")
+		wantReason(t, v, token, sdk.ReasonOK)
+		keys, _ := i.call(t, "GET", "/v1/signing-keys", i.admin, nil).want(t, 200).body["signingKeys"].([]any)
+		leaked, _ := keys[0].(map[string]any)
+		i.call(t, "POST", "/v1/signing-keys/rotate", i.admin, map[string]any{}).want(t, 200)
+		id, _ := leaked["id"].(string)
+		removed, err := strconv.ParseInt(i.call(t, "DELETE", "/v1/signing-keys/"+id, i.admin, nil).want(t, 200).str("revision"), 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := v.Wait(t.Context(), removed); err != nil {
+			t.Fatal(err)
+		}
+		found, err := v.Verify(t.Context(), token)
+		if err == nil && found.Active {
+			t.Error("a token of the removed key is good")
+		}
+	})
+}
+
+// TestTokensOfOneService: what the SDK signs in for with an audience is good
+// for its service, not for others, not here, and ends with its source.
+func TestTokensOfOneService(t *testing.T) {
+	backendtest.DatabaseURLs(t, func(t *testing.T, address string) {
+		i := start(t, testConfig(address), world.Real())
+		orders, stock := i.verifier(t, i.service(t, "orders", "orders"), "orders"), i.verifier(t, i.service(t, "stock", "stock"), "stock")
+		i.newUser(t, "alice")
+		source, err := sdk.PasswordTokens(i.url, "alice", "a password of alice", sdk.WithAudience("orders"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		token, err := source.Token(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := wantReason(t, orders, token, sdk.ReasonOK)
+		if p == nil || p.Audience != "orders" || !slices.Equal(p.Amr, []string{"pwd"}) || p.AuthTime.IsZero() {
+			t.Errorf("principal %+v", p)
+		}
+		wantReason(t, stock, token, sdk.ReasonWrongAudience)
+		if res := i.call(t, "GET", "/v1/auth/whoami", token, nil); res.status != 401 || !strings.Contains(string(res.raw), "WRONG_AUDIENCE") {
+			t.Errorf("here: %d %s", res.status, res.raw)
+		}
+		if err := source.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := orders.Wait(t.Context(), i.log.Revision()); err != nil {
+			t.Fatal(err)
+		}
+		wantReason(t, orders, token, sdk.ReasonCredentialRevoked)
+	})
+}
