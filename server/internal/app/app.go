@@ -169,6 +169,7 @@ func (a *App) housekeep(ctx context.Context) {
 	often, seldom := time.NewTicker(10*time.Second), time.NewTicker(time.Hour)
 	defer often.Stop()
 	defer seldom.Stop()
+	_ = a.audit.Measure(ctx) // or in ten seconds
 	for {
 		var err error
 		select {
@@ -176,12 +177,32 @@ func (a *App) housekeep(ctx context.Context) {
 			return
 		case <-often.C:
 			a.refused.flush(ctx)
-			err = a.Auth.FlushLastUsed(ctx)
+			err = errors.Join(a.Auth.FlushLastUsed(ctx), a.audit.Measure(ctx))
 		case <-seldom.C:
 			err = a.Auth.Prune(ctx)
 		}
 		if err != nil && ctx.Err() == nil {
 			a.out.Log.WarnContext(ctx, "housekeeping failed; trying again later", "error", err)
+		}
+	}
+}
+
+// pruneAudit deletes old audit events, at the start and then every hour.
+func (a *App) pruneAudit(ctx context.Context) {
+	ticker := time.NewTicker(time.Hour)
+	defer ticker.Stop()
+	for {
+		deleted, err := a.audit.Prune(ctx, a.world.Now().Add(-a.config.AuditRetention))
+		if deleted > 0 {
+			a.out.Log.InfoContext(ctx, "old audit events were deleted", "count", deleted)
+		}
+		if err != nil && ctx.Err() == nil {
+			a.out.Log.WarnContext(ctx, "old audit events cannot be deleted; trying again in an hour", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
 		}
 	}
 }
@@ -323,12 +344,15 @@ func (a *App) Serve(ctx context.Context, listener *Listener) error {
 	server := httpapi.NewServer(handler, a.out.Log)
 	a.ready.Store(true)
 
-	// Only servers rotate: a command may have been given other settings.
-	rotating, stopRotating := context.WithCancel(ctx)
-	var rotation sync.WaitGroup
-	rotation.Go(func() { a.rotateKeys(rotating) })
-	defer rotation.Wait()
-	defer stopRotating()
+	// Only servers rotate and prune: a command may have been given other settings.
+	serving, stopServing := context.WithCancel(ctx)
+	var chores sync.WaitGroup
+	chores.Go(func() { a.rotateKeys(serving) })
+	if a.config.AuditRetention > 0 {
+		chores.Go(func() { a.pruneAudit(serving) })
+	}
+	defer chores.Wait()
+	defer stopServing()
 
 	stopped := make(chan error, 1)
 	go func() { stopped <- server.Serve(&bounded) }()

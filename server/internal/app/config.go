@@ -41,6 +41,7 @@ type Config struct {
 	MaxConnections int           `help:"How many connections may be open at once; one more is closed at once. One address gets at most half of the places, except for a trusted proxy." default:"4096" env:"TOLLGATE_MAX_CONNECTIONS"`
 	MaxCalls       int           `help:"How many calls may run at once; one more is answered with 503 at once. One address, and one user, gets at most half of the places. Streams and health checks do not count." default:"1024" env:"TOLLGATE_MAX_CALLS"`
 	DrainDelay     time.Duration `help:"How long to go on as usual after SIGTERM, with /readyz saying no already: as long as your load balancer takes to notice. 5s is usual." default:"0s" env:"TOLLGATE_DRAIN_DELAY"`
+	AuditRetention time.Duration `help:"How long audit events are kept, at least 24h; older ones are deleted. 0: for good." default:"0s" env:"TOLLGATE_AUDIT_RETENTION"`
 	Reflection     bool          `help:"Let gRPC tools list and describe the API. It takes a credential, unless the server is the embedded default on a loopback address." default:"true" negatable:"" env:"TOLLGATE_REFLECTION"`
 	AdminPassword  string        `help:"Password of the first administrator, admin, made when there are no users. One is made up and shown once when this is empty." env:"TOLLGATE_ADMIN_PASSWORD" secret:"true" placeholder:"PASSWORD"`
 	LogLevel       string        `help:"debug, info, warn or error." default:"info" enum:"debug,info,warn,error" env:"TOLLGATE_LOG_LEVEL"`
@@ -97,6 +98,8 @@ func (c Config) check() error {
 		return fmt.Errorf("--max-connections must not be negative")
 	case c.MaxCalls < 0 || c.DrainDelay < 0 || c.DrainDelay > time.Hour:
 		return fmt.Errorf("--max-calls must not be negative and --drain-delay must be from 0s to 1h")
+	case c.AuditRetention != 0 && c.AuditRetention < 24*time.Hour:
+		return fmt.Errorf("--audit-retention must be 0, to keep the audit log for good, or at least 24h, not %s", c.AuditRetention)
 	case c.Issuer == "" || c.Audience == "":
 		return fmt.Errorf("--issuer and --audience must not be empty")
 	}

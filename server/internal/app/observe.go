@@ -39,6 +39,9 @@ func (a *App) observe(limiterDown func() bool) {
 	m.Gauge("tollgate_audit_queue_length", "Audit events that wait for their commit.",
 		func() float64 { return float64(a.audit.Stats().Queued) })
 
+	m.Gauge("tollgate_audit_log_bytes", "What the audit log and its indexes take up on the disk; with SQLite, the whole database. Read every ten seconds, the same for every instance.",
+		func() float64 { return float64(a.audit.Stats().Bytes) })
+
 	hashing := func(read func(auth.PasswordStats) int) func() float64 {
 		return func() float64 { return float64(read(a.Auth.PasswordStats())) }
 	}

@@ -63,8 +63,9 @@ const (
 	LimitUpdate     Action = "limit.update"
 	LimitDelete     Action = "limit.delete"
 	LimitReset      Action = "limit.reset"
-	AccessDenied    Action = "access.denied"    // a decision made for a downstream service
-	TollgateRefused Action = "tollgate.refused" // a refused call of Tollgate's own API
+	AccessDenied    Action = "access.denied"            // a decision made for a downstream service
+	TollgateRefused Action = "tollgate.refused"         // a refused call of Tollgate's own API
+	Retention       Action = "tollgate.audit_retention" // old events were deleted
 )
 
 // own says whether the name is for Tollgate's own actions.

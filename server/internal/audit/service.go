@@ -35,6 +35,7 @@ type Service struct {
 
 	patience   time.Duration // how long Record waits for its commit
 	sweepEvery time.Duration // how often the writer writes what was counted
+	prunePause time.Duration // between two steps of Prune
 
 	queue  chan entry
 	mu     sync.RWMutex // held for reading while something is put into queue
@@ -60,7 +61,7 @@ func NewService(db *database.DB, w world.World, pages page.Tokens, log *slog.Log
 		log = slog.New(slog.DiscardHandler)
 	}
 	return &Service{
-		db: db, world: w, pages: pages, log: log, patience: patience, sweepEvery: sweepEvery,
+		db: db, world: w, pages: pages, log: log, patience: patience, sweepEvery: sweepEvery, prunePause: prunePause,
 		floods: newFloods(w), queue: make(chan entry, queueSize), wake: make(chan struct{}, 1),
 		joins: make(chan *Subscription), unwatched: make(chan struct{}),
 	}

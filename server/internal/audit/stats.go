@@ -9,16 +9,20 @@ type Stats struct {
 	Failures uint64 // events that Record could not write
 	Refused  uint64 // events that Record did not take: too many were waiting
 	Queued   int    // events that wait now
+	Bytes    int64  // that the log took up at the last Measure; of SQLite the whole database
 }
 
-type counters struct{ events, commits, failures, refused atomic.Uint64 }
+type counters struct {
+	events, commits, failures, refused atomic.Uint64
+	bytes                              atomic.Int64
+}
 
 // Stats counts.
 func (s *Service) Stats() Stats {
 	return Stats{
 		Events: s.counters.events.Load(), Commits: s.counters.commits.Load(),
 		Failures: s.counters.failures.Load(), Refused: s.counters.refused.Load(),
-		Queued: len(s.queue),
+		Queued: len(s.queue), Bytes: s.counters.bytes.Load(),
 	}
 }
 

@@ -255,3 +255,22 @@ func since(ctx context.Context, db *database.DB, from place, limit int) ([]row, 
 	}
 	return rows, nil
 }
+
+// deleteBefore deletes up to limit events from before a time, the oldest first.
+func deleteBefore(ctx context.Context, q database.Queries, before int64, limit int) (int64, error) {
+	return q.Exec(ctx, `DELETE FROM audit_events WHERE id IN (
+		SELECT id FROM audit_events WHERE time < $1 ORDER BY time, id LIMIT $2)`, before, limit)
+}
+
+// size is how many bytes the log and its indexes take up; of SQLite, which does
+// not tell its tables apart, the whole database's. It looks at no row.
+func size(ctx context.Context, db *database.DB) (int64, error) {
+	statement := `SELECT pg_total_relation_size('audit_events')`
+	if db.Dialect == database.SQLite {
+		statement = `SELECT (p.page_count - f.freelist_count) * s.page_size
+			FROM pragma_page_count AS p, pragma_freelist_count AS f, pragma_page_size AS s`
+	}
+	var bytes int64
+	err := db.Get(ctx, &bytes, statement)
+	return bytes, err
+}

@@ -1,0 +1,136 @@
+package audit
+
+import (
+	"fmt"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+	"github.com/tollgatehq/tollgate/server/internal/database"
+)
+
+// pruned is how many events the log says were deleted, and in how many steps.
+func pruned(t *testing.T, s *Service) (deleted, steps int) {
+	t.Helper()
+	for _, e := range all(t, s, Filter{Action: string(Retention)}, 250) {
+		n, err := strconv.Atoi(e.Details["deleted"])
+		if err != nil || n < 1 || n > pruneAtOnce || e.ActorName != SystemActor || e.Details["before"] == "" {
+			t.Errorf("recorded %+v", e)
+		}
+		deleted, steps = deleted+n, steps+1
+	}
+	return deleted, steps
+}
+
+// Old events go in steps, each with its record; newer ones stay, watches see
+// what is new, and a list that was begun goes on.
+func TestPrune(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		s, clock := newService(db)
+		s.prunePause = 0
+		run(t, s)
+		const old, young = 2*pruneAtOnce + 300, 50
+		var events []Event
+		for i := range old + young {
+			e := of(i)
+			e.Time = start.Add(time.Duration(i) * time.Second)
+			events = append(events, e)
+		}
+		add(t, s, events...)
+		first, token, err := s.List(t.Context(), Filter{Action: "test.event"}, 20, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := subscribe(t, s, Filter{Action: "test.*"})
+
+		clock.Advance(100 * 24 * time.Hour)
+		border := events[old].Time
+		deleted, err := s.Prune(t.Context(), border)
+		if err != nil || deleted != old {
+			t.Fatalf("deleted %d, %v; want %d", deleted, err, old)
+		}
+		if n, steps := pruned(t, s); n != old || steps != 3 {
+			t.Errorf("%d deleted in %d steps are on record, want %d in 3", n, steps, old)
+		}
+		rest, _, err := s.List(t.Context(), Filter{Action: "test.event"}, 250, token)
+		if err != nil || len(first)+len(rest) != young || rest[len(rest)-1].Resource != events[old].Resource {
+			t.Errorf("the list goes on with %d events, %v; want the other %d", len(rest), err, young-len(first))
+		}
+		if deleted, err := s.Prune(t.Context(), border); deleted != 0 || err != nil {
+			t.Errorf("again: %d, %v", deleted, err)
+		}
+		if _, steps := pruned(t, s); steps != 3 {
+			t.Errorf("deleting nothing was recorded")
+		}
+		add(t, s, Event{Action: "test.event", Resource: "new"})
+		want(t, next(t, w, 1), "new")
+
+		// Also when nothing is left, places are not given twice.
+		clock.Advance(time.Hour)
+		if _, err := s.Prune(t.Context(), clock.Now()); err != nil {
+			t.Fatal(err)
+		}
+		add(t, s, Event{Action: "test.event", Resource: "newer"})
+		want(t, next(t, w, 1), "newer")
+	})
+}
+
+// Instances that prune at the same time delete each event once.
+func TestPruneAtOnce(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		s, clock := newService(db)
+		s.prunePause = 0
+		var events []Event
+		for i := range 2500 {
+			events = append(events, of(i))
+		}
+		add(t, s, events...)
+		clock.Advance(time.Hour)
+		border := clock.Now()
+		clock.Advance(time.Hour)
+		var all sync.WaitGroup
+		for range 4 {
+			all.Go(func() {
+				for range 5 { // who loses a race tries again, as an hour later
+					if _, err := s.Prune(t.Context(), border); err == nil {
+						return
+					}
+				}
+				t.Error("never went through")
+			})
+		}
+		all.Wait()
+		if _, err := s.Prune(t.Context(), border); err != nil {
+			t.Fatal(err)
+		}
+		if n, _ := pruned(t, s); n != 2500 {
+			t.Errorf("%d deleted are on record, want 2500", n)
+		}
+	})
+}
+
+func TestMeasure(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		s, _ := newService(db)
+		measure := func() int64 {
+			t.Helper()
+			if err := s.Measure(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			return s.Stats().Bytes
+		}
+		before := measure()
+		var events []Event
+		for i := range 2000 {
+			e := of(i)
+			e.UserAgent = fmt.Sprintf("%0500d", i)
+			events = append(events, e)
+		}
+		add(t, s, events...)
+		if after := measure(); before <= 0 || after < before+1_000_000 {
+			t.Errorf("%d bytes before a megabyte of events, %d after", before, after)
+		}
+	})
+}

@@ -1,0 +1,61 @@
+package main_test
+
+import (
+	"database/sql"
+	"net/http"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	_ "modernc.org/sqlite"
+)
+
+// A server that is told how long to keep the audit log deletes what is older,
+// and says so in the log; one that is not keeps everything.
+func TestAuditRetention(t *testing.T) {
+	dir := t.TempDir()
+	s := serve(t, dir, "TOLLGATE_ADMIN_PASSWORD="+adminPassword)
+	s.call(t, "GET", "/v1/users", nil).want(t, http.StatusUnauthorized)
+	s.signal(t, syscall.SIGTERM)
+	s.wait(t)
+	db, err := sql.Open("sqlite", filepath.Join(dir, "tollgate.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Everything so far was three days ago.
+	result, err := db.ExecContext(t.Context(), `UPDATE audit_events SET time = time - $1`, (72 * time.Hour).Microseconds())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	old, err := result.RowsAffected()
+	if err != nil || old < 3 {
+		t.Fatalf("%d events, %v", old, err)
+	}
+
+	s = serve(t, dir)
+	s.token = s.login(t, "admin", adminPassword).str("accessToken")
+	if n := len(s.events(t, "action=tollgate.refused")); n != 1 {
+		t.Errorf("%d old refusals without a retention, want 1", n)
+	}
+	s.signal(t, syscall.SIGTERM)
+	s.wait(t)
+	next := serve(t, dir, "TOLLGATE_AUDIT_RETENTION=48h")
+	next.token = s.token
+	eventually(t, "old events are deleted", func() bool {
+		return len(next.events(t, "action=tollgate.audit_retention")) == 1
+	})
+	if n := len(next.events(t, "action=tollgate.refused")); n != 0 {
+		t.Errorf("%d old refusals are left", n)
+	}
+	if n := len(next.events(t, "action=auth.login")); n != 1 {
+		t.Errorf("%d sign-ins of today, want 1", n)
+	}
+	next.signal(t, syscall.SIGTERM)
+	if code := next.wait(t); code != 0 {
+		t.Errorf("ended with %d", code)
+	}
+}
