@@ -212,7 +212,7 @@ func (s *Service) record(ctx context.Context, r Request, d Decision, stray *call
 	case r.Event == audit.TollgateRefused:
 		return s.audit.RecordRefusal(ctx, event, event.Reason+" "+r.Resource, event.Origin())
 	case d.Principal == nil:
-		return s.audit.RecordRefusal(ctx, event, event.Reason+" "+r.Rule.Permission, event.Details["asked_by"]+" "+event.Origin())
+		return s.audit.RecordRefusal(ctx, event, event.Reason+" "+cmp.Or(r.Rule.Permission, r.Rule.Action), event.Details["asked_by"]+" "+event.Origin())
 	}
 	return s.audit.Record(ctx, event)
 }
