@@ -89,7 +89,7 @@ const (
 	// No credential was given.
 	Reason_REASON_CREDENTIAL_MISSING Reason = 2
 	// Neither a token nor a key of ours: wrong form, wrong signature, wrong
-	// issuer or audience, or a key nobody was given.
+	// issuer, or a key nobody was given.
 	Reason_REASON_CREDENTIAL_INVALID Reason = 3
 	// The token's or the key's time is over.
 	Reason_REASON_CREDENTIAL_EXPIRED Reason = 4
@@ -4114,54 +4114,54 @@ const file_tollgate_v1_auth_proto_rawDesc = "" +
 	"\x19SIGNING_KEY_STATE_PENDING\x10\x01\x12\x1c\n" +
 	"\x18SIGNING_KEY_STATE_ACTIVE\x10\x02\x12\x1e\n" +
 	"\x1aSIGNING_KEY_STATE_RETIRING\x10\x03\x12\x1d\n" +
-	"\x19SIGNING_KEY_STATE_REMOVED\x10\x042\xf4\x1b\n" +
+	"\x19SIGNING_KEY_STATE_REMOVED\x10\x042\x89\x1c\n" +
 	"\vAuthService\x12o\n" +
 	"\x05Login\x12\x19.tollgate.v1.LoginRequest\x1a\x1a.tollgate.v1.LoginResponse\"/\x8a\xe4\x19\x12*\x0etollgate:login\x18\x01\x82\xd3\xe4\x93\x02\x13:\x01*\"\x0e/v1/auth/login\x12y\n" +
 	"\aRefresh\x12\x1b.tollgate.v1.RefreshRequest\x1a\x1c.tollgate.v1.RefreshResponse\"3\x8a\xe4\x19\x14*\x10tollgate:refresh\x18\x01\x82\xd3\xe4\x93\x02\x15:\x01*\"\x10/v1/auth/refresh\x12t\n" +
 	"\x06Logout\x12\x1a.tollgate.v1.LogoutRequest\x1a\x1b.tollgate.v1.LogoutResponse\"1\x8a\xe4\x19\x13*\x0ftollgate:logout\x10\x01\x82\xd3\xe4\x93\x02\x14:\x01*\"\x0f/v1/auth/logout\x12r\n" +
 	"\x06Verify\x12\x1a.tollgate.v1.VerifyRequest\x1a\x1b.tollgate.v1.VerifyResponse\"/\x8a\xe4\x19\x11\n" +
 	"\x0ftollgate:verify\x82\xd3\xe4\x93\x02\x14:\x01*\"\x0f/v1/auth/verify\x12t\n" +
-	"\x06WhoAmI\x12\x1a.tollgate.v1.WhoAmIRequest\x1a\x1b.tollgate.v1.WhoAmIResponse\"1\x8a\xe4\x19\x13*\x0ftollgate:whoami\x10\x01\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/auth/whoami\x90\x02\x01\x12}\n" +
+	"\x06WhoAmI\x12\x1a.tollgate.v1.WhoAmIRequest\x1a\x1b.tollgate.v1.WhoAmIResponse\"1\x8a\xe4\x19\x13*\x0ftollgate:whoami\x10\x01\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/auth/whoami\x90\x02\x01\x12\x7f\n" +
 	"\n" +
-	"CreateUser\x12\x1e.tollgate.v1.CreateUserRequest\x1a\x1f.tollgate.v1.CreateUserResponse\".\x8a\xe4\x19\x16\n" +
+	"CreateUser\x12\x1e.tollgate.v1.CreateUserRequest\x1a\x1f.tollgate.v1.CreateUserResponse\"0\x8a\xe4\x19\x180\x01\n" +
 	"\x14tollgate:users:write\x82\xd3\xe4\x93\x02\x0e:\x01*\"\t/v1/users\x12y\n" +
 	"\tListUsers\x12\x1d.tollgate.v1.ListUsersRequest\x1a\x1e.tollgate.v1.ListUsersResponse\"-\x8a\xe4\x19\x15\n" +
 	"\x13tollgate:users:read\x82\xd3\xe4\x93\x02\v\x12\t/v1/users\x90\x02\x01\x12|\n" +
 	"\aGetUser\x12\x1b.tollgate.v1.GetUserRequest\x1a\x1c.tollgate.v1.GetUserResponse\"6\x8a\xe4\x19\x19\"\x02id\n" +
-	"\x13tollgate:users:read\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/users/{id}\x90\x02\x01\x12\x82\x01\n" +
+	"\x13tollgate:users:read\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/users/{id}\x90\x02\x01\x12\x84\x01\n" +
 	"\n" +
-	"UpdateUser\x12\x1e.tollgate.v1.UpdateUserRequest\x1a\x1f.tollgate.v1.UpdateUserResponse\"3\x8a\xe4\x19\x16\n" +
-	"\x14tollgate:users:write\x82\xd3\xe4\x93\x02\x13:\x01*2\x0e/v1/users/{id}\x12\x7f\n" +
+	"UpdateUser\x12\x1e.tollgate.v1.UpdateUserRequest\x1a\x1f.tollgate.v1.UpdateUserResponse\"5\x8a\xe4\x19\x180\x01\n" +
+	"\x14tollgate:users:write\x82\xd3\xe4\x93\x02\x13:\x01*2\x0e/v1/users/{id}\x12\x81\x01\n" +
 	"\n" +
-	"DeleteUser\x12\x1e.tollgate.v1.DeleteUserRequest\x1a\x1f.tollgate.v1.DeleteUserResponse\"0\x8a\xe4\x19\x16\n" +
-	"\x14tollgate:users:write\x82\xd3\xe4\x93\x02\x10*\x0e/v1/users/{id}\x12\x92\x01\n" +
-	"\vSetPassword\x12\x1f.tollgate.v1.SetPasswordRequest\x1a .tollgate.v1.SetPasswordResponse\"@\x8a\xe4\x19\x1a\"\x02id\n" +
+	"DeleteUser\x12\x1e.tollgate.v1.DeleteUserRequest\x1a\x1f.tollgate.v1.DeleteUserResponse\"2\x8a\xe4\x19\x180\x01\n" +
+	"\x14tollgate:users:write\x82\xd3\xe4\x93\x02\x10*\x0e/v1/users/{id}\x12\x94\x01\n" +
+	"\vSetPassword\x12\x1f.tollgate.v1.SetPasswordRequest\x1a .tollgate.v1.SetPasswordResponse\"B\x8a\xe4\x19\x1c\"\x02id0\x01\n" +
 	"\x14tollgate:users:write\x82\xd3\xe4\x93\x02\x1c:\x01*\"\x17/v1/users/{id}/password\x12\x94\x01\n" +
 	"\fListSessions\x12 .tollgate.v1.ListSessionsRequest\x1a!.tollgate.v1.ListSessionsResponse\"?\x8a\xe4\x19\x19\"\x02id\n" +
 	"\x13tollgate:users:read\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/users/{id}/sessions\x90\x02\x01\x12\xa2\x01\n" +
 	"\rRevokeSession\x12!.tollgate.v1.RevokeSessionRequest\x1a\".tollgate.v1.RevokeSessionResponse\"J\x8a\xe4\x19\x1a\"\x02id\n" +
 	"\x14tollgate:users:write\x82\xd3\xe4\x93\x02&*$/v1/users/{id}/sessions/{session_id}\x12\x98\x01\n" +
 	"\x0eRevokeSessions\x12\".tollgate.v1.RevokeSessionsRequest\x1a#.tollgate.v1.RevokeSessionsResponse\"=\x8a\xe4\x19\x1a\"\x02id\n" +
-	"\x14tollgate:users:write\x82\xd3\xe4\x93\x02\x19*\x17/v1/users/{id}/sessions\x12\x85\x01\n" +
-	"\fCreateAPIKey\x12 .tollgate.v1.CreateAPIKeyRequest\x1a!.tollgate.v1.CreateAPIKeyResponse\"0\x8a\xe4\x19\x15\n" +
+	"\x14tollgate:users:write\x82\xd3\xe4\x93\x02\x19*\x17/v1/users/{id}/sessions\x12\x87\x01\n" +
+	"\fCreateAPIKey\x12 .tollgate.v1.CreateAPIKeyRequest\x1a!.tollgate.v1.CreateAPIKeyResponse\"2\x8a\xe4\x19\x170\x01\n" +
 	"\x13tollgate:keys:write\x82\xd3\xe4\x93\x02\x11:\x01*\"\f/v1/api-keys\x12\x8a\x01\n" +
 	"\vListAPIKeys\x12\x1f.tollgate.v1.ListAPIKeysRequest\x1a .tollgate.v1.ListAPIKeysResponse\"8\x8a\xe4\x19\x1d\"\auser_id\n" +
-	"\x12tollgate:keys:read\x82\xd3\xe4\x93\x02\x0e\x12\f/v1/api-keys\x90\x02\x01\x12\x87\x01\n" +
-	"\fRevokeAPIKey\x12 .tollgate.v1.RevokeAPIKeyRequest\x1a!.tollgate.v1.RevokeAPIKeyResponse\"2\x8a\xe4\x19\x15\n" +
-	"\x13tollgate:keys:write\x82\xd3\xe4\x93\x02\x13*\x11/v1/api-keys/{id}\x12\x91\x01\n" +
-	"\fRotateAPIKey\x12 .tollgate.v1.RotateAPIKeyRequest\x1a!.tollgate.v1.RotateAPIKeyResponse\"<\x8a\xe4\x19\x15\n" +
+	"\x12tollgate:keys:read\x82\xd3\xe4\x93\x02\x0e\x12\f/v1/api-keys\x90\x02\x01\x12\x89\x01\n" +
+	"\fRevokeAPIKey\x12 .tollgate.v1.RevokeAPIKeyRequest\x1a!.tollgate.v1.RevokeAPIKeyResponse\"4\x8a\xe4\x19\x170\x01\n" +
+	"\x13tollgate:keys:write\x82\xd3\xe4\x93\x02\x13*\x11/v1/api-keys/{id}\x12\x93\x01\n" +
+	"\fRotateAPIKey\x12 .tollgate.v1.RotateAPIKeyRequest\x1a!.tollgate.v1.RotateAPIKeyResponse\">\x8a\xe4\x19\x170\x01\n" +
 	"\x13tollgate:keys:write\x82\xd3\xe4\x93\x02\x1d:\x01*\"\x18/v1/api-keys/{id}/rotate\x12\xac\x01\n" +
 	"\x12EnrollSecondFactor\x12&.tollgate.v1.EnrollSecondFactorRequest\x1a'.tollgate.v1.EnrollSecondFactorResponse\"E\x8a\xe4\x19\x1a\"\x02id\n" +
 	"\x14tollgate:users:write\x82\xd3\xe4\x93\x02!:\x01*\"\x1c/v1/users/{id}/second-factor\x12\xb7\x01\n" +
 	"\x13ConfirmSecondFactor\x12'.tollgate.v1.ConfirmSecondFactorRequest\x1a(.tollgate.v1.ConfirmSecondFactorResponse\"M\x8a\xe4\x19\x1a\"\x02id\n" +
-	"\x14tollgate:users:write\x82\xd3\xe4\x93\x02):\x01*\"$/v1/users/{id}/second-factor/confirm\x12\xb3\x01\n" +
-	"\x12RemoveSecondFactor\x12&.tollgate.v1.RemoveSecondFactorRequest\x1a'.tollgate.v1.RemoveSecondFactorResponse\"L\x8a\xe4\x19\x1a\"\x02id\n" +
+	"\x14tollgate:users:write\x82\xd3\xe4\x93\x02):\x01*\"$/v1/users/{id}/second-factor/confirm\x12\xb5\x01\n" +
+	"\x12RemoveSecondFactor\x12&.tollgate.v1.RemoveSecondFactorRequest\x1a'.tollgate.v1.RemoveSecondFactorResponse\"N\x8a\xe4\x19\x1c\"\x02id0\x01\n" +
 	"\x14tollgate:users:write\x82\xd3\xe4\x93\x02(:\x01*\"#/v1/users/{id}/second-factor/remove\x12\x99\x01\n" +
 	"\x0fListSigningKeys\x12#.tollgate.v1.ListSigningKeysRequest\x1a$.tollgate.v1.ListSigningKeysResponse\";\x8a\xe4\x19\x1c\n" +
-	"\x1atollgate:signing-keys:read\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/signing-keys\x90\x02\x01\x12\xa4\x01\n" +
-	"\x10RotateSigningKey\x12$.tollgate.v1.RotateSigningKeyRequest\x1a%.tollgate.v1.RotateSigningKeyResponse\"C\x8a\xe4\x19\x1d\n" +
-	"\x1btollgate:signing-keys:write\x82\xd3\xe4\x93\x02\x1c:\x01*\"\x17/v1/signing-keys/rotate\x12\x9f\x01\n" +
-	"\x10RemoveSigningKey\x12$.tollgate.v1.RemoveSigningKeyRequest\x1a%.tollgate.v1.RemoveSigningKeyResponse\">\x8a\xe4\x19\x1d\n" +
+	"\x1atollgate:signing-keys:read\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/signing-keys\x90\x02\x01\x12\xa6\x01\n" +
+	"\x10RotateSigningKey\x12$.tollgate.v1.RotateSigningKeyRequest\x1a%.tollgate.v1.RotateSigningKeyResponse\"E\x8a\xe4\x19\x1f0\x01\n" +
+	"\x1btollgate:signing-keys:write\x82\xd3\xe4\x93\x02\x1c:\x01*\"\x17/v1/signing-keys/rotate\x12\xa1\x01\n" +
+	"\x10RemoveSigningKey\x12$.tollgate.v1.RemoveSigningKeyRequest\x1a%.tollgate.v1.RemoveSigningKeyResponse\"@\x8a\xe4\x19\x1f0\x01\n" +
 	"\x1btollgate:signing-keys:write\x82\xd3\xe4\x93\x02\x17*\x15/v1/signing-keys/{id}\x12x\n" +
 	"\x10WatchRevocations\x12$.tollgate.v1.WatchRevocationsRequest\x1a%.tollgate.v1.WatchRevocationsResponse\"\x15\x8a\xe4\x19\x11\n" +
 	"\x0ftollgate:verify0\x01B\xa4\x01\n" +

@@ -1665,9 +1665,9 @@ const file_tollgate_v1_limits_proto_rawDesc = "" +
 	"\x12OUTAGE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fOUTAGE_LOCAL\x10\x01\x12\x0f\n" +
 	"\vOUTAGE_OPEN\x10\x02\x12\x11\n" +
-	"\rOUTAGE_CLOSED\x10\x032\xc1\a\n" +
-	"\rLimitsService\x12\x82\x01\n" +
-	"\vCreateLimit\x12\x1f.tollgate.v1.CreateLimitRequest\x1a .tollgate.v1.CreateLimitResponse\"0\x8a\xe4\x19\x17\n" +
+	"\rOUTAGE_CLOSED\x10\x032\xc9\a\n" +
+	"\rLimitsService\x12\x84\x01\n" +
+	"\vCreateLimit\x12\x1f.tollgate.v1.CreateLimitRequest\x1a .tollgate.v1.CreateLimitResponse\"2\x8a\xe4\x19\x190\x01\n" +
 	"\x15tollgate:limits:write\x82\xd3\xe4\x93\x02\x0f:\x01*\"\n" +
 	"/v1/limits\x12~\n" +
 	"\n" +
@@ -1675,16 +1675,16 @@ const file_tollgate_v1_limits_proto_rawDesc = "" +
 	"\x14tollgate:limits:read\x82\xd3\xe4\x93\x02\f\x12\n" +
 	"/v1/limits\x90\x02\x01\x12\x7f\n" +
 	"\bGetLimit\x12\x1c.tollgate.v1.GetLimitRequest\x1a\x1d.tollgate.v1.GetLimitResponse\"6\x8a\xe4\x19\x16\n" +
-	"\x14tollgate:limits:read\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/limits/{name}\x90\x02\x01\x12\x89\x01\n" +
-	"\vUpdateLimit\x12\x1f.tollgate.v1.UpdateLimitRequest\x1a .tollgate.v1.UpdateLimitResponse\"7\x8a\xe4\x19\x17\n" +
-	"\x15tollgate:limits:write\x82\xd3\xe4\x93\x02\x16:\x01*2\x11/v1/limits/{name}\x12\x86\x01\n" +
-	"\vDeleteLimit\x12\x1f.tollgate.v1.DeleteLimitRequest\x1a .tollgate.v1.DeleteLimitResponse\"4\x8a\xe4\x19\x17\n" +
+	"\x14tollgate:limits:read\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/limits/{name}\x90\x02\x01\x12\x8b\x01\n" +
+	"\vUpdateLimit\x12\x1f.tollgate.v1.UpdateLimitRequest\x1a .tollgate.v1.UpdateLimitResponse\"9\x8a\xe4\x19\x190\x01\n" +
+	"\x15tollgate:limits:write\x82\xd3\xe4\x93\x02\x16:\x01*2\x11/v1/limits/{name}\x12\x88\x01\n" +
+	"\vDeleteLimit\x12\x1f.tollgate.v1.DeleteLimitRequest\x1a .tollgate.v1.DeleteLimitResponse\"6\x8a\xe4\x19\x190\x01\n" +
 	"\x15tollgate:limits:write\x82\xd3\xe4\x93\x02\x13*\x11/v1/limits/{name}\x12\x85\x01\n" +
 	"\n" +
 	"CheckLimit\x12\x1e.tollgate.v1.CheckLimitRequest\x1a\x1f.tollgate.v1.CheckLimitResponse\"6\x8a\xe4\x19\x17\n" +
-	"\x15tollgate:limits:check\x82\xd3\xe4\x93\x02\x15:\x01*\"\x10/v1/limits/check\x12\x8c\x01\n" +
+	"\x15tollgate:limits:check\x82\xd3\xe4\x93\x02\x15:\x01*\"\x10/v1/limits/check\x12\x8e\x01\n" +
 	"\n" +
-	"ResetLimit\x12\x1e.tollgate.v1.ResetLimitRequest\x1a\x1f.tollgate.v1.ResetLimitResponse\"=\x8a\xe4\x19\x17\n" +
+	"ResetLimit\x12\x1e.tollgate.v1.ResetLimitRequest\x1a\x1f.tollgate.v1.ResetLimitResponse\"?\x8a\xe4\x19\x190\x01\n" +
 	"\x15tollgate:limits:write\x82\xd3\xe4\x93\x02\x1c:\x01*\"\x17/v1/limits/{name}/resetB\xa6\x01\n" +
 	"\x0fcom.tollgate.v1B\vLimitsProtoP\x01Z9github.com/tollgatehq/tollgate/gen/tollgate/v1;tollgatev1\xa2\x02\x03TXX\xaa\x02\vTollgate.V1\xca\x02\vTollgate\\V1\xe2\x02\x17Tollgate\\V1\\GPBMetadata\xea\x02\fTollgate::V1b\x06proto3"
 

@@ -48,7 +48,10 @@ type Guard struct {
 	Action string `protobuf:"bytes,5,opt,name=action,proto3" json:"action,omitempty"`
 	// The call changes who may do what, or shows a secret. Operators can have
 	// such calls take a second factor (--require-second-factor-for) or a recent
-	// sign-in (--require-recent-sign-in).
+	// sign-in (--require-recent-sign-in) of people who call by their permission;
+	// who calls as self, and service accounts, may without. Needs a permission.
+	// Tollgate looks at it on its own RPCs only: on yours, look at the principal's
+	// amr and auth_time.
 	Sensitive     bool `protobuf:"varint,6,opt,name=sensitive,proto3" json:"sensitive,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

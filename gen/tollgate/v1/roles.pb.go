@@ -1636,26 +1636,26 @@ const file_tollgate_v1_roles_proto_rawDesc = "" +
 	"\brequests\x18\x01 \x03(\v2\x1d.tollgate.v1.AuthorizeRequestB\n" +
 	"\xbaH\a\x92\x01\x04\b\x01\x10dR\brequests\"V\n" +
 	"\x16BatchAuthorizeResponse\x12<\n" +
-	"\tresponses\x18\x01 \x03(\v2\x1e.tollgate.v1.AuthorizeResponseR\tresponses2\xf3\n" +
+	"\tresponses\x18\x01 \x03(\v2\x1e.tollgate.v1.AuthorizeResponseR\tresponses2\xfd\n" +
 	"\n" +
-	"\fRolesService\x12}\n" +
+	"\fRolesService\x12\x7f\n" +
 	"\n" +
-	"CreateRole\x12\x1e.tollgate.v1.CreateRoleRequest\x1a\x1f.tollgate.v1.CreateRoleResponse\".\x8a\xe4\x19\x16\n" +
+	"CreateRole\x12\x1e.tollgate.v1.CreateRoleRequest\x1a\x1f.tollgate.v1.CreateRoleResponse\"0\x8a\xe4\x19\x180\x01\n" +
 	"\x14tollgate:roles:write\x82\xd3\xe4\x93\x02\x0e:\x01*\"\t/v1/roles\x12y\n" +
 	"\tListRoles\x12\x1d.tollgate.v1.ListRolesRequest\x1a\x1e.tollgate.v1.ListRolesResponse\"-\x8a\xe4\x19\x15\n" +
 	"\x13tollgate:roles:read\x82\xd3\xe4\x93\x02\v\x12\t/v1/roles\x90\x02\x01\x12z\n" +
 	"\aGetRole\x12\x1b.tollgate.v1.GetRoleRequest\x1a\x1c.tollgate.v1.GetRoleResponse\"4\x8a\xe4\x19\x15\n" +
-	"\x13tollgate:roles:read\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/roles/{name}\x90\x02\x01\x12\x84\x01\n" +
+	"\x13tollgate:roles:read\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/roles/{name}\x90\x02\x01\x12\x86\x01\n" +
 	"\n" +
-	"UpdateRole\x12\x1e.tollgate.v1.UpdateRoleRequest\x1a\x1f.tollgate.v1.UpdateRoleResponse\"5\x8a\xe4\x19\x16\n" +
-	"\x14tollgate:roles:write\x82\xd3\xe4\x93\x02\x15:\x01*2\x10/v1/roles/{name}\x12\x81\x01\n" +
+	"UpdateRole\x12\x1e.tollgate.v1.UpdateRoleRequest\x1a\x1f.tollgate.v1.UpdateRoleResponse\"7\x8a\xe4\x19\x180\x01\n" +
+	"\x14tollgate:roles:write\x82\xd3\xe4\x93\x02\x15:\x01*2\x10/v1/roles/{name}\x12\x83\x01\n" +
 	"\n" +
-	"DeleteRole\x12\x1e.tollgate.v1.DeleteRoleRequest\x1a\x1f.tollgate.v1.DeleteRoleResponse\"2\x8a\xe4\x19\x16\n" +
-	"\x14tollgate:roles:write\x82\xd3\xe4\x93\x02\x12*\x10/v1/roles/{name}\x12\x96\x01\n" +
+	"DeleteRole\x12\x1e.tollgate.v1.DeleteRoleRequest\x1a\x1f.tollgate.v1.DeleteRoleResponse\"4\x8a\xe4\x19\x180\x01\n" +
+	"\x14tollgate:roles:write\x82\xd3\xe4\x93\x02\x12*\x10/v1/roles/{name}\x12\x98\x01\n" +
 	"\n" +
-	"AssignRole\x12\x1e.tollgate.v1.AssignRoleRequest\x1a\x1f.tollgate.v1.AssignRoleResponse\"G\x8a\xe4\x19\x16\n" +
-	"\x14tollgate:roles:write\x82\xd3\xe4\x93\x02':\x01*\x1a\"/v1/roles/{role}/members/{user_id}\x12\x99\x01\n" +
-	"\fUnassignRole\x12 .tollgate.v1.UnassignRoleRequest\x1a!.tollgate.v1.UnassignRoleResponse\"D\x8a\xe4\x19\x16\n" +
+	"AssignRole\x12\x1e.tollgate.v1.AssignRoleRequest\x1a\x1f.tollgate.v1.AssignRoleResponse\"I\x8a\xe4\x19\x180\x01\n" +
+	"\x14tollgate:roles:write\x82\xd3\xe4\x93\x02':\x01*\x1a\"/v1/roles/{role}/members/{user_id}\x12\x9b\x01\n" +
+	"\fUnassignRole\x12 .tollgate.v1.UnassignRoleRequest\x1a!.tollgate.v1.UnassignRoleResponse\"F\x8a\xe4\x19\x180\x01\n" +
 	"\x14tollgate:roles:write\x82\xd3\xe4\x93\x02$*\"/v1/roles/{role}/members/{user_id}\x12\x9a\x01\n" +
 	"\x0fListRoleMembers\x12#.tollgate.v1.ListRoleMembersRequest\x1a$.tollgate.v1.ListRoleMembersResponse\"<\x8a\xe4\x19\x15\n" +
 	"\x13tollgate:roles:read\x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/roles/{role}/members\x90\x02\x01\x12|\n" +

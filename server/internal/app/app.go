@@ -26,6 +26,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/changes"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/decision"
+	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/guard"
 	"github.com/tollgatehq/tollgate/server/internal/httpapi"
 	"github.com/tollgatehq/tollgate/server/internal/limits"
@@ -251,9 +252,21 @@ func (a *App) Close() error {
 	return errors.Join(flushed, a.db.Close())
 }
 
+// stepUp is what sensitive calls take. A role that is not there may be made
+// later, or its name is misspelt, and then nobody is asked for a second factor.
+func (a *App) stepUp() decision.StepUp {
+	for _, role := range a.config.RequireSecondFactorFor {
+		_, err := a.roles.Get(caller.System(context.Background()), role)
+		if fault.Is(err, fault.NotFound) {
+			a.out.Log.Warn("--require-second-factor-for names a role that there is not; is it misspelt?", "role", role)
+		}
+	}
+	return decision.StepUp{SecondFactorFor: a.config.RequireSecondFactorFor, RecentSignIn: a.config.RequireRecentSignIn}
+}
+
 // Handler is everything that the API's port serves.
 func (a *App) Handler() (http.Handler, error) {
-	decisions := decision.New(a.log, a.Auth, a.roles, a.Limits, a.audit, a.metrics.Decided)
+	decisions := decision.New(a.log, a.Auth, a.roles, a.Limits, a.audit, a.world, a.stepUp(), a.metrics.Decided)
 	var services []protoreflect.ServiceDescriptor
 	for _, file := range []protoreflect.FileDescriptor{
 		tollgatev1.File_tollgate_v1_auth_proto, tollgatev1.File_tollgate_v1_roles_proto,

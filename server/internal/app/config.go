@@ -50,6 +50,9 @@ type Config struct {
 	SigningAlgorithm   string        `help:"Algorithm of the signing keys made from now on: EdDSA, or ES256 or RS256 for consumers that need it. For a key of it at once: tollgate keys rotate." default:"EdDSA" enum:"EdDSA,ES256,RS256" env:"TOLLGATE_SIGNING_ALGORITHM"`
 	SigningKeyRotation time.Duration `help:"How often a new signing key is made; 0: only by tollgate keys rotate. No token is refused on the way." default:"2160h" env:"TOLLGATE_SIGNING_KEY_ROTATION"`
 	SigningKeyAhead    time.Duration `help:"How long a new signing key is published before it signs. Others may keep the key set for 5 minutes: less is for tests." default:"7m10s" hidden:"" env:"TOLLGATE_SIGNING_KEY_AHEAD"`
+
+	RequireSecondFactorFor []string      `help:"Roles whose holders must have signed in with a second factor to change who may do what or to see a secret: administrator, say. None by default." env:"TOLLGATE_REQUIRE_SECOND_FACTOR_FOR" placeholder:"ROLE"`
+	RequireRecentSignIn    time.Duration `help:"How long ago people may have signed in to change who may do what or to see a secret; 0: as long as they like." default:"0s" env:"TOLLGATE_REQUIRE_RECENT_SIGN_IN"`
 }
 
 // Secrets are the variables of settings that hold a secret. Each may be given
@@ -82,6 +85,10 @@ func (c Config) check() error {
 		return fmt.Errorf("--access-token-ttl must be from 1s to 24h, not %s", c.AccessTokenTTL)
 	case c.SessionIdle < time.Minute || c.SessionMax < c.SessionIdle:
 		return fmt.Errorf("--session-idle must be at least 1m and --session-max at least as long")
+	case c.RequireRecentSignIn != 0 && c.RequireRecentSignIn < time.Minute:
+		return fmt.Errorf("--require-recent-sign-in must be 0 or at least 1m, not %s", c.RequireRecentSignIn)
+	case slices.Contains(c.RequireSecondFactorFor, ""):
+		return fmt.Errorf("--require-second-factor-for must be names of roles with a comma between")
 	case c.RefreshGrace < 0 || c.RefreshGrace > 30*time.Second:
 		return fmt.Errorf("--refresh-grace must be from 0s to 30s, not %s", c.RefreshGrace)
 	case c.SigningKeyRotation < 0 || c.SigningKeyRotation > 0 && c.SigningKeyRotation <= c.SigningKeyAhead:

@@ -227,7 +227,7 @@ func ofAnotherClient(ctx context.Context) bool {
 
 func (s *Service) refuseClient(ctx context.Context, event audit.Event) error {
 	event.Outcome = audit.Denied
-	if err := s.audit.Record(ctx, event.Because("wrong_client")); err != nil {
+	if err := s.audit.RecordRefusal(ctx, event.Because("wrong_client"), string(event.Action)+" wrong_client", event.Origin()); err != nil {
 		return err
 	}
 	return fault.New(fault.Denied, "WRONG_CLIENT",

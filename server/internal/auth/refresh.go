@@ -160,7 +160,7 @@ func (s *Service) detectReuse(ctx context.Context, tx *changes.Tx, hash []byte, 
 
 func (s *Service) refuseAudience(ctx context.Context, event audit.Event) error {
 	event.Outcome = audit.Denied
-	if err := s.audit.Record(ctx, event); err != nil {
+	if err := s.audit.RecordRefusal(ctx, event, string(event.Action)+" "+event.Reason, event.Origin()); err != nil {
 		return err
 	}
 	return badAudience("the session was begun for another audience; leave the audience out, or sign in for this one")

@@ -2,6 +2,7 @@ package auth
 
 import (
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -101,6 +102,28 @@ func TestTokensOfBefore(t *testing.T) {
 		}
 		if p := d.principal(g.AccessToken); !slices.Equal(p.AMR, []string{"pwd"}) || !p.AuthTime.Equal(now) {
 			t.Errorf("principal %+v", p)
+		}
+	})
+}
+
+// TestFactorRemovedDuringLogin: a sign-in that took no second factor does not
+// say that it did, though there was one when the password was compared.
+func TestFactorRemovedDuringLogin(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		d := newDesk(t, db)
+		d.factor(d.user("ann"))
+		real, once := d.passwords.compare, sync.Once{}
+		d.passwords.compare = func(hash, password []byte) error {
+			err := real(hash, password)
+			once.Do(func() {
+				if err := d.ResetSecondFactor(t.Context(), "ann"); err != nil {
+					t.Error(err)
+				}
+			})
+			return err
+		}
+		if p := d.principal(d.login("ann").AccessToken); !slices.Equal(p.AMR, []string{"pwd"}) {
+			t.Errorf("amr %v", p.AMR)
 		}
 	})
 }

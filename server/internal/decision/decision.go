@@ -15,6 +15,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/changes"
 	"github.com/tollgatehq/tollgate/server/internal/limits"
 	"github.com/tollgatehq/tollgate/server/internal/roles"
+	"github.com/tollgatehq/tollgate/server/internal/world"
 )
 
 // Rule is what a call asks of its caller. The zero Rule lets nobody pass.
@@ -31,6 +32,10 @@ type Rule struct {
 	// ManagesLimits: limits count who holds "*", and never refuse them, so that no
 	// limit keeps out those who can mend it.
 	ManagesLimits bool
+
+	// Sensitive: who passes by Permission also needs what StepUp says. Who
+	// passes by Self does not, so that nobody is locked out.
+	Sensitive bool
 
 	// Action is what limits match when there is no Permission.
 	Action string
@@ -66,6 +71,7 @@ type Decision struct {
 	Limits     []limits.Status   // the most restrictive first
 	RetryAfter time.Duration     // set with ReasonLimited, unless waiting never helps
 	Revision   int64             // the decision is at least as new as this
+	MaxAge     time.Duration     // set with ReasonSignInRequired: how old a sign-in may be
 }
 
 // Service decides.
@@ -75,13 +81,15 @@ type Service struct {
 	roles  *roles.Service
 	limits *limits.Service
 	audit  *audit.Service
+	world  world.World
+	stepUp StepUp
 	count  func(door string, reason caller.Reason)
 }
 
 // New joins the four questions. Each decision is counted under the door that it
 // was made for, "api" or "service", and its reason.
-func New(log *changes.Log, a *auth.Service, r *roles.Service, l *limits.Service, e *audit.Service, count func(door string, reason caller.Reason)) *Service {
-	return &Service{log: log, auth: a, roles: r, limits: l, audit: e, count: count}
+func New(log *changes.Log, a *auth.Service, r *roles.Service, l *limits.Service, e *audit.Service, w world.World, stepUp StepUp, count func(door string, reason caller.Reason)) *Service {
+	return &Service{log: log, auth: a, roles: r, limits: l, audit: e, world: w, stepUp: stepUp, count: count}
 }
 
 // Decide verifies the credential, counts the call against every limit that
@@ -137,6 +145,9 @@ func (s *Service) Decide(ctx context.Context, r Request) (Decision, error) {
 		d.Reason = s.judge(d.Reason, d.Principal, r.Rule)
 	}
 	d.Allowed = d.Reason == caller.ReasonOK
+	if d.Reason == caller.ReasonSignInRequired {
+		d.MaxAge = s.stepUp.RecentSignIn
+	}
 	door := "api"
 	if r.Event == audit.AccessDenied {
 		door = "service"
@@ -175,9 +186,11 @@ func (s *Service) judge(reason caller.Reason, p *caller.Principal, rule Rule) ca
 		return caller.ReasonOK
 	case rule.Permission == "":
 		return caller.ReasonPermissionMissing
-	default:
-		return s.roles.Check(p, rule.Permission)
 	}
+	if reason := s.roles.Check(p, rule.Permission); reason != caller.ReasonOK || !rule.Sensitive {
+		return reason
+	}
+	return s.stepUp.judge(p, s.world.Now())
 }
 
 // record writes a refusal to the audit log. Those of which a caller can make a

@@ -38,8 +38,12 @@ func Connect(f *Error, requestID string) *connect.Error {
 		out.Meta().Set("Retry-After", strconv.FormatInt(int64(math.Ceil(f.RetryAfter.Seconds())), 10))
 	}
 	if f.Kind == Unauthenticated {
-		challenge := "Bearer"
-		if f.Reason != "CREDENTIAL_MISSING" {
+		challenge := f.Challenge
+		switch {
+		case challenge != "":
+		case f.Reason == "CREDENTIAL_MISSING":
+			challenge = "Bearer"
+		default:
 			challenge = `Bearer error="invalid_token"` // RFC 6750 §3.1
 		}
 		out.Meta().Set("WWW-Authenticate", challenge)

@@ -81,6 +81,7 @@ type Error struct {
 	Message    string // for people, says what to do next
 	Violations []Violation
 	RetryAfter time.Duration // zero: unknown
+	Challenge  string        // WWW-Authenticate, for Unauthenticated; empty: the usual one
 	Cause      error         // for our log only
 }
 

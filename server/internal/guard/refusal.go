@@ -33,6 +33,12 @@ func refusal(d decision.Decision, r rule) error {
 		return fault.New(fault.Unauthenticated, reason, "the credential has expired; refresh it or sign in again")
 	case caller.ReasonCredentialRevoked:
 		return fault.New(fault.Unauthenticated, reason, "the credential was revoked; sign in again")
+	case caller.ReasonSecondFactorRequired:
+		return stepUp(reason, "", d.Principal,
+			"this call takes a sign-in with a second factor: sign in again with a code; who has none yet enrolls one first: POST /v1/users/%s/second-factor", d.Principal.UserID)
+	case caller.ReasonSignInRequired:
+		return stepUp(reason, fmt.Sprintf(`, max_age="%d"`, int64(d.MaxAge.Seconds())), d.Principal,
+			"this call takes a sign-in of the last %s: sign in again", d.MaxAge)
 	case caller.ReasonWrongAudience:
 		return fault.New(fault.Unauthenticated, reason, "the access token is for another audience; sign in or refresh without an audience to call Tollgate")
 	case caller.ReasonUserDisabled:
@@ -40,6 +46,17 @@ func refusal(d decision.Decision, r rule) error {
 	default:
 		return fault.New(fault.Unauthenticated, reason, "the credential is not valid; sign in again")
 	}
+}
+
+// stepUp is the error for a call that takes a better or newer sign-in. RFC 9470
+// §3 has it a 401 with a challenge of its own for both.
+func stepUp(reason, parameters string, p *caller.Principal, format string, args ...any) error {
+	f := fault.New(fault.Unauthenticated, reason, format, args...)
+	if p.APIKeyID != "" {
+		f.Message += "; an API key of a person cannot: use an access token, or an API key of a service account"
+	}
+	f.Challenge = `Bearer error="insufficient_user_authentication"` + parameters
+	return f
 }
 
 func wait(d time.Duration) time.Duration {

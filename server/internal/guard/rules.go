@@ -68,6 +68,10 @@ func readRule(method protoreflect.MethodDescriptor) (rule, error) {
 	if r.Permission == "" && !r.AnyUser && !r.Public {
 		return rule{}, fmt.Errorf("there is none; add option (tollgate.v1.guard)")
 	}
+	r.Sensitive = option.GetSensitive()
+	if r.Sensitive && r.Permission == "" {
+		return rule{}, fmt.Errorf("sensitive needs a permission: it is an addition to one")
+	}
 	r.Action = option.GetAction()
 	if r.Permission == "" {
 		if err := roles.ValidPermission(r.Action); err != nil {

@@ -1,0 +1,146 @@
+package app
+
+import (
+	"bytes"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pquerna/otp/totp"
+	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+	"github.com/tollgatehq/tollgate/server/internal/world"
+	"google.golang.org/protobuf/proto"
+)
+
+// harmless are the RPCs that take a permission to write and are not sensitive:
+// people do the first two for themselves only, the others take away what signing
+// in gives back, and the rest changes no right.
+var harmless = []string{"EnrollSecondFactor", "ConfirmSecondFactor", "RevokeSession", "RevokeSessions", "RecordEvent"}
+
+// TestSensitiveRPCs: every RPC that changes who may do what takes the step up.
+func TestSensitiveRPCs(t *testing.T) {
+	for _, method := range methods(t) {
+		guard, _ := proto.GetExtension(method.Options(), tollgatev1.E_Guard).(*tollgatev1.Guard)
+		want := strings.HasSuffix(guard.GetPermission(), ":write") && !slices.Contains(harmless, string(method.Name()))
+		if guard.GetSensitive() != want {
+			t.Errorf("%s: sensitive %v, want %v", method.FullName(), guard.GetSensitive(), want)
+		}
+	}
+}
+
+// clocked is a whole Tollgate on a clock of its own.
+func clocked(t *testing.T, config Config, log *slog.Logger) (*instance, *world.Clock) {
+	t.Helper()
+	clock := world.NewClock(time.Now())
+	w := world.Real()
+	w.Now = clock.Now
+	return startLogging(t, config, w, log), clock
+}
+
+// TestSecondFactorIsRequired: who holds a role that takes a second factor makes
+// no sensitive call without one, and can always get one.
+func TestSecondFactorIsRequired(t *testing.T) {
+	var log bytes.Buffer
+	config := testConfig(backendtest.SQLiteURL(t))
+	config.RequireSecondFactorFor = []string{"administrator", "adminstrator"}
+	i, clock := clocked(t, config, slog.New(slog.NewTextHandler(&log, nil)))
+	if n := strings.Count(log.String(), "names a role that there is not"); n != 1 || !strings.Contains(log.String(), "role=adminstrator") {
+		t.Errorf("%d warnings of the misspelt role: %s", n, log.String())
+	}
+	for _, method := range methods(t) {
+		guard, _ := proto.GetExtension(method.Options(), tollgatev1.E_Guard).(*tollgatev1.Guard)
+		if method.Name() == "Logout" {
+			continue
+		}
+		code := i.callRPC(t, method, i.admin)
+		if (code == "unauthenticated") != guard.GetSensitive() {
+			t.Errorf("%s, sensitive %v: %q", method.FullName(), guard.GetSensitive(), code)
+		}
+	}
+	role := map[string]any{"name": "r", "permissions": []string{"orders:read"}}
+	a := i.call(t, "POST", "/v1/roles", i.admin, role).want(t, 401)
+	if a.reason() != "SECOND_FACTOR_REQUIRED" || a.header.Get("WWW-Authenticate") != `Bearer error="insufficient_user_authentication"` ||
+		!strings.Contains(a.str("message"), "/v1/users/"+i.user+"/second-factor") {
+		t.Errorf("%s %v", a.raw, a.header)
+	}
+	events, _ := i.call(t, "GET", "/v1/audit/events?action=tollgate.refused", i.admin, nil).want(t, 200).body["events"].([]any)
+	if e, _ := events[0].(map[string]any); e["reason"] != "second_factor_required" || e["outcome"] != "OUTCOME_DENIED" {
+		t.Errorf("recorded %v", events[0])
+	}
+
+	// The way out takes nothing that is not there yet.
+	at := "/v1/users/" + i.user
+	i.call(t, "POST", at+"/password", i.admin, map[string]any{"currentPassword": adminPassword, "newPassword": "another password"}).want(t, 200)
+	login := map[string]any{"username": FirstAdmin, "password": "another password"}
+	token := i.call(t, "POST", "/v1/auth/login", "", login).want(t, 200).str("accessToken")
+	made := i.call(t, "POST", at+"/second-factor", token, map[string]any{"currentPassword": "another password"}).want(t, 200)
+	code, err := totp.GenerateCode(made.str("secret"), clock.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	i.call(t, "POST", at+"/second-factor/confirm", token, map[string]any{"code": code}).want(t, 200)
+	i.call(t, "POST", "/v1/roles", token, role).want(t, 401) // signed in without it
+	codes, _ := made.body["recoveryCodes"].([]any)
+	login["secondFactor"] = codes[0]
+	grant := i.call(t, "POST", "/v1/auth/login", "", login).want(t, 200)
+	token = grant.str("accessToken")
+	i.call(t, "POST", "/v1/roles", token, role).want(t, 200)
+	token = i.call(t, "POST", "/v1/auth/refresh", "", map[string]any{"refreshToken": grant.str("refreshToken")}).want(t, 200).str("accessToken")
+	who := i.call(t, "GET", "/v1/auth/whoami", token, nil).want(t, 200).object("principal")
+	if amr, _ := who["amr"].([]any); len(amr) != 3 || who["authTime"] == nil || who["audience"] != "tollgate" {
+		t.Errorf("principal %v", who)
+	}
+
+	// A person's key cannot; a service account's is exempt; other roles are not asked.
+	key := i.call(t, "POST", "/v1/api-keys", token, map[string]any{"name": "k"}).want(t, 200).str("secret")
+	if a := i.call(t, "DELETE", "/v1/roles/r", key, nil).want(t, 401); a.reason() != "SECOND_FACTOR_REQUIRED" || !strings.Contains(a.str("message"), "service account") {
+		t.Errorf("%s", a.raw)
+	}
+	i.call(t, "GET", "/v1/roles", key, nil).want(t, 200)
+	robot, _ := i.call(t, "POST", "/v1/users", token, map[string]any{"username": "robot", "kind": "USER_KIND_SERVICE"}).want(t, 200).object("user")["id"].(string)
+	i.call(t, "PUT", "/v1/roles/administrator/members/"+robot, token, map[string]any{}).want(t, 200)
+	key = i.call(t, "POST", "/v1/api-keys", token, map[string]any{"name": "k", "userId": robot}).want(t, 200).str("secret")
+	i.call(t, "DELETE", "/v1/roles/r", key, nil).want(t, 200)
+	i.admin = token
+	_, helper := i.newUser(t, "helper", "tollgate:users:write")
+	i.call(t, "POST", "/v1/users", helper, map[string]any{"username": "made-by-helper"}).want(t, 200)
+}
+
+// TestRecentSignInIsRequired: a sensitive call takes a recent sign-in, which a
+// refresh is not.
+func TestRecentSignInIsRequired(t *testing.T) {
+	config := testConfig(backendtest.SQLiteURL(t))
+	config.RequireRecentSignIn = 10 * time.Minute
+	i, clock := clocked(t, config, slog.New(slog.DiscardHandler))
+	login := map[string]any{"username": FirstAdmin, "password": adminPassword}
+	grant := i.call(t, "POST", "/v1/auth/login", "", login).want(t, 200)
+	token := grant.str("accessToken")
+	create := func(name string) answer {
+		return i.call(t, "POST", "/v1/roles", token, map[string]any{"name": name, "permissions": []string{"orders:read"}})
+	}
+	clock.Advance(9 * time.Minute)
+	create("a").want(t, 200)
+	key := i.call(t, "POST", "/v1/api-keys", token, map[string]any{"name": "k"}).want(t, 200).str("secret")
+	clock.Advance(2 * time.Minute)
+	refused := func() {
+		t.Helper()
+		a := create("b").want(t, 401)
+		if a.reason() != "SIGN_IN_REQUIRED" || a.header.Get("WWW-Authenticate") != `Bearer error="insufficient_user_authentication", max_age="600"` {
+			t.Errorf("%s %v", a.raw, a.header)
+		}
+	}
+	refused()
+	token = i.call(t, "POST", "/v1/auth/refresh", "", map[string]any{"refreshToken": grant.str("refreshToken")}).want(t, 200).str("accessToken")
+	refused()
+	if a := i.call(t, "DELETE", "/v1/roles/a", key, nil).want(t, 401); a.reason() != "SIGN_IN_REQUIRED" {
+		t.Errorf("a person's key: %s", a.raw)
+	}
+	i.call(t, "GET", "/v1/roles", token, nil).want(t, 200)
+	token = i.call(t, "POST", "/v1/auth/login", "", login).want(t, 200).str("accessToken")
+	create("b").want(t, 200)
+	clock.Advance(11 * time.Minute)
+	i.call(t, "POST", "/v1/users/"+i.user+"/password", token, map[string]any{"currentPassword": adminPassword, "newPassword": "another password"}).want(t, 200)
+}
