@@ -1,0 +1,253 @@
+package sdk_test
+
+import (
+	"crypto/elliptic"
+	"crypto/hmac"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"math/big"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tollgatehq/tollgate/sdk"
+	"github.com/tollgatehq/tollgate/sdk/sdktest"
+)
+
+// ES256 gives every signature a second form; a token has one spelling.
+func TestVerifierRefusesHighS(t *testing.T) {
+	f, keys := ecForger(t, "ec"), &keySet{}
+	keys.set(jwks(f))
+	s := newStage(t, []sdk.Option{keys.through(newTransport(t)).client()})
+	for range 20 {
+		token := f.token(f.header(), goodClaims(s.now()))
+		s.wants(t, token, sdk.ReasonOK)
+		dot := strings.LastIndexByte(token, '.')
+		signature, err := decode(token[dot+1:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		high := new(big.Int).Sub(elliptic.P256().Params().N, new(big.Int).SetBytes(signature[32:]))
+		high.FillBytes(signature[32:])
+		s.wants(t, token[:dot+1]+b64(signature), sdk.ReasonCredentialInvalid)
+	}
+}
+
+func TestVerifierPinsTheAlgorithm(t *testing.T) {
+	all := []*forger{edForger(t, "ed"), ecForger(t, "ec"), rsaForger(t, "rsa", 2048)}
+	keys := &keySet{}
+	keys.set(jwks(all[0], all[1], all[2]))
+	s := newStage(t, []sdk.Option{keys.through(newTransport(t)).client()})
+	claims := goodClaims(s.now())
+	for _, f := range all {
+		s.wants(t, f.token(f.header(), claims), sdk.ReasonOK)
+		for _, algorithm := range []string{"EdDSA", "ES256", "RS256", "HS256", "PS256", "none", "NONE", "eddsa"} {
+			if algorithm != f.algorithm {
+				s.wants(t, f.token(with(f.header(), "alg", algorithm), claims), sdk.ReasonCredentialInvalid)
+			}
+		}
+		for _, other := range all {
+			if other != f { // signed by one, names the other
+				s.wants(t, f.token(with(f.header(), "kid", other.id), claims), sdk.ReasonCredentialInvalid)
+				s.wants(t, f.token(other.header(), claims), sdk.ReasonCredentialInvalid)
+			}
+		}
+		for _, secret := range []any{f.jwk["x"], f.jwk["n"], jwks(f)} {
+			text, _ := secret.(string)
+			raw, _ := decode(text)
+			for _, key := range [][]byte{[]byte(text), raw} {
+				mac := &forger{sign: func(b []byte) []byte {
+					h := hmac.New(sha256.New, key)
+					h.Write(b)
+					return h.Sum(nil)
+				}}
+				for _, algorithm := range []string{"HS256", f.algorithm} {
+					s.wants(t, mac.token(with(f.header(), "alg", algorithm), claims), sdk.ReasonCredentialInvalid)
+				}
+			}
+		}
+		unsigned := &forger{sign: func([]byte) []byte { return nil }}
+		for _, algorithm := range []string{"none", f.algorithm} {
+			s.wants(t, unsigned.token(with(f.header(), "alg", algorithm), claims), sdk.ReasonCredentialInvalid)
+		}
+		zero := &forger{sign: func(b []byte) []byte { return make([]byte, len(f.sign(b))) }}
+		s.wants(t, zero.token(f.header(), claims), sdk.ReasonCredentialInvalid)
+	}
+}
+
+func TestVerifierSkipsKeysThatItDoesNotKnow(t *testing.T) {
+	good, weak, ec := edForger(t, "good"), rsaForger(t, "weak", 1024), ecForger(t, "ec")
+	bad := []*forger{weak}
+	for i, change := range []map[string]any{
+		{"kty": "oct"}, {"crv": "X25519"}, {"crv": "Ed448"}, {"alg": "ES256"}, {"alg": nil}, {"alg": "none"}, {"use": "enc"}, {"x": "AA"}, {"kid": nil}, {"kid": 7},
+	} {
+		f := edForger(t, fmt.Sprintf("bad-%d", i))
+		for name, value := range change {
+			f.jwk = with(f.jwk, name, value)
+		}
+		bad = append(bad, f)
+	}
+	off := ecForger(t, "off the curve")
+	off.jwk["y"] = ec.jwk["y"]
+	bad = append(bad, off)
+	entries := []any{1, "text", nil, good}
+	for _, f := range bad {
+		entries = append(entries, f)
+	}
+	keys := &keySet{}
+	keys.set(jwks(entries...))
+	s := newStage(t, []sdk.Option{keys.through(newTransport(t)).client()})
+	claims := goodClaims(s.now())
+	s.wants(t, good.token(good.header(), claims), sdk.ReasonOK)
+	for _, f := range bad {
+		s.wants(t, f.token(f.header(), claims), sdk.ReasonCredentialInvalid)
+	}
+}
+
+func TestVerifierRefusesKeySets(t *testing.T) {
+	f := edForger(t, "key-1")
+	many := []any{f}
+	for i := range 32 {
+		many = append(many, with(f.jwk, "kid", fmt.Sprint(i)))
+	}
+	for name, text := range map[string]string{
+		"no JSON":   "<html>",
+		"nothing":   "{}",
+		"no keys":   jwks(),
+		"two alike": jwks(f, edForger(t, "key-1")),
+		"too many":  jwks(many...),
+		"too long":  jwks(f) + strings.Repeat(" ", 64<<10),
+	} {
+		t.Run(name, func(t *testing.T) {
+			keys := &keySet{}
+			keys.set(text)
+			s := coldStage(t, []sdk.Option{keys.through(newTransport(t)).client()})
+			s.fails(t, f.token(f.header(), goodClaims(s.now())))
+		})
+	}
+}
+
+// Of tokens with keys that nobody has, however many, one fetches.
+func TestVerifierUnknownKeys(t *testing.T) {
+	s := newStage(t, nil)
+	for round := range 3 {
+		s.add(5 * time.Second)
+		var all sync.WaitGroup
+		for i := range 50 {
+			f := edForger(t, fmt.Sprintf("bogus-%d-%d", round, i))
+			all.Go(func() { s.wants(t, f.token(f.header(), goodClaims(s.now())), sdk.ReasonCredentialInvalid) })
+		}
+		all.Wait()
+		if n := s.Calls(keysPath); n != round+2 {
+			t.Fatalf("the keys were fetched %d times after %d intervals", n, round+1)
+		}
+	}
+	s.RotateKey()
+	token := s.Token("alice")
+	s.wants(t, token, sdk.ReasonCredentialInvalid) // too soon to fetch
+	s.add(5 * time.Second)
+	s.wants(t, token, sdk.ReasonOK)
+}
+
+func TestVerifierKeysDown(t *testing.T) {
+	s := newStage(t, nil, sdk.WithFeedBound(24*time.Hour), sdk.WithStaleKeys(time.Hour))
+	token := s.Token("alice", sdktest.ExpiresAt(s.now().Add(10*time.Hour)))
+	s.wants(t, token, sdk.ReasonOK)
+	s.SetDown(true)
+	s.add(time.Hour)
+	s.wants(t, token, sdk.ReasonOK)
+	s.add(time.Second)
+	s.fails(t, token) // just tried
+	s.add(5 * time.Second)
+	s.fails(t, token) // tried again
+	s.SetDown(false)
+	s.add(5 * time.Second)
+	s.wants(t, token, sdk.ReasonOK)
+}
+
+// A key that was taken out of the set stops its tokens, those too that were
+// verified before.
+func TestVerifierRemovedKey(t *testing.T) {
+	leaked, next, keys := edForger(t, "leaked"), edForger(t, "next"), &keySet{}
+	keys.set(jwks(leaked, next))
+	s := newStage(t, []sdk.Option{keys.through(newTransport(t)).client()})
+	old, young := leaked.token(leaked.header(), goodClaims(s.now())), next.token(next.header(), goodClaims(s.now()))
+	s.wants(t, old, sdk.ReasonOK)
+	s.wants(t, young, sdk.ReasonOK)
+	keys.set(jwks(next))
+	s.add(10 * time.Minute) // without the refresh in the background, the next call waits for one
+	s.wants(t, old, sdk.ReasonCredentialInvalid)
+	s.wants(t, young, sdk.ReasonOK)
+
+	// The same kid with another key is another key.
+	next.sign = edForger(t, "").sign
+	keys.set(jwks(edForger(t, "next")))
+	s.add(10 * time.Minute)
+	s.wants(t, next.token(next.header(), goodClaims(s.now())), sdk.ReasonCredentialInvalid)
+}
+
+// keySet is the key set of now.
+func (s *stage) keySet(t *testing.T) string {
+	t.Helper()
+	res, err := http.Get(s.URL + keysPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// A removed key is refused as soon as the feed tells of it, and stays so when
+// the key set that is answered is of before.
+func TestVerifierRemovedKeyIsInTheFeed(t *testing.T) {
+	keys := &keySet{}
+	s := newStage(t, []sdk.Option{keys.through(newTransport(t)).client()})
+	s.RotateKey()
+	s.add(5 * time.Second)
+	old := s.Token("alice", sdktest.ExpiresAt(s.now().Add(10*time.Hour)))
+	s.wants(t, old, sdk.ReasonOK)
+	keys.set(s.keySet(t)) // what is answered from here on
+	s.hears(t, s.RemoveKey())
+	s.wants(t, old, sdk.ReasonCredentialInvalid)
+	for range 3 {
+		s.add(10 * time.Minute)
+		s.hears(t, s.KeepAlive())
+		s.wants(t, old, sdk.ReasonCredentialInvalid)
+	}
+	if keys.fetched < 3 {
+		t.Errorf("the stale key set was fetched %d times", keys.fetched)
+	}
+	keys.set("")
+	s.add(10 * time.Minute)
+	s.hears(t, s.KeepAlive())
+	s.wants(t, s.Token("alice"), sdk.ReasonOK)
+	s.wants(t, old, sdk.ReasonCredentialInvalid)
+	if n := s.Calls("AuthService/Verify"); n != 0 {
+		t.Errorf("Tollgate was asked %d times", n)
+	}
+}
+
+// Who comes after the removal, and gets a key set of before, is told as well.
+func TestVerifierRemovedKeyOfBefore(t *testing.T) {
+	s, keys := newStage(t, nil), &keySet{}
+	s.RotateKey()
+	old := s.Token("alice")
+	keys.set(s.keySet(t))
+	s.RemoveKey()
+	late, err := sdk.NewVerifier(s.Client(keys.through(newTransport(t)).client()), sdktest.Issuer, sdktest.Audience,
+		sdk.WithFeedBound(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer late.Close()
+	s.verifier = late
+	s.hears(t, 0)
+	s.wants(t, old, sdk.ReasonCredentialInvalid)
+}
