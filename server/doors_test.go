@@ -247,11 +247,15 @@ func TestCompression(t *testing.T) {
 		binary.BigEndian.PutUint32(envelope[1:], uint32(len(c.body)))
 		a := s.call(t, "POST", "/tollgate.v1.AuditService/WatchEvents", string(envelope), "Content-Type", "application/connect+json",
 			"Connect-Content-Encoding", "gzip").want(t, http.StatusOK)
-		unpacked, err := gzip.NewReader(bytes.NewReader(a.raw[min(5, len(a.raw)):]))
-		if err != nil {
-			t.Fatalf("%s in a stream answers %q", name, a.raw)
+		end := a.raw[min(5, len(a.raw)):]
+		var err error
+		if a.raw[0]&1 != 0 { // compressed
+			unpacked, failed := gzip.NewReader(bytes.NewReader(end))
+			if failed != nil {
+				t.Fatalf("%s in a stream answers %q", name, a.raw)
+			}
+			end, err = io.ReadAll(unpacked)
 		}
-		end, err := io.ReadAll(unpacked)
 		if err != nil || !bytes.Contains(end, []byte(c.says)) || insides.Match(end) {
 			t.Errorf("%s in a stream answers %s, %v", name, end, err)
 		}
