@@ -17,10 +17,17 @@ var (
 	insert    = regexp.MustCompile(`^INSERT INTO (\w+) \(([^)]*)\)`)
 )
 
-// During a rolling deployment a server of the previous schema runs on the
-// newest one: its statements are still understood, and its rows are whole.
+// During a rolling deployment a server of a previous schema runs on the newest
+// one: its statements are still understood, and its rows are whole.
 func TestStatementsOfThePreviousSchema(t *testing.T) {
-	file, err := os.ReadFile("../../../migrations/testdata/0001_statements.sql")
+	const folder = "../../../migrations/testdata/"
+	for _, file := range []string{"0001_statements.sql", "0002_statements.sql"} {
+		t.Run(file, func(t *testing.T) { understood(t, folder+file) })
+	}
+}
+
+func understood(t *testing.T, name string) {
+	file, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)
 	}
