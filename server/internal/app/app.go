@@ -26,7 +26,6 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/changes"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/decision"
-	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/guard"
 	"github.com/tollgatehq/tollgate/server/internal/httpapi"
 	"github.com/tollgatehq/tollgate/server/internal/limits"
@@ -250,18 +249,6 @@ func (a *App) Close() error {
 	}
 	a.telemetry.Close()
 	return errors.Join(flushed, a.db.Close())
-}
-
-// stepUp is what sensitive calls take. A role that is not there may be made
-// later, or its name is misspelt, and then nobody is asked for a second factor.
-func (a *App) stepUp() decision.StepUp {
-	for _, role := range a.config.RequireSecondFactorFor {
-		_, err := a.roles.Get(caller.System(context.Background()), role)
-		if fault.Is(err, fault.NotFound) {
-			a.out.Log.Warn("--require-second-factor-for names a role that there is not; is it misspelt?", "role", role)
-		}
-	}
-	return decision.StepUp{SecondFactorFor: a.config.RequireSecondFactorFor, RecentSignIn: a.config.RequireRecentSignIn}
 }
 
 // Handler is everything that the API's port serves.
