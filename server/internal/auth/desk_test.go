@@ -15,6 +15,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/changes"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/inflight"
 	"github.com/tollgatehq/tollgate/server/internal/limits"
 	"github.com/tollgatehq/tollgate/server/internal/page"
 	"github.com/tollgatehq/tollgate/server/internal/roles"
@@ -76,7 +77,7 @@ func deskOn(t testing.TB, db *database.DB, clock *world.Clock, ttl time.Duration
 		AccessTokenTTL: ttl, SessionIdle: testIdle, SessionMax: testMax, BcryptCost: 4, BcryptWorkers: 2,
 	})
 	// Races of hundreds are about atomicity here; the pool has tests of its own.
-	s.passwords.waiting = make(chan struct{}, 1000)
+	s.passwords.waiting = inflight.New[netip.Addr](2000)
 	s.passwords.wait = time.Minute
 	d := &desk{Service: s, t: t, clock: clock, events: events}
 	real := s.passwords.compare

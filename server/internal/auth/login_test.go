@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -14,6 +15,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/changes"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/inflight"
 	"golang.org/x/crypto/bcrypt"
 )
 
@@ -353,8 +355,8 @@ func TestASignInOfTooManyCostsNothing(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newDesk(t, db)
 		d.user("ann")
-		d.passwords.waiting, d.passwords.delay = make(chan struct{}, 1), 0
-		d.passwords.waiting <- struct{}{}
+		d.passwords.waiting, d.passwords.delay = inflight.New[netip.Addr](1), 0
+		d.passwords.waiting.Acquire(netip.Addr{}, 1)
 		before, recorded := d.compares.Load(), len(d.recorded(audit.Login))
 		for range 200 { // far more than the limits allow
 			_, err := d.Login(d.visitor(), "ann", "a wrong guess", "")
@@ -363,7 +365,7 @@ func TestASignInOfTooManyCostsNothing(t *testing.T) {
 		if n := len(d.recorded(audit.Login)) - recorded; n != 0 || d.compares.Load() != before {
 			t.Errorf("%d events and %d comparisons of sign-ins that were turned away", n, d.compares.Load()-before)
 		}
-		<-d.passwords.waiting
+		d.passwords.waiting.Release(netip.Addr{}, 1)
 		d.login("ann") // they did not count as attempts
 	})
 }

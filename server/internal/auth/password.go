@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"net/netip"
 	"runtime"
 	"slices"
 	"strings"
@@ -11,7 +12,9 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/inflight"
 	"github.com/tollgatehq/tollgate/server/internal/world"
 	"github.com/trustelem/zxcvbn/frequency"
 	"golang.org/x/crypto/bcrypt"
@@ -37,10 +40,10 @@ const (
 // under way at once, so that sign-ins leave the other work its processors.
 type passwords struct {
 	cost    int
-	dummy   string        // a hash that costs as much as a real one to compare with, and fits no password
-	running chan struct{} // holds a token per run
-	waiting chan struct{} // holds a token per call, those that run included
-	held    chan struct{} // holds a token per BUSY that is held back
+	dummy   string                        // a hash that costs as much as a real one to compare with, and fits no password
+	running chan struct{}                 // holds a token per run
+	waiting *inflight.Limiter[netip.Addr] // calls by client address, those that run included
+	held    chan struct{}                 // holds a token per BUSY that is held back
 	wait    time.Duration
 	delay   time.Duration
 	refused atomic.Uint64
@@ -63,7 +66,7 @@ func newPasswords(cost, workers, held int) *passwords {
 		cost:    cost,
 		dummy:   dummyHash(cost),
 		running: make(chan struct{}, workers),
-		waiting: make(chan struct{}, workers*(1+queuePerWorker)),
+		waiting: inflight.New[netip.Addr](int64(workers * (1 + queuePerWorker))),
 		held:    make(chan struct{}, cmp.Or(held, defaultHeld)),
 		wait:    maxWait,
 		delay:   busyDelay,
@@ -126,11 +129,11 @@ func (p *passwords) outdated(hash string) bool {
 	return err == nil && cost < p.cost
 }
 
-// ready returns nil when one more may wait for a worker at this moment, and
-// otherwise BUSY. Ask before doing anything for a sign-in: then one of too many
+// ready returns nil when one more of the caller's address may wait for a worker
+// at this moment, and otherwise BUSY. Ask before doing anything for a sign-in: then one of too many
 // costs nothing but its answer.
 func (p *passwords) ready(ctx context.Context) error {
-	if len(p.waiting) < cap(p.waiting) {
+	if p.waiting.Fits(client(ctx)) {
 		return nil
 	}
 	return p.refuse(ctx)
@@ -139,12 +142,11 @@ func (p *passwords) ready(ctx context.Context) error {
 // run calls work when a worker is free, or returns Unavailable, BUSY, when too
 // many wait already or the wait gets too long.
 func (p *passwords) run(ctx context.Context, work func()) error {
-	select {
-	case p.waiting <- struct{}{}:
-		defer func() { <-p.waiting }()
-	default:
+	from := client(ctx)
+	if !p.waiting.Acquire(from, 1) {
 		return p.refuse(ctx)
 	}
+	defer p.waiting.Release(from, 1)
 	timer := time.NewTimer(p.wait)
 	defer timer.Stop()
 	select {
@@ -179,6 +181,10 @@ func (p *passwords) refuse(ctx context.Context) error {
 		return fmt.Errorf("wait to be told that it is busy: %w", ctx.Err())
 	}
 }
+
+// client is whom the queue shares its places among: one address cannot keep
+// others from signing in.
+func client(ctx context.Context) netip.Addr { return inflight.Address(caller.From(ctx).IP) }
 
 func busy() error {
 	return fault.New(fault.Unavailable, "BUSY", "too many sign-ins at the moment; try again").After(time.Second)

@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -10,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/world"
 	"golang.org/x/crypto/bcrypt"
@@ -138,7 +140,7 @@ func TestPool(t *testing.T) {
 			}
 		})
 	}
-	room := workers * (1 + queuePerWorker)
+	room := workers * (1 + queuePerWorker) / 2 // one address gets half
 	for range calls - room { // those refused return while the others wait
 		err := <-refused
 		wantRefusal(t, err, fault.Unavailable, "BUSY")
@@ -170,8 +172,8 @@ func TestPoolWait(t *testing.T) {
 	if _, err := p.hash(ctx, "password"); !errors.Is(err, context.Canceled) {
 		t.Errorf("a canceled wait ends with %v", err)
 	}
-	if len(p.waiting) != 0 {
-		t.Errorf("%d still hold a place in the queue", len(p.waiting))
+	if n := p.waiting.Used(); n != 0 {
+		t.Errorf("%d still hold a place in the queue", n)
 	}
 }
 
@@ -180,11 +182,11 @@ func TestPoolWait(t *testing.T) {
 func TestBusyIsHeldBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPasswords(4, 1, 1)
-		for range cap(p.waiting) {
+		for p.waiting.Fits(netip.Addr{}) {
 			if err := p.ready(t.Context()); err != nil {
 				t.Fatalf("with a place in the queue: %v", err)
 			}
-			p.waiting <- struct{}{}
+			p.waiting.Acquire(netip.Addr{}, 1)
 		}
 		for name, ask := range map[string]func(context.Context) error{
 			"ready": p.ready,
@@ -214,6 +216,28 @@ func TestBusyIsHeldBack(t *testing.T) {
 			t.Errorf("%d are still held back", len(p.held))
 		}
 	})
+}
+
+// The queue is shared among addresses: one that fills its part keeps no other
+// out.
+func TestTheQueueIsShared(t *testing.T) {
+	p := newPasswords(4, 1, 1)
+	p.delay = 0
+	greedy, other := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+	at := func(ip netip.Addr) context.Context { return caller.With(t.Context(), caller.Caller{IP: ip}) }
+	n := 0
+	for ; p.waiting.Acquire(greedy, 1); n++ {
+	}
+	if want := (1 + 1 + queuePerWorker) / 2; n != want {
+		t.Errorf("one address gets %d places, want %d", n, want)
+	}
+	wantRefusal(t, p.ready(at(greedy)), fault.Unavailable, "BUSY")
+	if err := p.ready(at(other)); err != nil {
+		t.Errorf("another address: %v", err)
+	}
+	if _, err := p.hash(at(other), "password"); err != nil {
+		t.Errorf("another address: %v", err)
+	}
 }
 
 func TestOneTimePassword(t *testing.T) {

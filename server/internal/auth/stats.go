@@ -14,6 +14,6 @@ func (s *Service) PasswordStats() PasswordStats {
 	running := len(p.running)
 	return PasswordStats{
 		Workers: cap(p.running), Running: running,
-		Waiting: max(0, len(p.waiting)-running), Refused: p.refused.Load(),
+		Waiting: max(0, int(p.waiting.Used())-running), Refused: p.refused.Load(),
 	}
 }

@@ -109,16 +109,6 @@ func (l *limiters) of(k kind) *inflight.Limiter[netip.Addr] {
 	}
 }
 
-// clientKey is what an address is bounded under: IPv6 by its /64, which is the
-// least that one customer gets.
-func clientKey(ip netip.Addr) netip.Addr {
-	if !ip.Is6() || ip.Is4In6() {
-		return ip.Unmap()
-	}
-	network, _ := ip.WithZone("").Prefix(64) // fails only for an invalid address
-	return network.Addr()
-}
-
 // lease is the memory that one request holds.
 type lease struct {
 	limiter *inflight.Limiter[netip.Addr]

@@ -14,6 +14,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/auth"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/inflight"
 	"github.com/tollgatehq/tollgate/server/internal/metrics"
 	"github.com/tollgatehq/tollgate/server/internal/world"
 )
@@ -52,7 +53,7 @@ func (m *middleware) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("X-Request-Id", origin.RequestID)
 	h.Set("Cache-Control", "no-store")
 
-	memory := &lease{limiter: m.limiters.memory, client: clientKey(origin.IP)}
+	memory := &lease{limiter: m.limiters.memory, client: inflight.Address(origin.IP)}
 	if !memory.grow(requestMemory) {
 		m.refused(metrics.RefusedMemory, nil)
 		refuse(w, r, overloaded(), origin.RequestID)

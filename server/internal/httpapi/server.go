@@ -81,7 +81,7 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 		}
 		var client netip.Addr
 		if peer, err := netip.ParseAddrPort(conn.RemoteAddr().String()); err == nil {
-			client = clientKey(peer.Addr())
+			client = inflight.Address(peer.Addr())
 			if isTrusted(client, l.trusted) {
 				return conn, nil
 			}

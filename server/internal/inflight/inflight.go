@@ -1,7 +1,10 @@
 // Package inflight bounds what is under way at one time, in all and per caller.
 package inflight
 
-import "sync"
+import (
+	"net/netip"
+	"sync"
+)
 
 // Limiter shares a capacity among callers: places, bytes or connections. A
 // caller may hold as much as it leaves free. One caller alone gets at most half
@@ -38,6 +41,13 @@ func (l *Limiter[K]) Acquire(caller K, n int64) bool {
 	return true
 }
 
+// Fits says whether Acquire of 1 would succeed at this moment.
+func (l *Limiter[K]) Fits(caller K) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.held[caller]+1 <= l.capacity-l.used
+}
+
 // Release gives back n that a caller acquired.
 func (l *Limiter[K]) Release(caller K, n int64) {
 	l.mu.Lock()
@@ -52,3 +62,21 @@ func (l *Limiter[K]) Release(caller K, n int64) {
 
 // Capacity is what all callers together may hold.
 func (l *Limiter[K]) Capacity() int64 { return l.capacity }
+
+// Used is what all callers together hold.
+func (l *Limiter[K]) Used() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.used
+}
+
+// Address is what a client at an address is told apart by: IPv4 by itself, IPv6
+// by its /64, which is the least that one customer gets.
+func Address(ip netip.Addr) netip.Addr {
+	ip = ip.Unmap().WithZone("")
+	if !ip.Is6() {
+		return ip
+	}
+	network, _ := ip.Prefix(64) // fails only for an invalid address
+	return network.Addr()
+}
