@@ -42,6 +42,7 @@ func (h *watch) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, err := h.guard.Admit(r.Context(), procedure, r.Header, w.Header(), filter)
 	if err != nil {
+		h.guard.Count(fault.From(err))
 		writeFault(w, fault.From(err), requestID)
 		return
 	}
@@ -79,6 +80,7 @@ func (h *watch) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	})
 	if !begun {
 		if err != nil {
+			h.guard.Count(fault.From(err))
 			writeFault(w, fault.From(err), requestID)
 		}
 		return
