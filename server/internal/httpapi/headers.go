@@ -14,12 +14,16 @@ var (
 	noReferrer = []string{"no-referrer"}
 )
 
-// withSecurityHeaders sets what browsers should know about every answer: it is
-// no page and belongs in none. A handler that serves a page replaces them.
+// withSecurityHeaders sets what browsers should know about every answer that they
+// may show: it is no page and belongs in none. A handler that serves a page replaces them.
 // Strict-Transport-Security goes out over our own TLS only (RFC 6797 §7.2); a
 // proxy that speaks TLS for us decides for itself.
 func withSecurityHeaders(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if framed(r) { // gRPC and streams: no browser shows these
+			next.ServeHTTP(w, r)
+			return
+		}
 		h := w.Header()
 		h["X-Content-Type-Options"] = noSniff
 		h["Content-Security-Policy"] = noContent
