@@ -20,7 +20,7 @@ import (
 // A flood of calls that are refused for want of a good credential costs next to
 // nothing of the database, and the log tells of each of them, also of those
 // before the server was stopped in the middle of it.
-func TestAFloodOfAnonymousCalls(t *testing.T) {
+func TestChaosAnonymousFlood(t *testing.T) {
 	forms := map[string]string{
 		"/v1/oauth2/token":      "grant_type=refresh_token&refresh_token=tgr_" + strings.Repeat("x", 43),
 		"/v1/oauth2/revoke":     "token=tgr_" + strings.Repeat("x", 43),
