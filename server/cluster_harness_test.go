@@ -110,7 +110,7 @@ func startCluster(t *testing.T, n int, env []string) *cluster {
 	for _, s := range c.servers {
 		s.token = c.admin
 	}
-	for _, limit := range []string{"sign-in-per-ip", "sign-in-per-user", "sign-in-per-user-and-ip"} {
+	for _, limit := range []string{"sign-in-per-ip", "sign-in-per-user", "sign-in-per-user-and-ip", "anonymous-refusals-per-ip"} {
 		c.on(0).call(t, "PATCH", "/v1/limits/"+limit, object{"rate": 1000000, "burst": 1000000}).want(t, http.StatusOK)
 	}
 	return c
