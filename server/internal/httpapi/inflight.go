@@ -86,7 +86,7 @@ func (l *limiters) kind(r *http.Request) kind {
 	switch {
 	case path == watchPath, l.streams[path] && framed(r):
 		return stream
-	case strings.HasPrefix(path, "/grpc.reflection."):
+	case strings.HasPrefix(path, "/grpc.reflection.") && framed(r):
 		return reflection
 	case path == healthPath, path == readyPath, strings.HasPrefix(path, "/"+grpchealth.HealthV1ServiceName+"/"):
 		return probe

@@ -234,3 +234,12 @@ func TestLimitConnections(t *testing.T) {
 	dial("127.0.0.1")
 	<-accepted
 }
+
+// What is no message of reflection gets the one shape of an error, too.
+func TestReflectionIsFramed(t *testing.T) {
+	_, server, _ := serveBounded(t, 8, http.NotFound)
+	status, _, body := post(t, server.Client(), server.URL+"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", "application/json", strings.NewReader("{}"))
+	if status != http.StatusNotFound || !strings.Contains(body, "UNKNOWN_PATH") {
+		t.Errorf("%d %s", status, body)
+	}
+}
