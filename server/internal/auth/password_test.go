@@ -141,7 +141,7 @@ func TestPool(t *testing.T) {
 		})
 	}
 	room := workers * (1 + queuePerWorker) / 2 // one address gets half
-	for range calls - room { // those refused return while the others wait
+	for range calls - room {                   // those refused return while the others wait
 		err := <-refused
 		wantRefusal(t, err, fault.Unavailable, "BUSY")
 		if fault.From(err).RetryAfter <= 0 {
