@@ -42,3 +42,20 @@ func TestTheTestsOfTheThreatModelExist(t *testing.T) {
 		}
 	}
 }
+
+// The files that CONTRIBUTING.md sends people to exist.
+func TestWhereIs(t *testing.T) {
+	page, err := os.ReadFile("../CONTRIBUTING.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := regexp.MustCompile("`((?:server|proto|sdk|migrations)/[\\w./]+)`").FindAllSubmatch(page, -1)
+	if len(named) < 15 {
+		t.Fatalf("only %d files are named", len(named))
+	}
+	for _, m := range named {
+		if _, err := os.Stat(filepath.Join("..", string(m[1]))); err != nil {
+			t.Error(err)
+		}
+	}
+}
