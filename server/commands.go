@@ -104,7 +104,7 @@ type userCreate struct {
 // Run makes the user; the password comes from the terminal or a pipe.
 func (u userCreate) Run(ctx context.Context, config app.Config, out app.Out) error {
 	return withApp(ctx, config, out, func(ctx context.Context, a *app.App) error {
-		password, err := readSecret("Password for " + u.Username + ": ")
+		password, err := readSecret(ctx, "Password for "+u.Username+": ")
 		if err != nil {
 			return fmt.Errorf("read the password: %w", err)
 		}
@@ -150,7 +150,7 @@ func (u userResetPassword) Run(ctx context.Context, config app.Config, out app.O
 		var password string
 		if !u.Generate {
 			var err error
-			if password, err = readSecret("New password for " + u.Username + ": "); err != nil {
+			if password, err = readSecret(ctx, "New password for "+u.Username+": "); err != nil {
 				return fmt.Errorf("read the password: %w", err)
 			}
 			if password == "" {

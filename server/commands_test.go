@@ -106,6 +106,28 @@ func TestMistakes(t *testing.T) {
 	}
 }
 
+// A start that fails for a taken address has made nothing: the next one shows
+// the first administrator's password.
+func TestFailedStartKeepsFirstPassword(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	dir := t.TempDir()
+	for _, flags := range [][]string{
+		{"--listen", "127.0.0.1:0", "--metrics-listen", taken.Addr().String()},
+		{"--listen", taken.Addr().String(), "--metrics-listen="},
+	} {
+		if code, _, stderr := command(t, dir, "", flags...); code != 1 {
+			t.Fatalf("%s: exit code %d, %s", flags, code, stderr)
+		}
+	}
+	if s := serve(t, dir); s.password == "" {
+		t.Error("the start after two that failed shows no password")
+	}
+}
+
 func TestMigrate(t *testing.T) {
 	dir := t.TempDir()
 	if out := succeed(t, dir, "", "migrate", "status"); !strings.Contains(out, "not applied") {

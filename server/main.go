@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -120,6 +119,15 @@ func (serve) Run(ctx context.Context, config app.Config, out app.Out) (err error
 		return err
 	}
 	defer listener.Close()
+	// Before anything is made: an address that is taken must not cost the first
+	// administrator's password, which is shown once.
+	var metrics net.Listener
+	if config.MetricsListen != "" {
+		if metrics, err = net.Listen("tcp", config.MetricsListen); err != nil {
+			return fmt.Errorf("listen for metrics: %w; choose another address with --metrics-listen, or none", err)
+		}
+		defer metrics.Close()
+	}
 	a, err := app.Open(ctx, config, world.Real(), out)
 	if err != nil {
 		return err
@@ -130,11 +138,7 @@ func (serve) Run(ctx context.Context, config app.Config, out app.Out) (err error
 		return err
 	}
 	var side errgroup.Group
-	if config.MetricsListen != "" {
-		metrics, err := net.Listen("tcp", config.MetricsListen)
-		if err != nil {
-			return fmt.Errorf("listen for metrics: %w; choose another address with --metrics-listen, or none", err)
-		}
+	if metrics != nil {
 		side.Go(func() error { return a.ServeMetrics(ctx, metrics) })
 	}
 	a.Greet(listener.Addr(), password)
@@ -144,16 +148,4 @@ func (serve) Run(ctx context.Context, config app.Config, out app.Out) (err error
 	}
 	out.Log.Info("stopped")
 	return side.Wait()
-}
-
-// readSecret reads a line from a terminal without showing it, or from a pipe.
-func readSecret(prompt string) (string, error) {
-	if isTerminal(os.Stdin) {
-		fmt.Fprint(os.Stderr, prompt)
-		line, err := term.ReadPassword(int(os.Stdin.Fd()))
-		fmt.Fprintln(os.Stderr)
-		return string(line), err
-	}
-	all, err := io.ReadAll(io.LimitReader(os.Stdin, 1024))
-	return strings.TrimRight(string(all), "\r\n"), err
 }

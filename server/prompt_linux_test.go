@@ -1,0 +1,87 @@
+package main_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// openTerminal opens a pseudo-terminal: what its user types is written to user,
+// what a program shows is read from it.
+func openTerminal(t *testing.T) (user, program *os.File) {
+	t.Helper()
+	user, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { user.Close() })
+	if err := unix.IoctlSetPointerInt(int(user.Fd()), unix.TIOCSPTLCK, 0); err != nil {
+		t.Fatal(err)
+	}
+	n, err := unix.IoctlGetInt(int(user.Fd()), unix.TIOCGPTN)
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { program.Close() })
+	return user, program
+}
+
+func echoes(t *testing.T, terminal *os.File) bool {
+	t.Helper()
+	state, err := unix.IoctlGetTermios(int(terminal.Fd()), unix.TCGETS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return state.Lflag&unix.ECHO != 0
+}
+
+// Who changes their mind at a password's prompt gets out, with a terminal that
+// shows what they type.
+func TestInterruptedPrompt(t *testing.T) {
+	dir := t.TempDir()
+	succeed(t, dir, "a password of mia", "user", "create", "mia")
+	path, err := tollgateBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, interrupt := range map[string]func(user *os.File, p *os.Process) error{
+		"Ctrl-C":  func(user *os.File, _ *os.Process) error { _, err := user.WriteString("\x03"); return err },
+		"SIGTERM": func(_ *os.File, p *os.Process) error { return p.Signal(syscall.SIGTERM) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			user, terminal := openTerminal(t)
+			var said bytes.Buffer
+			cmd := exec.Command(path, "user", "reset-password", "mia")
+			cmd.Dir, cmd.Env = dir, []string{"TOLLGATE_BCRYPT_COST=4"}
+			cmd.Stdin, cmd.Stdout, cmd.Stderr = terminal, &said, &said
+			cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 0}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			late := time.AfterFunc(patience, func() { cmd.Process.Kill() }) //nolint:errcheck // Wait tells
+			defer late.Stop()
+			eventually(t, "the prompt hides what is typed", func() bool { return !echoes(t, terminal) })
+			if err := interrupt(user, cmd.Process); err != nil {
+				t.Fatal(err)
+			}
+			cmd.Wait() //nolint:errcheck // the code says it
+			if code := cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(said.String(), "interrupted") {
+				t.Errorf("exit code %d, and it said %s", code, &said)
+			}
+			if !echoes(t, terminal) {
+				t.Error("the terminal does not show what is typed")
+			}
+		})
+	}
+}
