@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/app"
-	"github.com/tollgatehq/tollgate/server/internal/auth"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/world"
@@ -87,86 +86,6 @@ func withDatabase(config app.Config, fn func(*database.DB) error) error {
 		return err
 	}
 	return errors.Join(fn(db), db.Close())
-}
-
-type user struct {
-	Create        userCreate        `cmd:"" help:"Make a person, with roles."`
-	ResetPassword userResetPassword `cmd:"" name:"reset-password" help:"Give a person a new password, end their sessions and revoke their API keys."`
-
-	ResetSecondFactor userResetSecondFactor `cmd:"" name:"reset-second-factor" help:"Turn off the second factor of a person who has lost it."`
-}
-
-type userCreate struct {
-	Username string   `arg:"" help:"The name to sign in with."`
-	Role     []string `help:"A role to give; more than once for more." placeholder:"NAME"`
-}
-
-// Run makes the user; the password comes from the terminal or a pipe.
-func (u userCreate) Run(ctx context.Context, config app.Config, out app.Out) error {
-	return withApp(ctx, config, out, func(ctx context.Context, a *app.App) error {
-		password, err := readSecret(ctx, "Password for "+u.Username+": ")
-		if err != nil {
-			return fmt.Errorf("read the password: %w", err)
-		}
-		if password == "" { // a pipe that failed must not make a user who cannot sign in
-			return errors.New("the password is empty; give one")
-		}
-		made, _, err := a.Auth.CreateUser(ctx, auth.NewUser{
-			Username: u.Username, Password: password, Kind: caller.Person, Roles: u.Role,
-		})
-		if err != nil {
-			return err
-		}
-		fmt.Printf("made user %s (%s)\n", made.Username, made.ID)
-		return nil
-	})
-}
-
-type userResetSecondFactor struct {
-	Username string `arg:"" help:"Whose second factor."`
-}
-
-// Run turns the second factor off.
-func (u userResetSecondFactor) Run(ctx context.Context, config app.Config, out app.Out) error {
-	return withApp(ctx, config, out, func(ctx context.Context, a *app.App) error {
-		if err := a.Auth.ResetSecondFactor(ctx, u.Username); err != nil {
-			return err
-		}
-		fmt.Println("the second factor of", u.Username, "is off; the password alone signs in")
-		return nil
-	})
-}
-
-type userResetPassword struct {
-	Username string `arg:"" help:"Whose password."`
-	Generate bool   `help:"Make up a one-time password, which must be changed at the next sign-in, instead of reading one."`
-
-	KeepAPIKeys bool `name:"keep-api-keys" help:"Leave the person's API keys as they are."`
-}
-
-// Run resets the password.
-func (u userResetPassword) Run(ctx context.Context, config app.Config, out app.Out) error {
-	return withApp(ctx, config, out, func(ctx context.Context, a *app.App) error {
-		var password string
-		if !u.Generate {
-			var err error
-			if password, err = readSecret(ctx, "New password for "+u.Username+": "); err != nil {
-				return fmt.Errorf("read the password: %w", err)
-			}
-			if password == "" {
-				return errors.New("the password is empty; give one, or say --generate")
-			}
-		}
-		done, err := a.Auth.ResetPassword(ctx, u.Username, password, u.KeepAPIKeys)
-		if err != nil {
-			return err
-		}
-		if done.OneTime != "" {
-			fmt.Println("one-time password:", done.OneTime)
-		}
-		fmt.Printf("the password is reset and every session of %s has ended; API keys revoked: %d\n", u.Username, done.RevokedAPIKeys)
-		return nil
-	})
 }
 
 // withApp opens everything but the listeners, so that a command does what a

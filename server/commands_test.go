@@ -37,8 +37,14 @@ func TestHelp(t *testing.T) {
 			t.Errorf("--help does not mention %s", word)
 		}
 	}
-	if succeed(t, t.TempDir(), "", "--version") == "" {
-		t.Error("--version says nothing")
+	if flag := succeed(t, t.TempDir(), "", "--version"); flag == "" || succeed(t, t.TempDir(), "", "version") != flag {
+		t.Errorf("--version says %q, and version something else", flag)
+	}
+	if succeed(t, t.TempDir(), "", "help") != help {
+		t.Error("help says something else than --help")
+	}
+	if create := succeed(t, t.TempDir(), "", "help", "user", "create"); !strings.Contains(create, "--generate") {
+		t.Errorf("help user create: %s", create)
 	}
 }
 
@@ -60,6 +66,7 @@ func TestMistakes(t *testing.T) {
 		{[]string{"--listen", "127.0.0.1:0", "--metrics-listen", taken.Addr().String()}, "--metrics-listen"},
 		{[]string{"--nothing"}, "--nothing"},
 		{[]string{"frobnicate"}, "frobnicate"},
+		{[]string{"help", "frobnicate"}, "frobnicate"},
 		{[]string{"user"}, "reset-password"},
 		{[]string{"--listen", "127.0.0.1:0", "--access-token-ttl", "5"}, "--access-token-ttl"},
 		{[]string{"--listen", "127.0.0.1:0", "--access-token-ttl", "48h"}, "--access-token-ttl"},
@@ -227,6 +234,32 @@ func TestUserCommands(t *testing.T) {
 	tom.call(t, "GET", "/v1/audit/events", nil).want(t, http.StatusForbidden)
 	tom.post(t, "/v1/users/"+login.str("userId")+"/password", object{"currentPassword": oneTime, "newPassword": "a password of tom"})
 	s.as(s.login(t, "tom", "a password of tom").str("accessToken")).get(t, "/v1/audit/events")
+}
+
+// A person who is made with a one-time password can do one thing with it:
+// choose another.
+func TestUserCreateGenerate(t *testing.T) {
+	dir := t.TempDir()
+	out := succeed(t, dir, "", "user", "create", "mia", "--generate", "--role", "administrator")
+	_, after, _ := strings.Cut(out, "one-time password: ")
+	oneTime, _, _ := strings.Cut(after, "\n")
+	succeed(t, dir, "a password of tom", "user", "create", "tom")
+
+	table := strings.Split(succeed(t, dir, "", "user", "list"), "\n")
+	if len(table) != 4 || !strings.HasPrefix(table[1], "mia ") || !strings.Contains(table[1], " must change password ") ||
+		!strings.Contains(table[1], " administrator ") || !strings.HasPrefix(table[2], "tom ") || !strings.Contains(table[2], " enabled ") {
+		t.Errorf("user list: %q", table)
+	}
+
+	s := serve(t, dir)
+	login := s.login(t, "mia", oneTime)
+	if login.at("passwordChangeRequired") != true {
+		t.Errorf("login answered %s", login.raw)
+	}
+	mia := s.as(login.str("accessToken"))
+	mia.call(t, "GET", "/v1/users", nil).want(t, http.StatusForbidden)
+	s.changePassword(t, login, oneTime, "a password of mia")
+	s.as(s.login(t, "mia", "a password of mia").str("accessToken")).get(t, "/v1/users")
 }
 
 func TestHealthCommand(t *testing.T) {

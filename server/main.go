@@ -34,10 +34,13 @@ type commands struct {
 
 	Serve   serve   `cmd:"" default:"1" help:"Serve the API (the default)."`
 	Migrate migrate `cmd:"" help:"Look at the database's schema or change it."`
-	User    user    `cmd:"" help:"Make users and reset passwords when nobody can sign in."`
+	User    user    `cmd:"" help:"List and make users, and reset passwords when nobody can sign in."`
 	Limits  limits  `cmd:"" help:"Look at the limits, and remove or reset one that keeps people out."`
 	Keys    keys    `cmd:"" help:"Look at the signing keys, rotate or remove one, or seal them under a new master key."`
 	Health  health  `cmd:"" help:"Ask the server at the listen address whether it is ready: exit status 0 or 1."`
+
+	Help    help         `cmd:"" help:"Explain a command: tollgate help user create."`
+	Version printVersion `cmd:"" name:"version" help:"Print the version."`
 
 	ShowVersion kong.VersionFlag `name:"version" help:"Print the version and leave."`
 }
@@ -50,11 +53,11 @@ func main() {
 		os.Exit(1)
 	}
 	var c commands
-	c.Version = buildVersion()
+	c.Config.Version = buildVersion()
 	parsed := kong.Parse(&c,
 		kong.Name("tollgate"), kong.Description(description), kong.ShortUsageOnError(),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}),
-		kong.BindTo(ctx, (*context.Context)(nil)), kong.Vars{"version": c.Version},
+		kong.BindTo(ctx, (*context.Context)(nil)), kong.Vars{"version": c.Config.Version},
 	)
 	out := newOut(c.Config)
 	if err := parsed.Run(c.Config, out); err != nil {
@@ -108,6 +111,24 @@ func shortTime(groups []string, a slog.Attr) slog.Attr {
 		a.Value = slog.StringValue(a.Value.Time().Format("15:04:05.000"))
 	}
 	return a
+}
+
+type help struct {
+	Command []string `arg:"" optional:"" help:"The command to explain; none: all."`
+}
+
+// Run prints what --help after the command prints, and ends the program.
+func (h help) Run(parsed *kong.Context) error {
+	_, err := parsed.Kong.Parse(append(h.Command, "--help"))
+	return err
+}
+
+type printVersion struct{}
+
+// Run prints the version.
+func (printVersion) Run(config app.Config) error {
+	_, err := fmt.Println(config.Version)
+	return err
 }
 
 type serve struct{}

@@ -80,6 +80,10 @@ func (s *Service) ResetPassword(ctx context.Context, username, password string, 
 	return s.SetPassword(ctx, PasswordChange{UserID: user.ID, New: password, RevokeAPIKeys: &revoke})
 }
 
+// NewOneTimePassword makes up a password for a user to create with
+// PasswordChangeRequired.
+func (s *Service) NewOneTimePassword() string { return newOneTimePassword(s.world) }
+
 func (s *Service) changePassword(ctx context.Context, user userRow, p PasswordChange) (PasswordSet, error) {
 	if p.Current == "" {
 		return PasswordSet{}, fault.Field("current_password", "is required to change your own password")

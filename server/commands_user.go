@@ -1,0 +1,139 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/tollgatehq/tollgate/server/internal/app"
+	"github.com/tollgatehq/tollgate/server/internal/auth"
+	"github.com/tollgatehq/tollgate/server/internal/caller"
+)
+
+type user struct {
+	List          userList          `cmd:"" help:"List people and service accounts with their roles."`
+	Create        userCreate        `cmd:"" help:"Make a person, with roles."`
+	ResetPassword userResetPassword `cmd:"" name:"reset-password" help:"Give a person a new password, end their sessions and revoke their API keys."`
+
+	ResetSecondFactor userResetSecondFactor `cmd:"" name:"reset-second-factor" help:"Turn off the second factor of a person who has lost it."`
+}
+
+type userList struct{}
+
+// Run prints a table.
+func (userList) Run(ctx context.Context, config app.Config, out app.Out) error {
+	return withApp(ctx, config, out, func(ctx context.Context, a *app.App) error {
+		table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(table, "USERNAME\tID\tKIND\tSTATE\tSECOND FACTOR\tROLES\tCREATED")
+		for token := ""; ; {
+			users, next, err := a.Auth.ListUsers(ctx, "", 250, token)
+			if err != nil {
+				return err
+			}
+			for _, u := range users {
+				state, factor := "enabled", "no"
+				switch {
+				case u.Disabled:
+					state = "disabled"
+				case u.PasswordChangeRequired:
+					state = "must change password"
+				}
+				if u.SecondFactor {
+					factor = "yes"
+				}
+				fmt.Fprintln(table, strings.Join([]string{
+					u.Username, u.ID, string(u.Kind), state, factor, cmp.Or(strings.Join(u.Roles, ","), "-"), when(u.CreatedAt),
+				}, "\t"))
+			}
+			if token = next; token == "" {
+				return table.Flush()
+			}
+		}
+	})
+}
+
+type userCreate struct {
+	Username string   `arg:"" help:"The name to sign in with."`
+	Role     []string `help:"A role to give; more than once for more." placeholder:"NAME"`
+	Generate bool     `help:"Make up a one-time password, which must be changed at the first sign-in, instead of reading one."`
+}
+
+// Run makes the user; the password comes from the terminal or a pipe.
+func (u userCreate) Run(ctx context.Context, config app.Config, out app.Out) error {
+	return withApp(ctx, config, out, func(ctx context.Context, a *app.App) error {
+		var password string
+		if u.Generate {
+			password = a.Auth.NewOneTimePassword()
+		} else {
+			var err error
+			if password, err = readSecret(ctx, "Password for "+u.Username+": "); err != nil {
+				return fmt.Errorf("read the password: %w", err)
+			}
+			if password == "" { // a pipe that failed must not make a user who cannot sign in
+				return errors.New("the password is empty; give one, or say --generate")
+			}
+		}
+		made, _, err := a.Auth.CreateUser(ctx, auth.NewUser{
+			Username: u.Username, Password: password, Kind: caller.Person, Roles: u.Role, PasswordChangeRequired: u.Generate,
+		})
+		if err != nil {
+			return err
+		}
+		if u.Generate {
+			fmt.Println("one-time password:", password)
+		}
+		fmt.Printf("made user %s (%s)\n", made.Username, made.ID)
+		return nil
+	})
+}
+
+type userResetSecondFactor struct {
+	Username string `arg:"" help:"Whose second factor."`
+}
+
+// Run turns the second factor off.
+func (u userResetSecondFactor) Run(ctx context.Context, config app.Config, out app.Out) error {
+	return withApp(ctx, config, out, func(ctx context.Context, a *app.App) error {
+		if err := a.Auth.ResetSecondFactor(ctx, u.Username); err != nil {
+			return err
+		}
+		fmt.Println("the second factor of", u.Username, "is off; the password alone signs in")
+		return nil
+	})
+}
+
+type userResetPassword struct {
+	Username string `arg:"" help:"Whose password."`
+	Generate bool   `help:"Make up a one-time password, which must be changed at the next sign-in, instead of reading one."`
+
+	KeepAPIKeys bool `name:"keep-api-keys" help:"Leave the person's API keys as they are."`
+}
+
+// Run resets the password.
+func (u userResetPassword) Run(ctx context.Context, config app.Config, out app.Out) error {
+	return withApp(ctx, config, out, func(ctx context.Context, a *app.App) error {
+		var password string
+		if !u.Generate {
+			var err error
+			if password, err = readSecret(ctx, "New password for "+u.Username+": "); err != nil {
+				return fmt.Errorf("read the password: %w", err)
+			}
+			if password == "" {
+				return errors.New("the password is empty; give one, or say --generate")
+			}
+		}
+		done, err := a.Auth.ResetPassword(ctx, u.Username, password, u.KeepAPIKeys)
+		if err != nil {
+			return err
+		}
+		if done.OneTime != "" {
+			fmt.Println("one-time password:", done.OneTime)
+		}
+		fmt.Printf("the password is reset and every session of %s has ended; API keys revoked: %d\n", u.Username, done.RevokedAPIKeys)
+		return nil
+	})
+}
