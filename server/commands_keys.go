@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -62,6 +64,34 @@ func (k keysRotate) Run(ctx context.Context, config app.Config, out app.Out) err
 		return nil
 	})
 }
+
+// keyIDsLast moves arguments that are a signing key's id and begin with "-" to
+// the end, after "--": the parser would take them for flags, and one id in 64
+// begins so. An id is 43 characters of base64url (RFC 7638 with SHA-256), which
+// no flag of ours is.
+func keyIDsLast(args []string) []string {
+	var others, ids []string
+	for i, arg := range args {
+		if arg == "--" {
+			others = append(others, args[i:]...)
+			break
+		}
+		if dashedKeyID.MatchString(arg) {
+			ids = append(ids, arg)
+		} else {
+			others = append(others, arg)
+		}
+	}
+	if len(ids) == 0 {
+		return args
+	}
+	if !slices.Contains(others, "--") {
+		others = append(others, "--")
+	}
+	return append(others, ids...)
+}
+
+var dashedKeyID = regexp.MustCompile(`^-[A-Za-z0-9_-]{42}$`)
 
 type keysRemove struct {
 	ID string `arg:"" help:"The key's id, as listed."`

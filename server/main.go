@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+	"github.com/redis/go-redis/v9"
 	"github.com/tollgatehq/tollgate/server/internal/app"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/world"
@@ -54,12 +55,15 @@ func main() {
 	}
 	var c commands
 	c.Config.Version = buildVersion()
-	parsed := kong.Parse(&c,
+	parser := kong.Must(&c,
 		kong.Name("tollgate"), kong.Description(description), kong.ShortUsageOnError(),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}),
 		kong.BindTo(ctx, (*context.Context)(nil)), kong.Vars{"version": c.Config.Version},
 	)
+	parsed, err := parser.Parse(keyIDsLast(os.Args[1:]))
+	parser.FatalIfErrorf(err)
 	out := newOut(c.Config)
+	redis.SetLogger(redisLog{out.Log})
 	if err := parsed.Run(c.Config, out); err != nil {
 		fmt.Fprintln(os.Stderr, "tollgate: "+told(err))
 		os.Exit(1)
@@ -102,6 +106,14 @@ func newOut(c app.Config) app.Out {
 		handler = slog.NewTextHandler(os.Stderr, options)
 	}
 	return app.Out{Person: os.Stdout, Log: slog.New(handler), Terminal: isTerminal(os.Stdout)}
+}
+
+// redisLog has the lines of the Redis client in our log.
+type redisLog struct{ log *slog.Logger }
+
+// Printf is for redis.SetLogger.
+func (r redisLog) Printf(ctx context.Context, format string, args ...any) {
+	r.log.WarnContext(ctx, "redis client", "message", fmt.Sprintf(format, args...))
 }
 
 func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
@@ -163,7 +175,7 @@ func (serve) Run(ctx context.Context, config app.Config, out app.Out) (err error
 		side.Go(func() error { return a.ServeMetrics(ctx, metrics) })
 	}
 	a.Greet(listener.Addr(), password)
-	out.Log.Info("serving", "address", listener.Addr().String())
+	out.Log.Info("serving", append([]any{"address", listener.Addr().String()}, config.Summary()...)...)
 	if err := a.Serve(ctx, listener); err != nil {
 		return err
 	}

@@ -30,7 +30,7 @@ type Config struct {
 	RedisURL       string        `help:"Where limits are counted and instances hear of changes: redis://HOST:PORT. Empty: in this process." env:"TOLLGATE_REDIS_URL" secret:"true" placeholder:"URL"`
 	MasterKey      string        `help:"32 random bytes in base64 that seal the signing keys (openssl rand -base64 32), or file:PATH to read or make them there. With SQLite the default is file:DATABASE.key; with PostgreSQL there is none." env:"TOLLGATE_MASTER_KEY" secret:"true" placeholder:"KEY"`
 	TrustedProxies []string      `help:"Proxies whose X-Forwarded-For is believed, as addresses or CIDRs. None by default." env:"TOLLGATE_TRUSTED_PROXIES" placeholder:"CIDR"`
-	Issuer         string        `help:"The iss claim of access tokens." default:"http://localhost:8000" env:"TOLLGATE_ISSUER" placeholder:"URL"`
+	Issuer         string        `help:"The iss claim of access tokens: the URL that callers know this server by." default:"http://localhost:8000" env:"TOLLGATE_ISSUER" placeholder:"URL"`
 	Audience       string        `help:"The aud claim of access tokens." default:"tollgate" env:"TOLLGATE_AUDIENCE" placeholder:"NAME"`
 	AccessTokenTTL time.Duration `help:"How long an access token lives." default:"15m" env:"TOLLGATE_ACCESS_TOKEN_TTL"`
 	SessionIdle    time.Duration `help:"How long a session lives without a refresh." default:"336h" env:"TOLLGATE_SESSION_IDLE"`
@@ -38,8 +38,8 @@ type Config struct {
 	RefreshGrace   time.Duration `help:"How long the refresh token that was spent last may be sent again, until its successor is used: for clients that lose an answer. 0 to 30s; 0: not at all." default:"0s" env:"TOLLGATE_REFRESH_GRACE"`
 	BcryptCost     int           `help:"Work per password check: each step doubles it." default:"12" env:"TOLLGATE_BCRYPT_COST"`
 	Staleness      time.Duration `help:"How long an instance that cannot reach the database still answers from memory." default:"5s" env:"TOLLGATE_STALENESS"`
-	MaxConnections int           `help:"How many connections may be open at once; one more is closed at once. One address gets at most half of the places, except for a trusted proxy." default:"4096" env:"TOLLGATE_MAX_CONNECTIONS"`
-	MaxCalls       int           `help:"How many calls may run at once; one more is answered with 503 at once. One address, and one user, gets at most half of the places. Streams and health checks do not count." default:"1024" env:"TOLLGATE_MAX_CALLS"`
+	MaxConnections int           `help:"How many connections may be open at once; one more is closed at once. One address gets at most half of the places, except for a trusted proxy. 0: 4096." default:"4096" env:"TOLLGATE_MAX_CONNECTIONS"`
+	MaxCalls       int           `help:"How many calls may run at once; one more is answered with 503 at once. One address, and one user, gets at most half of the places. Streams and health checks do not count. 0: 1024." default:"1024" env:"TOLLGATE_MAX_CALLS"`
 	DrainDelay     time.Duration `help:"How long to go on as usual after SIGTERM, with /readyz saying no already: as long as your load balancer takes to notice. 5s is usual." default:"0s" env:"TOLLGATE_DRAIN_DELAY"`
 	AuditRetention time.Duration `help:"How long audit events are kept, at least 24h; older ones are deleted. 0: for good." default:"0s" env:"TOLLGATE_AUDIT_RETENTION"`
 	Reflection     bool          `help:"Let gRPC tools list and describe the API. It takes a credential, unless the server is the embedded default on a loopback address." default:"true" negatable:"" env:"TOLLGATE_REFLECTION"`
@@ -102,18 +102,40 @@ func (c Config) check() error {
 	case c.Staleness < time.Second || c.Staleness > time.Hour:
 		return fmt.Errorf("--staleness must be from 1s to 1h, not %s", c.Staleness)
 	case c.MaxConnections < 0:
-		return fmt.Errorf("--max-connections must not be negative")
-	case c.MaxCalls < 0 || c.DrainDelay < 0 || c.DrainDelay > time.Hour:
-		return fmt.Errorf("--max-calls must not be negative and --drain-delay must be from 0s to 1h")
+		return fmt.Errorf("--max-connections must not be negative; 0 is the default")
+	case c.MaxCalls < 0:
+		return fmt.Errorf("--max-calls must not be negative; 0 is the default")
+	case c.DrainDelay < 0 || c.DrainDelay > time.Hour:
+		return fmt.Errorf("--drain-delay must be from 0s to 1h, not %s", c.DrainDelay)
 	case c.AuditRetention != 0 && c.AuditRetention < 24*time.Hour:
 		return fmt.Errorf("--audit-retention must be 0, to keep the audit log for good, or at least 24h, not %s", c.AuditRetention)
-	case c.Issuer == "" || c.Audience == "":
-		return fmt.Errorf("--issuer and --audience must not be empty")
+	case c.Audience == "":
+		return fmt.Errorf("--audience must not be empty")
+	case !absoluteURL(c.Issuer):
+		return fmt.Errorf("--issuer must be the URL that callers know this server by, such as https://auth.example.com, without a query, not %q", c.Issuer)
 	}
 	if _, err := c.proxies(); err != nil {
 		return err
 	}
 	return c.checkTLS()
+}
+
+// absoluteURL says whether an issuer is one as RFC 8414 §2 has them; http is
+// allowed too, for tries.
+func absoluteURL(issuer string) bool {
+	u, err := url.Parse(issuer)
+	return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Hostname() != "" &&
+		u.User == nil && !strings.ContainsAny(issuer, "?#")
+}
+
+// Summary is what a start logs: where this instance keeps what, and as whom it
+// signs, without any secret.
+func (c Config) Summary() []any {
+	counters := "in this process"
+	if c.RedisURL != "" {
+		counters = public(c.RedisURL)
+	}
+	return []any{"version", c.Version, "database", public(c.DatabaseURL), "redis", counters, "issuer", c.Issuer}
 }
 
 func (c Config) embedded() bool { return strings.HasPrefix(c.DatabaseURL, "sqlite:") }
@@ -153,12 +175,17 @@ func (c Config) proxies() ([]netip.Prefix, error) {
 	return all, nil
 }
 
-// public hides the password in a URL.
+// public is a URL without its password and without its query, which may hold
+// another.
 func public(address string) string {
-	u, err := url.Parse(address)
-	if err != nil || strings.HasPrefix(address, "sqlite:") {
+	if strings.HasPrefix(address, "sqlite:") {
 		return address
 	}
+	u, err := url.Parse(address)
+	if err != nil {
+		return "(not a URL)"
+	}
+	u.RawQuery, u.Fragment = "", ""
 	return u.Redacted()
 }
 

@@ -23,10 +23,13 @@ const FirstAdmin = "admin"
 // password must be changed at the first sign-in.
 func (a *App) EnsureAdmin(ctx context.Context) (password string, err error) {
 	ctx = caller.System(ctx)
+	given := a.config.AdminPassword
 	if some, err := a.hasAdministrator(ctx); err != nil || some {
+		if some && given != "" {
+			a.out.Log.InfoContext(ctx, "TOLLGATE_ADMIN_PASSWORD is ignored, because there is an administrator already; for another password: tollgate user reset-password NAME")
+		}
 		return "", err
 	}
-	given := a.config.AdminPassword
 	if given == "" {
 		if !a.config.embedded() && !a.out.Terminal {
 			return "", errors.New("the database has no administrator: set TOLLGATE_ADMIN_PASSWORD, and the first administrator, admin, is made with it")
@@ -68,7 +71,7 @@ func (a *App) Greet(at net.Addr, password string) {
 	say("")
 	say("Tollgate answers on %s", base)
 	say("")
-	shown := "$TOLLGATE_ADMIN_PASSWORD"
+	shown := "YOUR PASSWORD"
 	if password != "" {
 		say("The first administrator is %q with the password below. It is shown only now.", FirstAdmin)
 		say("")

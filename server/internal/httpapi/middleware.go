@@ -78,7 +78,7 @@ func (m *middleware) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if m.log.Enabled(open, slog.LevelDebug) {
 		m.log.DebugContext(r.Context(), "request", "method", r.Method, "path", loggable(r.URL.Path), "status", status,
-			"took", time.Since(began), "ip", origin.IPString())
+			"took_ms", float64(time.Since(began).Microseconds())/1000, "ip", origin.IPString())
 	}
 }
 

@@ -37,7 +37,7 @@ func (c *calls) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 			if err != nil {
 				code = connect.CodeOf(err).String()
 			}
-			c.log.WarnContext(ctx, "slow call", "procedure", req.Spec().Procedure, "code", code, "took", took)
+			c.log.WarnContext(ctx, "slow call", "procedure", req.Spec().Procedure, "code", code, "took_ms", took.Milliseconds())
 		}
 		return res, err
 	}

@@ -1,0 +1,55 @@
+package main
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/alecthomas/kong"
+)
+
+// A key's id that begins with "-" is an argument, wherever it stands.
+func TestDashedKeyID(t *testing.T) {
+	for _, id := range []string{
+		"-" + strings.Repeat("a", 42), "--" + strings.Repeat("a", 41), "-h" + strings.Repeat("_", 41), strings.Repeat("a", 43),
+	} {
+		for _, args := range [][]string{
+			{"keys", "remove", id},
+			{"keys", "remove", id, "--issuer", "https://tollgate.test"},
+			{"--issuer=https://tollgate.test", "keys", "remove", id},
+			{"keys", "remove", "--", id},
+		} {
+			var c commands
+			parser, err := kong.New(&c, kong.Vars{"version": "test"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			parsed, err := parser.Parse(keyIDsLast(args))
+			if err != nil {
+				t.Errorf("%q: %v", args, err)
+			} else if parsed.Command() != "keys remove <id>" || c.Keys.Remove.ID != id {
+				t.Errorf("%q: %s with the id %q", args, parsed.Command(), c.Keys.Remove.ID)
+			}
+			if slices.Contains(args, "--issuer") && c.Issuer != "https://tollgate.test" {
+				t.Errorf("%q: the issuer is %q", args, c.Issuer)
+			}
+		}
+	}
+	// Flags with their values are never taken for one.
+	for _, flag := range (func() (all []string) {
+		parser, err := kong.New(&commands{}, kong.Vars{"version": "test"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, flags := range parser.Model.AllFlags(false) {
+			for _, f := range flags {
+				all = append(all, "--"+f.Name)
+			}
+		}
+		return all
+	})() {
+		if dashedKeyID.MatchString(flag) {
+			t.Errorf("%s looks like a key's id", flag)
+		}
+	}
+}
