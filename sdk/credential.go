@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
+	"github.com/tollgatehq/tollgate/internal/jose"
 )
 
 // keyPrefix tells API keys from access tokens.
@@ -25,7 +26,7 @@ const (
 // kindOf looks at the form only: the alphabet of RFC 6750 §2.1 and the lengths
 // that Tollgate accepts.
 func kindOf(credential string) kind {
-	longest, found := 8192, accessToken
+	longest, found := jose.MaxTokenSize, accessToken
 	if strings.HasPrefix(credential, keyPrefix) {
 		longest, found = 256, apiKey
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
+	"github.com/tollgatehq/tollgate/internal/jose"
 )
 
 const (
@@ -36,7 +37,7 @@ type feed struct {
 }
 
 func newFeed(client *Client, keys *keyring, bound, ttl time.Duration) *feed {
-	f := &feed{client: client, bound: bound, keep: ttl + maxSkew, keys: keys, news: make(chan struct{})}
+	f := &feed{client: client, bound: bound, keep: ttl + jose.ClockSkew, keys: keys, news: make(chan struct{})}
 	f.forget(client.now())
 	return f
 }

@@ -11,13 +11,12 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"github.com/tollgatehq/tollgate/internal/jose"
 )
 
 const (
-	keysRefresh  = 5 * time.Minute // how old the key set gets: what Tollgate's Cache-Control says
 	keysInterval = 5 * time.Second // between two fetches, whatever tokens ask for
-
-	maxRemoved = 1 << 12 // removed keys that are remembered
+	maxRemoved   = 1 << 12         // removed keys that are remembered
 )
 
 // keyring holds Tollgate's public keys and fetches them again when they are
@@ -38,18 +37,18 @@ type keyring struct {
 
 // keySet never changes.
 type keySet struct {
-	keys    map[string]*publicKey
+	keys    map[string]*jose.Key
 	fetched time.Time
 }
 
 // find returns the key with this id, and nil when there is none. The error is
 // an *Error: it cannot be told.
-func (r *keyring) find(ctx context.Context, id string) (*publicKey, error) {
+func (r *keyring) find(ctx context.Context, id string) (*jose.Key, error) {
 	for waited := false; ; waited = true {
 		set, now := r.set.Load(), r.client.now()
 		key, age := set.keys[id], now.Sub(set.fetched)
 		usable := len(set.keys) > 0 && age <= r.stale
-		if key != nil && usable && age < keysRefresh {
+		if key != nil && usable && age < jose.KeySetMaxAge {
 			return key, nil
 		}
 		flight, err := r.fetch(now)
@@ -63,7 +62,7 @@ func (r *keyring) find(ctx context.Context, id string) (*publicKey, error) {
 				return nil, nil
 			}
 		}
-		if key != nil && usable && age < 2*keysRefresh {
+		if key != nil && usable && age < 2*jose.KeySetMaxAge {
 			return key, nil // they are being fetched meanwhile
 		}
 		select {
@@ -75,9 +74,9 @@ func (r *keyring) find(ctx context.Context, id string) (*publicKey, error) {
 }
 
 // holds says whether key is in a set that is fresh.
-func (r *keyring) holds(key *publicKey, now time.Time) bool {
+func (r *keyring) holds(key *jose.Key, now time.Time) bool {
 	set := r.set.Load()
-	return set.keys[key.id] == key && now.Sub(set.fetched) < keysRefresh
+	return set.keys[key.ID] == key && now.Sub(set.fetched) < jose.KeySetMaxAge
 }
 
 // wait returns when there are keys.
@@ -127,12 +126,12 @@ func (r *keyring) fetch(now time.Time) (<-chan struct{}, error) {
 // replace keeps keys that are there still as they are, so that tokens that
 // were verified with one need not be verified again. Keys that were removed are
 // left out: an answer may have been kept on its way. The lock is held.
-func (r *keyring) replace(keys map[string]*publicKey, now time.Time) {
+func (r *keyring) replace(keys map[string]*jose.Key, now time.Time) {
 	old := r.set.Load().keys
 	for id, key := range keys {
 		if _, gone := r.removed[id]; gone {
 			delete(keys, id)
-		} else if key.equal(old[id]) {
+		} else if key.Equal(old[id]) {
 			keys[id] = old[id]
 		}
 	}
@@ -151,7 +150,7 @@ func (r *keyring) remove(ids []string) bool {
 	}
 	ok, set := len(r.removed) <= maxRemoved, r.set.Load()
 	left := maps.Clone(set.keys)
-	maps.DeleteFunc(left, func(id string, _ *publicKey) bool { _, gone := r.removed[id]; return gone })
+	maps.DeleteFunc(left, func(id string, _ *jose.Key) bool { _, gone := r.removed[id]; return gone })
 	dropped := len(left) < len(set.keys)
 	if dropped {
 		r.set.Store(&keySet{keys: left, fetched: set.fetched})
@@ -163,7 +162,7 @@ func (r *keyring) remove(ids []string) bool {
 	return ok
 }
 
-func (r *keyring) download() (map[string]*publicKey, error) {
+func (r *keyring) download() (map[string]*jose.Key, error) {
 	ctx, cancel := context.WithTimeout(r.ctx, r.client.timeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.client.base+"/.well-known/jwks.json", nil)
@@ -178,14 +177,14 @@ func (r *keyring) download() (map[string]*publicKey, error) {
 	if res.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("fetch the key set: the answer is %s", res.Status)
 	}
-	text, err := io.ReadAll(io.LimitReader(res.Body, maxKeySet+1))
+	text, err := io.ReadAll(io.LimitReader(res.Body, jose.MaxKeySetSize+1))
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("fetch the key set: %w", err)
-	case len(text) > maxKeySet:
-		return nil, fmt.Errorf("the key set has more than %d bytes", maxKeySet)
+	case len(text) > jose.MaxKeySetSize:
+		return nil, fmt.Errorf("the key set has more than %d bytes", jose.MaxKeySetSize)
 	}
-	return parseKeys(text)
+	return jose.ParseKeySet(text)
 }
 
 // run keeps the keys fresh, so that no call has to wait for them.
@@ -195,7 +194,7 @@ func (r *keyring) run() {
 			<-flight // it ends with ctx
 		}
 		r.mu.Lock()
-		wait := keysRefresh
+		wait := jose.KeySetMaxAge
 		if r.err != nil {
 			wait = keysInterval
 		}

@@ -4,10 +4,13 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/tollgatehq/tollgate/internal/jose"
 )
 
 // Verifier verifies access tokens in this process, with no network when warm:
@@ -60,8 +63,8 @@ func WithFailClosed() VerifierOption {
 // says.
 func WithStaleKeys(d time.Duration) VerifierOption {
 	return func(c *verifierConfig) {
-		if c.stale = d; d < keysRefresh {
-			c.err = errors.New("tollgate: the bound of stale keys must be 5m at least")
+		if c.stale = d; d < jose.KeySetMaxAge {
+			c.err = fmt.Errorf("tollgate: the bound of stale keys must be at least %s", jose.KeySetMaxAge)
 		}
 	}
 }
@@ -72,8 +75,8 @@ func WithStaleKeys(d time.Duration) VerifierOption {
 // has expired, whatever it says.
 func WithAccessTokenTTL(d time.Duration) VerifierOption {
 	return func(c *verifierConfig) {
-		if c.ttl = d; d < time.Second || d > 24*time.Hour {
-			c.err = errors.New("tollgate: access tokens live from 1s to 24h")
+		if c.ttl = d; d < time.Second || d > jose.MaxTokenTTL {
+			c.err = fmt.Errorf("tollgate: access tokens live from 1s to %s", jose.MaxTokenTTL)
 		}
 	}
 }
@@ -87,7 +90,7 @@ func NewVerifier(client *Client, issuer, audience string, opts ...VerifierOption
 	if issuer == "" || audience == "" {
 		return nil, errors.New("tollgate: a verifier needs the issuer and the audience of the tokens")
 	}
-	c := verifierConfig{bound: 3 * time.Second, stale: time.Hour, ttl: 24 * time.Hour}
+	c := verifierConfig{bound: 3 * time.Second, stale: time.Hour, ttl: jose.MaxTokenTTL}
 	for _, opt := range opts {
 		opt(&c)
 	}
@@ -202,21 +205,25 @@ func (v *Verifier) open(ctx context.Context, token string) (*claims, error) {
 	if known != nil && v.keys.holds(known.key, v.client.now()) {
 		return known, nil
 	}
-	t := cutToken(token)
-	if !t.wellFormed {
+	t, ok := jose.Cut(token)
+	if !ok {
 		return nil, nil
 	}
-	key, err := v.keys.find(ctx, t.keyID)
+	header, ok := t.ReadHeader()
+	if !ok {
+		return nil, nil
+	}
+	key, err := v.keys.find(ctx, header.KeyID)
 	switch {
-	case err != nil || key == nil || key.algorithm != t.algorithm:
+	case err != nil || key == nil || key.Algorithm != header.Algorithm:
 		return nil, err
 	case known != nil && known.key == key:
 		return known, nil
-	case !key.verify(t.signed, t.signature):
+	case !key.Verify(t):
 		return nil, nil
 	}
 	now := v.client.now()
-	c, ok := readClaims(t.body, v.issuer, v.ttl, now)
+	c, ok := readClaims(t, v.issuer, v.ttl, now)
 	if !ok {
 		return nil, nil
 	}

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tollgatehq/tollgate/internal/jose"
 	"github.com/tollgatehq/tollgate/sdk"
 	"github.com/tollgatehq/tollgate/sdk/sdktest"
 )
@@ -144,8 +145,8 @@ func TestVerifierIsStrict(t *testing.T) {
 	now := s.now()
 	header, claims := f.header(), goodClaims(now)
 	s.wants(t, f.token(header, claims), sdk.ReasonOK)
-	s.wants(t, f.token(header, with(claims, "iat", now.Add(time.Minute).Unix())), sdk.ReasonOK)
-	s.wants(t, f.token(header, with(claims, "nbf", now.Unix())), sdk.ReasonOK)
+	s.wants(t, f.token(header, with(claims, "iat", now.Add(jose.ClockSkew).Unix())), sdk.ReasonOK)
+	s.wants(t, f.token(header, with(claims, "nbf", now.Add(jose.ClockSkew).Unix())), sdk.ReasonOK)
 	s.wants(t, f.token(header, with(claims, "tenant", "acme")), sdk.ReasonOK)
 	s.wants(t, f.token(header, with(claims, "amr", []string{})), sdk.ReasonOK)
 	s.wants(t, f.token(header, with(claims, "password_change", false)), sdk.ReasonOK)
@@ -188,9 +189,9 @@ func TestVerifierIsStrict(t *testing.T) {
 		"amr without end":        {"amr", slices.Repeat([]string{"pwd"}, 17)},
 		"auth_time text":         {"auth_time", "1800000000"},
 		"auth_time 0":            {"auth_time", 0},
-		"issued in the future":   {"iat", now.Add(time.Minute + time.Second).Unix()},
+		"issued in the future":   {"iat", now.Add(jose.ClockSkew + time.Second).Unix()},
 		"ends when it begins":    {"exp", now.Unix()},
-		"not yet":                {"nbf", now.Add(time.Minute + time.Second).Unix()},
+		"not yet":                {"nbf", now.Add(jose.ClockSkew + time.Second).Unix()},
 		"not yet, as text":       {"nbf", "0"},
 		"password_change 1":      {"password_change", 1},
 		"password_change text":   {"password_change", "true"},

@@ -1,13 +1,12 @@
-package auth
+package jose
 
 import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/sha256"
-	"encoding/base64"
-	"encoding/json"
 	"fmt"
 	"math/big"
 )
@@ -30,7 +29,7 @@ type jwk struct {
 func newJWK(public crypto.PublicKey) (jwk, error) {
 	switch key := public.(type) {
 	case ed25519.PublicKey:
-		return jwk{KeyType: "OKP", Curve: "Ed25519", X: encode64(key)}, nil
+		return jwk{KeyType: "OKP", Curve: "Ed25519", X: encodeSegment(key)}, nil
 	case *ecdsa.PublicKey:
 		point, err := key.Bytes() // 4, x, y
 		if err != nil {
@@ -39,39 +38,18 @@ func newJWK(public crypto.PublicKey) (jwk, error) {
 		if len(point) != 1+2*scalarSize {
 			return jwk{}, fmt.Errorf("a point has %d bytes", len(point))
 		}
-		return jwk{KeyType: "EC", Curve: "P-256", X: encode64(point[1 : 1+scalarSize]), Y: encode64(point[1+scalarSize:])}, nil
+		x, y := point[1:1+scalarSize], point[1+scalarSize:]
+		return jwk{KeyType: "EC", Curve: "P-256", X: encodeSegment(x), Y: encodeSegment(y)}, nil
 	case *rsa.PublicKey:
-		return jwk{KeyType: "RSA", N: encode64(key.N.Bytes()), E: encode64(big.NewInt(int64(key.E)).Bytes())}, nil
+		return jwk{KeyType: "RSA", N: encodeSegment(key.N.Bytes()), E: encodeSegment(big.NewInt(int64(key.E)).Bytes())}, nil
 	default:
 		return jwk{}, fmt.Errorf("a public key is a %T", public)
 	}
 }
 
-func encode64(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
-
-// jwks is the key set (RFC 7517 §5) of keys, in their order.
-func jwks(keys []*signingKey) []byte {
-	set := struct {
-		Keys []jwk `json:"keys"`
-	}{make([]jwk, 0, len(keys))}
-	for _, key := range keys {
-		entry, err := newJWK(key.public)
-		if err != nil {
-			panic(err) // it had a thumbprint when it was opened
-		}
-		entry.ID, entry.Algorithm, entry.Use = key.id, key.algorithm, "sig"
-		set.Keys = append(set.Keys, entry)
-	}
-	text, err := json.Marshal(set)
-	if err != nil {
-		panic(err) // it is made of strings
-	}
-	return text
-}
-
-// thumbprint is the SHA-256 thumbprint (RFC 7638, RFC 8037 §2) of a key: the
-// kid that anybody computes the same from the key itself.
-func thumbprint(public crypto.PublicKey) (string, error) {
+// Thumbprint returns the SHA-256 thumbprint (RFC 7638, RFC 8037 §2) of a key:
+// the kid that anybody computes the same from the key itself.
+func Thumbprint(public crypto.PublicKey) (string, error) {
 	key, err := newJWK(public)
 	if err != nil {
 		return "", err
@@ -85,5 +63,55 @@ func thumbprint(public crypto.PublicKey) (string, error) {
 		members = fmt.Sprintf(`{"e":%q,"kty":"RSA","n":%q}`, key.E, key.N)
 	}
 	sum := sha256.Sum256([]byte(members))
-	return encode64(sum[:]), nil
+	return encodeSegment(sum[:]), nil
+}
+
+// publicKey reads the key; nil for one of another kind, and for a bad one. The
+// algorithm must be there and fit the key's type.
+func (j jwk) publicKey() crypto.PublicKey {
+	switch {
+	case j.KeyType == "OKP" && j.Curve == "Ed25519" && j.Algorithm == EdDSA: // RFC 8037
+		return j.ed25519()
+	case j.KeyType == "EC" && j.Curve == "P-256" && j.Algorithm == ES256: // RFC 7518 §3.4
+		return j.p256()
+	case j.KeyType == "RSA" && j.Algorithm == RS256: // RFC 7518 §3.3
+		return j.rsa()
+	}
+	return nil
+}
+
+func (j jwk) ed25519() crypto.PublicKey {
+	x, ok := decodeSegment(j.X)
+	if !ok || len(x) != ed25519.PublicKeySize {
+		return nil
+	}
+	return ed25519.PublicKey(x)
+}
+
+func (j jwk) p256() crypto.PublicKey {
+	x, okX := decodeSegment(j.X)
+	y, okY := decodeSegment(j.Y)
+	if !okX || !okY || len(x) != scalarSize || len(y) != scalarSize {
+		return nil
+	}
+	point := append(append([]byte{4}, x...), y...)
+	public, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), point)
+	if err != nil {
+		return nil // not on the curve
+	}
+	return public
+}
+
+// rsa takes keys of 2048 bits, which RFC 7518 §3.3 asks for, to 4096.
+func (j jwk) rsa() crypto.PublicKey {
+	n, okN := decodeSegment(j.N)
+	e, okE := decodeSegment(j.E)
+	if !okN || !okE || len(n) < MinRSABits/8 || len(n) > maxRSABits/8 || n[0] == 0 || len(e) == 0 || len(e) > 4 {
+		return nil
+	}
+	modulus, exponent := new(big.Int).SetBytes(n), new(big.Int).SetBytes(e).Int64()
+	if modulus.BitLen() < MinRSABits || exponent < 3 || exponent > 1<<31-1 || exponent%2 == 0 {
+		return nil
+	}
+	return &rsa.PublicKey{N: modulus, E: int(exponent)}
 }

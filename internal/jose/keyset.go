@@ -1,52 +1,44 @@
-package sdk
+package jose
 
 import (
-	"bytes"
 	"crypto"
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/elliptic"
-	"crypto/rsa"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/big"
 )
 
 const (
-	maxKeySet = 64 << 10 // bytes of a key set
-	maxKeys   = 32       // in a key set
+	// MaxKeySetSize is the size in bytes above which a key set is not read.
+	MaxKeySetSize = 64 << 10
+
+	maxKeys = 32 // in a key set
 )
 
-// publicKey verifies signatures of one algorithm, the one that the key set
-// gives it (RFC 8725 §3.1); a token has no say in it.
-type publicKey struct {
-	id        string
-	algorithm string
-	material  []byte // equal for equal keys
-	verify    func(signed string, signature []byte) bool
+// Key is a public key of a key set. It verifies signatures of one algorithm, the
+// one that the key set gives it (RFC 8725 §3.1).
+type Key struct {
+	ID        string // kid
+	Algorithm string // one of Algorithms
+	Public    crypto.PublicKey
 }
 
-func (k *publicKey) equal(other *publicKey) bool {
-	return other != nil && k.algorithm == other.algorithm && bytes.Equal(k.material, other.material)
+// Equal reports whether both have the same algorithm and key, whatever their
+// ids.
+func (k *Key) Equal(other *Key) bool {
+	if other == nil || k.Algorithm != other.Algorithm {
+		return false
+	}
+	public, ok := k.Public.(interface{ Equal(crypto.PublicKey) bool })
+	return ok && public.Equal(other.Public)
 }
 
-type jwk struct {
-	KeyType   string `json:"kty"`
-	Curve     string `json:"crv"`
-	X         string `json:"x"`
-	Y         string `json:"y"`
-	N         string `json:"n"`
-	E         string `json:"e"`
-	ID        string `json:"kid"`
-	Algorithm string `json:"alg"`
-	Use       string `json:"use"`
-}
+// Verify reports whether the token's signature is this key's.
+func (k *Key) Verify(t Token) bool { return Verify(k.Public, t.Signed, t.Signature) }
 
-// parseKeys reads a JSON Web Key Set (RFC 7517 §5) by kid. Entries of kinds
-// that this package does not know are left out.
-func parseKeys(text []byte) (map[string]*publicKey, error) {
+// ParseKeySet reads a JSON Web Key Set (RFC 7517 §5) by kid. Entries of kinds
+// that this package does not know are left out. A set with two keys of one kid,
+// or with none left, is an error.
+func ParseKeySet(text []byte) (map[string]*Key, error) {
 	var set struct {
 		Keys []json.RawMessage `json:"keys"`
 	}
@@ -56,21 +48,20 @@ func parseKeys(text []byte) (map[string]*publicKey, error) {
 	if len(set.Keys) > maxKeys {
 		return nil, fmt.Errorf("the key set has %d keys, more than %d", len(set.Keys), maxKeys)
 	}
-	keys := make(map[string]*publicKey, len(set.Keys))
+	keys := make(map[string]*Key, len(set.Keys))
 	for _, raw := range set.Keys {
 		var entry jwk
 		if json.Unmarshal(raw, &entry) != nil || entry.ID == "" || entry.Use != "" && entry.Use != "sig" {
 			continue
 		}
-		key := entry.key()
-		if key == nil {
+		public := entry.publicKey()
+		if public == nil {
 			continue
 		}
 		if keys[entry.ID] != nil {
 			return nil, fmt.Errorf("the key set has two keys with the kid %q", entry.ID)
 		}
-		key.id, key.algorithm = entry.ID, entry.Algorithm
-		keys[entry.ID] = key
+		keys[entry.ID] = &Key{ID: entry.ID, Algorithm: entry.Algorithm, Public: public}
 	}
 	if len(keys) == 0 {
 		return nil, errors.New("the key set has no key of a known kind")
@@ -78,72 +69,19 @@ func parseKeys(text []byte) (map[string]*publicKey, error) {
 	return keys, nil
 }
 
-// key is nil for a key of another kind, and for a bad one.
-func (j jwk) key() *publicKey {
-	switch {
-	case j.KeyType == "OKP" && j.Curve == "Ed25519" && j.Algorithm == "EdDSA": // RFC 8037
-		return j.ed25519()
-	case j.KeyType == "EC" && j.Curve == "P-256" && j.Algorithm == "ES256": // RFC 7518 §3.4
-		return j.p256()
-	case j.KeyType == "RSA" && j.Algorithm == "RS256": // RFC 7518 §3.3
-		return j.rsa()
-	}
-	return nil
-}
-
-func (j jwk) ed25519() *publicKey {
-	x, ok := decodeSegment(j.X)
-	if !ok || len(x) != ed25519.PublicKeySize {
-		return nil
-	}
-	public := ed25519.PublicKey(x)
-	return &publicKey{material: x, verify: func(signed string, signature []byte) bool {
-		return len(signature) == ed25519.SignatureSize && ed25519.Verify(public, []byte(signed), signature)
-	}}
-}
-
-// p256 takes a signature in the low-s form only, as Tollgate makes them: (r, s)
-// and (r, n-s) are both good for the same bytes, and a token must have one
-// spelling.
-func (j jwk) p256() *publicKey {
-	const size = 32
-	half := new(big.Int).Rsh(elliptic.P256().Params().N, 1)
-	x, okX := decodeSegment(j.X)
-	y, okY := decodeSegment(j.Y)
-	if !okX || !okY || len(x) != size || len(y) != size {
-		return nil
-	}
-	point := append(append([]byte{4}, x...), y...)
-	public, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), point)
-	if err != nil {
-		return nil // not on the curve
-	}
-	return &publicKey{material: point, verify: func(signed string, signature []byte) bool {
-		if len(signature) != 2*size {
-			return false
+// EncodeKeySet returns the key set (RFC 7517 §5) of keys, in their order. The
+// error says that a key is of no known kind.
+func EncodeKeySet(keys []Key) ([]byte, error) {
+	set := struct {
+		Keys []jwk `json:"keys"`
+	}{make([]jwk, 0, len(keys))}
+	for _, key := range keys {
+		entry, err := newJWK(key.Public)
+		if err != nil {
+			return nil, fmt.Errorf("encode the key %s: %w", key.ID, err)
 		}
-		sum := sha256.Sum256([]byte(signed))
-		r, s := new(big.Int).SetBytes(signature[:size]), new(big.Int).SetBytes(signature[size:])
-		return s.Cmp(half) <= 0 && ecdsa.Verify(public, sum[:], r, s)
-	}}
-}
-
-// rsa takes keys of 2048 bits, which RFC 7518 §3.3 asks for, to 4096, above
-// which a check takes too long.
-func (j jwk) rsa() *publicKey {
-	n, okN := decodeSegment(j.N)
-	e, okE := decodeSegment(j.E)
-	if !okN || !okE || len(n) < 256 || len(n) > 512 || n[0] == 0 || len(e) == 0 || len(e) > 4 {
-		return nil
+		entry.ID, entry.Algorithm, entry.Use = key.ID, key.Algorithm, "sig"
+		set.Keys = append(set.Keys, entry)
 	}
-	modulus, exponent := new(big.Int).SetBytes(n), new(big.Int).SetBytes(e).Int64()
-	if modulus.BitLen() < 2048 || exponent < 3 || exponent > 1<<31-1 || exponent%2 == 0 {
-		return nil
-	}
-	public := &rsa.PublicKey{N: modulus, E: int(exponent)}
-	material := append(append([]byte{}, e...), n...)
-	return &publicKey{material: material, verify: func(signed string, signature []byte) bool {
-		sum := sha256.Sum256([]byte(signed))
-		return rsa.VerifyPKCS1v15(public, crypto.SHA256, sum[:], signature) == nil
-	}}
+	return json.Marshal(set)
 }

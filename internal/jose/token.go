@@ -1,174 +1,103 @@
-package sdk
+// Package jose reads, checks and writes the access tokens and the public keys
+// of Tollgate, for the server and for the SDK: JSON Web Signatures in their
+// compact form (RFC 7515), JSON Web Tokens (RFC 7519), and JSON Web Keys (RFC
+// 7517) of the algorithms EdDSA, ES256 and RS256. It follows RFC 8725.
+//
+// It takes one spelling of everything: canonical base64url, a header of three
+// members, no member twice, low-s signatures. So two texts are never the same
+// token, and what was verified can be remembered by its hash.
+package jose
 
 import (
 	"bytes"
+	"crypto"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"io"
-	"strconv"
 	"strings"
-	"time"
 	"unicode/utf8"
 )
 
 const (
-	maxToken = 8 << 10 // bytes; what is longer is not looked at
-	maxKeyID = 128     // bytes of a "kid"
-	maxTexts = 16      // in a list
+	// MaxTokenSize is the size in bytes above which a token is refused unread.
+	MaxTokenSize = 8 << 10
 
-	// maxSkew is how far in the future a token may have been issued: what the
-	// clocks of Tollgate and this machine may differ by. The end of a token has
-	// no leeway.
-	maxSkew = time.Minute
+	maxKeyID = 128 // bytes of a "kid"
 
 	tokenType = "at+jwt" // RFC 9068 §2.1
 )
 
-// jwt is an access token taken apart. Nothing of it is verified.
-type jwt struct {
-	signed     string // what the signature is over
-	body       string
-	signature  []byte
-	algorithm  string
-	keyID      string
-	wellFormed bool
+// Token is the parts of a token. Nothing of it is verified.
+type Token struct {
+	Signed    string // the first two segments, what the signature is over
+	Header    string // the first segment as it stands
+	Payload   string // the second segment as it stands
+	Signature []byte
 }
 
-// cutToken reads the form of a token and its header, and nothing of its
-// claims (RFC 7515 §5.2, RFC 8725 §3): three segments of canonical base64url,
-// and a header of alg, kid and typ, so that no crit, jwk or jku is ever looked
-// at.
-func cutToken(token string) jwt {
-	if len(token) > maxToken || strings.Count(token, ".") != 2 {
-		return jwt{}
+// Cut takes a token apart: three segments of which the last is canonical
+// base64url (RFC 7515 §5.2). It reads neither header nor payload. It reports
+// false for anything else, and for more than MaxTokenSize bytes.
+func Cut(token string) (Token, bool) {
+	if len(token) > MaxTokenSize || strings.Count(token, ".") != 2 {
+		return Token{}, false
 	}
-	head, rest, _ := strings.Cut(token, ".")
-	body, last, _ := strings.Cut(rest, ".")
+	header, rest, _ := strings.Cut(token, ".")
+	payload, last, _ := strings.Cut(rest, ".")
 	signature, ok := decodeSegment(last)
 	if !ok {
-		return jwt{}
+		return Token{}, false
 	}
-	header, ok := decodeMembers(head)
-	if !ok || len(header) != 3 {
-		return jwt{}
-	}
-	r := claimReader{members: header}
-	t := jwt{
-		signed: token[:len(head)+1+len(body)], body: body, signature: signature,
-		algorithm: r.text("alg"), keyID: r.text("kid"),
-	}
-	t.wellFormed = r.text("typ") == tokenType && !r.bad && len(t.keyID) <= maxKeyID
-	return t
+	return Token{Signed: token[:len(header)+1+len(payload)], Header: header, Payload: payload, Signature: signature}, true
 }
 
-// claims is what an access token says that is good but for its time.
-type claims struct {
-	key       *publicKey // whose signature it has
-	userID    string
-	sessionID string // empty for a token that an API key was traded for
-	apiKeyID  string // empty for a token of a session
-	scopes    []string
-	audience  string // whoever it is for
-	amr       []string
-	authTime  time.Time // zero: it does not say
-	expires   time.Time
-
-	// passwordChange leaves the user nothing but to choose a new password.
-	passwordChange bool
+// Header is the header of an access token (RFC 9068 §2.1).
+type Header struct {
+	Algorithm string `json:"alg"`
+	KeyID     string `json:"kid"`
+	Type      string `json:"typ"` // at+jwt
 }
 
-// readClaims checks that every claim is there, of its type and right, but for
-// its audience and the token's end, which is at most ttl after its beginning.
-// The signature is known to be good.
-func readClaims(body, issuer string, ttl time.Duration, now time.Time) (claims, bool) {
-	object, ok := decodeMembers(body)
-	if !ok {
-		return claims{}, false
+// EncodeHeader returns the first segment of the tokens that a key signs. All of
+// them have the same, byte for byte.
+func EncodeHeader(algorithm, keyID string) string {
+	text, err := json.Marshal(Header{Algorithm: algorithm, KeyID: keyID, Type: tokenType})
+	if err != nil {
+		panic(err) // it is made of strings
 	}
-	r := claimReader{members: object}
-	issued, expires := r.seconds("iat"), r.seconds("exp")
-	c := claims{userID: r.text("sub"), audience: r.text("aud"), expires: expires}
-	if end := issued.Add(ttl); end.Before(expires) {
-		c.expires = end
-	}
-	r.text("jti")
-	r.text("client_id")
-	if _, machine := object["api_key_id"]; machine {
-		c.apiKeyID = r.text("api_key_id")
-		_, both := object["sid"]
-		r.bad = r.bad || both
-	} else {
-		c.sessionID = r.text("sid")
-	}
-	if _, narrowed := object["scope"]; narrowed {
-		c.scopes = strings.Fields(r.text("scope"))
-		r.bad = r.bad || c.apiKeyID == "" || len(c.scopes) == 0
-	}
-	latest := now.Add(maxSkew)
-	if r.text("iss") != issuer || !expires.After(issued) || issued.After(latest) {
-		return claims{}, false
-	}
-	if _, present := object["nbf"]; present && r.seconds("nbf").After(latest) {
-		return claims{}, false
-	}
-	if _, present := object["amr"]; present {
-		c.amr = r.texts("amr")
-	}
-	if _, present := object["auth_time"]; present {
-		c.authTime = r.seconds("auth_time")
-	}
-	if raw, present := object["password_change"]; present {
-		c.passwordChange = string(raw) == "true"
-		r.bad = r.bad || !c.passwordChange && string(raw) != "false"
-	}
-	return c, !r.bad
+	return encodeSegment(text)
 }
 
-// members is a JSON object.
-type members map[string]json.RawMessage
-
-// claimReader reads members and notes whether one was missing, empty or of
-// another type.
-type claimReader struct {
-	members members
-	bad     bool
+// ReadHeader reads the header: alg, kid and the typ of an access token, in any
+// order. It reports false for a header with any other member, so that no crit,
+// jwk or jku is ever obeyed.
+func (t Token) ReadHeader() (Header, bool) {
+	r, ok := decodeMembers(t.Header)
+	if !ok || len(r.members) != 3 {
+		return Header{}, false
+	}
+	h := Header{Algorithm: r.Text("alg"), KeyID: r.Text("kid"), Type: r.Text("typ")}
+	return h, r.OK() && h.Type == tokenType && len(h.KeyID) <= maxKeyID
 }
 
-func (r *claimReader) text(name string) string {
-	raw := r.members[name]
-	var text string
-	if len(raw) == 0 || raw[0] != '"' || json.Unmarshal(raw, &text) != nil || text == "" {
-		r.bad = true
+// ReadClaims reads the payload. Call it when the signature is known to be good.
+// It reports false when the payload is not a JSON object in canonical base64url
+// and UTF-8 of which no member appears twice.
+func (t Token) ReadClaims() (*Claims, bool) { return decodeMembers(t.Payload) }
+
+// Encode returns a token with this header segment and these claims, signed with
+// the key.
+func Encode(header string, claims []byte, private crypto.Signer) (string, error) {
+	signed := header + "." + encodeSegment(claims)
+	signature, err := Sign(private, signed)
+	if err != nil {
+		return "", err
 	}
-	return text
+	return signed + "." + encodeSegment(signature), nil
 }
 
-// texts is a list of texts, such as RFC 8176's of how somebody signed in.
-func (r *claimReader) texts(name string) []string {
-	var list []json.RawMessage
-	if json.Unmarshal(r.members[name], &list) != nil || list == nil || len(list) > maxTexts {
-		r.bad = true
-		return nil
-	}
-	texts := make([]string, len(list))
-	for i, raw := range list {
-		if raw[0] != '"' || json.Unmarshal(raw, &texts[i]) != nil || texts[i] == "" {
-			r.bad = true
-		}
-	}
-	return texts
-}
-
-// seconds is a NumericDate in whole seconds (RFC 7519 §2) up to the year 9999.
-func (r *claimReader) seconds(name string) time.Time {
-	seconds, err := strconv.ParseInt(string(r.members[name]), 10, 64)
-	if err != nil || seconds <= 0 || seconds > 253402300799 {
-		r.bad = true
-		return time.Time{}
-	}
-	return time.Unix(seconds, 0).UTC()
-}
+func encodeSegment(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
 
 // decodeSegment decodes base64url without padding, and only the one spelling
 // that the bytes have: no line breaks, no unused bits set.
@@ -179,7 +108,7 @@ func decodeSegment(segment string) ([]byte, bool) {
 
 // decodeMembers decodes a segment that holds a JSON object of which no member
 // appears twice.
-func decodeMembers(segment string) (members, bool) {
+func decodeMembers(segment string) (*Claims, bool) {
 	raw, ok := decodeSegment(segment)
 	if !ok || !utf8.Valid(raw) {
 		return nil, false
@@ -188,7 +117,7 @@ func decodeMembers(segment string) (members, bool) {
 	if begin, err := decoder.Token(); err != nil || begin != json.Delim('{') {
 		return nil, false
 	}
-	object := make(members, 10)
+	object := make(map[string]json.RawMessage, 12)
 	for decoder.More() {
 		token, err := decoder.Token()
 		if err != nil {
@@ -208,5 +137,5 @@ func decodeMembers(segment string) (members, bool) {
 		return nil, false
 	}
 	_, err := decoder.Token()
-	return object, errors.Is(err, io.EOF)
+	return &Claims{members: object}, errors.Is(err, io.EOF)
 }

@@ -3,15 +3,15 @@ package sdktest
 import (
 	"crypto/ed25519"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
+	"github.com/tollgatehq/tollgate/internal/jose"
 )
 
 // TokenOption changes the claims of an access token.
@@ -59,7 +59,6 @@ func (s *Server) Token(user string, opts ...TokenOption) string {
 
 func (s *Server) sign(u User, sessionID string, opts ...TokenOption) string {
 	now := s.now()
-	header := map[string]any{"alg": "EdDSA", "kid": thumbprint(s.signer.Public().(ed25519.PublicKey)), "typ": "at+jwt"}
 	claims := map[string]any{
 		"iss": Issuer, "aud": s.audience, "sub": u.ID, "sid": sessionID, "jti": s.newID("token"), "client_id": "tollgate",
 		"iat": now.Unix(), "exp": now.Add(s.tokenTTL).Unix(),
@@ -70,8 +69,16 @@ func (s *Server) sign(u User, sessionID string, opts ...TokenOption) string {
 	for _, opt := range opts {
 		opt(claims)
 	}
-	signed := segment(header) + "." + segment(claims)
-	return signed + "." + base64.RawURLEncoding.EncodeToString(ed25519.Sign(s.signer, []byte(signed)))
+	text, err := json.Marshal(claims)
+	if err != nil {
+		panic(err)
+	}
+	header := jose.EncodeHeader(jose.EdDSA, thumbprint(s.signer.Public().(ed25519.PublicKey)))
+	token, err := jose.Encode(header, text, s.signer)
+	if err != nil {
+		panic(err) // it is an Ed25519 key
+	}
+	return token
 }
 
 // RotateKey makes a new signing key. The former ones stay in the key set, and
@@ -116,20 +123,15 @@ type opened struct {
 
 // open checks a token's signature and issuer. The lock is held.
 func (s *Server) open(text string) (opened, bool) {
-	dot := strings.LastIndexByte(text, '.')
-	if dot < 0 {
-		return opened{}, false
-	}
-	_, body, _ := strings.Cut(text[:dot], ".")
-	signature, err := base64.RawURLEncoding.Strict().DecodeString(text[dot+1:])
-	if err != nil {
+	token, ok := jose.Cut(text)
+	if !ok {
 		return opened{}, false
 	}
 	for _, key := range s.keys {
-		if !ed25519.Verify(key, []byte(text[:dot]), signature) {
+		if !jose.Verify(key, token.Signed, token.Signature) {
 			continue
 		}
-		raw, err := base64.RawURLEncoding.DecodeString(body)
+		raw, err := base64.RawURLEncoding.DecodeString(token.Payload)
 		if err != nil {
 			return opened{}, false
 		}
@@ -142,30 +144,25 @@ func (s *Server) open(text string) (opened, bool) {
 
 func (s *Server) serveKeys(w http.ResponseWriter, _ *http.Request) {
 	s.mu.Lock()
-	set := []map[string]string{}
+	var keys []jose.Key
 	for _, key := range s.keys {
-		set = append(set, map[string]string{
-			"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig",
-			"x": base64.RawURLEncoding.EncodeToString(key), "kid": thumbprint(key),
-		})
+		keys = append(keys, jose.Key{ID: thumbprint(key), Algorithm: jose.EdDSA, Public: key})
 	}
 	s.mu.Unlock()
-	w.Header().Set("Content-Type", "application/jwk-set+json")
-	w.Header().Set("Cache-Control", "public, max-age=300")
-	_ = json.NewEncoder(w).Encode(map[string]any{"keys": set}) // it fails when the caller hung up
-}
-
-func segment(object map[string]any) string {
-	text, err := json.Marshal(object)
+	set, err := jose.EncodeKeySet(keys)
 	if err != nil {
-		panic(err)
+		panic(err) // they are Ed25519 keys
 	}
-	return base64.RawURLEncoding.EncodeToString(text)
+	w.Header().Set("Content-Type", "application/jwk-set+json")
+	w.Header().Set("Cache-Control", fmt.Sprintf("public, max-age=%d", int(jose.KeySetMaxAge.Seconds())))
+	_, _ = w.Write(set) // it fails when the caller hung up
 }
 
-// thumbprint is the key's id (RFC 7638, RFC 8037 §2).
+// thumbprint is the key's id.
 func thumbprint(key ed25519.PublicKey) string {
-	x := base64.RawURLEncoding.EncodeToString(key)
-	sum := sha256.Sum256([]byte(`{"crv":"Ed25519","kty":"OKP","x":"` + x + `"}`))
-	return base64.RawURLEncoding.EncodeToString(sum[:])
+	id, err := jose.Thumbprint(key)
+	if err != nil {
+		panic(err) // it is an Ed25519 key
+	}
+	return id
 }

@@ -20,6 +20,7 @@ import (
 	"connectrpc.com/grpchealth"
 	"github.com/redis/go-redis/v9"
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
+	"github.com/tollgatehq/tollgate/internal/jose"
 	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/auth"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
@@ -210,7 +211,7 @@ func (a *App) pruneAudit(ctx context.Context) {
 // signingKeyAhead is how long a signing key is published before it signs: also
 // longer than an instance may go on without knowing of it.
 func (a *App) signingKeyAhead() time.Duration {
-	return max(cmp.Or(a.config.SigningKeyAhead, auth.SigningKeyAhead), a.config.Staleness+time.Second)
+	return max(cmp.Or(a.config.SigningKeyAhead, jose.KeyLeadTime), a.config.Staleness+time.Second)
 }
 
 // rotateKeys makes a new signing key whenever it is time for one.

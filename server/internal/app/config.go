@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tollgatehq/tollgate/server/internal/auth"
+	"github.com/tollgatehq/tollgate/internal/jose"
 )
 
 // defaultConnections is how many connections may be open when nothing is set.
@@ -81,8 +81,8 @@ func (c Config) check() error {
 		client.Close() //nolint:errcheck // it has not connected
 	}
 	switch {
-	case c.AccessTokenTTL < time.Second || c.AccessTokenTTL > 24*time.Hour:
-		return fmt.Errorf("--access-token-ttl must be from 1s to 24h, not %s", c.AccessTokenTTL)
+	case c.AccessTokenTTL < time.Second || c.AccessTokenTTL > jose.MaxTokenTTL:
+		return fmt.Errorf("--access-token-ttl must be from 1s to %s, not %s", jose.MaxTokenTTL, c.AccessTokenTTL)
 	case c.SessionIdle < time.Minute || c.SessionMax < c.SessionIdle:
 		return fmt.Errorf("--session-idle must be at least 1m and --session-max at least as long")
 	case c.RequireRecentSignIn != 0 && c.RequireRecentSignIn < time.Minute:
@@ -95,8 +95,8 @@ func (c Config) check() error {
 		return fmt.Errorf("--signing-key-rotation must be 0 or longer than %s, for which a key is published before it signs", c.SigningKeyAhead)
 	case c.SigningKeyAhead < 0 || c.SigningKeyAhead > 24*time.Hour:
 		return fmt.Errorf("--signing-key-ahead must be from 0s to 24h, not %s", c.SigningKeyAhead)
-	case c.SigningAlgorithm != "" && !slices.Contains(auth.Algorithms(), c.SigningAlgorithm):
-		return fmt.Errorf("--signing-algorithm must be one of %s", strings.Join(auth.Algorithms(), ", "))
+	case c.SigningAlgorithm != "" && !slices.Contains(jose.Algorithms(), c.SigningAlgorithm):
+		return fmt.Errorf("--signing-algorithm must be one of %s", strings.Join(jose.Algorithms(), ", "))
 	case c.BcryptCost < 4 || c.BcryptCost > 16:
 		return fmt.Errorf("--bcrypt-cost must be from 4 to 16, not %d", c.BcryptCost)
 	case c.Staleness < time.Second || c.Staleness > time.Hour:

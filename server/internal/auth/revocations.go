@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tollgatehq/tollgate/internal/jose"
 	"github.com/tollgatehq/tollgate/server/internal/changes"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 )
@@ -191,7 +192,7 @@ func (s *Service) WatchRevocations(ctx context.Context, send func(Revoked) error
 // revoked reads everything that is revoked while access tokens of before may
 // still live.
 func (s *Service) revoked(ctx context.Context) (Revoked, error) {
-	since := s.world.Now().Add(-s.accessTokenTTL - clockSkew).UnixMicro()
+	since := s.world.Now().Add(-s.accessTokenTTL - jose.ClockSkew).UnixMicro()
 	var all Revoked
 	sessions, err := endedSince(ctx, s.db, since)
 	if err != nil {

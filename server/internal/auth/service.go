@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/tollgatehq/tollgate/internal/jose"
 	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/changes"
 	"github.com/tollgatehq/tollgate/server/internal/database"
@@ -39,7 +40,7 @@ type Options struct {
 
 	SigningAlgorithm   string        // of signing keys made from now on; "": EdDSA
 	SigningKeyRotation time.Duration // how often a new signing key is made; 0: only when told to
-	SigningKeyAhead    time.Duration // how long a key is published before it signs; 0: the constant of that name
+	SigningKeyAhead    time.Duration // how long a key is published before it signs; 0: jose.KeyLeadTime
 
 	BcryptCost    int // 0: 12
 	BcryptWorkers int // how many bcrypt runs at once; 0: half the processors
@@ -91,7 +92,7 @@ func New(o Options) *Service {
 // keys there are.
 func (s *Service) Reset(ctx context.Context) error {
 	s.users.Clear()
-	memory := s.accessTokenTTL + clockSkew
+	memory := s.accessTokenTTL + jose.ClockSkew
 	rows, err := endedSince(ctx, s.db, s.world.Now().Add(-memory).UnixMicro())
 	if err != nil {
 		return err
@@ -112,7 +113,7 @@ func (s *Service) Apply(ctx context.Context, list []changes.Change) error {
 		case changes.User:
 			s.users.Invalidate(c.Subject)
 		case changes.Session:
-			s.ended.add(c.Subject, now.Add(s.accessTokenTTL+clockSkew), now)
+			s.ended.add(c.Subject, now.Add(s.accessTokenTTL+jose.ClockSkew), now)
 		}
 	}
 	if err := s.applyKeys(ctx, list); err != nil {
@@ -127,7 +128,7 @@ func (s *Service) Prune(ctx context.Context) error {
 	now := s.world.Now()
 	return errors.Join(
 		pruneSessions(ctx, s.db, now.Add(-keepSessions).UnixMicro()),
-		pruneSigningKeys(ctx, s.db, now.Add(-clockSkew), now.Add(-keepSigningKeyRows)),
+		pruneSigningKeys(ctx, s.db, now.Add(-jose.ClockSkew), now.Add(-keepSigningKeyRows)),
 	)
 }
 

@@ -21,8 +21,6 @@ const (
 	// keepSessions is how long ended sessions, and with them the knowledge of
 	// their spent tokens, are kept.
 	keepSessions = 30 * 24 * time.Hour
-	// clockSkew is how far apart the clocks of two instances may be.
-	clockSkew = 2 * time.Minute
 
 	refreshPrefix = "tgr_"
 	refreshSize   = 32 // random bytes

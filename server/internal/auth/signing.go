@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/maypok86/otter/v2"
+	"github.com/tollgatehq/tollgate/internal/jose"
 	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/changes"
@@ -61,8 +62,8 @@ type keySet struct {
 func newSigningKeys(o Options) *signingKeys {
 	k := &signingKeys{
 		issuer: o.Issuer, audience: o.Audience, world: o.World, master: o.Master,
-		algorithm: cmp.Or(o.SigningAlgorithm, EdDSA), rotation: o.SigningKeyRotation,
-		ahead: cmp.Or(o.SigningKeyAhead, SigningKeyAhead), keep: o.AccessTokenTTL + clockSkew,
+		algorithm: cmp.Or(o.SigningAlgorithm, jose.EdDSA), rotation: o.SigningKeyRotation,
+		ahead: cmp.Or(o.SigningKeyAhead, jose.KeyLeadTime), keep: o.AccessTokenTTL + jose.ClockSkew,
 		verified: otter.Must(&otter.Options[tokenHash, verifiedToken]{MaximumSize: verifiedTokens}),
 	}
 	k.set.Store(newKeySet(nil))
@@ -86,7 +87,14 @@ func newKeySet(keys []*signingKey) *keySet {
 			set.until = key.removed
 		}
 	}
-	set.jwks = jwks(set.newest)
+	public := make([]jose.Key, len(set.newest))
+	for i, key := range set.newest {
+		public[i] = jose.Key{ID: key.id, Algorithm: key.algorithm, Public: key.public}
+	}
+	var err error
+	if set.jwks, err = jose.EncodeKeySet(public); err != nil {
+		panic(err) // each had a thumbprint when it was opened
+	}
 	return set
 }
 
@@ -180,7 +188,7 @@ func (s *Service) newSigningKeyRow(algorithm string) (signingKeyRow, error) {
 	if err != nil {
 		return signingKeyRow{}, err
 	}
-	id, err := thumbprint(private.Public())
+	id, err := jose.Thumbprint(private.Public())
 	if err != nil {
 		return signingKeyRow{}, err
 	}
@@ -248,7 +256,7 @@ func (s *Service) loadSigningKeys(ctx context.Context) error {
 // row's times: an instance goes on when its keys have been sealed under a new
 // master key.
 func openSigningKey(row signingKeyRow, known *signingKey, master *seal.Master) (*signingKey, error) {
-	key := &signingKey{id: row.ID, algorithm: row.Algorithm, header: tokenHeader(row.Algorithm, row.ID)}
+	key := &signingKey{id: row.ID, algorithm: row.Algorithm, header: jose.EncodeHeader(row.Algorithm, row.ID)}
 	if known != nil && known.algorithm == row.Algorithm {
 		key.private, key.public = known.private, known.public
 	} else {
@@ -282,7 +290,7 @@ func unsealSigningKey(row signingKeyRow, master *seal.Master) (crypto.Signer, er
 	if err != nil {
 		return nil, err
 	}
-	if id, err := thumbprint(private.Public()); err != nil || id != row.ID {
+	if id, err := jose.Thumbprint(private.Public()); err != nil || id != row.ID {
 		return nil, errors.New("its id is not the thumbprint of its private part")
 	}
 	return private, nil

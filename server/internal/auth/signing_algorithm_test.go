@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
+	"github.com/tollgatehq/tollgate/internal/jose"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/world"
 )
@@ -86,7 +87,7 @@ func publicOf(entry map[string]string) (crypto.PublicKey, error) {
 // Tokens of every algorithm are verified here, and by another library with
 // nothing but the key set.
 func TestAlgorithms(t *testing.T) {
-	for _, algorithm := range Algorithms() {
+	for _, algorithm := range jose.Algorithms() {
 		t.Run(algorithm, func(t *testing.T) {
 			k := testSigner(t, world.NewClock(issued), keyOf(t, algorithm))
 			token := mustSign(t, k, testClaims())
@@ -96,7 +97,7 @@ func TestAlgorithms(t *testing.T) {
 			if err := json.Unmarshal(k.set.Load().jwks, &set); err != nil || len(set.Keys) != 1 {
 				t.Fatal(err, set)
 			}
-			members := map[string]int{EdDSA: 6, ES256: 7, RS256: 6}
+			members := map[string]int{jose.EdDSA: 6, jose.ES256: 7, jose.RS256: 6}
 			entry := set.Keys[0]
 			if len(entry) != members[algorithm] || entry["alg"] != algorithm || entry["use"] != "sig" || entry["kid"] != keyOf(t, algorithm).id {
 				t.Errorf("key set entry %v", entry)
@@ -109,7 +110,7 @@ func TestAlgorithms(t *testing.T) {
 			}
 
 			for i := 0; i < len(token); i++ { // every character changed; RS256 is slow
-				if algorithm == RS256 && i%7 > 0 {
+				if algorithm == jose.RS256 && i%7 > 0 {
 					continue
 				}
 				other := token[:i] + string(token[i]^1) + token[i+1:]
@@ -132,7 +133,7 @@ func TestAlgorithms(t *testing.T) {
 // Of the two spellings that an ECDSA signature has, one is taken, and none but
 // raw r and s.
 func TestES256Spelling(t *testing.T) {
-	key := keyOf(t, ES256)
+	key := keyOf(t, jose.ES256)
 	k := testSigner(t, world.NewClock(issued), key)
 	for range 8 { // half of all signatures come out high
 		token := mustSign(t, k, testClaims())
@@ -157,11 +158,11 @@ func TestES256Spelling(t *testing.T) {
 // and the key itself make a good token.
 func TestAlgorithmConfusion(t *testing.T) {
 	clock := world.NewClock(issued)
-	keys := []*signingKey{keyOf(t, EdDSA), keyOf(t, ES256), keyOf(t, RS256)}
+	keys := []*signingKey{keyOf(t, jose.EdDSA), keyOf(t, jose.ES256), keyOf(t, jose.RS256)}
 	k := testSigner(t, clock, keys...)
 	body, _ := base64.RawURLEncoding.DecodeString(strings.Split(mustSign(t, k, testClaims()), ".")[1])
 	for _, named := range keys {
-		for _, algorithm := range []string{EdDSA, ES256, RS256, "HS256", "HS512", "none", "PS256", "RS512", "ES384", "Ed25519", ""} {
+		for _, algorithm := range []string{jose.EdDSA, jose.ES256, jose.RS256, "HS256", "HS512", "none", "PS256", "RS512", "ES384", "Ed25519", ""} {
 			header := fmt.Sprintf(`{"alg":%q,"kid":%q,"typ":"at+jwt"}`, algorithm, named.id)
 			for _, signer := range keys {
 				want := caller.ReasonCredentialInvalid
@@ -208,15 +209,15 @@ func TestParsePrivateKey(t *testing.T) {
 		algorithm string
 		encoded   []byte
 	}{
-		"a short seed":      {EdDSA, make([]byte, 31)},
-		"PKCS #8 of a seed": {EdDSA, pkcs8(keyOf(t, EdDSA).private)},
-		"another curve":     {ES256, pkcs8(p384)},
-		"an RSA key":        {ES256, pkcs8(keyOf(t, RS256).private)},
-		"an Ed25519 key":    {ES256, pkcs8(keyOf(t, EdDSA).private)},
-		"a P-256 key":       {RS256, pkcs8(keyOf(t, ES256).private)},
-		"a short RSA key":   {RS256, pkcs8(small)},
-		"rubbish":           {RS256, []byte("rubbish")},
-		"nothing":           {ES256, nil},
+		"a short seed":      {jose.EdDSA, make([]byte, 31)},
+		"PKCS #8 of a seed": {jose.EdDSA, pkcs8(keyOf(t, jose.EdDSA).private)},
+		"another curve":     {jose.ES256, pkcs8(p384)},
+		"an RSA key":        {jose.ES256, pkcs8(keyOf(t, jose.RS256).private)},
+		"an Ed25519 key":    {jose.ES256, pkcs8(keyOf(t, jose.EdDSA).private)},
+		"a P-256 key":       {jose.RS256, pkcs8(keyOf(t, jose.ES256).private)},
+		"a short RSA key":   {jose.RS256, pkcs8(small)},
+		"rubbish":           {jose.RS256, []byte("rubbish")},
+		"nothing":           {jose.ES256, nil},
 		"another algorithm": {"HS256", make([]byte, 32)},
 	} {
 		if _, err := parsePrivateKey(c.algorithm, c.encoded); err == nil {

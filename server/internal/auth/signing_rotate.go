@@ -7,17 +7,13 @@ import (
 	"slices"
 	"time"
 
+	"github.com/tollgatehq/tollgate/internal/jose"
 	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/changes"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/seal"
 )
-
-// SigningKeyAhead is how long a signing key is published before it signs,
-// unless Options say otherwise: others may keep the key set for five minutes,
-// fetching it takes a moment, and an instance whose clock is ahead signs early.
-const SigningKeyAhead = 5*time.Minute + clockSkew + 10*time.Second
 
 // keepSigningKeyRows is how long removed keys are listed.
 const keepSigningKeyRows = 30 * 24 * time.Hour
@@ -93,8 +89,8 @@ func (s *Service) RotateSigningKey(ctx context.Context, algorithm string) (Signi
 	if algorithm == "" {
 		algorithm = s.keys.algorithm
 	}
-	if !slices.Contains(Algorithms(), algorithm) {
-		return SigningKey{}, 0, fault.Field("algorithm", "must be one of %v", Algorithms())
+	if !slices.Contains(jose.Algorithms(), algorithm) {
+		return SigningKey{}, 0, fault.Field("algorithm", "must be one of %v", jose.Algorithms())
 	}
 	row, revision, err := s.makeNextKey(ctx, algorithm, 0)
 	if err != nil {

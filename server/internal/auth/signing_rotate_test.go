@@ -12,6 +12,7 @@ import (
 	"time"
 
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
+	"github.com/tollgatehq/tollgate/internal/jose"
 	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
@@ -38,13 +39,13 @@ func sqlite(t *testing.T) *database.DB {
 // published are the ids in an instance's key set.
 func (i instance) published(t *testing.T) string {
 	t.Helper()
-	var set struct{ Keys []jwk }
+	var set struct{ Keys []map[string]string }
 	if err := json.Unmarshal(i.JWKS(), &set); err != nil {
 		t.Fatal(err)
 	}
 	var ids strings.Builder
 	for _, key := range set.Keys {
-		ids.WriteString(key.ID + " ")
+		ids.WriteString(key["kid"] + " ")
 	}
 	return ids.String()
 }
@@ -136,7 +137,7 @@ func TestRotation(t *testing.T) {
 		first = a.newest().id
 		step(2 * time.Minute)
 		a.wantStates(t, "active")
-		for _, algorithm := range []string{ES256, "", EdDSA} {
+		for _, algorithm := range []string{jose.ES256, "", jose.EdDSA} {
 			made, revision, err := b.RotateSigningKey(caller.System(t.Context()), algorithm)
 			if err != nil || revision == 0 || made.State != KeyPending {
 				t.Fatal(made, err)
@@ -183,7 +184,7 @@ func TestRotationKeepsTheLastToken(t *testing.T) {
 	if _, _, err := i.RotateSigningKey(t.Context(), ""); err != nil {
 		t.Fatal(err)
 	}
-	i.clock.Advance(SigningKeyAhead - time.Microsecond)
+	i.clock.Advance(jose.KeyLeadTime - time.Microsecond)
 	token := i.mint(t)
 	if !strings.HasPrefix(token, old.header+".") {
 		t.Fatal("the next key signs before its time")
@@ -321,7 +322,7 @@ func TestRemoveSigningKey(t *testing.T) {
 		wantRefusal(t, err, fault.Precondition, "LAST_SIGNING_KEY")
 
 		// The key that waits leaks: the first one stays in force for good.
-		pending, _, err := a.RotateSigningKey(t.Context(), ES256)
+		pending, _, err := a.RotateSigningKey(t.Context(), jose.ES256)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -339,7 +340,7 @@ func TestRemoveSigningKey(t *testing.T) {
 		sync()
 
 		// The one in force leaks while another waits: that one signs now.
-		pending, _, err = a.RotateSigningKey(t.Context(), ES256)
+		pending, _, err = a.RotateSigningKey(t.Context(), jose.ES256)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -360,7 +361,7 @@ func TestRemoveSigningKey(t *testing.T) {
 				i.keys.expect(t, "of the removed key", token, caller.ReasonCredentialInvalid)
 			}
 			next := i.mint(t)
-			if !strings.HasPrefix(next, tokenHeader(ES256, pending.ID)+".") {
+			if !strings.HasPrefix(next, jose.EncodeHeader(jose.ES256, pending.ID)+".") {
 				t.Error("not signed by the key that was waiting")
 			}
 			a.keys.expect(t, "of the next key", next, caller.ReasonOK)
@@ -447,7 +448,7 @@ func TestSigningKeyRPCs(t *testing.T) {
 	if !first.RetiredAt.AsTime().Equal(rotated.SigningKey.ActiveAt.AsTime()) || !first.RemovedAt.AsTime().After(first.RetiredAt.AsTime().Add(testTTL)) {
 		t.Errorf("the first key is now %+v", first)
 	}
-	d.clock.Advance(SigningKeyAhead)
+	d.clock.Advance(jose.KeyLeadTime)
 	states(tollgatev1.SigningKeyState_SIGNING_KEY_STATE_ACTIVE, tollgatev1.SigningKeyState_SIGNING_KEY_STATE_RETIRING)
 	if removed, err := h.RemoveSigningKey(d.system(), &tollgatev1.RemoveSigningKeyRequest{Id: first.Id}); err != nil || removed.Revision <= rotated.Revision {
 		t.Error(removed, err)
@@ -471,11 +472,11 @@ func TestReseal(t *testing.T) {
 		d := newDesk(t, db)
 		clock := d.clock
 		running := d
-		for _, algorithm := range []string{ES256, RS256} {
+		for _, algorithm := range []string{jose.ES256, jose.RS256} {
 			if _, _, err := d.RotateSigningKey(d.system(), algorithm); err != nil {
 				t.Fatal(err)
 			}
-			clock.Advance(SigningKeyAhead)
+			clock.Advance(jose.KeyLeadTime)
 		}
 		ann := d.user("ann")
 		grant := d.login("ann")

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tollgatehq/tollgate/internal/jose"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/changes"
@@ -134,7 +135,7 @@ func TestSigningKeyAtRest(t *testing.T) {
 		if err := db.Get(t.Context(), &row, `SELECT id, private_key FROM signing_keys`); err != nil {
 			t.Fatal(err)
 		}
-		if id, err := thumbprint(key.public); err != nil || row.ID != id {
+		if id, err := jose.Thumbprint(key.public); err != nil || row.ID != id {
 			t.Errorf("the id is not the thumbprint: %v", err)
 		}
 		if strings.Contains(string(row.Private), string(key.private.(ed25519.PrivateKey).Seed())) {
@@ -170,7 +171,7 @@ func TestSigningKeysByTime(t *testing.T) {
 		i, other := startInstance(t, db, clock, 'm'), startInstance(t, db, clock, 'm')
 		add := func(change func(*signingKeyRow)) string {
 			t.Helper()
-			row, err := i.newSigningKeyRow(EdDSA)
+			row, err := i.newSigningKeyRow(jose.EdDSA)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -204,20 +205,20 @@ func TestSigningKeysByTime(t *testing.T) {
 
 		signs := func(want string, ids ...string) {
 			t.Helper()
-			if token := mustSign(t, i.keys, testClaims()); !strings.HasPrefix(token, tokenHeader(EdDSA, want)+".") {
+			if token := mustSign(t, i.keys, testClaims()); !strings.HasPrefix(token, jose.EncodeHeader(jose.EdDSA, want)+".") {
 				t.Errorf("%s: not signed by %s", clock.Now(), want)
 			}
 			for _, i := range []instance{i, other} {
-				var set struct{ Keys []jwk }
+				var set struct{ Keys []map[string]string }
 				if err := json.Unmarshal(i.JWKS(), &set); err != nil {
 					t.Fatal(err)
 				}
 				var got []string
 				for _, key := range set.Keys {
-					if key.KeyType != "OKP" || key.Curve != "Ed25519" || key.Algorithm != "EdDSA" || key.Use != "sig" {
+					if key["kty"] != "OKP" || key["crv"] != "Ed25519" || key["alg"] != "EdDSA" || key["use"] != "sig" {
 						t.Errorf("key %+v", key)
 					}
-					got = append(got, key.ID)
+					got = append(got, key["kid"])
 				}
 				if strings.Join(got, " ") != strings.Join(ids, " ") {
 					t.Errorf("%s: key set %v, want %v", clock.Now(), got, ids)
@@ -248,7 +249,7 @@ func TestThumbprint(t *testing.T) {
 		"kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k": ed25519.PublicKey(decode("11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo")),
 		"NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs": &rsa.PublicKey{N: new(big.Int).SetBytes(modulus), E: 65537},
 	} {
-		if got, err := thumbprint(public); got != want || err != nil {
+		if got, err := jose.Thumbprint(public); got != want || err != nil {
 			t.Errorf("%T: %s, %v", public, got, err)
 		}
 	}

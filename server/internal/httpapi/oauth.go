@@ -23,9 +23,6 @@ const (
 
 	grantClient  = "client_credentials"
 	grantRefresh = "refresh_token"
-
-	// maxToken is the size in bytes of the longest token that is looked at.
-	maxToken = 8 << 10
 )
 
 // oauth is the door for standard OAuth 2.0 clients: tokens (RFC 6749),

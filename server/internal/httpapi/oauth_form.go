@@ -12,6 +12,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/tollgatehq/tollgate/internal/jose"
 	"github.com/tollgatehq/tollgate/server/internal/auth"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
@@ -64,8 +65,8 @@ func (f form) token() (string, error) {
 	switch token := f["token"]; {
 	case token == "":
 		return "", badForm("token is missing")
-	case len(token) > maxToken:
-		return "", badForm("token is over %s bytes", strconv.Itoa(maxToken))
+	case len(token) > jose.MaxTokenSize:
+		return "", badForm("token is over %s bytes", strconv.Itoa(jose.MaxTokenSize))
 	default:
 		return token, nil
 	}

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+
+	"github.com/tollgatehq/tollgate/internal/jose"
 )
 
 // The paths of the health checks.
@@ -16,9 +18,6 @@ const (
 	readyPath  = "/readyz"
 )
 
-// JWKSMaxAge is how long, in seconds, others may keep the key set.
-const JWKSMaxAge = 300
-
 // jwks serves the public keys that verify our access tokens (RFC 7517 §5).
 func jwks(current func() []byte) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
@@ -26,7 +25,7 @@ func jwks(current func() []byte) http.HandlerFunc {
 		sum := sha256.Sum256(set)
 		tag := `"` + base64.RawURLEncoding.EncodeToString(sum[:16]) + `"`
 		h := w.Header()
-		h.Set("Cache-Control", fmt.Sprintf("public, max-age=%d", JWKSMaxAge))
+		h.Set("Cache-Control", fmt.Sprintf("public, max-age=%d", int(jose.KeySetMaxAge.Seconds())))
 		h.Set("Etag", tag)
 		if strings.Contains(r.Header.Get("If-None-Match"), tag) {
 			w.WriteHeader(http.StatusNotModified)
