@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tollgatehq/tollgate/internal/jose"
 	"github.com/tollgatehq/tollgate/sdk"
 	"github.com/tollgatehq/tollgate/sdk/sdktest"
 )
@@ -127,6 +128,22 @@ func TestVerifierRefusesKeySets(t *testing.T) {
 			s := coldStage(t, []sdk.Option{keys.through(newTransport(t)).client()})
 			s.fails(t, f.token(f.header(), goodClaims(s.now())))
 		})
+	}
+}
+
+// The keys are fetched again at the age to which Tollgate lets them be kept.
+func TestVerifierKeySetAge(t *testing.T) {
+	s := newStage(t, nil)
+	s.add(jose.KeySetMaxAge - time.Nanosecond)
+	s.wants(t, s.Token("alice"), sdk.ReasonOK)
+	if n := s.Calls(keysPath); n != 1 {
+		t.Fatalf("fetched %d times before the end", n)
+	}
+	s.add(time.Nanosecond)
+	s.RotateKey()
+	s.wants(t, s.Token("alice"), sdk.ReasonOK) // waits for the fetch
+	if n := s.Calls(keysPath); n != 2 {
+		t.Fatalf("fetched %d times at the end", n)
 	}
 }
 

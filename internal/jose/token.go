@@ -84,7 +84,7 @@ func (t Token) ReadHeader() (Header, bool) {
 // ReadClaims reads the payload. Call it when the signature is known to be good.
 // It reports false when the payload is not a JSON object in canonical base64url
 // and UTF-8 of which no member appears twice.
-func (t Token) ReadClaims() (*Claims, bool) { return decodeMembers(t.Payload) }
+func (t Token) ReadClaims() (Claims, bool) { return decodeMembers(t.Payload) }
 
 // Encode returns a token with this header segment and these claims, signed with
 // the key.
@@ -108,34 +108,34 @@ func decodeSegment(segment string) ([]byte, bool) {
 
 // decodeMembers decodes a segment that holds a JSON object of which no member
 // appears twice.
-func decodeMembers(segment string) (*Claims, bool) {
+func decodeMembers(segment string) (Claims, bool) {
 	raw, ok := decodeSegment(segment)
 	if !ok || !utf8.Valid(raw) {
-		return nil, false
+		return Claims{}, false
 	}
 	decoder := json.NewDecoder(bytes.NewReader(raw))
 	if begin, err := decoder.Token(); err != nil || begin != json.Delim('{') {
-		return nil, false
+		return Claims{}, false
 	}
 	object := make(map[string]json.RawMessage, 12)
 	for decoder.More() {
 		token, err := decoder.Token()
 		if err != nil {
-			return nil, false
+			return Claims{}, false
 		}
 		name, ok := token.(string)
 		if _, twice := object[name]; !ok || twice {
-			return nil, false
+			return Claims{}, false
 		}
 		var value json.RawMessage
 		if err := decoder.Decode(&value); err != nil {
-			return nil, false
+			return Claims{}, false
 		}
 		object[name] = value
 	}
 	if _, err := decoder.Token(); err != nil { // the closing brace
-		return nil, false
+		return Claims{}, false
 	}
 	_, err := decoder.Token()
-	return &Claims{members: object}, errors.Is(err, io.EOF)
+	return Claims{members: object}, errors.Is(err, io.EOF)
 }

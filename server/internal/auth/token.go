@@ -145,7 +145,7 @@ func (k *signingKeys) open(set *keySet, token string, now time.Time) (verifiedTo
 	if !ok {
 		return verifiedToken{}, false
 	}
-	claims, ok := k.claimsOf(r, now)
+	claims, ok := k.claimsOf(&r, now)
 	return verifiedToken{header: key.header, claims: claims}, ok
 }
 
@@ -157,8 +157,7 @@ func (k *signingKeys) claimsOf(r *jose.Claims, now time.Time) (accessClaims, boo
 		PasswordChange: r.Flag("password_change"),
 	}
 	claims.IssuedAt, claims.ExpiresAt = r.Period(now)
-	good := r.Text("iss") == k.issuer && readHolder(r, &claims) && readSignIn(r, &claims) && r.OK()
-	if !good {
+	if r.Text("iss") != k.issuer || !readHolder(r, &claims) || !readSignIn(r, &claims) || !r.OK() {
 		return accessClaims{}, false
 	}
 	return claims, true
