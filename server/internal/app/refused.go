@@ -33,7 +33,7 @@ func newRefused(m *metrics.Metrics, log *slog.Logger) *refused {
 // cause, which may be nil, is for the log only.
 func (r *refused) count(reason string, cause error) {
 	r.metrics.Refused(reason)
-	if reason == metrics.RefusedLimited || reason == metrics.RefusedHungUp {
+	if reason == metrics.RefusedLimited || reason == metrics.RefusedHungUp || reason == metrics.RefusedTimeout {
 		return // the caller's doing: a figure is enough
 	}
 	r.mu.Lock()

@@ -19,6 +19,7 @@ func TestAFloodOfRefusedCallsIsALineAReason(t *testing.T) {
 		r.count(metrics.RefusedBusy, nil)
 		r.count(metrics.RefusedLimited, nil)
 		r.count(metrics.RefusedHungUp, nil)
+		r.count(metrics.RefusedTimeout, errors.New("late"))
 	}
 	r.count(metrics.RefusedUnavailable, errors.New("first"))
 	r.count(metrics.RefusedUnavailable, errors.New("no route to host"))

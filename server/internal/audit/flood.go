@@ -38,18 +38,16 @@ func (s *Service) RecordRefusal(ctx context.Context, e Event, kind, key string) 
 	e.fit() // it is kept
 	first, evicted := s.floods.note(e, floodKey{kind, key})
 	for _, f := range evicted {
-		if err := s.Record(ctx, f.summary()); err != nil {
-			s.floods.restore(f)
+		if _, err := s.record(ctx, f.summary(), func() { s.floods.restore(f) }); err != nil {
 			return err
 		}
 	}
 	if !first {
 		return nil
 	}
-	err := s.Record(ctx, e)
-	if err != nil {
-		s.floods.forget(floodKey{kind, key}) // so that the next one is the first
-	}
+	// One that was not written is forgotten, so that the next one is the first. A
+	// caller that hangs up is not: each of a flood of them would be the first.
+	_, err := s.record(ctx, e, func() { s.floods.forget(floodKey{kind, key}) })
 	return err
 }
 

@@ -268,6 +268,26 @@ func TestCountsOutliveAnOutage(t *testing.T) {
 	})
 }
 
+// Callers that hang up do not make each of their refusals the first, which would
+// be an event each; and all are on record.
+func TestAFloodOfCallersThatHangUp(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		s, _ := newFloodService(db)
+		gone, cancel := context.WithCancel(t.Context())
+		cancel()
+		wantFault(t, s.RecordRefusal(gone, from("192.0.2.1"), "x", "192.0.2.1"), fault.Canceled, "CANCELED")
+		for range 9 {
+			if err := s.RecordRefusal(gone, from("192.0.2.1"), "x", "192.0.2.1"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		run(t, s)() // to its end: everything is written
+		if refused, events := told(t, s); refused != 10 || events != 2 {
+			t.Errorf("%d refusals in %d events, want 10 in 2", refused, events)
+		}
+	})
+}
+
 // A clock that was put back does not keep windows open.
 func TestFloodsWithAClockThatStepsBack(t *testing.T) {
 	s, clock := newServiceOnSQLite(t)

@@ -170,7 +170,7 @@ func TestRecordWaitsForAtMostASecond(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 		defer cancel()
 		began = time.Now()
-		wantFault(t, s.Record(ctx, of(2)), fault.Unavailable, "AUDIT_UNAVAILABLE")
+		wantFault(t, s.Record(ctx, of(2)), fault.Timeout, "DEADLINE_EXCEEDED")
 		if waited := time.Since(began); waited != 100*time.Millisecond {
 			t.Errorf("waited %s after ctx's end", waited)
 		}
@@ -194,7 +194,7 @@ func TestHangingUpKeepsNothingOutOfTheLog(t *testing.T) {
 		s, _ := newService(db)
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		wantFault(t, s.Record(ctx, of(1)), fault.Unavailable, "AUDIT_UNAVAILABLE")
+		wantFault(t, s.Record(ctx, of(1)), fault.Canceled, "CANCELED")
 		stop := run(t, s)
 		stop()
 		if got := len(all(t, s, Filter{}, 0)); got != 1 {

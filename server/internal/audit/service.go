@@ -53,6 +53,7 @@ type Service struct {
 type entry struct {
 	event Event
 	done  chan error // has room for the one answer
+	lost  func()     // called once when the event is not written, unless nil
 }
 
 // NewService makes a Service. Run must run for Record and Watch to work.
@@ -78,22 +79,30 @@ func (s *Service) Run(ctx context.Context) {
 }
 
 // Record writes an event that belongs to no transaction. It returns nil when
-// the event is durable, and otherwise, within a second, a fault of kind
-// Unavailable. Concurrent calls share a commit.
+// the event is durable, and otherwise, within a second, a fault: of kind
+// Unavailable, or, when ctx ended first, Canceled or Timeout. Concurrent calls
+// share a commit.
 //
 // After an error the event may be written all the same: an event that was
 // taken is not withdrawn when ctx ends, so that hanging up keeps nothing out
 // of the log. For the same reason a ctx that has ended already is no obstacle.
 func (s *Service) Record(ctx context.Context, e Event) error {
-	_, err := s.record(ctx, e)
+	_, err := s.record(ctx, e, nil)
 	return err
 }
 
-// record returns the event as it was written.
-func (s *Service) record(ctx context.Context, e Event) (Event, error) {
+// record returns the event as it was written. It calls lost, unless nil, once
+// when the event was not written or its commit was not waited for until
+// patience ended, but not because ctx ended: such an event is still written.
+func (s *Service) record(ctx context.Context, e Event, lost func()) (Event, error) {
+	if lost == nil {
+		lost = func() {}
+	}
+	lost = sync.OnceFunc(lost)
 	e.complete(s.world)
-	waiting := entry{event: e, done: make(chan error, 1)}
+	waiting := entry{event: e, done: make(chan error, 1), lost: lost}
 	if err := s.enqueue(waiting); err != nil {
+		lost()
 		return Event{}, err
 	}
 	timer := time.NewTimer(s.patience)
@@ -105,8 +114,9 @@ func (s *Service) record(ctx context.Context, e Event) (Event, error) {
 		}
 		return e, nil
 	case <-ctx.Done():
-		return Event{}, unavailable().Because(ctx.Err())
+		return Event{}, fault.From(ctx.Err())
 	case <-timer.C:
+		lost()
 		return Event{}, unavailable().Because(fmt.Errorf("no commit within %s", s.patience))
 	}
 }
@@ -203,6 +213,9 @@ func (s *Service) commit(ctx context.Context, batch []entry, broken bool) bool {
 	})
 	s.counters.committed(len(batch), err)
 	for i := range batch {
+		if err != nil && batch[i].lost != nil {
+			batch[i].lost()
+		}
 		batch[i].done <- err
 	}
 	if err == nil {
@@ -252,7 +265,7 @@ func (s *Service) recordFromService(ctx context.Context, e Event) (Event, error)
 	if by.System {
 		e.RecordedBy = SystemActor
 	}
-	return s.record(ctx, e)
+	return s.record(ctx, e, nil)
 }
 
 func unavailable() *fault.Error {

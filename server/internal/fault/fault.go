@@ -149,6 +149,20 @@ func From(err error) *Error {
 	}
 }
 
+// Of is From for the error that ended a call whose own context is ctx. Where ctx
+// has ended, what did not answer did not fail: the caller hung up or had no more
+// time, and Unavailable becomes Canceled or Timeout.
+func Of(ctx context.Context, err error) *Error {
+	f := From(err)
+	var wire *connect.Error // a message that could not be sent to nobody
+	if f != nil && ctx.Err() != nil && (f.Kind == Unavailable || f.Kind == Internal && errors.As(err, &wire)) {
+		ended := From(ctx.Err())
+		ended.Cause = f
+		return ended
+	}
+	return f
+}
+
 // Is says whether err is an Error of this kind.
 func Is(err error, kind Kind) bool {
 	var e *Error

@@ -81,6 +81,30 @@ func TestFrom(t *testing.T) {
 	}
 }
 
+// What is down is told as such to a caller that waits, and to nobody else.
+func TestOf(t *testing.T) {
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	late, cancel := context.WithTimeout(t.Context(), 0)
+	defer cancel()
+	down, bug := Down("the database", nil), errors.New("a bug")
+	for _, c := range []struct {
+		ctx  context.Context
+		err  error
+		kind Kind
+	}{
+		{t.Context(), down, Unavailable}, {gone, down, Canceled}, {late, down, Timeout},
+		{gone, bug, Internal}, {gone, New(Denied, "NO", "no"), Denied}, {t.Context(), context.Canceled, Canceled},
+	} {
+		if f := Of(c.ctx, c.err); f.Kind != c.kind || f.Kind != Unavailable && f.RetryAfter != 0 {
+			t.Errorf("%v under %v: %v, want %s", c.err, c.ctx.Err(), f, c.kind)
+		}
+	}
+	if Of(gone, nil) != nil {
+		t.Error("an error out of nothing")
+	}
+}
+
 func TestErrorsAreForOurLog(t *testing.T) {
 	cause := errors.New("the cause")
 	err := fmt.Errorf("wrapped: %w", New(Conflict, "LOST", "again").Because(cause).After(2*time.Second))

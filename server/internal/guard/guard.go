@@ -176,14 +176,14 @@ func (g *Guard) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 // second, and it ends when the server drains.
 func (g *Guard) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
 	return func(ctx context.Context, conn connect.StreamingHandlerConn) (err error) {
-		procedure := conn.Spec().Procedure
+		procedure, call := conn.Spec().Procedure, ctx
 		limits := http.Header{}
 		defer func() {
 			if p := recover(); p != nil {
 				err = g.panicked(ctx, procedure, p)
 			}
 			if err != nil {
-				err = g.tell(ctx, procedure, err, limits)
+				err = g.tell(call, procedure, err, limits)
 			}
 		}()
 		// The rule of a stream cannot depend on a message, which is yet to come.
@@ -324,9 +324,10 @@ func (g *Guard) Count(f *fault.Error) {
 	}
 }
 
-// tell turns an error into what the caller is told, and logs what it is not.
+// tell turns an error into what the caller is told, and logs what it is not. The
+// context is the call's own, which ends only when its caller leaves.
 func (g *Guard) tell(ctx context.Context, procedure string, err error, header http.Header) error {
-	f := fault.From(err)
+	f := fault.Of(ctx, err)
 	g.Count(f)
 	if f.Kind == fault.Internal {
 		g.log.ErrorContext(ctx, "call failed", "procedure", procedure, "reason", f.Reason, "error", f.Cause)

@@ -126,7 +126,7 @@ func signedIn(g *guard.Guard, next http.Handler) http.Handler {
 				decision.Rule{AnyUser: true, Action: "tollgate:reflection"}, credential, w.Header())
 		}
 		if err != nil {
-			refuse(w, r, fault.From(err), caller.From(r.Context()).RequestID)
+			refuse(w, r, fault.Of(r.Context(), err), caller.From(r.Context()).RequestID)
 			return
 		}
 		next.ServeHTTP(w, r)

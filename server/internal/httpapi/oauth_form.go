@@ -193,7 +193,7 @@ func invalidTarget(description string) error {
 func (o *oauth) refuse(w http.ResponseWriter, r *http.Request, err error, from client) {
 	e, known := err.(*oauthError)
 	if !known {
-		f := fault.From(err)
+		f := fault.Of(r.Context(), err)
 		o.guard.Count(f)
 		if f.Kind == fault.Internal && f.Cause != nil {
 			o.log.ErrorContext(r.Context(), "call failed", "path", r.URL.Path, "error", f.Cause, "request_id", caller.From(r.Context()).RequestID)

@@ -42,14 +42,14 @@ func (h *watch) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, err := h.guard.Admit(r.Context(), procedure, r.Header, w.Header(), filter)
 	if err != nil {
-		h.guard.Count(fault.From(err))
-		writeFault(w, fault.From(err), requestID)
+		h.guard.Count(fault.Of(r.Context(), err))
+		writeFault(w, fault.Of(r.Context(), err), requestID)
 		return
 	}
 	ctx, done, err := h.guard.Watch(ctx, procedure, r.Header)
 	if err != nil {
-		h.guard.Count(fault.From(err))
-		writeFault(w, fault.From(err), requestID)
+		h.guard.Count(fault.Of(r.Context(), err))
+		writeFault(w, fault.Of(r.Context(), err), requestID)
 		return
 	}
 	defer done()
