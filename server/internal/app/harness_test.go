@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
@@ -107,6 +108,18 @@ func (i *instance) call(t testing.TB, method, path, token string, body any) answ
 	if token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
+	return do(t, req)
+}
+
+// send makes a call as the administrator, with a body and its type as they are.
+func (i *instance) send(t testing.TB, method, path, contentType, body string) answer {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, i.url+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", contentType)
+	req.Header.Set("Authorization", "Bearer "+i.admin)
 	return do(t, req)
 }
 

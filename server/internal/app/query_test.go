@@ -96,3 +96,31 @@ func TestQueriesThatAreNotClear(t *testing.T) {
 	i.call(t, "GET", "/v1/nowhere?id=1", i.admin, nil).want(t, http.StatusNotFound)
 	i.call(t, "PATCH", "/v1/nowhere?id=1", i.admin, map[string]any{}).want(t, http.StatusBadRequest)
 }
+
+func TestTypesOfJSON(t *testing.T) {
+	i := startEmbedded(t)
+	for contentType, status := range map[string]int{
+		"application/json": 200, "application/json; charset=utf-8": 200, "application/json; charset=UTF-8": 200,
+		"application/json;charset=utf-8": 200, `application/json; charset="utf-8"`: 200, "APPLICATION/JSON": 200, "application/json;": 200,
+		"application/json; charset=latin1": 415, "application/json; version=2": 415, "application/json, text/plain": 415,
+		"text/json": 415, "application/problem+json": 415, "text/plain": 415, "application/x-www-form-urlencoded": 415,
+	} {
+		if a := i.send(t, "POST", "/v1/limits/check", contentType, "{}"); (a.status == 415) != (status == 415) {
+			t.Errorf("%q: %d, want %d: %s", contentType, a.status, status, a.raw)
+		}
+	}
+}
+
+func TestHead(t *testing.T) {
+	i := startEmbedded(t)
+	for path, status := range map[string]int{
+		"/v1/roles": 200, "/v1/auth/whoami": 200, "/v1/roles/nobody": 404, "/v1/users?pageSize=no": 400, "/v1/auth/login": 405, "/v1/nothing": 404,
+	} {
+		get, head := i.call(t, "GET", path, i.admin, nil), i.call(t, "HEAD", path, i.admin, nil)
+		if get.status != status || head.status != status || len(head.raw) > 0 ||
+			head.header.Get("Content-Type") != get.header.Get("Content-Type") || head.header.Get("Content-Length") == "0" {
+			t.Errorf("%s: GET %d, HEAD %d %v %q", path, get.status, head.status, head.header, head.raw)
+		}
+	}
+	i.call(t, "HEAD", "/v1/roles", "", nil).want(t, http.StatusUnauthorized)
+}

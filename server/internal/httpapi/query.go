@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"fmt"
+	"mime"
 	"net/http"
 	"net/url"
 	"slices"
@@ -70,6 +71,11 @@ func isVariable(segment string) int {
 }
 
 func (q *restQueries) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	plainJSON(r.Header)
+	if r.Method == http.MethodHead { // RFC 9110 §9.3.2; net/http leaves the body out
+		get := *r
+		get.Method, r = http.MethodGet, &get
+	}
 	if r.URL.RawQuery != "" {
 		if refused := q.check(r); refused != nil {
 			writeFault(w, refused, caller.From(r.Context()).RequestID)
@@ -77,6 +83,26 @@ func (q *restQueries) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	q.next.ServeHTTP(w, r)
+}
+
+// plainJSON spells the type of a JSON body as the transcoder knows it, which
+// compares bytes: types and charset are case-insensitive, and the value may be
+// quoted (RFC 9110 §8.3.1 and §8.3.2).
+func plainJSON(h http.Header) {
+	const json = "application/json"
+	if values := h.Values("Content-Type"); len(values) != 1 || values[0] == json {
+		return
+	}
+	kind, parameters, err := mime.ParseMediaType(h.Get("Content-Type"))
+	if err != nil || kind != json {
+		return
+	}
+	for name, value := range parameters {
+		if name != "charset" || !strings.EqualFold(value, "utf-8") {
+			return
+		}
+	}
+	h.Set("Content-Type", json)
 }
 
 func (q *restQueries) check(r *http.Request) *fault.Error {
