@@ -29,7 +29,7 @@ const (
 type ClientGrant struct {
 	AccessToken string
 	ExpiresIn   time.Duration // whole seconds
-	Scope       string        // "*": all that the key's owner may
+	Scope       string        // permission patterns: all that the token lets its bearer do now
 }
 
 // ClientToken issues an access token (RFC 9068) to the API key that makes the
@@ -78,8 +78,8 @@ func (s *Service) ClientToken(ctx context.Context, scope, audience string) (Clie
 	if err != nil {
 		return ClientGrant{}, err
 	}
-	if narrowed == "" {
-		narrowed = "*"
+	if narrowed == "" { // not narrowed: what introspection says of it, too
+		narrowed = strings.Join(s.roles.Patterns(p), " ")
 	}
 	if err := s.audit.Record(ctx, event.With("scope", narrowed)); err != nil {
 		return ClientGrant{}, err

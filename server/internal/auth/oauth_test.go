@@ -111,8 +111,15 @@ func TestClientTokenOfAll(t *testing.T) {
 	d := newDeskOnSQLite(t)
 	key, secret := d.client("robot", []string{"orders:*"}, nil, time.Time{})
 	g := d.clientToken(secret, "")
-	if g.Scope != "*" {
+	// Issued, introspected and asked for, the scope is the same text.
+	if g.Scope != "orders:*" {
 		t.Errorf("scope %q", g.Scope)
+	}
+	if again := d.clientToken(secret, g.Scope); again.Scope != g.Scope {
+		t.Errorf("asked for %q, got %q", g.Scope, again.Scope)
+	}
+	if i, err := d.Introspect(d.visitor(), g.AccessToken); err != nil || i.Scope != g.Scope {
+		t.Errorf("introspected as %q, %v", i.Scope, err)
 	}
 	p := caller.From(d.as(Credential{AccessToken: g.AccessToken})).Principal
 	if len(p.Scopes) != 0 || d.roles.Check(p, "orders:read") != caller.ReasonOK || d.roles.Check(p, "stock:read") == caller.ReasonOK {
