@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"connectrpc.com/connect"
@@ -135,6 +136,7 @@ func (e *Error) Unwrap() error { return e.Cause }
 // It returns nil for nil.
 func From(err error) *Error {
 	var known *Error
+	var wire *connect.Error
 	switch {
 	case err == nil:
 		return nil
@@ -144,6 +146,8 @@ func From(err error) *Error {
 		return New(Canceled, "CANCELED", "the call was canceled").Because(err)
 	case errors.Is(err, context.DeadlineExceeded):
 		return New(Timeout, "DEADLINE_EXCEEDED", "the call took longer than its deadline").Because(err)
+	case errors.As(err, &wire) && KindOf(wire.Code()) != Internal: // connect's own, about the call's form
+		return New(KindOf(wire.Code()), strings.ToUpper(wire.Code().String()), "%s", wire.Message()).Because(err)
 	default:
 		return New(Internal, "INTERNAL", "something went wrong here; the request id finds it in our log").Because(err)
 	}

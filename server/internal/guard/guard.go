@@ -278,6 +278,8 @@ func unreadable(err error) error {
 		return fault.New(fault.Invalid, "BAD_REQUEST", "%s", strings.TrimPrefix(wire.Message(), "unmarshal message: "))
 	case wire.Code() == connect.CodeResourceExhausted:
 		return fault.New(fault.TooLarge, "TOO_LARGE", "the message is too large")
+	case fault.KindOf(wire.Code()) == fault.Internal: // cut short, or compressed without an encoding
+		return fault.New(fault.Invalid, "BAD_REQUEST", "the message is cut short or not in the encoding that the headers say").Because(err)
 	default:
 		return fault.New(fault.KindOf(wire.Code()), strings.ToUpper(wire.Code().String()), "the message cannot be read").Because(err)
 	}

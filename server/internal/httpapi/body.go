@@ -121,6 +121,9 @@ func refuseBody(w http.ResponseWriter, r *http.Request, err error, requestID str
 	case errors.As(err, &tooLarge):
 		w.Header().Set("Connection", "close")
 		writePlain(w, r, http.StatusRequestEntityTooLarge, requestID)
+	case errors.Is(err, errEncoding) && isRPC(r): // https://connectrpc.com/docs/protocol#unary-request
+		w.Header().Set("Accept-Encoding", "gzip")
+		writeFault(w, fault.New(fault.Unimplemented, "UNSUPPORTED_ENCODING", "send the body as it is or with Content-Encoding: gzip"), requestID)
 	case errors.Is(err, errEncoding):
 		w.Header().Set("Accept-Encoding", "gzip") // RFC 9110 §12.5.3
 		writeStatusFault(w, http.StatusUnsupportedMediaType, fault.New(fault.Invalid, "UNSUPPORTED_ENCODING",

@@ -86,7 +86,23 @@ func malformed(err error) error {
 	return connect.NewError(connect.CodeInvalidArgument, err)
 }
 
-var position = regexp.MustCompile(`\(line (\d+):(\d+)\):?\s*`)
+var (
+	position   = regexp.MustCompile(`\(line (\d+):(\d+)\):?\s*`)
+	longQuoted = regexp.MustCompile(`"([^"]{64})[^"]*"`)
+)
+
+// maxErrorText bounds, in bytes, what an error repeats of a request.
+const maxErrorText = 512
+
+// short is the text in valid UTF-8, without what a caller may have put into it at
+// length: a long name in quotes is cut and stays in quotes.
+func short(text string) string {
+	text = longQuoted.ReplaceAllString(strings.ToValidUTF8(text, "\ufffd"), `"$1…"`)
+	if len(text) > maxErrorText {
+		text = strings.ToValidUTF8(text[:maxErrorText], "") + "…"
+	}
+	return text
+}
 
 // readable turns protojson's text into one for people. Its spaces vary on
 // purpose from build to build.
@@ -101,5 +117,5 @@ func readable(err error) error {
 		at = " (line " + m[1] + ", column " + m[2] + ")"
 		text = position.ReplaceAllString(text, "")
 	}
-	return errors.New("bad JSON: " + strings.TrimPrefix(text, "syntax error ") + at)
+	return errors.New("bad JSON: " + short(strings.TrimPrefix(text, "syntax error ")) + at)
 }

@@ -128,7 +128,12 @@ func rewriteBare(w http.ResponseWriter, status int, code, message, requestID str
 		message = "bad query or path: " + message
 	} else if m := badField.FindStringSubmatch(message); m != nil {
 		field = m[1] + m[2]
+	} else if parsed == connect.CodeUnknown && strings.HasPrefix(message, "read message: ") {
+		// The body was read before; this is the query of a Connect GET.
+		parsed, status = connect.CodeInvalidArgument, http.StatusBadRequest
+		message = "the query's message is not what base64 and encoding say"
 	}
+	message, field = short(message), short(field)
 	f := fault.New(fault.KindOf(parsed), "BAD_REQUEST", "%s", message)
 	switch {
 	case f.Kind == fault.Internal:
@@ -147,6 +152,10 @@ func writePlain(w http.ResponseWriter, r *http.Request, status int, requestID st
 	switch status {
 	case http.StatusNotFound:
 		f = fault.New(fault.NotFound, "UNKNOWN_PATH", "there is nothing at this path; the API is described in README.md and gen/openapi.yaml")
+		if isRPC(r) {
+			// A client must be able to tell it from the NOT_FOUND of an RPC.
+			f = fault.New(fault.Unimplemented, "UNKNOWN_PATH", "this server has no such RPC; check its name and this server's version")
+		}
 	case http.StatusMethodNotAllowed:
 		f = fault.New(fault.Unimplemented, "METHOD_NOT_ALLOWED", "%s is not possible at this path%s", method(r.Method), allowed(w))
 	case http.StatusUnsupportedMediaType:
@@ -163,6 +172,9 @@ func writePlain(w http.ResponseWriter, r *http.Request, status int, requestID st
 	}
 	writeStatusFault(w, status, f, requestID)
 }
+
+// isRPC says whether the path is that of an RPC, which this server may not have.
+func isRPC(r *http.Request) bool { return strings.HasPrefix(r.URL.Path, "/tollgate.v1.") }
 
 // method keeps an attacker's idea of a method name out of the answer.
 func method(m string) string {

@@ -1,0 +1,120 @@
+package app
+
+import (
+	"bytes"
+	"encoding/binary"
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+	"github.com/tollgatehq/tollgate/server/internal/world"
+)
+
+// Whatever the bytes of a body, REST and Connect answer in the one shape, call
+// it the caller's mistake, and write nothing to the log.
+func TestBodiesThatAreNoJSON(t *testing.T) {
+	var log lines
+	i := startLogging(t, testConfig(backendtest.SQLiteURL(t)), world.Real(),
+		slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn})))
+	good := `{"permission":"orders:read"}`
+	for name, body := range map[string]string{
+		"a byte that is no UTF-8": "\xe9", "such a byte behind": good + "\xe9", "for a name": "{\xe9:1}",
+		"a mark and half a character": "\xef\xbb{}", "a byte order mark": "\xef\xbb\xbf" + good,
+		"UTF-16": "\xff\xfe{\x00}\x00", "in a string": "{\"permission\":\"\xff\"}", "overlong": "{\"permission\":\"\xc0\xaf\"}",
+		"a lone surrogate": `{"permission":"\ud800"}`, "NUL behind": good + "\x00", "a second value": good + good,
+		"a comma too many": `{"permission":"orders:read",}`, "no comma": `{"permission":"orders:read" "cost":1}`,
+		"single quotes": `{'permission':'orders:read'}`, "no quotes": `{permission:"orders:read"}`, "a comment": `{/**/}`,
+		"cut": `{"permission":"ord`, "only a brace": `{`, "a bare text": `"orders:read"`, "null in a list": `[null]`, "a number": `1`,
+		"a tab in a string": "{\"permission\":\"a\tb\"}", "a bad escape": `{"permission":"\x41"}`, "half an escape": `{"permission":"\u00"}`,
+		"a leading zero": `{"cost":01}`, "a plus": `{"cost":+1}`, "hexadecimal": `{"cost":0x1}`, "not a number": `{"cost":NaN}`,
+		"infinite": `{"cost":Infinity}`, "only a minus": `{"cost":-}`, "no digit before the point": `{"cost":.5}`, "too large": `{"cost":1e400}`,
+		"the same name twice": `{"permission":"a:b","permission":"a:c"}`, "twice by an escape": `{"permission":"a:b","\u0070ermission":"a:c"}`,
+		"both spellings": `{"minRevision":"1","min_revision":"2"}`, "another case": `{"Permission":"orders:read"}`,
+		"nested lists": strings.Repeat("[", 100_000), "nested objects": strings.Repeat(`{"client":`, 10_000),
+		"space only": " ", "non-breaking space": good + "\u00a0", "a form feed": "\f" + good,
+	} {
+		for _, path := range []string{"/v1/authorize", "/tollgate.v1.RolesService/Authorize"} {
+			a := i.send(t, "POST", path, "application/json", body)
+			if a.status != http.StatusBadRequest || a.str("code") != "invalid_argument" || a.reason() == "" {
+				t.Errorf("%s, %s: %d %.500s", name, path, a.status, a.raw)
+			}
+		}
+	}
+	if log.String() != "" {
+		t.Errorf("the log says %s", log.String())
+	}
+}
+
+// A long name that is unknown is told, at no length.
+func TestLongUnknownFields(t *testing.T) {
+	i := startEmbedded(t)
+	for _, n := range []int{10, 1000, 30_000, 100_000} {
+		long := strings.Repeat("x", n)
+		for _, path := range []string{"/v1/authorize", "/tollgate.v1.RolesService/Authorize"} {
+			a := i.send(t, "POST", path, "application/json", `{"`+long+`":1}`).want(t, http.StatusBadRequest)
+			if !strings.Contains(a.str("message"), long[:10]) || len(a.raw) > 2000 || !strings.Contains(string(a.raw), "fieldViolations") {
+				t.Errorf("%s: a field of %d letters: an answer of %d bytes: %.500s", path, n, len(a.raw), a.raw)
+			}
+		}
+		if n < 20_000 {
+			a := i.call(t, "GET", "/v1/users?"+long+"=1", i.admin, nil).want(t, http.StatusBadRequest)
+			if a.str("code") != "invalid_argument" || len(a.raw) > 3000 {
+				t.Errorf("a parameter of %d letters: an answer of %d bytes: %.500s", n, len(a.raw), a.raw)
+			}
+		}
+	}
+}
+
+// Calls whose form is wrong for their protocol are their callers' mistakes: in
+// the protocol's own code, and not in the log.
+func TestCallsOfTheWrongForm(t *testing.T) {
+	var log lines
+	i := startLogging(t, testConfig(backendtest.SQLiteURL(t)), world.Real(),
+		slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn})))
+	const list = "/tollgate.v1.RolesService/ListRoles?connect=v1&encoding=json"
+	for _, c := range []struct {
+		name, method, path, code string
+		status                   int
+	}{
+		{"not base64", "GET", list + "&base64=1&message=!!!", "invalid_argument", 400},
+		{"base64 of no JSON", "GET", list + "&base64=1&message=e30e", "invalid_argument", 400},
+		{"no message", "GET", list, "invalid_argument", 400},
+		{"not the gzip it says", "GET", list + "&compression=gzip&base64=1&message=e30", "invalid_argument", 400},
+		{"an unknown coding", "GET", list + "&compression=zstd&message=%7B%7D", "unimplemented", 501},
+		{"an unknown RPC", "POST", "/tollgate.v1.RolesService/Nothing", "unimplemented", 404},
+		{"an unknown service", "POST", "/tollgate.v1.NothingService/Nothing", "unimplemented", 404},
+		{"an unknown path", "POST", "/tollgate.v9.RolesService/Authorize", "not_found", 404},
+	} {
+		a := i.call(t, c.method, c.path, i.admin, nil)
+		if c.method == "POST" {
+			a = i.send(t, c.method, c.path, "application/json", "{}")
+		}
+		if a.status != c.status || a.str("code") != c.code || a.reason() == "" {
+			t.Errorf("%s: %d %s, want %d %s", c.name, a.status, a.raw, c.status, c.code)
+		}
+	}
+
+	message := func(flags byte, size int, body string) string {
+		head := []byte{flags, 0, 0, 0, 0}
+		binary.BigEndian.PutUint32(head[1:], uint32(size))
+		return string(head) + body
+	}
+	for _, c := range []struct{ name, body, code string }{
+		{"no message", "", "unimplemented"},
+		{"two messages", message(0, 2, "{}") + message(0, 2, "{}"), "unimplemented"},
+		{"a cut message", message(0, 9, "{}"), "invalid_argument"},
+		{"a cut head", "\x00\x00", "invalid_argument"},
+		{"compressed, it does not say how", message(1, 2, "{}"), "invalid_argument"},
+		{"a length of 4 GiB", message(0, 1<<32-1, "{}"), "resource_exhausted"},
+	} {
+		a := i.send(t, "POST", "/tollgate.v1.AuthService/WatchRevocations", "application/connect+json", c.body)
+		if !bytes.Contains(a.raw, []byte(`"code":"`+c.code+`"`)) {
+			t.Errorf("a stream with %s: %d %q, want %s", c.name, a.status, a.raw, c.code)
+		}
+	}
+	if log.String() != "" {
+		t.Errorf("the log says %s", log.String())
+	}
+}
