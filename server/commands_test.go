@@ -84,7 +84,7 @@ func TestMistakes(t *testing.T) {
 		{[]string{"--listen", "127.0.0.1:0", "--trusted-proxies", "10.0.0.0/33"}, "--trusted-proxies"},
 		{[]string{"--listen", "127.0.0.1:0", "--master-key", goodKey, "--database-url", "mysql://x"}, "--database-url"},
 		{[]string{"--listen", "127.0.0.1:0", "--master-key", goodKey, "--database-url", "postgres://u:hunter2@%zz/"}, "database URL"},
-		{[]string{"--listen", "127.0.0.1:0", "--database-url", "sqlite:missing/tollgate.db"}, "missing/"},
+		{[]string{"--listen", "127.0.0.1:0", "--database-url", "sqlite:missing/tollgate.db"}, "folder missing/ does not exist"},
 		{[]string{"--listen", "127.0.0.1:0", "--redis-url", "hunter2"}, "--redis-url"},
 		{[]string{"--listen", "127.0.0.1:0", "--master-key", "hunter2"}, "master key"},
 		{[]string{"--listen", "127.0.0.1:0", "--admin-password", "short"}, "TOLLGATE_ADMIN_PASSWORD"},

@@ -1,6 +1,8 @@
 package main_test
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -30,5 +32,44 @@ func TestStartSays(t *testing.T) {
 	}
 	if said := s.stdout.String() + s.stderr.String(); strings.Contains(said, "hunter2") || strings.Contains(said, "$TOLLGATE_ADMIN_PASSWORD") {
 		t.Errorf("it says %s", said)
+	}
+}
+
+// A lost key file is not replaced by a new one, which would open nothing.
+func TestLostKeyFile(t *testing.T) {
+	dir := t.TempDir()
+	succeed(t, dir, "", "migrate", "up") // no key is needed yet, and none made
+	key := filepath.Join(dir, "tollgate.db.key")
+	if _, err := os.Stat(key); !os.IsNotExist(err) {
+		t.Errorf("migrate made a key file (%v)", err)
+	}
+	succeed(t, dir, "", "keys", "list")
+	if err := os.Rename(key, key+".lost"); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"keys", "list"}, {"--listen", "127.0.0.1:0", "--metrics-listen="}, {"keys", "reseal", "--new-master-key", "file:new.key"}} {
+		if code, _, stderr := command(t, dir, "", args...); code != 1 || !strings.Contains(stderr, "tollgate.db.key is missing") {
+			t.Errorf("%s: exit code %d, %s", args, code, stderr)
+		}
+	}
+	if _, err := os.Stat(key); !os.IsNotExist(err) {
+		t.Errorf("a new key file was made (%v)", err)
+	}
+	if err := os.Rename(key+".lost", key); err != nil {
+		t.Fatal(err)
+	}
+	serve(t, dir).get(t, "/healthz")
+}
+
+// A damaged file is told with what to do about it.
+func TestDamagedFile(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "tollgate.db"), []byte(strings.Repeat("this is no database ", 500)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"migrate", "status"}, {"--listen", "127.0.0.1:0", "--metrics-listen="}} {
+		if code, _, stderr := command(t, dir, "", args...); code != 1 || !strings.Contains(stderr, "restore the file from a backup") {
+			t.Errorf("%s: exit code %d, %s", args, code, stderr)
+		}
 	}
 }

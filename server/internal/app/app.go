@@ -77,7 +77,7 @@ func Open(ctx context.Context, config Config, w world.World, out Out) (*App, err
 	if err := config.check(); err != nil {
 		return nil, err
 	}
-	master, err := openMaster(config, w)
+	master, err := openMaster(ctx, config, w)
 	if err != nil {
 		return nil, err
 	}
@@ -115,6 +115,9 @@ func (a *App) open(ctx context.Context, master *seal.Master) error {
 	var announcer changes.Announcer
 	if a.config.RedisURL != "" {
 		if a.redis, err = openRedis(a.config.RedisURL); err != nil {
+			return err
+		}
+		if err := checkRedis(ctx, a.redis, a.config.RedisURL, a.out.Log); err != nil {
 			return err
 		}
 		counters := limits.NewRedis(a.redis, redisPrefix, a.world, a.out.Log)
@@ -380,27 +383,4 @@ func (a *App) Serve(ctx context.Context, listener *Listener) error {
 		return server.Close()
 	}
 	return nil
-}
-
-func openMaster(config Config, w world.World) (*seal.Master, error) {
-	source := config.masterKey()
-	if source == "" {
-		return nil, errors.New("set TOLLGATE_MASTER_KEY to 32 random bytes in base64 (openssl rand -base64 32), the same for every instance")
-	}
-	return readMaster(source, w)
-}
-
-// readMaster takes 32 bytes in base64, or file:PATH to read or make them there.
-func readMaster(source string, w world.World) (*seal.Master, error) {
-	var key []byte
-	var err error
-	if path, ok := strings.CutPrefix(source, "file:"); ok {
-		key, err = seal.File(path, w)
-	} else {
-		key, err = seal.Parse(source)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return seal.New(key, w)
 }

@@ -1,7 +1,10 @@
 package app
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"net/url"
 	"time"
 
@@ -10,6 +13,23 @@ import (
 
 // redisPrefix is what every key and channel of ours starts with.
 const redisPrefix = "tollgate:"
+
+// checkRedis refuses a Redis that refuses our user or password: no later call
+// would do better. One that does not answer may do so later, and is warned of.
+func checkRedis(ctx context.Context, client redis.UniversalClient, address string, log *slog.Logger) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	err := client.Ping(ctx).Err()
+	switch {
+	case err == nil:
+		return nil
+	case redis.IsAuthError(err):
+		return fmt.Errorf("--redis-url: Redis at %s refuses the user or password: %w; give it one that it knows: redis://USER:PASSWORD@HOST:PORT", public(address), err)
+	default:
+		log.WarnContext(ctx, "Redis does not answer; limits go by their outage modes until it does", "redis", public(address), "error", err)
+		return nil
+	}
+}
 
 // openRedis makes the client for redis:// and rediss:// URLs: one server, a
 // Cluster when the query names more (?addr=HOST:PORT&addr=…), or Sentinels when

@@ -19,7 +19,7 @@ func Reseal(ctx context.Context, config Config, next string, w world.World) (don
 	if err := config.check(); err != nil {
 		return auth.Resealed{}, err
 	}
-	from, err := openMaster(config, w)
+	from, err := openMaster(ctx, config, w)
 	if err != nil {
 		return auth.Resealed{}, fmt.Errorf("the present master key: %w", err)
 	}

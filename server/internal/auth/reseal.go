@@ -58,6 +58,29 @@ func Reseal(ctx context.Context, db *database.DB, w world.World, from, to *seal.
 	return done, nil
 }
 
+// Sealed says whether the database has anything that a master key sealed. It
+// may have no schema yet.
+func Sealed(ctx context.Context, db *database.DB) (bool, error) {
+	for _, table := range []string{"signing_keys", "second_factors"} {
+		exists, err := db.Exists(ctx, table)
+		if err != nil {
+			return false, err
+		}
+		if !exists {
+			continue
+		}
+		var rows int
+		if err := db.Get(ctx, &rows, "SELECT count(*) FROM "+table); err != nil || rows > 0 {
+			return err == nil, err
+		}
+	}
+	return false, nil
+}
+
+// AfterLoss is what to do when the master key is gone.
+const AfterLoss = "if it is lost for good, delete the rows of the tables signing_keys and second_factors and start again, " +
+	"which invalidates the access tokens issued so far and turns every second factor off"
+
 func reseal(sealed []byte, context string, from, to *seal.Master) ([]byte, error) {
 	plain, err := from.Open(sealed, context)
 	if errors.Is(err, seal.ErrWrongKey) {

@@ -280,8 +280,8 @@ func unsealSigningKey(row signingKeyRow, master *seal.Master) (crypto.Signer, er
 	encoded, err := master.Open(row.PrivateKey, signingKeyName(row.ID))
 	if errors.Is(err, seal.ErrWrongKey) {
 		return nil, fmt.Errorf("%w: give this instance the master key (TOLLGATE_MASTER_KEY, or the master key file) "+
-			"that this database was first started with, or the new one if it was sealed again since; if it is lost for "+
-			"good, delete the rows of the table signing_keys and start again, which invalidates the access tokens issued so far", err)
+			"that this database was first started with, or the new one if it was sealed again since; "+
+			AfterLoss, err)
 	}
 	if err != nil {
 		return nil, err

@@ -157,6 +157,6 @@ func classify(ctx context.Context, err error) error {
 	case errors.Is(err, context.DeadlineExceeded), ctx.Err() != nil, isConnection(err):
 		return fault.Down("the database", err)
 	default:
-		return err
+		return advised(err)
 	}
 }

@@ -3,6 +3,7 @@ package database
 import (
 	"database/sql/driver"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -14,6 +15,8 @@ import (
 // SQLite's result codes (https://www.sqlite.org/rescode.html).
 const (
 	sqliteBusy       = 5
+	sqliteCorrupt    = 11
+	sqliteNotADB     = 26
 	sqliteForeignKey = 787
 	sqlitePrimaryKey = 1555
 	sqliteUnique     = 2067
@@ -44,6 +47,19 @@ func isConnection(err error) bool {
 	var network net.Error
 	return errors.As(err, &network) || errors.Is(err, driver.ErrBadConn) || errors.Is(err, net.ErrClosed) ||
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+// advised adds what its reader can do about an error that only an operator can
+// mend.
+func advised(err error) error {
+	switch code := sqliteCode(err) & 0xff; {
+	case code == sqliteCorrupt, code == sqliteNotADB:
+		return fmt.Errorf("%w: the SQLite file is damaged; stop the server and restore the file from a backup", err)
+	case errors.Is(err, pq.ErrSSLNotSupported):
+		return fmt.Errorf("%w: turn TLS on there or, where nobody can listen in between, add ?sslmode=disable to the database URL", err)
+	default:
+		return err
+	}
 }
 
 func postgresCode(err error) string {

@@ -61,6 +61,17 @@ func (db *DB) MigrationStatus(ctx context.Context) ([]Migration, error) {
 	return status, err
 }
 
+// Exists says whether the database has a table; its name must be one of ours.
+func (db *DB) Exists(ctx context.Context, table string) (bool, error) {
+	query := "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = $1"
+	if db.Dialect == PostgreSQL {
+		query = "SELECT count(*) FROM pg_class WHERE oid = to_regclass($1)"
+	}
+	var n int
+	err := db.Get(ctx, &n, query, table)
+	return n > 0, err
+}
+
 func (db *DB) migrate(ctx context.Context, direction migrate.MigrationDirection, steps int) ([]string, error) {
 	var done []string
 	err := db.forMigration(ctx, func(conn *sql.DB) error {
@@ -114,7 +125,7 @@ func (db *DB) forMigration(ctx context.Context, fn func(*sql.DB) error) error {
 	// through a pooler too.
 	lock, err := conn.BeginTx(ctx, nil)
 	if err != nil {
-		return fmt.Errorf("connect to migrate: %w", err)
+		return fmt.Errorf("connect to migrate: %w", advised(err))
 	}
 	defer lock.Rollback() //nolint:errcheck // ends the lock
 	if _, err := lock.ExecContext(ctx, "SELECT pg_advisory_xact_lock($1)", int64(migrationLock)); err != nil {
@@ -130,7 +141,7 @@ func migrationError(err error) error {
 	if _, unknown := err.(*migrate.PlanError); unknown {
 		return fmt.Errorf("the database's schema is newer than this binary (%w); start the newer binary, or have it run 'migrate down'", err)
 	}
-	return fmt.Errorf("migrate: %w", err)
+	return fmt.Errorf("migrate: %w", advised(err))
 }
 
 func source(d Dialect) migrate.MigrationSource {

@@ -5,9 +5,11 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -90,6 +92,9 @@ func openSQLite(path string, timeout time.Duration) (*DB, error) {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err == nil {
 		err = file.Close()
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("database URL: the folder %s does not exist; make it, or name another file", filepath.Dir(path)+string(filepath.Separator))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open SQLite file: %w", err)
