@@ -130,30 +130,6 @@ func TestAlgorithms(t *testing.T) {
 	}
 }
 
-// Of the two spellings that an ECDSA signature has, one is taken, and none but
-// raw r and s.
-func TestES256Spelling(t *testing.T) {
-	key := keyOf(t, jose.ES256)
-	k := testSigner(t, world.NewClock(issued), key)
-	for range 8 { // half of all signatures come out high
-		token := mustSign(t, k, testClaims())
-		at := strings.LastIndexByte(token, '.') + 1
-		signature, _ := base64.RawURLEncoding.DecodeString(token[at:])
-		r, s := new(big.Int).SetBytes(signature[:32]), new(big.Int).SetBytes(signature[32:])
-		s.Sub(elliptic.P256().Params().N, s)
-		digest := sha256.Sum256([]byte(token[:at-1]))
-		if !ecdsa.Verify(key.public.(*ecdsa.PublicKey), digest[:], r, s) {
-			t.Fatal("the test does not make a good signature")
-		}
-		k.expect(t, "the other spelling", token[:at]+encode(string(r.FillBytes(make([]byte, 32)))+string(s.FillBytes(make([]byte, 32)))), caller.ReasonCredentialInvalid)
-		der, err := ecdsa.SignASN1(rand.Reader, key.private.(*ecdsa.PrivateKey), digest[:])
-		if err != nil {
-			t.Fatal(err)
-		}
-		k.expect(t, "ASN.1", token[:at]+encode(string(der)), caller.ReasonCredentialInvalid)
-	}
-}
-
 // A header decides nothing: under each key's id, only the key's own algorithm
 // and the key itself make a good token.
 func TestAlgorithmConfusion(t *testing.T) {
