@@ -49,7 +49,7 @@ func TestWhereIs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	named := regexp.MustCompile("`((?:server|proto|sdk|migrations)/[\\w./]+)`").FindAllSubmatch(page, -1)
+	named := regexp.MustCompile("`((?:server|proto|sdk|migrations|internal)/[\\w./]+)`").FindAllSubmatch(page, -1)
 	if len(named) < 15 {
 		t.Fatalf("only %d files are named", len(named))
 	}

@@ -13,9 +13,10 @@ AGAINST ?= main
 
 .PHONY: generate generate-check lint-proto breaking lint-go third-party
 
-generate: third-party ## Generate Go code and OpenAPI from the protos
+generate: third-party ## Generate Go code, OpenAPI and the pages of flags and permissions
 	$(BUF) generate
 	$(BUF) generate --template sdk/examples/orders/buf.gen.yaml
+	go generate ./server
 
 # Compares with the index, so that staged output counts as up to date.
 generate-check: generate ## Fail if the generated code is not what the protos say
