@@ -72,7 +72,7 @@ func invalid(err error) error {
 	f := fault.New(fault.Invalid, "INVALID_FIELD", "")
 	for _, v := range failed.Violations {
 		f.Violations = append(f.Violations, fault.Violation{
-			Field: protovalidate.FieldPathString(v.Proto.GetField()), Message: v.Proto.GetMessage(),
+			Field: protovalidate.FieldPathString(v.Proto.GetField()), Message: message(v),
 		})
 	}
 	messages := make([]string, len(f.Violations))
@@ -81,6 +81,23 @@ func invalid(err error) error {
 	}
 	f.Message = strings.Join(messages, "; ")
 	return f
+}
+
+// message is what is wrong with a field; of an enum it names the values, which
+// the rule knows as numbers only.
+func message(v *protovalidate.Violation) string {
+	field := v.FieldDescriptor
+	if field == nil || field.Enum() == nil || field.IsList() || field.IsMap() {
+		return v.Proto.GetMessage()
+	}
+	var names []string
+	values := field.Enum().Values()
+	for i := range values.Len() {
+		if value := values.Get(i); value.Number() != 0 { // UNSPECIFIED
+			names = append(names, string(value.Name()))
+		}
+	}
+	return "must be one of " + strings.Join(names, ", ")
 }
 
 // writeLimits sets the RateLimit fields (draft-ietf-httpapi-ratelimit-headers)

@@ -64,7 +64,7 @@ func (c strictJSON) Unmarshal(data []byte, message any) error {
 	if len(data) == 0 {
 		return nil
 	}
-	return readable(c.UnmarshalOptions.Unmarshal(data, m))
+	return readable(c.UnmarshalOptions.Unmarshal(data, m), data, m)
 }
 
 // restJSON has the signature that vanguard wants.
@@ -75,7 +75,7 @@ func (c restJSON) Unmarshal(data []byte, message proto.Message) error {
 }
 
 func (c restJSON) UnmarshalField(data []byte, message proto.Message, field protoreflect.FieldDescriptor) error {
-	return malformed(readable(c.JSONCodec.UnmarshalField(data, message, field)))
+	return malformed(readable(c.JSONCodec.UnmarshalField(data, message, field), data, message))
 }
 
 // malformed says whose fault it is, which vanguard leaves to its codec.
@@ -104,9 +104,10 @@ func short(text string) string {
 	return text
 }
 
-// readable turns protojson's text into one for people. Its spaces vary on
-// purpose from build to build.
-func readable(err error) error {
+// readable turns protojson's error about data into one for people: for a value
+// that its field cannot take, with the field's name and the form it takes.
+// protojson's spaces vary on purpose from build to build.
+func readable(err error, data []byte, message proto.Message) error {
 	if err == nil {
 		return nil
 	}
@@ -116,6 +117,9 @@ func readable(err error) error {
 	if m := position.FindStringSubmatch(text); m != nil {
 		at = " (line " + m[1] + ", column " + m[2] + ")"
 		text = position.ReplaceAllString(text, "")
+		if told := wrongValue(text, before(data, m[1], m[2]), message); told != "" {
+			return errors.New("bad JSON: " + told + at)
+		}
 	}
 	return errors.New("bad JSON: " + short(strings.TrimPrefix(text, "syntax error ")) + at)
 }

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
@@ -163,9 +164,20 @@ func (route restRoute) check(query url.Values) *fault.Error {
 			return fault.Field(string(field.Name()), "has no parts in a query; give it as one value")
 		case !field.IsList() && (len(values) > 1 || given[field.FullName()]):
 			return fault.Field(string(field.Name()), "is in the query more than once; give it once")
+		case isTime(field) && !isRFC3339(values[0]):
+			return fault.Field(string(field.Name()), "must be a time of RFC 3339, such as 2026-11-24T15:04:05Z")
 		default:
 			given[field.FullName()] = true
 		}
 	}
 	return nil
+}
+
+func isTime(field protoreflect.FieldDescriptor) bool {
+	return !field.IsList() && field.Message() != nil && field.Message().FullName() == "google.protobuf.Timestamp"
+}
+
+func isRFC3339(text string) bool {
+	_, err := time.Parse(time.RFC3339, text)
+	return err == nil
 }
