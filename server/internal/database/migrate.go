@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -88,7 +89,15 @@ func (db *DB) migrate(ctx context.Context, direction migrate.MigrationDirection,
 			if err != nil || step == "" {
 				return err
 			}
-			n, err := set.ExecMaxContext(ctx, conn, dialect, known, direction, 1)
+			only := known
+			if direction == migrate.Up {
+				// Not the step after, if another process takes this one meanwhile:
+				// it would be told under the wrong name.
+				if only, err = upTo(known, step); err != nil {
+					return err
+				}
+			}
+			n, err := set.ExecMaxContext(ctx, conn, dialect, only, direction, 1)
 			if err != nil {
 				// On SQLite no lock spans all this: another process may have
 				// taken the step in between.
@@ -104,6 +113,16 @@ func (db *DB) migrate(ctx context.Context, direction migrate.MigrationDirection,
 		return nil
 	})
 	return done, err
+}
+
+// upTo is the steps of a source up to one.
+func upTo(known migrate.MigrationSource, step string) (migrate.MigrationSource, error) {
+	list, err := known.FindMigrations()
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(list, func(m *migrate.Migration) bool { return m.Id == step })
+	return &migrate.MemoryMigrationSource{Migrations: list[:i+1]}, nil
 }
 
 // forMigration calls fn with a connection of its own, without the pool's time
