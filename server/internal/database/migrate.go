@@ -3,6 +3,7 @@ package database
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -28,6 +29,10 @@ type Migration struct {
 func (db *DB) MigrateUp(ctx context.Context) ([]string, error) {
 	return db.migrate(ctx, migrate.Up, 0)
 }
+
+// maxMigrationTries is how often a step is tried again while other processes have
+// the SQLite file: for about five seconds.
+const maxMigrationTries = 500
 
 // MigrateDown undoes the newest steps, as many as given.
 func (db *DB) MigrateDown(ctx context.Context, steps int) ([]string, error) {
@@ -84,45 +89,67 @@ func (db *DB) migrate(ctx context.Context, direction migrate.MigrationDirection,
 			}
 			return planned[0].Id, nil
 		}
-		for steps == 0 || len(done) < steps {
+		for tries := 0; steps == 0 || len(done) < steps; {
 			step, err := next()
-			if err != nil || step == "" {
-				return err
+			if err == nil && step == "" {
+				return nil
 			}
-			only := known
-			if direction == migrate.Up {
-				// Not the step after, if another process takes this one meanwhile:
-				// it would be told under the wrong name.
-				if only, err = upTo(known, step); err != nil {
+			if err == nil {
+				var taken bool
+				if taken, err = db.take(ctx, conn, known, direction, step); taken {
+					done = append(done, step)
+				}
+			}
+			if err == nil {
+				continue
+			}
+			// On SQLite no lock spans all this: another process may have the
+			// database for a moment, or have taken the step in between.
+			if tries++; lostToAnother(err) && tries < maxMigrationTries {
+				if err := pause(ctx, 10*time.Millisecond); err != nil {
 					return err
 				}
+				continue
 			}
-			n, err := set.ExecMaxContext(ctx, conn, dialect, only, direction, 1)
-			if err != nil {
-				// On SQLite no lock spans all this: another process may have
-				// taken the step in between.
-				if now, planErr := next(); planErr == nil && now != step {
-					continue
-				}
-				return err
+			if now, planErr := next(); planErr == nil && now != step {
+				continue
 			}
-			if n > 0 {
-				done = append(done, step)
-			}
+			return err
 		}
 		return nil
 	})
 	return done, err
 }
 
-// upTo is the steps of a source up to one.
-func upTo(known migrate.MigrationSource, step string) (migrate.MigrationSource, error) {
-	list, err := known.FindMigrations()
-	if err != nil {
-		return nil, err
+// take takes one step, and says whether it was this process that took it.
+func (db *DB) take(ctx context.Context, conn *sql.DB, known migrate.MigrationSource, direction migrate.MigrationDirection, step string) (bool, error) {
+	if direction == migrate.Up {
+		// Not the step after, if another process takes this one meanwhile: it
+		// would be told under the wrong name.
+		list, err := known.FindMigrations()
+		if err != nil {
+			return false, err
+		}
+		i := slices.IndexFunc(list, func(m *migrate.Migration) bool { return m.Id == step })
+		known = &migrate.MemoryMigrationSource{Migrations: list[:i+1]}
 	}
-	i := slices.IndexFunc(list, func(m *migrate.Migration) bool { return m.Id == step })
-	return &migrate.MemoryMigrationSource{Migrations: list[:i+1]}, nil
+	n, err := migrate.MigrationSet{}.ExecMaxContext(ctx, conn, gorpDialect(db.Dialect), known, direction, 1)
+	var tx *migrate.TxError
+	if errors.As(err, &tx) {
+		err = fmt.Errorf("%s: %w", tx.Migration.Id, tx.Err)
+	}
+	return n > 0, err
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // forMigration calls fn with a connection of its own, without the pool's time
