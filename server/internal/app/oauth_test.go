@@ -256,8 +256,6 @@ func TestOAuthMetadata(t *testing.T) {
 	for issuer, paths := range map[string]map[string]int{
 		"https://id.example":      {"": 200, "/": 200, "/tenant": 404},
 		"https://id.example/auth": {"": 200, "/auth": 200, "/other": 404},
-		"urn:tollgate":            {"": 404},
-		"https://id.example?a=b":  {"": 404},
 	} {
 		config := testConfig(backendtest.SQLiteURL(t))
 		config.Issuer = issuer

@@ -215,11 +215,13 @@ func seconds(t time.Time) int64 {
 	return t.Unix()
 }
 
-// metadata serves what a client can find out by itself (RFC 8414 §2). There is
-// none for an issuer that is no address.
+// metadata serves what a client can find out by itself (RFC 8414 §2). The issuer
+// is an absolute URL without a query.
 func metadata(issuer string) http.HandlerFunc {
-	u, err := url.Parse(issuer)
-	known := err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "" && u.RawQuery == "" && u.Fragment == ""
+	own := ""
+	if u, err := url.Parse(issuer); err == nil {
+		own = strings.Trim(u.Path, "/")
+	}
 	base := strings.TrimRight(issuer, "/")
 	methods := []string{"client_secret_basic", "client_secret_post", "none"}
 	body, err := json.Marshal(map[string]any{
@@ -240,7 +242,7 @@ func metadata(issuer string) http.HandlerFunc {
 	}
 	return func(w http.ResponseWriter, r *http.Request) {
 		path := strings.Trim(strings.TrimPrefix(r.URL.Path, metadataPath), "/")
-		if !known || path != "" && path != strings.Trim(u.Path, "/") {
+		if path != "" && path != own {
 			writePlain(w, r, http.StatusNotFound, caller.From(r.Context()).RequestID)
 			return
 		}
