@@ -1,4 +1,4 @@
-package sdk_test
+package tollgate_test
 
 import (
 	"crypto/ed25519"

@@ -1,4 +1,4 @@
-package sdk_test
+package tollgate_test
 
 import (
 	"context"
@@ -13,7 +13,7 @@ import (
 
 	"connectrpc.com/connect"
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
-	"github.com/tollgatehq/tollgate/sdk"
+	tollgate "github.com/tollgatehq/tollgate/sdk"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -37,7 +37,7 @@ func TestNewRefuses(t *testing.T) {
 	const secret = "hunter2"
 	for name, test := range map[string]struct {
 		url  string
-		opts []sdk.Option
+		opts []tollgate.Option
 	}{
 		"no scheme":          {"tollgate.internal:8000", nil},
 		"another scheme":     {"ftp://tollgate.internal", nil},
@@ -47,14 +47,14 @@ func TestNewRefuses(t *testing.T) {
 		"half a password":    {"https://admin:" + secret + "#@tollgate.internal", nil},
 		"a query":            {"https://tollgate.internal?key=" + secret, nil},
 		"a fragment":         {"https://tollgate.internal#" + secret, nil},
-		"an empty key":       {"http://localhost", []sdk.Option{sdk.WithAPIKey("")}},
-		"a token as a key":   {"http://localhost", []sdk.Option{sdk.WithAPIKey(secret)}},
-		"a key with a break": {"http://localhost", []sdk.Option{sdk.WithAPIKey("tg_" + secret + "\n")}},
-		"a key as a token":   {"http://localhost", []sdk.Option{sdk.WithAccessToken("tg_" + secret)}},
-		"no time":            {"http://localhost", []sdk.Option{sdk.WithTimeout(0)}},
+		"an empty key":       {"http://localhost", []tollgate.Option{tollgate.WithAPIKey("")}},
+		"a token as a key":   {"http://localhost", []tollgate.Option{tollgate.WithAPIKey(secret)}},
+		"a key with a break": {"http://localhost", []tollgate.Option{tollgate.WithAPIKey("tg_" + secret + "\n")}},
+		"a key as a token":   {"http://localhost", []tollgate.Option{tollgate.WithAccessToken("tg_" + secret)}},
+		"no time":            {"http://localhost", []tollgate.Option{tollgate.WithTimeout(0)}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c, err := sdk.New(test.url, test.opts...)
+			c, err := tollgate.New(test.url, test.opts...)
 			if err == nil || c != nil {
 				t.Fatal("it was accepted")
 			}
@@ -66,13 +66,13 @@ func TestNewRefuses(t *testing.T) {
 }
 
 func TestTimeout(t *testing.T) {
-	c := newClient(t, silent(t), sdk.WithTimeout(20*time.Millisecond))
+	c := newClient(t, silent(t), tollgate.WithTimeout(20*time.Millisecond))
 	calls := map[string]func(context.Context) error{
 		"Verify":         func(ctx context.Context) error { _, err := c.Verify(ctx, "alice.token"); return err },
-		"Authorize":      func(ctx context.Context) error { _, err := c.Authorize(ctx, sdk.Request{}); return err },
+		"Authorize":      func(ctx context.Context) error { _, err := c.Authorize(ctx, tollgate.Request{}); return err },
 		"AuthorizeBatch": func(ctx context.Context) error { _, err := c.AuthorizeBatch(ctx, nil); return err },
-		"CheckLimit":     func(ctx context.Context) error { _, err := c.CheckLimit(ctx, sdk.Check{}); return err },
-		"RecordEvent":    func(ctx context.Context) error { return c.RecordEvent(ctx, sdk.Event{}) },
+		"CheckLimit":     func(ctx context.Context) error { _, err := c.CheckLimit(ctx, tollgate.Check{}); return err },
+		"RecordEvent":    func(ctx context.Context) error { return c.RecordEvent(ctx, tollgate.Event{}) },
 		"a generated client": func(ctx context.Context) error {
 			_, err := c.Auth().WhoAmI(ctx, &tollgatev1.WhoAmIRequest{})
 			return err
@@ -81,8 +81,8 @@ func TestTimeout(t *testing.T) {
 	for name, call := range calls {
 		t.Run(name, func(t *testing.T) {
 			err := call(context.Background())
-			var known *sdk.Error
-			if !errors.As(err, &known) || known.Code != connect.CodeDeadlineExceeded || !errors.Is(err, sdk.ErrUnavailable) {
+			var known *tollgate.Error
+			if !errors.As(err, &known) || known.Code != connect.CodeDeadlineExceeded || !errors.Is(err, tollgate.ErrUnavailable) {
 				t.Errorf("error %v", err)
 			}
 		})
@@ -91,8 +91,8 @@ func TestTimeout(t *testing.T) {
 
 // The time of the token source is part of the call's.
 func TestTimeoutIncludesTokenSource(t *testing.T) {
-	c := newClient(t, silent(t), sdk.WithTimeout(20*time.Millisecond),
-		sdk.WithTokenSource(func(ctx context.Context) (string, error) {
+	c := newClient(t, silent(t), tollgate.WithTimeout(20*time.Millisecond),
+		tollgate.WithTokenSource(func(ctx context.Context) (string, error) {
 			<-ctx.Done()
 			return "", ctx.Err()
 		}))
@@ -110,9 +110,9 @@ func TestRedirectIsRefused(t *testing.T) {
 		t.Run(fmt.Sprint(status), func(t *testing.T) {
 			c := newClient(t, serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				http.Redirect(w, r, elsewhere+r.URL.Path, status)
-			})), sdk.WithHTTPClient(&http.Client{}))
+			})), tollgate.WithHTTPClient(&http.Client{}))
 			_, err := c.Verify(t.Context(), "alice.token")
-			var known *sdk.Error
+			var known *tollgate.Error
 			if !errors.As(err, &known) || known.Code != connect.CodeFailedPrecondition || !strings.Contains(known.Message, "redirect") {
 				t.Errorf("error %v", err)
 			}
@@ -125,7 +125,7 @@ func TestRedirectIsRefused(t *testing.T) {
 
 func TestGivenHTTPClientStaysAsItIs(t *testing.T) {
 	given := &http.Client{Timeout: time.Minute}
-	decided(allowed()).start(t, sdk.WithHTTPClient(given))
+	decided(allowed()).start(t, tollgate.WithHTTPClient(given))
 	if given.Transport != nil {
 		t.Error("its transport was replaced: its other users would present our credential")
 	}
@@ -134,7 +134,7 @@ func TestGivenHTTPClientStaysAsItIs(t *testing.T) {
 func TestTokenSource(t *testing.T) {
 	turn := 0
 	f := decided(allowed())
-	c := f.start(t, sdk.WithTokenSource(func(context.Context) (string, error) {
+	c := f.start(t, tollgate.WithTokenSource(func(context.Context) (string, error) {
 		turn++
 		switch turn {
 		case 3:
@@ -145,8 +145,8 @@ func TestTokenSource(t *testing.T) {
 		return fmt.Sprintf("token-%d", turn), nil
 	}))
 	for i := range 4 {
-		_, err := c.Authorize(t.Context(), sdk.Request{Permission: "orders:read"})
-		var known *sdk.Error
+		_, err := c.Authorize(t.Context(), tollgate.Request{Permission: "orders:read"})
+		var known *tollgate.Error
 		switch {
 		case i < 2 && err != nil:
 			t.Error(err)
@@ -162,8 +162,8 @@ func TestTokenSource(t *testing.T) {
 func TestAnswerIsBounded(t *testing.T) {
 	res := allowed()
 	res.Principal = &tollgatev1.Principal{Username: strings.Repeat("a", 2<<20)}
-	_, err := decided(res).start(t).Authorize(t.Context(), sdk.Request{})
-	var known *sdk.Error
+	_, err := decided(res).start(t).Authorize(t.Context(), tollgate.Request{})
+	var known *tollgate.Error
 	if !errors.As(err, &known) || known.Code != connect.CodeResourceExhausted {
 		t.Errorf("error %v", err)
 	}
@@ -180,14 +180,14 @@ func TestVerify(t *testing.T) {
 	for _, test := range []struct {
 		credential string
 		active     bool
-		reason     sdk.Reason
+		reason     tollgate.Reason
 		calls      int
 	}{
-		{"alice.token", true, sdk.ReasonOK, 1},
-		{"tg_alice", true, sdk.ReasonOK, 2},
-		{"old.token", false, sdk.ReasonCredentialExpired, 3},
-		{"", false, sdk.ReasonCredentialMissing, 3},
-		{"no token", false, sdk.ReasonCredentialInvalid, 3},
+		{"alice.token", true, tollgate.ReasonOK, 1},
+		{"tg_alice", true, tollgate.ReasonOK, 2},
+		{"old.token", false, tollgate.ReasonCredentialExpired, 3},
+		{"", false, tollgate.ReasonCredentialMissing, 3},
+		{"no token", false, tollgate.ReasonCredentialInvalid, 3},
 	} {
 		v, err := c.Verify(t.Context(), test.credential)
 		if err != nil {
@@ -205,7 +205,7 @@ func TestVerify(t *testing.T) {
 func TestAuthorize(t *testing.T) {
 	f := decided(allowed())
 	c := f.start(t)
-	d, err := c.Authorize(t.Context(), sdk.Request{UserID: "u-alice", Permission: "orders:read", MinRevision: 5})
+	d, err := c.Authorize(t.Context(), tollgate.Request{UserID: "u-alice", Permission: "orders:read", MinRevision: 5})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,17 +215,17 @@ func TestAuthorize(t *testing.T) {
 	if got := f.asked(t); got.GetUserId() != "u-alice" || got.GetMinRevision() != 5 || got.GetClient().GetIp() != "" {
 		t.Errorf("asked %v", got)
 	}
-	var known *sdk.Error
-	if _, err := c.Authorize(t.Context(), sdk.Request{UserID: "u-alice", Credential: "bob.token"}); !errors.As(err, &known) {
+	var known *tollgate.Error
+	if _, err := c.Authorize(t.Context(), tollgate.Request{UserID: "u-alice", Credential: "bob.token"}); !errors.As(err, &known) {
 		t.Errorf("two callers in one request: error %v", err)
 	}
 
-	d, err = decided(limited(3*time.Second)).start(t).Authorize(t.Context(), sdk.Request{Credential: "alice.token"})
+	d, err = decided(limited(3*time.Second)).start(t).Authorize(t.Context(), tollgate.Request{Credential: "alice.token"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	var denied *sdk.Denied
-	if !errors.As(d.Err(), &denied) || denied.Reason != sdk.ReasonLimited || denied.RetryAfter != 3*time.Second {
+	var denied *tollgate.Denied
+	if !errors.As(d.Err(), &denied) || denied.Reason != tollgate.ReasonLimited || denied.RetryAfter != 3*time.Second {
 		t.Errorf("Err() = %v", d.Err())
 	}
 	if len(d.Limits) != 3 || d.Limits[1].Reset != 59500*time.Millisecond || !d.Limits[0].Shadow {
@@ -244,7 +244,7 @@ func TestAuthorizeBatch(t *testing.T) {
 		return refused(tollgatev1.Reason_REASON_PERMISSION_MISSING), nil
 	}}
 	c := f.start(t)
-	ds, err := c.AuthorizeBatch(t.Context(), []sdk.Request{
+	ds, err := c.AuthorizeBatch(t.Context(), []tollgate.Request{
 		{Credential: "alice.token", Permission: "orders:read"},
 		{Credential: "alice.token", Permission: "orders:write"},
 		{Credential: "no token", Permission: "orders:read"},
@@ -255,7 +255,7 @@ func TestAuthorizeBatch(t *testing.T) {
 	if !ds[0].Allowed || ds[1].Allowed || ds[2].Allowed {
 		t.Errorf("decisions %+v %+v %+v", ds[0], ds[1], ds[2])
 	}
-	_, err = c.AuthorizeBatch(t.Context(), []sdk.Request{{Permission: "orders:read"}, {Permission: "orders:lost"}})
+	_, err = c.AuthorizeBatch(t.Context(), []tollgate.Request{{Permission: "orders:read"}, {Permission: "orders:lost"}})
 	if err == nil {
 		t.Error("an answer that lacks a decision was accepted")
 	}
@@ -270,11 +270,11 @@ func TestCheckLimit(t *testing.T) {
 			Status: &tollgatev1.LimitStatus{Name: "sms", Limit: 5}, RetryAfter: durationpb.New(time.Second),
 		}, nil
 	}}
-	got, err := f.start(t).CheckLimit(t.Context(), sdk.Check{Limit: "sms", Key: "+49", Cost: 2, Peek: true})
+	got, err := f.start(t).CheckLimit(t.Context(), tollgate.Check{Limit: "sms", Key: "+49", Cost: 2, Peek: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	var denied *sdk.Denied
+	var denied *tollgate.Denied
 	if got.Allowed || got.Status.Limit != 5 || !errors.As(got.Err(), &denied) || denied.RetryAfter != time.Second {
 		t.Errorf("result %+v", got)
 	}
@@ -282,9 +282,9 @@ func TestCheckLimit(t *testing.T) {
 
 func TestRecordEvent(t *testing.T) {
 	f := &fake{}
-	err := f.start(t).RecordEvent(t.Context(), sdk.Event{
-		Actor: &sdk.Principal{UserID: "u-alice", Username: "alice", SessionID: "s-1"}, Action: "order.cancel",
-		Outcome: sdk.OutcomeDenied, Reason: "too late", Resource: "orders/42",
+	err := f.start(t).RecordEvent(t.Context(), tollgate.Event{
+		Actor: &tollgate.Principal{UserID: "u-alice", Username: "alice", SessionID: "s-1"}, Action: "order.cancel",
+		Outcome: tollgate.OutcomeDenied, Reason: "too late", Resource: "orders/42",
 		IP: netip.MustParseAddr("::ffff:192.0.2.7"), Details: map[string]string{"state": "sent"},
 	})
 	if err != nil {
@@ -315,9 +315,9 @@ func TestError(t *testing.T) {
 	}
 	told.Meta().Set("Retry-After", "2")
 	f := &fake{authorize: func(*tollgatev1.AuthorizeRequest) (*tollgatev1.AuthorizeResponse, error) { return nil, told }}
-	_, err := f.start(t).Authorize(t.Context(), sdk.Request{Credential: "alice.token"})
+	_, err := f.start(t).Authorize(t.Context(), tollgate.Request{Credential: "alice.token"})
 
-	var known *sdk.Error
+	var known *tollgate.Error
 	if !errors.As(err, &known) {
 		t.Fatalf("error %T", err)
 	}
@@ -325,7 +325,7 @@ func TestError(t *testing.T) {
 		known.RetryAfter != 1500*time.Millisecond || len(known.Violations) != 1 || known.Violations[0].Field != "permission" {
 		t.Errorf("error %+v", known)
 	}
-	if errors.Is(err, sdk.ErrUnavailable) {
+	if errors.Is(err, tollgate.ErrUnavailable) {
 		t.Error("a bad request counts as no answer")
 	}
 	var wire *connect.Error
@@ -340,14 +340,14 @@ func TestError(t *testing.T) {
 }
 
 func TestStreamError(t *testing.T) {
-	c := (&fake{}).start(t, sdk.WithTimeout(time.Nanosecond)) // which is not for streams
+	c := (&fake{}).start(t, tollgate.WithTimeout(time.Nanosecond)) // which is not for streams
 	stream, err := c.Audit().WatchEvents(t.Context(), &tollgatev1.WatchEventsRequest{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for stream.Receive() {
 	}
-	var known *sdk.Error
+	var known *tollgate.Error
 	if !errors.As(stream.Err(), &known) || known.Code != connect.CodeUnimplemented {
 		t.Errorf("error %v", stream.Err())
 	}
@@ -357,7 +357,7 @@ func TestNoAnswer(t *testing.T) {
 	server := httptest.NewServer(nil)
 	server.Close()
 	_, err := newClient(t, server.URL).Verify(t.Context(), "alice.token")
-	if !errors.Is(err, sdk.ErrUnavailable) {
+	if !errors.Is(err, tollgate.ErrUnavailable) {
 		t.Errorf("error %v", err)
 	}
 	if strings.Contains(err.Error(), "alice.token") || strings.Contains(err.Error(), serviceKey) {

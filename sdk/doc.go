@@ -1,7 +1,7 @@
-// Package sdk asks Tollgate who is calling, whether they may, and how often,
+// Package tollgate asks Tollgate who is calling, whether they may, and how often,
 // before a request reaches your code.
 //
-//	client, err := sdk.New("https://tollgate.internal", sdk.WithAPIKey(os.Getenv("TOLLGATE_API_KEY")))
+//	client, err := tollgate.New("https://tollgate.internal", tollgate.WithAPIKey(os.Getenv("TOLLGATE_API_KEY")))
 //
 // The API key is that of your service. Decisions need the permissions of the
 // built-in role "service", tollgate:authorize and tollgate:verify.
@@ -61,8 +61,8 @@
 // A program without an API key of its own presents the tokens of a
 // [TokenSource], which signs in and renews by itself:
 //
-//	tokens, err := sdk.PasswordTokens("https://tollgate.internal", "alice", password)
-//	client, err := sdk.New("https://tollgate.internal", sdk.WithTokenSource(tokens.Token))
+//	tokens, err := tollgate.PasswordTokens("https://tollgate.internal", "alice", password)
+//	client, err := tollgate.New("https://tollgate.internal", tollgate.WithTokenSource(tokens.Token))
 //
 // # Tests
 //
@@ -75,4 +75,4 @@
 // no deadline. Nothing is tried again, because a call that got no answer may
 // have been counted; your caller, who reads Retry-After, knows better whether it
 // is still worth it.
-package sdk
+package tollgate

@@ -1,4 +1,4 @@
-package sdk_test
+package tollgate_test
 
 import (
 	"context"
@@ -9,25 +9,25 @@ import (
 	"net/http/httptest"
 
 	"connectrpc.com/connect"
-	"github.com/tollgatehq/tollgate/sdk"
+	tollgate "github.com/tollgatehq/tollgate/sdk"
 	ordersv1 "github.com/tollgatehq/tollgate/sdk/examples/orders/gen/orders/v1"
 	"github.com/tollgatehq/tollgate/sdk/examples/orders/gen/orders/v1/ordersv1connect"
 	"github.com/tollgatehq/tollgate/sdk/sdktest"
 )
 
 // exampleTollgate knows alice, who may read orders.
-func exampleTollgate() (tollgate *sdktest.Server, client *sdk.Client, alicesToken string) {
-	tollgate = sdktest.NewServer()
-	tollgate.SetRole("clerk", "orders:read")
-	tollgate.SetUser(sdktest.User{Name: "alice", Password: "correct horse", Roles: []string{"clerk"}})
-	return tollgate, tollgate.Client(), tollgate.Token("alice")
+func exampleTollgate() (server *sdktest.Server, client *tollgate.Client, alicesToken string) {
+	server = sdktest.NewServer()
+	server.SetRole("clerk", "orders:read")
+	server.SetUser(sdktest.User{Name: "alice", Password: "correct horse", Roles: []string{"clerk"}})
+	return server, server.Client(), server.Token("alice")
 }
 
 func Example() {
-	tollgate, client, alicesToken := exampleTollgate() // sdk.New("https://tollgate.internal", sdk.WithAPIKey(key))
-	defer tollgate.Close()
+	server, client, alicesToken := exampleTollgate() // tollgate.New("https://tollgate.internal", tollgate.WithAPIKey(key))
+	defer server.Close()
 
-	decision, err := client.Authorize(context.Background(), sdk.Request{
+	decision, err := client.Authorize(context.Background(), tollgate.Request{
 		Credential: alicesToken,
 		Permission: "orders:read",
 		Resource:   "orders/42",
@@ -40,17 +40,17 @@ func Example() {
 }
 
 func ExampleDecision_Err() {
-	tollgate, client, alicesToken := exampleTollgate()
-	defer tollgate.Close()
+	server, client, alicesToken := exampleTollgate()
+	defer server.Close()
 
-	decision, err := client.Authorize(context.Background(), sdk.Request{
+	decision, err := client.Authorize(context.Background(), tollgate.Request{
 		Credential: alicesToken,
 		Permission: "orders:delete",
 	})
 	if err != nil {
 		log.Fatal(err)
 	}
-	var denied *sdk.Denied
+	var denied *tollgate.Denied
 	if errors.As(decision.Err(), &denied) {
 		fmt.Println(denied.Reason)
 	}
@@ -58,8 +58,8 @@ func ExampleDecision_Err() {
 }
 
 func ExampleClient_Verify() {
-	tollgate, client, alicesToken := exampleTollgate()
-	defer tollgate.Close()
+	server, client, alicesToken := exampleTollgate()
+	defer server.Close()
 
 	v, err := client.Verify(context.Background(), alicesToken)
 	if err != nil {
@@ -70,15 +70,15 @@ func ExampleClient_Verify() {
 }
 
 func ExampleClient_Require() {
-	tollgate, client, alicesToken := exampleTollgate()
-	defer tollgate.Close()
+	server, client, alicesToken := exampleTollgate()
+	defer server.Close()
 
 	mux := http.NewServeMux()
-	mayRead := client.Require("orders:read", func(r *http.Request, q *sdk.Request) {
+	mayRead := client.Require("orders:read", func(r *http.Request, q *tollgate.Request) {
 		q.Resource = "orders/" + r.PathValue("id")
 	})
 	mux.Handle("GET /orders/{id}", mayRead(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		fmt.Println(sdk.PrincipalFrom(r.Context()).Username, "reads order", r.PathValue("id"))
+		fmt.Println(tollgate.PrincipalFrom(r.Context()).Username, "reads order", r.PathValue("id"))
 	})))
 
 	for _, authorization := range []string{"Bearer " + alicesToken, ""} {
@@ -95,18 +95,18 @@ func ExampleClient_Require() {
 }
 
 func ExampleClient_Interceptor() {
-	tollgate, client, _ := exampleTollgate()
-	defer tollgate.Close()
+	server, client, _ := exampleTollgate()
+	defer server.Close()
 
 	mux := http.NewServeMux()
 	mux.Handle(ordersv1connect.NewOrdersServiceHandler(
 		ordersv1connect.UnimplementedOrdersServiceHandler{}, // your service
 		connect.WithInterceptors(client.Interceptor()),
 	))
-	server := httptest.NewServer(mux)
-	defer server.Close()
+	service := httptest.NewServer(mux)
+	defer service.Close()
 
-	orders := ordersv1connect.NewOrdersServiceClient(server.Client(), server.URL)
+	orders := ordersv1connect.NewOrdersServiceClient(service.Client(), service.URL)
 	_, err := orders.CreateOrder(context.Background(), &ordersv1.CreateOrderRequest{Item: "tea"})
 	fmt.Println(connect.CodeOf(err))
 	_, err = orders.GetMenu(context.Background(), &ordersv1.GetMenuRequest{})
@@ -117,14 +117,14 @@ func ExampleClient_Interceptor() {
 }
 
 func ExampleClient_RecordEvent() {
-	tollgate, client, _ := exampleTollgate()
-	defer tollgate.Close()
+	server, client, _ := exampleTollgate()
+	defer server.Close()
 
 	cancel := func(ctx context.Context, order string) error { // in a handler
-		return client.RecordEvent(ctx, sdk.Event{
-			Actor:    sdk.PrincipalFrom(ctx),
+		return client.RecordEvent(ctx, tollgate.Event{
+			Actor:    tollgate.PrincipalFrom(ctx),
 			Action:   "order.cancel",
-			Outcome:  sdk.OutcomeSuccess,
+			Outcome:  tollgate.OutcomeSuccess,
 			Resource: "orders/" + order,
 		})
 	}
@@ -133,11 +133,11 @@ func ExampleClient_RecordEvent() {
 }
 
 func ExampleVerifier() {
-	tollgate, client, alicesToken := exampleTollgate()
-	defer tollgate.Close()
+	server, client, alicesToken := exampleTollgate()
+	defer server.Close()
 	ctx := context.Background()
 
-	verifier, err := sdk.NewVerifier(client, sdktest.Issuer, sdktest.Audience) // Tollgate's --issuer and --audience
+	verifier, err := tollgate.NewVerifier(client, sdktest.Issuer, sdktest.Audience) // Tollgate's --issuer and --audience
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -152,7 +152,7 @@ func ExampleVerifier() {
 	}
 	fmt.Println(v.Active, v.Principal.UserID)
 
-	revision := tollgate.Revoke(v.Principal.SessionID) // somebody ends the session
+	revision := server.Revoke(v.Principal.SessionID) // somebody ends the session
 	if err := verifier.Wait(ctx, revision); err != nil {
 		log.Fatal(err)
 	}
@@ -166,19 +166,19 @@ func ExampleVerifier() {
 }
 
 func ExampleTokenSource() {
-	tollgate, _, _ := exampleTollgate()
-	defer tollgate.Close()
+	server, _, _ := exampleTollgate()
+	defer server.Close()
 	ctx := context.Background()
 
-	tokens, err := sdk.PasswordTokens(tollgate.URL, "alice", "correct horse")
+	tokens, err := tollgate.PasswordTokens(server.URL, "alice", "correct horse")
 	if err != nil {
 		log.Fatal(err)
 	}
-	client, err := sdk.New(tollgate.URL, sdk.WithTokenSource(tokens.Token))
+	client, err := tollgate.New(server.URL, tollgate.WithTokenSource(tokens.Token))
 	if err != nil {
 		log.Fatal(err)
 	}
-	decision, err := client.Authorize(ctx, sdk.Request{UserID: "user-alice", Permission: "orders:read"})
+	decision, err := client.Authorize(ctx, tollgate.Request{UserID: "user-alice", Permission: "orders:read"})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -186,7 +186,7 @@ func ExampleTokenSource() {
 
 	fmt.Println(tokens.Close(ctx)) // signs out
 	_, err = tokens.Token(ctx)
-	fmt.Println(errors.Is(err, sdk.ErrSignedOut))
+	fmt.Println(errors.Is(err, tollgate.ErrSignedOut))
 	// Output:
 	// true
 	// <nil>

@@ -1,4 +1,4 @@
-package sdk_test
+package tollgate_test
 
 import (
 	"context"
@@ -12,7 +12,7 @@ import (
 	"connectrpc.com/connect"
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
 	"github.com/tollgatehq/tollgate/gen/tollgate/v1/tollgatev1connect"
-	"github.com/tollgatehq/tollgate/sdk"
+	tollgate "github.com/tollgatehq/tollgate/sdk"
 	"github.com/tollgatehq/tollgate/sdk/sdktest"
 )
 
@@ -29,27 +29,27 @@ func TestFeed(t *testing.T) {
 	one, other := s.Token("alice", sdktest.InSession("s-1")), s.Token("alice", sdktest.InSession("s-2"))
 	machine := s.Token("alice", sdktest.FromAPIKey("key-1"))
 	for _, token := range []string{one, other, machine} {
-		s.wants(t, token, sdk.ReasonOK)
+		s.wants(t, token, tollgate.ReasonOK)
 	}
 	s.hears(t, s.Revoke("s-1"))
-	s.wants(t, one, sdk.ReasonCredentialRevoked)
-	s.wants(t, other, sdk.ReasonOK)
+	s.wants(t, one, tollgate.ReasonCredentialRevoked)
+	s.wants(t, other, tollgate.ReasonOK)
 
 	s.SetUser(sdktest.User{Name: "alice", Disabled: true})
 	s.hears(t, s.KeepAlive())
-	s.wants(t, other, sdk.ReasonUserDisabled)
-	s.wants(t, machine, sdk.ReasonUserDisabled)
+	s.wants(t, other, tollgate.ReasonUserDisabled)
+	s.wants(t, machine, tollgate.ReasonUserDisabled)
 	s.SetUser(sdktest.User{Name: "alice"})
 	s.hears(t, s.KeepAlive())
-	s.wants(t, machine, sdk.ReasonOK)
-	s.wants(t, one, sdk.ReasonCredentialRevoked)
+	s.wants(t, machine, tollgate.ReasonOK)
+	s.wants(t, one, tollgate.ReasonCredentialRevoked)
 
 	key := s.APIKey("alice")
 	_, id, _ := strings.Cut(strings.TrimSuffix(key, "_secret"), "_")
 	traded := s.Token("alice", sdktest.FromAPIKey(id))
-	s.wants(t, traded, sdk.ReasonOK)
+	s.wants(t, traded, tollgate.ReasonOK)
 	s.hears(t, s.RevokeAPIKey(key))
-	s.wants(t, traded, sdk.ReasonCredentialRevoked)
+	s.wants(t, traded, tollgate.ReasonCredentialRevoked)
 	if n := s.Calls("AuthService/Verify"); n != 0 {
 		t.Errorf("Tollgate was asked %d times", n)
 	}
@@ -65,7 +65,7 @@ func TestFeedBeginsWithWhatIsRevoked(t *testing.T) {
 	s := &stage{Server: server, clock: c, verifier: server.Verifier()}
 	t.Cleanup(s.verifier.Close)
 	s.hears(t, 0)
-	s.wants(t, token, sdk.ReasonCredentialRevoked)
+	s.wants(t, token, tollgate.ReasonCredentialRevoked)
 	if n := s.Calls("AuthService/Verify"); n != 0 {
 		t.Errorf("Tollgate was asked %d times", n)
 	}
@@ -75,16 +75,16 @@ func TestFeedLost(t *testing.T) {
 	t.Run("asks", func(t *testing.T) {
 		s := newStage(t, nil)
 		token := s.Token("alice", sdktest.InSession("s-1"), sdktest.ExpiresAt(s.now().Add(10*time.Hour)))
-		s.wants(t, token, sdk.ReasonOK)
+		s.wants(t, token, tollgate.ReasonOK)
 		s.add(time.Hour)
-		s.wants(t, token, sdk.ReasonOK)
+		s.wants(t, token, tollgate.ReasonOK)
 		if n := s.Calls("AuthService/Verify"); n != 0 {
 			t.Errorf("Tollgate was asked %d times within the bound", n)
 		}
 		s.add(time.Nanosecond)
-		s.wants(t, token, sdk.ReasonOK)
-		s.wants(t, token+"x", sdk.ReasonCredentialInvalid) // not worth asking
-		s.wants(t, s.Token("alice", sdktest.ExpiresAt(s.now())), sdk.ReasonCredentialExpired)
+		s.wants(t, token, tollgate.ReasonOK)
+		s.wants(t, token+"x", tollgate.ReasonCredentialInvalid) // not worth asking
+		s.wants(t, s.Token("alice", sdktest.ExpiresAt(s.now())), tollgate.ReasonCredentialExpired)
 		if n := s.Calls("AuthService/Verify"); n != 1 {
 			t.Errorf("Tollgate was asked %d times", n)
 		}
@@ -92,7 +92,7 @@ func TestFeedLost(t *testing.T) {
 		s.fails(t, token)
 	})
 	t.Run("fails closed", func(t *testing.T) {
-		s := newStage(t, nil, sdk.WithFailClosed())
+		s := newStage(t, nil, tollgate.WithFailClosed())
 		token := s.Token("alice", sdktest.ExpiresAt(s.now().Add(10*time.Hour)))
 		s.add(time.Hour + time.Nanosecond)
 		s.fails(t, token)
@@ -100,7 +100,7 @@ func TestFeedLost(t *testing.T) {
 			t.Errorf("Tollgate was asked %d times", n)
 		}
 		s.hears(t, s.KeepAlive())
-		s.wants(t, token, sdk.ReasonOK)
+		s.wants(t, token, tollgate.ReasonOK)
 	})
 	t.Run("not heard yet", func(t *testing.T) {
 		next := newTransport(t)
@@ -110,10 +110,10 @@ func TestFeedLost(t *testing.T) {
 			}
 			return next.RoundTrip(r)
 		})
-		s := coldStage(t, []sdk.Option{mute.client()})
-		s.wants(t, s.Token("alice"), sdk.ReasonOK)
+		s := coldStage(t, []tollgate.Option{mute.client()})
+		s.wants(t, s.Token("alice"), tollgate.ReasonOK)
 		s.SetUser(sdktest.User{Name: "alice", Disabled: true})
-		s.wants(t, s.Token("alice"), sdk.ReasonUserDisabled)
+		s.wants(t, s.Token("alice"), tollgate.ReasonUserDisabled)
 		if n := s.Calls("AuthService/Verify"); n != 2 {
 			t.Errorf("Tollgate was asked %d times", n)
 		}
@@ -128,8 +128,8 @@ func TestFeedComesBack(t *testing.T) {
 	revision := s.Revoke("s-1")
 	s.SetDown(false)
 	s.hears(t, revision)
-	s.wants(t, one, sdk.ReasonCredentialRevoked)
-	s.wants(t, other, sdk.ReasonOK)
+	s.wants(t, one, tollgate.ReasonCredentialRevoked)
+	s.wants(t, other, tollgate.ReasonOK)
 }
 
 // A stream that is open and silent is as good as none.
@@ -143,7 +143,7 @@ func TestFeedSilent(t *testing.T) {
 		}
 		return next.RoundTrip(r)
 	})
-	s := coldStage(t, []sdk.Option{first.client()}, sdk.WithFeedBound(time.Second+time.Millisecond))
+	s := coldStage(t, []tollgate.Option{first.client()}, tollgate.WithFeedBound(time.Second+time.Millisecond))
 	s.hears(t, 0)
 	if n := turn.Load(); n != 2 {
 		t.Errorf("%d streams", n)
@@ -177,14 +177,14 @@ func TestFeedWithoutBeginning(t *testing.T) {
 	mux := http.NewServeMux()
 	mux.Handle(tollgatev1connect.NewAuthServiceHandler(feed))
 	client := newClient(t, serve(t, mux), keys.through(newTransport(t)).client())
-	verifier, err := sdk.NewVerifier(client, sdktest.Issuer, sdktest.Audience, sdk.WithFailClosed())
+	verifier, err := tollgate.NewVerifier(client, sdktest.Issuer, sdktest.Audience, tollgate.WithFailClosed())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer verifier.Close()
 	<-feed.began
 	<-feed.began // the first is over
-	if v, err := verifier.Verify(t.Context(), f.token(f.header(), goodClaims(time.Now()))); !errors.Is(err, sdk.ErrUnavailable) {
+	if v, err := verifier.Verify(t.Context(), f.token(f.header(), goodClaims(time.Now()))); !errors.Is(err, tollgate.ErrUnavailable) {
 		t.Errorf("%+v, error %v", v, err)
 	}
 }

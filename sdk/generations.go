@@ -1,4 +1,4 @@
-package sdk
+package tollgate
 
 // halves is a map that forgets its older half at once, when rotate is called.
 // It is not safe for concurrent use.

@@ -1,4 +1,4 @@
-package sdk_test
+package tollgate_test
 
 import (
 	"context"
@@ -12,7 +12,7 @@ import (
 	"connectrpc.com/connect"
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
 	"github.com/tollgatehq/tollgate/gen/tollgate/v1/tollgatev1connect"
-	"github.com/tollgatehq/tollgate/sdk"
+	tollgate "github.com/tollgatehq/tollgate/sdk"
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
@@ -109,13 +109,13 @@ func serve(t *testing.T, h http.Handler) string {
 	return server.URL
 }
 
-func newClient(t *testing.T, url string, opts ...sdk.Option) *sdk.Client {
+func newClient(t *testing.T, url string, opts ...tollgate.Option) *tollgate.Client {
 	t.Helper()
-	opts = append([]sdk.Option{
-		sdk.WithAPIKey(serviceKey), sdk.WithTimeout(10 * time.Second),
-		sdk.WithLogger(slog.New(slog.DiscardHandler)),
+	opts = append([]tollgate.Option{
+		tollgate.WithAPIKey(serviceKey), tollgate.WithTimeout(10 * time.Second),
+		tollgate.WithLogger(slog.New(slog.DiscardHandler)),
 	}, opts...)
-	c, err := sdk.New(url, opts...)
+	c, err := tollgate.New(url, opts...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +123,7 @@ func newClient(t *testing.T, url string, opts ...sdk.Option) *sdk.Client {
 }
 
 // start serves f and returns a client of it.
-func (f *fake) start(t *testing.T, opts ...sdk.Option) *sdk.Client {
+func (f *fake) start(t *testing.T, opts ...tollgate.Option) *tollgate.Client {
 	t.Helper()
 	return newClient(t, serve(t, f.handler()), opts...)
 }

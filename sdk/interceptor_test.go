@@ -1,4 +1,4 @@
-package sdk_test
+package tollgate_test
 
 import (
 	"context"
@@ -10,7 +10,7 @@ import (
 	"connectrpc.com/connect"
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
 	"github.com/tollgatehq/tollgate/gen/tollgate/v1/tollgatev1connect"
-	"github.com/tollgatehq/tollgate/sdk"
+	tollgate "github.com/tollgatehq/tollgate/sdk"
 	ordersv1 "github.com/tollgatehq/tollgate/sdk/examples/orders/gen/orders/v1"
 	"github.com/tollgatehq/tollgate/sdk/examples/orders/gen/orders/v1/ordersv1connect"
 	"github.com/tollgatehq/tollgate/sdk/sdktest"
@@ -26,10 +26,12 @@ type service struct {
 	ordersv1connect.UnimplementedOrdersServiceHandler
 	tollgatev1connect.UnimplementedAuthServiceHandler
 	tollgatev1connect.UnimplementedAuditServiceHandler
-	through []*sdk.Principal
+	through []*tollgate.Principal
 }
 
-func (s *service) pass(ctx context.Context) { s.through = append(s.through, sdk.PrincipalFrom(ctx)) }
+func (s *service) pass(ctx context.Context) {
+	s.through = append(s.through, tollgate.PrincipalFrom(ctx))
+}
 
 // CreateOrder needs orders:write.
 func (s *service) CreateOrder(ctx context.Context, _ *ordersv1.CreateOrderRequest) (*ordersv1.CreateOrderResponse, error) {
@@ -68,7 +70,7 @@ func (s *service) WatchEvents(ctx context.Context, _ *tollgatev1.WatchEventsRequ
 }
 
 // protect serves s behind c and returns how to call it with a credential.
-func (s *service) protect(t *testing.T, c *sdk.Client) func(authorization ...string) callers {
+func (s *service) protect(t *testing.T, c *tollgate.Client) func(authorization ...string) callers {
 	t.Helper()
 	mux := http.NewServeMux()
 	with := connect.WithInterceptors(c.Interceptor())
@@ -352,11 +354,11 @@ func TestInterceptorSelf(t *testing.T) {
 
 // Bad credentials count and are on record under every rule.
 func TestInterceptorHasBadCredentialsCounted(t *testing.T) {
-	tollgate := sdktest.NewServer()
-	defer tollgate.Close()
-	alice := tollgate.SetUser(sdktest.User{Name: "alice"})
+	server := sdktest.NewServer()
+	defer server.Close()
+	alice := server.SetUser(sdktest.User{Name: "alice"})
 	var s service
-	protected := s.protect(t, tollgate.Client())
+	protected := s.protect(t, server.Client())
 	calls := map[string]func(callers) error{
 		"authenticated": func(as callers) error {
 			_, err := as.auth.WhoAmI(t.Context(), &tollgatev1.WhoAmIRequest{})
@@ -370,24 +372,24 @@ func TestInterceptorHasBadCredentialsCounted(t *testing.T) {
 	}
 	for name, call := range calls {
 		t.Run(name, func(t *testing.T) {
-			tollgate.SetLimit(sdktest.Limit{Name: "per-ip", Permission: "*", Calls: 3})
-			before := len(tollgate.Decisions())
+			server.SetLimit(sdktest.Limit{Name: "per-ip", Permission: "*", Calls: 3})
+			before := len(server.Decisions())
 			for range 3 {
-				wantRefusal(t, call(protected("Bearer "+tollgate.Token("alice")+"x")), connect.CodeUnauthenticated, "CREDENTIAL_INVALID")
+				wantRefusal(t, call(protected("Bearer "+server.Token("alice")+"x")), connect.CodeUnauthenticated, "CREDENTIAL_INVALID")
 			}
-			wantRefusal(t, call(protected("Bearer "+tollgate.Token("alice")+"x")), connect.CodeResourceExhausted, "LIMITED")
-			if n := len(tollgate.Decisions()) - before; n != 4 {
+			wantRefusal(t, call(protected("Bearer "+server.Token("alice")+"x")), connect.CodeResourceExhausted, "LIMITED")
+			if n := len(server.Decisions()) - before; n != 4 {
 				t.Errorf("Tollgate decided %d times, want 4", n)
 			}
 		})
 	}
-	tollgate.SetLimit(sdktest.Limit{Name: "per-ip", Permission: "*", Calls: 3})
+	server.SetLimit(sdktest.Limit{Name: "per-ip", Permission: "*", Calls: 3})
 	for _, rule := range []string{"authenticated", "self"} {
-		if err := calls[rule](protected("Bearer " + tollgate.Token("alice"))); err != nil {
+		if err := calls[rule](protected("Bearer " + server.Token("alice"))); err != nil {
 			t.Errorf("%s: %v", rule, err)
 		}
 	}
-	wantRefusal(t, calls["self"](protected("Bearer "+tollgate.APIKey("alice"))), connect.CodePermissionDenied, "PERMISSION_MISSING")
+	wantRefusal(t, calls["self"](protected("Bearer "+server.APIKey("alice"))), connect.CodePermissionDenied, "PERMISSION_MISSING")
 }
 
 // As an interceptor of a client it is in the wrong place, and does no harm.

@@ -1,4 +1,4 @@
-package sdk_test
+package tollgate_test
 
 import (
 	"crypto/elliptic"
@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/tollgatehq/tollgate/internal/jose"
-	"github.com/tollgatehq/tollgate/sdk"
+	tollgate "github.com/tollgatehq/tollgate/sdk"
 	"github.com/tollgatehq/tollgate/sdk/sdktest"
 )
 
@@ -22,10 +22,10 @@ import (
 func TestVerifierRefusesHighS(t *testing.T) {
 	f, keys := ecForger(t, "ec"), &keySet{}
 	keys.set(jwks(f))
-	s := newStage(t, []sdk.Option{keys.through(newTransport(t)).client()})
+	s := newStage(t, []tollgate.Option{keys.through(newTransport(t)).client()})
 	for range 20 {
 		token := f.token(f.header(), goodClaims(s.now()))
-		s.wants(t, token, sdk.ReasonOK)
+		s.wants(t, token, tollgate.ReasonOK)
 		dot := strings.LastIndexByte(token, '.')
 		signature, err := decode(token[dot+1:])
 		if err != nil {
@@ -33,7 +33,7 @@ func TestVerifierRefusesHighS(t *testing.T) {
 		}
 		high := new(big.Int).Sub(elliptic.P256().Params().N, new(big.Int).SetBytes(signature[32:]))
 		high.FillBytes(signature[32:])
-		s.wants(t, token[:dot+1]+b64(signature), sdk.ReasonCredentialInvalid)
+		s.wants(t, token[:dot+1]+b64(signature), tollgate.ReasonCredentialInvalid)
 	}
 }
 
@@ -41,19 +41,19 @@ func TestVerifierPinsTheAlgorithm(t *testing.T) {
 	all := []*forger{edForger(t, "ed"), ecForger(t, "ec"), rsaForger(t, "rsa", 2048)}
 	keys := &keySet{}
 	keys.set(jwks(all[0], all[1], all[2]))
-	s := newStage(t, []sdk.Option{keys.through(newTransport(t)).client()})
+	s := newStage(t, []tollgate.Option{keys.through(newTransport(t)).client()})
 	claims := goodClaims(s.now())
 	for _, f := range all {
-		s.wants(t, f.token(f.header(), claims), sdk.ReasonOK)
+		s.wants(t, f.token(f.header(), claims), tollgate.ReasonOK)
 		for _, algorithm := range []string{"EdDSA", "ES256", "RS256", "HS256", "PS256", "none", "NONE", "eddsa"} {
 			if algorithm != f.algorithm {
-				s.wants(t, f.token(with(f.header(), "alg", algorithm), claims), sdk.ReasonCredentialInvalid)
+				s.wants(t, f.token(with(f.header(), "alg", algorithm), claims), tollgate.ReasonCredentialInvalid)
 			}
 		}
 		for _, other := range all {
 			if other != f { // signed by one, names the other
-				s.wants(t, f.token(with(f.header(), "kid", other.id), claims), sdk.ReasonCredentialInvalid)
-				s.wants(t, f.token(other.header(), claims), sdk.ReasonCredentialInvalid)
+				s.wants(t, f.token(with(f.header(), "kid", other.id), claims), tollgate.ReasonCredentialInvalid)
+				s.wants(t, f.token(other.header(), claims), tollgate.ReasonCredentialInvalid)
 			}
 		}
 		for _, secret := range []any{f.jwk["x"], f.jwk["n"], jwks(f)} {
@@ -66,16 +66,16 @@ func TestVerifierPinsTheAlgorithm(t *testing.T) {
 					return h.Sum(nil)
 				}}
 				for _, algorithm := range []string{"HS256", f.algorithm} {
-					s.wants(t, mac.token(with(f.header(), "alg", algorithm), claims), sdk.ReasonCredentialInvalid)
+					s.wants(t, mac.token(with(f.header(), "alg", algorithm), claims), tollgate.ReasonCredentialInvalid)
 				}
 			}
 		}
 		unsigned := &forger{sign: func([]byte) []byte { return nil }}
 		for _, algorithm := range []string{"none", f.algorithm} {
-			s.wants(t, unsigned.token(with(f.header(), "alg", algorithm), claims), sdk.ReasonCredentialInvalid)
+			s.wants(t, unsigned.token(with(f.header(), "alg", algorithm), claims), tollgate.ReasonCredentialInvalid)
 		}
 		zero := &forger{sign: func(b []byte) []byte { return make([]byte, len(f.sign(b))) }}
-		s.wants(t, zero.token(f.header(), claims), sdk.ReasonCredentialInvalid)
+		s.wants(t, zero.token(f.header(), claims), tollgate.ReasonCredentialInvalid)
 	}
 }
 
@@ -96,7 +96,7 @@ func TestVerifierRefusesKeySets(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			keys := &keySet{}
 			keys.set(text)
-			s := coldStage(t, []sdk.Option{keys.through(newTransport(t)).client()})
+			s := coldStage(t, []tollgate.Option{keys.through(newTransport(t)).client()})
 			s.fails(t, f.token(f.header(), goodClaims(s.now())))
 		})
 	}
@@ -106,13 +106,13 @@ func TestVerifierRefusesKeySets(t *testing.T) {
 func TestVerifierKeySetAge(t *testing.T) {
 	s := newStage(t, nil)
 	s.add(jose.KeySetMaxAge - time.Nanosecond)
-	s.wants(t, s.Token("alice"), sdk.ReasonOK)
+	s.wants(t, s.Token("alice"), tollgate.ReasonOK)
 	if n := s.Calls(keysPath); n != 1 {
 		t.Fatalf("fetched %d times before the end", n)
 	}
 	s.add(time.Nanosecond)
 	s.RotateKey()
-	s.wants(t, s.Token("alice"), sdk.ReasonOK) // waits for the fetch
+	s.wants(t, s.Token("alice"), tollgate.ReasonOK) // waits for the fetch
 	if n := s.Calls(keysPath); n != 2 {
 		t.Fatalf("fetched %d times at the end", n)
 	}
@@ -126,7 +126,7 @@ func TestVerifierUnknownKeys(t *testing.T) {
 		var all sync.WaitGroup
 		for i := range 50 {
 			f := edForger(t, fmt.Sprintf("bogus-%d-%d", round, i))
-			all.Go(func() { s.wants(t, f.token(f.header(), goodClaims(s.now())), sdk.ReasonCredentialInvalid) })
+			all.Go(func() { s.wants(t, f.token(f.header(), goodClaims(s.now())), tollgate.ReasonCredentialInvalid) })
 		}
 		all.Wait()
 		if n := s.Calls(keysPath); n != round+2 {
@@ -135,25 +135,25 @@ func TestVerifierUnknownKeys(t *testing.T) {
 	}
 	s.RotateKey()
 	token := s.Token("alice")
-	s.wants(t, token, sdk.ReasonCredentialInvalid) // too soon to fetch
+	s.wants(t, token, tollgate.ReasonCredentialInvalid) // too soon to fetch
 	s.add(5 * time.Second)
-	s.wants(t, token, sdk.ReasonOK)
+	s.wants(t, token, tollgate.ReasonOK)
 }
 
 func TestVerifierKeysDown(t *testing.T) {
-	s := newStage(t, nil, sdk.WithFeedBound(24*time.Hour), sdk.WithStaleKeys(time.Hour))
+	s := newStage(t, nil, tollgate.WithFeedBound(24*time.Hour), tollgate.WithStaleKeys(time.Hour))
 	token := s.Token("alice", sdktest.ExpiresAt(s.now().Add(10*time.Hour)))
-	s.wants(t, token, sdk.ReasonOK)
+	s.wants(t, token, tollgate.ReasonOK)
 	s.SetDown(true)
 	s.add(time.Hour)
-	s.wants(t, token, sdk.ReasonOK)
+	s.wants(t, token, tollgate.ReasonOK)
 	s.add(time.Second)
 	s.fails(t, token) // just tried
 	s.add(5 * time.Second)
 	s.fails(t, token) // tried again
 	s.SetDown(false)
 	s.add(5 * time.Second)
-	s.wants(t, token, sdk.ReasonOK)
+	s.wants(t, token, tollgate.ReasonOK)
 }
 
 // A key that was taken out of the set stops its tokens, those too that were
@@ -161,20 +161,20 @@ func TestVerifierKeysDown(t *testing.T) {
 func TestVerifierRemovedKey(t *testing.T) {
 	leaked, next, keys := edForger(t, "leaked"), edForger(t, "next"), &keySet{}
 	keys.set(jwks(leaked, next))
-	s := newStage(t, []sdk.Option{keys.through(newTransport(t)).client()})
+	s := newStage(t, []tollgate.Option{keys.through(newTransport(t)).client()})
 	old, young := leaked.token(leaked.header(), goodClaims(s.now())), next.token(next.header(), goodClaims(s.now()))
-	s.wants(t, old, sdk.ReasonOK)
-	s.wants(t, young, sdk.ReasonOK)
+	s.wants(t, old, tollgate.ReasonOK)
+	s.wants(t, young, tollgate.ReasonOK)
 	keys.set(jwks(next))
 	s.add(10 * time.Minute) // without the refresh in the background, the next call waits for one
-	s.wants(t, old, sdk.ReasonCredentialInvalid)
-	s.wants(t, young, sdk.ReasonOK)
+	s.wants(t, old, tollgate.ReasonCredentialInvalid)
+	s.wants(t, young, tollgate.ReasonOK)
 
 	// The same kid with another key is another key.
 	next.sign = edForger(t, "").sign
 	keys.set(jwks(edForger(t, "next")))
 	s.add(10 * time.Minute)
-	s.wants(t, next.token(next.header(), goodClaims(s.now())), sdk.ReasonCredentialInvalid)
+	s.wants(t, next.token(next.header(), goodClaims(s.now())), tollgate.ReasonCredentialInvalid)
 }
 
 // keySet is the key set of now.
@@ -196,18 +196,18 @@ func (s *stage) keySet(t *testing.T) string {
 // the key set that is answered is of before.
 func TestVerifierRemovedKeyIsInTheFeed(t *testing.T) {
 	keys := &keySet{}
-	s := newStage(t, []sdk.Option{keys.through(newTransport(t)).client()})
+	s := newStage(t, []tollgate.Option{keys.through(newTransport(t)).client()})
 	s.RotateKey()
 	s.add(5 * time.Second)
 	old := s.Token("alice", sdktest.ExpiresAt(s.now().Add(10*time.Hour)))
-	s.wants(t, old, sdk.ReasonOK)
+	s.wants(t, old, tollgate.ReasonOK)
 	keys.set(s.keySet(t)) // what is answered from here on
 	s.hears(t, s.RemoveKey())
-	s.wants(t, old, sdk.ReasonCredentialInvalid)
+	s.wants(t, old, tollgate.ReasonCredentialInvalid)
 	for range 3 {
 		s.add(10 * time.Minute)
 		s.hears(t, s.KeepAlive())
-		s.wants(t, old, sdk.ReasonCredentialInvalid)
+		s.wants(t, old, tollgate.ReasonCredentialInvalid)
 	}
 	if keys.fetched < 3 {
 		t.Errorf("the stale key set was fetched %d times", keys.fetched)
@@ -215,8 +215,8 @@ func TestVerifierRemovedKeyIsInTheFeed(t *testing.T) {
 	keys.set("")
 	s.add(10 * time.Minute)
 	s.hears(t, s.KeepAlive())
-	s.wants(t, s.Token("alice"), sdk.ReasonOK)
-	s.wants(t, old, sdk.ReasonCredentialInvalid)
+	s.wants(t, s.Token("alice"), tollgate.ReasonOK)
+	s.wants(t, old, tollgate.ReasonCredentialInvalid)
 	if n := s.Calls("AuthService/Verify"); n != 0 {
 		t.Errorf("Tollgate was asked %d times", n)
 	}
@@ -229,13 +229,13 @@ func TestVerifierRemovedKeyOfBefore(t *testing.T) {
 	old := s.Token("alice")
 	keys.set(s.keySet(t))
 	s.RemoveKey()
-	late, err := sdk.NewVerifier(s.Client(keys.through(newTransport(t)).client()), sdktest.Issuer, sdktest.Audience,
-		sdk.WithFeedBound(time.Hour))
+	late, err := tollgate.NewVerifier(s.Client(keys.through(newTransport(t)).client()), sdktest.Issuer, sdktest.Audience,
+		tollgate.WithFeedBound(time.Hour))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer late.Close()
 	s.verifier = late
 	s.hears(t, 0)
-	s.wants(t, old, sdk.ReasonCredentialInvalid)
+	s.wants(t, old, tollgate.ReasonCredentialInvalid)
 }

@@ -1,4 +1,4 @@
-package sdk
+package tollgate
 
 import (
 	"net/http"
@@ -20,7 +20,7 @@ import (
 // The path is recorded as the resource. Each edit may change the question
 // before it is asked, such as:
 //
-//	client.Require("orders:read", func(r *http.Request, q *sdk.Request) {
+//	client.Require("orders:read", func(r *http.Request, q *tollgate.Request) {
 //		q.Resource = "orders/" + r.PathValue("id")
 //		q.Context = map[string]string{"tenant": r.PathValue("tenant")}
 //	})

@@ -1,4 +1,4 @@
-package sdk_test
+package tollgate_test
 
 import (
 	"bytes"
@@ -15,17 +15,17 @@ import (
 	"time"
 
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
-	"github.com/tollgatehq/tollgate/sdk"
+	tollgate "github.com/tollgatehq/tollgate/sdk"
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
 // door is a handler behind the middleware; through says whether a request got
 // to it.
-func door(c *sdk.Client, edit ...func(*http.Request, *sdk.Request)) (h http.Handler, through *bool) {
+func door(c *tollgate.Client, edit ...func(*http.Request, *tollgate.Request)) (h http.Handler, through *bool) {
 	through = new(bool)
 	return c.Require("orders:read", edit...)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		*through = true
-		fmt.Fprint(w, sdk.PrincipalFrom(r.Context()).Username)
+		fmt.Fprint(w, tollgate.PrincipalFrom(r.Context()).Username)
 	})), through
 }
 
@@ -98,11 +98,11 @@ func TestRequireFailsClosed(t *testing.T) {
 		wantUnavailable(t, newClient(t, server.URL), "1")
 	})
 	t.Run("no answer in time", func(t *testing.T) {
-		wantUnavailable(t, newClient(t, silent(t), sdk.WithTimeout(20*time.Millisecond)), "1")
+		wantUnavailable(t, newClient(t, silent(t), tollgate.WithTimeout(20*time.Millisecond)), "1")
 	})
 }
 
-func wantUnavailable(t *testing.T, c *sdk.Client, retryAfter string) {
+func wantUnavailable(t *testing.T, c *tollgate.Client, retryAfter string) {
 	t.Helper()
 	h, through := door(c)
 	res := answer(h, request("Bearer alice.token"))
@@ -118,7 +118,7 @@ func TestRequireLogsWhatTheCallerIsNotTold(t *testing.T) {
 	f := &fake{authorize: func(*tollgatev1.AuthorizeRequest) (*tollgatev1.AuthorizeResponse, error) {
 		return nil, outages["our key was revoked"].err
 	}}
-	h, _ := door(f.start(t, sdk.WithLogger(slog.New(slog.NewTextHandler(&log, nil)))))
+	h, _ := door(f.start(t, tollgate.WithLogger(slog.New(slog.NewTextHandler(&log, nil)))))
 	answer(h, request("Bearer alice.token"))
 	if !strings.Contains(log.String(), "unauthenticated") {
 		t.Errorf("the log does not say why: %s", &log)
@@ -240,7 +240,7 @@ func TestRequireAsks(t *testing.T) {
 
 func TestRequireEdit(t *testing.T) {
 	f := decided(allowed())
-	h, _ := door(f.start(t), func(r *http.Request, q *sdk.Request) {
+	h, _ := door(f.start(t), func(r *http.Request, q *tollgate.Request) {
 		q.Resource = strings.TrimPrefix(r.URL.Path, "/")
 		q.Context = map[string]string{"tenant": "acme"}
 		q.Cost = 5
@@ -253,7 +253,7 @@ func TestRequireEdit(t *testing.T) {
 }
 
 func TestClientIP(t *testing.T) {
-	lastHop := sdk.WithClientIP(func(remote netip.Addr, header http.Header) netip.Addr {
+	lastHop := tollgate.WithClientIP(func(remote netip.Addr, header http.Header) netip.Addr {
 		hops := strings.Split(header.Get("X-Forwarded-For"), ",")
 		if addr, err := netip.ParseAddr(strings.TrimSpace(hops[len(hops)-1])); err == nil && remote.IsLoopback() {
 			return addr
@@ -262,15 +262,15 @@ func TestClientIP(t *testing.T) {
 	})
 	for _, test := range []struct {
 		name, remote, forwarded, want string
-		opts                          []sdk.Option
+		opts                          []tollgate.Option
 	}{
 		{"peer", "192.0.2.7:4711", "203.0.113.9", "192.0.2.7", nil},
 		{"mapped", "[::ffff:192.0.2.7]:4711", "", "192.0.2.7", nil},
 		{"zone", "[fe80::1%eth0]:4711", "", "fe80::1", nil},
 		{"a socket in the file system", "@", "", "", nil},
-		{"behind a proxy", "127.0.0.1:4711", "6.6.6.6, 203.0.113.9", "203.0.113.9", []sdk.Option{lastHop}},
-		{"past the proxy", "192.0.2.7:4711", "6.6.6.6", "192.0.2.7", []sdk.Option{lastHop}},
-		{"mapped by a proxy", "127.0.0.1:4711", "::ffff:203.0.113.9", "203.0.113.9", []sdk.Option{lastHop}},
+		{"behind a proxy", "127.0.0.1:4711", "6.6.6.6, 203.0.113.9", "203.0.113.9", []tollgate.Option{lastHop}},
+		{"past the proxy", "192.0.2.7:4711", "6.6.6.6", "192.0.2.7", []tollgate.Option{lastHop}},
+		{"mapped by a proxy", "127.0.0.1:4711", "::ffff:203.0.113.9", "203.0.113.9", []tollgate.Option{lastHop}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			f := decided(allowed())
@@ -317,7 +317,7 @@ func TestRequireConcurrently(t *testing.T) {
 	}}
 	c := f.start(t)
 	h := c.Require("orders:read")(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprint(w, sdk.PrincipalFrom(r.Context()).Username)
+		fmt.Fprint(w, tollgate.PrincipalFrom(r.Context()).Username)
 	}))
 	var all sync.WaitGroup
 	for i := range 32 {

@@ -1,4 +1,4 @@
-package sdk_test
+package tollgate_test
 
 import (
 	"context"
@@ -10,7 +10,7 @@ import (
 	"connectrpc.com/connect"
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
 	"github.com/tollgatehq/tollgate/gen/tollgate/v1/tollgatev1connect"
-	"github.com/tollgatehq/tollgate/sdk"
+	tollgate "github.com/tollgatehq/tollgate/sdk"
 	"github.com/tollgatehq/tollgate/sdk/sdktest"
 )
 
@@ -30,7 +30,7 @@ func (l lasting) WatchEvents(ctx context.Context, _ *tollgatev1.WatchEventsReque
 }
 
 // stream begins one with a credential and returns what it ends with.
-func (l lasting) stream(t *testing.T, c *sdk.Client, credential string, opts ...sdk.InterceptorOption) (ended chan error) {
+func (l lasting) stream(t *testing.T, c *tollgate.Client, credential string, opts ...tollgate.InterceptorOption) (ended chan error) {
 	t.Helper()
 	mux := http.NewServeMux()
 	mux.Handle(tollgatev1connect.NewAuditServiceHandler(l, connect.WithInterceptors(c.Interceptor(opts...))))
@@ -64,7 +64,7 @@ func newAuditors(t *testing.T) *stage {
 }
 
 // asking passes each Authorize on and tells of it.
-func asking(t *testing.T) (sdk.Option, chan struct{}) {
+func asking(t *testing.T) (tollgate.Option, chan struct{}) {
 	next, asked := newTransport(t), make(chan struct{}, 1000)
 	return tripper(func(r *http.Request) (*http.Response, error) {
 		defer func() {
@@ -94,7 +94,7 @@ func TestStreamIsRechecked(t *testing.T) {
 			s, l := newAuditors(t), newLasting()
 			s.SetLimit(sdktest.Limit{Name: "per-user", Permission: "*", Calls: 1})
 			through, asked := asking(t)
-			ended := l.stream(t, newClient(t, s.URL, through), s.Token("alice", sdktest.InSession("s-1")), sdk.WithRecheck(100*time.Millisecond))
+			ended := l.stream(t, newClient(t, s.URL, through), s.Token("alice", sdktest.InSession("s-1")), tollgate.WithRecheck(100*time.Millisecond))
 			for range 4 { // it goes on
 				<-asked
 			}
@@ -123,7 +123,7 @@ func TestStreamOutlivesAnOutage(t *testing.T) {
 		}
 		return allowed(), nil
 	}}
-	ended := l.stream(t, f.start(t), "alice.token", sdk.WithRecheck(2*time.Second))
+	ended := l.stream(t, f.start(t), "alice.token", tollgate.WithRecheck(2*time.Second))
 	for <-asked < 4 {
 	}
 	l.wantEnd(t, ended, connect.CodeUnauthenticated, "CREDENTIAL_REVOKED")
@@ -160,7 +160,7 @@ func TestStreamEndsByTheFeed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s, l := newAuditors(t), newLasting()
 			credential := test.credential(s)
-			ended := l.stream(t, s.Client(), credential, sdk.WithVerifier(s.verifier), sdk.WithRecheck(time.Hour))
+			ended := l.stream(t, s.Client(), credential, tollgate.WithVerifier(s.verifier), tollgate.WithRecheck(time.Hour))
 			s.hears(t, s.KeepAlive()) // news that end nothing
 			test.end(s, credential)
 			l.wantEnd(t, ended, connect.CodeUnauthenticated, test.reason)
@@ -176,7 +176,7 @@ func TestStreamEndsByTheFeed(t *testing.T) {
 func TestInterceptorWithVerifier(t *testing.T) {
 	s, asService := newStage(t, nil), &service{}
 	mux := http.NewServeMux()
-	mux.Handle(tollgatev1connect.NewAuthServiceHandler(asService, connect.WithInterceptors(s.Client().Interceptor(sdk.WithVerifier(s.verifier)))))
+	mux.Handle(tollgatev1connect.NewAuthServiceHandler(asService, connect.WithInterceptors(s.Client().Interceptor(tollgate.WithVerifier(s.verifier)))))
 	url := serve(t, mux)
 	whoAmI := func(authorization ...string) error {
 		_, err := tollgatev1connect.NewAuthServiceClient(http.DefaultClient, url, connect.WithInterceptors(presents(authorization))).
@@ -218,7 +218,7 @@ func TestStreamReceivesNothingAfterItsEnd(t *testing.T) {
 			ended <- stream.Err()
 			return connect.NewResponse(&tollgatev1.WhoAmIResponse{}), nil
 		},
-		connect.WithInterceptors(s.Client().Interceptor(sdk.WithVerifier(s.verifier))), connect.WithSchema(method(t, guard)))
+		connect.WithInterceptors(s.Client().Interceptor(tollgate.WithVerifier(s.verifier))), connect.WithSchema(method(t, guard)))
 	client := connect.NewClient[tollgatev1.WhoAmIRequest, tollgatev1.WhoAmIResponse](http.DefaultClient, serve(t, h)+"/x.y.Z/Do",
 		connect.WithInterceptors(presents{"Bearer " + s.Token("alice", sdktest.InSession("s-1"))}))
 	stream := client.CallClientStream(t.Context())
@@ -238,7 +238,7 @@ func TestStreamReceivesNothingAfterItsEnd(t *testing.T) {
 func TestStreamCallerHangsUp(t *testing.T) {
 	s, l := newAuditors(t), newLasting()
 	mux := http.NewServeMux()
-	mux.Handle(tollgatev1connect.NewAuditServiceHandler(l, connect.WithInterceptors(s.Client().Interceptor(sdk.WithVerifier(s.verifier)))))
+	mux.Handle(tollgatev1connect.NewAuditServiceHandler(l, connect.WithInterceptors(s.Client().Interceptor(tollgate.WithVerifier(s.verifier)))))
 	client := tollgatev1connect.NewAuditServiceClient(http.DefaultClient, serve(t, mux), connect.WithInterceptors(presents{"Bearer " + s.Token("alice")}))
 	ctx, hangUp := context.WithCancel(t.Context())
 	over := make(chan struct{})

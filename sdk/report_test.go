@@ -1,4 +1,4 @@
-package sdk_test
+package tollgate_test
 
 import (
 	"context"
@@ -11,14 +11,14 @@ import (
 	"time"
 
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
-	"github.com/tollgatehq/tollgate/sdk"
+	tollgate "github.com/tollgatehq/tollgate/sdk"
 	"github.com/tollgatehq/tollgate/sdk/sdktest"
 )
 
 // handler is one behind Verifier.Authenticate.
 func (s *stage) handler() http.Handler {
 	return s.verifier.Authenticate(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprint(w, sdk.PrincipalFrom(r.Context()).UserID)
+		fmt.Fprint(w, tollgate.PrincipalFrom(r.Context()).UserID)
 	}))
 }
 
@@ -73,7 +73,7 @@ func TestAuthenticateReports(t *testing.T) {
 func TestAuthenticateNeverAllowsWhatItRefused(t *testing.T) {
 	f := &fake{authorize: decided(allowed()).authorize}
 	client := newClient(t, serve(t, f.handler()))
-	verifier, err := sdk.NewVerifier(client, sdktest.Issuer, sdktest.Audience)
+	verifier, err := tollgate.NewVerifier(client, sdktest.Issuer, sdktest.Audience)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +146,7 @@ func TestAuthenticateLimited(t *testing.T) {
 // the log is not flooded.
 func TestAuthenticateCannotReport(t *testing.T) {
 	log := logged{text: "cannot be counted"}
-	s := newStage(t, []sdk.Option{sdk.WithLogger(slog.New(slog.NewTextHandler(&log, nil)))})
+	s := newStage(t, []tollgate.Option{tollgate.WithLogger(slog.New(slog.NewTextHandler(&log, nil)))})
 	s.SetDown(true)
 	for range 5 {
 		s.answers(t, s.Token("alice")+"x", remote, 401)

@@ -1,4 +1,4 @@
-package sdk
+package tollgate
 
 import (
 	"context"
@@ -24,9 +24,9 @@ var ErrSignedOut = errors.New("tollgate: the session is over; sign in again")
 // of callers one renews, so that a refresh token is spent once. Close it to
 // sign out.
 //
-//	tokens, err := sdk.PasswordTokens("https://tollgate.internal", "alice", password)
+//	tokens, err := tollgate.PasswordTokens("https://tollgate.internal", "alice", password)
 //	...
-//	client, err := sdk.New("https://tollgate.internal", sdk.WithTokenSource(tokens.Token))
+//	client, err := tollgate.New("https://tollgate.internal", tollgate.WithTokenSource(tokens.Token))
 type TokenSource struct {
 	client             *Client // presents no credential
 	username, password string

@@ -1,4 +1,4 @@
-package sdk_test
+package tollgate_test
 
 import (
 	"context"
@@ -14,7 +14,7 @@ import (
 
 	"connectrpc.com/connect"
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
-	"github.com/tollgatehq/tollgate/sdk"
+	tollgate "github.com/tollgatehq/tollgate/sdk"
 	"github.com/tollgatehq/tollgate/sdk/sdktest"
 )
 
@@ -35,8 +35,8 @@ func newDesk(t *testing.T) *desk {
 	return d
 }
 
-func (d *desk) options() []sdk.Option {
-	return []sdk.Option{sdk.WithClock(d.now), sdk.WithTimeout(30 * time.Second), tripper(func(r *http.Request) (*http.Response, error) {
+func (d *desk) options() []tollgate.Option {
+	return []tollgate.Option{tollgate.WithClock(d.now), tollgate.WithTimeout(30 * time.Second), tripper(func(r *http.Request) (*http.Response, error) {
 		if path := d.path.Load(); path != nil {
 			return (*path)(r)
 		}
@@ -46,9 +46,9 @@ func (d *desk) options() []sdk.Option {
 
 func (d *desk) between(path tripper) { d.path.Store(&path) }
 
-func (d *desk) source(t *testing.T) *sdk.TokenSource {
+func (d *desk) source(t *testing.T) *tollgate.TokenSource {
 	t.Helper()
-	s, err := sdk.PasswordTokens(d.URL, "alice", "correct horse", d.options()...)
+	s, err := tollgate.PasswordTokens(d.URL, "alice", "correct horse", d.options()...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,13 +56,13 @@ func (d *desk) source(t *testing.T) *sdk.TokenSource {
 }
 
 // continued is a source without a password, in the session of a sign-in.
-func (d *desk) continued(t *testing.T) (*sdk.TokenSource, *tollgatev1.LoginResponse) {
+func (d *desk) continued(t *testing.T) (*tollgate.TokenSource, *tollgatev1.LoginResponse) {
 	t.Helper()
 	login, err := d.Client().Auth().Login(t.Context(), &tollgatev1.LoginRequest{Username: "alice", Password: "correct horse"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := sdk.RefreshTokens(d.URL, login.GetRefreshToken(), d.options()...)
+	s, err := tollgate.RefreshTokens(d.URL, login.GetRefreshToken(), d.options()...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func (d *desk) calls(t *testing.T, logins, refreshes int) {
 	}
 }
 
-func token(t *testing.T, s *sdk.TokenSource) string {
+func token(t *testing.T, s *tollgate.TokenSource) string {
 	t.Helper()
 	text, err := s.Token(t.Context())
 	if err != nil {
@@ -201,8 +201,8 @@ func TestTokensSessionEnded(t *testing.T) {
 	d.add(15 * time.Minute)
 	for range 3 {
 		_, err := c.Token(t.Context())
-		var known *sdk.Error
-		if !errors.Is(err, sdk.ErrSignedOut) || d.Calls("Refresh") == 3 && (!errors.As(err, &known) || known.Reason != "BAD_REFRESH_TOKEN") {
+		var known *tollgate.Error
+		if !errors.Is(err, tollgate.ErrSignedOut) || d.Calls("Refresh") == 3 && (!errors.As(err, &known) || known.Reason != "BAD_REFRESH_TOKEN") {
 			t.Errorf("error %v", err)
 		}
 		d.add(time.Hour)
@@ -248,7 +248,7 @@ func TestTokensLostAnswer(t *testing.T) {
 			return nil, errors.New("connection reset by peer")
 		})
 		d.add(15 * time.Minute)
-		if _, err := s.Token(t.Context()); !errors.Is(err, sdk.ErrUnavailable) {
+		if _, err := s.Token(t.Context()); !errors.Is(err, tollgate.ErrUnavailable) {
 			t.Errorf("error %v", err)
 		}
 		d.path.Store(nil)
@@ -278,7 +278,7 @@ func TestTokensLostAnswer(t *testing.T) {
 		}
 		d.path.Store(nil)
 		d.add(time.Minute)
-		if _, err := s.Token(t.Context()); !errors.Is(err, sdk.ErrSignedOut) {
+		if _, err := s.Token(t.Context()); !errors.Is(err, tollgate.ErrSignedOut) {
 			t.Errorf("error %v", err)
 		}
 		if n := d.Calls("AuthService/Refresh"); n != 3 {
@@ -293,7 +293,7 @@ func TestTokensLostAnswer(t *testing.T) {
 			return nil, &net.OpError{Op: "dial", Err: errors.New("connection refused")}
 		})
 		d.add(15 * time.Minute)
-		if _, err := s.Token(t.Context()); !errors.Is(err, sdk.ErrUnavailable) {
+		if _, err := s.Token(t.Context()); !errors.Is(err, tollgate.ErrUnavailable) {
 			t.Errorf("error %v", err)
 		}
 		d.path.Store(nil)
@@ -306,7 +306,7 @@ func TestTokensLostAnswer(t *testing.T) {
 
 func TestTokensWaitAfterFailures(t *testing.T) {
 	d := newDesk(t)
-	s, err := sdk.PasswordTokens(d.URL, "alice", "wrong", d.options()...)
+	s, err := tollgate.PasswordTokens(d.URL, "alice", "wrong", d.options()...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -314,7 +314,7 @@ func TestTokensWaitAfterFailures(t *testing.T) {
 		before := d.Calls("AuthService/Login")
 		for range 3 {
 			_, err := s.Token(t.Context())
-			var known *sdk.Error
+			var known *tollgate.Error
 			if !errors.As(err, &known) || known.Reason != "BAD_CREDENTIALS" || strings.Contains(err.Error(), "wrong\"") {
 				t.Errorf("error %v", err)
 			}
@@ -333,8 +333,8 @@ func TestTokensPasswordChange(t *testing.T) {
 	d := newDesk(t)
 	d.SetUser(sdktest.User{Name: "alice", Password: "correct horse", PasswordChange: true})
 	_, err := d.source(t).Token(t.Context())
-	var denied *sdk.Denied
-	if !errors.As(err, &denied) || denied.Reason != sdk.ReasonPasswordChangeRequired {
+	var denied *tollgate.Denied
+	if !errors.As(err, &denied) || denied.Reason != tollgate.ReasonPasswordChangeRequired {
 		t.Errorf("error %v", err)
 	}
 }
@@ -351,7 +351,7 @@ func TestTokensClose(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			if _, err := s.Token(t.Context()); !errors.Is(err, sdk.ErrSignedOut) {
+			if _, err := s.Token(t.Context()); !errors.Is(err, tollgate.ErrSignedOut) {
 				t.Errorf("error %v", err)
 			}
 			if d.good(t, text) || d.Calls("/v1/oauth2/revoke") != 1 {
@@ -379,7 +379,7 @@ func TestTokensClose(t *testing.T) {
 		s := d.source(t)
 		token(t, s)
 		d.SetDown(true)
-		if err := s.Close(t.Context()); !errors.Is(err, sdk.ErrUnavailable) {
+		if err := s.Close(t.Context()); !errors.Is(err, tollgate.ErrUnavailable) {
 			t.Errorf("error %v", err)
 		}
 	})
@@ -389,17 +389,17 @@ func TestTokensClose(t *testing.T) {
 // last, and their session ends with the source all the same.
 func TestTokensWithAudience(t *testing.T) {
 	d := newDesk(t)
-	orders := sdk.WithAudience("orders")
-	signsIn, err := sdk.PasswordTokens(d.URL, "alice", "correct horse", append(d.options(), orders)...)
+	orders := tollgate.WithAudience("orders")
+	signsIn, err := tollgate.PasswordTokens(d.URL, "alice", "correct horse", append(d.options(), orders)...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, login := d.continued(t)
-	continues, err := sdk.RefreshTokens(d.URL, login.GetRefreshToken(), append(d.options(), orders)...)
+	continues, err := tollgate.RefreshTokens(d.URL, login.GetRefreshToken(), append(d.options(), orders)...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, s := range map[string]*sdk.TokenSource{"signs in": signsIn, "continues": continues} {
+	for name, s := range map[string]*tollgate.TokenSource{"signs in": signsIn, "continues": continues} {
 		t.Run(name, func(t *testing.T) {
 			var text string
 			for range 3 {
@@ -418,7 +418,7 @@ func TestTokensWithAudience(t *testing.T) {
 		})
 	}
 	for _, audience := range []string{"", "with space", "ümlaut", strings.Repeat("a", 129)} {
-		if _, err := sdk.PasswordTokens(d.URL, "alice", "x", sdk.WithAudience(audience)); err == nil {
+		if _, err := tollgate.PasswordTokens(d.URL, "alice", "x", tollgate.WithAudience(audience)); err == nil {
 			t.Errorf("the audience %q was accepted", audience)
 		}
 	}
@@ -429,7 +429,7 @@ func TestTokensForAClient(t *testing.T) {
 	s := d.source(t)
 	var presented []string
 	next := newTransport(t)
-	client, err := sdk.New(d.URL, sdk.WithTokenSource(s.Token), tripper(func(r *http.Request) (*http.Response, error) {
+	client, err := tollgate.New(d.URL, tollgate.WithTokenSource(s.Token), tripper(func(r *http.Request) (*http.Response, error) {
 		presented = append(presented, r.Header.Get("Authorization"))
 		return next.RoundTrip(r)
 	}).client())
@@ -446,11 +446,11 @@ func TestTokensForAClient(t *testing.T) {
 
 func TestNewTokensRefuse(t *testing.T) {
 	for name, err := range map[string]error{
-		"no name":     second(sdk.PasswordTokens("http://localhost", "", "x")),
-		"no password": second(sdk.PasswordTokens("http://localhost", "x", "")),
-		"no address":  second(sdk.PasswordTokens("", "x", "y")),
-		"no token":    second(sdk.RefreshTokens("http://localhost", "")),
-		"no place":    second(sdk.RefreshTokens("", "x")),
+		"no name":     second(tollgate.PasswordTokens("http://localhost", "", "x")),
+		"no password": second(tollgate.PasswordTokens("http://localhost", "x", "")),
+		"no address":  second(tollgate.PasswordTokens("", "x", "y")),
+		"no token":    second(tollgate.RefreshTokens("http://localhost", "")),
+		"no place":    second(tollgate.RefreshTokens("", "x")),
 	} {
 		if err == nil {
 			t.Errorf("%s was accepted", name)
@@ -458,7 +458,7 @@ func TestNewTokensRefuse(t *testing.T) {
 	}
 }
 
-func second(_ *sdk.TokenSource, err error) error { return err }
+func second(_ *tollgate.TokenSource, err error) error { return err }
 
 // claim reads a claim of a token.
 func claim(t *testing.T, token, name string) string {

@@ -1,4 +1,4 @@
-package sdk_test
+package tollgate_test
 
 import (
 	"bytes"
@@ -20,7 +20,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tollgatehq/tollgate/sdk"
+	tollgate "github.com/tollgatehq/tollgate/sdk"
 	"github.com/tollgatehq/tollgate/sdk/sdktest"
 )
 
@@ -49,7 +49,7 @@ type tripper func(*http.Request) (*http.Response, error)
 
 func (f tripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-func (f tripper) client() sdk.Option { return sdk.WithHTTPClient(&http.Client{Transport: f}) }
+func (f tripper) client() tollgate.Option { return tollgate.WithHTTPClient(&http.Client{Transport: f}) }
 
 // newTransport is one of a test's own, without connections of others.
 func newTransport(t *testing.T) *http.Transport {

@@ -1,4 +1,4 @@
-package sdk_test
+package tollgate_test
 
 import (
 	"context"
@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/tollgatehq/tollgate/internal/jose"
-	"github.com/tollgatehq/tollgate/sdk"
+	tollgate "github.com/tollgatehq/tollgate/sdk"
 	"github.com/tollgatehq/tollgate/sdk/sdktest"
 )
 
@@ -23,10 +23,10 @@ import (
 type stage struct {
 	*sdktest.Server
 	*clock
-	verifier *sdk.Verifier
+	verifier *tollgate.Verifier
 }
 
-func newStage(t *testing.T, client []sdk.Option, opts ...sdk.VerifierOption) *stage {
+func newStage(t *testing.T, client []tollgate.Option, opts ...tollgate.VerifierOption) *stage {
 	t.Helper()
 	s := coldStage(t, client, opts...)
 	if err := s.verifier.Wait(t.Context(), 0); err != nil {
@@ -35,15 +35,15 @@ func newStage(t *testing.T, client []sdk.Option, opts ...sdk.VerifierOption) *st
 	return s
 }
 
-func coldStage(t *testing.T, client []sdk.Option, opts ...sdk.VerifierOption) *stage {
+func coldStage(t *testing.T, client []tollgate.Option, opts ...tollgate.VerifierOption) *stage {
 	t.Helper()
 	c := newClock()
 	s := &stage{Server: sdktest.NewServer(sdktest.WithClock(c.now), sdktest.WithKeepAlive(time.Hour)), clock: c}
 	t.Cleanup(s.Close)
 	s.SetUser(sdktest.User{Name: "alice"})
-	client = append([]sdk.Option{sdk.WithTimeout(30 * time.Second), sdk.WithLogger(slog.New(slog.DiscardHandler))}, client...)
-	opts = append([]sdk.VerifierOption{sdk.WithFeedBound(time.Hour)}, opts...)
-	verifier, err := sdk.NewVerifier(s.Client(client...), sdktest.Issuer, sdktest.Audience, opts...)
+	client = append([]tollgate.Option{tollgate.WithTimeout(30 * time.Second), tollgate.WithLogger(slog.New(slog.DiscardHandler))}, client...)
+	opts = append([]tollgate.VerifierOption{tollgate.WithFeedBound(time.Hour)}, opts...)
+	verifier, err := tollgate.NewVerifier(s.Client(client...), sdktest.Issuer, sdktest.Audience, opts...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,14 +53,14 @@ func coldStage(t *testing.T, client []sdk.Option, opts ...sdk.VerifierOption) *s
 }
 
 // wants checks the reason of an answer.
-func (s *stage) wants(t *testing.T, token string, reason sdk.Reason) {
+func (s *stage) wants(t *testing.T, token string, reason tollgate.Reason) {
 	t.Helper()
 	v, err := s.verifier.Verify(t.Context(), token)
 	if err != nil {
 		t.Errorf("error %v, want %s", err, reason)
 		return
 	}
-	if v.Reason != reason || v.Active != (reason == sdk.ReasonOK) || (v.Principal != nil) != v.Active {
+	if v.Reason != reason || v.Active != (reason == tollgate.ReasonOK) || (v.Principal != nil) != v.Active {
 		t.Errorf("%+v, want %s", v, reason)
 	}
 }
@@ -68,7 +68,7 @@ func (s *stage) wants(t *testing.T, token string, reason sdk.Reason) {
 // fails checks that nothing is said of the token.
 func (s *stage) fails(t *testing.T, token string) {
 	t.Helper()
-	if v, err := s.verifier.Verify(t.Context(), token); !errors.Is(err, sdk.ErrUnavailable) || v != nil {
+	if v, err := s.verifier.Verify(t.Context(), token); !errors.Is(err, tollgate.ErrUnavailable) || v != nil {
 		t.Errorf("%+v, error %v", v, err)
 	}
 }
@@ -78,7 +78,7 @@ func TestVerifier(t *testing.T) {
 	token := s.Token("alice", sdktest.InSession("s-1"))
 	for range 3 {
 		v, err := s.verifier.Verify(t.Context(), token)
-		if err != nil || !v.Active || v.Reason != sdk.ReasonOK {
+		if err != nil || !v.Active || v.Reason != tollgate.ReasonOK {
 			t.Fatalf("%+v, error %v", v, err)
 		}
 		p := v.Principal
@@ -96,22 +96,22 @@ func TestVerifier(t *testing.T) {
 	}
 
 	s.add(15*time.Minute - time.Nanosecond)
-	s.wants(t, token, sdk.ReasonOK)
+	s.wants(t, token, tollgate.ReasonOK)
 	s.add(time.Nanosecond) // no leeway
-	s.wants(t, token, sdk.ReasonCredentialExpired)
-	s.wants(t, s.Token("alice", sdktest.ExpiresAt(s.now())), sdk.ReasonCredentialExpired)
+	s.wants(t, token, tollgate.ReasonCredentialExpired)
+	s.wants(t, s.Token("alice", sdktest.ExpiresAt(s.now())), tollgate.ReasonCredentialExpired)
 
-	s.wants(t, "", sdk.ReasonCredentialMissing)
-	s.wants(t, "no token", sdk.ReasonCredentialInvalid)
-	s.wants(t, s.APIKey("alice"), sdk.ReasonOK) // Tollgate knows
+	s.wants(t, "", tollgate.ReasonCredentialMissing)
+	s.wants(t, "no token", tollgate.ReasonCredentialInvalid)
+	s.wants(t, s.APIKey("alice"), tollgate.ReasonOK) // Tollgate knows
 	s.SetUser(sdktest.User{Name: "bob", PasswordChange: true})
-	s.wants(t, s.Token("bob"), sdk.ReasonPasswordChangeRequired)
+	s.wants(t, s.Token("bob"), tollgate.ReasonPasswordChangeRequired)
 }
 
 func TestVerifierRefusesEveryPrefixAndBit(t *testing.T) {
 	s := newStage(t, nil)
 	token := s.Token("alice")
-	s.wants(t, token, sdk.ReasonOK)
+	s.wants(t, token, tollgate.ReasonOK)
 	good := func(forged string) bool {
 		v, err := s.verifier.Verify(t.Context(), forged)
 		return err != nil || v.Active || v.Principal != nil
@@ -141,16 +141,16 @@ func TestVerifierRefusesEveryPrefixAndBit(t *testing.T) {
 func TestVerifierIsStrict(t *testing.T) {
 	f, keys := edForger(t, "key-1"), &keySet{}
 	keys.set(jwks(f))
-	s := newStage(t, []sdk.Option{keys.through(newTransport(t)).client()})
+	s := newStage(t, []tollgate.Option{keys.through(newTransport(t)).client()})
 	now := s.now()
 	header, claims := f.header(), goodClaims(now)
-	s.wants(t, f.token(header, claims), sdk.ReasonOK)
-	s.wants(t, f.token(header, with(claims, "iat", now.Add(jose.ClockSkew).Unix())), sdk.ReasonOK)
-	s.wants(t, f.token(header, with(claims, "nbf", now.Add(jose.ClockSkew).Unix())), sdk.ReasonOK)
-	s.wants(t, f.token(header, with(claims, "tenant", "acme")), sdk.ReasonOK)
-	s.wants(t, f.token(header, with(claims, "amr", []string{})), sdk.ReasonOK)
-	s.wants(t, f.token(header, with(claims, "password_change", false)), sdk.ReasonOK)
-	s.wants(t, f.token(header, with(claims, "password_change", true)), sdk.ReasonPasswordChangeRequired)
+	s.wants(t, f.token(header, claims), tollgate.ReasonOK)
+	s.wants(t, f.token(header, with(claims, "iat", now.Add(jose.ClockSkew).Unix())), tollgate.ReasonOK)
+	s.wants(t, f.token(header, with(claims, "nbf", now.Add(jose.ClockSkew).Unix())), tollgate.ReasonOK)
+	s.wants(t, f.token(header, with(claims, "tenant", "acme")), tollgate.ReasonOK)
+	s.wants(t, f.token(header, with(claims, "amr", []string{})), tollgate.ReasonOK)
+	s.wants(t, f.token(header, with(claims, "password_change", false)), tollgate.ReasonOK)
+	s.wants(t, f.token(header, with(claims, "password_change", true)), tollgate.ReasonPasswordChangeRequired)
 
 	forged := map[string]string{}
 	for name, value := range map[string]any{
@@ -229,7 +229,7 @@ func TestVerifierIsStrict(t *testing.T) {
 	forged["more than 8 KiB"] = f.token(header, with(claims, "x", strings.Repeat("a", 7000)))
 	forged["a long kid"] = f.token(with(header, "kid", strings.Repeat("k", 200)), claims)
 	for name, token := range forged {
-		t.Run(name, func(t *testing.T) { s.wants(t, token, sdk.ReasonCredentialInvalid) })
+		t.Run(name, func(t *testing.T) { s.wants(t, token, tollgate.ReasonCredentialInvalid) })
 	}
 }
 
@@ -237,20 +237,20 @@ func TestVerifierIsStrict(t *testing.T) {
 func TestVerifierAudience(t *testing.T) {
 	s := newStage(t, nil)
 	for range 2 {
-		s.wants(t, s.Token("alice", sdktest.Claim("aud", "orders")), sdk.ReasonWrongAudience)
+		s.wants(t, s.Token("alice", sdktest.Claim("aud", "orders")), tollgate.ReasonWrongAudience)
 	}
-	orders, err := sdk.NewVerifier(s.Client(), sdktest.Issuer, "orders", sdk.WithFeedBound(time.Hour))
+	orders, err := tollgate.NewVerifier(s.Client(), sdktest.Issuer, "orders", tollgate.WithFeedBound(time.Hour))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer orders.Close()
 	s.verifier = orders
 	s.hears(t, 0)
-	s.wants(t, s.Token("alice"), sdk.ReasonWrongAudience)
+	s.wants(t, s.Token("alice"), tollgate.ReasonWrongAudience)
 	token := s.Token("alice", sdktest.Claim("aud", "orders"))
-	s.wants(t, token, sdk.ReasonOK)
-	s.wants(t, token+"x", sdk.ReasonCredentialInvalid)
-	s.wants(t, s.Token("alice", sdktest.ExpiresAt(s.now())), sdk.ReasonWrongAudience) // a new one would do no better
+	s.wants(t, token, tollgate.ReasonOK)
+	s.wants(t, token+"x", tollgate.ReasonCredentialInvalid)
+	s.wants(t, s.Token("alice", sdktest.ExpiresAt(s.now())), tollgate.ReasonWrongAudience) // a new one would do no better
 }
 
 // How and when somebody signed in is for the service to judge.
@@ -272,33 +272,33 @@ func TestVerifierTellsTheSignIn(t *testing.T) {
 }
 
 func TestVerifierOldToken(t *testing.T) {
-	s := newStage(t, nil, sdk.WithAccessTokenTTL(time.Minute))
+	s := newStage(t, nil, tollgate.WithAccessTokenTTL(time.Minute))
 	token := s.Token("alice") // it says 15 min
-	s.wants(t, token, sdk.ReasonOK)
+	s.wants(t, token, tollgate.ReasonOK)
 	s.add(time.Minute)
-	s.wants(t, token, sdk.ReasonCredentialExpired)
+	s.wants(t, token, tollgate.ReasonCredentialExpired)
 }
 
 func TestNewVerifierRefuses(t *testing.T) {
 	client := sdktestClient(t)
-	for name, opt := range map[string]sdk.VerifierOption{
-		"a bound below the beat": sdk.WithFeedBound(time.Second),
-		"no time for keys":       sdk.WithStaleKeys(time.Second),
-		"no lifetime":            sdk.WithAccessTokenTTL(0),
-		"too long a lifetime":    sdk.WithAccessTokenTTL(25 * time.Hour),
+	for name, opt := range map[string]tollgate.VerifierOption{
+		"a bound below the beat": tollgate.WithFeedBound(time.Second),
+		"no time for keys":       tollgate.WithStaleKeys(time.Second),
+		"no lifetime":            tollgate.WithAccessTokenTTL(0),
+		"too long a lifetime":    tollgate.WithAccessTokenTTL(25 * time.Hour),
 	} {
-		if v, err := sdk.NewVerifier(client, sdktest.Issuer, sdktest.Audience, opt); err == nil || v != nil {
+		if v, err := tollgate.NewVerifier(client, sdktest.Issuer, sdktest.Audience, opt); err == nil || v != nil {
 			t.Errorf("%s was accepted", name)
 		}
 	}
 	for _, who := range [][2]string{{"", sdktest.Audience}, {sdktest.Issuer, ""}} {
-		if _, err := sdk.NewVerifier(client, who[0], who[1]); err == nil {
+		if _, err := tollgate.NewVerifier(client, who[0], who[1]); err == nil {
 			t.Errorf("%q was accepted", who)
 		}
 	}
 }
 
-func sdktestClient(t *testing.T) *sdk.Client {
+func sdktestClient(t *testing.T) *tollgate.Client {
 	s := sdktest.NewServer()
 	t.Cleanup(s.Close)
 	return s.Client()
@@ -307,11 +307,11 @@ func sdktestClient(t *testing.T) *sdk.Client {
 func TestVerifierClose(t *testing.T) {
 	s := newStage(t, nil)
 	token := s.Token("alice")
-	s.wants(t, token, sdk.ReasonOK)
+	s.wants(t, token, tollgate.ReasonOK)
 	s.verifier.Close()
 	s.verifier.Close()
 	s.fails(t, token)
-	if err := s.verifier.Wait(t.Context(), 1<<40); !errors.Is(err, sdk.ErrUnavailable) {
+	if err := s.verifier.Wait(t.Context(), 1<<40); !errors.Is(err, tollgate.ErrUnavailable) {
 		t.Errorf("Wait: %v", err)
 	}
 }
@@ -326,7 +326,7 @@ func TestVerifierCallerHangsUp(t *testing.T) {
 		}
 		return next.RoundTrip(r)
 	})
-	s := coldStage(t, []sdk.Option{hold.client()})
+	s := coldStage(t, []tollgate.Option{hold.client()})
 	<-arrived
 	gone, hangUp := context.WithCancel(t.Context())
 	hangUp()
@@ -337,14 +337,14 @@ func TestVerifierCallerHangsUp(t *testing.T) {
 	if err := s.verifier.Wait(t.Context(), 0); err != nil { // the fetch went on
 		t.Fatal(err)
 	}
-	s.wants(t, s.Token("alice"), sdk.ReasonOK)
+	s.wants(t, s.Token("alice"), tollgate.ReasonOK)
 }
 
 func TestAuthenticate(t *testing.T) {
-	s := newStage(t, nil, sdk.WithFailClosed())
+	s := newStage(t, nil, tollgate.WithFailClosed())
 	s.SetUser(sdktest.User{Name: "bob", PasswordChange: true})
 	h := s.verifier.Authenticate(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprint(w, sdk.PrincipalFrom(r.Context()).UserID)
+		fmt.Fprint(w, tollgate.PrincipalFrom(r.Context()).UserID)
 	}))
 	for _, test := range []struct {
 		authorization string

@@ -1,9 +1,9 @@
 // Package sdktest is a Tollgate in memory, for the tests of services that ask
-// one. Tests say who there is and what they may do; package sdk then meets
+// one. Tests say who there is and what they may do; package tollgate then meets
 // what it meets in production: decisions, signed tokens and their public keys,
 // sessions that refresh, and the feed of revocations.
 //
-//	tollgate := sdktest.NewServer()
+//	server := sdktest.NewServer()
 //	defer tollgate.Close()
 //	tollgate.SetRole("clerk", "orders:read")
 //	tollgate.SetUser(sdktest.User{Name: "alice", Roles: []string{"clerk"}})

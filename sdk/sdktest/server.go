@@ -11,7 +11,7 @@ import (
 
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
 	"github.com/tollgatehq/tollgate/gen/tollgate/v1/tollgatev1connect"
-	"github.com/tollgatehq/tollgate/sdk"
+	tollgate "github.com/tollgatehq/tollgate/sdk"
 )
 
 const (
@@ -25,7 +25,7 @@ const (
 
 // Server is a Tollgate for tests. It is safe for concurrent use.
 type Server struct {
-	// URL is the base URL, for sdk.New.
+	// URL is the base URL, for tollgate.New.
 	URL string
 
 	http      *httptest.Server
@@ -60,7 +60,7 @@ type Server struct {
 // Option changes how a Server works.
 type Option func(*Server)
 
-// WithClock reads the time from now; give the same to sdk.WithClock, which
+// WithClock reads the time from now; give the same to tollgate.WithClock, which
 // Client does by itself.
 func WithClock(now func() time.Time) Option { return func(s *Server) { s.now = now } }
 
@@ -119,8 +119,8 @@ func (s *Server) Close() {
 
 // Client returns a client of this server that presents ServiceKey. It panics
 // when an option cannot work.
-func (s *Server) Client(opts ...sdk.Option) *sdk.Client {
-	client, err := sdk.New(s.URL, append([]sdk.Option{sdk.WithAPIKey(ServiceKey), sdk.WithClock(s.now)}, opts...)...)
+func (s *Server) Client(opts ...tollgate.Option) *tollgate.Client {
+	client, err := tollgate.New(s.URL, append([]tollgate.Option{tollgate.WithAPIKey(ServiceKey), tollgate.WithClock(s.now)}, opts...)...)
 	if err != nil {
 		panic(err)
 	}
@@ -129,8 +129,8 @@ func (s *Server) Client(opts ...sdk.Option) *sdk.Client {
 
 // Verifier returns a verifier of this server's tokens, which the caller closes.
 // It panics when an option cannot work.
-func (s *Server) Verifier(opts ...sdk.VerifierOption) *sdk.Verifier {
-	verifier, err := sdk.NewVerifier(s.Client(), Issuer, s.audience, opts...)
+func (s *Server) Verifier(opts ...tollgate.VerifierOption) *tollgate.Verifier {
+	verifier, err := tollgate.NewVerifier(s.Client(), Issuer, s.audience, opts...)
 	if err != nil {
 		panic(err)
 	}

@@ -16,7 +16,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/tollgatehq/tollgate/sdk"
+	tollgate "github.com/tollgatehq/tollgate/sdk"
 )
 
 func main() {
@@ -35,7 +35,7 @@ func main() {
 func run(ctx context.Context, args []string, env func(string) string, out io.Writer) error {
 	flags := flag.NewFlagSet("orders", flag.ContinueOnError)
 	listen := flags.String("listen", "127.0.0.1:9000", "address to serve at")
-	tollgate := flags.String("tollgate", "http://127.0.0.1:8000", "Tollgate's base URL; TOLLGATE_API_KEY is the key for it")
+	address := flags.String("tollgate", "http://127.0.0.1:8000", "Tollgate's base URL; TOLLGATE_API_KEY is the key for it")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -43,7 +43,7 @@ func run(ctx context.Context, args []string, env func(string) string, out io.Wri
 	if key == "" {
 		return errors.New("set TOLLGATE_API_KEY to an API key of a user with the role service; README.md shows how to get one")
 	}
-	client, err := sdk.New(*tollgate, sdk.WithAPIKey(key))
+	client, err := tollgate.New(*address, tollgate.WithAPIKey(key))
 	if err != nil {
 		return err
 	}
@@ -51,7 +51,7 @@ func run(ctx context.Context, args []string, env func(string) string, out io.Wri
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "orders: serving at http://%s, asking Tollgate at %s\n", listener.Addr(), *tollgate)
+	fmt.Fprintf(out, "orders: serving at http://%s, asking Tollgate at %s\n", listener.Addr(), *address)
 
 	server := &http.Server{
 		Handler:           newHandler(client),

@@ -12,7 +12,7 @@ import (
 	ordersv1 "github.com/tollgatehq/tollgate/sdk/examples/orders/gen/orders/v1"
 	"github.com/tollgatehq/tollgate/sdk/examples/orders/gen/orders/v1/ordersv1connect"
 
-	"github.com/tollgatehq/tollgate/sdk"
+	tollgate "github.com/tollgatehq/tollgate/sdk"
 )
 
 const (
@@ -22,14 +22,14 @@ const (
 
 // newHandler is the whole service. Nothing in it passes Tollgate by: the RPCs
 // stand behind the interceptor, the endpoint behind the middleware.
-func newHandler(client *sdk.Client) http.Handler {
+func newHandler(client *tollgate.Client) http.Handler {
 	orders := &orders{byID: map[string]*ordersv1.Order{}}
 	mux := http.NewServeMux()
 	mux.Handle(ordersv1connect.NewOrdersServiceHandler(orders,
 		connect.WithInterceptors(client.Interceptor()),
 		connect.WithReadMaxBytes(maxMessage),
 	))
-	needsRead := client.Require("orders:read", func(r *http.Request, q *sdk.Request) {
+	needsRead := client.Require("orders:read", func(r *http.Request, q *tollgate.Request) {
 		q.Resource = "orders/" + r.PathValue("id")
 	})
 	mux.Handle("GET /orders/{id}", needsRead(http.HandlerFunc(orders.serveOrder)))
@@ -56,7 +56,7 @@ func (o *orders) CreateOrder(ctx context.Context, req *ordersv1.CreateOrderReque
 		return nil, connect.NewError(connect.CodeResourceExhausted, errors.New("there are too many orders; start this example anew"))
 	}
 	order := &ordersv1.Order{
-		Id: strconv.Itoa(len(o.byID) + 1), Item: req.GetItem(), UserId: sdk.PrincipalFrom(ctx).UserID,
+		Id: strconv.Itoa(len(o.byID) + 1), Item: req.GetItem(), UserId: tollgate.PrincipalFrom(ctx).UserID,
 	}
 	o.byID[order.Id] = order
 	return &ordersv1.CreateOrderResponse{Order: order}, nil

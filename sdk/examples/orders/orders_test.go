@@ -17,9 +17,9 @@ import (
 	"github.com/tollgatehq/tollgate/sdk/sdktest"
 )
 
-// tollgate is a Tollgate with alice, who may order, bob, who may only look, and
+// newTollgate is a Tollgate with alice, who may order, bob, who may only look, and
 // carol, who may nothing.
-func tollgate(t *testing.T) *sdktest.Server {
+func newTollgate(t *testing.T) *sdktest.Server {
 	t.Helper()
 	s := sdktest.NewServer()
 	t.Cleanup(s.Close)
@@ -32,7 +32,7 @@ func tollgate(t *testing.T) *sdktest.Server {
 }
 
 func TestOrders(t *testing.T) {
-	gate := tollgate(t)
+	gate := newTollgate(t)
 	server := httptest.NewServer(newHandler(gate.Client()))
 	t.Cleanup(server.Close)
 
@@ -82,7 +82,7 @@ func TestRun(t *testing.T) {
 	printed, out := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {
-		err := run(ctx, []string{"-listen", "127.0.0.1:0", "-tollgate", tollgate(t).URL}, key("tg_orders"), out)
+		err := run(ctx, []string{"-listen", "127.0.0.1:0", "-tollgate", newTollgate(t).URL}, key("tg_orders"), out)
 		_ = out.CloseWithError(err) // a failed start ends the reading too
 		ended <- err
 	}()
@@ -121,7 +121,7 @@ func TestRunRefuses(t *testing.T) {
 		"no key":         {nil, ""},
 		"not a key":      {nil, "hunter2"},
 		"an odd address": {[]string{"-tollgate", "nowhere"}, "tg_orders"},
-		"a taken port":   {[]string{"-listen", strings.TrimPrefix(tollgate(t).URL, "http://")}, "tg_orders"},
+		"a taken port":   {[]string{"-listen", strings.TrimPrefix(newTollgate(t).URL, "http://")}, "tg_orders"},
 	} {
 		err := run(t.Context(), test.args, key(test.key), io.Discard)
 		if err == nil || errors.Is(err, http.ErrServerClosed) || strings.Contains(err.Error(), "hunter2") {

@@ -10,19 +10,19 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tollgatehq/tollgate/sdk"
+	tollgate "github.com/tollgatehq/tollgate/sdk"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/world"
 )
 
 // service is a program with an account of its own that asks through the SDK.
-func (i *instance) service(t *testing.T, name, audience string) *sdk.Client {
+func (i *instance) service(t *testing.T, name, audience string) *tollgate.Client {
 	t.Helper()
 	made := i.call(t, "POST", "/v1/users", i.admin, map[string]any{"username": name, "kind": "USER_KIND_SERVICE", "audience": audience}).want(t, 200)
 	id, _ := made.object("user")["id"].(string)
 	i.call(t, "PUT", "/v1/roles/service/members/"+id, i.admin, map[string]any{}).want(t, 200)
 	key := i.call(t, "POST", "/v1/api-keys", i.admin, map[string]any{"name": name, "userId": id}).want(t, 200).str("secret")
-	client, err := sdk.New(i.url, sdk.WithAPIKey(key), sdk.WithTimeout(30*time.Second), sdk.WithLogger(slog.New(slog.DiscardHandler)))
+	client, err := tollgate.New(i.url, tollgate.WithAPIKey(key), tollgate.WithTimeout(30*time.Second), tollgate.WithLogger(slog.New(slog.DiscardHandler)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,9 +30,9 @@ func (i *instance) service(t *testing.T, name, audience string) *sdk.Client {
 }
 
 // verifier is a warm one of a service.
-func (i *instance) verifier(t *testing.T, client *sdk.Client, audience string) *sdk.Verifier {
+func (i *instance) verifier(t *testing.T, client *tollgate.Client, audience string) *tollgate.Verifier {
 	t.Helper()
-	v, err := sdk.NewVerifier(client, "http://tollgate.test", audience, sdk.WithFeedBound(time.Minute))
+	v, err := tollgate.NewVerifier(client, "http://tollgate.test", audience, tollgate.WithFeedBound(time.Minute))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,13 +43,13 @@ func (i *instance) verifier(t *testing.T, client *sdk.Client, audience string) *
 	return v
 }
 
-func wantReason(t *testing.T, v *sdk.Verifier, token string, reason sdk.Reason) *sdk.Principal {
+func wantReason(t *testing.T, v *tollgate.Verifier, token string, reason tollgate.Reason) *tollgate.Principal {
 	t.Helper()
 	found, err := v.Verify(t.Context(), token)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if found.Reason != reason || found.Active != (reason == sdk.ReasonOK) {
+	if found.Reason != reason || found.Active != (reason == tollgate.ReasonOK) {
 		t.Errorf("%+v, want %s", found, reason)
 	}
 	return found.Principal
@@ -96,7 +96,7 @@ func TestRemovedSigningKeyElsewhere(t *testing.T) {
 		i := start(t, testConfig(address), world.Real())
 		v := i.verifier(t, i.service(t, "orders", ""), "tollgate")
 		_, token := i.newUser(t, "alice")
-		wantReason(t, v, token, sdk.ReasonOK)
+		wantReason(t, v, token, tollgate.ReasonOK)
 		keys, _ := i.call(t, "GET", "/v1/signing-keys", i.admin, nil).want(t, 200).body["signingKeys"].([]any)
 		leaked, _ := keys[0].(map[string]any)
 		i.call(t, "POST", "/v1/signing-keys/rotate", i.admin, map[string]any{}).want(t, 200)
@@ -122,7 +122,7 @@ func TestTokensOfOneService(t *testing.T) {
 		i := start(t, testConfig(address), world.Real())
 		orders, stock := i.verifier(t, i.service(t, "orders", "orders"), "orders"), i.verifier(t, i.service(t, "stock", "stock"), "stock")
 		i.newUser(t, "alice")
-		source, err := sdk.PasswordTokens(i.url, "alice", "a password of alice", sdk.WithAudience("orders"))
+		source, err := tollgate.PasswordTokens(i.url, "alice", "a password of alice", tollgate.WithAudience("orders"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -130,11 +130,11 @@ func TestTokensOfOneService(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p := wantReason(t, orders, token, sdk.ReasonOK)
+		p := wantReason(t, orders, token, tollgate.ReasonOK)
 		if p == nil || p.Audience != "orders" || !slices.Equal(p.Amr, []string{"pwd"}) || p.AuthTime.IsZero() {
 			t.Errorf("principal %+v", p)
 		}
-		wantReason(t, stock, token, sdk.ReasonWrongAudience)
+		wantReason(t, stock, token, tollgate.ReasonWrongAudience)
 		if res := i.call(t, "GET", "/v1/auth/whoami", token, nil); res.status != 401 || !strings.Contains(string(res.raw), "WRONG_AUDIENCE") {
 			t.Errorf("here: %d %s", res.status, res.raw)
 		}
@@ -144,6 +144,6 @@ func TestTokensOfOneService(t *testing.T) {
 		if err := orders.Wait(t.Context(), i.log.Revision()); err != nil {
 			t.Fatal(err)
 		}
-		wantReason(t, orders, token, sdk.ReasonCredentialRevoked)
+		wantReason(t, orders, token, tollgate.ReasonCredentialRevoked)
 	})
 }
