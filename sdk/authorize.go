@@ -43,7 +43,7 @@ func (c *Client) Verify(ctx context.Context, credential string) (*Verification, 
 // credential, counts the call against the limits that apply, checks the
 // permission, and records a refusal. A refusal is an answer, not an error; see
 // Decision.Err. The error is an *Error, and then the call must not go ahead.
-func (c *Client) Authorize(ctx context.Context, r Request) (*Decision, error) {
+func (c *Client) Authorize(ctx context.Context, r AuthorizeRequest) (*Decision, error) {
 	req, wellFormed, err := r.proto()
 	if err != nil {
 		return nil, err
@@ -55,10 +55,10 @@ func (c *Client) Authorize(ctx context.Context, r Request) (*Decision, error) {
 	return decisionOf(res, wellFormed)
 }
 
-// AuthorizeBatch decides up to 100 calls in one round trip, in order, each as
+// BatchAuthorize decides up to 100 calls in one round trip, in order, each as
 // Authorize would: all count against limits. The decisions are in the order of
 // the requests.
-func (c *Client) AuthorizeBatch(ctx context.Context, requests []Request) ([]*Decision, error) {
+func (c *Client) BatchAuthorize(ctx context.Context, requests []AuthorizeRequest) ([]*Decision, error) {
 	batch := &tollgatev1.BatchAuthorizeRequest{Requests: make([]*tollgatev1.AuthorizeRequest, len(requests))}
 	wellFormed := make([]bool, len(requests))
 	for i, r := range requests {
@@ -84,16 +84,16 @@ func (c *Client) AuthorizeBatch(ctx context.Context, requests []Request) ([]*Dec
 }
 
 // CheckLimit counts one call against one limit under a key of your choice. A
-// refusal is an answer, not an error; see CheckResult.Err. The error is an
+// refusal is an answer, not an error; see CheckLimitResult.Err. The error is an
 // *Error.
-func (c *Client) CheckLimit(ctx context.Context, check Check) (*CheckResult, error) {
+func (c *Client) CheckLimit(ctx context.Context, check CheckLimitRequest) (*CheckLimitResult, error) {
 	res, err := c.limits.CheckLimit(ctx, &tollgatev1.CheckLimitRequest{
 		Limit: check.Limit, Key: check.Key, Cost: check.Cost, Peek: check.Peek,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return &CheckResult{
+	return &CheckLimitResult{
 		Allowed: res.GetAllowed(), Status: statusOf(res.GetStatus()), RetryAfter: res.GetRetryAfter().AsDuration(),
 	}, nil
 }
@@ -120,11 +120,11 @@ const maxUserID = 64
 
 // proto is the request on the wire. A credential that cannot be one is left
 // out, so that the call still counts against the limits of its IP address.
-func (r Request) proto() (req *tollgatev1.AuthorizeRequest, wellFormed bool, err error) {
+func (r AuthorizeRequest) proto() (req *tollgatev1.AuthorizeRequest, wellFormed bool, err error) {
 	if r.Credential != "" && r.UserID != "" {
 		return nil, false, &Error{
 			Code: connect.CodeInvalidArgument, Reason: "INVALID_FIELD",
-			Message: "a Request has a Credential or a UserID, not both",
+			Message: "an AuthorizeRequest has a Credential or a UserID, not both",
 		}
 	}
 	req = &tollgatev1.AuthorizeRequest{

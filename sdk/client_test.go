@@ -69,9 +69,9 @@ func TestTimeout(t *testing.T) {
 	c := newClient(t, silent(t), tollgate.WithTimeout(20*time.Millisecond))
 	calls := map[string]func(context.Context) error{
 		"Verify":         func(ctx context.Context) error { _, err := c.Verify(ctx, "alice.token"); return err },
-		"Authorize":      func(ctx context.Context) error { _, err := c.Authorize(ctx, tollgate.Request{}); return err },
-		"AuthorizeBatch": func(ctx context.Context) error { _, err := c.AuthorizeBatch(ctx, nil); return err },
-		"CheckLimit":     func(ctx context.Context) error { _, err := c.CheckLimit(ctx, tollgate.Check{}); return err },
+		"Authorize":      func(ctx context.Context) error { _, err := c.Authorize(ctx, tollgate.AuthorizeRequest{}); return err },
+		"BatchAuthorize": func(ctx context.Context) error { _, err := c.BatchAuthorize(ctx, nil); return err },
+		"CheckLimit":     func(ctx context.Context) error { _, err := c.CheckLimit(ctx, tollgate.CheckLimitRequest{}); return err },
 		"RecordEvent":    func(ctx context.Context) error { return c.RecordEvent(ctx, tollgate.Event{}) },
 		"a generated client": func(ctx context.Context) error {
 			_, err := c.Auth().WhoAmI(ctx, &tollgatev1.WhoAmIRequest{})
@@ -145,7 +145,7 @@ func TestTokenSource(t *testing.T) {
 		return fmt.Sprintf("token-%d", turn), nil
 	}))
 	for i := range 4 {
-		_, err := c.Authorize(t.Context(), tollgate.Request{Permission: "orders:read"})
+		_, err := c.Authorize(t.Context(), tollgate.AuthorizeRequest{Permission: "orders:read"})
 		var known *tollgate.Error
 		switch {
 		case i < 2 && err != nil:
@@ -162,7 +162,7 @@ func TestTokenSource(t *testing.T) {
 func TestAnswerIsBounded(t *testing.T) {
 	res := allowed()
 	res.Principal = &tollgatev1.Principal{Username: strings.Repeat("a", 2<<20)}
-	_, err := decided(res).start(t).Authorize(t.Context(), tollgate.Request{})
+	_, err := decided(res).start(t).Authorize(t.Context(), tollgate.AuthorizeRequest{})
 	var known *tollgate.Error
 	if !errors.As(err, &known) || known.Code != connect.CodeResourceExhausted {
 		t.Errorf("error %v", err)
@@ -205,7 +205,7 @@ func TestVerify(t *testing.T) {
 func TestAuthorize(t *testing.T) {
 	f := decided(allowed())
 	c := f.start(t)
-	d, err := c.Authorize(t.Context(), tollgate.Request{UserID: "u-alice", Permission: "orders:read", MinRevision: 5})
+	d, err := c.Authorize(t.Context(), tollgate.AuthorizeRequest{UserID: "u-alice", Permission: "orders:read", MinRevision: 5})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -216,15 +216,15 @@ func TestAuthorize(t *testing.T) {
 		t.Errorf("asked %v", got)
 	}
 	var known *tollgate.Error
-	if _, err := c.Authorize(t.Context(), tollgate.Request{UserID: "u-alice", Credential: "bob.token"}); !errors.As(err, &known) {
+	if _, err := c.Authorize(t.Context(), tollgate.AuthorizeRequest{UserID: "u-alice", Credential: "bob.token"}); !errors.As(err, &known) {
 		t.Errorf("two callers in one request: error %v", err)
 	}
 
-	d, err = decided(limited(3*time.Second)).start(t).Authorize(t.Context(), tollgate.Request{Credential: "alice.token"})
+	d, err = decided(limited(3*time.Second)).start(t).Authorize(t.Context(), tollgate.AuthorizeRequest{Credential: "alice.token"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	var denied *tollgate.Denied
+	var denied *tollgate.DeniedError
 	if !errors.As(d.Err(), &denied) || denied.Reason != tollgate.ReasonLimited || denied.RetryAfter != 3*time.Second {
 		t.Errorf("Err() = %v", d.Err())
 	}
@@ -244,7 +244,7 @@ func TestAuthorizeBatch(t *testing.T) {
 		return refused(tollgatev1.Reason_REASON_PERMISSION_MISSING), nil
 	}}
 	c := f.start(t)
-	ds, err := c.AuthorizeBatch(t.Context(), []tollgate.Request{
+	ds, err := c.BatchAuthorize(t.Context(), []tollgate.AuthorizeRequest{
 		{Credential: "alice.token", Permission: "orders:read"},
 		{Credential: "alice.token", Permission: "orders:write"},
 		{Credential: "no token", Permission: "orders:read"},
@@ -255,7 +255,7 @@ func TestAuthorizeBatch(t *testing.T) {
 	if !ds[0].Allowed || ds[1].Allowed || ds[2].Allowed {
 		t.Errorf("decisions %+v %+v %+v", ds[0], ds[1], ds[2])
 	}
-	_, err = c.AuthorizeBatch(t.Context(), []tollgate.Request{{Permission: "orders:read"}, {Permission: "orders:lost"}})
+	_, err = c.BatchAuthorize(t.Context(), []tollgate.AuthorizeRequest{{Permission: "orders:read"}, {Permission: "orders:lost"}})
 	if err == nil {
 		t.Error("an answer that lacks a decision was accepted")
 	}
@@ -270,11 +270,11 @@ func TestCheckLimit(t *testing.T) {
 			Status: &tollgatev1.LimitStatus{Name: "sms", Limit: 5}, RetryAfter: durationpb.New(time.Second),
 		}, nil
 	}}
-	got, err := f.start(t).CheckLimit(t.Context(), tollgate.Check{Limit: "sms", Key: "+49", Cost: 2, Peek: true})
+	got, err := f.start(t).CheckLimit(t.Context(), tollgate.CheckLimitRequest{Limit: "sms", Key: "+49", Cost: 2, Peek: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	var denied *tollgate.Denied
+	var denied *tollgate.DeniedError
 	if got.Allowed || got.Status.Limit != 5 || !errors.As(got.Err(), &denied) || denied.RetryAfter != time.Second {
 		t.Errorf("result %+v", got)
 	}
@@ -315,7 +315,7 @@ func TestError(t *testing.T) {
 	}
 	told.Meta().Set("Retry-After", "2")
 	f := &fake{authorize: func(*tollgatev1.AuthorizeRequest) (*tollgatev1.AuthorizeResponse, error) { return nil, told }}
-	_, err := f.start(t).Authorize(t.Context(), tollgate.Request{Credential: "alice.token"})
+	_, err := f.start(t).Authorize(t.Context(), tollgate.AuthorizeRequest{Credential: "alice.token"})
 
 	var known *tollgate.Error
 	if !errors.As(err, &known) {

@@ -67,7 +67,7 @@ func bearer(header http.Header) string {
 
 // setCredential puts the credential where Authorize takes it; ok is false for one
 // that cannot be one.
-func (r Request) setCredential(to *tollgatev1.AuthorizeRequest) (ok bool) {
+func (r AuthorizeRequest) setCredential(to *tollgatev1.AuthorizeRequest) (ok bool) {
 	switch {
 	case r.UserID != "":
 		to.Credential = &tollgatev1.AuthorizeRequest_UserId{UserId: r.UserID}

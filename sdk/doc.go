@@ -26,12 +26,12 @@
 // Connect handlers serve gRPC clients too. Everything else, a grpc-go server
 // among it, calls [Client.Authorize] or the generated clients.
 //
-// In a handler behind either, [PrincipalFrom] is who is calling.
+// In a handler behind either, [FromContext] is who is calling.
 //
 // # Decisions and errors
 //
 // A decision is data: [Client.Authorize] returns a [Decision] whether the call
-// is allowed or not, and [Decision.Err] turns a refusal into a [*Denied] for
+// is allowed or not, and [Decision.Err] turns a refusal into a [*DeniedError] for
 // those who want one. An error is about the asking: every method, those of the
 // generated clients included, fails with an [*Error], which errors.As finds.
 // When errors.Is(err, [ErrUnavailable]), Tollgate did not answer. No decision
@@ -54,7 +54,7 @@
 // The interceptor looks at a stream's caller again and again, and ends the
 // stream when the credential or the permission is gone; see [WithRecheck]. What
 // else outlasts its decision, an HTTP handler that keeps sending among it, asks
-// again with the same [Request] and Recheck.
+// again with the same [AuthorizeRequest] and Recheck.
 //
 // # Signing in
 //

@@ -50,14 +50,14 @@ func (e *Error) Is(target error) bool {
 		(e.Code == connect.CodeUnavailable || e.Code == connect.CodeDeadlineExceeded)
 }
 
-// Denied is a decision against the call, as an error.
-type Denied struct {
+// DeniedError is a decision against the call, as an error.
+type DeniedError struct {
 	Reason     Reason
 	RetryAfter time.Duration // set with ReasonLimited, unless waiting never helps
 }
 
 // Error says why.
-func (d *Denied) Error() string {
+func (d *DeniedError) Error() string {
 	if d.RetryAfter > 0 {
 		return fmt.Sprintf("tollgate: denied: %s, try again in %s", d.Reason, d.RetryAfter)
 	}

@@ -27,7 +27,7 @@ func Example() {
 	server, client, alicesToken := exampleTollgate() // tollgate.New("https://tollgate.internal", tollgate.WithAPIKey(key))
 	defer server.Close()
 
-	decision, err := client.Authorize(context.Background(), tollgate.Request{
+	decision, err := client.Authorize(context.Background(), tollgate.AuthorizeRequest{
 		Credential: alicesToken,
 		Permission: "orders:read",
 		Resource:   "orders/42",
@@ -43,14 +43,14 @@ func ExampleDecision_Err() {
 	server, client, alicesToken := exampleTollgate()
 	defer server.Close()
 
-	decision, err := client.Authorize(context.Background(), tollgate.Request{
+	decision, err := client.Authorize(context.Background(), tollgate.AuthorizeRequest{
 		Credential: alicesToken,
 		Permission: "orders:delete",
 	})
 	if err != nil {
 		log.Fatal(err)
 	}
-	var denied *tollgate.Denied
+	var denied *tollgate.DeniedError
 	if errors.As(decision.Err(), &denied) {
 		fmt.Println(denied.Reason)
 	}
@@ -74,11 +74,11 @@ func ExampleClient_Require() {
 	defer server.Close()
 
 	mux := http.NewServeMux()
-	mayRead := client.Require("orders:read", func(r *http.Request, q *tollgate.Request) {
+	mayRead := client.Require("orders:read", func(r *http.Request, q *tollgate.AuthorizeRequest) {
 		q.Resource = "orders/" + r.PathValue("id")
 	})
 	mux.Handle("GET /orders/{id}", mayRead(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		fmt.Println(tollgate.PrincipalFrom(r.Context()).Username, "reads order", r.PathValue("id"))
+		fmt.Println(tollgate.FromContext(r.Context()).Username, "reads order", r.PathValue("id"))
 	})))
 
 	for _, authorization := range []string{"Bearer " + alicesToken, ""} {
@@ -122,7 +122,7 @@ func ExampleClient_RecordEvent() {
 
 	cancel := func(ctx context.Context, order string) error { // in a handler
 		return client.RecordEvent(ctx, tollgate.Event{
-			Actor:    tollgate.PrincipalFrom(ctx),
+			Actor:    tollgate.FromContext(ctx),
 			Action:   "order.cancel",
 			Outcome:  tollgate.OutcomeSuccess,
 			Resource: "orders/" + order,
@@ -178,7 +178,7 @@ func ExampleTokenSource() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	decision, err := client.Authorize(ctx, tollgate.Request{UserID: "user-alice", Permission: "orders:read"})
+	decision, err := client.Authorize(ctx, tollgate.AuthorizeRequest{UserID: "user-alice", Permission: "orders:read"})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -24,7 +24,7 @@ import (
 //   - public: everybody passes, and Tollgate is not asked.
 //   - none: nobody passes.
 //
-// A handler finds the caller with PrincipalFrom. A stream's caller is looked at
+// A handler finds the caller with FromContext. A stream's caller is looked at
 // again and again; see WithRecheck.
 //
 // What does not pass fails with Unauthenticated, PermissionDenied or
@@ -132,9 +132,9 @@ func (i *interceptor) WrapStreamingClient(next connect.StreamingClientFunc) conn
 }
 
 // question is what to ask about a call; nil when its RPC is public.
-func (i *interceptor) question(c call) (*Request, error) {
+func (i *interceptor) question(c call) (*AuthorizeRequest, error) {
 	guard := guardOf(c.spec)
-	ask := func(permission string) *Request {
+	ask := func(permission string) *AuthorizeRequest {
 		q := i.client.question(permission, strings.TrimPrefix(c.spec.Procedure, "/"), c.peer.Addr, c.header)
 		return &q
 	}
@@ -162,7 +162,7 @@ func (i *interceptor) question(c call) (*Request, error) {
 
 // decide returns the decision for a call that may go ahead; its Principal is
 // nil when the RPC is public.
-func (i *interceptor) decide(ctx context.Context, q *Request) (*Decision, error) {
+func (i *interceptor) decide(ctx context.Context, q *AuthorizeRequest) (*Decision, error) {
 	if q == nil {
 		return &Decision{Allowed: true}, nil
 	}
@@ -176,7 +176,7 @@ func (i *interceptor) decide(ctx context.Context, q *Request) (*Decision, error)
 	return d, nil
 }
 
-func (i *interceptor) ask(ctx context.Context, q Request) (*Decision, error) {
+func (i *interceptor) ask(ctx context.Context, q AuthorizeRequest) (*Decision, error) {
 	switch {
 	case !q.Authenticated:
 		return i.client.Authorize(ctx, q)

@@ -30,7 +30,7 @@ type service struct {
 }
 
 func (s *service) pass(ctx context.Context) {
-	s.through = append(s.through, tollgate.PrincipalFrom(ctx))
+	s.through = append(s.through, tollgate.FromContext(ctx))
 }
 
 // CreateOrder needs orders:write.

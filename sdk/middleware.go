@@ -8,7 +8,7 @@ import (
 )
 
 // Require returns middleware that lets a request pass when its caller holds
-// permission; a handler behind it finds the caller with PrincipalFrom. The
+// permission; a handler behind it finds the caller with FromContext. The
 // credential is read from Authorization: Bearer.
 //
 // What does not pass is answered here: 401 for no or a bad credential, 403
@@ -20,13 +20,13 @@ import (
 // The path is recorded as the resource. Each edit may change the question
 // before it is asked, such as:
 //
-//	client.Require("orders:read", func(r *http.Request, q *tollgate.Request) {
+//	client.Require("orders:read", func(r *http.Request, q *tollgate.AuthorizeRequest) {
 //		q.Resource = "orders/" + r.PathValue("id")
 //		q.Context = map[string]string{"tenant": r.PathValue("tenant")}
 //	})
 //
 // Require panics when permission is empty.
-func (c *Client) Require(permission string, edit ...func(*http.Request, *Request)) func(http.Handler) http.Handler {
+func (c *Client) Require(permission string, edit ...func(*http.Request, *AuthorizeRequest)) func(http.Handler) http.Handler {
 	if permission == "" {
 		panic("tollgate: Require needs a permission")
 	}
@@ -52,8 +52,8 @@ func (c *Client) Require(permission string, edit ...func(*http.Request, *Request
 }
 
 // question is what both doors ask about a request.
-func (c *Client) question(permission, resource, remote string, header http.Header) Request {
-	return Request{
+func (c *Client) question(permission, resource, remote string, header http.Header) AuthorizeRequest {
+	return AuthorizeRequest{
 		Credential: bearer(header), Permission: permission, Resource: resource,
 		IP: c.ip(remote, header), UserAgent: header.Get("User-Agent"), RequestID: header.Get("X-Request-Id"),
 	}

@@ -21,11 +21,11 @@ import (
 
 // door is a handler behind the middleware; through says whether a request got
 // to it.
-func door(c *tollgate.Client, edit ...func(*http.Request, *tollgate.Request)) (h http.Handler, through *bool) {
+func door(c *tollgate.Client, edit ...func(*http.Request, *tollgate.AuthorizeRequest)) (h http.Handler, through *bool) {
 	through = new(bool)
 	return c.Require("orders:read", edit...)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		*through = true
-		fmt.Fprint(w, tollgate.PrincipalFrom(r.Context()).Username)
+		fmt.Fprint(w, tollgate.FromContext(r.Context()).Username)
 	})), through
 }
 
@@ -240,7 +240,7 @@ func TestRequireAsks(t *testing.T) {
 
 func TestRequireEdit(t *testing.T) {
 	f := decided(allowed())
-	h, _ := door(f.start(t), func(r *http.Request, q *tollgate.Request) {
+	h, _ := door(f.start(t), func(r *http.Request, q *tollgate.AuthorizeRequest) {
 		q.Resource = strings.TrimPrefix(r.URL.Path, "/")
 		q.Context = map[string]string{"tenant": "acme"}
 		q.Cost = 5
@@ -317,7 +317,7 @@ func TestRequireConcurrently(t *testing.T) {
 	}}
 	c := f.start(t)
 	h := c.Require("orders:read")(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprint(w, tollgate.PrincipalFrom(r.Context()).Username)
+		fmt.Fprint(w, tollgate.FromContext(r.Context()).Username)
 	}))
 	var all sync.WaitGroup
 	for i := range 32 {

@@ -14,7 +14,7 @@ const defaultRecheck = 30 * time.Second
 
 // watch returns a context for a stream that ends, with a *connect.Error as its
 // cause, when the caller may no longer have it. Call done at the stream's end.
-func (i *interceptor) watch(ctx context.Context, q Request, who *Principal) (watched context.Context, done func()) {
+func (i *interceptor) watch(ctx context.Context, q AuthorizeRequest, who *Principal) (watched context.Context, done func()) {
 	watched, cancel := context.WithCancelCause(ctx)
 	go func() {
 		if err := i.follow(watched, q, who); err != nil {
@@ -27,7 +27,7 @@ func (i *interceptor) watch(ctx context.Context, q Request, who *Principal) (wat
 // follow returns why the caller of a stream may no longer have it, and nil when
 // ctx ends before. It asks again when half of the time has passed that an answer
 // is good for, so that one that is not answered can be asked again.
-func (i *interceptor) follow(ctx context.Context, q Request, who *Principal) error {
+func (i *interceptor) follow(ctx context.Context, q AuthorizeRequest, who *Principal) error {
 	q.Recheck = true
 	answered, wait := time.Now(), i.every/2
 	// Not all streams of a service begin to ask at the same moment.

@@ -87,7 +87,7 @@ func (r *reports) find(ip netip.Addr) *address {
 // report takes a credential that was refused here to Tollgate, and returns the
 // decision to answer with: the refusal, or that the caller is over a limit. It
 // never allows, whatever Tollgate says or cannot say.
-func (c *Client) report(ctx context.Context, q Request, reason Reason) *Decision {
+func (c *Client) report(ctx context.Context, q AuthorizeRequest, reason Reason) *Decision {
 	refused := &Decision{Reason: reason}
 	now := c.now()
 	ok, heldOff := c.reports.take(q.IP, now)

@@ -18,7 +18,7 @@ import (
 // handler is one behind Verifier.Authenticate.
 func (s *stage) handler() http.Handler {
 	return s.verifier.Authenticate(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprint(w, tollgate.PrincipalFrom(r.Context()).UserID)
+		fmt.Fprint(w, tollgate.FromContext(r.Context()).UserID)
 	}))
 }
 

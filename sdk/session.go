@@ -120,7 +120,7 @@ func newTokenSource(baseURL string, opts []Option) (*TokenSource, error) {
 // Tollgate again, and fails at once meanwhile.
 //
 // The error is an *Error, with the reason BAD_CREDENTIALS for a wrong password;
-// a *Denied for a user who must first choose another password; or has
+// a *DeniedError for a user who must first choose another password; or has
 // ErrSignedOut in it.
 func (s *TokenSource) Token(ctx context.Context) (string, error) {
 	s.mu.Lock()
@@ -218,7 +218,7 @@ func (s *TokenSource) signIn() (session, error) {
 		return session{}, err
 	}
 	if res.GetPasswordChangeRequired() {
-		return session{}, &Denied{Reason: ReasonPasswordChangeRequired}
+		return session{}, &DeniedError{Reason: ReasonPasswordChangeRequired}
 	}
 	return newSession(res, begun)
 }

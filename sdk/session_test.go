@@ -333,7 +333,7 @@ func TestTokensPasswordChange(t *testing.T) {
 	d := newDesk(t)
 	d.SetUser(sdktest.User{Name: "alice", Password: "correct horse", PasswordChange: true})
 	_, err := d.source(t).Token(t.Context())
-	var denied *tollgate.Denied
+	var denied *tollgate.DeniedError
 	if !errors.As(err, &denied) || denied.Reason != tollgate.ReasonPasswordChangeRequired {
 		t.Errorf("error %v", err)
 	}

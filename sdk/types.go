@@ -71,14 +71,14 @@ func principalOf(p *tollgatev1.Principal) *Principal {
 
 type principalKey struct{}
 
-// PrincipalFrom returns who is calling, in a handler behind Require or
+// FromContext returns who is calling, in a handler behind Require or
 // Interceptor. It is nil everywhere else, and in RPCs that are public.
-func PrincipalFrom(ctx context.Context) *Principal {
+func FromContext(ctx context.Context) *Principal {
 	p, _ := ctx.Value(principalKey{}).(*Principal)
 	return p
 }
 
-// NewContext returns a context in which PrincipalFrom finds p: for the tests
+// NewContext returns a context in which FromContext finds p: for the tests
 // of handlers.
 func NewContext(ctx context.Context, p *Principal) context.Context {
 	return context.WithValue(ctx, principalKey{}, p)
@@ -92,8 +92,8 @@ type Verification struct {
 	Revision  int64      // the answer is at least as new as this
 }
 
-// Request describes a call to decide about.
-type Request struct {
+// AuthorizeRequest describes a call to decide about.
+type AuthorizeRequest struct {
 	// Credential is what the caller presented: an access token or an API key.
 	// An empty one is decided too: it counts against the limits of IP, and is
 	// refused.
@@ -139,12 +139,12 @@ type Decision struct {
 	Revision   int64         // the decision is at least as new as this
 }
 
-// Err is nil when the call is allowed, and a *Denied when it is not.
+// Err is nil when the call is allowed, and a *DeniedError when it is not.
 func (d *Decision) Err() error {
 	if d.Allowed {
 		return nil
 	}
-	return &Denied{Reason: d.Reason, RetryAfter: d.RetryAfter}
+	return &DeniedError{Reason: d.Reason, RetryAfter: d.RetryAfter}
 }
 
 // LimitStatus is where a caller stands with one limit.
@@ -164,27 +164,27 @@ func statusOf(s *tollgatev1.LimitStatus) LimitStatus {
 	}
 }
 
-// Check names a limit and whom to count against it.
-type Check struct {
+// CheckLimitRequest names a limit and whom to count against it.
+type CheckLimitRequest struct {
 	Limit string // the limit's name
 	Key   string // whatever is counted: a tenant, a phone number
 	Cost  int64  // 0 means 1
 	Peek  bool   // only look: count nothing
 }
 
-// CheckResult is what CheckLimit found.
-type CheckResult struct {
+// CheckLimitResult is what CheckLimit found.
+type CheckLimitResult struct {
 	Allowed    bool
 	Status     LimitStatus
 	RetryAfter time.Duration // set when refused, unless waiting never helps
 }
 
-// Err is nil when the call is within the limit, and a *Denied when it is not.
-func (r *CheckResult) Err() error {
+// Err is nil when the call is within the limit, and a *DeniedError when it is not.
+func (r *CheckLimitResult) Err() error {
 	if r.Allowed {
 		return nil
 	}
-	return &Denied{Reason: ReasonLimited, RetryAfter: r.RetryAfter}
+	return &DeniedError{Reason: ReasonLimited, RetryAfter: r.RetryAfter}
 }
 
 // Outcome is how an action ended.
@@ -199,7 +199,7 @@ const (
 
 // Event is an entry for Tollgate's audit log.
 type Event struct {
-	Actor     *Principal // who did it: PrincipalFrom(ctx); nil: nobody known
+	Actor     *Principal // who did it: FromContext(ctx); nil: nobody known
 	Action    string     // in your own words, with a dot: "order.cancel"
 	Outcome   Outcome
 	Reason    string // why, for other outcomes than success

@@ -237,7 +237,7 @@ func (v *Verifier) open(ctx context.Context, token string) (*claims, error) {
 // decide lets a call pass when its credential is good. What cannot be told here
 // Tollgate is asked about. A bad credential is taken there too, to be counted
 // and recorded; none at all is not, for nothing was tried.
-func (v *Verifier) decide(ctx context.Context, q Request) (*Decision, error) {
+func (v *Verifier) decide(ctx context.Context, q AuthorizeRequest) (*Decision, error) {
 	q.Authenticated = true
 	switch kind := kindOf(q.Credential); {
 	case q.Credential == "":
@@ -277,7 +277,7 @@ func (v *Verifier) revoked(ctx context.Context, credential string, who *Principa
 
 // Authenticate is middleware that lets a request pass when its credential is
 // good, whatever its caller may do: next decides that, or Client.Require
-// instead. PrincipalFrom finds the caller, as far as Verify knows them. What
+// instead. FromContext finds the caller, as far as Verify knows them. What
 // does not pass is answered as Client.Require does.
 //
 // A bad credential is refused here and taken to Tollgate as well, which records

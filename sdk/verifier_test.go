@@ -344,7 +344,7 @@ func TestAuthenticate(t *testing.T) {
 	s := newStage(t, nil, tollgate.WithFailClosed())
 	s.SetUser(sdktest.User{Name: "bob", PasswordChange: true})
 	h := s.verifier.Authenticate(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		fmt.Fprint(w, tollgate.PrincipalFrom(r.Context()).UserID)
+		fmt.Fprint(w, tollgate.FromContext(r.Context()).UserID)
 	}))
 	for _, test := range []struct {
 		authorization string

@@ -46,7 +46,7 @@ func ExampleServer_SetLimit() {
 	server.SetLimit(sdktest.Limit{Name: "sms", Calls: 1, RetryAfter: time.Minute})
 
 	for range 2 {
-		result, err := server.Client().CheckLimit(context.Background(), tollgate.Check{Limit: "sms", Key: "+49"})
+		result, err := server.Client().CheckLimit(context.Background(), tollgate.CheckLimitRequest{Limit: "sms", Key: "+49"})
 		if err != nil {
 			log.Fatal(err)
 		}
@@ -66,7 +66,7 @@ func newServer(t *testing.T, opts ...sdktest.Option) *sdktest.Server {
 	return s
 }
 
-func decide(t *testing.T, s *sdktest.Server, r tollgate.Request) tollgate.Reason {
+func decide(t *testing.T, s *sdktest.Server, r tollgate.AuthorizeRequest) tollgate.Reason {
 	t.Helper()
 	d, err := s.Client().Authorize(t.Context(), r)
 	if err != nil {
@@ -87,26 +87,26 @@ func TestDecisions(t *testing.T) {
 	ended := s.Token("alice", sdktest.InSession("s-1"))
 	s.Revoke("s-1")
 	for name, test := range map[string]struct {
-		request tollgate.Request
+		request tollgate.AuthorizeRequest
 		want    tollgate.Reason
 	}{
-		"token":             {tollgate.Request{Credential: s.Token("alice"), Permission: "orders:read"}, tollgate.ReasonOK},
-		"the prefix alone":  {tollgate.Request{Credential: s.Token("alice"), Permission: "orders"}, tollgate.ReasonPermissionMissing},
-		"user":              {tollgate.Request{UserID: "user-alice", Permission: "orders:read"}, tollgate.ReasonOK},
-		"key":               {tollgate.Request{Credential: key, Permission: "orders:write"}, tollgate.ReasonOK},
-		"scope":             {tollgate.Request{Credential: narrow, Permission: "orders:write"}, tollgate.ReasonScopeMissing},
-		"revoked key":       {tollgate.Request{Credential: stopped, Permission: "orders:read"}, tollgate.ReasonCredentialRevoked},
-		"revoked session":   {tollgate.Request{Credential: ended, Permission: "orders:read"}, tollgate.ReasonCredentialRevoked},
-		"nobody":            {tollgate.Request{Permission: "orders:read"}, tollgate.ReasonCredentialMissing},
-		"unknown user":      {tollgate.Request{UserID: "user-x", Permission: "orders:read"}, tollgate.ReasonUserUnknown},
-		"disabled":          {tollgate.Request{Credential: s.Token("carol"), Permission: "orders:read"}, tollgate.ReasonUserDisabled},
-		"password":          {tollgate.Request{Credential: s.Token("bob"), Permission: "orders:read"}, tollgate.ReasonPasswordChangeRequired},
-		"expired":           {tollgate.Request{Credential: s.Token("alice", sdktest.ExpiresAt(time.Now())), Permission: "orders:read"}, tollgate.ReasonCredentialExpired},
-		"another's token":   {tollgate.Request{Credential: newServer(t).Token("alice"), Permission: "orders:read"}, tollgate.ReasonCredentialInvalid},
-		"another issuer":    {tollgate.Request{Credential: s.Token("alice", sdktest.Claim("iss", "x")), Permission: "orders:read"}, tollgate.ReasonCredentialInvalid},
-		"unknown key":       {tollgate.Request{Credential: "tg_x", Permission: "orders:read"}, tollgate.ReasonCredentialInvalid},
-		"not even a token":  {tollgate.Request{Credential: "x", Permission: "orders:read"}, tollgate.ReasonCredentialInvalid},
-		"a permission of *": {tollgate.Request{Credential: s.Token("alice"), Permission: "users:read"}, tollgate.ReasonPermissionMissing},
+		"token":             {tollgate.AuthorizeRequest{Credential: s.Token("alice"), Permission: "orders:read"}, tollgate.ReasonOK},
+		"the prefix alone":  {tollgate.AuthorizeRequest{Credential: s.Token("alice"), Permission: "orders"}, tollgate.ReasonPermissionMissing},
+		"user":              {tollgate.AuthorizeRequest{UserID: "user-alice", Permission: "orders:read"}, tollgate.ReasonOK},
+		"key":               {tollgate.AuthorizeRequest{Credential: key, Permission: "orders:write"}, tollgate.ReasonOK},
+		"scope":             {tollgate.AuthorizeRequest{Credential: narrow, Permission: "orders:write"}, tollgate.ReasonScopeMissing},
+		"revoked key":       {tollgate.AuthorizeRequest{Credential: stopped, Permission: "orders:read"}, tollgate.ReasonCredentialRevoked},
+		"revoked session":   {tollgate.AuthorizeRequest{Credential: ended, Permission: "orders:read"}, tollgate.ReasonCredentialRevoked},
+		"nobody":            {tollgate.AuthorizeRequest{Permission: "orders:read"}, tollgate.ReasonCredentialMissing},
+		"unknown user":      {tollgate.AuthorizeRequest{UserID: "user-x", Permission: "orders:read"}, tollgate.ReasonUserUnknown},
+		"disabled":          {tollgate.AuthorizeRequest{Credential: s.Token("carol"), Permission: "orders:read"}, tollgate.ReasonUserDisabled},
+		"password":          {tollgate.AuthorizeRequest{Credential: s.Token("bob"), Permission: "orders:read"}, tollgate.ReasonPasswordChangeRequired},
+		"expired":           {tollgate.AuthorizeRequest{Credential: s.Token("alice", sdktest.ExpiresAt(time.Now())), Permission: "orders:read"}, tollgate.ReasonCredentialExpired},
+		"another's token":   {tollgate.AuthorizeRequest{Credential: newServer(t).Token("alice"), Permission: "orders:read"}, tollgate.ReasonCredentialInvalid},
+		"another issuer":    {tollgate.AuthorizeRequest{Credential: s.Token("alice", sdktest.Claim("iss", "x")), Permission: "orders:read"}, tollgate.ReasonCredentialInvalid},
+		"unknown key":       {tollgate.AuthorizeRequest{Credential: "tg_x", Permission: "orders:read"}, tollgate.ReasonCredentialInvalid},
+		"not even a token":  {tollgate.AuthorizeRequest{Credential: "x", Permission: "orders:read"}, tollgate.ReasonCredentialInvalid},
+		"a permission of *": {tollgate.AuthorizeRequest{Credential: s.Token("alice"), Permission: "users:read"}, tollgate.ReasonPermissionMissing},
 	} {
 		if got := decide(t, s, test.request); got != test.want {
 			t.Errorf("%s: %s, want %s", name, got, test.want)
@@ -117,7 +117,7 @@ func TestDecisions(t *testing.T) {
 func TestLimits(t *testing.T) {
 	s := newServer(t)
 	s.SetLimit(sdktest.Limit{Name: "reads", Permission: "orders:*", Calls: 2, RetryAfter: time.Minute})
-	r := tollgate.Request{Credential: s.Token("alice"), Permission: "orders:read"}
+	r := tollgate.AuthorizeRequest{Credential: s.Token("alice"), Permission: "orders:read"}
 	for i, want := range []tollgate.Reason{tollgate.ReasonOK, tollgate.ReasonOK, tollgate.ReasonLimited, tollgate.ReasonLimited} {
 		if got := decide(t, s, r); got != want {
 			t.Errorf("call %d: %s", i, got)
@@ -131,12 +131,12 @@ func TestLimits(t *testing.T) {
 	if got := decide(t, s, r); got != tollgate.ReasonOK {
 		t.Errorf("after it was set again: %s", got)
 	}
-	batch, err := s.Client().AuthorizeBatch(t.Context(), []tollgate.Request{r, r})
+	batch, err := s.Client().BatchAuthorize(t.Context(), []tollgate.AuthorizeRequest{r, r})
 	if err != nil || !batch[0].Allowed || batch[1].Allowed {
 		t.Errorf("%+v, error %v", batch, err)
 	}
 	var known *tollgate.Error
-	if _, err := s.Client().CheckLimit(t.Context(), tollgate.Check{Limit: "none"}); !errors.As(err, &known) || known.Reason != "LIMIT_NOT_FOUND" {
+	if _, err := s.Client().CheckLimit(t.Context(), tollgate.CheckLimitRequest{Limit: "none"}); !errors.As(err, &known) || known.Reason != "LIMIT_NOT_FOUND" {
 		t.Errorf("error %v", err)
 	}
 }
@@ -155,7 +155,7 @@ func TestEventsAndOutage(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 	s.SetDown(false)
-	if got := decide(t, s, tollgate.Request{Credential: s.Token("alice"), Permission: "orders:read"}); got != tollgate.ReasonOK {
+	if got := decide(t, s, tollgate.AuthorizeRequest{Credential: s.Token("alice"), Permission: "orders:read"}); got != tollgate.ReasonOK {
 		t.Errorf("after the outage: %s", got)
 	}
 }

@@ -29,7 +29,7 @@ func newHandler(client *tollgate.Client) http.Handler {
 		connect.WithInterceptors(client.Interceptor()),
 		connect.WithReadMaxBytes(maxMessage),
 	))
-	needsRead := client.Require("orders:read", func(r *http.Request, q *tollgate.Request) {
+	needsRead := client.Require("orders:read", func(r *http.Request, q *tollgate.AuthorizeRequest) {
 		q.Resource = "orders/" + r.PathValue("id")
 	})
 	mux.Handle("GET /orders/{id}", needsRead(http.HandlerFunc(orders.serveOrder)))
@@ -56,7 +56,7 @@ func (o *orders) CreateOrder(ctx context.Context, req *ordersv1.CreateOrderReque
 		return nil, connect.NewError(connect.CodeResourceExhausted, errors.New("there are too many orders; start this example anew"))
 	}
 	order := &ordersv1.Order{
-		Id: strconv.Itoa(len(o.byID) + 1), Item: req.GetItem(), UserId: tollgate.PrincipalFrom(ctx).UserID,
+		Id: strconv.Itoa(len(o.byID) + 1), Item: req.GetItem(), UserId: tollgate.FromContext(ctx).UserID,
 	}
 	o.byID[order.Id] = order
 	return &ordersv1.CreateOrderResponse{Order: order}, nil
