@@ -8,8 +8,8 @@ import (
 
 	"github.com/tollgatehq/tollgate/server/internal/app"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
-	"github.com/tollgatehq/tollgate/server/internal/world"
 )
 
 type migrate struct {
@@ -91,7 +91,7 @@ func withDatabase(config app.Config, fn func(*database.DB) error) error {
 // withApp opens everything but the listeners, so that a command does what a
 // request would, with the same records.
 func withApp(ctx context.Context, config app.Config, out app.Out, fn func(context.Context, *app.App) error) error {
-	a, err := app.Open(ctx, config, world.Real(), out)
+	a, err := app.Open(ctx, config, clock.Real(), out)
 	if err != nil {
 		return err
 	}

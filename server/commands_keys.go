@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/app"
-	"github.com/tollgatehq/tollgate/server/internal/world"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 )
 
 type keys struct {
@@ -124,7 +124,7 @@ Keep the old key as long as you keep backups from before.`
 
 // Run seals everything again.
 func (k keysReseal) Run(ctx context.Context, config app.Config) error {
-	done, err := app.Reseal(ctx, config, k.NewMasterKey, world.Real())
+	done, err := app.Reseal(ctx, config, k.NewMasterKey, clock.Real())
 	if err != nil {
 		return err
 	}

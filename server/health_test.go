@@ -14,7 +14,7 @@ import (
 	"testing"
 
 	"github.com/tollgatehq/tollgate/server/internal/app"
-	"github.com/tollgatehq/tollgate/server/internal/world"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 )
 
 func TestHealth(t *testing.T) {
@@ -63,7 +63,7 @@ func TestHealthOverTLS(t *testing.T) {
 	config := app.Config{Listen: "127.0.0.1:0", TLSCert: file("CERTIFICATE", pair.Certificate[0]), TLSKey: file("PRIVATE KEY", secret)}
 	for _, clientCA := range []string{"", config.TLSCert} {
 		config.TLSClientCA, config.Listen = clientCA, "127.0.0.1:0"
-		listener, err := app.Listen(config, world.Real(), slog.New(slog.DiscardHandler))
+		listener, err := app.Listen(config, clock.Real(), slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -17,8 +17,8 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/redis/go-redis/v9"
 	"github.com/tollgatehq/tollgate/server/internal/app"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
-	"github.com/tollgatehq/tollgate/server/internal/world"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/term"
 )
@@ -147,7 +147,7 @@ type serve struct{}
 
 // Run serves until Ctrl-C or SIGTERM.
 func (serve) Run(ctx context.Context, config app.Config, out app.Out) (err error) {
-	listener, err := app.Listen(config, world.Real(), out.Log)
+	listener, err := app.Listen(config, clock.Real(), out.Log)
 	if err != nil {
 		return err
 	}
@@ -161,7 +161,7 @@ func (serve) Run(ctx context.Context, config app.Config, out app.Out) (err error
 		}
 		defer metrics.Close()
 	}
-	a, err := app.Open(ctx, config, world.Real(), out)
+	a, err := app.Open(ctx, config, clock.Real(), out)
 	if err != nil {
 		return err
 	}

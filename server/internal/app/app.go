@@ -25,6 +25,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/auth"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/changes"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/decision"
 	"github.com/tollgatehq/tollgate/server/internal/guard"
@@ -35,7 +36,6 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/roles"
 	"github.com/tollgatehq/tollgate/server/internal/seal"
 	"github.com/tollgatehq/tollgate/server/internal/telemetry"
-	"github.com/tollgatehq/tollgate/server/internal/world"
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
@@ -49,7 +49,7 @@ type Out struct {
 // App is one instance.
 type App struct {
 	config Config
-	world  world.World
+	clock  clock.Clock
 	out    Out
 
 	db     *database.DB
@@ -73,11 +73,11 @@ type App struct {
 // Open opens the database, brings its schema up to date, and makes what a new
 // one lacks: the built-in roles and limits, and the signing key. Close when
 // done, also without Run.
-func Open(ctx context.Context, config Config, w world.World, out Out) (*App, error) {
+func Open(ctx context.Context, config Config, clk clock.Clock, out Out) (*App, error) {
 	if err := config.check(); err != nil {
 		return nil, err
 	}
-	master, err := openMaster(ctx, config, w)
+	master, err := openMaster(ctx, config)
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +91,7 @@ func Open(ctx context.Context, config Config, w world.World, out Out) (*App, err
 		watch.Close()
 		return nil, err
 	}
-	a := &App{config: config, world: w, out: out, db: db, metrics: metrics.New(), telemetry: watch}
+	a := &App{config: config, clock: clk, out: out, db: db, metrics: metrics.New(), telemetry: watch}
 	a.refused = newRefused(a.metrics, out.Log)
 	a.draining, a.drain = context.WithCancel(context.Background())
 	if err := a.open(ctx, master); err != nil {
@@ -110,7 +110,7 @@ func (a *App) open(ctx context.Context, master *seal.Master) error {
 		a.out.Log.InfoContext(ctx, "database schema is up to date", "applied", strings.Join(steps, ", "))
 	}
 
-	var backend limits.Backend = limits.NewMemory(a.world)
+	var backend limits.Backend = limits.NewMemory(a.clock)
 	limiterDown := func() bool { return false }
 	var announcer changes.Announcer
 	if a.config.RedisURL != "" {
@@ -120,20 +120,20 @@ func (a *App) open(ctx context.Context, master *seal.Master) error {
 		if err := checkRedis(ctx, a.redis, a.config.RedisURL, a.out.Log); err != nil {
 			return err
 		}
-		counters := limits.NewRedis(a.redis, redisPrefix, a.world, a.out.Log)
+		counters := limits.NewRedis(a.redis, redisPrefix, a.clock, a.out.Log)
 		backend, limiterDown = counters, counters.Down
 		announcer = changes.NewRedisAnnouncer(a.redis, redisPrefix)
 	}
 
 	pages := page.NewTokens(master.Derive("page tokens v1"))
-	a.audit = audit.NewService(a.db, a.world, pages, a.out.Log)
+	a.audit = audit.NewService(a.db, a.clock, pages, a.out.Log)
 	a.log = changes.New(a.db, changes.Options{
-		World: a.world, Log: a.out.Log, Announcer: announcer, Staleness: a.config.Staleness, OnEvents: a.audit.Wake,
+		Clock: a.clock, Log: a.out.Log, Announcer: announcer, Staleness: a.config.Staleness, OnEvents: a.audit.Wake,
 	})
-	a.roles = roles.New(a.db, a.log, a.world, pages)
-	a.Limits = limits.New(a.db, a.log, a.roles, a.world, pages, backend)
+	a.roles = roles.New(a.db, a.log, a.clock, pages)
+	a.Limits = limits.New(a.db, a.log, a.roles, a.clock, pages, backend)
 	a.Auth = auth.New(auth.Options{
-		DB: a.db, Log: a.log, Audit: a.audit, Roles: a.roles, Limits: a.Limits, World: a.world,
+		DB: a.db, Log: a.log, Audit: a.audit, Roles: a.roles, Limits: a.Limits, Clock: a.clock,
 		Pages: pages, Master: master, Issuer: a.config.Issuer, Audience: a.config.Audience,
 		AccessTokenTTL: a.config.AccessTokenTTL, SessionIdle: a.config.SessionIdle,
 		SessionMax: a.config.SessionMax, RefreshGrace: a.config.RefreshGrace, BcryptCost: a.config.BcryptCost,
@@ -196,7 +196,7 @@ func (a *App) pruneAudit(ctx context.Context) {
 	ticker := time.NewTicker(time.Hour)
 	defer ticker.Stop()
 	for {
-		deleted, err := a.audit.Prune(ctx, a.world.Now().Add(-a.config.AuditRetention))
+		deleted, err := a.audit.Prune(ctx, a.clock.Now().Add(-a.config.AuditRetention))
 		if deleted > 0 {
 			a.out.Log.InfoContext(ctx, "old audit events were deleted", "count", deleted)
 		}
@@ -257,7 +257,7 @@ func (a *App) Close() error {
 
 // Handler is everything that the API's port serves.
 func (a *App) Handler() (http.Handler, error) {
-	decisions := decision.New(a.log, a.Auth, a.roles, a.Limits, a.audit, a.world, a.stepUp(), a.metrics.Decided)
+	decisions := decision.New(a.log, a.Auth, a.roles, a.Limits, a.audit, a.clock, a.stepUp(), a.metrics.Decided)
 	var services []protoreflect.ServiceDescriptor
 	for _, file := range []protoreflect.FileDescriptor{
 		tollgatev1.File_tollgate_v1_auth_proto, tollgatev1.File_tollgate_v1_roles_proto,
@@ -289,7 +289,7 @@ func (a *App) Handler() (http.Handler, error) {
 		Guard:  g, Interceptors: append(a.telemetry.Interceptors(), a.metrics), Events: a.audit, JWKS: a.Auth.JWKS,
 		OAuth: a.Auth, Issuer: a.config.Issuer,
 		Ready: a.readiness, Health: health{a}, Reflection: a.config.Reflection, PublicTools: a.config.local(),
-		TrustedProxies: proxies, MaxCalls: a.config.MaxCalls, Refused: a.refused.count, World: a.world, Log: a.out.Log,
+		TrustedProxies: proxies, MaxCalls: a.config.MaxCalls, Refused: a.refused.count, Clock: a.clock, Log: a.out.Log,
 	})
 }
 

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/tollgatehq/tollgate/server/internal/world"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -247,7 +246,7 @@ func TestComposeSecrets(t *testing.T) {
 		client.Close()
 	}
 	config.MasterKey = first["server TOLLGATE_MASTER_KEY_FILE"]
-	if _, err := openMaster(t.Context(), config, world.Real()); err != nil {
+	if _, err := openMaster(t.Context(), config); err != nil {
 		t.Error(err)
 	}
 	if len(first["server TOLLGATE_ADMIN_PASSWORD_FILE"]) < 20 {

@@ -2,7 +2,7 @@ package app
 
 import (
 	"context"
-	"encoding/base32"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -34,7 +34,7 @@ func (a *App) EnsureAdmin(ctx context.Context) (password string, err error) {
 		if !a.config.embedded() && !a.out.Terminal {
 			return "", errors.New("the database has no administrator: set TOLLGATE_ADMIN_PASSWORD, and the first administrator, admin, is made with it")
 		}
-		password = strings.ToLower(base32.StdEncoding.EncodeToString(a.world.Bytes(15)))
+		password = strings.ToLower(rand.Text())
 		given = password
 	}
 	_, _, err = a.Auth.CreateUser(ctx, auth.NewUser{

@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
-	"github.com/tollgatehq/tollgate/server/internal/world"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 )
 
 // TestFirstPasswordMustChange: a made-up password that went to a log is good
@@ -29,7 +29,7 @@ func TestFirstPasswordMustChange(t *testing.T) {
 			config := testConfig(url(t))
 			config.AdminPassword = test.given
 			var shown bytes.Buffer
-			a, err := Open(t.Context(), config, world.Real(), Out{Person: &shown, Log: slog.New(slog.DiscardHandler), Terminal: test.terminal})
+			a, err := Open(t.Context(), config, clock.Real(), Out{Person: &shown, Log: slog.New(slog.DiscardHandler), Terminal: test.terminal})
 			if err != nil {
 				t.Fatal(err)
 			}

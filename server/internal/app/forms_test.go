@@ -9,14 +9,14 @@ import (
 	"testing"
 
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
-	"github.com/tollgatehq/tollgate/server/internal/world"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 )
 
 // Whatever the bytes of a body, REST and Connect answer in the one shape, call
 // it the caller's mistake, and write nothing to the log.
 func TestBodiesThatAreNoJSON(t *testing.T) {
 	var log lines
-	i := startLogging(t, testConfig(backendtest.SQLiteURL(t)), world.Real(),
+	i := startLogging(t, testConfig(backendtest.SQLiteURL(t)), clock.Real(),
 		slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn})))
 	good := `{"permission":"orders:read"}`
 	for name, body := range map[string]string{
@@ -71,7 +71,7 @@ func TestLongUnknownFields(t *testing.T) {
 // the protocol's own code, and not in the log.
 func TestCallsOfTheWrongForm(t *testing.T) {
 	var log lines
-	i := startLogging(t, testConfig(backendtest.SQLiteURL(t)), world.Real(),
+	i := startLogging(t, testConfig(backendtest.SQLiteURL(t)), clock.Real(),
 		slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn})))
 	const list = "/tollgate.v1.RolesService/ListRoles?connect=v1&encoding=json"
 	for _, c := range []struct {

@@ -12,8 +12,8 @@ import (
 	"testing"
 
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/httpapi"
-	"github.com/tollgatehq/tollgate/server/internal/world"
 )
 
 const adminPassword = "correct horse battery"
@@ -38,17 +38,17 @@ func testConfig(databaseURL string) Config {
 
 func startEmbedded(t testing.TB) *instance {
 	t.Helper()
-	return start(t, testConfig(backendtest.SQLiteURL(t)), world.Real())
+	return start(t, testConfig(backendtest.SQLiteURL(t)), clock.Real())
 }
 
-func start(t testing.TB, config Config, w world.World) *instance {
+func start(t testing.TB, config Config, clk clock.Clock) *instance {
 	t.Helper()
-	return startLogging(t, config, w, slog.New(slog.DiscardHandler))
+	return startLogging(t, config, clk, slog.New(slog.DiscardHandler))
 }
 
-func startLogging(t testing.TB, config Config, w world.World, log *slog.Logger) *instance {
+func startLogging(t testing.TB, config Config, clk clock.Clock, log *slog.Logger) *instance {
 	t.Helper()
-	a, err := Open(t.Context(), config, w, Out{Person: io.Discard, Log: log})
+	a, err := Open(t.Context(), config, clk, Out{Person: io.Discard, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,14 +10,14 @@ import (
 	"testing"
 
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
-	"github.com/tollgatehq/tollgate/server/internal/world"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 )
 
 // A caller that hangs up or runs out of time is no failure of ours: not in the
 // code, not in the metrics, not in the log.
 func TestCallersThatLeaveAreNoFailure(t *testing.T) {
 	var log lines
-	i := startLogging(t, testConfig(backendtest.SQLiteURL(t)), world.Real(),
+	i := startLogging(t, testConfig(backendtest.SQLiteURL(t)), clock.Real(),
 		slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn})))
 	handler, err := i.Handler()
 	if err != nil {

@@ -11,11 +11,10 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/auth"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/seal"
-	"github.com/tollgatehq/tollgate/server/internal/world"
 )
 
 // openMaster reads the master key, or makes its file for a new database.
-func openMaster(ctx context.Context, config Config, w world.World) (*seal.Master, error) {
+func openMaster(ctx context.Context, config Config) (*seal.Master, error) {
 	source := config.masterKey()
 	if source == "" {
 		return nil, errors.New("set TOLLGATE_MASTER_KEY to 32 random bytes in base64 (openssl rand -base64 32), the same for every instance")
@@ -25,7 +24,7 @@ func openMaster(ctx context.Context, config Config, w world.World) (*seal.Master
 			return nil, err
 		}
 	}
-	return readMaster(source, w)
+	return readMaster(source)
 }
 
 // mayMakeKey refuses to make the key's file for a database that has something
@@ -54,16 +53,16 @@ func missing(path string) bool {
 }
 
 // readMaster takes 32 bytes in base64, or file:PATH to read or make them there.
-func readMaster(source string, w world.World) (*seal.Master, error) {
+func readMaster(source string) (*seal.Master, error) {
 	var key []byte
 	var err error
 	if path, ok := strings.CutPrefix(source, "file:"); ok {
-		key, err = seal.File(path, w)
+		key, err = seal.File(path)
 	} else {
 		key, err = seal.Parse(source)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return seal.New(key, w)
+	return seal.New(key)
 }

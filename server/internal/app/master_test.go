@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
-	"github.com/tollgatehq/tollgate/server/internal/world"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 )
 
 // A key file is made for a database that has nothing sealed, by any number of
@@ -19,7 +19,7 @@ func TestKeyFileOfUsedDatabase(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "key")
 		config.MasterKey = "file:" + path
 		opens := func() error {
-			a, err := Open(t.Context(), config, world.Real(), Out{Log: slog.New(slog.DiscardHandler)})
+			a, err := Open(t.Context(), config, clock.Real(), Out{Log: slog.New(slog.DiscardHandler)})
 			if err != nil {
 				return err
 			}

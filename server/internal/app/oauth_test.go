@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
-	"github.com/tollgatehq/tollgate/server/internal/world"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"golang.org/x/oauth2"
 	"golang.org/x/oauth2/clientcredentials"
 )
@@ -49,7 +49,7 @@ func basic(id, secret string) string {
 // TestStandardClient: golang.org/x/oauth2 works as it is.
 func TestStandardClient(t *testing.T) {
 	backendtest.DatabaseURLs(t, func(t *testing.T, address string) {
-		i := start(t, testConfig(address), world.Real())
+		i := start(t, testConfig(address), clock.Real())
 		id, secret := i.newClient(t, "robot", "tollgate:roles:read", "orders:read")
 		for name, style := range map[string]oauth2.AuthStyle{
 			"detected": oauth2.AuthStyleAutoDetect, "header": oauth2.AuthStyleInHeader, "body": oauth2.AuthStyleInParams,
@@ -259,7 +259,7 @@ func TestOAuthMetadata(t *testing.T) {
 	} {
 		config := testConfig(backendtest.SQLiteURL(t))
 		config.Issuer = issuer
-		i := start(t, config, world.Real())
+		i := start(t, config, clock.Real())
 		for path, status := range paths {
 			a := i.call(t, "GET", "/.well-known/oauth-authorization-server"+path, "", nil)
 			if a.status != status {

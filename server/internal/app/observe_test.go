@@ -20,7 +20,7 @@ import (
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
-	"github.com/tollgatehq/tollgate/server/internal/world"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 	metricspb "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
 	tracepb "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	"go.yaml.in/yaml/v3"
@@ -254,7 +254,7 @@ func TestSecretsStayOutOfLogsMetricsAndTraces(t *testing.T) {
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", to.URL)
 	var log lines
 	config := testConfig(backendtest.SQLiteURL(t))
-	i := startLogging(t, config, world.Real(), slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug, AddSource: true})))
+	i := startLogging(t, config, clock.Real(), slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug, AddSource: true})))
 	secrets := map[string]string{"the master key": config.MasterKey, "the administrator's password": adminPassword, "an access token": i.admin}
 
 	const wrong, next, fresh = "Wrong-Password-4711", "Next-Password-0815", "Fresh-Password-1234"
@@ -382,16 +382,16 @@ func TestCollectorThatIsDown(t *testing.T) {
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", to.URL)
 	i := startEmbedded(t)
 	i.call(t, "GET", "/v1/users", i.admin, nil).want(t, http.StatusOK)
-	began := world.Real().Now()
+	began := clock.Real().Now()
 	i.telemetry.Close()
-	if took := world.Real().Now().Sub(began); took > 3e9 {
+	if took := clock.Real().Now().Sub(began); took > 3e9 {
 		t.Errorf("closing took %s", took)
 	}
 }
 
 func TestTelemetryThatCannotBe(t *testing.T) {
 	t.Setenv("OTEL_TRACES_EXPORTER", "zipkin")
-	_, err := Open(t.Context(), testConfig("sqlite:"+filepath.Join(t.TempDir(), "t.db")), world.Real(),
+	_, err := Open(t.Context(), testConfig("sqlite:"+filepath.Join(t.TempDir(), "t.db")), clock.Real(),
 		Out{Person: io.Discard, Log: slog.New(slog.DiscardHandler)})
 	if err == nil || !strings.Contains(err.Error(), "OTEL_TRACES_EXPORTER=zipkin") {
 		t.Errorf("error %v", err)

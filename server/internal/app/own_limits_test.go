@@ -6,8 +6,8 @@ import (
 	"testing"
 
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
-	"github.com/tollgatehq/tollgate/server/internal/world"
 )
 
 // TestAdministratorsMendLimits: limits that refuse everything, as they may be in
@@ -16,7 +16,7 @@ import (
 func TestAdministratorsMendLimits(t *testing.T) {
 	backendtest.DatabaseURLs(t, func(t *testing.T, address string) {
 		insertTypos(t, address)
-		i := start(t, testConfig(address), world.Real()) // whose sign-in uses them up
+		i := start(t, testConfig(address), clock.Real()) // whose sign-in uses them up
 		i.call(t, "GET", "/v1/roles", i.admin, nil).want(t, http.StatusTooManyRequests)
 		i.call(t, "POST", "/v1/auth/login", "", map[string]any{"username": FirstAdmin, "password": adminPassword}).
 			want(t, http.StatusTooManyRequests)
@@ -74,7 +74,7 @@ func insertTypos(t *testing.T, address string) {
 // nobody out with one, ease none on sign-ins, and use up none.
 func TestLimitsAreNoWeapon(t *testing.T) {
 	backendtest.DatabaseURLs(t, func(t *testing.T, address string) {
-		i := start(t, testConfig(address), world.Real())
+		i := start(t, testConfig(address), clock.Real())
 		_, mallory := i.newUser(t, "mallory", "tollgate:limits:*", "tollgate:authorize")
 		for _, c := range []struct {
 			method, path string

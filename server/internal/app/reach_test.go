@@ -14,8 +14,8 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/auth"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/roles"
-	"github.com/tollgatehq/tollgate/server/internal/world"
 	"pgregory.net/rapid"
 )
 
@@ -42,10 +42,10 @@ func TestNothingBeyondWhatWasGranted(t *testing.T) {
 		defer flag.Set(name, before) //nolint:errcheck // it was that before
 	}
 	backendtest.DatabaseURLs(t, func(t *testing.T, address string) {
-		clock := world.NewClock(time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC))
-		w := world.Real()
-		w.Now = clock.Now
-		i := start(t, testConfig(address), w)
+		fake := clock.NewFake(time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC))
+		clk := clock.Real()
+		clk.Now = fake.Now
+		i := start(t, testConfig(address), clk)
 		handler, err := i.Handler()
 		if err != nil {
 			t.Fatal(err)
@@ -54,7 +54,7 @@ func TestNothingBeyondWhatWasGranted(t *testing.T) {
 		sequences := 0
 		rapid.Check(t, func(t *rapid.T) {
 			sequences++
-			m := &reach{i: i, t: t, clock: clock, handler: handler, number: sequences, done: done}
+			m := &reach{i: i, t: t, clock: fake, handler: handler, number: sequences, done: done}
 			m.begin()
 			t.Repeat(m.actions())
 			m.t = t
@@ -99,7 +99,7 @@ type victim struct {
 type reach struct {
 	i       *instance
 	t       *rapid.T
-	clock   *world.Clock
+	clock   *clock.Fake
 	handler http.Handler
 	number  int
 	calls   int

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
-	"github.com/tollgatehq/tollgate/server/internal/world"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 )
 
 // A password that Redis refuses is said at the start, not at the first sign-in;
@@ -26,7 +26,7 @@ func TestRedisPassword(t *testing.T) {
 	opens := func(address string) error {
 		config := testConfig(backendtest.SQLiteURL(t))
 		config.RedisURL = address
-		a, err := Open(t.Context(), config, world.Real(), Out{Log: slog.New(slog.DiscardHandler)})
+		a, err := Open(t.Context(), config, clock.Real(), Out{Log: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			return err
 		}

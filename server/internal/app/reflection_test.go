@@ -7,7 +7,7 @@ import (
 	"connectrpc.com/connect"
 	"connectrpc.com/grpcreflect"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
-	"github.com/tollgatehq/tollgate/server/internal/world"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 )
 
 // TestReflectionNeedsACredential: anybody may list the API of the embedded
@@ -32,7 +32,7 @@ func TestReflectionNeedsACredential(t *testing.T) {
 	}
 	config := testConfig(backendtest.SQLiteURL(t))
 	config.Listen = "0.0.0.0:8000"
-	open := start(t, config, world.Real())
+	open := start(t, config, clock.Real())
 	for _, token := range []string{"", "rubbish"} {
 		if names, err := list(open, token); connect.CodeOf(err) != connect.CodeUnauthenticated || len(names) > 0 {
 			t.Errorf("credential %q at an address that others reach: %v, %v", token, names, err)

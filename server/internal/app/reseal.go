@@ -8,22 +8,22 @@ import (
 	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/auth"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
-	"github.com/tollgatehq/tollgate/server/internal/world"
 )
 
 // Reseal seals everything in the database under a new master key, which is
 // given as Config.MasterKey is, in one transaction. Servers may run meanwhile;
 // see the help of "tollgate keys reseal".
-func Reseal(ctx context.Context, config Config, next string, w world.World) (done auth.Resealed, err error) {
+func Reseal(ctx context.Context, config Config, next string, clk clock.Clock) (done auth.Resealed, err error) {
 	if err := config.check(); err != nil {
 		return auth.Resealed{}, err
 	}
-	from, err := openMaster(ctx, config, w)
+	from, err := openMaster(ctx, config)
 	if err != nil {
 		return auth.Resealed{}, fmt.Errorf("the present master key: %w", err)
 	}
-	to, err := readMaster(next, w)
+	to, err := readMaster(next)
 	if err != nil {
 		return auth.Resealed{}, fmt.Errorf("the new master key: %w", err)
 	}
@@ -39,5 +39,5 @@ func Reseal(ctx context.Context, config Config, next string, w world.World) (don
 	if _, err := db.MigrateUp(ctx); err != nil {
 		return auth.Resealed{}, fmt.Errorf("database %s: %w", public(config.DatabaseURL), err)
 	}
-	return auth.Reseal(ctx, db, w, from, to)
+	return auth.Reseal(ctx, db, clk, from, to)
 }

@@ -12,7 +12,7 @@ import (
 
 	tollgate "github.com/tollgatehq/tollgate/sdk"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
-	"github.com/tollgatehq/tollgate/server/internal/world"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 )
 
 // service is a program with an account of its own that asks through the SDK.
@@ -59,7 +59,7 @@ func wantReason(t *testing.T, v *tollgate.Verifier, token string, reason tollgat
 // counts here against its caller's address and is on record.
 func TestLocalVerificationIsCounted(t *testing.T) {
 	backendtest.DatabaseURLs(t, func(t *testing.T, address string) {
-		i := start(t, testConfig(address), world.Real())
+		i := start(t, testConfig(address), clock.Real())
 		client := i.service(t, "orders", "")
 		_, token := i.newUser(t, "alice")
 		i.limitPerIP(t, "authenticated", 3)
@@ -93,7 +93,7 @@ func TestLocalVerificationIsCounted(t *testing.T) {
 // again.
 func TestRemovedSigningKeyElsewhere(t *testing.T) {
 	backendtest.DatabaseURLs(t, func(t *testing.T, address string) {
-		i := start(t, testConfig(address), world.Real())
+		i := start(t, testConfig(address), clock.Real())
 		v := i.verifier(t, i.service(t, "orders", ""), "tollgate")
 		_, token := i.newUser(t, "alice")
 		wantReason(t, v, token, tollgate.ReasonOK)
@@ -119,7 +119,7 @@ func TestRemovedSigningKeyElsewhere(t *testing.T) {
 // for its service, not for others, not here, and ends with its source.
 func TestTokensOfOneService(t *testing.T) {
 	backendtest.DatabaseURLs(t, func(t *testing.T, address string) {
-		i := start(t, testConfig(address), world.Real())
+		i := start(t, testConfig(address), clock.Real())
 		orders, stock := i.verifier(t, i.service(t, "orders", "orders"), "orders"), i.verifier(t, i.service(t, "stock", "stock"), "stock")
 		i.newUser(t, "alice")
 		source, err := tollgate.PasswordTokens(i.url, "alice", "a password of alice", tollgate.WithAudience("orders"))

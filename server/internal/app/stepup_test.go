@@ -11,7 +11,7 @@ import (
 	"github.com/pquerna/otp/totp"
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
-	"github.com/tollgatehq/tollgate/server/internal/world"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -32,12 +32,12 @@ func TestSensitiveRPCs(t *testing.T) {
 }
 
 // clocked is a whole Tollgate on a clock of its own.
-func clocked(t *testing.T, config Config, log *slog.Logger) (*instance, *world.Clock) {
+func clocked(t *testing.T, config Config, log *slog.Logger) (*instance, *clock.Fake) {
 	t.Helper()
-	clock := world.NewClock(time.Now())
-	w := world.Real()
-	w.Now = clock.Now
-	return startLogging(t, config, w, log), clock
+	fake := clock.NewFake(time.Now())
+	clk := clock.Real()
+	clk.Now = fake.Now
+	return startLogging(t, config, clk, log), fake
 }
 
 // TestSecondFactorIsRequired: who holds a role that takes a second factor makes
@@ -46,7 +46,7 @@ func TestSecondFactorIsRequired(t *testing.T) {
 	var log bytes.Buffer
 	config := testConfig(backendtest.SQLiteURL(t))
 	config.RequireSecondFactorFor = []string{"administrator", "adminstrator"}
-	i, clock := clocked(t, config, slog.New(slog.NewTextHandler(&log, nil)))
+	i, fake := clocked(t, config, slog.New(slog.NewTextHandler(&log, nil)))
 	if n := strings.Count(log.String(), "names a role that there is not"); n != 1 || !strings.Contains(log.String(), "role=adminstrator") {
 		t.Errorf("%d warnings of the misspelt role: %s", n, log.String())
 	}
@@ -77,7 +77,7 @@ func TestSecondFactorIsRequired(t *testing.T) {
 	login := map[string]any{"username": FirstAdmin, "password": "another password"}
 	token := i.call(t, "POST", "/v1/auth/login", "", login).want(t, 200).str("accessToken")
 	made := i.call(t, "POST", at+"/second-factor", token, map[string]any{"currentPassword": "another password"}).want(t, 200)
-	code, err := totp.GenerateCode(made.str("secret"), clock.Now())
+	code, err := totp.GenerateCode(made.str("secret"), fake.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,17 +114,17 @@ func TestSecondFactorIsRequired(t *testing.T) {
 func TestRecentSignInIsRequired(t *testing.T) {
 	config := testConfig(backendtest.SQLiteURL(t))
 	config.RequireRecentSignIn = 10 * time.Minute
-	i, clock := clocked(t, config, slog.New(slog.DiscardHandler))
+	i, fake := clocked(t, config, slog.New(slog.DiscardHandler))
 	login := map[string]any{"username": FirstAdmin, "password": adminPassword}
 	grant := i.call(t, "POST", "/v1/auth/login", "", login).want(t, 200)
 	token := grant.str("accessToken")
 	create := func(name string) answer {
 		return i.call(t, "POST", "/v1/roles", token, map[string]any{"name": name, "permissions": []string{"orders:read"}})
 	}
-	clock.Advance(9 * time.Minute)
+	fake.Advance(9 * time.Minute)
 	create("a").want(t, 200)
 	key := i.call(t, "POST", "/v1/api-keys", token, map[string]any{"name": "k"}).want(t, 200).str("secret")
-	clock.Advance(2 * time.Minute)
+	fake.Advance(2 * time.Minute)
 	refused := func() {
 		t.Helper()
 		a := create("b").want(t, 401)
@@ -141,6 +141,6 @@ func TestRecentSignInIsRequired(t *testing.T) {
 	i.call(t, "GET", "/v1/roles", token, nil).want(t, 200)
 	token = i.call(t, "POST", "/v1/auth/login", "", login).want(t, 200).str("accessToken")
 	create("b").want(t, 200)
-	clock.Advance(11 * time.Minute)
+	fake.Advance(11 * time.Minute)
 	i.call(t, "POST", "/v1/users/"+i.user+"/password", token, map[string]any{"currentPassword": adminPassword, "newPassword": "another password"}).want(t, 200)
 }

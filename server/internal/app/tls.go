@@ -16,7 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/tollgatehq/tollgate/server/internal/world"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 )
 
 const (
@@ -44,14 +44,14 @@ func (l *Listener) Accept() (net.Conn, error) {
 
 // Listen opens the API's port: with TLS when the configuration names a
 // certificate, in clear text otherwise. An error says which flag to change.
-func Listen(config Config, w world.World, log *slog.Logger) (*Listener, error) {
+func Listen(config Config, clk clock.Clock, log *slog.Logger) (*Listener, error) {
 	if err := config.checkTLS(); err != nil {
 		return nil, err
 	}
 	var certificate *tlsFiles
 	if config.TLSCert != "" {
 		var err error
-		if certificate, err = openTLSFiles(config, w, log); err != nil {
+		if certificate, err = openTLSFiles(config, clk, log); err != nil {
 			return nil, err
 		}
 	}
@@ -95,8 +95,8 @@ type tlsFiles struct {
 }
 
 // openTLSFiles reads the files; at the start a broken pair is an error.
-func openTLSFiles(config Config, w world.World, log *slog.Logger) (*tlsFiles, error) {
-	t := &tlsFiles{cert: config.TLSCert, key: config.TLSKey, clientCA: config.TLSClientCA, now: w.Now, log: log}
+func openTLSFiles(config Config, clk clock.Clock, log *slog.Logger) (*tlsFiles, error) {
+	t := &tlsFiles{cert: config.TLSCert, key: config.TLSKey, clientCA: config.TLSClientCA, now: clk.Now, log: log}
 	found, seen, err := t.read()
 	if err != nil {
 		return nil, err

@@ -27,7 +27,7 @@ import (
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
 	"github.com/tollgatehq/tollgate/gen/tollgate/v1/tollgatev1connect"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
-	"github.com/tollgatehq/tollgate/server/internal/world"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 )
 
 // authority is a CA of a test.
@@ -112,7 +112,7 @@ type secured struct {
 	*authority
 	dir   string // of cert.pem, key.pem, and clients.pem when it is asked for
 	url   string
-	clock *world.Clock
+	clock *clock.Fake
 	log   *logged
 }
 
@@ -125,7 +125,7 @@ func (s *secured) write(name string, content []byte) {
 
 func serveTLS(t *testing.T, clients *authority) *secured {
 	t.Helper()
-	s := &secured{authority: newAuthority(t), dir: t.TempDir(), clock: world.NewClock(time.Now()), log: &logged{}}
+	s := &secured{authority: newAuthority(t), dir: t.TempDir(), clock: clock.NewFake(time.Now()), log: &logged{}}
 	_, cert, key := s.issue(x509.ExtKeyUsageServerAuth)
 	s.write("cert.pem", cert)
 	s.write("key.pem", key)
@@ -136,16 +136,16 @@ func serveTLS(t *testing.T, clients *authority) *secured {
 		s.write("clients.pem", clients.pem)
 		config.TLSClientCA = filepath.Join(s.dir, "clients.pem")
 	}
-	w := world.Real()
-	w.Now = s.clock.Now
+	clk := clock.Real()
+	clk.Now = s.clock.Now
 	log := slog.New(slog.NewTextHandler(s.log, nil))
-	listener, err := Listen(config, w, log)
+	listener, err := Listen(config, clk, log)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.url = "https://" + listener.Addr().String()
 	var greeting bytes.Buffer
-	a, err := Open(t.Context(), config, w, Out{Person: &greeting, Log: log})
+	a, err := Open(t.Context(), config, clk, Out{Person: &greeting, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -311,7 +311,7 @@ func TestTLSReload(t *testing.T) {
 // TestTLSReloadThroughALink: Kubernetes swaps a link to a folder; neither the
 // names nor the folders' files change.
 func TestTLSReloadThroughALink(t *testing.T) {
-	s := &secured{authority: newAuthority(t), dir: t.TempDir(), clock: world.NewClock(time.Now()), log: &logged{}}
+	s := &secured{authority: newAuthority(t), dir: t.TempDir(), clock: clock.NewFake(time.Now()), log: &logged{}}
 	link := func(folder string) {
 		t.Helper()
 		if err := os.Mkdir(filepath.Join(s.dir, folder), 0o700); err != nil {
@@ -334,9 +334,9 @@ func TestTLSReloadThroughALink(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	w := world.Real()
-	w.Now = s.clock.Now
-	files, err := openTLSFiles(Config{TLSCert: filepath.Join(s.dir, "tls.crt"), TLSKey: filepath.Join(s.dir, "tls.key")}, w, slog.New(slog.DiscardHandler))
+	clk := clock.Real()
+	clk.Now = s.clock.Now
+	files, err := openTLSFiles(Config{TLSCert: filepath.Join(s.dir, "tls.crt"), TLSKey: filepath.Join(s.dir, "tls.key")}, clk, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -430,7 +430,7 @@ func TestTLSMistakes(t *testing.T) {
 		"a huge file":              {Config{TLSCert: file("huge", make([]byte, maxPEM+1)), TLSKey: secret}, "more than"},
 	} {
 		test.config.Listen = "127.0.0.1:0"
-		listener, err := Listen(test.config, world.Real(), slog.New(slog.DiscardHandler))
+		listener, err := Listen(test.config, clock.Real(), slog.New(slog.DiscardHandler))
 		if err == nil {
 			listener.Close()
 			t.Errorf("%s: no error", what)

@@ -2,7 +2,6 @@ package audit
 
 import (
 	"context"
-	"crypto/rand"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -11,19 +10,19 @@ import (
 	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/page"
-	"github.com/tollgatehq/tollgate/server/internal/world"
 )
 
 var start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 // newService makes a service that does not run, with a clock that stands.
-func newService(db *database.DB) (*Service, *world.Clock) {
-	clock := world.NewClock(start)
-	w := world.World{Now: clock.Now, Random: rand.Reader}
-	return NewService(db, w, page.NewTokens([]byte("a secret of at least 32 bytes....")), nil), clock
+func newService(db *database.DB) (*Service, *clock.Fake) {
+	fake := clock.NewFake(start)
+	clk := fake.Clock()
+	return NewService(db, clk, page.NewTokens([]byte("a secret of at least 32 bytes....")), nil), fake
 }
 
 // run runs the service until the test ends or stop is called, which waits.
@@ -50,7 +49,7 @@ func add(t *testing.T, s *Service, events ...Event) {
 
 func commit(s *Service, events ...Event) error {
 	err := s.db.Write(context.Background(), func(ctx context.Context, tx *database.Tx) error {
-		return Append(ctx, tx, s.world, events...)
+		return Append(ctx, tx, s.clock, events...)
 	})
 	s.Wake()
 	return err

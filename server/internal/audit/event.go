@@ -11,7 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/tollgatehq/tollgate/server/internal/caller"
-	"github.com/tollgatehq/tollgate/server/internal/world"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 )
 
 // Outcome is how an action ended.
@@ -150,12 +150,12 @@ func (e Event) With(key, value string) Event {
 // complete gives the event an id and a time if it has none, and makes every
 // text fit. What an attacker chose, such as a User-Agent, is cut
 // rather than refused: it must not keep its own event out of the log.
-func (e *Event) complete(w world.World) {
+func (e *Event) complete(clk clock.Clock) {
 	if e.ID == "" {
-		e.ID = w.NewID()
+		e.ID = clk.NewID()
 	}
 	if e.Time.IsZero() {
-		e.Time = w.Now()
+		e.Time = clk.Now()
 	}
 	e.Time = e.Time.UTC().Truncate(time.Microsecond)
 	e.fit()

@@ -8,7 +8,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/tollgatehq/tollgate/server/internal/world"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 )
 
 // The bounds of what is kept about refusals that are counted.
@@ -103,7 +103,7 @@ func (e Event) origins() []origin {
 
 // floods counts refusals by kind and key.
 type floods struct {
-	world world.World
+	clock clock.Clock
 	mu    sync.Mutex
 	open  map[floodKey]*ordered.Element // of *flood
 	order *ordered.List                 // the one whose window ends first in front
@@ -121,8 +121,8 @@ type flood struct {
 	count   int // refusals that no event stands for yet
 }
 
-func newFloods(w world.World) *floods {
-	return &floods{world: w, open: map[floodKey]*ordered.Element{}, order: ordered.New(), sizes: map[string]int{}}
+func newFloods(clk clock.Clock) *floods {
+	return &floods{clock: clk, open: map[floodKey]*ordered.Element{}, order: ordered.New(), sizes: map[string]int{}}
 }
 
 // note counts a refusal, unless it is the first: then it is to be recorded as
@@ -130,7 +130,7 @@ func newFloods(w world.World) *floods {
 func (f *floods) note(e Event, k floodKey) (first bool, evicted []*flood) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	now := f.world.Now()
+	now := f.clock.Now()
 	var origins []origin
 	found := f.open[k]
 	if found == nil {
@@ -188,7 +188,7 @@ func (f *floods) remove(at *ordered.Element) *flood {
 func (f *floods) ended(everything bool, most int) []*flood {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	now := f.world.Now()
+	now := f.clock.Now()
 	var due []*flood
 	for front := f.order.Front(); front != nil && len(due) < most; front = f.order.Front() {
 		one := front.Value.(*flood)
@@ -227,7 +227,7 @@ func (f *floods) restore(one *flood) {
 		again.since = one.since
 		return
 	}
-	one.until = f.world.Now().Add(floodWindow)
+	one.until = f.clock.Now().Add(floodWindow)
 	f.insert(one)
 }
 

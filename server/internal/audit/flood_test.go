@@ -11,9 +11,9 @@ import (
 	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
-	"github.com/tollgatehq/tollgate/server/internal/world"
 )
 
 // from is a refusal of somebody unknown.
@@ -53,10 +53,10 @@ func told(t *testing.T, s *Service) (refused, events int) {
 }
 
 // newFloodService is newService that writes counts only when the test says so.
-func newFloodService(db *database.DB) (*Service, *world.Clock) {
-	s, clock := newService(db)
+func newFloodService(db *database.DB) (*Service, *clock.Fake) {
+	s, fake := newService(db)
 	s.patience, s.sweepEvery = time.Minute, time.Hour
-	return s, clock
+	return s, fake
 }
 
 // pass moves the clock and writes what is due then.
@@ -72,24 +72,24 @@ func pass(t *testing.T, s *Service, advance func(time.Duration), d time.Duration
 // last window's, when nothing comes any more.
 func TestAFloodIsAnEventAWindow(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		s, clock := newFloodService(db)
+		s, fake := newFloodService(db)
 		run(t, s)
 		const windows, each = 3, 400
 		for range windows {
 			for range each {
 				s.refuse(t, from("192.0.2.1"), "x")
 			}
-			pass(t, s, clock.Advance, floodWindow)
+			pass(t, s, fake.Advance, floodWindow)
 		}
 		if refused, events := told(t, s); refused != windows*each || events != 1+windows {
 			t.Errorf("%d refusals are on record in %d events, want %d in %d", refused, events, windows*each, 1+windows)
 		}
 		last := all(t, s, Filter{}, 1)[0]
 		if last.Details["refused"] != strconv.Itoa(each) || last.Details["since"] != "2026-03-01T12:00:20Z" || last.IP != "192.0.2.1" ||
-			!last.Time.Equal(clock.Now()) || last.Reason != "credential_missing" || last.Resource != "/a/B" {
+			!last.Time.Equal(fake.Now()) || last.Reason != "credential_missing" || last.Resource != "/a/B" {
 			t.Errorf("the count's event is %+v", last)
 		}
-		pass(t, s, clock.Advance, floodWindow) // a quiet window
+		pass(t, s, fake.Advance, floodWindow) // a quiet window
 		if len(s.floods.open) != 0 || s.floods.order.Len() != 0 || len(s.floods.sizes) != 0 {
 			t.Errorf("after a quiet window %d floods and %d origins are remembered", len(s.floods.open), len(s.floods.sizes))
 		}
@@ -118,7 +118,7 @@ func TestFloodsAreToldApart(t *testing.T) {
 // After 10,000 callers were held off once, others are seen as before.
 func TestThrottledCallersDoNotBlindTheLogForOthers(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		s, clock := newFloodService(db)
+		s, fake := newFloodService(db)
 		run(t, s)
 		shared(10_000, func(i int) {
 			for range 2 {
@@ -127,7 +127,7 @@ func TestThrottledCallersDoNotBlindTheLogForOthers(t *testing.T) {
 				}
 			}
 		})
-		pass(t, s, clock.Advance, 365*24*time.Hour)
+		pass(t, s, fake.Advance, 365*24*time.Hour)
 		before, events := told(t, s)
 		if before != 20_000 || events != 20_000 {
 			t.Errorf("%d refusals in %d events, want the first and the second of each", before, events)
@@ -143,7 +143,7 @@ func TestThrottledCallersDoNotBlindTheLogForOthers(t *testing.T) {
 // refusal of every known caller is recorded, and of the flood every refusal is
 // counted in few events.
 func TestAFloodFromManyAddressesTakesNobodysPlace(t *testing.T) {
-	s, clock := newServiceOnSQLite(t)
+	s, fake := newServiceOnSQLite(t)
 	run(t, s)
 	flood := 0
 	for i := range 5000 {
@@ -169,7 +169,7 @@ func TestAFloodFromManyAddressesTakesNobodysPlace(t *testing.T) {
 	if _, after := told(t, s); after-events != 200 {
 		t.Errorf("the first refusals of 200 known callers make %d events", after-events)
 	}
-	pass(t, s, clock.Advance, floodWindow)
+	pass(t, s, fake.Advance, floodWindow)
 	if refused, _ := told(t, s); refused != flood+200 {
 		t.Errorf("%d refusals are on record, want %d", refused, flood+200)
 	}
@@ -192,11 +192,11 @@ func TestAFloodFromManyAddressesTakesNobodysPlace(t *testing.T) {
 
 // Memory is bounded: the oldest flood makes room, and its count is recorded.
 func TestTheOldestFloodMakesRoom(t *testing.T) {
-	s, clock := newServiceOnSQLite(t)
+	s, fake := newServiceOnSQLite(t)
 	run(t, s)
 	s.refuse(t, by("first"), "x")
 	s.refuse(t, by("first"), "x")
-	clock.Advance(time.Second)
+	fake.Advance(time.Second)
 	shared(floodsOpen+500, func(i int) { s.refuse(t, by(fmt.Sprint("user-", i)), "x") })
 	if n := len(s.floods.open); n != floodsOpen || s.floods.order.Len() != n {
 		t.Errorf("%d floods are remembered, %d in order; want %d", n, s.floods.order.Len(), floodsOpen)
@@ -210,7 +210,7 @@ func TestTheOldestFloodMakesRoom(t *testing.T) {
 // tells of every refusal, once.
 func TestEveryRefusalIsOnRecord(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		s, clock := newFloodService(db)
+		s, fake := newFloodService(db)
 		stop := run(t, s)
 		random := rand.New(rand.NewPCG(1, 2))
 		total := 0
@@ -226,7 +226,7 @@ func TestEveryRefusalIsOnRecord(t *testing.T) {
 				})
 			}
 			all.Wait()
-			pass(t, s, clock.Advance, time.Duration(random.IntN(15_000))*time.Millisecond)
+			pass(t, s, fake.Advance, time.Duration(random.IntN(15_000))*time.Millisecond)
 		}
 		for range 1000 {
 			s.refuse(t, from("192.0.2.1"), "at the end")
@@ -241,7 +241,7 @@ func TestEveryRefusalIsOnRecord(t *testing.T) {
 // Counts that cannot be written now are written later, once.
 func TestCountsOutliveAnOutage(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		s, clock := newFloodService(db)
+		s, fake := newFloodService(db)
 		s.patience = patience
 		run(t, s)
 		for range 5 {
@@ -254,14 +254,14 @@ func TestCountsOutliveAnOutage(t *testing.T) {
 		}
 		rename("audit_events", "lost")
 		wantFault(t, s.RecordRefusal(t.Context(), from("192.0.2.2"), "x", "192.0.2.2"), fault.Unavailable, "AUDIT_UNAVAILABLE")
-		clock.Advance(floodWindow)
+		fake.Advance(floodWindow)
 		if !s.sweep(t.Context(), false, true) {
 			t.Error("counts were written nowhere")
 		}
 		s.refuse(t, from("192.0.2.1"), "x")
 		rename("lost", "audit_events")
 		s.refuse(t, from("192.0.2.2"), "x") // the first that can be recorded
-		pass(t, s, clock.Advance, floodWindow)
+		pass(t, s, fake.Advance, floodWindow)
 		if refused, events := told(t, s); refused != 7 || events != 3 {
 			t.Errorf("%d refusals in %d events, want 7 in 3", refused, events)
 		}
@@ -290,11 +290,11 @@ func TestAFloodOfCallersThatHangUp(t *testing.T) {
 
 // A clock that was put back does not keep windows open.
 func TestFloodsWithAClockThatStepsBack(t *testing.T) {
-	s, clock := newServiceOnSQLite(t)
+	s, fake := newServiceOnSQLite(t)
 	run(t, s)
 	s.refuse(t, from("192.0.2.1"), "x")
 	s.refuse(t, from("192.0.2.1"), "x")
-	pass(t, s, clock.Advance, -24*time.Hour)
+	pass(t, s, fake.Advance, -24*time.Hour)
 	if refused, events := told(t, s); refused != 2 || events != 2 {
 		t.Errorf("%d refusals in %d events", refused, events)
 	}
@@ -314,7 +314,7 @@ func TestOrigin(t *testing.T) {
 	}
 }
 
-func newServiceOnSQLite(t *testing.T) (*Service, *world.Clock) {
+func newServiceOnSQLite(t *testing.T) (*Service, *clock.Fake) {
 	t.Helper()
 	db, err := database.Open(backendtest.SQLiteURL(t))
 	if err != nil {
@@ -348,13 +348,13 @@ func shared(n int, do func(i int)) {
 // The writer sees by itself that a window has ended.
 func TestTheWriterWritesCounts(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		s, clock := newService(db)
+		s, fake := newService(db)
 		s.sweepEvery = time.Millisecond
 		run(t, s)
 		for range 3 {
 			s.refuse(t, from("192.0.2.1"), "x")
 		}
-		clock.Advance(floodWindow)
+		fake.Advance(floodWindow)
 		for late := time.Now().Add(20 * time.Second); ; {
 			if refused, events := told(t, s); refused == 3 && events == 2 {
 				return

@@ -198,18 +198,18 @@ func TestFilters(t *testing.T) {
 
 func TestPagesNeitherRepeatNorMissWhileEventsArrive(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		s, clock := newService(db)
+		s, fake := newService(db)
 		var want []string
 		for i := range 100 {
 			if i%7 == 0 { // many at the same microsecond
-				clock.Advance(time.Millisecond)
+				fake.Advance(time.Millisecond)
 			}
 			add(t, s, of(i))
 			want = append(want, of(i).Resource)
 		}
 		var writing sync.WaitGroup
 		done := make(chan struct{})
-		clock.Advance(time.Millisecond)
+		fake.Advance(time.Millisecond)
 		writing.Go(func() {
 			for i := 100; ; i++ {
 				select {
@@ -217,7 +217,7 @@ func TestPagesNeitherRepeatNorMissWhileEventsArrive(t *testing.T) {
 					return
 				default:
 				}
-				clock.Advance(time.Microsecond)
+				fake.Advance(time.Microsecond)
 				if err := commit(s, of(i)); err != nil {
 					t.Error(err)
 					return

@@ -50,7 +50,7 @@ func (s *Service) pruneSome(ctx context.Context, before time.Time) (n int64, err
 		e := New(ctx, Retention, Success, "").
 			With("deleted", strconv.FormatInt(n, 10)).With("before", before.UTC().Format(time.RFC3339))
 		e.ActorName = SystemActor
-		return Append(ctx, tx, s.world, e)
+		return Append(ctx, tx, s.clock, e)
 	})
 	if err != nil {
 		return 0, fmt.Errorf("delete old audit events: %w", err)

@@ -28,7 +28,7 @@ func pruned(t *testing.T, s *Service) (deleted, steps int) {
 // what is new, and a list that was begun goes on.
 func TestPrune(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		s, clock := newService(db)
+		s, fake := newService(db)
 		s.prunePause = 0
 		run(t, s)
 		const old, young = 2*pruneAtOnce + 300, 50
@@ -45,7 +45,7 @@ func TestPrune(t *testing.T) {
 		}
 		w := subscribe(t, s, Filter{Action: "test.*"})
 
-		clock.Advance(100 * 24 * time.Hour)
+		fake.Advance(100 * 24 * time.Hour)
 		border := events[old].Time
 		deleted, err := s.Prune(t.Context(), border)
 		if err != nil || deleted != old {
@@ -68,8 +68,8 @@ func TestPrune(t *testing.T) {
 		want(t, next(t, w, 1), "new")
 
 		// Also when nothing is left, places are not given twice.
-		clock.Advance(time.Hour)
-		if _, err := s.Prune(t.Context(), clock.Now()); err != nil {
+		fake.Advance(time.Hour)
+		if _, err := s.Prune(t.Context(), fake.Now()); err != nil {
 			t.Fatal(err)
 		}
 		add(t, s, Event{Action: "test.event", Resource: "newer"})
@@ -80,16 +80,16 @@ func TestPrune(t *testing.T) {
 // Instances that prune at the same time delete each event once.
 func TestPruneAtOnce(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		s, clock := newService(db)
+		s, fake := newService(db)
 		s.prunePause = 0
 		var events []Event
 		for i := range 2500 {
 			events = append(events, of(i))
 		}
 		add(t, s, events...)
-		clock.Advance(time.Hour)
-		border := clock.Now()
-		clock.Advance(time.Hour)
+		fake.Advance(time.Hour)
+		border := fake.Now()
+		fake.Advance(time.Hour)
 		var all sync.WaitGroup
 		for range 4 {
 			all.Go(func() {

@@ -2,7 +2,6 @@ package audit
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"math"
@@ -18,10 +17,10 @@ import (
 	"github.com/tollgatehq/tollgate/gen/tollgate/v1/tollgatev1connect"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/page"
-	"github.com/tollgatehq/tollgate/server/internal/world"
 )
 
 func TestRPCs(t *testing.T) {
@@ -105,7 +104,7 @@ func TestTimesOutsideOfTheCalendarAreRefused(t *testing.T) {
 // fed is a service on synctest's clock whose one watcher is told by the test.
 func fed(t *testing.T) (*Handler, func(Event)) {
 	t.Helper()
-	s := NewService(nil, world.World{Now: time.Now, Random: rand.Reader}, page.Tokens{}, nil)
+	s := NewService(nil, clock.Real(), page.Tokens{}, nil)
 	watchers := make(chan *Subscription, 1)
 	go func() {
 		w := <-s.joins

@@ -9,10 +9,10 @@ import (
 	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/page"
-	"github.com/tollgatehq/tollgate/server/internal/world"
 )
 
 const (
@@ -29,7 +29,7 @@ const (
 // Service writes the log, lists it and lets it be watched.
 type Service struct {
 	db    *database.DB
-	world world.World
+	clock clock.Clock
 	pages page.Tokens
 	log   *slog.Logger
 
@@ -57,13 +57,13 @@ type entry struct {
 }
 
 // NewService makes a Service. Run must run for Record and Watch to work.
-func NewService(db *database.DB, w world.World, pages page.Tokens, log *slog.Logger) *Service {
+func NewService(db *database.DB, clk clock.Clock, pages page.Tokens, log *slog.Logger) *Service {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
 	return &Service{
-		db: db, world: w, pages: pages, log: log, patience: patience, sweepEvery: sweepEvery, prunePause: prunePause,
-		floods: newFloods(w), queue: make(chan entry, queueSize), wake: make(chan struct{}, 1),
+		db: db, clock: clk, pages: pages, log: log, patience: patience, sweepEvery: sweepEvery, prunePause: prunePause,
+		floods: newFloods(clk), queue: make(chan entry, queueSize), wake: make(chan struct{}, 1),
 		joins: make(chan *Subscription), unwatched: make(chan struct{}),
 	}
 }
@@ -99,7 +99,7 @@ func (s *Service) record(ctx context.Context, e Event, lost func()) (Event, erro
 		lost = func() {}
 	}
 	lost = sync.OnceFunc(lost)
-	e.complete(s.world)
+	e.complete(s.clock)
 	waiting := entry{event: e, done: make(chan error, 1), lost: lost}
 	if err := s.enqueue(waiting); err != nil {
 		lost()
@@ -209,7 +209,7 @@ func (s *Service) commit(ctx context.Context, batch []entry, broken bool) bool {
 		events[i] = batch[i].event
 	}
 	err := s.db.Write(ctx, func(ctx context.Context, tx *database.Tx) error {
-		return Append(ctx, tx, s.world, events...)
+		return Append(ctx, tx, s.clock, events...)
 	})
 	s.counters.committed(len(batch), err)
 	for i := range batch {

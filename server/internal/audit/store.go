@@ -9,8 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
-	"github.com/tollgatehq/tollgate/server/internal/world"
 )
 
 // columns are what an event is written to and read from, in the order of
@@ -28,21 +28,21 @@ const rowsAtOnce = 25
 // Append writes events inside a transaction, so that they stand or fall with
 // what they record. It gives an id and a time to those that have none, and
 // cuts their texts to the bounds.
-func Append(ctx context.Context, q database.Queries, w world.World, events ...Event) error {
+func Append(ctx context.Context, q database.Queries, clk clock.Clock, events ...Event) error {
 	for part := range slices.Chunk(events, rowsAtOnce) {
-		if err := appendPart(ctx, q, w, part); err != nil {
+		if err := appendPart(ctx, q, clk, part); err != nil {
 			return fmt.Errorf("append %d audit events: %w", len(events), err)
 		}
 	}
 	return nil
 }
 
-func appendPart(ctx context.Context, q database.Queries, w world.World, events []Event) error {
+func appendPart(ctx context.Context, q database.Queries, clk clock.Clock, events []Event) error {
 	var rows strings.Builder
 	args := make([]any, 0, len(events)*columnCount)
 	for i := range events {
 		e := &events[i]
-		e.complete(w)
+		e.complete(clk)
 		details, err := json.Marshal(e.Details)
 		if err != nil {
 			return fmt.Errorf("encode details of %s: %w", e.Action, err)

@@ -108,7 +108,7 @@ func TestALateCommitIsNotSkipped(t *testing.T) {
 		tl := stepped(s)
 		w := joined(t, tl, Filter{})
 		late := begin()
-		if err := Append(t.Context(), late, s.world, Event{Resource: "late"}); err != nil {
+		if err := Append(t.Context(), late, s.clock, Event{Resource: "late"}); err != nil {
 			t.Fatal(err)
 		}
 		add(t, s, Event{Resource: "early"})
@@ -133,7 +133,7 @@ func TestAWatchBeginsBetweenCommits(t *testing.T) {
 					joined(t, tl, Filter{})
 				}
 				late := begin()
-				if err := Append(t.Context(), late, s.world, Event{Resource: "late"}); err != nil {
+				if err := Append(t.Context(), late, s.clock, Event{Resource: "late"}); err != nil {
 					t.Fatal(err)
 				}
 				add(t, s, Event{Resource: "before"})

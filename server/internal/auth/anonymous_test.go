@@ -26,7 +26,7 @@ func TestBadTokensOpenNoTransaction(t *testing.T) {
 		wantRefusal(t, err, fault.Unauthenticated, "REFRESH_TOKEN_REUSED")
 		late := d.login("ann")
 		d.clock.Advance(testIdle + time.Second)
-		unknown, _ := newRefreshToken(d.world)
+		unknown, _ := newRefreshToken()
 		_, err = d.Refresh(d.visitor(), unknown) // those that follow are counted
 		wantRefusal(t, err, fault.Unauthenticated, "BAD_REFRESH_TOKEN")
 		_, err = d.Refresh(d.visitor(), ended.RefreshToken)
@@ -71,7 +71,7 @@ func TestBadTokensAreLimitedByAddress(t *testing.T) {
 		d := newDesk(t, db)
 		d.user("ann")
 		g := d.login("ann")
-		unknown, _ := newRefreshToken(d.world)
+		unknown, _ := newRefreshToken()
 		const calls, free = 1500, 600
 		limited := 0
 		for i := range calls {
@@ -131,7 +131,7 @@ func TestTheLookAtATokenDecidesNothing(t *testing.T) {
 		if found, err = findToken(t.Context(), db, hashToken(next.RefreshToken)); err != nil || found.RevokedAt == nil {
 			t.Fatalf("%+v, %v", found, err)
 		}
-		unknown, _ := newRefreshToken(d.world)
+		unknown, _ := newRefreshToken()
 		if _, err := findToken(t.Context(), db, hashToken(unknown)); !errors.Is(err, database.ErrNoRows) {
 			t.Errorf("an unknown token: %v", err)
 		}

@@ -89,7 +89,7 @@ func (s *Service) CreateAPIKey(ctx context.Context, in NewAPIKey) (key APIKey, s
 	if err != nil {
 		return APIKey{}, "", 0, err
 	}
-	secret = s.newSecret(key.ID)
+	secret = newSecret(key.ID)
 	hash := sha256.Sum256([]byte(secret))
 	revision, err = s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
 		owner, err := lockOwner(ctx, tx, key.UserID)
@@ -164,9 +164,9 @@ func creator(ctx context.Context) (userID, keyID string) {
 
 // newAPIKey checks what was asked for.
 func (s *Service) newAPIKey(ctx context.Context, in NewAPIKey) (APIKey, error) {
-	now := s.world.Now()
+	now := s.clock.Now()
 	key := APIKey{
-		ID: s.text62(keyIDSize), UserID: in.UserID, Name: strings.TrimSpace(in.Name),
+		ID: randomBase62(keyIDSize), UserID: in.UserID, Name: strings.TrimSpace(in.Name),
 		CreatedAt: now.UTC().Truncate(time.Microsecond),
 	}
 	key.CreatedBy, key.CreatedByKey = creator(ctx)
@@ -231,7 +231,7 @@ func (s *Service) RevokeAPIKey(ctx context.Context, id string) (revision int64, 
 		if err := s.mayEnd(ctx, tx, key.APIKey); err != nil {
 			return err
 		}
-		if revoked, err = revokeAPIKey(ctx, tx, id, s.world.Now()); err != nil || !revoked {
+		if revoked, err = revokeAPIKey(ctx, tx, id, s.clock.Now()); err != nil || !revoked {
 			return err
 		}
 		tx.Record(audit.New(ctx, audit.APIKeyRevoke, audit.Success, "api_keys/"+id).With("owner", key.UserID))
@@ -254,7 +254,7 @@ func (s *Service) RevokeAPIKey(ctx context.Context, id string) (revision int64, 
 // revokeAllKeys revokes a locked user's keys in a transaction, with an event
 // for each, and returns how many had not ended.
 func (s *Service) revokeAllKeys(ctx context.Context, tx *changes.Tx, userID string) (int, error) {
-	ids, err := revokeKeysOf(ctx, tx, userID, s.world.Now())
+	ids, err := revokeKeysOf(ctx, tx, userID, s.clock.Now())
 	if err != nil {
 		return 0, err
 	}
@@ -284,7 +284,7 @@ func (s *Service) verifyAPIKey(ctx context.Context, key string) (userID, keyID s
 	if err != nil {
 		return refuse("", fmt.Errorf("look up API key %q: %w", id, err))
 	}
-	hash, now := sha256.Sum256([]byte(key)), s.world.Now()
+	hash, now := sha256.Sum256([]byte(key)), s.clock.Now()
 	switch {
 	case known == nil, subtle.ConstantTimeCompare(hash[:], known.hash) != 1:
 		return refuse(caller.ReasonCredentialInvalid, nil)

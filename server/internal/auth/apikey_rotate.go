@@ -61,7 +61,7 @@ func (s *Service) rotateKey(ctx context.Context, tx *changes.Tx, id string, over
 	}
 	until := old.ExpiresAt
 	if isSelf(ctx, owner.ID) { // the key gives people what they have anyway, while they have it
-		until = s.world.Now()
+		until = s.clock.Now()
 	}
 	if err := s.mayCreate(ctx, tx, old.APIKey, owner.Kind, until); err != nil {
 		return RotatedAPIKey{}, err
@@ -72,12 +72,12 @@ func (s *Service) rotateKey(ctx context.Context, tx *changes.Tx, id string, over
 	if owner.DisabledAt != nil {
 		return RotatedAPIKey{}, ownerDisabled()
 	}
-	now := s.world.Now().UTC().Truncate(time.Microsecond)
+	now := s.clock.Now().UTC().Truncate(time.Microsecond)
 	if err := rotatable(old, now); err != nil {
 		return RotatedAPIKey{}, err
 	}
 	key := old.APIKey
-	key.ID, key.CreatedAt, key.LastUsedAt = s.text62(keyIDSize), now, time.Time{}
+	key.ID, key.CreatedAt, key.LastUsedAt = randomBase62(keyIDSize), now, time.Time{}
 	key.CreatedBy, key.CreatedByKey = creator(ctx)
 	replaced := old.APIKey
 	if ends := now.Add(overlap); overlap == 0 {
@@ -95,7 +95,7 @@ func (s *Service) rotateKey(ctx context.Context, tx *changes.Tx, id string, over
 	if err := roomForKey(ctx, tx, owner.ID, now); err != nil {
 		return RotatedAPIKey{}, err
 	}
-	secret := s.newSecret(key.ID)
+	secret := newSecret(key.ID)
 	hash := sha256.Sum256([]byte(secret))
 	if err := insertAPIKey(ctx, tx, key, hash[:]); err != nil {
 		return RotatedAPIKey{}, err

@@ -9,20 +9,21 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/cryptotest"
 	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
-	"github.com/tollgatehq/tollgate/server/internal/world"
 )
 
 // onKeys runs test on each database with an instance and a user, "owner", who
 // holds orders:* and tollgate:keys:*.
 func onKeys(t *testing.T, test func(t *testing.T, i instance, db *database.DB)) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		i := startInstance(t, db, world.NewClock(issued), 'm')
+		i := startInstance(t, db, clock.NewFake(issued), 'm')
 		i.addUser(t, "owner", "clerk", "orders:*", "tollgate:keys:*")
 		test(t, i, db)
 	})
@@ -140,9 +141,9 @@ func TestAPIKeyTypo(t *testing.T) {
 	if _, err := db.MigrateUp(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	i := startInstance(t, db, world.NewClock(issued), 'm')
+	i := startInstance(t, db, clock.NewFake(issued), 'm')
 	db.Close()
-	key := i.newSecret(i.text62(keyIDSize))
+	key := newSecret(randomBase62(keyIDSize))
 	if _, _, _, _, _, err := i.verifyAPIKey(t.Context(), key); err == nil {
 		t.Fatal("a whole key was not looked up")
 	}
@@ -168,21 +169,20 @@ func TestAPIKeyForged(t *testing.T) {
 	onKeys(t, func(t *testing.T, i instance, _ *database.DB) {
 		key, secret := i.issue(t, NewAPIKey{})
 		i.expect(t, "positive control", secret, caller.ReasonOK)
-		i.expect(t, "our id with another secret", i.newSecret(key.ID), caller.ReasonCredentialInvalid)
-		i.expect(t, "no such id", i.newSecret(i.text62(keyIDSize)), caller.ReasonCredentialInvalid)
+		i.expect(t, "our id with another secret", newSecret(key.ID), caller.ReasonCredentialInvalid)
+		i.expect(t, "no such id", newSecret(randomBase62(keyIDSize)), caller.ReasonCredentialInvalid)
 		if _, err := i.RevokeAPIKey(i.as(t, "owner"), key.ID); err != nil {
 			t.Fatal(err)
 		}
-		i.expect(t, "revoked, another secret", i.newSecret(key.ID), caller.ReasonCredentialInvalid)
+		i.expect(t, "revoked, another secret", newSecret(key.ID), caller.ReasonCredentialInvalid)
 	})
 }
 
 func TestAPIKeyLetters(t *testing.T) {
-	s := &Service{world: world.Real()}
 	seen := map[rune]bool{}
 	ids := map[string]bool{}
 	for range 200 {
-		id := s.text62(keyIDSize)
+		id := randomBase62(keyIDSize)
 		if !isBase62(id, keyIDSize) || ids[id] {
 			t.Fatalf("id %q", id)
 		}
@@ -200,7 +200,7 @@ func TestAPIKeyLetters(t *testing.T) {
 // after the tail's next look on every other, though both remember the key.
 func TestRevokeAPIKey(t *testing.T) {
 	onKeys(t, func(t *testing.T, i instance, db *database.DB) {
-		other := startInstance(t, db, world.NewClock(issued), 'm')
+		other := startInstance(t, db, clock.NewFake(issued), 'm')
 		key, secret := i.issue(t, NewAPIKey{})
 		other.sync(t)
 		i.expect(t, "here", secret, caller.ReasonOK)
@@ -220,7 +220,7 @@ func TestRevokeAPIKey(t *testing.T) {
 		if got := count(t, db, `SELECT COUNT(*) FROM audit_events WHERE action = 'api_key.revoke'`); got != 1 {
 			t.Errorf("%d audit events", got)
 		}
-		for _, unknown := range []string{i.text62(keyIDSize), "", "x", "\x00", strings.Repeat("x", 64)} {
+		for _, unknown := range []string{randomBase62(keyIDSize), "", "x", "\x00", strings.Repeat("x", 64)} {
 			_, err := i.RevokeAPIKey(i.as(t, "owner"), unknown)
 			wantKeyFault(t, "unknown key", err, fault.NotFound, "API_KEY_NOT_FOUND")
 		}
@@ -230,30 +230,19 @@ func TestRevokeAPIKey(t *testing.T) {
 // That an id belongs to no key is remembered, but not beyond the key's making.
 func TestAPIKeyUnknownBefore(t *testing.T) {
 	onKeys(t, func(t *testing.T, i instance, db *database.DB) {
-		other := startInstance(t, db, world.NewClock(issued), 'm')
-		random := i.world.Random
-		i.Service.world.Random = repeat{7}
-		secret := i.newSecret(i.text62(keyIDSize))
+		other := startInstance(t, db, clock.NewFake(issued), 'm')
+		cryptotest.SetGlobalRandom(t, 7)
+		secret := newSecret(randomBase62(keyIDSize))
 		i.expect(t, "not yet made", secret, caller.ReasonCredentialInvalid)
 		other.expect(t, "not yet made, elsewhere", secret, caller.ReasonCredentialInvalid)
+		cryptotest.SetGlobalRandom(t, 7)
 		if _, made := i.issue(t, NewAPIKey{}); made != secret {
 			t.Fatal("the test does not make the same key")
 		}
-		i.Service.world.Random = random
 		i.expect(t, "made", secret, caller.ReasonOK)
 		other.sync(t)
 		other.expect(t, "made elsewhere", secret, caller.ReasonOK)
 	})
-}
-
-// repeat is randomness that is none.
-type repeat struct{ value byte }
-
-func (r repeat) Read(b []byte) (int, error) {
-	for i := range b {
-		b[i] = r.value
-	}
-	return len(b), nil
 }
 
 func TestCreateAPIKeyRefusals(t *testing.T) {
@@ -530,9 +519,9 @@ func TestLastUsedOutage(t *testing.T) {
 }
 
 func BenchmarkVerifyAPIKeyCached(b *testing.B) {
-	s := &Service{world: world.Real(), apiKeys: newAPIKeys()}
-	id := s.text62(keyIDSize)
-	secret := s.newSecret(id)
+	s := &Service{clock: clock.Real(), apiKeys: newAPIKeys()}
+	id := randomBase62(keyIDSize)
+	secret := newSecret(id)
 	hash := sha256.Sum256([]byte(secret))
 	if _, err := s.apiKeys.known.Get(b.Context(), id, func(context.Context) (*knownKey, error) {
 		return &knownKey{id: id, userID: "owner", hash: hash[:]}, nil

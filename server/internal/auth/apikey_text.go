@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"crypto/rand"
 	"hash/crc32"
 	"strings"
 )
@@ -25,9 +26,9 @@ const (
 	base62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 )
 
-// newSecret makes the key for an id.
-func (s *Service) newSecret(id string) string {
-	body := APIKeyPrefix + id + "_" + s.text62(keySecretSize)
+// newSecret returns a new the key for an id.
+func newSecret(id string) string {
+	body := APIKeyPrefix + id + "_" + randomBase62(keySecretSize)
 	return body + "_" + keyChecksum(body)
 }
 
@@ -57,12 +58,13 @@ func keyChecksum(s string) string {
 	return string(text[:])
 }
 
-// text62 is n random letters and digits, all equally likely.
-func (s *Service) text62(n int) string {
-	text := make([]byte, 0, n)
+// randomBase62 returns n random letters and digits, all equally likely.
+func randomBase62(n int) string {
+	text, random := make([]byte, 0, n), make([]byte, n)
 	for len(text) < n {
-		for _, b := range s.world.Bytes(n) {
-			if b < 4*62 && len(text) < n { // the rest would favour the first letters
+		rand.Read(random)
+		for _, b := range random {
+			if b < 4*62 && len(text) < n { // the rest would favor the first letters
 				text = append(text, base62[b%62])
 			}
 		}

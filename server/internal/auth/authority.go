@@ -35,7 +35,7 @@ func (s *Service) mayManage(ctx context.Context, q database.Queries, userID stri
 	if isSelf(ctx, userID) {
 		return nil
 	}
-	return s.roles.MayActAs(ctx, q, userID, s.world.Now())
+	return s.roles.MayActAs(ctx, q, userID, s.clock.Now())
 }
 
 // mayBecome refuses to open a way to sign in as a user who holds more than the

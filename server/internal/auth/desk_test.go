@@ -13,6 +13,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/changes"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/inflight"
@@ -20,7 +21,6 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/page"
 	"github.com/tollgatehq/tollgate/server/internal/roles"
 	"github.com/tollgatehq/tollgate/server/internal/seal"
-	"github.com/tollgatehq/tollgate/server/internal/world"
 )
 
 const (
@@ -35,51 +35,51 @@ const (
 type desk struct {
 	*Service
 	t        testing.TB
-	clock    *world.Clock
+	clock    *clock.Fake
 	events   *audit.Service
 	compares atomic.Int64 // how many passwords were compared
 }
 
 func newDesk(t testing.TB, db *database.DB) *desk { return deskAt(t, db, newClock(), testTTL) }
 
-func newClock() *world.Clock { return world.NewClock(time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)) }
+func newClock() *clock.Fake { return clock.NewFake(time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)) }
 
 // deskAt makes an instance; several may share a database and a clock.
-func deskAt(t testing.TB, db *database.DB, clock *world.Clock, ttl time.Duration) *desk {
+func deskAt(t testing.TB, db *database.DB, fake *clock.Fake, ttl time.Duration) *desk {
 	t.Helper()
-	w := world.Real()
-	w.Now = clock.Now
-	return deskOn(t, db, clock, ttl, limits.NewMemory(w))
+	clk := clock.Real()
+	clk.Now = fake.Now
+	return deskOn(t, db, fake, ttl, limits.NewMemory(clk))
 }
 
 // deskOn makes an instance that counts attempts where it is told to.
-func deskOn(t testing.TB, db *database.DB, clock *world.Clock, ttl time.Duration, counters limits.Backend) *desk {
+func deskOn(t testing.TB, db *database.DB, fake *clock.Fake, ttl time.Duration, counters limits.Backend) *desk {
 	t.Helper()
-	w := world.Real()
-	w.Now = clock.Now
-	master, err := seal.New(bytes.Repeat([]byte("m"), seal.KeySize), w)
+	clk := clock.Real()
+	clk.Now = fake.Now
+	master, err := seal.New(bytes.Repeat([]byte("m"), seal.KeySize))
 	if err != nil {
 		t.Fatal(err)
 	}
 	pages := page.NewTokens(bytes.Repeat([]byte("p"), 32))
-	events := audit.NewService(db, w, pages, nil)
+	events := audit.NewService(db, clk, pages, nil)
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); events.Run(ctx) }()
 	t.Cleanup(func() { stop(); <-done })
 
-	log := changes.New(db, changes.Options{World: w})
-	grants := roles.New(db, log, w, pages)
-	counts := limits.New(db, log, grants, w, pages, counters)
+	log := changes.New(db, changes.Options{Clock: clk})
+	grants := roles.New(db, log, clk, pages)
+	counts := limits.New(db, log, grants, clk, pages, counters)
 	s := New(Options{
-		DB: db, Log: log, Audit: events, Roles: grants, Limits: counts, World: w, Pages: pages, Master: master,
+		DB: db, Log: log, Audit: events, Roles: grants, Limits: counts, Clock: clk, Pages: pages, Master: master,
 		Issuer: "https://tollgate.test", Audience: "tollgate",
 		AccessTokenTTL: ttl, SessionIdle: testIdle, SessionMax: testMax, BcryptCost: 4, BcryptWorkers: 2,
 	})
 	// Races of hundreds are about atomicity here; the pool has tests of its own.
 	s.passwords.waiting = inflight.New[netip.Addr](2000)
 	s.passwords.wait = time.Minute
-	d := &desk{Service: s, t: t, clock: clock, events: events}
+	d := &desk{Service: s, t: t, clock: fake, events: events}
 	real := s.passwords.compare
 	s.passwords.compare = func(hash, password []byte) error { d.compares.Add(1); return real(hash, password) }
 	log.Follow(grants)
@@ -175,7 +175,7 @@ func (d *desk) wantReason(token string, want caller.Reason) {
 func (d *desk) live(userID string) (n int) {
 	d.t.Helper()
 	err := d.db.Get(context.Background(), &n, `SELECT COUNT(*) FROM sessions
-		WHERE user_id = $1 AND revoked_at IS NULL AND idle_expires_at > $2`, userID, d.world.Micros())
+		WHERE user_id = $1 AND revoked_at IS NULL AND idle_expires_at > $2`, userID, d.clock.Clock().Micros())
 	if err != nil {
 		d.t.Fatal(err)
 	}

@@ -11,10 +11,10 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/limits"
-	"github.com/tollgatehq/tollgate/server/internal/world"
 	"golang.org/x/crypto/bcrypt"
 )
 
@@ -25,10 +25,10 @@ func TestParallelGuessesOverInstances(t *testing.T) {
 		for _, instances := range []int{1, 3} {
 			t.Run(fmt.Sprint(instances), func(t *testing.T) {
 				client, prefix := backendtest.Redis(t)
-				clock := newClock()
+				fake := newClock()
 				desks := make([]*desk, instances)
 				for i := range desks {
-					desks[i] = deskOn(t, db, clock, testTTL, limits.NewRedis(client, prefix, world.Real(), nil))
+					desks[i] = deskOn(t, db, fake, testTTL, limits.NewRedis(client, prefix, clock.Real(), nil))
 					if i == 0 { // a busy machine's Redis may be slow: then nobody guesses
 						desks[0].limit(limits.Edit{Outage: to(limits.Closed)})
 					}

@@ -54,7 +54,7 @@ func (s *Service) Introspect(ctx context.Context, token string) (Introspection, 
 		if err != nil || v.Reason != caller.ReasonOK {
 			return Introspection{}, err
 		}
-		claims, reason := s.keys.verify(token, s.world.Now())
+		claims, reason := s.keys.verify(token, s.clock.Now())
 		if reason != caller.ReasonOK { // it ended in between
 			return Introspection{}, nil
 		}
@@ -76,7 +76,7 @@ func (s *Service) introspected(p *caller.Principal, i Introspection) Introspecti
 // introspectRefresh gives a refresh token neither a scope nor an audience: a
 // service that is handed one as a bearer's token must not take it.
 func (s *Service) introspectRefresh(ctx context.Context, token string) (Introspection, error) {
-	now := s.world.Now()
+	now := s.clock.Now()
 	session, err := sessionByToken(ctx, s.db, hashToken(token), now.UnixMicro(), now.Add(time.Second).UnixMicro())
 	if errors.Is(err, database.ErrNoRows) {
 		return Introspection{}, nil

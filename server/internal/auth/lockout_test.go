@@ -7,10 +7,10 @@ import (
 	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/limits"
-	"github.com/tollgatehq/tollgate/server/internal/world"
 )
 
 // guess tries a wrong password for a user from an address.
@@ -117,18 +117,18 @@ func TestGuessesFromEverywhere(t *testing.T) {
 // user has everywhere, and what does not. Everywhere there are 12 here and one
 // more in 15 minutes, because Redis's clock goes on.
 func TestAKnownAddress(t *testing.T) {
-	counters := map[string]func(t *testing.T, w world.World) limits.Backend{
-		"memory": func(_ *testing.T, w world.World) limits.Backend { return limits.NewMemory(w) },
-		"redis": func(t *testing.T, _ world.World) limits.Backend {
+	counters := map[string]func(t *testing.T, clk clock.Clock) limits.Backend{
+		"memory": func(_ *testing.T, clk clock.Clock) limits.Backend { return limits.NewMemory(clk) },
+		"redis": func(t *testing.T, _ clock.Clock) limits.Backend {
 			client, prefix := backendtest.Redis(t)
-			return limits.NewRedis(client, prefix, world.Real(), nil)
+			return limits.NewRedis(client, prefix, clock.Real(), nil)
 		},
 	}
 	for name, make := range counters {
 		t.Run(name, func(t *testing.T) {
 			backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-				clock := newClock()
-				d := deskOn(t, db, clock, testTTL, make(t, world.World{Now: clock.Now}))
+				fake := newClock()
+				d := deskOn(t, db, fake, testTTL, make(t, fake.Clock()))
 				d.limit(limits.Edit{Outage: to(limits.Closed)}) // a slow Redis must not start anew
 				d.change("sign-in-per-user", limits.Edit{
 					Algorithm: to(limits.GCRA), Rate: to(int64(1)), Burst: to(int64(12)),

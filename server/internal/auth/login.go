@@ -160,10 +160,10 @@ func (s *Service) begin(ctx context.Context, user userRow, in SignIn, event audi
 		}
 		event = event.With("password_hash", "renewed")
 	}
-	now := s.world.Now()
-	token, tokenHash := newRefreshToken(s.world)
+	now := s.clock.Now()
+	token, tokenHash := newRefreshToken()
 	session := sessionRow{
-		ID: s.world.NewID(), UserID: user.ID, TokenHash: tokenHash,
+		ID: s.clock.NewID(), UserID: user.ID, TokenHash: tokenHash,
 		CreatedAt: now.UnixMicro(), RefreshedAt: now.UnixMicro(),
 		IdleExpiresAt: now.Add(min(s.sessionIdle, s.sessionMax)).UnixMicro(),
 		ExpiresAt:     now.Add(s.sessionMax).UnixMicro(),
@@ -223,7 +223,7 @@ func (s *Service) grant(now time.Time, session sessionRow, user userRow, audienc
 	}
 	issued, ends := now.Truncate(time.Second), ends.Truncate(time.Second)
 	token, err := s.keys.sign(accessClaims{
-		Subject: user.ID, SessionID: session.ID, ID: s.world.NewID(), ClientID: clientID, Audience: audience,
+		Subject: user.ID, SessionID: session.ID, ID: s.clock.NewID(), ClientID: clientID, Audience: audience,
 		IssuedAt: issued, ExpiresAt: ends, PasswordChange: user.PasswordChangeRequired,
 		AMR: session.amr(), AuthTime: time.UnixMicro(session.CreatedAt),
 	})

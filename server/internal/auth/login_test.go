@@ -255,7 +255,7 @@ func TestLoginHoldsTheUser(t *testing.T) {
 		d.login("ann") // a session that is known to work
 		now := d.clock.Now()
 		row := sessionRow{
-			ID: d.world.NewID(), UserID: ann.ID, TokenHash: []byte("hash"),
+			ID: d.clock.Clock().NewID(), UserID: ann.ID, TokenHash: []byte("hash"),
 			CreatedAt: now.UnixMicro(), RefreshedAt: now.UnixMicro(),
 			IdleExpiresAt: now.Add(testIdle).UnixMicro(), ExpiresAt: now.Add(testMax).UnixMicro(),
 		}

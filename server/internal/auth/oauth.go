@@ -46,7 +46,7 @@ func (s *Service) ClientToken(ctx context.Context, scope, audience string) (Clie
 	case p.PasswordChangeRequired:
 		return ClientGrant{}, fault.New(fault.Unauthenticated, "PASSWORD_CHANGE_REQUIRED", "the key's owner has to choose a new password first")
 	}
-	now := s.world.Now()
+	now := s.clock.Now()
 	ends := now.Add(s.accessTokenTTL)
 	if !p.ExpiresAt.IsZero() && p.ExpiresAt.Before(ends) {
 		ends = p.ExpiresAt
@@ -72,7 +72,7 @@ func (s *Service) ClientToken(ctx context.Context, scope, audience string) (Clie
 		return ClientGrant{}, err
 	}
 	token, err := s.keys.sign(accessClaims{
-		Subject: p.UserID, APIKeyID: p.APIKeyID, ClientID: p.APIKeyID, ID: s.world.NewID(),
+		Subject: p.UserID, APIKeyID: p.APIKeyID, ClientID: p.APIKeyID, ID: s.clock.NewID(),
 		Audience: audience, Scope: narrowed, IssuedAt: issued, ExpiresAt: ends,
 	})
 	if err != nil {
@@ -172,7 +172,7 @@ func (s *Service) RevokeToken(ctx context.Context, token string) error {
 		}
 		id = found.ID
 	default:
-		claims, reason := s.keys.verify(token, s.world.Now())
+		claims, reason := s.keys.verify(token, s.clock.Now())
 		switch {
 		case reason != caller.ReasonOK:
 		case claims.APIKeyID != "":
@@ -199,7 +199,7 @@ func (s *Service) RevokeToken(ctx context.Context, token string) error {
 		return s.countAnonymous(ctx, event)
 	}
 	_, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
-		owner, ended, err := endSession(ctx, tx, id, endedByRequest, s.world.Micros())
+		owner, ended, err := endSession(ctx, tx, id, endedByRequest, s.clock.Micros())
 		if err != nil || !ended {
 			return err
 		}

@@ -179,7 +179,7 @@ func TestIntrospect(t *testing.T) {
 				t.Errorf("a client's: %+v", i)
 			}
 		}
-		unknown, _ := newRefreshToken(d.world)
+		unknown, _ := newRefreshToken()
 		for _, token := range []string{"", "x", "a.b.c", "tg_", "tgr_", unknown, first.RefreshToken, g.AccessToken + "x", secret[:len(secret)-1] + "!"} {
 			if look(token).Active {
 				t.Errorf("%q is active", token)
@@ -237,7 +237,7 @@ func TestRevokeToken(t *testing.T) {
 				t.Errorf("recorded %+v", e)
 			}
 		}
-		unknown, _ := newRefreshToken(d.world)
+		unknown, _ := newRefreshToken()
 		for _, token := range []string{"", "x", "a.b.c", unknown, other.AccessToken + "x"} {
 			if err := d.RevokeToken(d.visitor(), token); err != nil {
 				t.Errorf("%q: %v", token, err)
@@ -261,7 +261,7 @@ func TestTokensOfAnotherClient(t *testing.T) {
 		key, secret := d.client("robot", []string{"orders:*"}, nil, time.Time{})
 		spent := d.login("ann")
 		g := d.refresh(spent.RefreshToken)
-		unknown, _ := newRefreshToken(d.world)
+		unknown, _ := newRefreshToken()
 		clients := []Credential{{APIKey: secret}, {AccessToken: d.clientToken(secret, "").AccessToken}}
 		for _, client := range clients {
 			ctx := d.as(client)

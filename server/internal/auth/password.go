@@ -3,6 +3,7 @@ package auth
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"fmt"
 	"net/netip"
 	"runtime"
@@ -15,7 +16,6 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/inflight"
-	"github.com/tollgatehq/tollgate/server/internal/world"
 	"github.com/trustelem/zxcvbn/frequency"
 	"golang.org/x/crypto/bcrypt"
 )
@@ -222,9 +222,10 @@ func common(password string) bool {
 
 // newOneTimePassword has 100 random bits, in characters that are hard to mix
 // up (Crockford's base32).
-func newOneTimePassword(w world.World) string {
+func newOneTimePassword() string {
 	const alphabet = "0123456789abcdefghjkmnpqrstvwxyz"
-	text := w.Bytes(20)
+	text := make([]byte, 20)
+	rand.Read(text)
 	for i, b := range text {
 		text[i] = alphabet[b&31]
 	}

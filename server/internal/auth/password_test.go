@@ -13,7 +13,6 @@ import (
 
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
-	"github.com/tollgatehq/tollgate/server/internal/world"
 	"golang.org/x/crypto/bcrypt"
 )
 
@@ -241,7 +240,7 @@ func TestTheQueueIsShared(t *testing.T) {
 }
 
 func TestOneTimePassword(t *testing.T) {
-	a, b := newOneTimePassword(world.Real()), newOneTimePassword(world.Real())
+	a, b := newOneTimePassword(), newOneTimePassword()
 	if len(a) != 20 || a == b || strings.ContainsAny(a, "ilou") || checkPassword("", "", a) != nil {
 		t.Errorf("one-time passwords %q and %q", a, b)
 	}

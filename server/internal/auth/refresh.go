@@ -70,7 +70,7 @@ func (s *Service) Refresh(ctx context.Context, token, audience string) (Grant, e
 // rotate replaces the token if it is the newest of a live session of an enabled
 // user; ErrNoRows otherwise.
 func (s *Service) rotate(ctx context.Context, tx *changes.Tx, token, audience string, event audit.Event) (Grant, error) {
-	now := s.world.Now()
+	now := s.clock.Now()
 	next, r := s.rotation(ctx, now, hashToken(token))
 	session, err := rotateSession(ctx, tx, r)
 	if err != nil {
@@ -86,7 +86,7 @@ func (s *Service) rotate(ctx context.Context, tx *changes.Tx, token, audience st
 // the token that the spent one was traded for, if that was not used and the
 // session is live; ErrNoRows otherwise.
 func (s *Service) retry(ctx context.Context, tx *changes.Tx, token, audience string, event audit.Event) (Grant, error) {
-	now := s.world.Now()
+	now := s.clock.Now()
 	// This holds the session's row until the commit: a use of the successor at
 	// the same time comes before, and then it is none, or after, and then it is
 	// reuse.
@@ -107,7 +107,7 @@ func (s *Service) retry(ctx context.Context, tx *changes.Tx, token, audience str
 
 // rotation makes the next token and says what to replace the old one by.
 func (s *Service) rotation(ctx context.Context, now time.Time, old []byte) (next string, r rotation) {
-	next, nextHash := newRefreshToken(s.world)
+	next, nextHash := newRefreshToken()
 	ip, network, userAgent := device(caller.From(ctx))
 	return next, rotation{
 		old: old, next: nextHash, now: now.UnixMicro(),
@@ -143,7 +143,7 @@ func (s *Service) detectReuse(ctx context.Context, tx *changes.Tx, hash []byte, 
 	if err != nil {
 		return false, err
 	}
-	owner, ended, err := endSession(ctx, tx, sessionID, endedByReuse, s.world.Micros())
+	owner, ended, err := endSession(ctx, tx, sessionID, endedByReuse, s.clock.Micros())
 	if err != nil {
 		return false, err
 	}
@@ -176,7 +176,7 @@ func (s *Service) refuseDead(ctx context.Context, token string, event audit.Even
 		return s.refuseRefresh(ctx, event)
 	case err != nil:
 		return fmt.Errorf("refresh: %w", err)
-	case found.RevokedAt == nil && (found.Spent || found.IdleExpiresAt > s.world.Micros()):
+	case found.RevokedAt == nil && (found.Spent || found.IdleExpiresAt > s.clock.Micros()):
 		return nil
 	case !found.Spent:
 		return s.refuseRefresh(ctx, event)

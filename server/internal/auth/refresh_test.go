@@ -167,7 +167,7 @@ func TestRefreshRefusals(t *testing.T) {
 		d := newDesk(t, db)
 		ann := d.user("ann")
 		g := d.login("ann")
-		unknown, _ := newRefreshToken(d.world)
+		unknown, _ := newRefreshToken()
 		tokens := []string{"", "tgr_", unknown, g.AccessToken, g.RefreshToken + "x", strings.ToUpper(g.RefreshToken), g.RefreshToken[4:], "\x00"}
 		for _, token := range tokens {
 			_, err := d.Refresh(d.visitor(), token)

@@ -8,9 +8,9 @@ import (
 
 	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/seal"
-	"github.com/tollgatehq/tollgate/server/internal/world"
 )
 
 // Resealed says how much was sealed under a new master key.
@@ -24,7 +24,7 @@ type Resealed struct {
 // and second factors under way, and they wait for it. Instances that run go on
 // with the signing keys that they have in memory; they need the new master key
 // at their next start.
-func Reseal(ctx context.Context, db *database.DB, w world.World, from, to *seal.Master) (Resealed, error) {
+func Reseal(ctx context.Context, db *database.DB, clk clock.Clock, from, to *seal.Master) (Resealed, error) {
 	var done Resealed
 	ctx = caller.System(ctx)
 	err := db.Write(ctx, func(ctx context.Context, tx *database.Tx) error {
@@ -49,7 +49,7 @@ func Reseal(ctx context.Context, db *database.DB, w world.World, from, to *seal.
 				return err
 			}
 		}
-		return audit.Append(ctx, tx, w, audit.New(ctx, audit.SigningReseal, audit.Success, "signing_keys").
+		return audit.Append(ctx, tx, clk, audit.New(ctx, audit.SigningReseal, audit.Success, "signing_keys").
 			With("signing_keys", strconv.Itoa(done.SigningKeys)).With("second_factors", strconv.Itoa(done.SecondFactors)))
 	})
 	if err != nil {

@@ -105,7 +105,7 @@ func (s *Service) tellRevocations(ctx context.Context, list []changes.Change) er
 		}
 	}
 	for _, id := range signing {
-		live, err := signingKeyLive(ctx, s.db, id, s.world.Now())
+		live, err := signingKeyLive(ctx, s.db, id, s.clock.Now())
 		if err != nil {
 			return err
 		}
@@ -192,7 +192,7 @@ func (s *Service) WatchRevocations(ctx context.Context, send func(Revoked) error
 // revoked reads everything that is revoked while access tokens of before may
 // still live.
 func (s *Service) revoked(ctx context.Context) (Revoked, error) {
-	since := s.world.Now().Add(-s.accessTokenTTL - jose.ClockSkew).UnixMicro()
+	since := s.clock.Now().Add(-s.accessTokenTTL - jose.ClockSkew).UnixMicro()
 	var all Revoked
 	sessions, err := endedSince(ctx, s.db, since)
 	if err != nil {
@@ -209,7 +209,7 @@ func (s *Service) revoked(ctx context.Context) (Revoked, error) {
 	}
 	// For as long as they are listed: who has a leaked key can sign tokens that
 	// have just begun.
-	if all.SigningKeys, err = signingKeysRemoved(ctx, s.db, s.world.Now()); err != nil {
+	if all.SigningKeys, err = signingKeysRemoved(ctx, s.db, s.clock.Now()); err != nil {
 		return Revoked{}, err
 	}
 	return all, nil

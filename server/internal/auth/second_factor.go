@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base32"
@@ -20,7 +21,6 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/seal"
-	"github.com/tollgatehq/tollgate/server/internal/world"
 )
 
 // The TOTP that every authenticator knows: RFC 6238 with its defaults, HMAC
@@ -95,7 +95,8 @@ func (s *Service) EnrollSecondFactor(ctx context.Context, userID, currentPasswor
 	if err := s.askPassword(ctx, user, currentPassword, event); err != nil {
 		return Enrolment{}, fmt.Errorf("enrol a second factor of user %s: %w", userID, err)
 	}
-	secret := s.world.Bytes(factorSecret)
+	secret := make([]byte, factorSecret)
+	rand.Read(secret)
 	key, err := totp.Generate(totp.GenerateOpts{
 		Issuer: s.factors.issuer, AccountName: user.Username, Secret: secret,
 		Period: factorPeriod, Digits: factorDigits, Algorithm: otp.AlgorithmSHA1,
@@ -106,7 +107,7 @@ func (s *Service) EnrollSecondFactor(ctx context.Context, userID, currentPasswor
 	made := Enrolment{Secret: key.Secret(), URI: key.URL()}
 	hashes := make([][]byte, recoveryCodes)
 	for i := range hashes {
-		code := s.factors.newRecoveryCode(s.world)
+		code := s.factors.newRecoveryCode()
 		made.RecoveryCodes = append(made.RecoveryCodes, code)
 		hashes[i] = hashRecoveryCode(plainCode(code))
 	}
@@ -119,7 +120,7 @@ func (s *Service) EnrollSecondFactor(ctx context.Context, userID, currentPasswor
 		if now.PasswordHash != user.PasswordHash { // not the one that was compared
 			return userChanged()
 		}
-		pending, err := insertSecondFactor(ctx, tx, userID, sealed, s.world.Micros())
+		pending, err := insertSecondFactor(ctx, tx, userID, sealed, s.clock.Micros())
 		if err != nil {
 			return err
 		}
@@ -168,7 +169,7 @@ func (s *Service) ConfirmSecondFactor(ctx context.Context, userID, code string) 
 		if err := s.takeCode(ctx, tx, row, plainCode(code)); err != nil {
 			return err
 		}
-		if err := confirmSecondFactor(ctx, tx, userID, s.world.Micros()); err != nil {
+		if err := confirmSecondFactor(ctx, tx, userID, s.clock.Micros()); err != nil {
 			return err
 		}
 		if ended, err = s.endOthers(ctx, tx, userID, caller.From(ctx).Principal.SessionID, endedByFactor); err != nil {
@@ -287,7 +288,7 @@ func (s *Service) takeAny(ctx context.Context, tx *changes.Tx, row secondFactorR
 	if len(plain) != recoveryLength {
 		return s.takeCode(ctx, tx, row, plain)
 	}
-	used, err := useRecoveryCode(ctx, tx, row.UserID, hashRecoveryCode(plain), s.world.Micros())
+	used, err := useRecoveryCode(ctx, tx, row.UserID, hashRecoveryCode(plain), s.clock.Micros())
 	if err != nil {
 		return err
 	}
@@ -305,7 +306,7 @@ func (s *Service) takeCode(ctx context.Context, tx *changes.Tx, row secondFactor
 		return fmt.Errorf("open the second factor of user %s: %w", row.UserID, err)
 	}
 	secret := base32.StdEncoding.EncodeToString(plain)
-	now := s.world.Now().Unix() / factorPeriod
+	now := s.clock.Now().Unix() / factorPeriod
 	for step := now - factorSkew; step <= now+factorSkew; step++ {
 		want, err := hotp.GenerateCodeCustom(secret, uint64(step), hotp.ValidateOpts{Digits: factorDigits, Algorithm: otp.AlgorithmSHA1})
 		if err != nil {
@@ -361,8 +362,10 @@ func (s *Service) person(ctx context.Context, userID string) (userRow, error) {
 	return user, nil
 }
 
-func (f secondFactors) newRecoveryCode(w world.World) string {
-	text := f.codes.EncodeToString(w.Bytes(recoverySize))
+func (f secondFactors) newRecoveryCode() string {
+	random := make([]byte, recoverySize)
+	rand.Read(random)
+	text := f.codes.EncodeToString(random)
 	var code strings.Builder
 	for i, c := range text {
 		if i > 0 && i%recoveryGroup == 0 {

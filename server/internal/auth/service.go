@@ -8,12 +8,12 @@ import (
 	"github.com/tollgatehq/tollgate/internal/jose"
 	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/changes"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/limits"
 	"github.com/tollgatehq/tollgate/server/internal/page"
 	"github.com/tollgatehq/tollgate/server/internal/roles"
 	"github.com/tollgatehq/tollgate/server/internal/seal"
-	"github.com/tollgatehq/tollgate/server/internal/world"
 )
 
 // cachedUsers bounds how many users are kept in memory.
@@ -26,7 +26,7 @@ type Options struct {
 	Audit  *audit.Service
 	Roles  *roles.Service
 	Limits *limits.Service
-	World  world.World
+	Clock  clock.Clock
 	Pages  page.Tokens
 	Master *seal.Master // seals the private signing keys and the second factors
 
@@ -55,7 +55,7 @@ type Service struct {
 	audit  *audit.Service
 	roles  *roles.Service
 	limits *limits.Service
-	world  world.World
+	clock  clock.Clock
 	pages  page.Tokens
 
 	accessTokenTTL time.Duration
@@ -77,7 +77,7 @@ type Service struct {
 // before the first request.
 func New(o Options) *Service {
 	return &Service{
-		db: o.DB, log: o.Log, audit: o.Audit, roles: o.Roles, limits: o.Limits, world: o.World, pages: o.Pages,
+		db: o.DB, log: o.Log, audit: o.Audit, roles: o.Roles, limits: o.Limits, clock: o.Clock, pages: o.Pages,
 		accessTokenTTL: o.AccessTokenTTL, sessionIdle: o.SessionIdle, sessionMax: o.SessionMax,
 		refreshGrace: o.RefreshGrace,
 		keys:         newSigningKeys(o),
@@ -93,7 +93,7 @@ func New(o Options) *Service {
 func (s *Service) Reset(ctx context.Context) error {
 	s.users.Clear()
 	memory := s.accessTokenTTL + jose.ClockSkew
-	rows, err := endedSince(ctx, s.db, s.world.Now().Add(-memory).UnixMicro())
+	rows, err := endedSince(ctx, s.db, s.clock.Now().Add(-memory).UnixMicro())
 	if err != nil {
 		return err
 	}
@@ -107,7 +107,7 @@ func (s *Service) Reset(ctx context.Context) error {
 
 // Apply takes in what changed.
 func (s *Service) Apply(ctx context.Context, list []changes.Change) error {
-	now := s.world.Now()
+	now := s.clock.Now()
 	for _, c := range list {
 		switch c.Kind {
 		case changes.User:
@@ -125,7 +125,7 @@ func (s *Service) Apply(ctx context.Context, list []changes.Change) error {
 // Prune deletes sessions that ended more than 30 days ago, with their spent
 // tokens, and signing keys that were removed as long ago. Call it now and then.
 func (s *Service) Prune(ctx context.Context) error {
-	now := s.world.Now()
+	now := s.clock.Now()
 	return errors.Join(
 		pruneSessions(ctx, s.db, now.Add(-keepSessions).UnixMicro()),
 		pruneSigningKeys(ctx, s.db, now.Add(-jose.ClockSkew), now.Add(-keepSigningKeyRows)),

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"strings"
@@ -11,7 +12,6 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/limits"
-	"github.com/tollgatehq/tollgate/server/internal/world"
 )
 
 const (
@@ -62,8 +62,10 @@ const (
 )
 
 // newRefreshToken returns a token and the hash to store.
-func newRefreshToken(w world.World) (token string, hash []byte) {
-	token = refreshPrefix + base64.RawURLEncoding.EncodeToString(w.Bytes(refreshSize))
+func newRefreshToken() (token string, hash []byte) {
+	random := make([]byte, refreshSize)
+	rand.Read(random)
+	token = refreshPrefix + base64.RawURLEncoding.EncodeToString(random)
 	return token, hashToken(token)
 }
 

@@ -34,7 +34,7 @@ func (s *Service) Logout(ctx context.Context, everywhere bool) (count int, revis
 			tx.Record(event.With("everywhere", "true").With("sessions", strconv.Itoa(count)))
 			return nil
 		}
-		_, ended, err := endSession(ctx, tx, p.SessionID, endedByLogout, s.world.Micros())
+		_, ended, err := endSession(ctx, tx, p.SessionID, endedByLogout, s.clock.Micros())
 		if err != nil || !ended {
 			return err
 		}
@@ -67,7 +67,7 @@ func (s *Service) ListSessions(ctx context.Context, userID string, size int32, t
 		return nil, "", userUnknown()
 	}
 	n := page.Size(size)
-	rows, err := listSessions(ctx, s.db, userID, from.ID, s.world.Micros(), n+1)
+	rows, err := listSessions(ctx, s.db, userID, from.ID, s.clock.Micros(), n+1)
 	if err != nil {
 		return nil, "", err
 	}
@@ -96,7 +96,7 @@ func (s *Service) RevokeSession(ctx context.Context, userID, sessionID string) (
 		if _, err := s.lockManaged(ctx, tx, userID); err != nil {
 			return err
 		}
-		ended, err = endSessionOf(ctx, tx, userID, sessionID, endedByRequest, s.world.Micros())
+		ended, err = endSessionOf(ctx, tx, userID, sessionID, endedByRequest, s.clock.Micros())
 		if err != nil {
 			return err
 		}
@@ -161,7 +161,7 @@ func (s *Service) endAll(ctx context.Context, tx *changes.Tx, userID, reason str
 
 // endOthers is endAll but for the session to keep.
 func (s *Service) endOthers(ctx context.Context, tx *changes.Tx, userID, keep, reason string) (int, error) {
-	now := s.world.Micros()
+	now := s.clock.Micros()
 	rows, err := endSessions(ctx, tx, userID, keep, reason, now)
 	if err != nil {
 		return 0, err

@@ -82,7 +82,7 @@ func (s *Service) ResetPassword(ctx context.Context, username, password string, 
 
 // NewOneTimePassword makes up a password for a user to create with
 // PasswordChangeRequired.
-func (s *Service) NewOneTimePassword() string { return newOneTimePassword(s.world) }
+func (s *Service) NewOneTimePassword() string { return newOneTimePassword() }
 
 func (s *Service) changePassword(ctx context.Context, user userRow, p PasswordChange) (PasswordSet, error) {
 	if p.Current == "" {
@@ -127,7 +127,7 @@ func (s *Service) askPassword(ctx context.Context, user userRow, current string,
 func (s *Service) resetPassword(ctx context.Context, user userRow, p PasswordChange) (PasswordSet, error) {
 	oneTime := ""
 	if p.New == "" {
-		oneTime = newOneTimePassword(s.world)
+		oneTime = newOneTimePassword()
 		p.New = oneTime
 	}
 	if err := checkPassword("new_password", user.Username, p.New); err != nil {
@@ -163,7 +163,7 @@ func (s *Service) storePassword(ctx context.Context, user userRow, p PasswordCha
 		if err := s.mayBecome(ctx, tx, user.ID); err != nil {
 			return err
 		}
-		stored, err := updatePassword(ctx, tx, user, hash, mustChange, s.world.Micros())
+		stored, err := updatePassword(ctx, tx, user, hash, mustChange, s.clock.Micros())
 		if err != nil {
 			return err
 		}

@@ -15,9 +15,9 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/changes"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/seal"
-	"github.com/tollgatehq/tollgate/server/internal/world"
 )
 
 // signingKeys signs access tokens and verifies them. It is safe for concurrent
@@ -25,7 +25,7 @@ import (
 type signingKeys struct {
 	issuer   string
 	audience string
-	world    world.World
+	clock    clock.Clock
 	master   *seal.Master
 
 	algorithm string        // of keys made from now on
@@ -61,7 +61,7 @@ type keySet struct {
 
 func newSigningKeys(o Options) *signingKeys {
 	k := &signingKeys{
-		issuer: o.Issuer, audience: o.Audience, world: o.World, master: o.Master,
+		issuer: o.Issuer, audience: o.Audience, clock: o.Clock, master: o.Master,
 		algorithm: cmp.Or(o.SigningAlgorithm, jose.EdDSA), rotation: o.SigningKeyRotation,
 		ahead: cmp.Or(o.SigningKeyAhead, jose.KeyLeadTime), keep: o.AccessTokenTTL + jose.ClockSkew,
 		verified: otter.Must(&otter.Options[tokenHash, verifiedToken]{MaximumSize: verifiedTokens}),
@@ -131,7 +131,7 @@ func passed(t, now time.Time) bool { return !t.IsZero() && !now.Before(t) }
 // still good, for those who verify access tokens themselves. The bytes are
 // shared: do not change them.
 func (s *Service) JWKS() []byte {
-	set, now := s.keys.set.Load(), s.world.Now()
+	set, now := s.keys.set.Load(), s.clock.Now()
 	if !passed(set.until, now) {
 		return set.jwks
 	}
@@ -147,7 +147,7 @@ func (s *Service) JWKS() []byte {
 // it returns, if the service follows the change log already.
 func (s *Service) EnsureSigningKey(ctx context.Context) error {
 	ctx = caller.System(ctx)
-	exists, err := signingKeyExists(ctx, s.db, s.world.Now())
+	exists, err := signingKeyExists(ctx, s.db, s.clock.Now())
 	if err != nil {
 		return fmt.Errorf("ensure a signing key: %w", err)
 	}
@@ -162,7 +162,7 @@ func (s *Service) EnsureSigningKey(ctx context.Context) error {
 		if err := lockSigningKeys(ctx, tx); err != nil {
 			return err
 		}
-		now := s.world.Now()
+		now := s.clock.Now()
 		exists, err := signingKeyExists(ctx, tx, now)
 		if err != nil || exists {
 			return err
@@ -184,7 +184,7 @@ func (s *Service) EnsureSigningKey(ctx context.Context) error {
 // newSigningKeyRow makes a key pair; its times are the caller's to set. It may
 // take long for RS256, so it is made before the transaction.
 func (s *Service) newSigningKeyRow(algorithm string) (signingKeyRow, error) {
-	private, encoded, err := newPrivateKey(algorithm, s.world)
+	private, encoded, err := newPrivateKey(algorithm)
 	if err != nil {
 		return signingKeyRow{}, err
 	}
@@ -230,7 +230,7 @@ func (s *Service) resetKeys(ctx context.Context) error {
 }
 
 func (s *Service) loadSigningKeys(ctx context.Context) error {
-	rows, err := selectSigningKeys(ctx, s.db, s.world.Now())
+	rows, err := selectSigningKeys(ctx, s.db, s.clock.Now())
 	if err != nil {
 		return fmt.Errorf("load signing keys: %w", err)
 	}

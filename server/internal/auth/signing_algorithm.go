@@ -6,30 +6,30 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
 	"errors"
 	"fmt"
 
 	"github.com/tollgatehq/tollgate/internal/jose"
-	"github.com/tollgatehq/tollgate/server/internal/world"
 )
 
 const rsaBits = 2048 // of keys that we make
 
 // newPrivateKey makes a private key and the bytes that are sealed: the seed
 // for EdDSA, PKCS #8 for the others.
-func newPrivateKey(algorithm string, w world.World) (crypto.Signer, []byte, error) {
+func newPrivateKey(algorithm string) (crypto.Signer, []byte, error) {
 	var private crypto.Signer
 	var err error
 	switch algorithm {
 	case jose.EdDSA:
-		seed := w.Bytes(ed25519.SeedSize)
-		return ed25519.NewKeyFromSeed(seed), seed, nil
+		_, key, err := ed25519.GenerateKey(rand.Reader)
+		return key, key.Seed(), err
 	case jose.ES256:
-		private, err = ecdsa.GenerateKey(elliptic.P256(), w.Random)
+		private, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	case jose.RS256:
-		private, err = rsa.GenerateKey(w.Random, rsaBits)
+		private, err = rsa.GenerateKey(rand.Reader, rsaBits)
 	default:
 		return nil, nil, unknownAlgorithm(algorithm)
 	}

@@ -23,7 +23,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/tollgatehq/tollgate/internal/jose"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
-	"github.com/tollgatehq/tollgate/server/internal/world"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 )
 
 // keyOf makes one key of each algorithm for all tests: RSA keys take long.
@@ -35,7 +35,7 @@ var keyOf = func() func(testing.TB, string) *signingKey {
 		mu.Lock()
 		defer mu.Unlock()
 		if made[algorithm] == nil {
-			private, encoded, err := newPrivateKey(algorithm, world.Real())
+			private, encoded, err := newPrivateKey(algorithm)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -89,7 +89,7 @@ func publicOf(entry map[string]string) (crypto.PublicKey, error) {
 func TestAlgorithms(t *testing.T) {
 	for _, algorithm := range jose.Algorithms() {
 		t.Run(algorithm, func(t *testing.T) {
-			k := testSigner(t, world.NewClock(issued), keyOf(t, algorithm))
+			k := testSigner(t, clock.NewFake(issued), keyOf(t, algorithm))
 			token := mustSign(t, k, testClaims())
 			k.expect(t, "its token", token, caller.ReasonOK)
 
@@ -133,9 +133,9 @@ func TestAlgorithms(t *testing.T) {
 // A header decides nothing: under each key's id, only the key's own algorithm
 // and the key itself make a good token.
 func TestAlgorithmConfusion(t *testing.T) {
-	clock := world.NewClock(issued)
+	fake := clock.NewFake(issued)
 	keys := []*signingKey{keyOf(t, jose.EdDSA), keyOf(t, jose.ES256), keyOf(t, jose.RS256)}
-	k := testSigner(t, clock, keys...)
+	k := testSigner(t, fake, keys...)
 	body, _ := base64.RawURLEncoding.DecodeString(strings.Split(mustSign(t, k, testClaims()), ".")[1])
 	for _, named := range keys {
 		for _, algorithm := range []string{jose.EdDSA, jose.ES256, jose.RS256, "HS256", "HS512", "none", "PS256", "RS512", "ES384", "Ed25519", ""} {
@@ -200,7 +200,7 @@ func TestParsePrivateKey(t *testing.T) {
 			t.Errorf("%s was taken for %s", name, c.algorithm)
 		}
 	}
-	if _, _, err := newPrivateKey("HS256", world.Real()); err == nil {
+	if _, _, err := newPrivateKey("HS256"); err == nil {
 		t.Error("made a key of an unknown algorithm")
 	}
 }

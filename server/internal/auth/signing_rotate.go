@@ -65,7 +65,7 @@ func (r signingKeyRow) at(now time.Time) SigningKey {
 // SigningKeys returns all signing keys but those removed more than 30 days
 // ago, the newest first.
 func (s *Service) SigningKeys(ctx context.Context) ([]SigningKey, error) {
-	now := s.world.Now()
+	now := s.clock.Now()
 	rows, err := listSigningKeys(ctx, s.db, now.Add(-keepSigningKeyRows))
 	if err != nil {
 		return nil, err
@@ -96,7 +96,7 @@ func (s *Service) RotateSigningKey(ctx context.Context, algorithm string) (Signi
 	if err != nil {
 		return SigningKey{}, 0, fmt.Errorf("rotate the signing key: %w", err)
 	}
-	return row.at(s.world.Now()), revision, nil
+	return row.at(s.clock.Now()), revision, nil
 }
 
 // RotateIfDue rotates the signing key when the newest one is as old as the
@@ -106,7 +106,7 @@ func (s *Service) RotateIfDue(ctx context.Context) error {
 	if s.keys.rotation <= 0 {
 		return nil
 	}
-	now := s.world.Now()
+	now := s.clock.Now()
 	var newest time.Time
 	for _, key := range s.keys.set.Load().newest {
 		if now.Before(key.active) {
@@ -138,7 +138,7 @@ func (s *Service) makeNextKey(ctx context.Context, algorithm string, age time.Du
 		if err := lockSigningKeys(ctx, tx); err != nil {
 			return err
 		}
-		now := s.world.Now()
+		now := s.clock.Now()
 		rows, err := selectSigningKeys(ctx, tx, now)
 		if err != nil {
 			return err
@@ -183,7 +183,7 @@ func (s *Service) RemoveSigningKey(ctx context.Context, id string) (revision int
 		if err := lockSigningKeys(ctx, tx); err != nil {
 			return err
 		}
-		now := s.world.Now()
+		now := s.clock.Now()
 		rows, err := selectSigningKeys(ctx, tx, now)
 		if err != nil {
 			return err

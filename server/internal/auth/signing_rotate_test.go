@@ -16,10 +16,10 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/seal"
-	"github.com/tollgatehq/tollgate/server/internal/world"
 )
 
 // sqlite is a new SQLite database.
@@ -85,8 +85,8 @@ func (i instance) newest() *signingKey { return i.keys.set.Load().newest[0] }
 // max-age before.
 func TestRotation(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		clock, behind := world.NewClock(issued), world.NewClock(issued.Add(-time.Minute))
-		a, b := startInstance(t, db, clock, 'm'), startInstance(t, db, behind, 'm')
+		fake, behind := clock.NewFake(issued), clock.NewFake(issued.Add(-time.Minute))
+		a, b := startInstance(t, db, fake, 'm'), startInstance(t, db, behind, 'm')
 		if err := a.EnsureSigningKey(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -109,7 +109,7 @@ func TestRotation(t *testing.T) {
 				}
 				for _, id := range strings.Fields(i.published(t)) {
 					if _, seen := since[id]; !seen {
-						since[id] = clock.Now()
+						since[id] = fake.Now()
 					}
 				}
 			}
@@ -118,7 +118,7 @@ func TestRotation(t *testing.T) {
 				tokens = append(tokens, live{token, i.clock.Now().Truncate(time.Second).Add(15 * time.Minute)})
 				head, _, _ := strings.Cut(token, ".")
 				key := i.keys.set.Load().byHeader[head]
-				if early := clock.Now().Sub(since[key.id]); early < 5*time.Minute && key.id != first {
+				if early := fake.Now().Sub(since[key.id]); early < 5*time.Minute && key.id != first {
 					t.Errorf("signs with a key that was published %s ago", early)
 				}
 			}
@@ -126,7 +126,7 @@ func TestRotation(t *testing.T) {
 				for _, token := range tokens {
 					_, reason := i.keys.verify(token.text, i.clock.Now())
 					if i.clock.Now().Before(token.ends) && reason != caller.ReasonOK {
-						t.Fatalf("%s after the start a good token is %s", clock.Now().Sub(issued), reason)
+						t.Fatalf("%s after the start a good token is %s", fake.Now().Sub(issued), reason)
 					}
 				}
 			}
@@ -160,7 +160,7 @@ func TestRotation(t *testing.T) {
 		if n := strings.Count(a.published(t), " "); n != 1 {
 			t.Errorf("%d keys are published", n)
 		}
-		clock.Advance(31 * 24 * time.Hour)
+		fake.Advance(31 * 24 * time.Hour)
 		if err := a.Prune(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -175,7 +175,7 @@ func TestRotation(t *testing.T) {
 
 // A token remains good until its end when its key retires the moment after.
 func TestRotationKeepsTheLastToken(t *testing.T) {
-	i := startInstance(t, sqlite(t), world.NewClock(issued), 'm')
+	i := startInstance(t, sqlite(t), clock.NewFake(issued), 'm')
 	if err := i.EnsureSigningKey(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -200,10 +200,10 @@ func TestRotationKeepsTheLastToken(t *testing.T) {
 func TestRotateIfDue(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		const n, every = 8, 24 * time.Hour
-		clock := world.NewClock(issued)
+		fake := clock.NewFake(issued)
 		instances := make([]instance, n)
 		for i := range instances {
-			instances[i] = startInstance(t, db, clock, 'm')
+			instances[i] = startInstance(t, db, fake, 'm')
 			instances[i].keys.rotation = every
 		}
 		if err := instances[0].EnsureSigningKey(t.Context()); err != nil {
@@ -211,8 +211,8 @@ func TestRotateIfDue(t *testing.T) {
 		}
 		want := 1
 		for _, wait := range []time.Duration{0, every - time.Second, time.Second, time.Minute, every - time.Minute, every} {
-			clock.Advance(wait)
-			if wait >= time.Second && clock.Now().Sub(issued)%every == 0 {
+			fake.Advance(wait)
+			if wait >= time.Second && fake.Now().Sub(issued)%every == 0 {
 				want++
 			}
 			for _, i := range instances {
@@ -230,12 +230,12 @@ func TestRotateIfDue(t *testing.T) {
 				t.Fatal(err)
 			}
 			if got := count(t, db, `SELECT COUNT(*) FROM signing_keys`); got != want {
-				t.Errorf("%s after the start there were %d keys, want %d", clock.Now().Sub(issued), got, want)
+				t.Errorf("%s after the start there were %d keys, want %d", fake.Now().Sub(issued), got, want)
 			}
 		}
 		off := instances[0]
 		off.keys.rotation = 0
-		clock.Advance(10 * every)
+		fake.Advance(10 * every)
 		if err := off.RotateIfDue(t.Context()); err != nil || count(t, db, `SELECT COUNT(*) FROM signing_keys`) != want {
 			t.Errorf("rotated though it is off: %v", err)
 		}
@@ -246,8 +246,8 @@ func TestRotateIfDue(t *testing.T) {
 // verified by two instances all the while: none is refused.
 func TestRotationUnderLoad(t *testing.T) {
 	db := sqlite(t)
-	clock := world.NewClock(issued)
-	a, b := startInstance(t, db, clock, 'm'), startInstance(t, db, clock, 'm')
+	fake := clock.NewFake(issued)
+	a, b := startInstance(t, db, fake, 'm'), startInstance(t, db, fake, 'm')
 	for _, i := range []instance{a, b} {
 		i.keys.rotation, i.keys.ahead, i.keys.keep = 5*time.Second, 3*time.Second, 4*time.Second
 	}
@@ -264,10 +264,10 @@ func TestRotationUnderLoad(t *testing.T) {
 			for ctx.Err() == nil {
 				pair.RLock()
 				claims := testClaims()
-				claims.ID, claims.IssuedAt = a.world.NewID(), clock.Now()
+				claims.ID, claims.IssuedAt = a.clock.Clock().NewID(), fake.Now()
 				claims.ExpiresAt = claims.IssuedAt.Add(15 * time.Minute)
 				token, err := a.keys.sign(claims)
-				if _, reason := b.keys.verify(token, clock.Now()); err != nil || reason != caller.ReasonOK {
+				if _, reason := b.keys.verify(token, fake.Now()); err != nil || reason != caller.ReasonOK {
 					t.Errorf("a token is refused: %v, %s", err, reason)
 					stop()
 				}
@@ -278,7 +278,7 @@ func TestRotationUnderLoad(t *testing.T) {
 	var kept []string
 	for range 120 { // two minutes
 		pair.Lock()
-		clock.Advance(time.Second)
+		fake.Advance(time.Second)
 		pair.Unlock()
 		for _, i := range []instance{a, b} {
 			if err := i.RotateIfDue(t.Context()); err != nil {
@@ -292,7 +292,7 @@ func TestRotationUnderLoad(t *testing.T) {
 		}
 		kept = append(kept, b.mint(t))
 		for _, token := range kept[max(0, len(kept)-4):] { // keys are kept for 4 s here
-			if _, reason := a.keys.verify(token, clock.Now()); reason != caller.ReasonOK {
+			if _, reason := a.keys.verify(token, fake.Now()); reason != caller.ReasonOK {
 				t.Errorf("a token of the last 4 s is %s", reason)
 			}
 		}
@@ -308,8 +308,8 @@ func TestRotationUnderLoad(t *testing.T) {
 // an instance whose clock is behind. There is always one that signs.
 func TestRemoveSigningKey(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		clock := world.NewClock(issued)
-		a, b := startInstance(t, db, clock, 'm'), startInstance(t, db, world.NewClock(issued.Add(-time.Minute)), 'm')
+		fake := clock.NewFake(issued)
+		a, b := startInstance(t, db, fake, 'm'), startInstance(t, db, clock.NewFake(issued.Add(-time.Minute)), 'm')
 		if err := a.EnsureSigningKey(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -394,7 +394,7 @@ func TestRemoveSigningKey(t *testing.T) {
 // Two who remove both usable keys at once cannot leave none.
 func TestRemoveAllAtOnce(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		i := startInstance(t, db, world.NewClock(issued), 'm')
+		i := startInstance(t, db, clock.NewFake(issued), 'm')
 		if err := i.EnsureSigningKey(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -460,7 +460,7 @@ func TestSigningKeyRPCs(t *testing.T) {
 
 func masterOf(t *testing.T, fill byte) *seal.Master {
 	t.Helper()
-	m, err := seal.New(bytes.Repeat([]byte{fill}, seal.KeySize), world.Real())
+	m, err := seal.New(bytes.Repeat([]byte{fill}, seal.KeySize))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -470,13 +470,13 @@ func masterOf(t *testing.T, fill byte) *seal.Master {
 func TestReseal(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newDesk(t, db)
-		clock := d.clock
+		fake := d.clock
 		running := d
 		for _, algorithm := range []string{jose.ES256, jose.RS256} {
 			if _, _, err := d.RotateSigningKey(d.system(), algorithm); err != nil {
 				t.Fatal(err)
 			}
-			clock.Advance(jose.KeyLeadTime)
+			fake.Advance(jose.KeyLeadTime)
 		}
 		ann := d.user("ann")
 		grant := d.login("ann")
@@ -485,7 +485,7 @@ func TestReseal(t *testing.T) {
 		if _, err := db.Exec(t.Context(), `INSERT INTO second_factors (user_id, secret, created_at) VALUES ($1, $2, 1)`, ann.ID, secret); err != nil {
 			t.Fatal(err)
 		}
-		w := d.world
+		clk := d.clock.Clock()
 		snapshot := func() (all []sealedRow) {
 			t.Helper()
 			if err := db.Select(t.Context(), &all, `SELECT id, private_key AS sealed FROM signing_keys
@@ -496,7 +496,7 @@ func TestReseal(t *testing.T) {
 		}
 		before := fmt.Sprint(snapshot())
 
-		if _, err := Reseal(t.Context(), db, w, masterOf(t, 'x'), next); !errors.Is(err, seal.ErrWrongKey) {
+		if _, err := Reseal(t.Context(), db, clk, masterOf(t, 'x'), next); !errors.Is(err, seal.ErrWrongKey) {
 			t.Errorf("with a wrong present key: %v", err)
 		}
 		// All or nothing: the second factor, which comes last, does not open.
@@ -504,7 +504,7 @@ func TestReseal(t *testing.T) {
 			t.Fatal(err)
 		}
 		broken := fmt.Sprint(snapshot())
-		if _, err := Reseal(t.Context(), db, w, old, next); !errors.Is(err, seal.ErrWrongKey) {
+		if _, err := Reseal(t.Context(), db, clk, old, next); !errors.Is(err, seal.ErrWrongKey) {
 			t.Errorf("with a broken row: %v", err)
 		}
 		if fmt.Sprint(snapshot()) != broken {
@@ -517,7 +517,7 @@ func TestReseal(t *testing.T) {
 			t.Fatal("a failed reseal changed something")
 		}
 
-		done, err := Reseal(t.Context(), db, w, old, next)
+		done, err := Reseal(t.Context(), db, clk, old, next)
 		if err != nil || done != (Resealed{SigningKeys: 3, SecondFactors: 1}) {
 			t.Fatal(done, err)
 		}
@@ -547,10 +547,10 @@ func TestReseal(t *testing.T) {
 		_, _, err = running.RotateSigningKey(d.system(), "")
 		wantRefusal(t, err, fault.Precondition, "MASTER_KEY_CHANGED")
 
-		if _, err := newInstance(t, db, clock, 'm'); !errors.Is(err, seal.ErrWrongKey) {
+		if _, err := newInstance(t, db, fake, 'm'); !errors.Is(err, seal.ErrWrongKey) {
 			t.Errorf("a start with the old key: %v", err)
 		}
-		started, err := newInstance(t, db, clock, 'n')
+		started, err := newInstance(t, db, fake, 'n')
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -14,47 +14,47 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/changes"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/page"
 	"github.com/tollgatehq/tollgate/server/internal/roles"
 	"github.com/tollgatehq/tollgate/server/internal/seal"
-	"github.com/tollgatehq/tollgate/server/internal/world"
 )
 
 // instance is one running Tollgate, as far as keys go.
 type instance struct {
 	*Service
-	clock *world.Clock
+	clock *clock.Fake
 }
 
 // startInstance makes an instance on db, under the master key made of one byte.
-func startInstance(t *testing.T, db *database.DB, clock *world.Clock, master byte) instance {
+func startInstance(t *testing.T, db *database.DB, fake *clock.Fake, master byte) instance {
 	t.Helper()
-	i, err := newInstance(t, db, clock, master)
+	i, err := newInstance(t, db, fake, master)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return i
 }
 
-func newInstance(t *testing.T, db *database.DB, clock *world.Clock, master byte) (instance, error) {
-	w := world.Real()
-	w.Now = clock.Now
-	sealer, err := seal.New([]byte(strings.Repeat(string(rune(master)), seal.KeySize)), w)
+func newInstance(t *testing.T, db *database.DB, fake *clock.Fake, master byte) (instance, error) {
+	clk := clock.Real()
+	clk.Now = fake.Now
+	sealer, err := seal.New([]byte(strings.Repeat(string(rune(master)), seal.KeySize)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	log := changes.New(db, changes.Options{World: w})
+	log := changes.New(db, changes.Options{Clock: clk})
 	pages := page.NewTokens([]byte(strings.Repeat("p", 32)))
-	grants := roles.New(db, log, w, pages)
+	grants := roles.New(db, log, clk, pages)
 	s := New(Options{
-		DB: db, Log: log, Roles: grants, World: w, Pages: pages, Master: sealer,
+		DB: db, Log: log, Roles: grants, Clock: clk, Pages: pages, Master: sealer,
 		Issuer: "https://tollgate.test", Audience: "tollgate",
 		AccessTokenTTL: 15 * time.Minute, SessionIdle: time.Hour, SessionMax: time.Hour,
 	})
 	log.Follow(grants)
 	log.Follow(s)
-	return instance{s, clock}, log.Start(t.Context())
+	return instance{s, fake}, log.Start(t.Context())
 }
 
 // sync has the instance see everything that was committed. Its clock goes on a
@@ -80,7 +80,7 @@ func TestFirstSigningKeyOfManyInstances(t *testing.T) {
 		const n = 10
 		instances := make([]instance, n)
 		for i := range instances {
-			instances[i] = startInstance(t, db, world.NewClock(issued), 'm')
+			instances[i] = startInstance(t, db, clock.NewFake(issued), 'm')
 		}
 		const rounds = 10 // one alone often goes well by luck
 		for range rounds {
@@ -118,8 +118,8 @@ func TestFirstSigningKeyOfManyInstances(t *testing.T) {
 
 func TestSigningKeyAtRest(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		clock := world.NewClock(issued)
-		first := startInstance(t, db, clock, 'm')
+		fake := clock.NewFake(issued)
+		first := startInstance(t, db, fake, 'm')
 		if err := first.EnsureSigningKey(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -138,24 +138,24 @@ func TestSigningKeyAtRest(t *testing.T) {
 			t.Error("the private key is stored in the clear")
 		}
 
-		_, err := newInstance(t, db, clock, 'x')
+		_, err := newInstance(t, db, fake, 'x')
 		if !errors.Is(err, seal.ErrWrongKey) || !strings.Contains(err.Error(), "TOLLGATE_MASTER_KEY") {
 			t.Errorf("with another master key: %v", err)
 		}
-		if _, err := newInstance(t, db, clock, 'm'); err != nil {
+		if _, err := newInstance(t, db, fake, 'm'); err != nil {
 			t.Errorf("with the same master key: %v", err)
 		}
 		foreign := testKey(9)
 		if _, err := db.Exec(t.Context(), `UPDATE signing_keys SET public_key = $1`, []byte(foreign.public.(ed25519.PublicKey))); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := newInstance(t, db, clock, 'm'); err == nil {
+		if _, err := newInstance(t, db, fake, 'm'); err == nil {
 			t.Error("a public key put into the database was taken in")
 		}
 		if _, err := db.Exec(t.Context(), `UPDATE signing_keys SET algorithm = 'HS256', public_key = $1`, []byte(key.public.(ed25519.PublicKey))); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := newInstance(t, db, clock, 'm'); err == nil {
+		if _, err := newInstance(t, db, fake, 'm'); err == nil {
 			t.Error("an unknown algorithm was taken in")
 		}
 	})
@@ -163,8 +163,8 @@ func TestSigningKeyAtRest(t *testing.T) {
 
 func TestSigningKeysByTime(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		clock := world.NewClock(issued)
-		i, other := startInstance(t, db, clock, 'm'), startInstance(t, db, clock, 'm')
+		fake := clock.NewFake(issued)
+		i, other := startInstance(t, db, fake, 'm'), startInstance(t, db, fake, 'm')
 		add := func(change func(*signingKeyRow)) string {
 			t.Helper()
 			row, err := i.newSigningKeyRow(jose.EdDSA)
@@ -179,7 +179,7 @@ func TestSigningKeysByTime(t *testing.T) {
 			}); err != nil {
 				t.Fatal(err)
 			}
-			clock.Advance(time.Millisecond)
+			fake.Advance(time.Millisecond)
 			return row.ID
 		}
 		at := func(d time.Duration) int64 { return issued.Add(d).UnixMicro() }
@@ -202,7 +202,7 @@ func TestSigningKeysByTime(t *testing.T) {
 		signs := func(want string, ids ...string) {
 			t.Helper()
 			if token := mustSign(t, i.keys, testClaims()); !strings.HasPrefix(token, jose.EncodeHeader(jose.EdDSA, want)+".") {
-				t.Errorf("%s: not signed by %s", clock.Now(), want)
+				t.Errorf("%s: not signed by %s", fake.Now(), want)
 			}
 			for _, i := range []instance{i, other} {
 				var set struct{ Keys []map[string]string }
@@ -217,14 +217,14 @@ func TestSigningKeysByTime(t *testing.T) {
 					got = append(got, key["kid"])
 				}
 				if strings.Join(got, " ") != strings.Join(ids, " ") {
-					t.Errorf("%s: key set %v, want %v", clock.Now(), got, ids)
+					t.Errorf("%s: key set %v, want %v", fake.Now(), got, ids)
 				}
 			}
 		}
 		signs(present, coming, present)
-		clock.Advance(time.Hour)
+		fake.Advance(time.Hour)
 		signs(coming, coming, present)
-		clock.Advance(time.Hour)
+		fake.Advance(time.Hour)
 		signs(coming, coming)
 	})
 }

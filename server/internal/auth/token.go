@@ -67,7 +67,7 @@ func (k *signingKeys) sign(claims accessClaims) (string, error) {
 		claims.IssuedAt.IsZero() || claims.ExpiresAt.Unix() <= claims.IssuedAt.Unix() {
 		return "", errors.New("sign access token: a claim is missing")
 	}
-	key := k.set.Load().signer(k.world.Now())
+	key := k.set.Load().signer(k.clock.Now())
 	if key == nil {
 		return "", errNoSigner()
 	}

@@ -5,14 +5,14 @@ import (
 	"testing"
 
 	"github.com/tollgatehq/tollgate/server/internal/caller"
-	"github.com/tollgatehq/tollgate/server/internal/world"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 )
 
 // TestTokenHolder: a token ends with a session or with a key, and only a key's
 // is narrowed.
 func TestTokenHolder(t *testing.T) {
-	key, clock := testKey(1), world.NewClock(issued)
-	k := testSigner(t, clock)
+	key, fake := testKey(1), clock.NewFake(issued)
+	k := testSigner(t, fake)
 	header := `{"alg":"EdDSA","kid":"` + key.id + `","typ":"at+jwt"}`
 	for _, c := range []struct {
 		claims map[string]any

@@ -18,17 +18,17 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/tollgatehq/tollgate/internal/jose"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
-	"github.com/tollgatehq/tollgate/server/internal/world"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 )
 
 var issued = time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC) // when the tests' tokens are issued
 
 // testSigner is a signingKeys with one key and no database.
-func testSigner(t testing.TB, clock *world.Clock, keys ...*signingKey) *signingKeys {
+func testSigner(t testing.TB, fake *clock.Fake, keys ...*signingKey) *signingKeys {
 	t.Helper()
-	w := world.Real()
-	w.Now = clock.Now
-	k := newSigningKeys(Options{Issuer: "https://tollgate.test", Audience: "tollgate", World: w})
+	clk := clock.Real()
+	clk.Now = fake.Now
+	k := newSigningKeys(Options{Issuer: "https://tollgate.test", Audience: "tollgate", Clock: clk})
 	if len(keys) == 0 {
 		keys = []*signingKey{testKey(1)}
 	}
@@ -82,7 +82,7 @@ func encode(s string) string { return base64.RawURLEncoding.EncodeToString([]byt
 func (k *signingKeys) expect(t *testing.T, what, token string, want caller.Reason) {
 	t.Helper()
 	for _, visit := range []string{"first", "second"} { // cold, then perhaps cached
-		claims, got := k.verify(token, k.world.Now())
+		claims, got := k.verify(token, k.clock.Now())
 		if got != want {
 			t.Errorf("%s: %s verify = %s, want %s", what, visit, got, want)
 		}
@@ -93,7 +93,7 @@ func (k *signingKeys) expect(t *testing.T, what, token string, want caller.Reaso
 }
 
 func TestTokenShape(t *testing.T) {
-	k := testSigner(t, world.NewClock(issued))
+	k := testSigner(t, clock.NewFake(issued))
 	token := mustSign(t, k, testClaims())
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {
@@ -125,7 +125,7 @@ func TestTokenShape(t *testing.T) {
 // TestTokenSaysHowTheUserSignedIn: amr and auth_time go through a token, and
 // only a session's token has them, well formed.
 func TestTokenSaysHowTheUserSignedIn(t *testing.T) {
-	k := testSigner(t, world.NewClock(issued))
+	k := testSigner(t, clock.NewFake(issued))
 	want := testClaims()
 	want.AMR, want.AuthTime = []string{"pwd", "otp", "mfa"}, issued.Add(-time.Hour)
 	token := mustSign(t, k, want)
@@ -154,7 +154,7 @@ func TestTokenSaysHowTheUserSignedIn(t *testing.T) {
 
 // Another library verifies our tokens with nothing but the key set.
 func TestTokenByAnotherLibrary(t *testing.T) {
-	k := testSigner(t, world.NewClock(issued), testKey(1), testKey(2))
+	k := testSigner(t, clock.NewFake(issued), testKey(1), testKey(2))
 	var set struct{ Keys []map[string]string }
 	if err := json.Unmarshal(k.set.Load().jwks, &set); err != nil {
 		t.Fatal(err)
@@ -177,7 +177,7 @@ func TestTokenByAnotherLibrary(t *testing.T) {
 }
 
 func TestSignNeedsEveryClaim(t *testing.T) {
-	k := testSigner(t, world.NewClock(issued))
+	k := testSigner(t, clock.NewFake(issued))
 	for name, drop := range map[string]func(*accessClaims){
 		"subject":  func(c *accessClaims) { c.Subject = "" },
 		"session":  func(c *accessClaims) { c.SessionID = "" },
@@ -200,7 +200,7 @@ func TestSignNeedsEveryClaim(t *testing.T) {
 }
 
 func TestVerifyRefusesEveryOtherText(t *testing.T) {
-	k := testSigner(t, world.NewClock(issued))
+	k := testSigner(t, clock.NewFake(issued))
 	token := mustSign(t, k, testClaims())
 	k.expect(t, "the token", token, caller.ReasonOK)
 	refused := func(what, other string) {
@@ -231,7 +231,7 @@ func TestVerifyRefusesEveryOtherText(t *testing.T) {
 // signature with them set would be a second text of the same token.
 func TestVerifyRefusesSpareBits(t *testing.T) {
 	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-	k := testSigner(t, world.NewClock(issued))
+	k := testSigner(t, clock.NewFake(issued))
 	token := mustSign(t, k, testClaims())
 	at := strings.IndexByte(alphabet, token[len(token)-1])
 	signature, _ := base64.RawURLEncoding.DecodeString(token[strings.LastIndexByte(token, '.')+1:])
@@ -247,8 +247,8 @@ func TestVerifyRefusesSpareBits(t *testing.T) {
 
 func TestVerifyHeaders(t *testing.T) {
 	key, foreign := testKey(1), testKey(9)
-	k := testSigner(t, world.NewClock(issued), key, testKey(2))
-	token := mustSign(t, testSigner(t, world.NewClock(issued), key), testClaims())
+	k := testSigner(t, clock.NewFake(issued), key, testKey(2))
+	token := mustSign(t, testSigner(t, clock.NewFake(issued), key), testClaims())
 	body, _ := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[1])
 	good := `{"alg":"EdDSA","kid":"` + key.id + `","typ":"at+jwt"}`
 	k.expect(t, "positive control", forge(key, good, string(body)), caller.ReasonOK)
@@ -315,8 +315,8 @@ func TestVerifyHeaders(t *testing.T) {
 }
 
 func TestVerifyClaims(t *testing.T) {
-	key, clock := testKey(1), world.NewClock(issued)
-	k := testSigner(t, clock)
+	key, fake := testKey(1), clock.NewFake(issued)
+	k := testSigner(t, fake)
 	header := `{"alg":"EdDSA","kid":"` + key.id + `","typ":"at+jwt"}`
 	good := map[string]any{
 		"iss": "https://tollgate.test", "sub": "user-1", "aud": "tollgate", "exp": issued.Unix() + 900, "iat": issued.Unix(),
@@ -380,28 +380,28 @@ func TestVerifyClaims(t *testing.T) {
 		k.expect(t, name, forge(key, header, payload), caller.ReasonCredentialInvalid)
 	}
 
-	clock.Advance(time.Hour)
+	fake.Advance(time.Hour)
 	k.expect(t, "over", with("sub", "user-3"), caller.ReasonCredentialExpired)
 	k.expect(t, "over and wrong", with("iss", "orders"), caller.ReasonCredentialInvalid)
 }
 
 func TestVerifyEnd(t *testing.T) {
-	clock := world.NewClock(issued)
-	k := testSigner(t, clock)
+	fake := clock.NewFake(issued)
+	k := testSigner(t, fake)
 	warm, cold := mustSign(t, k, testClaims()), testClaims()
 	cold.ID = "token-2"
 	other := mustSign(t, k, cold)
 	k.expect(t, "new", warm, caller.ReasonOK)
-	clock.Advance(15*time.Minute - time.Nanosecond)
+	fake.Advance(15*time.Minute - time.Nanosecond)
 	k.expect(t, "at the last moment", warm, caller.ReasonOK)
-	clock.Advance(time.Nanosecond)
+	fake.Advance(time.Nanosecond)
 	k.expect(t, "over, cached", warm, caller.ReasonCredentialExpired)
 	k.expect(t, "over, not cached", other, caller.ReasonCredentialExpired)
 }
 
 func TestVerifySize(t *testing.T) {
 	key := testKey(1)
-	k := testSigner(t, world.NewClock(issued))
+	k := testSigner(t, clock.NewFake(issued))
 	header := `{"alg":"EdDSA","kid":"` + key.id + `","typ":"at+jwt"}`
 	payload, _ := base64.RawURLEncoding.DecodeString(strings.Split(mustSign(t, k, testClaims()), ".")[1])
 	sized := func(pad int) string {
@@ -414,17 +414,17 @@ func TestVerifySize(t *testing.T) {
 
 // A remembered token does not outlive its key.
 func TestVerifyAfterKeyRemoval(t *testing.T) {
-	clock := world.NewClock(issued)
+	fake := clock.NewFake(issued)
 	old, young := testKey(1), testKey(2)
 	old.retired, old.removed = issued.Add(time.Minute), issued.Add(2*time.Minute)
 	young.active = issued.Add(time.Minute)
-	k := testSigner(t, clock, old, young)
+	k := testSigner(t, fake, old, young)
 	token := mustSign(t, k, testClaims())
 	if !strings.HasPrefix(token, old.header+".") {
 		t.Fatal("not signed with the key in force")
 	}
 	k.expect(t, "key in force", token, caller.ReasonOK)
-	clock.Advance(time.Minute)
+	fake.Advance(time.Minute)
 	k.expect(t, "key retired", token, caller.ReasonOK)
 	next := testClaims()
 	next.ExpiresAt = issued.Add(time.Hour)
@@ -433,7 +433,7 @@ func TestVerifyAfterKeyRemoval(t *testing.T) {
 		t.Fatal("not signed with the next key")
 	}
 	k.expect(t, "next key", later, caller.ReasonOK)
-	clock.Advance(time.Minute)
+	fake.Advance(time.Minute)
 	k.expect(t, "key's time over", token, caller.ReasonCredentialInvalid)
 	k.expect(t, "next key", later, caller.ReasonOK)
 	k.set.Store(newKeySet([]*signingKey{old}))
@@ -441,8 +441,8 @@ func TestVerifyAfterKeyRemoval(t *testing.T) {
 }
 
 func FuzzVerify(f *testing.F) {
-	clock := world.NewClock(issued)
-	k := testSigner(f, clock)
+	fake := clock.NewFake(issued)
+	k := testSigner(f, fake)
 	token := mustSign(f, k, testClaims())
 	f.Add(token)
 	f.Add("a.b.c")
@@ -454,7 +454,7 @@ func FuzzVerify(f *testing.F) {
 }
 
 func BenchmarkVerifyCold(b *testing.B) {
-	k := testSigner(b, world.NewClock(issued))
+	k := testSigner(b, clock.NewFake(issued))
 	token := mustSign(b, k, testClaims())
 	set := k.set.Load()
 	b.ReportAllocs()
@@ -466,7 +466,7 @@ func BenchmarkVerifyCold(b *testing.B) {
 }
 
 func BenchmarkVerifyCached(b *testing.B) {
-	k := testSigner(b, world.NewClock(issued))
+	k := testSigner(b, clock.NewFake(issued))
 	token := mustSign(b, k, testClaims())
 	b.ReportAllocs()
 	for b.Loop() {

@@ -56,9 +56,9 @@ func (s *Service) CreateUser(ctx context.Context, n NewUser) (User, int64, error
 			return User{}, 0, fmt.Errorf("create user %q: %w", name, err)
 		}
 	}
-	now := s.world.Micros()
+	now := s.clock.Micros()
 	row := userRow{
-		ID: s.world.NewID(), Username: name, DisplayName: n.DisplayName, Kind: n.Kind,
+		ID: s.clock.NewID(), Username: name, DisplayName: n.DisplayName, Kind: n.Kind,
 		PasswordHash: hash, PasswordChangeRequired: n.PasswordChangeRequired, CreatedAt: now, UpdatedAt: now,
 		Audience: n.Audience,
 	}
@@ -201,7 +201,7 @@ func (s *Service) UpdateUser(ctx context.Context, id string, u UserUpdate) (User
 		if last != nil { // told only to who may manage the user
 			return last
 		}
-		if row, err = updateUser(ctx, tx, id, u, s.world.Micros()); err != nil {
+		if row, err = updateUser(ctx, tx, id, u, s.clock.Micros()); err != nil {
 			return err
 		}
 		if row.Audience != "" && row.Kind != caller.Service {

@@ -82,7 +82,7 @@ func (s *Service) credential(ctx context.Context, c Credential) (*caller.Princip
 // accessToken looks at an access token. For one that is meant for others it
 // says no more than whose it is.
 func (s *Service) accessToken(ctx context.Context, c Credential) (*caller.Principal, caller.Reason, error) {
-	now := s.world.Now()
+	now := s.clock.Now()
 	claims, reason := s.keys.verify(c.AccessToken, now)
 	if reason != caller.ReasonOK {
 		return nil, reason, nil

@@ -67,7 +67,7 @@ func (l *Log) Write(ctx context.Context, fn func(ctx context.Context, tx *Tx) er
 		if err := fn(ctx, tx); err != nil {
 			return err
 		}
-		if err := audit.Append(ctx, tx, l.world, tx.events...); err != nil {
+		if err := audit.Append(ctx, tx, l.clock, tx.events...); err != nil {
 			return err
 		}
 		// Last, because from here to the commit nobody else can write changes.
@@ -103,7 +103,7 @@ func (l *Log) append(ctx context.Context, tx *Tx) (int64, error) {
 	if err := tx.Get(ctx, &revision, `UPDATE change_head SET revision = revision + 1 WHERE id = 1 RETURNING revision`); err != nil {
 		return 0, fmt.Errorf("take the next revision: %w", err)
 	}
-	now := l.world.Micros()
+	now := l.clock.Micros()
 	for offset, part := range slices.Collect(slices.Chunk(tx.changes, 500)) {
 		var rows strings.Builder
 		var args []any

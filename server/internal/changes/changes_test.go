@@ -2,7 +2,6 @@ package changes
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,9 +13,9 @@ import (
 
 	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
-	"github.com/tollgatehq/tollgate/server/internal/world"
 )
 
 // follower collects what it is told.
@@ -71,15 +70,15 @@ func (f *follower) wasReset() int {
 	return f.resets
 }
 
-func newClock() *world.Clock {
-	return world.NewClock(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
+func newClock() *clock.Fake {
+	return clock.NewFake(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
 }
 
 // open starts an instance's log.
-func open(t testing.TB, db *database.DB, clock *world.Clock) (*Log, *follower) {
+func open(t testing.TB, db *database.DB, fake *clock.Fake) (*Log, *follower) {
 	t.Helper()
 	f := &follower{}
-	l := New(db, Options{World: world.World{Now: clock.Now, Random: rand.Reader}}, f)
+	l := New(db, Options{Clock: fake.Clock()}, f)
 	if err := l.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -122,9 +121,9 @@ var errNo = errors.New("no")
 func TestConcurrentWriters(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		const writers, writes = 20, 5
-		clock := newClock()
-		here, atHere := open(t, db, clock)
-		there, atThere := open(t, db, clock)
+		fake := newClock()
+		here, atHere := open(t, db, fake)
+		there, atThere := open(t, db, fake)
 		var late warnings
 		here.log = slog.New(slog.NewTextHandler(&late, nil))
 
@@ -275,9 +274,9 @@ func TestAWriteWithoutChanges(t *testing.T) {
 
 func TestEnsure(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		clock := newClock()
-		here, f := open(t, db, clock)
-		there, _ := open(t, db, clock)
+		fake := newClock()
+		here, f := open(t, db, fake)
+		there, _ := open(t, db, fake)
 		ensure := func(revision int64) {
 			t.Helper()
 			if err := here.Ensure(t.Context(), revision); err != nil {
@@ -285,12 +284,12 @@ func TestEnsure(t *testing.T) {
 			}
 		}
 		mustWrite(t, there, "a")
-		clock.Advance(4 * time.Second)
+		fake.Advance(4 * time.Second)
 		ensure(0)
 		if got := f.seen(); len(got) != 0 {
 			t.Errorf("within the bound, the log was read: %q", got)
 		}
-		clock.Advance(time.Second)
+		fake.Advance(time.Second)
 		ensure(0)
 		if got := f.seen(); !slices.Equal(got, []string{"role a"}) {
 			t.Errorf("at the bound, followers know %q", got)
@@ -309,7 +308,7 @@ func TestEnsure(t *testing.T) {
 			t.Fatal(err)
 		}
 		ensure(revision)
-		clock.Advance(5 * time.Second)
+		fake.Advance(5 * time.Second)
 		if err := here.Ensure(t.Context(), 0); !fault.Is(err, fault.Unavailable) {
 			t.Errorf("stale, with the database gone: %v", err)
 		}
@@ -321,9 +320,9 @@ func TestEnsure(t *testing.T) {
 
 func TestAFollowerThatFailsIsToldAgain(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		clock := newClock()
-		here, f := open(t, db, clock)
-		there, _ := open(t, db, clock)
+		fake := newClock()
+		here, f := open(t, db, fake)
+		there, _ := open(t, db, fake)
 		f.failing(errNo)
 		revision := mustWrite(t, there, "a")
 		if err := here.Sync(t.Context()); !errors.Is(err, errNo) {

@@ -9,9 +9,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
-	"github.com/tollgatehq/tollgate/server/internal/world"
 )
 
 const (
@@ -52,7 +52,7 @@ type Announcer interface {
 
 // Options are what a Log needs besides the database.
 type Options struct {
-	World     world.World
+	Clock     clock.Clock
 	Log       *slog.Logger
 	Announcer Announcer     // nil: the only instance
 	Staleness time.Duration // how old the last look at the log may be; 0: 5 s
@@ -62,7 +62,7 @@ type Options struct {
 // Log is the change log and this instance's tail of it.
 type Log struct {
 	db        *database.DB
-	world     world.World
+	clock     clock.Clock
 	log       *slog.Logger
 	announcer Announcer
 	staleness time.Duration
@@ -94,7 +94,7 @@ func New(db *database.DB, options Options, followers ...Follower) *Log {
 		options.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Log{
-		db: db, world: options.World, log: options.Log, announcer: options.Announcer,
+		db: db, clock: options.Clock, log: options.Log, announcer: options.Announcer,
 		staleness: options.Staleness, onEvents: options.OnEvents, followers: followers, atOnce: readAtOnce,
 		wake: make(chan struct{}, 1), reading: make(chan struct{}, 1),
 	}
@@ -167,7 +167,7 @@ func (l *Log) Revision() int64 {
 func (l *Log) Lag() time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.world.Now().Sub(l.seen)
+	return l.clock.Now().Sub(l.seen)
 }
 
 // Failures is how often the tail could not read the log since the start.
@@ -178,7 +178,7 @@ func (l *Log) Failures() uint64 { return l.failures.Load() }
 // already; otherwise it reads the log now, and is Unavailable when that fails.
 func (l *Log) Ensure(ctx context.Context, minRevision int64) error {
 	l.mu.Lock()
-	ok := l.revision >= minRevision && l.world.Now().Sub(l.seen) < l.staleness
+	ok := l.revision >= minRevision && l.clock.Now().Sub(l.seen) < l.staleness
 	l.mu.Unlock()
 	if ok {
 		return nil
@@ -206,7 +206,7 @@ func (l *Log) WaitFor(ctx context.Context, revision int64) error {
 // everything that was committed before the call is in force here. Calls that
 // wait for the same read share its result, also a failure that took long.
 func (l *Log) Sync(ctx context.Context) error {
-	asked, caller := l.world.Now(), ctx
+	asked, caller := l.clock.Now(), ctx
 	ctx, cancel := context.WithTimeout(ctx, catchUp)
 	defer cancel()
 	select {
@@ -222,13 +222,13 @@ func (l *Log) Sync(ctx context.Context) error {
 	switch {
 	case shared:
 		return nil
-	case failed.After(asked) && l.world.Now().Sub(asked) > tooLate:
+	case failed.After(asked) && l.clock.Now().Sub(asked) > tooLate:
 		return failure // the database hangs: another read would take as long again
 	}
 	err := l.read(ctx)
 	if err != nil && caller.Err() == nil {
 		l.mu.Lock()
-		l.failed, l.failure = l.world.Now(), err
+		l.failed, l.failure = l.clock.Now(), err
 		l.mu.Unlock()
 	}
 	return err
@@ -236,7 +236,7 @@ func (l *Log) Sync(ctx context.Context) error {
 
 // read applies everything new. The caller holds reading.
 func (l *Log) read(ctx context.Context) error {
-	began := l.world.Now()
+	began := l.clock.Now()
 	for {
 		revision := l.Revision()
 		var head struct {
@@ -324,7 +324,7 @@ func (l *Log) advance(revision int64, seen time.Time) {
 // prune removes changes that no tail needs any more. It takes them from the
 // old end only, though clocks differ: a tail would pass by a hole unaware.
 func (l *Log) prune(ctx context.Context) {
-	before := l.world.Now().Add(-keepFor).UnixMicro()
+	before := l.clock.Now().Add(-keepFor).UnixMicro()
 	if _, err := l.db.Exec(ctx, `DELETE FROM changes WHERE revision < COALESCE(
 		(SELECT MIN(revision) FROM changes WHERE at >= $1),
 		(SELECT revision + 1 FROM change_head WHERE id = 1))`, before); err != nil && !errors.Is(err, context.Canceled) {

@@ -2,7 +2,6 @@ package changes
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 	"slices"
 	"sync"
@@ -10,8 +9,8 @@ import (
 	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
-	"github.com/tollgatehq/tollgate/server/internal/world"
 )
 
 // A tail that cannot know what it missed has its followers start over.
@@ -30,10 +29,10 @@ func TestLostTouch(t *testing.T) {
 	} {
 		t.Run(c.what, func(t *testing.T) {
 			backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-				clock := newClock()
-				there, _ := open(t, db, clock)
+				fake := newClock()
+				there, _ := open(t, db, fake)
 				mustWrite(t, there, "a")
-				here, f := open(t, db, clock)
+				here, f := open(t, db, fake)
 				for _, subject := range []string{"b", "c", "d"} {
 					mustWrite(t, there, subject)
 				}
@@ -58,13 +57,13 @@ func TestLostTouch(t *testing.T) {
 
 func TestPrune(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		clock := newClock()
-		late := world.NewClock(clock.Now().Add(-30 * time.Minute)) // another machine's clock
-		here, _ := open(t, db, clock)
+		fake := newClock()
+		late := clock.NewFake(fake.Now().Add(-30 * time.Minute)) // another machine's clock
+		here, _ := open(t, db, fake)
 		there, _ := open(t, db, late)
 		mustWrite(t, here, "a")  // 1
 		mustWrite(t, there, "b") // 2, which looks older than 1
-		behind, f := open(t, db, clock)
+		behind, f := open(t, db, fake)
 		mustWrite(t, here, "c")  // 3
 		mustWrite(t, there, "d") // 4
 		left := func() []int64 {
@@ -75,7 +74,7 @@ func TestPrune(t *testing.T) {
 			}
 			return revisions
 		}
-		clock.Advance(keepFor - time.Minute)
+		fake.Advance(keepFor - time.Minute)
 		here.prune(t.Context())
 		// Only 2 and 4 look old, but a hole would have a tail pass by them.
 		if got := left(); !slices.Equal(got, []int64{1, 2, 3, 4}) {
@@ -88,12 +87,12 @@ func TestPrune(t *testing.T) {
 			t.Errorf("a tail that was behind was told %q", got)
 		}
 		mustWrite(t, here, "e") // 5, young
-		clock.Advance(2 * time.Minute)
+		fake.Advance(2 * time.Minute)
 		here.prune(t.Context())
 		if got := left(); !slices.Equal(got, []int64{5}) {
 			t.Errorf("left are %d", got)
 		}
-		clock.Advance(keepFor)
+		fake.Advance(keepFor)
 		here.prune(t.Context())
 		if got := left(); len(got) != 0 {
 			t.Errorf("left are %d", got)
@@ -195,11 +194,11 @@ func TestRun(t *testing.T) {
 	for _, announced := range []bool{true, false} {
 		t.Run(fmt.Sprintf("announced=%v", announced), func(t *testing.T) {
 			backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-				clock := newClock()
-				w := world.World{Now: clock.Now, Random: rand.Reader}
+				fake := newClock()
+				clk := fake.Clock()
 				h := &hub{ready: make(chan struct{}, 1)}
 				f := &follower{told: make(chan struct{}, 1)}
-				options := Options{World: w}
+				options := Options{Clock: clk}
 				if announced {
 					options.Announcer = h
 				}

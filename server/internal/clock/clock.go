@@ -1,50 +1,37 @@
-// Package world is what a program cannot compute: the time, and randomness.
-// Everything that needs them is given a World, so that tests decide both.
-package world
+// Package clock gives the time and the ids that sort by it. Everything that
+// needs the time is given a Clock, so that tests decide it. Randomness is
+// crypto/rand's; a test that must repeat it uses testing/cryptotest.
+package clock
 
 import (
 	"crypto/rand"
 	"encoding/binary"
 	"encoding/hex"
-	"io"
 	"sync"
 	"time"
 )
 
-// World gives the time and randomness.
-type World struct {
-	Now    func() time.Time
-	Random io.Reader // never runs dry; crypto/rand outside of tests
+// Clock gives the time. The zero value is not usable.
+type Clock struct {
+	Now func() time.Time
 }
 
-// Real is the machine's clock and crypto/rand.
-func Real() World {
-	return World{Now: time.Now, Random: rand.Reader}
-}
+// Real returns the machine's clock.
+func Real() Clock { return Clock{Now: time.Now} }
 
 // Micros is the time as it is stored: microseconds since 1970, UTC.
-func (w World) Micros() int64 { return w.Now().UnixMicro() }
-
-// Bytes returns n random bytes. Like crypto/rand, it does not fail: a machine
-// without randomness must not go on.
-func (w World) Bytes(n int) []byte {
-	b := make([]byte, n)
-	if _, err := io.ReadFull(w.Random, b); err != nil {
-		panic("no randomness: " + err.Error())
-	}
-	return b
-}
+func (c Clock) Micros() int64 { return c.Now().UnixMicro() }
 
 // NewID returns a UUIDv7 (RFC 9562 §5.7) whose rand_a bits hold the fraction
 // of the millisecond (§6.2, method 3), so that ids sort by time to about 250 ns.
-func (w World) NewID() string {
-	now := w.Now()
+func (c Clock) NewID() string {
+	now := c.Now()
 	ms := now.UnixMilli()
 	fraction := uint64(now.UnixNano()-ms*1_000_000) * 4096 / 1_000_000
 
 	var id [16]byte
 	binary.BigEndian.PutUint64(id[:8], uint64(ms)<<16|0x7000|fraction)
-	copy(id[8:], w.Bytes(8))
+	rand.Read(id[8:])
 	id[8] = id[8]&0x3f | 0x80
 
 	var text [36]byte
@@ -57,26 +44,28 @@ func (w World) NewID() string {
 	return string(text[:])
 }
 
-// Clock is a clock that stands still until a test moves it. It is safe for
-// concurrent use.
-type Clock struct {
+// Fake stands still until a test moves it. It is safe for concurrent use.
+type Fake struct {
 	mu  sync.Mutex
 	now time.Time
 }
 
-// NewClock starts a clock at t.
-func NewClock(t time.Time) *Clock { return &Clock{now: t} }
+// NewFake returns a Fake that shows t.
+func NewFake(t time.Time) *Fake { return &Fake{now: t} }
 
-// Now is the clock's time.
-func (c *Clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
+// Clock returns a Clock that shows the fake's time.
+func (f *Fake) Clock() Clock { return Clock{Now: f.Now} }
+
+// Now returns the fake's time.
+func (f *Fake) Now() time.Time {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.now
 }
 
-// Advance moves the clock.
-func (c *Clock) Advance(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
+// Advance moves the fake by d.
+func (f *Fake) Advance(d time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.now = f.now.Add(d)
 }

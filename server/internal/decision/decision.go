@@ -13,9 +13,9 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/auth"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/changes"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/limits"
 	"github.com/tollgatehq/tollgate/server/internal/roles"
-	"github.com/tollgatehq/tollgate/server/internal/world"
 )
 
 // Rule is what a call asks of its caller. The zero Rule lets nobody pass.
@@ -81,15 +81,15 @@ type Service struct {
 	roles  *roles.Service
 	limits *limits.Service
 	audit  *audit.Service
-	world  world.World
+	clock  clock.Clock
 	stepUp StepUp
 	count  func(door string, reason caller.Reason)
 }
 
 // New joins the four questions. Each decision is counted under the door that it
 // was made for, "api" or "service", and its reason.
-func New(log *changes.Log, a *auth.Service, r *roles.Service, l *limits.Service, e *audit.Service, w world.World, stepUp StepUp, count func(door string, reason caller.Reason)) *Service {
-	return &Service{log: log, auth: a, roles: r, limits: l, audit: e, world: w, stepUp: stepUp, count: count}
+func New(log *changes.Log, a *auth.Service, r *roles.Service, l *limits.Service, e *audit.Service, clk clock.Clock, stepUp StepUp, count func(door string, reason caller.Reason)) *Service {
+	return &Service{log: log, auth: a, roles: r, limits: l, audit: e, clock: clk, stepUp: stepUp, count: count}
 }
 
 // Decide verifies the credential, counts the call against every limit that
@@ -190,7 +190,7 @@ func (s *Service) judge(reason caller.Reason, p *caller.Principal, rule Rule) ca
 	if reason := s.roles.Check(p, rule.Permission); reason != caller.ReasonOK || !rule.Sensitive {
 		return reason
 	}
-	return s.stepUp.judge(p, s.world.Now())
+	return s.stepUp.judge(p, s.clock.Now())
 }
 
 // record writes a refusal to the audit log. Those of which a caller can make a

@@ -18,10 +18,10 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/auth"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/decision"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/guard"
-	"github.com/tollgatehq/tollgate/server/internal/world"
 )
 
 // Options are the handlers behind the doors.
@@ -44,7 +44,7 @@ type Options struct {
 	TrustedProxies []netip.Prefix
 	MaxCalls       int                              // that run at once, streams left out; 0: 1024
 	Refused        func(reason string, cause error) // counts refusals for want of places or memory
-	World          world.World
+	Clock          clock.Clock
 	Log            *slog.Logger
 }
 
@@ -104,7 +104,7 @@ func New(o Options) (http.Handler, error) {
 		}
 	}
 	return withSecurityHeaders(&middleware{
-		next: mux, trusted: o.TrustedProxies, world: o.World, log: o.Log,
+		next: mux, trusted: o.TrustedProxies, clock: o.Clock, log: o.Log,
 		limiters: newLimiters(o.MaxCalls), refused: o.Refused,
 	}), nil
 }

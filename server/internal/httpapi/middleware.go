@@ -13,10 +13,10 @@ import (
 
 	"github.com/tollgatehq/tollgate/server/internal/auth"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/inflight"
 	"github.com/tollgatehq/tollgate/server/internal/metrics"
-	"github.com/tollgatehq/tollgate/server/internal/world"
 )
 
 // middleware is the outermost handler. It finds out where a request comes from,
@@ -28,7 +28,7 @@ import (
 type middleware struct {
 	next     http.Handler
 	trusted  []netip.Prefix
-	world    world.World
+	clock    clock.Clock
 	log      *slog.Logger
 	limiters *limiters
 	refused  func(reason string, cause error) // counts refusals by reason
@@ -45,7 +45,7 @@ func (m *middleware) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		origin.UserAgent = origin.UserAgent[:512]
 	}
 	if !goodRequestID.MatchString(origin.RequestID) {
-		origin.RequestID = m.world.NewID()
+		origin.RequestID = m.clock.NewID()
 	}
 	r = r.WithContext(caller.With(open, origin))
 

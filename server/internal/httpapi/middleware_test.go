@@ -15,8 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/inflight"
-	"github.com/tollgatehq/tollgate/server/internal/world"
 )
 
 // serveBounded serves a handler behind the middleware and the API's server.
@@ -25,7 +25,7 @@ func serveBounded(t *testing.T, calls int, handler http.HandlerFunc) (*middlewar
 	var mu sync.Mutex
 	refused := map[string]int{}
 	m := &middleware{
-		next: handler, world: world.Real(), log: slog.New(slog.DiscardHandler), limiters: newLimiters(calls),
+		next: handler, clock: clock.Real(), log: slog.New(slog.DiscardHandler), limiters: newLimiters(calls),
 		refused: func(reason string, _ error) {
 			mu.Lock()
 			defer mu.Unlock()

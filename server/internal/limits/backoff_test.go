@@ -50,8 +50,8 @@ func (n *naive) look(now time.Time) (Outcome, bool) {
 // people are told.
 func TestBackoffModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		clock, w := testClock()
-		m := NewMemory(w)
+		fake, clk := testClock()
+		m := NewMemory(clk)
 		n := naive{
 			burst:  rapid.IntRange(1, 12).Draw(t, "burst"),
 			period: rapid.SampledFrom([]time.Duration{time.Millisecond, 700 * time.Millisecond, time.Second, 3 * time.Second, 15 * time.Minute}).Draw(t, "period"),
@@ -65,33 +65,33 @@ func TestBackoffModel(t *testing.T) {
 			return outcomes[0]
 		}
 		for range rapid.IntRange(1, 80).Draw(t, "steps") {
-			want, pass := n.look(clock.Now())
+			want, pass := n.look(fake.Now())
 			what := rapid.SampledFrom([]string{"take", "take", "take", "peek", "wait", "almost", "calm", "some", "forget"}).Draw(t, "step")
 			switch what {
 			case "take":
 				if pass {
-					n.calls = append(n.calls, clock.Now())
-					want, _ = n.look(clock.Now())
+					n.calls = append(n.calls, fake.Now())
+					want, _ = n.look(fake.Now())
 					want.Exceeded, want.RetryAfter = false, 0
 				}
 				if got := take(false); got != want {
 					t.Fatalf("a call after %d: %+v, want %+v", len(n.calls), got, want)
 				}
 			case "wait":
-				clock.Advance(want.RetryAfter)
+				fake.Advance(want.RetryAfter)
 			case "almost":
-				clock.Advance(max(0, want.RetryAfter-time.Microsecond))
+				fake.Advance(max(0, want.RetryAfter-time.Microsecond))
 			case "calm":
-				clock.Advance(want.Reset - time.Duration(rapid.IntRange(0, 1).Draw(t, "less"))*min(want.Reset, time.Microsecond))
+				fake.Advance(want.Reset - time.Duration(rapid.IntRange(0, 1).Draw(t, "less"))*min(want.Reset, time.Microsecond))
 			case "some":
-				clock.Advance(time.Duration(rapid.Int64Range(0, 2*c.Period).Draw(t, "later")) * time.Microsecond)
+				fake.Advance(time.Duration(rapid.Int64Range(0, 2*c.Period).Draw(t, "later")) * time.Microsecond)
 			case "forget":
 				if err := m.Forget(t.Context(), []Count{c}); err != nil {
 					t.Fatal(err)
 				}
 				n.calls = nil
 			}
-			want, _ = n.look(clock.Now())
+			want, _ = n.look(fake.Now())
 			if got := take(true); got != want {
 				t.Fatalf("a look after %s and %d calls: %+v, want %+v", what, len(n.calls), got, want)
 			}
@@ -101,15 +101,15 @@ func TestBackoffModel(t *testing.T) {
 
 // TestBackoffGuesses: a day of guessing whenever it is allowed gets nowhere.
 func TestBackoffGuesses(t *testing.T) {
-	clock, w := testClock()
-	m := NewMemory(w)
+	fake, clk := testClock()
+	m := NewMemory(clk)
 	c := Count{Counter: "c", Key: "k", Algorithm: Backoff, Rate: 10, Burst: 10, Period: 15 * minute.Microseconds(), Cost: 1}
-	guesses, began := 0, clock.Now()
+	guesses, began := 0, fake.Now()
 	var waits []time.Duration
-	for clock.Now().Sub(began) < 24*time.Hour {
+	for fake.Now().Sub(began) < 24*time.Hour {
 		if o := take(t, m, c)[0]; o.Exceeded {
 			waits = append(waits, o.RetryAfter)
-			clock.Advance(o.RetryAfter)
+			fake.Advance(o.RetryAfter)
 		} else {
 			guesses++
 		}

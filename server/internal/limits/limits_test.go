@@ -10,11 +10,11 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/changes"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/page"
 	"github.com/tollgatehq/tollgate/server/internal/roles"
-	"github.com/tollgatehq/tollgate/server/internal/world"
 )
 
 // instance is one Tollgate as far as this room goes.
@@ -22,24 +22,24 @@ type instance struct {
 	*Service
 	t     testing.TB
 	db    *database.DB
-	clock *world.Clock
+	clock *clock.Fake
 }
 
 // start makes an instance that has read the limits there are. A nil backend is
 // a Memory on the instance's clock.
 func startOn(t testing.TB, db *database.DB, backend Backend) *instance {
 	t.Helper()
-	clock, w := testClock()
+	fake, clk := testClock()
 	if backend == nil {
-		backend = NewMemory(w)
+		backend = NewMemory(clk)
 	}
-	log := changes.New(db, changes.Options{World: w})
+	log := changes.New(db, changes.Options{Clock: clk})
 	pages := page.NewTokens([]byte(strings.Repeat("k", 32)))
-	grants := roles.New(db, log, w, pages)
-	s := New(db, log, grants, w, pages, backend)
+	grants := roles.New(db, log, clk, pages)
+	s := New(db, log, grants, clk, pages, backend)
 	log.Follow(grants)
 	log.Follow(s)
-	i := &instance{Service: s, t: t, db: db, clock: clock}
+	i := &instance{Service: s, t: t, db: db, clock: fake}
 	i.must(log.Start(t.Context()))
 	return i
 }

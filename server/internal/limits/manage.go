@@ -266,7 +266,7 @@ func (s *Service) ResetAll(ctx context.Context, name string) (int64, error) {
 		if err := s.mayManage(ctx, tx, l.Permission); err != nil {
 			return err
 		}
-		if err := resetLimit(ctx, tx, name, s.world.Micros()); err != nil {
+		if err := resetLimit(ctx, tx, name, s.clock.Micros()); err != nil {
 			return fmt.Errorf("reset limit %q: %w", name, err)
 		}
 		tx.Record(audit.New(ctx, audit.LimitReset, audit.Success, "limits/"+name).With("keys", "all"))
@@ -330,7 +330,7 @@ func (s *Service) rule(ctx context.Context, name string) (*rule, error) {
 }
 
 // now is the time as it is stored.
-func (s *Service) now() time.Time { return time.UnixMicro(s.world.Micros()).UTC() }
+func (s *Service) now() time.Time { return time.UnixMicro(s.clock.Micros()).UTC() }
 
 // others returns all limits but one, and has writers of limits wait for each
 // other, so that what is counted here stays so until the commit.

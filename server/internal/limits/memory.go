@@ -6,7 +6,7 @@ import (
 	"math/bits"
 	"sync"
 
-	"github.com/tollgatehq/tollgate/server/internal/world"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 )
 
 const (
@@ -28,7 +28,7 @@ const (
 // When it is full, new keys share one counter per limit and shard until old
 // ones have run out, which is stricter for them, never laxer for the known.
 type Memory struct {
-	world  world.World
+	clock  clock.Clock
 	seed   maphash.Seed
 	max    int // of each shard
 	shards [shardCount]shard
@@ -52,10 +52,10 @@ type entry struct {
 }
 
 // NewMemory makes an empty Memory.
-func NewMemory(w world.World) *Memory { return newMemory(w, memoryKeys) }
+func NewMemory(clk clock.Clock) *Memory { return newMemory(clk, memoryKeys) }
 
-func newMemory(w world.World, keys int) *Memory {
-	m := &Memory{world: w, seed: maphash.MakeSeed(), max: max(1, keys/shardCount)}
+func newMemory(clk clock.Clock, keys int) *Memory {
+	m := &Memory{clock: clk, seed: maphash.MakeSeed(), max: max(1, keys/shardCount)}
 	for i := range m.shards {
 		m.shards[i].counters = map[counter]*entry{}
 	}
@@ -70,7 +70,7 @@ func (m *Memory) Take(_ context.Context, counts []Count, peek bool) ([]Outcome, 
 	m.lock(set)
 	defer m.unlock(set)
 
-	now := m.world.Micros() // under the locks: a counter's time does not go back
+	now := m.clock.Micros() // under the locks: a counter's time does not go back
 	states := make([]state, len(counts))
 	outcomes := make([]Outcome, len(counts))
 	refused := peek

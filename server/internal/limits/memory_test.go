@@ -1,17 +1,16 @@
 package limits
 
 import (
-	"crypto/rand"
 	"strconv"
 	"testing"
 	"time"
 
-	"github.com/tollgatehq/tollgate/server/internal/world"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 )
 
-func testClock() (*world.Clock, world.World) {
-	clock := world.NewClock(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
-	return clock, world.World{Now: clock.Now, Random: rand.Reader}
+func testClock() (*clock.Fake, clock.Clock) {
+	fake := clock.NewFake(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
+	return fake, fake.Clock()
 }
 
 func (m *Memory) size() int {
@@ -25,8 +24,8 @@ func (m *Memory) size() int {
 // TestMemoryFlood: new keys without end neither grow the memory nor give a
 // known key its allowance back.
 func TestMemoryFlood(t *testing.T) {
-	clock, w := testClock()
-	m := newMemory(w, 10*shardCount)
+	fake, clk := testClock()
+	m := newMemory(clk, 10*shardCount)
 	victim := Count{Counter: "flood", Key: "victim", Algorithm: GCRA, Rate: 5, Burst: 5, Period: 60_000_000, Cost: 5}
 	take(t, m, victim)
 	victim.Cost = 1
@@ -49,7 +48,7 @@ func TestMemoryFlood(t *testing.T) {
 		t.Error("the flood gave a used up counter its allowance back")
 	}
 
-	clock.Advance(2 * time.Minute)
+	fake.Advance(2 * time.Minute)
 	for i := range 100 {
 		flood.Key = "later" + strconv.Itoa(i)
 		flood.Cost = 5
@@ -61,13 +60,13 @@ func TestMemoryFlood(t *testing.T) {
 
 // TestMemoryShrinks: counters that have run out go away with the writes.
 func TestMemoryShrinks(t *testing.T) {
-	clock, w := testClock()
-	m := NewMemory(w)
+	fake, clk := testClock()
+	m := NewMemory(clk)
 	c := Count{Counter: "shrinks", Algorithm: GCRA, Rate: 60, Burst: 60, Period: 60_000_000, Cost: 1}
 	for i := range 100_000 {
 		c.Key = strconv.Itoa(i)
 		take(t, m, c)
-		clock.Advance(time.Millisecond) // each lives a second: a thousand do at once
+		fake.Advance(time.Millisecond) // each lives a second: a thousand do at once
 	}
 	if n := m.size(); n > 5000 {
 		t.Errorf("%d counters, of which a thousand count", n)

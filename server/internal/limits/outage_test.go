@@ -11,8 +11,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
-	"github.com/tollgatehq/tollgate/server/internal/world"
 )
 
 // door is a way to Redis that can be shut: while it is, connections are
@@ -90,10 +90,10 @@ func throughDoor(t *testing.T) (*instance, *Redis, *door) {
 	options.Addr = d.listener.Addr().String()
 	client := redis.NewClient(options)
 	t.Cleanup(func() { client.Close() })
-	clock, w := testClock()
-	r := NewRedis(client, prefix, w, nil)
+	fake, clk := testClock()
+	r := NewRedis(client, prefix, clk, nil)
 	i := onSQLite(t, r)
-	i.clock = clock // moves the breaker's time
+	i.clock = fake // moves the breaker's time
 	return i, r, d
 }
 
@@ -228,8 +228,8 @@ func TestHangUp(t *testing.T) {
 }
 
 func TestBreaker(t *testing.T) {
-	clock := world.NewClock(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
-	b := &breaker{now: clock.Now}
+	fake := clock.NewFake(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
+	b := &breaker{now: fake.Now}
 	enter := func(wantOK, wantTry bool) {
 		t.Helper()
 		if ok, try := b.enter(); ok != wantOK || try != wantTry {
@@ -242,20 +242,20 @@ func TestBreaker(t *testing.T) {
 		t.Error("two calls that failed together are one news")
 	}
 	enter(false, false)
-	clock.Advance(firstPause)
+	fake.Advance(firstPause)
 	enter(true, true)
 	enter(false, false) // one at a time
 	b.leave(true, unknown)
 	enter(true, true) // the other hung up: the next may try at once
 	b.leave(true, down)
-	clock.Advance(firstPause)
+	fake.Advance(firstPause)
 	enter(false, false) // the pause is longer now
 	for range 10 {
-		clock.Advance(longestWait) // and never longer than this
+		fake.Advance(longestWait) // and never longer than this
 		enter(true, true)
 		b.leave(true, down)
 	}
-	clock.Advance(longestWait)
+	fake.Advance(longestWait)
 	enter(true, true)
 	if b.leave(false, up) || !b.isDown() {
 		t.Error("a call from before the outage ends it")

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/tollgatehq/tollgate/server/internal/world"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 )
 
 //go:embed take.lua
@@ -52,13 +52,13 @@ type Redis struct {
 
 // NewRedis keeps counters under the prefix. A client with
 // ContextTimeoutEnabled gives its connections back soonest when Redis hangs.
-func NewRedis(client redis.UniversalClient, prefix string, w world.World, log *slog.Logger) *Redis {
+func NewRedis(client redis.UniversalClient, prefix string, clk clock.Clock, log *slog.Logger) *Redis {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
 	r := &Redis{
 		client: client, prefix: prefix + "limit:", log: log, script: redis.NewScript(takeScript),
-		timeout: redisTimeout, slots: make(chan struct{}, redisCalls), breaker: breaker{now: w.Now},
+		timeout: redisTimeout, slots: make(chan struct{}, redisCalls), breaker: breaker{now: clk.Now},
 	}
 	r.batch = batcher{client: client, script: r.script}
 	switch client.(type) {

@@ -9,11 +9,11 @@ import (
 	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/changes"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/page"
 	"github.com/tollgatehq/tollgate/server/internal/roles"
-	"github.com/tollgatehq/tollgate/server/internal/world"
 )
 
 // Service keeps limits and counts calls against them. It is a
@@ -23,7 +23,7 @@ type Service struct {
 	db      *database.DB
 	log     *changes.Log
 	roles   *roles.Service
-	world   world.World
+	clock   clock.Clock
 	pages   page.Tokens
 	backend Backend
 	local   *Memory // counts while the backend cannot be reached
@@ -34,8 +34,8 @@ type Service struct {
 }
 
 // New makes the service. The caller has the log follow it.
-func New(db *database.DB, log *changes.Log, r *roles.Service, w world.World, pages page.Tokens, backend Backend) *Service {
-	return &Service{db: db, log: log, roles: r, world: w, pages: pages, backend: backend, local: NewMemory(w)}
+func New(db *database.DB, log *changes.Log, r *roles.Service, clk clock.Clock, pages page.Tokens, backend Backend) *Service {
+	return &Service{db: db, log: log, roles: r, clock: clk, pages: pages, backend: backend, local: NewMemory(clk)}
 }
 
 // Reset reads all limits again.
@@ -122,9 +122,9 @@ func (s *Service) take(ctx context.Context, claims []claim, peek bool) (Result, 
 	if len(claims) == 0 {
 		return Result{Allowed: true}, nil
 	}
-	began := s.world.Now()
+	began := s.clock.Now()
 	outcomes, err := s.backend.Take(ctx, counts(claims), peek)
-	took := s.world.Now().Sub(began)
+	took := s.clock.Now().Sub(began)
 	if err == nil {
 		s.observed(CountedOK, took)
 		return result(claims, outcomes), nil

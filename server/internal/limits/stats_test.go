@@ -22,8 +22,8 @@ func (f *flaky) Take(ctx context.Context, counts []Count, peek bool) ([]Outcome,
 }
 
 func TestObserve(t *testing.T) {
-	_, w := testClock()
-	backend := &flaky{Backend: NewMemory(w)}
+	_, clk := testClock()
+	backend := &flaky{Backend: NewMemory(clk)}
 	i := onSQLite(t, backend)
 	var seen []Counted
 	i.Observe(func(where Counted, _ time.Duration) { seen = append(seen, where) })

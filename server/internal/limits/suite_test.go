@@ -13,11 +13,11 @@ import (
 	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
-	"github.com/tollgatehq/tollgate/server/internal/world"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"pgregory.net/rapid"
 )
 
-func realWorld() world.World { return world.Real() }
+func realWorld() clock.Clock { return clock.Real() }
 
 func testRedis(t testing.TB) *Redis {
 	t.Helper()

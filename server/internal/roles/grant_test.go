@@ -12,9 +12,9 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/changes"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
-	"github.com/tollgatehq/tollgate/server/internal/world"
 )
 
 func TestMayGrant(t *testing.T) {
@@ -314,12 +314,12 @@ func TestAdministratorsRemoveEachOther(t *testing.T) {
 
 func TestEnsureBuiltinsTogether(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		clock := world.NewClock(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
+		fake := clock.NewFake(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
 		instances := make([]*instance, 10)
 		errs := make([]error, len(instances))
 		var all sync.WaitGroup
 		for n := range instances {
-			instances[n] = newInstance(t, db, clock)
+			instances[n] = newInstance(t, db, fake)
 			all.Go(func() { errs[n] = instances[n].EnsureBuiltins(t.Context()) })
 		}
 		all.Wait()

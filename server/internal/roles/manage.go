@@ -20,7 +20,7 @@ import (
 func (s *Service) EnsureBuiltins(ctx context.Context) error {
 	_, err := s.log.Write(caller.System(ctx), func(ctx context.Context, tx *changes.Tx) error {
 		for _, r := range builtins {
-			changed, err := upsertBuiltin(ctx, tx, r, s.world.Micros())
+			changed, err := upsertBuiltin(ctx, tx, r, s.clock.Micros())
 			if err != nil {
 				return fmt.Errorf("write built-in role %q: %w", r.Name, err)
 			}
@@ -216,7 +216,7 @@ func (s *Service) AssignIn(ctx context.Context, tx *changes.Tx, role, userID str
 	var end *int64
 	if !expires.IsZero() {
 		micros := expires.UnixMicro()
-		if micros <= s.world.Micros() {
+		if micros <= s.clock.Micros() {
 			return Member{}, fault.Field("expires_at", "must be in the future; leave it out for no end")
 		}
 		end = &micros
@@ -240,7 +240,7 @@ func (s *Service) AssignIn(ctx context.Context, tx *changes.Tx, role, userID str
 	if err != nil {
 		return Member{}, fmt.Errorf("assign role %q to user %q: %w", role, userID, err)
 	}
-	now := s.world.Micros()
+	now := s.clock.Micros()
 	others, err := removeEnded(ctx, tx, userID, role, now)
 	if err != nil {
 		return Member{}, fmt.Errorf("count the roles of user %q: %w", userID, err)
@@ -280,7 +280,7 @@ func (s *Service) Unassign(ctx context.Context, role, userID string) (int64, err
 				return err
 			}
 		}
-		held, err := deleteMember(ctx, tx, role, userID, s.world.Micros())
+		held, err := deleteMember(ctx, tx, role, userID, s.clock.Micros())
 		if err != nil {
 			return fmt.Errorf("unassign role %q from user %q: %w", role, userID, err)
 		}
@@ -305,7 +305,7 @@ func (s *Service) Members(ctx context.Context, role string, size int32, token st
 		return nil, "", err
 	}
 	n := page.Size(size)
-	found, err := listMembers(ctx, s.db, role, after, s.world.Micros(), n+1)
+	found, err := listMembers(ctx, s.db, role, after, s.clock.Micros(), n+1)
 	if err != nil {
 		return nil, "", fmt.Errorf("list members of role %q: %w", role, err)
 	}
@@ -335,7 +335,7 @@ func beyond(patterns, others []string) (more []string) {
 }
 
 // now is the time as it is stored.
-func (s *Service) now() time.Time { return time.UnixMicro(s.world.Micros()).UTC() }
+func (s *Service) now() time.Time { return time.UnixMicro(s.clock.Micros()).UTC() }
 
 func validPatterns(patterns []string) error {
 	for i, p := range patterns {

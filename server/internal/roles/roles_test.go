@@ -2,7 +2,6 @@ package roles
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"strings"
 	"testing"
@@ -10,10 +9,10 @@ import (
 
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/changes"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/page"
-	"github.com/tollgatehq/tollgate/server/internal/world"
 )
 
 // instance is one Tollgate as far as this room goes.
@@ -22,21 +21,21 @@ type instance struct {
 	t     testing.TB
 	log   *changes.Log
 	db    *database.DB
-	clock *world.Clock
+	clock *clock.Fake
 }
 
-func newInstance(t testing.TB, db *database.DB, clock *world.Clock) *instance {
-	w := world.World{Now: clock.Now, Random: rand.Reader}
-	log := changes.New(db, changes.Options{World: w})
-	s := New(db, log, w, page.NewTokens([]byte(strings.Repeat("k", 32))))
+func newInstance(t testing.TB, db *database.DB, fake *clock.Fake) *instance {
+	clk := fake.Clock()
+	log := changes.New(db, changes.Options{Clock: clk})
+	s := New(db, log, clk, page.NewTokens([]byte(strings.Repeat("k", 32))))
 	log.Follow(s)
-	return &instance{Service: s, t: t, log: log, db: db, clock: clock}
+	return &instance{Service: s, t: t, log: log, db: db, clock: fake}
 }
 
 // start makes an instance with the built-in roles.
 func start(t testing.TB, db *database.DB) *instance {
 	t.Helper()
-	i := newInstance(t, db, world.NewClock(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)))
+	i := newInstance(t, db, clock.NewFake(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)))
 	i.must(i.EnsureBuiltins(t.Context()))
 	return i
 }
@@ -61,10 +60,10 @@ func (i *instance) system() context.Context { return caller.System(i.t.Context()
 // user adds a person who can sign in and returns the id.
 func (i *instance) user(name string) string {
 	i.t.Helper()
-	w := world.World{Now: i.clock.Now, Random: rand.Reader}
-	id := w.NewID()
+	clk := i.clock.Clock()
+	id := clk.NewID()
 	_, err := i.db.Exec(i.t.Context(), `INSERT INTO users (id, username, kind, password_hash, created_at, updated_at) VALUES ($1,$2,'person','a hash',$3,$3)`,
-		id, name, w.Micros())
+		id, name, clk.Micros())
 	i.must(err)
 	return id
 }

@@ -10,10 +10,10 @@ import (
 
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/changes"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/page"
-	"github.com/tollgatehq/tollgate/server/internal/world"
 )
 
 // Service keeps roles and who holds them. It is a changes.Follower: until the
@@ -21,7 +21,7 @@ import (
 type Service struct {
 	db    *database.DB
 	log   *changes.Log
-	world world.World
+	clock clock.Clock
 	pages page.Tokens
 
 	compiled atomic.Pointer[map[string]compiled]
@@ -41,8 +41,8 @@ type held struct {
 }
 
 // New makes the service. The caller has the log follow it.
-func New(db *database.DB, log *changes.Log, w world.World, pages page.Tokens) *Service {
-	s := &Service{db: db, log: log, world: w, pages: pages, held: changes.NewCache[string, held](cachedUsers)}
+func New(db *database.DB, log *changes.Log, clk clock.Clock, pages page.Tokens) *Service {
+	s := &Service{db: db, log: log, clock: clk, pages: pages, held: changes.NewCache[string, held](cachedUsers)}
 	s.compiled.Store(&map[string]compiled{})
 	return s
 }
@@ -128,7 +128,7 @@ func (s *Service) RolesOf(ctx context.Context, userID string) ([]string, error) 
 	if err != nil {
 		return nil, err
 	}
-	roles, now := *s.compiled.Load(), s.world.Micros()
+	roles, now := *s.compiled.Load(), s.clock.Micros()
 	inForce := func(i int) bool {
 		_, exists := roles[h.names[i]]
 		return exists && (h.ends[i] == 0 || now < h.ends[i])

@@ -9,8 +9,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-
-	"github.com/tollgatehq/tollgate/server/internal/world"
 )
 
 // TestAKeyFileThatOthersCanReadIsRefused, and nothing of it is told.
@@ -20,7 +18,7 @@ func TestAKeyFileThatOthersCanReadIsRefused(t *testing.T) {
 		0o644: false, 0o640: false, 0o604: false, 0o660: false, 0o602: false, 0o610: false, 0o444: false, 0o777: false,
 	} {
 		path := filepath.Join(t.TempDir(), "master.key")
-		if _, err := File(path, world.Real()); err != nil {
+		if _, err := File(path); err != nil {
 			t.Fatal(err)
 		}
 		text, err := os.ReadFile(path)
@@ -35,7 +33,7 @@ func TestAKeyFileThatOthersCanReadIsRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, path := range []string{path, link} {
-			_, err := File(path, world.Real())
+			_, err := File(path)
 			if good && err != nil {
 				t.Errorf("mode %04o: %v", mode, err)
 			}

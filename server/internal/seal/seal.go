@@ -6,6 +6,7 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
@@ -15,8 +16,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-
-	"github.com/tollgatehq/tollgate/server/internal/world"
 )
 
 // KeySize is the size of a master key in bytes.
@@ -27,9 +26,8 @@ const maxFile = 4096
 
 // Master is the master key.
 type Master struct {
-	aead   cipher.AEAD
-	key    []byte
-	random func(int) []byte
+	aead cipher.AEAD
+	key  []byte
 }
 
 // ErrWrongKey says that something was sealed under another master key, or
@@ -37,7 +35,7 @@ type Master struct {
 var ErrWrongKey = errors.New("not sealed under this master key")
 
 // New makes a Master of 32 bytes.
-func New(key []byte, w world.World) (*Master, error) {
+func New(key []byte) (*Master, error) {
 	if len(key) != KeySize {
 		return nil, fmt.Errorf("the master key must have %d bytes, this one has %d", KeySize, len(key))
 	}
@@ -53,7 +51,7 @@ func New(key []byte, w world.World) (*Master, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Master{aead: aead, key: key, random: w.Bytes}, nil
+	return &Master{aead: aead, key: key}, nil
 }
 
 // Parse reads a key from text: 32 bytes in base64.
@@ -70,10 +68,12 @@ func Parse(text string) ([]byte, error) {
 // File reads the key that a file holds, and makes the file, readable by its
 // owner only, when there is none. Any number of processes may do so at once:
 // they all get the same key. A file that others can get at is refused.
-func File(path string, w world.World) ([]byte, error) {
+func File(path string) ([]byte, error) {
 	file, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err := makeFile(path, w.Bytes(KeySize)); err != nil && !errors.Is(err, fs.ErrExist) {
+		key := make([]byte, KeySize)
+		rand.Read(key)
+		if err := makeFile(path, key); err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, fmt.Errorf("make master key file: %w", err)
 		}
 		file, err = os.Open(path) // ours, or that of a faster process
@@ -128,7 +128,8 @@ func makeFile(path string, key []byte) error {
 // Seal encrypts plain with AES-256-GCM. The context, such as the row's id, must
 // be the same at Open, so that sealed values cannot be swapped.
 func (m *Master) Seal(plain []byte, context string) []byte {
-	nonce := m.random(m.aead.NonceSize())
+	nonce := make([]byte, m.aead.NonceSize())
+	rand.Read(nonce)
 	return m.aead.Seal(nonce, nonce, plain, []byte(context))
 }
 

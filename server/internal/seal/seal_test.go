@@ -10,13 +10,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
-
-	"github.com/tollgatehq/tollgate/server/internal/world"
 )
 
 func master(t *testing.T, fill byte) *Master {
 	t.Helper()
-	m, err := New(bytes.Repeat([]byte{fill}, KeySize), world.Real())
+	m, err := New(bytes.Repeat([]byte{fill}, KeySize))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +86,7 @@ func TestDerivedSecrets(t *testing.T) {
 
 func TestKeysOfOtherSizesAreRefused(t *testing.T) {
 	for _, n := range []int{0, 16, 31, 33} {
-		if _, err := New(make([]byte, n), world.Real()); err == nil {
+		if _, err := New(make([]byte, n)); err == nil {
 			t.Errorf("%d bytes taken", n)
 		}
 	}
@@ -118,7 +116,7 @@ func TestParse(t *testing.T) {
 
 func TestAKeyFileIsMadeOnceAndForItsOwnerOnly(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "master.key")
-	first, err := File(path, world.Real())
+	first, err := File(path)
 	if err != nil || len(first) != KeySize {
 		t.Fatal(len(first), err)
 	}
@@ -126,11 +124,11 @@ func TestAKeyFileIsMadeOnceAndForItsOwnerOnly(t *testing.T) {
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, %v", info.Mode(), err)
 	}
-	second, err := File(path, world.Real())
+	second, err := File(path)
 	if err != nil || !bytes.Equal(first, second) {
 		t.Errorf("the second start has another key: %v", err)
 	}
-	other, err := File(filepath.Join(t.TempDir(), "master.key"), world.Real())
+	other, err := File(filepath.Join(t.TempDir(), "master.key"))
 	if err != nil || bytes.Equal(first, other) {
 		t.Errorf("two files with one key: %v", err)
 	}
@@ -142,14 +140,14 @@ func TestABadKeyFileIsLeftAlone(t *testing.T) {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := File(path, world.Real()); err == nil || !strings.Contains(err.Error(), path) {
+		if _, err := File(path); err == nil || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: %v", name, err)
 		}
 		if got, _ := os.ReadFile(path); string(got) != text {
 			t.Errorf("%s: now %q", name, got)
 		}
 	}
-	if _, err := File(filepath.Join(t.TempDir(), "missing", "master.key"), world.Real()); err == nil {
+	if _, err := File(filepath.Join(t.TempDir(), "missing", "master.key")); err == nil {
 		t.Error("a folder that is not there")
 	}
 }
@@ -167,7 +165,7 @@ func TestStartsAtOnceGetOneKey(t *testing.T) {
 		for i := range keys {
 			starting.Go(func() {
 				<-gun
-				keys[i], errs[i] = File(path, world.Real())
+				keys[i], errs[i] = File(path)
 			})
 		}
 		close(gun)
@@ -187,7 +185,7 @@ const keyFile = "TOLLGATE_TEST_KEY_FILE"
 
 func TestMain(m *testing.M) {
 	if path := os.Getenv(keyFile); path != "" { // a process of TestProcessesAtOnceGetOneKey
-		key, err := File(path, world.Real())
+		key, err := File(path)
 		if err != nil {
 			os.Stderr.WriteString(err.Error())
 			os.Exit(1)
