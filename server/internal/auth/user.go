@@ -1,140 +1,274 @@
-// Package auth answers "who is this": it keeps users, their passwords and
-// sessions, issues tokens and API keys, and verifies what callers present.
 package auth
 
 import (
-	"strings"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
+	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/changes"
+	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
-	"golang.org/x/text/unicode/norm"
+	"github.com/tollgatehq/tollgate/server/internal/page"
 )
 
-const (
-	maxName        = 128 // characters of a user name in canonical form
-	maxDisplayName = 256 // characters
-)
-
-// User is a person or a service account.
-type User struct {
-	ID                     string
-	Username               string // unique, in canonical form
-	DisplayName            string
-	Kind                   caller.Kind
-	Disabled               bool
-	PasswordChangeRequired bool
-	SecondFactor           bool // signing in takes one
-	CreatedAt, UpdatedAt   time.Time
-	Roles                  []string // names of the roles in force now, sorted
-	Audience               string   // for a service: that of the access tokens it accepts; empty: the server's own
-}
-
-// NewUser describes a user to create.
-type NewUser struct {
-	Username    string
-	Password    string // empty: cannot sign in; always so for a service
-	DisplayName string
-	Kind        caller.Kind // empty: a person
-	Roles       []string    // names of the roles to begin with, for good
-	Audience    string      // for a service only: see User
-
-	PasswordChangeRequired bool // until they change it, the password is good for nothing else
-}
-
-// UserUpdate holds what to change of a user; nil leaves a field as it is.
-type UserUpdate struct {
-	Username    *string
-	DisplayName *string
-	Disabled    *bool
-	Audience    *string // for a service only: see User
-}
-
-// identity is what verifying needs to know about a user. The zero identity
-// stands for a user who does not exist.
-type identity struct {
-	Username               string
-	Kind                   caller.Kind
-	Disabled               bool
-	PasswordChangeRequired bool
-	Audience               string
-}
-
-// canonicalName is the form in which names are stored and compared: NFKC,
-// lower case, no space around. Names that look alike only because of what
-// cannot be seen are refused.
-func canonicalName(name string) (string, error) {
-	if !utf8.ValidString(name) {
-		return "", fault.Field("username", "must be UTF-8")
+// CreateUser adds a person or a service account with its first roles, all or
+// nothing. Its name must not be taken: USER_EXISTS. The caller must hold what
+// the roles grant: GRANT_EXCEEDS_OWN.
+func (s *Service) CreateUser(ctx context.Context, n NewUser) (User, int64, error) {
+	name, err := canonicalName(n.Username)
+	if err != nil {
+		return User{}, 0, err
 	}
-	name = fold(strings.TrimSpace(name))
-	switch {
-	case name == "":
-		return "", fault.Field("username", "must not be empty")
-	case utf8.RuneCountInString(name) > maxName:
-		return "", fault.Field("username", "must have at most %d characters", maxName)
-	case strings.ContainsFunc(name, unicode.IsSpace):
-		return "", fault.Field("username", "must not contain spaces")
-	case strings.ContainsFunc(name, invisible):
-		return "", fault.Field("username", "must not contain control or invisible characters")
-	case isUUID(name):
-		// Limits count signed-in users by id and sign-ins by name: a name
-		// that is another user's id would use up what is theirs.
-		return "", fault.Field("username", "must not have the form of an id")
-	case fold(name) != name:
-		return "", fault.Field("username", "contains characters without one lower-case form; leave them out")
+	if err := checkNewName(name); err != nil {
+		return User{}, 0, err
 	}
-	return name, nil
-}
-
-func fold(name string) string {
-	return norm.NFKC.String(strings.ToLower(norm.NFKC.String(name)))
-}
-
-// invisible: controls, formatting (zero width, direction), private and
-// unassigned characters, and those that fonts leave out.
-func invisible(r rune) bool {
-	return !unicode.IsGraphic(r) ||
-		unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
-}
-
-func isUUID(s string) bool {
-	if len(s) != 36 {
-		return false
+	if err := checkDisplayName(n.DisplayName); err != nil {
+		return User{}, 0, err
 	}
-	for i, c := range s {
-		switch i {
-		case 8, 13, 18, 23:
-			if c != '-' {
-				return false
-			}
-		default:
-			if !strings.ContainsRune("0123456789abcdef", c) {
-				return false
-			}
+	switch n.Kind {
+	case "":
+		n.Kind = caller.Person
+	case caller.Person:
+	case caller.Service:
+		if n.Password != "" {
+			return User{}, 0, fault.Field("password", "must be empty for a service account; create an API key for it")
+		}
+	default:
+		return User{}, 0, fault.Field("kind", "must be person or service")
+	}
+	if n.Audience, err = s.audience(n.Audience); err != nil {
+		return User{}, 0, err
+	}
+	if n.Audience != "" && n.Kind != caller.Service {
+		return User{}, 0, audienceOfPerson()
+	}
+	hash := ""
+	if n.Password != "" {
+		if err := checkPassword("password", name, n.Password); err != nil {
+			return User{}, 0, err
+		}
+		if hash, err = s.passwords.hash(ctx, n.Password); err != nil {
+			return User{}, 0, fmt.Errorf("create user %q: %w", name, err)
 		}
 	}
-	return true
-}
-
-func checkDisplayName(name string) error {
-	switch {
-	case !utf8.ValidString(name):
-		return fault.Field("display_name", "must be UTF-8")
-	case utf8.RuneCountInString(name) > maxDisplayName:
-		return fault.Field("display_name", "must have at most %d characters", maxDisplayName)
-	case strings.ContainsFunc(name, unicode.IsControl):
-		return fault.Field("display_name", "must not contain control characters")
+	now := s.clock.Micros()
+	row := userRow{
+		ID: s.clock.NewID(), Username: name, DisplayName: n.DisplayName, Kind: n.Kind,
+		PasswordHash: hash, PasswordChangeRequired: n.PasswordChangeRequired, CreatedAt: now, UpdatedAt: now,
+		Audience: n.Audience,
 	}
-	return nil
+	// In one order, so that two who give the same roles do not wait for each other.
+	first := slices.Compact(slices.Sorted(slices.Values(n.Roles)))
+	revision, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
+		if err := insertUser(ctx, tx, row); err != nil {
+			return err
+		}
+		tx.Changed(changes.User, row.ID)
+		tx.Record(withAudience(audit.New(ctx, audit.UserCreate, audit.Success, "users/"+row.ID).
+			With("username", name).With("kind", string(n.Kind)), row.Audience))
+		for _, role := range first {
+			if _, err := s.roles.AssignIn(ctx, tx, role, row.ID, time.Time{}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if errors.Is(err, database.ErrExists) {
+		return User{}, 0, userExists(name)
+	}
+	if err != nil {
+		return User{}, 0, fmt.Errorf("create user %q: %w", name, err)
+	}
+	user, err := s.withRoles(ctx, row)
+	return user, revision, err
 }
 
-func userUnknown() error {
-	return fault.New(fault.NotFound, "USER_NOT_FOUND", "there is no user with this id; list the users to find it")
+// GetUser returns a user with the roles in force now.
+func (s *Service) GetUser(ctx context.Context, id string) (User, error) {
+	row, err := userByID(ctx, s.db, id)
+	if errors.Is(err, database.ErrNoRows) {
+		return User{}, userUnknown()
+	}
+	if err != nil {
+		return User{}, err
+	}
+	return s.withRoles(ctx, row)
 }
 
-func userExists(name string) error {
-	return fault.New(fault.Exists, "USER_EXISTS", "the user name %q is taken; choose another", name)
+// FindUser returns the user of a name, in whatever form it is written.
+func (s *Service) FindUser(ctx context.Context, username string) (User, error) {
+	name, err := canonicalName(username)
+	if err != nil {
+		return User{}, err
+	}
+	row, err := userByName(ctx, s.db, name)
+	if errors.Is(err, database.ErrNoRows) {
+		return User{}, fault.New(fault.NotFound, "USER_NOT_FOUND", "there is no user %q", name)
+	}
+	if err != nil {
+		return User{}, err
+	}
+	return s.withRoles(ctx, row)
+}
+
+func (s *Service) withRoles(ctx context.Context, row userRow) (User, error) {
+	user := row.user()
+	var err error
+	if user.Roles, err = s.roles.RolesOf(ctx, user.ID); err != nil {
+		return User{}, fmt.Errorf("read the roles of user %s: %w", user.ID, err)
+	}
+	return user, nil
+}
+
+// ListUsers returns users with their roles in the order of their creation;
+// only the one of a name when it is not empty.
+func (s *Service) ListUsers(ctx context.Context, username string, size int32, token string) ([]User, string, error) {
+	if username != "" {
+		name, err := canonicalName(username)
+		if err != nil {
+			return nil, "", err
+		}
+		username = name
+	}
+	var from listPlace
+	list := "users " + username
+	if _, err := s.pages.Read(token, list, &from); err != nil {
+		return nil, "", err
+	}
+	n := page.Size(size)
+	rows, err := listUsers(ctx, s.db, username, from.ID, n+1)
+	if err != nil {
+		return nil, "", err
+	}
+	next := ""
+	if len(rows) > n {
+		rows = rows[:n]
+		next = s.pages.Make(list, listPlace{rows[n-1].ID})
+	}
+	users := make([]User, len(rows))
+	for i, row := range rows {
+		if users[i], err = s.withRoles(ctx, row); err != nil {
+			return nil, "", err
+		}
+	}
+	return users, next, nil
+}
+
+// UpdateUser changes the fields that are set. Disabling ends the user's
+// sessions; the last administrator cannot be disabled. Users who hold more
+// than the caller cannot be changed at all: GRANT_EXCEEDS_OWN.
+func (s *Service) UpdateUser(ctx context.Context, id string, u UserUpdate) (User, int64, error) {
+	if u == (UserUpdate{}) {
+		return User{}, 0, fault.New(fault.Invalid, "NOTHING_TO_CHANGE", "set at least one field to change")
+	}
+	if u.Username != nil {
+		name, err := canonicalName(*u.Username)
+		if err != nil {
+			return User{}, 0, err
+		}
+		if err := checkNewName(name); err != nil {
+			return User{}, 0, err
+		}
+		u.Username = &name
+	}
+	if u.DisplayName != nil {
+		if err := checkDisplayName(*u.DisplayName); err != nil {
+			return User{}, 0, err
+		}
+	}
+	if u.Audience != nil {
+		audience, err := s.audience(*u.Audience)
+		if err != nil {
+			return User{}, 0, err
+		}
+		u.Audience = &audience
+	}
+	disable := u.Disabled != nil && *u.Disabled
+	var row userRow
+	revision, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) (err error) {
+		var last error
+		if disable { // which locks the role: roles come before users
+			last = s.roles.KeepAnAdministrator(ctx, tx, id)
+		}
+		if _, err := s.lockManaged(ctx, tx, id); err != nil {
+			return err
+		}
+		if last != nil { // told only to who may manage the user
+			return last
+		}
+		if row, err = updateUser(ctx, tx, id, u, s.clock.Micros()); err != nil {
+			return err
+		}
+		if row.Audience != "" && row.Kind != caller.Service {
+			return audienceOfPerson()
+		}
+		if disable {
+			if _, err := s.endAll(ctx, tx, id, endedByDisable); err != nil {
+				return err
+			}
+		}
+		tx.Changed(changes.User, id)
+		tx.Record(u.describe(audit.New(ctx, audit.UserUpdate, audit.Success, "users/"+id)))
+		return nil
+	})
+	switch {
+	case errors.Is(err, database.ErrNoRows):
+		return User{}, 0, userUnknown()
+	case errors.Is(err, database.ErrExists):
+		return User{}, 0, userExists(*u.Username)
+	case err != nil:
+		return User{}, 0, fmt.Errorf("update user %s: %w", id, err)
+	}
+	user, err := s.withRoles(ctx, row)
+	return user, revision, err
+}
+
+func (u UserUpdate) describe(e audit.Event) audit.Event {
+	if u.Username != nil {
+		e = e.With("username", *u.Username)
+	}
+	if u.DisplayName != nil {
+		e = e.With("display_name", *u.DisplayName)
+	}
+	if u.Audience != nil {
+		e = e.With("audience", *u.Audience)
+	}
+	if u.Disabled != nil {
+		e = e.With("disabled", strconv.FormatBool(*u.Disabled))
+	}
+	return e
+}
+
+// DeleteUser removes a user with their sessions, API keys and roles. The last
+// administrator stays, and so do users who hold more than the caller.
+func (s *Service) DeleteUser(ctx context.Context, id string) (int64, error) {
+	revision, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
+		last := s.roles.KeepAnAdministrator(ctx, tx, id)
+		user, err := s.lockManaged(ctx, tx, id) // from here on nobody can sign in
+		if err != nil {
+			return err
+		}
+		if last != nil {
+			return last
+		}
+		if _, err := s.endAll(ctx, tx, id, endedByDelete); err != nil {
+			return err
+		}
+		if err := deleteUser(ctx, tx, id); err != nil {
+			return err
+		}
+		tx.Changed(changes.User, id)
+		tx.Changed(changes.Membership, id)
+		tx.Record(audit.New(ctx, audit.UserDelete, audit.Success, "users/"+id).With("username", user.Username))
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("delete user %s: %w", id, err)
+	}
+	return revision, nil
 }
