@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 )
@@ -21,6 +22,27 @@ func Size(n int32) int {
 		return DefaultSize
 	}
 	return min(int(n), 250)
+}
+
+// List reads one page of a list: at most size items that follow the token's
+// cursor, and the token of the next page, empty on the last. The list is its
+// name together with its filters, so that a token cannot be carried to another
+// one. read returns up to n items that follow a cursor, which is the zero C for
+// the first page; cursor is an item's own, and must survive JSON.
+func List[T, C any](t Tokens, list string, size int32, token string, read func(after C, n int) ([]T, error), cursor func(T) C) (items []T, next string, err error) {
+	var after C
+	if _, err := t.Read(token, list, &after); err != nil {
+		return nil, "", err
+	}
+	n := Size(size)
+	items, err = read(after, n+1) // one more, to know whether there is a next page
+	if err != nil {
+		return nil, "", fmt.Errorf("list %s: %w", list, err)
+	}
+	if len(items) <= n {
+		return items, "", nil
+	}
+	return items[:n], t.Make(list, cursor(items[n-1])), nil
 }
 
 // Tokens makes and reads page tokens under a secret.

@@ -2,6 +2,9 @@ package page
 
 import (
 	"encoding/base64"
+	"errors"
+	"slices"
+	"sort"
 	"strings"
 	"testing"
 
@@ -69,5 +72,34 @@ func TestSize(t *testing.T) {
 		if got := Size(asked); got != want {
 			t.Errorf("Size(%d) = %d, want %d", asked, got, want)
 		}
+	}
+}
+
+func TestList(t *testing.T) {
+	all := []string{"a", "b", "c", "d", "e"}
+	read := func(after string, n int) ([]string, error) {
+		rest := all[sort.SearchStrings(all, after+"\x00"):]
+		return rest[:min(n, len(rest))], nil
+	}
+	itself := func(s string) string { return s }
+	for size, want := range map[int32][]string{1: {"a", "b", "c", "d", "e"}, 2: {"ab", "cd", "e"}, 5: {"abcde"}, 6: {"abcde"}} {
+		var got []string
+		for token, more := "", true; more; more = token != "" {
+			items, next, err := List(tokens(), "letters", size, token, read, itself)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, token = append(got, strings.Join(items, "")), next
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("pages of %d: %q, want %q", size, got, want)
+		}
+	}
+	if _, _, err := List(tokens(), "letters", 1, tokens().Make("numbers", "a"), read, itself); !fault.Is(err, fault.Invalid) {
+		t.Errorf("another list's token: %v", err)
+	}
+	broken := errors.New("broken")
+	if _, _, err := List(tokens(), "letters", 1, "", func(string, int) ([]string, error) { return nil, broken }, itself); !errors.Is(err, broken) {
+		t.Errorf("got %v", err)
 	}
 }
