@@ -2,7 +2,7 @@ package limits
 
 import (
 	"context"
-	_ "embed" // for take.lua
+	_ "embed" // for redis.lua
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,7 +12,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/clock"
 )
 
-//go:embed take.lua
+//go:embed redis.lua
 var takeScript string
 
 const (
@@ -259,7 +259,7 @@ func (r *Redis) keys(counts []Count) []string {
 	return keys
 }
 
-// args are the script's, see take.lua.
+// args are the script's, see redis.lua.
 func args(mode string, counts []Count) []any {
 	list := make([]any, 0, 1+6*len(counts))
 	list = append(list, mode)

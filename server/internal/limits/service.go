@@ -1,221 +1,403 @@
 package limits
 
 import (
-	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
-	"sync/atomic"
 	"time"
 
+	"github.com/tollgatehq/tollgate/server/internal/audit"
+	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/changes"
-	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/page"
-	"github.com/tollgatehq/tollgate/server/internal/roles"
 )
 
-// Service keeps limits and counts calls against them. It is a
-// changes.Follower: until the log has started it counts nothing and lets
-// nothing pass.
-type Service struct {
-	db      *database.DB
-	log     *changes.Log
-	roles   *roles.Service
-	clock   clock.Clock
-	pages   page.Tokens
-	backend Backend
-	local   *Memory // counts while the backend cannot be reached
-
-	observe func(where Counted, took time.Duration) // nil: nobody
-
-	rules atomic.Pointer[rules]
+// Edit is a change of a limit: what is set.
+type Edit struct {
+	Description    *string
+	Permission     *string
+	Rate           *int64
+	Period         *time.Duration
+	Burst          *int64
+	Algorithm      *Algorithm
+	Mode           *Mode
+	Outage         *Outage
+	Overrides      []Override // replace all, when not empty
+	ClearOverrides bool
 }
 
-// New makes the service. The caller has the log follow it.
-func New(db *database.DB, log *changes.Log, r *roles.Service, clk clock.Clock, pages page.Tokens, backend Backend) *Service {
-	return &Service{db: db, log: log, roles: r, clock: clk, pages: pages, backend: backend, local: NewMemory(clk)}
+// EnsureBuiltins adds the built-in limits that are missing. It leaves alone
+// those that are there, with everything that was changed about them. Any
+// number of instances may call it at once.
+func (s *Service) EnsureBuiltins(ctx context.Context) error {
+	_, err := s.log.Write(caller.System(ctx), func(ctx context.Context, tx *changes.Tx) error {
+		for _, l := range builtins() {
+			l.CreatedAt = s.now()
+			l.UpdatedAt = l.CreatedAt
+			inserted, err := insertLimit(ctx, tx, l)
+			if err != nil {
+				return fmt.Errorf("add built-in limit %q: %w", l.Name, err)
+			}
+			if inserted {
+				tx.Record(event(ctx, audit.LimitCreate, l).With("builtin", "true"))
+				tx.Changed(changes.Limit, l.Name)
+			}
+		}
+		return nil
+	})
+	return err
 }
 
-// Reset reads all limits again.
-func (s *Service) Reset(ctx context.Context) error {
-	list, err := allLimits(ctx, s.db)
+// Create adds a limit. It is in force on this instance when Create returns. Who
+// makes, changes, removes, checks or resets one that covers calls of Tollgate's
+// own needs "*".
+func (s *Service) Create(ctx context.Context, l Limit) (Limit, int64, error) {
+	l, err := l.normal()
 	if err != nil {
-		return fmt.Errorf("read all limits: %w", err)
+		return Limit{}, 0, err
 	}
-	s.rules.Store(compile(list))
-	return nil
-}
-
-// Apply reads all limits again when one of them changed: there are few, and
-// they change seldom.
-func (s *Service) Apply(ctx context.Context, list []changes.Change) error {
-	if slices.ContainsFunc(list, func(c changes.Change) bool { return c.Kind == changes.Limit }) {
-		return s.Reset(ctx)
+	if err := l.check(); err != nil {
+		return Limit{}, 0, err
 	}
-	return nil
-}
-
-// Status is where one counted key stands with one limit.
-type Status struct {
-	Name      string
-	Subject   Subject
-	Limit     int64         // calls at once when nothing is used
-	Remaining int64         // calls that would pass now
-	Reset     time.Duration // until nothing is used
-	Exceeded  bool          // refused this call, or would have but for shadow mode
-	Shadow    bool          // only watches
-}
-
-// Result is whether a call is within its limits.
-type Result struct {
-	Allowed bool
-	// Limits are all that counted the call, the most restrictive first: those
-	// in force before those in shadow mode, in both the exceeded ones first,
-	// then by the share that remains.
-	Limits []Status
-	// RetryAfter is how long to wait when not allowed, in whole milliseconds.
-	// 0: a call of this cost never passes.
-	RetryAfter time.Duration
-	Name       string // the limit that refused, the one to wait longest for
-	Key        string // whom it counted
-	Outage     bool   // refused because the counters cannot be reached
-}
-
-// Take counts a call against every limit that applies: against all of them
-// when all have room, against none otherwise. Limits in shadow mode count by
-// themselves. A call that no limit applies to is allowed. The error is
-// Unavailable before the limits are known, or the context's.
-func (s *Service) Take(ctx context.Context, r Request) (Result, error) {
-	all := s.rules.Load()
-	if all == nil {
-		return Result{}, unknownLimits()
-	}
-	return s.take(ctx, all.claims(r), false)
-}
-
-// Forget forgets what Take has counted for the same request. It is Unavailable
-// when the counters cannot be reached.
-func (s *Service) Forget(ctx context.Context, r Request) error {
-	all := s.rules.Load()
-	if all == nil {
-		return unknownLimits()
-	}
-	return s.forget(ctx, counts(all.claims(r)))
-}
-
-func (s *Service) forget(ctx context.Context, list []Count) error {
-	if err := s.local.Forget(ctx, list); err != nil {
-		return err
-	}
-	if err := s.backend.Forget(ctx, list); err != nil {
-		if ctx.Err() != nil {
+	l.Builtin = false
+	l.CreatedAt = s.now()
+	l.UpdatedAt = l.CreatedAt
+	revision, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
+		if err := s.mayManage(ctx, tx, l.Permission); err != nil {
 			return err
 		}
-		return fault.Down("the store of the limits' counters", err)
+		others, err := others(ctx, tx, l.Name)
+		if err != nil {
+			return err
+		}
+		if len(others) >= maxLimits {
+			return fault.New(fault.Precondition, "TOO_MANY_LIMITS",
+				"there are %d limits, the most there can be; remove one that is not needed first", maxLimits)
+		}
+		if err := crowded(l, others); err != nil {
+			return err
+		}
+		inserted, err := insertLimit(ctx, tx, l)
+		if err != nil {
+			return fmt.Errorf("create limit %q: %w", l.Name, err)
+		}
+		if !inserted {
+			return fault.New(fault.Exists, "LIMIT_EXISTS", "a limit %q exists already; choose another name or update it", l.Name)
+		}
+		tx.Record(event(ctx, audit.LimitCreate, l))
+		tx.Changed(changes.Limit, l.Name)
+		return nil
+	})
+	if err != nil {
+		return Limit{}, 0, err
+	}
+	return l, revision, nil
+}
+
+// Get reads a limit from the database.
+func (s *Service) Get(ctx context.Context, name string) (Limit, error) {
+	l, err := getLimit(ctx, s.db, name)
+	return l, failed("read", name, err)
+}
+
+// List returns a page of limits by name, and the next page's token, empty on
+// the last.
+func (s *Service) List(ctx context.Context, size int32, token string) ([]Limit, string, error) {
+	const list = "limits"
+	var after string
+	if _, err := s.pages.Read(token, list, &after); err != nil {
+		return nil, "", err
+	}
+	n := page.Size(size)
+	found, err := listLimits(ctx, s.db, after, n+1)
+	if err != nil {
+		return nil, "", fmt.Errorf("list limits: %w", err)
+	}
+	if len(found) <= n {
+		return found, "", nil
+	}
+	return found[:n], s.pages.Make(list, found[n-1].Name), nil
+}
+
+// Update changes a limit, built-in or not. What was counted stays counted
+// unless the algorithm changes. A change to a window drops the bursts, which
+// windows do not have.
+func (s *Service) Update(ctx context.Context, name string, edit Edit) (Limit, int64, error) {
+	if edit.ClearOverrides && len(edit.Overrides) > 0 {
+		return Limit{}, 0, fault.Field("clear_overrides", "cannot be combined with overrides; give one of them")
+	}
+	var l Limit
+	revision, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
+		others, err := others(ctx, tx, name)
+		if err != nil {
+			return err
+		}
+		before, err := lockLimit(ctx, tx, name)
+		if err != nil {
+			return failed("update", name, err)
+		}
+		l, err = edit.apply(before).normal()
+		if err != nil {
+			return err
+		}
+		if err := s.mayManage(ctx, tx, before.Permission, l.Permission); err != nil {
+			return err
+		}
+		if err := l.check(); err != nil {
+			return err
+		}
+		if l.Permission != before.Permission {
+			if err := crowded(l, others); err != nil {
+				return err
+			}
+		}
+		l.UpdatedAt = s.now()
+		if err := updateLimit(ctx, tx, l); err != nil {
+			return fmt.Errorf("update limit %q: %w", name, err)
+		}
+		tx.Record(event(ctx, audit.LimitUpdate, l).With("before", allowance(before)))
+		tx.Changed(changes.Limit, name)
+		return nil
+	})
+	if err != nil {
+		return Limit{}, 0, err
+	}
+	return l, revision, nil
+}
+
+func (e Edit) apply(l Limit) Limit {
+	if e.Algorithm != nil && *e.Algorithm != l.Algorithm {
+		l.Algorithm = *e.Algorithm
+		if !l.Algorithm.bursts() {
+			l.Burst = 0
+			for i := range l.Overrides {
+				l.Overrides[i].Burst = 0
+			}
+		}
+	}
+	set(&l.Description, e.Description)
+	set(&l.Permission, e.Permission)
+	set(&l.Rate, e.Rate)
+	set(&l.Period, e.Period)
+	set(&l.Burst, e.Burst)
+	set(&l.Mode, e.Mode)
+	set(&l.Outage, e.Outage)
+	if len(e.Overrides) > 0 || e.ClearOverrides {
+		l.Overrides = e.Overrides
+	}
+	return l
+}
+
+func set[T any](field *T, value *T) {
+	if value != nil {
+		*field = *value
+	}
+}
+
+// Delete removes a limit and what it counted. Built-in ones are refused.
+func (s *Service) Delete(ctx context.Context, name string) (int64, error) {
+	return s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
+		l, err := lockLimit(ctx, tx, name)
+		if err != nil {
+			return failed("delete", name, err)
+		}
+		if err := s.mayManage(ctx, tx, l.Permission); err != nil {
+			return err
+		}
+		if l.Builtin {
+			return fault.New(fault.Precondition, "BUILTIN_LIMIT",
+				"the limit %q is built in and cannot be removed; update it instead, or make it what it came as: tollgate limits restore %s", name, name)
+		}
+		if err := deleteLimit(ctx, tx, name); err != nil {
+			return fmt.Errorf("delete limit %q: %w", name, err)
+		}
+		tx.Record(event(ctx, audit.LimitDelete, l))
+		tx.Changed(changes.Limit, name)
+		return nil
+	})
+}
+
+// Check counts a call against one limit under any key, or with peek only
+// looks. An address is brought into the form that Take counts it under.
+func (s *Service) Check(ctx context.Context, name, key string, cost int64, peek bool) (Result, error) {
+	r, err := s.rule(ctx, name)
+	if err != nil {
+		return Result{}, err
+	}
+	if err := s.mayCheck(ctx, r.Permission); err != nil {
+		return Result{}, err
+	}
+	return s.take(ctx, []claim{r.named(key, cost)}, peek)
+}
+
+// ResetKey forgets what a limit has counted for a key. The audit event is
+// durable before anything is forgotten; when the counters cannot be reached it
+// stays and the call may be made again.
+func (s *Service) ResetKey(ctx context.Context, name, key string) error {
+	r, err := s.rule(ctx, name)
+	if err != nil {
+		return err
+	}
+	c := r.named(key, 1)
+	_, err = s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
+		if err := s.mayManage(ctx, tx, r.Permission); err != nil {
+			return err
+		}
+		tx.Record(audit.New(ctx, audit.LimitReset, audit.Success, "limits/"+name).With("key", c.Key))
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("record the reset of limit %q: %w", name, err)
+	}
+	return s.forget(ctx, []Count{c.Count})
+}
+
+// ResetAll forgets what a limit has counted, for every key and wherever it is
+// counted: from now on it counts under another name.
+func (s *Service) ResetAll(ctx context.Context, name string) (int64, error) {
+	return s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
+		l, err := lockLimit(ctx, tx, name)
+		if err != nil {
+			return failed("reset", name, err)
+		}
+		if err := s.mayManage(ctx, tx, l.Permission); err != nil {
+			return err
+		}
+		if err := resetLimit(ctx, tx, name, s.clock.Micros()); err != nil {
+			return fmt.Errorf("reset limit %q: %w", name, err)
+		}
+		tx.Record(audit.New(ctx, audit.LimitReset, audit.Success, "limits/"+name).With("keys", "all"))
+		tx.Changed(changes.Limit, name)
+		return nil
+	})
+}
+
+// Restore makes a built-in limit what it came as. What it has counted stays.
+func (s *Service) Restore(ctx context.Context, name string) (Limit, error) {
+	list := builtins()
+	i := slices.IndexFunc(list, func(l Limit) bool { return l.Name == name })
+	_, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
+		before, err := lockLimit(ctx, tx, name)
+		if err != nil {
+			return failed("restore", name, err)
+		}
+		if i < 0 || !before.Builtin {
+			return fault.New(fault.Precondition, "NOT_BUILTIN",
+				"the limit %q is not built in; remove it instead: tollgate limits delete %s", name, name)
+		}
+		if err := s.mayManage(ctx, tx, before.Permission, list[i].Permission); err != nil {
+			return err
+		}
+		list[i].CreatedAt, list[i].UpdatedAt = before.CreatedAt, s.now()
+		if err := updateLimit(ctx, tx, list[i]); err != nil {
+			return fmt.Errorf("restore limit %q: %w", name, err)
+		}
+		tx.Record(event(ctx, audit.LimitUpdate, list[i]).With("before", allowance(before)).With("restored", "true"))
+		tx.Changed(changes.Limit, name)
+		return nil
+	})
+	if err != nil {
+		return Limit{}, err
+	}
+	return list[i], nil
+}
+
+// rule finds a limit in memory. One that is not there may be too new: it reads
+// the log before it says so.
+func (s *Service) rule(ctx context.Context, name string) (*rule, error) {
+	if err := s.log.Ensure(ctx, 0); err != nil {
+		return nil, err
+	}
+	for try := range 2 {
+		all := s.rules.Load()
+		if all == nil {
+			return nil, unknownLimits()
+		}
+		if r := all.byName[name]; r != nil {
+			return r, nil
+		}
+		if try > 0 || !validName(name) {
+			break
+		}
+		if err := s.log.Sync(ctx); err != nil {
+			return nil, fault.Down("the database", err)
+		}
+	}
+	return nil, missing(name)
+}
+
+// now is the time as it is stored.
+func (s *Service) now() time.Time { return time.UnixMicro(s.clock.Micros()).UTC() }
+
+// others returns all limits but one, and has writers of limits wait for each
+// other, so that what is counted here stays so until the commit.
+func others(ctx context.Context, tx *changes.Tx, name string) ([]Limit, error) {
+	if _, err := lockLimit(ctx, tx, firstBuiltin); err != nil && !errors.Is(err, database.ErrNoRows) {
+		return nil, fmt.Errorf("wait for other writers of limits: %w", err)
+	}
+	list, err := allLimits(ctx, tx)
+	if err != nil {
+		return nil, fmt.Errorf("read all limits: %w", err)
+	}
+	rest := make([]Limit, 0, len(list))
+	for _, l := range list {
+		if l.Name != name {
+			rest = append(rest, l)
+		}
+	}
+	return rest, nil
+}
+
+// crowded is the fault of a limit that would be one too many on some call. The
+// limits on one call cover each other like prefixes, so it is enough to look
+// at each limit's own pattern.
+func crowded(l Limit, others []Limit) error {
+	all := append([]Limit{l}, others...)
+	for _, narrow := range all {
+		if !covers(l.Permission, narrow.Permission) {
+			continue
+		}
+		n := 0
+		for _, wide := range all {
+			if covers(wide.Permission, narrow.Permission) {
+				n++
+			}
+		}
+		if n > maxApplying {
+			return fault.New(fault.Precondition, "TOO_MANY_LIMITS_APPLY",
+				"more than %d limits would count calls of %q; remove one or narrow its permission", maxApplying, narrow.Permission)
+		}
 	}
 	return nil
 }
 
-func (s *Service) take(ctx context.Context, claims []claim, peek bool) (Result, error) {
-	if len(claims) == 0 {
-		return Result{Allowed: true}, nil
-	}
-	began := s.clock.Now()
-	outcomes, err := s.backend.Take(ctx, counts(claims), peek)
-	took := s.clock.Now().Sub(began)
-	if err == nil {
-		s.observed(CountedOK, took)
-		return result(claims, outcomes), nil
-	}
-	if ctx.Err() != nil {
-		return Result{}, err
-	}
-	where := CountedDown
-	if slices.ContainsFunc(claims, func(c claim) bool { return c.rule.Outage != Open && c.rule.Outage != Closed }) {
-		where = CountedLocal
-	}
-	s.observed(where, took)
-	outcomes, outage, err := s.outage(ctx, claims, peek)
-	if err != nil {
-		return Result{}, err
-	}
-	r := result(claims, outcomes)
-	r.Outage = outage
-	return r, nil
+// event records what a limit is, or was.
+func event(ctx context.Context, action audit.Action, l Limit) audit.Event {
+	return audit.New(ctx, action, audit.Success, "limits/"+l.Name).
+		With("subject", string(l.Subject)).With("allowance", allowance(l))
 }
 
-// retryOutage is when to try again what is refused for an outage.
-const retryOutage = time.Second
-
-// outage decides without the backend, each limit as it says itself, and still
-// all or nothing. The flag says that the outage itself refuses the call.
-func (s *Service) outage(ctx context.Context, claims []claim, peek bool) (outcomes []Outcome, refused bool, err error) {
-	outcomes = make([]Outcome, len(claims))
-	var here []Count
-	var places []int
-	for i, c := range claims {
-		switch c.rule.Outage {
-		case Open:
-			outcomes[i] = Outcome{Remaining: c.Burst}
-		case Closed:
-			outcomes[i] = Outcome{Exceeded: true, RetryAfter: retryOutage}
-			refused = refused || !c.Shadow
-		default:
-			here, places = append(here, c.Count), append(places, i)
-		}
-	}
-	local, err := s.local.Take(ctx, here, peek || refused)
-	if err != nil {
-		return nil, false, err
-	}
-	for i, place := range places {
-		outcomes[place] = local[i]
-	}
-	return outcomes, refused, nil
+// allowance is a limit's terms in one line.
+func allowance(l Limit) string {
+	return fmt.Sprintf("%s: %d per %s, burst %d, %s, %s, outage %s, %d overrides", l.Permission, l.Rate, l.Period,
+		l.AtOnce(), l.Algorithm, l.Mode, l.Outage, len(l.Overrides))
 }
 
-// result puts the outcomes of all limits together.
-func result(claims []claim, outcomes []Outcome) Result {
-	r := Result{Allowed: true, Limits: make([]Status, len(claims))}
-	never := false
-	for i, c := range claims {
-		o := outcomes[i]
-		r.Limits[i] = Status{
-			Name: c.rule.Name, Subject: c.rule.Subject, Limit: c.Burst, Remaining: o.Remaining, Reset: o.Reset,
-			Exceeded: o.Exceeded, Shadow: c.Shadow,
-		}
-		if !o.Exceeded || c.Shadow {
-			continue
-		}
-		forever := o.RetryAfter == 0
-		if r.Allowed || !never && (forever || o.RetryAfter > r.RetryAfter) {
-			r.Name, r.Key, r.RetryAfter = c.rule.Name, c.Key, o.RetryAfter
-		}
-		r.Allowed = false
-		never = never || forever
+// failed makes a store's error about one limit the caller's.
+func failed(verb, name string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, database.ErrNoRows):
+		return missing(name)
+	default:
+		return fmt.Errorf("%s limit %q: %w", verb, name, err)
 	}
-	if rest := r.RetryAfter % time.Millisecond; rest > 0 {
-		r.RetryAfter += time.Millisecond - rest
-	}
-	slices.SortStableFunc(r.Limits, func(a, b Status) int {
-		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.Remaining*b.Limit, b.Remaining*a.Limit))
-	})
-	return r
 }
 
-func rank(s Status) int {
-	n := 0
-	if s.Shadow {
-		n = 2
-	}
-	if !s.Exceeded {
-		n++
-	}
-	return n
-}
-
-func unknownLimits() error {
-	return fault.New(fault.Unavailable, "STARTING", "the limits are not read yet; try again").After(time.Second)
+func missing(name string) error {
+	return fault.New(fault.NotFound, "LIMIT_NOT_FOUND", "there is no limit %q; ListLimits names those there are", name)
 }

@@ -237,7 +237,7 @@ func suite(t *testing.T, b Backend, a Algorithm) {
 }
 
 // TestScriptComputesTheSame runs the script on states of every age and
-// compares with count.go.
+// compares with algorithm.go.
 func TestScriptComputesTheSame(t *testing.T) {
 	r := testRedis(t)
 	ctx := t.Context()

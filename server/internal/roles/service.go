@@ -4,250 +4,361 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
-	"sync/atomic"
+	"time"
 
+	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/changes"
-	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/page"
 )
 
-// Service keeps roles and who holds them. It is a changes.Follower: until the
-// log has started it grants nothing to anybody.
-type Service struct {
-	db    *database.DB
-	log   *changes.Log
-	clock clock.Clock
-	pages page.Tokens
-
-	compiled atomic.Pointer[map[string]compiled]
-	held     *changes.Cache[string, held]
-}
-
-// compiled is a role as decisions need it.
-type compiled struct {
-	patterns []string // sorted
-	set      set
-}
-
-// held is a user's roles, ended ones and ones that are gone included.
-type held struct {
-	names []string // sorted
-	ends  []int64  // of the role at the same place, in microseconds; 0: never
-}
-
-// New makes the service. The caller has the log follow it.
-func New(db *database.DB, log *changes.Log, clk clock.Clock, pages page.Tokens) *Service {
-	s := &Service{db: db, log: log, clock: clk, pages: pages, held: changes.NewCache[string, held](cachedUsers)}
-	s.compiled.Store(&map[string]compiled{})
-	return s
-}
-
-// Reset reads all roles again and forgets who holds them.
-func (s *Service) Reset(ctx context.Context) error {
-	s.held.Clear()
-	list, err := allRoles(ctx, s.db)
-	if err != nil {
-		return fmt.Errorf("read all roles: %w", err)
-	}
-	next := make(map[string]compiled, len(list))
-	for _, r := range list {
-		next[r.Name] = compiled{r.Permissions, compile(r.Permissions)}
-	}
-	s.compiled.Store(&next)
-	return nil
-}
-
-// Apply reads the roles that changed and forgets the memberships that did.
-func (s *Service) Apply(ctx context.Context, list []changes.Change) error {
-	var names []string
-	for _, c := range list {
-		switch {
-		case c.Kind == changes.Role:
-			names = append(names, c.Subject)
-		case c.Kind == changes.Membership && c.Subject == "":
-			s.held.Clear()
-		case c.Kind == changes.Membership:
-			s.held.Invalidate(c.Subject)
-		case c.Kind == changes.User: // a removed user's memberships go with them
-			s.held.Invalidate(c.Subject)
-		}
-	}
-	if len(names) == 0 {
-		return nil
-	}
-	slices.Sort(names)
-	names = slices.Compact(names)
-	if len(names) >= reloadAll {
-		return s.Reset(ctx)
-	}
-	old := *s.compiled.Load()
-	next := make(map[string]compiled, len(old)+len(names))
-	for name, c := range old {
-		next[name] = c
-	}
-	for _, name := range names {
-		r, err := getRole(ctx, s.db, name)
-		switch {
-		case errors.Is(err, database.ErrNoRows):
-			delete(next, name)
-		case err != nil:
-			return fmt.Errorf("read role %q again: %w", name, err)
-		default:
-			next[name] = compiled{r.Permissions, compile(r.Permissions)}
-		}
-	}
-	s.compiled.Store(&next)
-	return nil
-}
-
-// RolesOf returns the names of the roles that a user holds now, sorted; none
-// for a user who does not exist. It asks the database only for users that it
-// has not seen lately. The slice is shared: do not change it.
-func (s *Service) RolesOf(ctx context.Context, userID string) ([]string, error) {
-	h, err := s.held.Get(ctx, userID, func(ctx context.Context) (held, error) {
-		list, err := assignments(ctx, s.db, userID)
-		if err != nil {
-			return held{}, fmt.Errorf("read the roles of user %q: %w", userID, err)
-		}
-		slices.SortFunc(list, func(a, b assignment) int { return strings.Compare(a.Role, b.Role) })
-		var h held
-		for _, a := range list {
-			var end int64
-			if a.Expires != nil {
-				end = *a.Expires
+// EnsureBuiltins makes the built-in roles what this version says they are. It
+// writes only what differs, and any number of instances may call it at once.
+func (s *Service) EnsureBuiltins(ctx context.Context) error {
+	_, err := s.log.Write(caller.System(ctx), func(ctx context.Context, tx *changes.Tx) error {
+		for _, r := range builtins {
+			changed, err := upsertBuiltin(ctx, tx, r, s.clock.Micros())
+			if err != nil {
+				return fmt.Errorf("write built-in role %q: %w", r.Name, err)
 			}
-			h.names, h.ends = append(h.names, a.Role), append(h.ends, end)
+			if changed {
+				tx.Record(audit.New(ctx, audit.RoleCreate, audit.Success, "roles/"+r.Name).
+					With("permissions", encode(r.Permissions)).With("builtin", "true"))
+				tx.Changed(changes.Role, r.Name)
+			}
 		}
-		return h, nil
+		return nil
+	})
+	return err
+}
+
+// Create adds a role. The caller must hold its permissions, and without an end:
+// a role has none. Names that start with "tollgate" are refused.
+func (s *Service) Create(ctx context.Context, name, description string, permissions []string) (Role, int64, error) {
+	if !validName(name) {
+		return Role{}, 0, fault.Field("name", `must be a lower-case letter, then letters, digits, "-", "_" or ".", at most 64 in all`)
+	}
+	if strings.HasPrefix(name, reservedPrefix) {
+		return Role{}, 0, fault.Field("name", "must not start with %q, which is for Tollgate's own roles; choose another", reservedPrefix)
+	}
+	if err := validDescription(description); err != nil {
+		return Role{}, 0, err
+	}
+	if err := validPatterns(permissions); err != nil {
+		return Role{}, 0, err
+	}
+	permissions = tidy(permissions)
+	now := s.now()
+	r := Role{Name: name, Description: description, Permissions: permissions, CreatedAt: now, UpdatedAt: now}
+	revision, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
+		// Creations wait for each other, so that the count is exact.
+		if _, err := lockRole(ctx, tx, Administrator); err != nil && !errors.Is(err, database.ErrNoRows) {
+			return fmt.Errorf("wait for other creations: %w", err)
+		}
+		if err := s.mayPut(ctx, tx, permissions); err != nil {
+			return err
+		}
+		n, err := countRoles(ctx, tx)
+		if err != nil {
+			return fmt.Errorf("count roles: %w", err)
+		}
+		if n >= maxRoles {
+			return fault.New(fault.Precondition, "TOO_MANY_ROLES",
+				"there are %d roles, the most there can be; remove one that is not needed first", n)
+		}
+		err = insertRole(ctx, tx, r)
+		if errors.Is(err, database.ErrExists) {
+			return fault.New(fault.Exists, "ROLE_EXISTS", "a role %q exists already; choose another name or update it", name)
+		}
+		if err != nil {
+			return fmt.Errorf("create role %q: %w", name, err)
+		}
+		tx.Record(audit.New(ctx, audit.RoleCreate, audit.Success, "roles/"+name).With("permissions", encode(permissions)))
+		tx.Changed(changes.Role, name)
+		return nil
 	})
 	if err != nil {
-		return nil, err
+		return Role{}, 0, err
 	}
-	roles, now := *s.compiled.Load(), s.clock.Micros()
-	inForce := func(i int) bool {
-		_, exists := roles[h.names[i]]
-		return exists && (h.ends[i] == 0 || now < h.ends[i])
+	return r, revision, nil
+}
+
+// Get reads a role from the database.
+func (s *Service) Get(ctx context.Context, name string) (Role, error) {
+	r, err := getRole(ctx, s.db, name)
+	return r, failed("read", name, err)
+}
+
+// List returns a page of roles by name, and the next page's token, empty on
+// the last.
+func (s *Service) List(ctx context.Context, size int32, token string) ([]Role, string, error) {
+	const list = "roles"
+	var after string
+	if _, err := s.pages.Read(token, list, &after); err != nil {
+		return nil, "", err
 	}
-	for i := range h.names {
-		if inForce(i) {
-			continue
+	n := page.Size(size)
+	found, err := listRoles(ctx, s.db, after, n+1)
+	if err != nil {
+		return nil, "", fmt.Errorf("list roles: %w", err)
+	}
+	if len(found) <= n {
+		return found, "", nil
+	}
+	return found[:n], s.pages.Make(list, found[n-1].Name), nil
+}
+
+// Update changes a role. The caller must hold the permissions that it has and,
+// without an end, those that it gets: a role has none. Built-in roles are
+// refused.
+func (s *Service) Update(ctx context.Context, name string, edit Edit) (Role, int64, error) {
+	if edit.ClearPermissions && len(edit.Permissions) > 0 {
+		return Role{}, 0, fault.Field("clear_permissions", "cannot be combined with permissions; give one of them")
+	}
+	if edit.Description == nil && len(edit.Permissions) == 0 && !edit.ClearPermissions {
+		return Role{}, 0, fault.New(fault.Invalid, "NOTHING_TO_UPDATE",
+			"the update changes nothing; give description, permissions or clear_permissions")
+	}
+	if edit.Description != nil {
+		if err := validDescription(*edit.Description); err != nil {
+			return Role{}, 0, err
 		}
-		names := slices.Clone(h.names[:i])
-		for i++; i < len(h.names); i++ {
-			if inForce(i) {
-				names = append(names, h.names[i])
+	}
+	if err := validPatterns(edit.Permissions); err != nil {
+		return Role{}, 0, err
+	}
+	var r Role
+	revision, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) (err error) {
+		r, err = lockRole(ctx, tx, name)
+		if err != nil {
+			return failed("update", name, err)
+		}
+		if r.Builtin {
+			return builtin(name)
+		}
+		event := audit.New(ctx, audit.RoleUpdate, audit.Success, "roles/"+name)
+		before := r.Permissions
+		if edit.Description != nil {
+			r.Description = *edit.Description
+			event = event.With("description", r.Description)
+		}
+		if len(edit.Permissions) > 0 || edit.ClearPermissions {
+			r.Permissions = tidy(edit.Permissions)
+			event = event.With("permissions_before", encode(before)).With("permissions", encode(r.Permissions))
+		}
+		if err := s.MayGrantIn(ctx, tx, before, s.now()); err != nil {
+			return err
+		}
+		if err := s.mayPut(ctx, tx, beyond(r.Permissions, before)); err != nil {
+			return err
+		}
+		r.UpdatedAt = s.now()
+		if err := updateRole(ctx, tx, r); err != nil {
+			return fmt.Errorf("update role %q: %w", name, err)
+		}
+		tx.Record(event)
+		tx.Changed(changes.Role, name)
+		return nil
+	})
+	if err != nil {
+		return Role{}, 0, err
+	}
+	return r, revision, nil
+}
+
+// Delete removes a role and takes it from everybody. The caller must hold its
+// permissions; built-in roles are refused.
+func (s *Service) Delete(ctx context.Context, name string) (int64, error) {
+	return s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
+		r, err := lockRole(ctx, tx, name)
+		if err != nil {
+			return failed("delete", name, err)
+		}
+		if r.Builtin {
+			return builtin(name)
+		}
+		if err := s.MayGrantIn(ctx, tx, r.Permissions, s.now()); err != nil {
+			return err
+		}
+		if err := deleteRole(ctx, tx, name); err != nil {
+			return fmt.Errorf("delete role %q: %w", name, err)
+		}
+		tx.Record(audit.New(ctx, audit.RoleDelete, audit.Success, "roles/"+name).With("permissions", encode(r.Permissions)))
+		tx.Changed(changes.Role, name)
+		// Otherwise a cached membership would count for a new role of the
+		// same name.
+		tx.Changed(changes.Membership, "")
+		return nil
+	})
+}
+
+// Assign gives a role to a user until expires, or for good when that is zero;
+// a user who holds it already gets the new end. The caller must hold the
+// role's permissions for as long.
+func (s *Service) Assign(ctx context.Context, role, userID string, expires time.Time) (Member, int64, error) {
+	var member Member
+	revision, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) (err error) {
+		member, err = s.AssignIn(ctx, tx, role, userID, expires)
+		return err
+	})
+	if err != nil {
+		return Member{}, 0, err
+	}
+	return member, revision, nil
+}
+
+// AssignIn is Assign inside the transaction that makes the user, so that there
+// is never one without the other.
+func (s *Service) AssignIn(ctx context.Context, tx *changes.Tx, role, userID string, expires time.Time) (Member, error) {
+	var end *int64
+	if !expires.IsZero() {
+		micros := expires.UnixMicro()
+		if micros <= s.clock.Micros() {
+			return Member{}, fault.Field("expires_at", "must be in the future; leave it out for no end")
+		}
+		end = &micros
+	}
+	r, err := lockRole(ctx, tx, role)
+	if err != nil {
+		return Member{}, failed("assign", role, err)
+	}
+	if err := s.MayGrantIn(ctx, tx, r.Permissions, expires); err != nil {
+		return Member{}, err
+	}
+	if role == Administrator && end != nil {
+		if err := s.KeepAnAdministrator(ctx, tx, userID); err != nil {
+			return Member{}, err
+		}
+	}
+	username, err := lockUser(ctx, tx, userID)
+	if errors.Is(err, database.ErrNoRows) {
+		return Member{}, fault.New(fault.NotFound, "USER_NOT_FOUND", "there is no user with the id %q", userID)
+	}
+	if err != nil {
+		return Member{}, fmt.Errorf("assign role %q to user %q: %w", role, userID, err)
+	}
+	now := s.clock.Micros()
+	others, err := removeEnded(ctx, tx, userID, role, now)
+	if err != nil {
+		return Member{}, fmt.Errorf("count the roles of user %q: %w", userID, err)
+	}
+	if others >= maxOfAUser {
+		return Member{}, fault.New(fault.Precondition, "TOO_MANY_ROLES_OF_USER",
+			"user %q holds %d roles, the most there can be; take one away first", userID, others)
+	}
+	assigned, err := putMember(ctx, tx, role, userID, now, end)
+	if err != nil {
+		return Member{}, fmt.Errorf("assign role %q to user %q: %w", role, userID, err)
+	}
+	event := audit.New(ctx, audit.RoleAssign, audit.Success, "roles/"+role).
+		With("user_id", userID).With("username", username)
+	if end != nil {
+		event = event.With("expires_at", time.UnixMicro(*end).UTC().Format(time.RFC3339Nano))
+	}
+	tx.Record(event)
+	tx.Changed(changes.Membership, userID)
+	row := memberRow{UserID: userID, Username: username, AssignedAt: assigned, ExpiresAt: end}
+	return row.member(role), nil
+}
+
+// Unassign takes a role from a user. The caller must hold the role's
+// permissions; the last administrator keeps theirs.
+func (s *Service) Unassign(ctx context.Context, role, userID string) (int64, error) {
+	return s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
+		r, err := lockRole(ctx, tx, role)
+		if err != nil {
+			return failed("unassign", role, err)
+		}
+		if err := s.MayGrantIn(ctx, tx, r.Permissions, s.now()); err != nil {
+			return err
+		}
+		if role == Administrator {
+			if err := s.KeepAnAdministrator(ctx, tx, userID); err != nil {
+				return err
 			}
 		}
-		return names, nil
-	}
-	return slices.Clip(h.names), nil
-}
-
-// Check decides whether the principal may: ReasonOK, ReasonPermissionMissing
-// when none of their roles grants it, or ReasonScopeMissing when only their API
-// key's scopes do not. What is not a valid permission is never granted. It
-// takes the principal's roles as given, and does no I/O.
-func (s *Service) Check(p *caller.Principal, permission string) caller.Reason {
-	if p == nil || problem(permission, false) != "" || !s.grants(p.Roles, permission) {
-		return caller.ReasonPermissionMissing
-	}
-	if len(p.Scopes) == 0 {
-		return caller.ReasonOK
-	}
-	for _, scope := range p.Scopes {
-		if covers(scope, permission) && problem(scope, true) == "" {
-			return caller.ReasonOK
+		held, err := deleteMember(ctx, tx, role, userID, s.clock.Micros())
+		if err != nil {
+			return fmt.Errorf("unassign role %q from user %q: %w", role, userID, err)
 		}
-	}
-	return caller.ReasonScopeMissing
-}
-
-// grants says whether one of the roles covers the pattern.
-func (s *Service) grants(roles []string, pattern string) bool {
-	all := *s.compiled.Load()
-	for _, name := range roles {
-		if all[name].set.covers(pattern) {
-			return true
+		if !held {
+			return fault.New(fault.NotFound, "ROLE_NOT_ASSIGNED", "there is no user with the id %q who holds the role %q", userID, role)
 		}
-	}
-	return false
-}
-
-// Patterns returns what the principal's roles grant, narrowed to the scopes of
-// their API key, sorted.
-func (s *Service) Patterns(p *caller.Principal) []string {
-	if p == nil {
-		return []string{}
-	}
-	granted := s.patternsOf(p.Roles)
-	if len(p.Scopes) == 0 {
-		return granted
-	}
-	return Intersect(granted, p.Scopes)
-}
-
-func (s *Service) patternsOf(roles []string) []string {
-	all := *s.compiled.Load()
-	var patterns []string
-	for _, name := range roles {
-		patterns = append(patterns, all[name].patterns...)
-	}
-	return tidy(patterns)
-}
-
-// MayGrant returns nil when the context's caller holds every pattern now, by
-// their roles and, with a narrowed API key, by its scopes as well; the system
-// holds all. Otherwise it is Denied, GRANT_EXCEEDS_OWN. It answers from memory
-// and of the present; what is given in a transaction asks MayGrantIn there.
-func (s *Service) MayGrant(ctx context.Context, patterns []string) error {
-	c := caller.From(ctx)
-	if c.System {
+		tx.Record(audit.New(ctx, audit.RoleUnassign, audit.Success, "roles/"+role).With("user_id", userID))
+		tx.Changed(changes.Membership, userID)
 		return nil
-	}
-	p := c.Principal
-	if p == nil {
-		return fault.New(fault.Denied, "GRANT_EXCEEDS_OWN", "an unknown caller may not grant anything; sign in first")
-	}
-	scopes := compile(p.Scopes)
-	for _, q := range patterns {
-		if !s.grants(p.Roles, q) {
-			return fault.New(fault.Denied, "GRANT_EXCEEDS_OWN",
-				"this needs %q, which you do not hold; ask somebody who holds it", q)
-		}
-		if len(scopes) > 0 && !scopes.covers(q) {
-			return fault.New(fault.Denied, "GRANT_EXCEEDS_OWN",
-				"this needs %q, which your API key's scopes leave out; use a key that has it", q)
-		}
-	}
-	return nil
+	})
 }
 
-// HoldsAll says whether the principal holds "*", by their roles and, with a
-// narrowed API key, by its scopes as well. It does no I/O.
-func (s *Service) HoldsAll(p *caller.Principal) bool {
-	return p != nil && s.grants(p.Roles, "*") && (len(p.Scopes) == 0 || slices.Contains(p.Scopes, "*"))
-}
-
-// KeepAnAdministrator is to be called in the transaction that removes or
-// disables a user or ends their administrator role, before it touches the
-// user. It is a Precondition fault, LAST_ADMINISTRATOR, when the user is an
-// administrator without an end and no other is a person who can sign in: a
-// service account lets nobody in, nor does a person without a password or who
-// is disabled. Concurrent callers wait for each other's transactions, so that
-// two cannot each count on the other.
-func (s *Service) KeepAnAdministrator(ctx context.Context, tx *changes.Tx, leaving string) error {
-	last, err := lastAdministrator(ctx, tx, leaving)
+// Members returns a page of the users who hold a role now, by user id, and the
+// next page's token, empty on the last.
+func (s *Service) Members(ctx context.Context, role string, size int32, token string) ([]Member, string, error) {
+	list := "members of role " + role
+	var after string
+	if _, err := s.pages.Read(token, list, &after); err != nil {
+		return nil, "", err
+	}
+	if _, err := s.Get(ctx, role); err != nil {
+		return nil, "", err
+	}
+	n := page.Size(size)
+	found, err := listMembers(ctx, s.db, role, after, s.clock.Micros(), n+1)
 	if err != nil {
-		return fmt.Errorf("count the administrators besides user %q: %w", leaving, err)
+		return nil, "", fmt.Errorf("list members of role %q: %w", role, err)
 	}
-	if last {
-		return fault.New(fault.Precondition, "LAST_ADMINISTRATOR",
-			"this is the last administrator who can sign in; give the role %q, without an end, to another person with a password first", Administrator)
+	if len(found) <= n {
+		return found, "", nil
+	}
+	return found[:n], s.pages.Make(list, found[n-1].UserID), nil
+}
+
+// validDescription refuses what PostgreSQL cannot store.
+func validDescription(text string) error {
+	if strings.ContainsRune(text, 0) {
+		return fault.Field("description", "must not hold a NUL character")
 	}
 	return nil
+}
+
+// beyond returns what the patterns match and none of the others does.
+func beyond(patterns, others []string) (more []string) {
+	covered := compile(others)
+	for _, p := range patterns {
+		if !covered.covers(p) {
+			more = append(more, p)
+		}
+	}
+	return more
+}
+
+// now is the time as it is stored.
+func (s *Service) now() time.Time { return time.UnixMicro(s.clock.Micros()).UTC() }
+
+func validPatterns(patterns []string) error {
+	for i, p := range patterns {
+		if err := ValidPattern(p); err != nil {
+			return fault.Field(fmt.Sprintf("permissions[%d]", i), "%s", err.Error())
+		}
+	}
+	return nil
+}
+
+// failed turns what the store says of one role into what a caller is told.
+func failed(verb, name string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, database.ErrNoRows):
+		return fault.New(fault.NotFound, "ROLE_NOT_FOUND", "there is no role %q", name)
+	default:
+		return fmt.Errorf("%s role %q: %w", verb, name, err)
+	}
+}
+
+func builtin(name string) error {
+	return fault.New(fault.Precondition, "BUILTIN_ROLE",
+		"role %q came with Tollgate and cannot be changed; create a role of your own instead", name)
 }

@@ -40,7 +40,7 @@ type Outcome struct {
 	Exceeded   bool
 }
 
-// state is a counter. The zero state is an unused one. take.lua computes the
+// state is a counter. The zero state is an unused one. redis.lua computes the
 // same on the same numbers: change both or neither.
 type state struct {
 	// at is the time of the level (GCRA), the start of the current window, or
