@@ -105,7 +105,7 @@ func newOut(c app.Config) app.Out {
 		options.ReplaceAttr = shortTime
 		handler = slog.NewTextHandler(os.Stderr, options)
 	}
-	return app.Out{Person: os.Stdout, Log: slog.New(handler), Terminal: isTerminal(os.Stdout)}
+	return app.Out{Stdout: os.Stdout, Log: slog.New(handler), Terminal: isTerminal(os.Stdout)}
 }
 
 // redisLog has the lines of the Redis client in our log.
@@ -166,7 +166,7 @@ func (serve) Run(ctx context.Context, config app.Config, out app.Out) (err error
 		return err
 	}
 	defer func() { err = errors.Join(err, a.Close()) }()
-	password, err := a.EnsureAdmin(ctx)
+	password, err := a.BootstrapAdmin(ctx)
 	if err != nil {
 		return err
 	}
@@ -174,7 +174,7 @@ func (serve) Run(ctx context.Context, config app.Config, out app.Out) (err error
 	if metrics != nil {
 		side.Go(func() error { return a.ServeMetrics(ctx, metrics) })
 	}
-	a.Greet(listener.Addr(), password)
+	a.PrintWelcome(listener.Addr(), password)
 	out.Log.Info("serving", append([]any{"address", listener.Addr().String()}, config.Summary()...)...)
 	if err := a.Serve(ctx, listener); err != nil {
 		return err

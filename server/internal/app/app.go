@@ -1,5 +1,5 @@
 // Package app wires Tollgate: configuration to backends, backends to services,
-// services to handlers. It is the only room that sees all the others. The
+// services to handlers. It is the only package that imports all the others. The
 // program and the end-to-end tests start the same App.
 package app
 
@@ -19,13 +19,12 @@ import (
 
 	"connectrpc.com/grpchealth"
 	"github.com/redis/go-redis/v9"
-	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
-	"github.com/tollgatehq/tollgate/internal/jose"
 	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/auth"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/changes"
 	"github.com/tollgatehq/tollgate/server/internal/clock"
+	"github.com/tollgatehq/tollgate/server/internal/contract"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/decision"
 	"github.com/tollgatehq/tollgate/server/internal/guard"
@@ -36,14 +35,13 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/roles"
 	"github.com/tollgatehq/tollgate/server/internal/seal"
 	"github.com/tollgatehq/tollgate/server/internal/telemetry"
-	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// Out is where the program talks: to the person who started it, and to the log.
+// Out is where the program writes: standard output and the log.
 type Out struct {
-	Person   io.Writer
+	Stdout   io.Writer
 	Log      *slog.Logger
-	Terminal bool // Person is a terminal
+	Terminal bool // Stdout is a terminal
 }
 
 // App is one instance.
@@ -104,7 +102,7 @@ func (a *App) open(ctx context.Context, master *seal.Master) error {
 	ctx = caller.System(ctx)
 	steps, err := a.db.MigrateUp(ctx)
 	if err != nil {
-		return fmt.Errorf("database %s: %w", public(a.config.DatabaseURL), err)
+		return fmt.Errorf("database %s: %w", redactURL(a.config.DatabaseURL), err)
 	}
 	if len(steps) > 0 {
 		a.out.Log.InfoContext(ctx, "database schema is up to date", "applied", strings.Join(steps, ", "))
@@ -145,7 +143,7 @@ func (a *App) open(ctx context.Context, master *seal.Master) error {
 	a.log.Follow(a.roles)
 	a.log.Follow(a.Limits)
 	a.log.Follow(a.Auth)
-	a.observe(limiterDown)
+	a.registerMetrics(limiterDown)
 
 	// What a new database lacks, each in its own transaction and safe to repeat.
 	for _, ensure := range []func(context.Context) error{
@@ -165,75 +163,7 @@ func (a *App) start() {
 	a.stopWork = stop
 	a.work.Go(func() { a.audit.Run(ctx) })
 	a.work.Go(func() { a.log.Run(ctx) })
-	a.work.Go(func() { a.housekeep(ctx) })
-}
-
-// housekeep does the slow chores.
-func (a *App) housekeep(ctx context.Context) {
-	often, seldom := time.NewTicker(10*time.Second), time.NewTicker(time.Hour)
-	defer often.Stop()
-	defer seldom.Stop()
-	_ = a.audit.Measure(ctx) // or in ten seconds
-	for {
-		var err error
-		select {
-		case <-ctx.Done():
-			return
-		case <-often.C:
-			a.refused.flush(ctx)
-			err = errors.Join(a.Auth.FlushLastUsed(ctx), a.audit.Measure(ctx))
-		case <-seldom.C:
-			err = a.Auth.Prune(ctx)
-		}
-		if err != nil && ctx.Err() == nil {
-			a.out.Log.WarnContext(ctx, "housekeeping failed; trying again later", "error", err)
-		}
-	}
-}
-
-// pruneAudit deletes old audit events, at the start and then every hour.
-func (a *App) pruneAudit(ctx context.Context) {
-	ticker := time.NewTicker(time.Hour)
-	defer ticker.Stop()
-	for {
-		deleted, err := a.audit.Prune(ctx, a.clock.Now().Add(-a.config.AuditRetention))
-		if deleted > 0 {
-			a.out.Log.InfoContext(ctx, "old audit events were deleted", "count", deleted)
-		}
-		if err != nil && ctx.Err() == nil {
-			a.out.Log.WarnContext(ctx, "old audit events cannot be deleted; trying again in an hour", "error", err)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-	}
-}
-
-// signingKeyAhead is how long a signing key is published before it signs: also
-// longer than an instance may go on without knowing of it.
-func (a *App) signingKeyAhead() time.Duration {
-	return max(cmp.Or(a.config.SigningKeyAhead, jose.KeyLeadTime), a.config.Staleness+time.Second)
-}
-
-// rotateKeys makes a new signing key whenever it is time for one.
-func (a *App) rotateKeys(ctx context.Context) {
-	ticker := time.NewTicker(time.Second)
-	defer ticker.Stop()
-	failing := false
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-		err := a.Auth.RotateIfDue(ctx)
-		if err != nil && ctx.Err() == nil && !failing {
-			a.out.Log.WarnContext(ctx, "the signing key is due and cannot be rotated; trying again", "error", err)
-		}
-		failing = err != nil
-	}
+	a.work.Go(func() { a.maintain(ctx) })
 }
 
 // Close stops the background work and closes the database.
@@ -258,18 +188,9 @@ func (a *App) Close() error {
 // Handler is everything that the API's port serves.
 func (a *App) Handler() (http.Handler, error) {
 	decisions := decision.New(a.log, a.Auth, a.roles, a.Limits, a.audit, a.clock, a.stepUp(), a.metrics.Decided)
-	var services []protoreflect.ServiceDescriptor
-	for _, file := range []protoreflect.FileDescriptor{
-		tollgatev1.File_tollgate_v1_auth_proto, tollgatev1.File_tollgate_v1_roles_proto,
-		tollgatev1.File_tollgate_v1_limits_proto, tollgatev1.File_tollgate_v1_audit_proto,
-	} {
-		for i := range file.Services().Len() {
-			services = append(services, file.Services().Get(i))
-		}
-	}
 	g, err := guard.New(guard.Options{
 		Decisions: decisions, Audit: a.audit, Log: a.out.Log, Draining: a.draining,
-		MaxCalls: a.config.MaxCalls, Refused: a.refused.count, Services: services,
+		MaxCalls: a.config.MaxCalls, Refused: a.refused.count,
 	})
 	if err != nil {
 		return nil, err
@@ -294,26 +215,26 @@ func (a *App) Handler() (http.Handler, error) {
 }
 
 // readiness says what is needed to serve and what is wrong with it.
-func (a *App) readiness(ctx context.Context) []httpapi.Need {
-	needs := []httpapi.Need{{Name: "database", Err: a.db.Ping(ctx)}}
+func (a *App) readiness(ctx context.Context) []httpapi.Dependency {
+	dependencies := []httpapi.Dependency{{Name: "database", Err: a.db.Ping(ctx)}}
 	if !a.ready.Load() {
-		needs = append(needs, httpapi.Need{Name: "server", Err: errors.New("stopping")})
+		dependencies = append(dependencies, httpapi.Dependency{Name: "server", Err: errors.New("stopping")})
 	}
 	if a.redis != nil {
 		ctx, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
 		defer cancel()
-		needs = append(needs, httpapi.Need{Name: "redis", Err: a.redis.Ping(ctx).Err(), Optional: true})
+		dependencies = append(dependencies, httpapi.Dependency{Name: "redis", Err: a.redis.Ping(ctx).Err(), Optional: true})
 	}
-	return needs
+	return dependencies
 }
 
 // health is readiness for gRPC's health protocol.
 type health struct{ app *App }
 
 func (h health) Check(ctx context.Context, req *grpchealth.CheckRequest) (*grpchealth.CheckResponse, error) {
-	static := grpchealth.NewStaticChecker(httpapi.Services()...)
+	static := grpchealth.NewStaticChecker(contract.ServiceNames()...)
 	if !h.app.ready.Load() || h.app.db.Ping(ctx) != nil {
-		for _, service := range append(httpapi.Services(), "") {
+		for _, service := range append(contract.ServiceNames(), "") {
 			static.SetStatus(service, grpchealth.StatusNotServing)
 		}
 	}

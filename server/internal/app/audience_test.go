@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
+	"github.com/tollgatehq/tollgate/server/internal/contract"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -14,7 +15,7 @@ func TestTokensForOthers(t *testing.T) {
 	i := startEmbedded(t)
 	login := i.call(t, "POST", "/v1/auth/login", "", map[string]any{"username": FirstAdmin, "password": adminPassword, "audience": "orders"}).want(t, 200)
 	token := login.str("accessToken")
-	for _, method := range methods(t) {
+	for _, method := range contract.Methods() {
 		guard, _ := proto.GetExtension(method.Options(), tollgatev1.E_Guard).(*tollgatev1.Guard)
 		if code := i.callRPC(t, method, token); !guard.GetPublic() && code != "unauthenticated" {
 			t.Errorf("%s: %q", method.FullName(), code)

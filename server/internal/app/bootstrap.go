@@ -17,11 +17,11 @@ import (
 // FirstAdmin is the name of the administrator that a new database gets.
 const FirstAdmin = "admin"
 
-// EnsureAdmin makes the first administrator when there is none. When it made up
+// BootstrapAdmin makes the first administrator when there is none. When it made up
 // the password it returns it: the only time that it is known. What is shown to
 // no terminal goes to a log, which others read and which is kept, so such a
 // password must be changed at the first sign-in.
-func (a *App) EnsureAdmin(ctx context.Context) (password string, err error) {
+func (a *App) BootstrapAdmin(ctx context.Context) (password string, err error) {
 	ctx = caller.System(ctx)
 	given := a.config.AdminPassword
 	if some, err := a.hasAdministrator(ctx); err != nil || some {
@@ -60,14 +60,14 @@ func (a *App) hasAdministrator(ctx context.Context) (bool, error) {
 	return len(some) > 0, err
 }
 
-// Greet tells a person what to do next. The password is empty when there is
+// PrintWelcome prints what to do next. The password is empty when there is
 // none to show.
-func (a *App) Greet(at net.Addr, password string) {
-	base := "http://" + reachable(at)
+func (a *App) PrintWelcome(at net.Addr, password string) {
+	base := "http://" + dialAddress(at)
 	if a.config.TLSCert != "" {
-		base = "https://" + reachable(at)
+		base = "https://" + dialAddress(at)
 	}
-	say := func(format string, args ...any) { fmt.Fprintf(a.out.Person, format+"\n", args...) }
+	say := func(format string, args ...any) { fmt.Fprintf(a.out.Stdout, format+"\n", args...) }
 	say("")
 	say("Tollgate answers on %s", base)
 	say("")

@@ -29,11 +29,11 @@ func TestFirstPasswordMustChange(t *testing.T) {
 			config := testConfig(url(t))
 			config.AdminPassword = test.given
 			var shown bytes.Buffer
-			a, err := Open(t.Context(), config, clock.Real(), Out{Person: &shown, Log: slog.New(slog.DiscardHandler), Terminal: test.terminal})
+			a, err := Open(t.Context(), config, clock.Real(), Out{Stdout: &shown, Log: slog.New(slog.DiscardHandler), Terminal: test.terminal})
 			if err != nil {
 				t.Fatal(err)
 			}
-			password, err := a.EnsureAdmin(t.Context())
+			password, err := a.BootstrapAdmin(t.Context())
 			if engine == "postgres" && test.want { // it is not made at all
 				if err == nil || a.Close() != nil {
 					t.Error("with PostgreSQL a password went to a log")
@@ -47,7 +47,7 @@ func TestFirstPasswordMustChange(t *testing.T) {
 			if err != nil || admin.PasswordChangeRequired != test.want {
 				t.Errorf("%s: must change %t (%v), want %t", what, admin.PasswordChangeRequired, err, test.want)
 			}
-			a.Greet(&net.TCPAddr{IP: net.IPv4zero, Port: 1}, password)
+			a.PrintWelcome(&net.TCPAddr{IP: net.IPv4zero, Port: 1}, password)
 			if told := strings.Contains(shown.String(), "must be changed"); told != test.want {
 				t.Errorf("%s: the greeting is %s", what, &shown)
 			}

@@ -133,9 +133,9 @@ func absoluteURL(issuer string) bool {
 func (c Config) Summary() []any {
 	counters := "in this process"
 	if c.RedisURL != "" {
-		counters = public(c.RedisURL)
+		counters = redactURL(c.RedisURL)
 	}
-	return []any{"version", c.Version, "database", public(c.DatabaseURL), "redis", counters, "issuer", c.Issuer}
+	return []any{"version", c.Version, "database", redactURL(c.DatabaseURL), "redis", counters, "issuer", c.Issuer}
 }
 
 func (c Config) embedded() bool { return strings.HasPrefix(c.DatabaseURL, "sqlite:") }
@@ -175,9 +175,9 @@ func (c Config) proxies() ([]netip.Prefix, error) {
 	return all, nil
 }
 
-// public is a URL without its password and without its query, which may hold
+// redactURL is a URL without its password and without its query, which may hold
 // another.
-func public(address string) string {
+func redactURL(address string) string {
 	if strings.HasPrefix(address, "sqlite:") {
 		return address
 	}
@@ -189,8 +189,9 @@ func public(address string) string {
 	return u.Redacted()
 }
 
-// reachable is the address for a person's curl: a wildcard is no address.
-func reachable(address net.Addr) string {
+// dialAddress is where curl on this machine reaches the address: a wildcard is
+// no address to dial.
+func dialAddress(address net.Addr) string {
 	tcp, ok := address.(*net.TCPAddr)
 	if !ok {
 		return address.String()

@@ -48,7 +48,7 @@ func start(t testing.TB, config Config, clk clock.Clock) *instance {
 
 func startLogging(t testing.TB, config Config, clk clock.Clock, log *slog.Logger) *instance {
 	t.Helper()
-	a, err := Open(t.Context(), config, clk, Out{Person: io.Discard, Log: log})
+	a, err := Open(t.Context(), config, clk, Out{Stdout: io.Discard, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +57,7 @@ func startLogging(t testing.TB, config Config, clk clock.Clock, log *slog.Logger
 			t.Errorf("close: %v", err)
 		}
 	})
-	if _, err := a.EnsureAdmin(context.Background()); err != nil {
+	if _, err := a.BootstrapAdmin(context.Background()); err != nil {
 		t.Fatal(err)
 	}
 	handler, err := a.Handler()

@@ -37,7 +37,7 @@ func mayMakeKey(ctx context.Context, config Config, path string) error {
 	}
 	sealed, err := auth.Sealed(ctx, db)
 	if err = errors.Join(err, db.Close()); err != nil {
-		return fmt.Errorf("database %s: %w", public(config.DatabaseURL), err)
+		return fmt.Errorf("database %s: %w", redactURL(config.DatabaseURL), err)
 	}
 	// A faster instance makes the file before it seals anything.
 	if sealed && missing(path) {

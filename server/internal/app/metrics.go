@@ -5,9 +5,9 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/auth"
 )
 
-// observe has the metrics read what the rooms count. limiterDown says whether
+// registerMetrics registers what the packages count. limiterDown says whether
 // the limiter's backend is left alone after a failure.
-func (a *App) observe(limiterDown func() bool) {
+func (a *App) registerMetrics(limiterDown func() bool) {
 	m := a.metrics
 	m.Build(a.config.Version)
 	m.Database(a.db.Stats)

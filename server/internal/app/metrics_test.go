@@ -392,7 +392,7 @@ func TestCollectorThatIsDown(t *testing.T) {
 func TestTelemetryThatCannotBe(t *testing.T) {
 	t.Setenv("OTEL_TRACES_EXPORTER", "zipkin")
 	_, err := Open(t.Context(), testConfig("sqlite:"+filepath.Join(t.TempDir(), "t.db")), clock.Real(),
-		Out{Person: io.Discard, Log: slog.New(slog.DiscardHandler)})
+		Out{Stdout: io.Discard, Log: slog.New(slog.DiscardHandler)})
 	if err == nil || !strings.Contains(err.Error(), "OTEL_TRACES_EXPORTER=zipkin") {
 		t.Errorf("error %v", err)
 	}

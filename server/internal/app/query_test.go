@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"testing"
 
+	"github.com/tollgatehq/tollgate/server/internal/contract"
 	"google.golang.org/genproto/googleapis/api/annotations"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -36,7 +37,7 @@ func rest(m protoreflect.MethodDescriptor) (verb, path string, body bool) {
 func TestQueryNeverNamesAPathVariable(t *testing.T) {
 	i := startEmbedded(t)
 	routes := 0
-	for _, m := range methods(t) {
+	for _, m := range contract.Methods() {
 		verb, path, body := rest(m)
 		for _, variable := range pathVariable.FindAllStringSubmatch(path, -1) {
 			routes++

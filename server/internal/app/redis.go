@@ -24,9 +24,9 @@ func checkRedis(ctx context.Context, client redis.UniversalClient, address strin
 	case err == nil:
 		return nil
 	case redis.IsAuthError(err):
-		return fmt.Errorf("--redis-url: Redis at %s refuses the user or password: %w; give it one that it knows: redis://USER:PASSWORD@HOST:PORT", public(address), err)
+		return fmt.Errorf("--redis-url: Redis at %s refuses the user or password: %w; give it one that it knows: redis://USER:PASSWORD@HOST:PORT", redactURL(address), err)
 	default:
-		log.WarnContext(ctx, "Redis does not answer; limits go by their outage modes until it does", "redis", public(address), "error", err)
+		log.WarnContext(ctx, "Redis does not answer; limits go by their outage modes until it does", "redis", redactURL(address), "error", err)
 		return nil
 	}
 }

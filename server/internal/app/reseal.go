@@ -37,7 +37,7 @@ func Reseal(ctx context.Context, config Config, next string, clk clock.Clock) (d
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	if _, err := db.MigrateUp(ctx); err != nil {
-		return auth.Resealed{}, fmt.Errorf("database %s: %w", public(config.DatabaseURL), err)
+		return auth.Resealed{}, fmt.Errorf("database %s: %w", redactURL(config.DatabaseURL), err)
 	}
 	return auth.Reseal(ctx, db, clk, from, to)
 }

@@ -12,6 +12,7 @@ import (
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/clock"
+	"github.com/tollgatehq/tollgate/server/internal/contract"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -22,7 +23,7 @@ var harmless = []string{"EnrollSecondFactor", "ConfirmSecondFactor", "RevokeSess
 
 // TestSensitiveRPCs: every RPC that changes who may do what takes the step up.
 func TestSensitiveRPCs(t *testing.T) {
-	for _, method := range methods(t) {
+	for _, method := range contract.Methods() {
 		guard, _ := proto.GetExtension(method.Options(), tollgatev1.E_Guard).(*tollgatev1.Guard)
 		want := strings.HasSuffix(guard.GetPermission(), ":write") && !slices.Contains(harmless, string(method.Name()))
 		if guard.GetSensitive() != want {
@@ -50,7 +51,7 @@ func TestSecondFactorIsRequired(t *testing.T) {
 	if n := strings.Count(log.String(), "names a role that there is not"); n != 1 || !strings.Contains(log.String(), "role=adminstrator") {
 		t.Errorf("%d warnings of the misspelt role: %s", n, log.String())
 	}
-	for _, method := range methods(t) {
+	for _, method := range contract.Methods() {
 		guard, _ := proto.GetExtension(method.Options(), tollgatev1.E_Guard).(*tollgatev1.Guard)
 		if method.Name() == "Logout" {
 			continue

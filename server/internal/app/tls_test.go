@@ -145,14 +145,14 @@ func serveTLS(t *testing.T, clients *authority) *secured {
 	}
 	s.url = "https://" + listener.Addr().String()
 	var greeting bytes.Buffer
-	a, err := Open(t.Context(), config, clk, Out{Person: &greeting, Log: log})
+	a, err := Open(t.Context(), config, clk, Out{Stdout: &greeting, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := a.EnsureAdmin(t.Context()); err != nil {
+	if _, err := a.BootstrapAdmin(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if a.Greet(listener.Addr(), ""); !strings.Contains(greeting.String(), "Tollgate answers on "+s.url+"\n") {
+	if a.PrintWelcome(listener.Addr(), ""); !strings.Contains(greeting.String(), "Tollgate answers on "+s.url+"\n") {
 		t.Errorf("the greeting is %s", &greeting)
 	}
 	ctx, stop := context.WithCancel(context.Background())

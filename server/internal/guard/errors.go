@@ -16,15 +16,15 @@ import (
 )
 
 // refusal is the error for a call that a decision did not allow.
-func refusal(d decision.Decision, r rule) error {
+func refusal(d decision.Decision, rule decision.Rule) error {
 	reason := strings.ToUpper(string(d.Reason))
 	switch d.Reason {
 	case caller.ReasonLimited:
 		return fault.New(fault.Limited, reason, "too many calls; try again in %s", wait(d.RetryAfter)).After(d.RetryAfter)
 	case caller.ReasonPermissionMissing:
-		return fault.New(fault.Denied, reason, "this needs the permission %s, which none of %s's roles grants", r.Permission, d.Principal.Username)
+		return fault.New(fault.Denied, reason, "this needs the permission %s, which none of %s's roles grants", rule.Permission, d.Principal.Username)
 	case caller.ReasonScopeMissing:
-		return fault.New(fault.Denied, reason, "this needs the permission %s, which the API key's scopes leave out", r.Permission)
+		return fault.New(fault.Denied, reason, "this needs the permission %s, which the API key's scopes leave out", rule.Permission)
 	case caller.ReasonPasswordChangeRequired:
 		return fault.New(fault.Denied, reason, "choose a new password first: POST /v1/users/%s/password", d.Principal.UserID)
 	case caller.ReasonCredentialMissing:

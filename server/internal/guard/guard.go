@@ -18,12 +18,12 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/auth"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/contract"
 	"github.com/tollgatehq/tollgate/server/internal/decision"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/inflight"
 	"github.com/tollgatehq/tollgate/server/internal/metrics"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
 // recheckEvery is how often a stream's caller is looked at again.
@@ -54,8 +54,7 @@ type Options struct {
 	MaxCalls int // that run at once; 0: 1024
 	// Refused counts calls that are turned away without being served, by a
 	// reason of metrics' closed set and what is known of the cause.
-	Refused  func(reason string, cause error)
-	Services []protoreflect.ServiceDescriptor
+	Refused func(reason string, cause error)
 }
 
 const (
@@ -64,9 +63,9 @@ const (
 	maxStreams = 1000
 )
 
-// New reads the rules of the services; it fails when an RPC has none.
+// New reads the rules of all RPCs; it fails when one has none.
 func New(o Options) (*Guard, error) {
-	rules, err := readRules(o.Services)
+	rules, err := readRules(contract.Methods())
 	if err != nil {
 		return nil, err
 	}
@@ -88,13 +87,28 @@ func (g *Guard) Admit(ctx context.Context, procedure string, header, response ht
 	if !known {
 		return ctx, fault.New(fault.Denied, "NO_GUARD", "nobody may call %s", procedure)
 	}
-	origin := caller.From(ctx)
 	credential, err := Bearer(header)
 	if err != nil && !r.Public {
 		return ctx, err
 	}
+	if ctx, err = g.AdmitCredential(ctx, procedure, r.of(message), credential, response); err != nil {
+		return ctx, err
+	}
+	if m, ok := message.(proto.Message); ok {
+		if err := g.validator.Validate(m); err != nil {
+			return ctx, invalid(err)
+		}
+	}
+	return ctx, nil
+}
+
+// AdmitCredential is Admit for what is no RPC, such as the OAuth endpoints, whose
+// credential may come from elsewhere than a bearer header. The refusal is
+// recorded under name.
+func (g *Guard) AdmitCredential(ctx context.Context, name string, rule decision.Rule, credential auth.Credential, response http.Header) (context.Context, error) {
+	origin := caller.From(ctx)
 	d, err := g.decisions.Decide(ctx, decision.Request{
-		Credential: credential, Rule: r.of(message), Resource: procedure,
+		Credential: credential, Rule: rule, Resource: name,
 		IP: origin.IP, UserAgent: origin.UserAgent, RequestID: origin.RequestID,
 		Event: audit.TollgateRefused,
 	})
@@ -103,16 +117,10 @@ func (g *Guard) Admit(ctx context.Context, procedure string, header, response ht
 	}
 	writeLimits(response, d.Limits)
 	if !d.Allowed {
-		return ctx, refusal(d, r)
+		return ctx, refusal(d, rule)
 	}
 	origin.Principal = d.Principal
-	ctx = caller.With(ctx, origin)
-	if m, ok := message.(proto.Message); ok {
-		if err := g.validator.Validate(m); err != nil {
-			return ctx, invalid(err)
-		}
-	}
-	return ctx, nil
+	return caller.With(ctx, origin), nil
 }
 
 // StillAllowed looks again at the caller of a stream: a token that has ended
@@ -131,7 +139,7 @@ func (g *Guard) StillAllowed(ctx context.Context, procedure string, header http.
 		return err
 	}
 	if !d.Allowed {
-		return refusal(d, r)
+		return refusal(d, r.Rule)
 	}
 	return nil
 }

@@ -20,21 +20,16 @@ type rule struct {
 
 // readRules reads the guard option of every RPC. An RPC without one, or with
 // one that cannot work, is an error: the server must not start.
-func readRules(services []protoreflect.ServiceDescriptor) (map[string]rule, error) {
+func readRules(methods map[string]protoreflect.MethodDescriptor) (map[string]rule, error) {
 	rules := map[string]rule{}
-	for _, service := range services {
-		methods := service.Methods()
-		for i := range methods.Len() {
-			method := methods.Get(i)
-			r, err := readRule(method)
-			if err != nil {
-				return nil, fmt.Errorf("guard of %s: %w", method.FullName(), err)
-			}
-			procedure := fmt.Sprintf("/%s/%s", service.FullName(), method.Name())
-			r.BeforePassword = beforePassword(procedure)
-			r.ManagesLimits = strings.HasPrefix(r.Permission, "tollgate:limits:")
-			rules[procedure] = r
+	for procedure, method := range methods {
+		r, err := readRule(method)
+		if err != nil {
+			return nil, fmt.Errorf("guard of %s: %w", method.FullName(), err)
 		}
+		r.BeforePassword = beforePassword(procedure)
+		r.ManagesLimits = strings.HasPrefix(r.Permission, "tollgate:limits:")
+		rules[procedure] = r
 	}
 	return rules, nil
 }

@@ -86,8 +86,8 @@ func rewrite(w http.ResponseWriter, r *http.Request, code int, body []byte, requ
 	var transcoded status.Status
 	if err := protojson.Unmarshal(body, &transcoded); err == nil && transcoded.GetCode() != 0 {
 		e := connect.NewWireError(connect.Code(transcoded.GetCode()), errorText(transcoded.GetMessage()))
-		for _, any := range transcoded.GetDetails() {
-			if message, err := any.UnmarshalNew(); err == nil {
+		for _, packed := range transcoded.GetDetails() {
+			if message, err := packed.UnmarshalNew(); err == nil {
 				if detail, err := connect.NewErrorDetail(message); err == nil {
 					e.AddDetail(detail)
 				}

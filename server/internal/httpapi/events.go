@@ -15,19 +15,19 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/guard"
 )
 
-// watchPath is where.
+// watchPath is the path of the stream.
 const watchPath = "/v1/audit/events/watch"
 
-// watch serves WatchEvents as Server-Sent Events
+// events serves WatchEvents as Server-Sent Events
 // (https://html.spec.whatwg.org/multipage/server-sent-events.html), which curl
 // -N and browsers read.
-type watch struct {
-	guard  *guard.Guard
-	events *audit.Service
-	codec  strictJSON
+type events struct {
+	guard   *guard.Guard
+	service *audit.Service
+	codec   strictJSON
 }
 
-func (h *watch) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (h *events) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	const procedure = tollgatev1connect.AuditServiceWatchEventsProcedure
 	requestID := caller.From(r.Context()).RequestID
 	if r.Method != http.MethodGet { // a HEAD would watch, too, and nobody see it
@@ -62,7 +62,7 @@ func (h *watch) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return out.Flush()
 	}
 	begun := false
-	err = audit.NewHandler(h.events).Watch(ctx, filter, func(res *tollgatev1.WatchEventsResponse) error {
+	err = audit.NewHandler(h.service).Watch(ctx, filter, func(res *tollgatev1.WatchEventsResponse) error {
 		if !begun { // from here on no event is missed
 			begun = true
 			w.Header().Set("Content-Type", "text/event-stream")

@@ -45,7 +45,7 @@ func FuzzStrictJSON(f *testing.F) {
 // A query that is taken has each field once and none that the path has, however
 // a name is spelled.
 func FuzzRESTQuery(f *testing.F) {
-	q, err := newRESTQueries(http.NotFoundHandler(), Services())
+	q, err := newRESTQueries(http.NotFoundHandler())
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/auth"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/clock"
+	"github.com/tollgatehq/tollgate/server/internal/contract"
 	"github.com/tollgatehq/tollgate/server/internal/decision"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/guard"
@@ -37,7 +38,7 @@ type Options struct {
 	JWKS           func() []byte
 	OAuth          *auth.Service
 	Issuer         string // of access tokens
-	Ready          func(context.Context) []Need
+	Ready          func(context.Context) []Dependency
 	Health         grpchealth.Checker
 	Reflection     bool
 	PublicTools    bool // reflection takes no credential
@@ -78,21 +79,21 @@ func New(o Options) (http.Handler, error) {
 		return restJSON{codec}
 	}))
 	if err != nil {
-		return nil, fmt.Errorf("make the REST door: %w", err)
+		return nil, fmt.Errorf("make the REST transcoder: %w", err)
 	}
-	rests, err := newRESTQueries(transcoder, Services())
+	rests, err := newRESTQueries(transcoder)
 	if err != nil {
-		return nil, fmt.Errorf("make the REST door: %w", err)
+		return nil, fmt.Errorf("make the REST transcoder: %w", err)
 	}
 	mux.Handle("/v1/", rests)
-	mux.Handle(watchPath, &watch{guard: o.Guard, events: o.Events, codec: codec})
+	mux.Handle(watchPath, &events{guard: o.Guard, service: o.Events, codec: codec})
 	mux.Handle("GET /.well-known/jwks.json", jwks(o.JWKS))
 	(&oauth{guard: o.Guard, service: o.OAuth, log: o.Log}).register(mux, o.Issuer)
 	mux.HandleFunc("GET "+healthPath, healthz)
 	mux.Handle("GET "+readyPath, readyz(o.Ready))
 	mux.Handle(grpchealth.NewHandler(o.Health))
 	if o.Reflection {
-		reflector := grpcreflect.NewStaticReflector(Services()...)
+		reflector := grpcreflect.NewStaticReflector(contract.ServiceNames()...)
 		for _, add := range []func(*grpcreflect.Reflector, ...connect.HandlerOption) (string, http.Handler){
 			grpcreflect.NewHandlerV1, grpcreflect.NewHandlerV1Alpha,
 		} {
@@ -109,20 +110,12 @@ func New(o Options) (http.Handler, error) {
 	}), nil
 }
 
-// Services names the services, for reflection and health.
-func Services() []string {
-	return []string{
-		tollgatev1connect.AuthServiceName, tollgatev1connect.RolesServiceName,
-		tollgatev1connect.LimitsServiceName, tollgatev1connect.AuditServiceName,
-	}
-}
-
 // signedIn lets only callers with a good credential pass.
 func signedIn(g *guard.Guard, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		credential, err := guard.Bearer(r.Header)
 		if err == nil {
-			_, err = g.AdmitPlain(r.Context(), r.URL.Path,
+			_, err = g.AdmitCredential(r.Context(), r.URL.Path,
 				decision.Rule{AnyUser: true, Action: "tollgate:reflection"}, credential, w.Header())
 		}
 		if err != nil {

@@ -8,10 +8,9 @@ import (
 
 	"connectrpc.com/connect"
 	"connectrpc.com/grpchealth"
-	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
+	"github.com/tollgatehq/tollgate/server/internal/contract"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/inflight"
-	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
 const (
@@ -65,18 +64,8 @@ func newLimiters(calls int) *limiters {
 		reflection: inflight.New[netip.Addr](reflectionStreams),
 		streams:    map[string]bool{},
 	}
-	for _, file := range []protoreflect.FileDescriptor{
-		tollgatev1.File_tollgate_v1_auth_proto, tollgatev1.File_tollgate_v1_roles_proto,
-		tollgatev1.File_tollgate_v1_limits_proto, tollgatev1.File_tollgate_v1_audit_proto,
-	} {
-		for i := range file.Services().Len() {
-			service := file.Services().Get(i)
-			for j := range service.Methods().Len() {
-				if m := service.Methods().Get(j); m.IsStreamingServer() {
-					l.streams["/"+string(service.FullName())+"/"+string(m.Name())] = true
-				}
-			}
-		}
+	for procedure, method := range contract.Methods() {
+		l.streams[procedure] = method.IsStreamingServer()
 	}
 	return l
 }

@@ -79,7 +79,7 @@ func (o *oauth) admit(ctx context.Context, path string, rule decision.Rule, from
 	if rule.Public && from.known() {
 		rule.Public, rule.AnyUser = false, true
 	}
-	ctx, err := o.guard.AdmitPlain(ctx, path, rule, from.credential, response)
+	ctx, err := o.guard.AdmitCredential(ctx, path, rule, from.credential, response)
 	if err != nil {
 		return ctx, err
 	}

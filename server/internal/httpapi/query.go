@@ -10,11 +10,11 @@ import (
 	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/contract"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"google.golang.org/genproto/googleapis/api/annotations"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/reflect/protoregistry"
 )
 
 // restQueries refuses the queries that the REST transcoder would give a meaning
@@ -32,29 +32,22 @@ type restRoute struct {
 	message  protoreflect.MessageDescriptor
 }
 
-func newRESTQueries(next http.Handler, services []string) (*restQueries, error) {
+func newRESTQueries(next http.Handler) (*restQueries, error) {
 	q := &restQueries{next: next}
-	for _, name := range services {
-		found, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(name))
-		if err != nil {
-			return nil, err
-		}
-		methods := found.(protoreflect.ServiceDescriptor).Methods()
-		for i := range methods.Len() {
-			rule, _ := proto.GetExtension(methods.Get(i).Options(), annotations.E_Http).(*annotations.HttpRule)
-			for _, rule := range append([]*annotations.HttpRule{rule}, rule.GetAdditionalBindings()...) {
-				method, path := http.MethodGet, rule.GetGet()
-				if path == "" {
-					method, path = http.MethodDelete, rule.GetDelete()
-				}
-				if path == "" {
-					continue // it takes no query
-				}
-				if strings.ContainsAny(path, "=*:.") {
-					return nil, fmt.Errorf("%s has the path %s: only whole segments may be variables, and only of fields of the message itself", methods.Get(i).FullName(), path)
-				}
-				q.routes = append(q.routes, restRoute{method, strings.Split(path, "/"), methods.Get(i).Input()})
+	for _, method := range contract.Methods() {
+		rule, _ := proto.GetExtension(method.Options(), annotations.E_Http).(*annotations.HttpRule)
+		for _, rule := range append([]*annotations.HttpRule{rule}, rule.GetAdditionalBindings()...) {
+			verb, path := http.MethodGet, rule.GetGet()
+			if path == "" {
+				verb, path = http.MethodDelete, rule.GetDelete()
 			}
+			if path == "" {
+				continue // it takes no query
+			}
+			if strings.ContainsAny(path, "=*:.") {
+				return nil, fmt.Errorf("%s has the path %s: only whole segments may be variables, and only of fields of the message itself", method.FullName(), path)
+			}
+			q.routes = append(q.routes, restRoute{verb, strings.Split(path, "/"), method.Input()})
 		}
 	}
 	// The transcoder prefers a literal segment to a variable, from the left.
