@@ -22,16 +22,14 @@ import (
 // backends are an empty PostgreSQL schema and an empty Redis, also with a proxy
 // before each.
 type backends struct {
-	postgres, redisURL            string
-	postgresThrough, redisThrough string
-	database, redis               *proxy
+	postgres, redis           string // URLs
+	postgresProxy, redisProxy *backendtest.Proxy
 }
 
 func newBackends(t *testing.T) *backends {
 	t.Helper()
-	b := &backends{postgres: backendtest.PostgreSQLURL(t), redisURL: emptyRedis(t)}
-	b.database, b.redis = newProxy(t, host(t, b.postgres)), newProxy(t, host(t, b.redisURL))
-	b.postgresThrough, b.redisThrough = through(t, b.postgres, b.database), through(t, b.redisURL, b.redis)
+	b := &backends{postgres: backendtest.PostgreSQLURL(t), redis: backendtest.EmptyRedisURL(t)}
+	b.postgresProxy, b.redisProxy = backendtest.NewProxy(t, b.postgres), backendtest.NewProxy(t, b.redis)
 	return b
 }
 

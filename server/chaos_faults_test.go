@@ -7,15 +7,17 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 )
 
 // A Redis that fails costs 50 ms at most, limits go by their outage mode, and
 // it is used again soon after it is back.
 func TestChaosRedisFaults(t *testing.T) {
-	for _, m := range []mode{refuse, hang, reset} {
+	for _, m := range []backendtest.Mode{backendtest.Refuse, backendtest.Hang, backendtest.Reset} {
 		t.Run(m.String(), func(t *testing.T) {
 			b := newBackends(t)
-			c := startCluster(t, 1, settings(b.postgres, b.redisThrough))
+			c := startCluster(t, 1, settings(b.postgres, b.redisProxy.URL))
 			s := c.on(0)
 			limit := func(name, outage string, allowance int) {
 				s.post(t, "/v1/limits", object{"name": name, "subject": "SUBJECT_CUSTOM", "contextKey": "who", "permission": "orders:*",
@@ -44,7 +46,7 @@ func TestChaosRedisFaults(t *testing.T) {
 			}
 			s.call(t, "PATCH", "/v1/limits/sign-in-per-user", object{"rate": 10, "burst": 10}).want(t, http.StatusOK)
 
-			b.redis.set(t, m)
+			b.redisProxy.Set(t, m)
 			times := make([]time.Duration, often(200, 2000))
 			shared(4, len(times), func(i int) { _, times[i] = check("wide") })
 			added, d := make([]time.Duration, len(times)), spread(usual)
@@ -69,7 +71,7 @@ func TestChaosRedisFaults(t *testing.T) {
 				t.Errorf("a sign-in limit that opens: %d %s", a.status, a.raw)
 			}
 
-			b.redis.set(t, pass)
+			b.redisProxy.Set(t, backendtest.Pass)
 			back := time.Now()
 			eventually(t, "limits are counted in Redis again", func() bool { ok, _ := check("closed"); return ok })
 			bound(t, "Redis "+m.String()+", then is back: it is used again without a restart", []time.Duration{time.Since(back)}, 5*time.Second)
@@ -81,17 +83,17 @@ func TestChaosRedisFaults(t *testing.T) {
 // bound; what needs the truth is unavailable within a second and does not
 // happen.
 func TestChaosPostgreSQLFaults(t *testing.T) {
-	for _, m := range []mode{refuse, hang, reset} {
+	for _, m := range []backendtest.Mode{backendtest.Refuse, backendtest.Hang, backendtest.Reset} {
 		t.Run(m.String(), func(t *testing.T) {
 			staleness := time.Duration(often(2, 5)) * time.Second
 			b := newBackends(t)
-			c := startCluster(t, 1, settings(b.postgresThrough, b.redisURL, "TOLLGATE_STALENESS="+staleness.String()))
+			c := startCluster(t, 1, settings(b.postgresProxy.URL, b.redis, "TOLLGATE_STALENESS="+staleness.String()))
 			s := c.on(0)
 			key := s.newService(t, "shop")
 			verify := object{"apiKey": key}
 			s.post(t, "/v1/auth/verify", verify)
 
-			b.database.set(t, m)
+			b.postgresProxy.Set(t, m)
 			down := time.Now()
 			w := newCrew(t)
 			var mu sync.Mutex
@@ -151,7 +153,7 @@ func TestChaosPostgreSQLFaults(t *testing.T) {
 			promise(t, "PostgreSQL "+m.String()+": what reads or writes the truth is Unavailable with Retry-After", wrong == 0, "otherwise answered: %d", wrong)
 			bound(t, "PostgreSQL "+m.String()+": every answer, of Verify too, within 1 s", took, time.Second)
 
-			b.database.set(t, pass)
+			b.postgresProxy.Set(t, backendtest.Pass)
 			back := time.Now()
 			eventually(t, "writes succeed again", func() bool {
 				return s.call(t, "POST", "/v1/roles", object{"name": fmt.Sprintf("back-%d", time.Since(back)), "permissions": []string{"orders:read"}}).status == http.StatusOK

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 )
 
 // ledger is what a cluster said it had done, by the resource that it did it to.
@@ -258,7 +260,7 @@ func TestChaosKillPostgreSQL(t *testing.T) {
 	if !ok {
 		return
 	}
-	c := startCluster(t, 3, settings(m.url, emptyRedis(t)))
+	c := startCluster(t, 3, settings(m.url, backendtest.EmptyRedisURL(t)))
 	l := newLedger(t, c)
 	r := &roster{servers: c.servers, admin: c.admin}
 	w := newCrew(t)

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 )
 
 // A server with as much to do as it takes refuses more at once, and still says
@@ -14,9 +16,9 @@ import (
 func TestChaosOverload(t *testing.T) {
 	b := newBackends(t)
 	const most = 16 // of one address, which gets half of the places
-	c := startCluster(t, 1, settings(b.postgresThrough, b.redisURL, "TOLLGATE_MAX_CALLS=32"))
+	c := startCluster(t, 1, settings(b.postgresProxy.URL, b.redis, "TOLLGATE_MAX_CALLS=32"))
 	s := c.on(0)
-	b.database.set(t, hang)
+	b.postgresProxy.Set(t, backendtest.Hang)
 	var mu sync.Mutex
 	var shed, health []time.Duration
 	other, calls := 0, often(200, 1000)

@@ -40,7 +40,7 @@ func TestChaosPgBouncer(t *testing.T) {
 		}
 		return err == nil
 	})
-	c := startCluster(t, 2, settings(u.String(), b.redisURL))
+	c := startCluster(t, 2, settings(u.String(), b.redis))
 	wrong := 0
 	rounds := often(10, 200)
 	shared(8, rounds, func(i int) {

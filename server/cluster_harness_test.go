@@ -5,14 +5,12 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/http"
-	"net/url"
 	"os"
 	"slices"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 )
 
@@ -97,7 +95,7 @@ func settings(database, redis string, further ...string) []string {
 // Redis, where anybody may sign in as often as they like.
 func newCluster(t *testing.T, n int, further ...string) *cluster {
 	t.Helper()
-	return startCluster(t, n, settings(backendtest.PostgreSQLURL(t), emptyRedis(t), further...))
+	return startCluster(t, n, settings(backendtest.PostgreSQLURL(t), backendtest.EmptyRedisURL(t), further...))
 }
 
 func startCluster(t *testing.T, n int, env []string) *cluster {
@@ -143,48 +141,6 @@ func (c client) insist(t testing.TB, method, path string, body any) answer {
 			return a
 		}
 	}
-}
-
-// emptyRedis is a database of the test Redis that no other test uses.
-func emptyRedis(t *testing.T) string {
-	t.Helper()
-	const database = 9
-	options, err := redis.ParseURL(backendtest.RedisURL(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	options.DB = database
-	client := redis.NewClient(options)
-	defer client.Close()
-	if err := client.FlushDB(t.Context()).Err(); err != nil {
-		t.Fatal(err)
-	}
-	u, err := url.Parse(backendtest.RedisURL(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	u.Path = fmt.Sprintf("/%d", database)
-	return u.String()
-}
-
-// side is a URL with another host.
-func through(t *testing.T, address string, p *proxy) string {
-	t.Helper()
-	u, err := url.Parse(address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	u.Host = p.address()
-	return u.String()
-}
-
-func host(t *testing.T, address string) string {
-	t.Helper()
-	u, err := url.Parse(address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return u.Host
 }
 
 // together calls do n times at once, as much as that goes.

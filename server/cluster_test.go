@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 )
 
 // Of any number of refreshes with one token, at any instances, one succeeds,
@@ -127,10 +129,10 @@ func TestClusterLimit(t *testing.T) {
 // within the bound.
 func TestClusterRevocation(t *testing.T) {
 	database := newBackends(t)
-	c := startCluster(t, 3, settings(database.postgres, database.redisThrough))
+	c := startCluster(t, 3, settings(database.postgres, database.redisProxy.URL))
 	n := often(20, 1000)
 	bound(t, "a revocation is in force on the other instances (Redis up)", revocations(t, c, n, 4), time.Second)
-	database.redis.set(t, refuse)
+	database.redisProxy.Set(t, backendtest.Refuse)
 	bound(t, "a revocation is in force on the other instances (Redis down)", revocations(t, c, n, 8), time.Second)
 }
 
@@ -206,7 +208,7 @@ func TestClusterReadYourWrites(t *testing.T) {
 func TestClusterStartsAtOnce(t *testing.T) {
 	n := often(4, 10)
 	database := newBackends(t)
-	env := settings(database.postgres, database.redisURL)
+	env := settings(database.postgres, database.redis)
 	if _, err := tollgateBinary(); err != nil {
 		t.Fatal(err)
 	}

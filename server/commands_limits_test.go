@@ -13,7 +13,7 @@ import (
 func TestLimitsCommands(t *testing.T) {
 	for name, env := range map[string]func() []string{
 		"sqlite":   func() []string { return []string{"TOLLGATE_ADMIN_PASSWORD=" + adminPassword} },
-		"postgres": func() []string { return settings(backendtest.PostgreSQLURL(t), emptyRedis(t)) },
+		"postgres": func() []string { return settings(backendtest.PostgreSQLURL(t), backendtest.EmptyRedisURL(t)) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir, env := t.TempDir(), env()

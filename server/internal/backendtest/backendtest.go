@@ -7,10 +7,12 @@ package backendtest
 import (
 	"context"
 	"crypto/rand"
+	"fmt"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -24,19 +26,31 @@ import (
 // "postgres", with a fresh schema at this binary's version.
 func Databases(t *testing.T, test func(t *testing.T, db *database.DB)) {
 	t.Helper()
-	DatabaseURLs(t, func(t *testing.T, address string) {
-		// Patient, because tests of many packages share the machine: these are
-		// not about how long a database may take.
-		db, err := database.OpenWithin(address, 30*time.Second)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { db.Close() })
-		if _, err := db.MigrateUp(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		test(t, db)
-	})
+	DatabaseURLs(t, func(t *testing.T, address string) { test(t, Open(t, address)) })
+}
+
+// SQLite is a fresh database at this binary's version, for tests that any
+// database serves.
+func SQLite(t testing.TB) *database.DB {
+	t.Helper()
+	return Open(t, SQLiteURL(t))
+}
+
+// Open opens a database, brings it to this binary's version, and closes it
+// after the test.
+func Open(t testing.TB, address string) *database.DB {
+	t.Helper()
+	// Long, because tests of many packages share the machine: these are not
+	// about how long a database may take.
+	db, err := database.OpenWithin(address, 30*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { db.Close() }) //nolint:errcheck // a test may have closed it
+	if _, err := db.MigrateUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return db
 }
 
 // DatabaseURLs runs test once on each database with the URL of an empty one.
@@ -83,6 +97,40 @@ func PostgreSQLURL(t testing.TB) string {
 func RedisURL(t testing.TB) string {
 	t.Helper()
 	return backend(t, "TOLLGATE_TEST_REDIS_URL")
+}
+
+// numbers are those of the test Redis's databases that are free. Number 0 is
+// for the tests that use Redis.
+var numbers = sync.OnceValue(func() chan int {
+	free := make(chan int, 15)
+	for n := range cap(free) {
+		free <- n + 1
+	}
+	return free
+})
+
+// EmptyRedisURL is an empty database of the test Redis for a program that takes
+// no prefix. Only one package's tests may use it, because packages do not know
+// which databases others have taken.
+func EmptyRedisURL(t testing.TB) string {
+	t.Helper()
+	u, err := url.Parse(RedisURL(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := <-numbers()
+	t.Cleanup(func() { numbers() <- n })
+	u.Path = fmt.Sprintf("/%d", n)
+	options, err := redis.ParseURL(u.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := redis.NewClient(options)
+	defer client.Close()
+	if err := client.FlushDB(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	return u.String()
 }
 
 // Redis connects to the test Redis and returns a prefix of the test's own,

@@ -1,52 +1,61 @@
-package main_test
+package backendtest
 
 import (
 	"io"
 	"net"
+	"net/url"
 	"sync"
 	"testing"
-	"time"
 )
 
-// fault is what a proxy does to those who pass through it.
-type mode int
+// Mode is what a Proxy does to the connections through it.
+type Mode int
 
+// The modes of a Proxy.
 const (
-	pass   mode = iota
-	refuse      // nobody listens, and connections are cut
-	hang        // connections are taken and stay; nothing gets through
-	reset       // connections are taken and cut with an RST
-	slow        // everything takes 300 ms more each way
+	Pass   Mode = iota
+	Refuse      // nothing listens, and connections are cut
+	Hang        // connections are taken and stay open; nothing gets through
+	Reset       // connections are taken and cut with an RST
 )
 
-func (m mode) String() string {
-	return [...]string{"passes", "refuses", "hangs", "resets", "is slow"}[m]
+// String completes the sentence "the backend …".
+func (m Mode) String() string {
+	return [...]string{"passes", "refuses", "hangs", "resets"}[m]
 }
 
-// proxy stands between a server and what it depends on.
-type proxy struct {
+// Proxy is a TCP proxy before a backend that can be made to fail.
+type Proxy struct {
+	URL string // the backend's, by way of the proxy
+
 	upstream, at string
 
 	mu       sync.Mutex
-	mode     mode
+	mode     Mode
 	changed  chan struct{} // closed when the mode changes
 	listener net.Listener  // nil while it refuses
 	open     map[net.Conn]struct{}
 }
 
-func newProxy(t *testing.T, upstream string) *proxy {
+// NewProxy starts a proxy before the backend at this URL. It ends with the
+// test.
+func NewProxy(t testing.TB, backend string) *Proxy {
 	t.Helper()
-	p := &proxy{upstream: upstream, at: "127.0.0.1:0", changed: make(chan struct{}), open: map[net.Conn]struct{}{}}
+	u, err := url.Parse(backend)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &Proxy{upstream: u.Host, at: "127.0.0.1:0", changed: make(chan struct{}), open: map[net.Conn]struct{}{}}
 	if err := p.listen(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { p.set(t, refuse) })
+	t.Cleanup(func() { p.Set(t, Refuse) })
+	u.Host = p.at
+	p.URL = u.String()
 	return p
 }
 
-func (p *proxy) address() string { return p.at }
-
-func (p *proxy) listen() error {
+func (p *Proxy) listen() error {
 	listener, err := net.Listen("tcp", p.at)
 	if err != nil {
 		return err
@@ -64,23 +73,23 @@ func (p *proxy) listen() error {
 	return nil
 }
 
-// set changes the mode. What hung is cut and lost.
-func (p *proxy) set(t *testing.T, m mode) {
+// Set changes the mode. What hung is cut and lost.
+func (p *Proxy) Set(t testing.TB, m Mode) {
 	t.Helper()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if m == refuse && p.listener != nil {
-		p.listener.Close()
+	if m == Refuse && p.listener != nil {
+		p.listener.Close() //nolint:errcheck // nothing is lost with it
 		p.listener = nil
 	}
-	if m != refuse && p.listener == nil {
+	if m != Refuse && p.listener == nil {
 		if err := p.listen(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if m == refuse || m == reset || p.mode == hang {
+	if m == Refuse || m == Reset || p.mode == Hang {
 		for conn := range p.open {
-			cut(conn)
+			reset(conn)
 		}
 	}
 	p.mode = m
@@ -88,21 +97,21 @@ func (p *proxy) set(t *testing.T, m mode) {
 	p.changed = make(chan struct{})
 }
 
-// cut closes with an RST.
-func cut(conn net.Conn) {
+// reset closes with an RST.
+func reset(conn net.Conn) {
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		tcp.SetLinger(0) //nolint:errcheck // it is closed all the same
 	}
-	conn.Close()
+	conn.Close() //nolint:errcheck // it may be closed already
 }
 
-func (p *proxy) now() (mode, <-chan struct{}) {
+func (p *Proxy) now() (Mode, <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.mode, p.changed
 }
 
-func (p *proxy) keep(conn net.Conn) (done func()) {
+func (p *Proxy) keep(conn net.Conn) (done func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.open[conn] = struct{}{}
@@ -110,56 +119,48 @@ func (p *proxy) keep(conn net.Conn) (done func()) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		delete(p.open, conn)
-		conn.Close()
+		conn.Close() //nolint:errcheck // it may be closed already
 	}
 }
 
-func (p *proxy) carry(near net.Conn) {
+func (p *Proxy) carry(near net.Conn) {
 	defer p.keep(near)()
 	m, changed := p.now()
 	switch m {
-	case reset, refuse:
-		cut(near)
+	case Reset, Refuse:
+		reset(near)
 		return
-	case hang:
+	case Hang:
 		<-changed
 		return
 	}
 	far, err := net.Dial("tcp", p.upstream)
 	if err != nil {
-		cut(near)
+		reset(near)
 		return
 	}
 	defer p.keep(far)()
 	var both sync.WaitGroup
 	for from, to := range map[net.Conn]net.Conn{near: far, far: near} {
 		both.Go(func() {
-			io.Copy(gate{p, to}, from) //nolint:errcheck // either side may hang up
-			near.Close()
-			far.Close()
+			io.Copy(proxied{p, to}, from) //nolint:errcheck // either side may hang up
+			near.Close()                  //nolint:errcheck // either side may hang up
+			far.Close()                   //nolint:errcheck // either side may hang up
 		})
 	}
 	both.Wait()
 }
 
-// gate is where a proxy holds up what goes through it.
-type gate struct {
-	*proxy
+// proxied is a connection on which nothing is written while its Proxy hangs.
+type proxied struct {
+	*Proxy
 	to net.Conn
 }
 
-func (g gate) Write(b []byte) (int, error) {
-	switch m, changed := g.now(); m {
-	case hang:
+func (c proxied) Write(b []byte) (int, error) {
+	if m, changed := c.now(); m == Hang {
 		<-changed
 		return 0, net.ErrClosed
-	case slow:
-		timer := time.NewTimer(300 * time.Millisecond)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-changed:
-		}
 	}
-	return g.to.Write(b)
+	return c.to.Write(b)
 }
