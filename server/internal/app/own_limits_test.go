@@ -7,7 +7,6 @@ import (
 
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/clock"
-	"github.com/tollgatehq/tollgate/server/internal/database"
 )
 
 // TestAdministratorsMendLimits: limits that refuse everything, as they may be in
@@ -52,14 +51,7 @@ func TestAdministratorsMendLimits(t *testing.T) {
 // insertTypos makes limits that this version would refuse to save.
 func insertTypos(t *testing.T, address string) {
 	t.Helper()
-	db, err := database.Open(address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	if _, err := db.MigrateUp(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	db := backendtest.Open(t, address)
 	for _, subject := range []string{"global", "user", "ip"} {
 		_, err := db.Exec(t.Context(), `INSERT INTO limits (name, description, subject, permission, rate, period, burst, algorithm,
 			mode, outage, context_key, overrides, builtin, created_at, updated_at)

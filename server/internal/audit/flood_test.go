@@ -316,15 +316,7 @@ func TestOrigin(t *testing.T) {
 
 func newServiceOnSQLite(t *testing.T) (*Service, *clock.Fake) {
 	t.Helper()
-	db, err := database.Open(backendtest.SQLiteURL(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { db.Close() })
-	if _, err := db.MigrateUp(context.Background()); err != nil {
-		t.Fatal(err)
-	}
-	return newFloodService(db)
+	return newFloodService(backendtest.SQLite(t))
 }
 
 // shared has 200 callers at once do n things.

@@ -115,14 +115,7 @@ func (tx openTx) Exec(ctx context.Context, query string, args ...any) (int64, er
 func onPostgres(t *testing.T, test func(t *testing.T, s *Service, begin func() openTx)) {
 	t.Helper()
 	address := backendtest.PostgreSQLURL(t)
-	db, err := database.Open(address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { db.Close() })
-	if _, err := db.MigrateUp(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	db := backendtest.Open(t, address)
 	raw, err := sql.Open("postgres", address)
 	if err != nil {
 		t.Fatal(err)

@@ -4,19 +4,11 @@ import (
 	"testing"
 
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
-	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 )
 
 func TestStats(t *testing.T) {
-	db, err := database.Open(backendtest.SQLiteURL(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { db.Close() })
-	if _, err := db.MigrateUp(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	db := backendtest.SQLite(t)
 	s, _ := newService(db)
 	waiting := enqueued(t, s, 3)
 	if got := s.Stats(); got != (Stats{Queued: 3}) {

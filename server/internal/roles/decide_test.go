@@ -11,18 +11,10 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 )
 
-// onSQLite is for tests in which the database has no part.
+// onSQLite is for tests that any database serves.
 func onSQLite(t testing.TB) *instance {
 	t.Helper()
-	db, err := database.Open(backendtest.SQLiteURL(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { db.Close() })
-	if _, err := db.MigrateUp(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	return start(t, db)
+	return start(t, backendtest.SQLite(t))
 }
 
 func TestCheck(t *testing.T) {
