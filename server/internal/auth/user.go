@@ -164,7 +164,7 @@ func (s *Service) ListUsers(ctx context.Context, username string, size int32, to
 // than the caller cannot be changed at all: GRANT_EXCEEDS_OWN.
 func (s *Service) UpdateUser(ctx context.Context, id string, u UserUpdate) (User, int64, error) {
 	if u == (UserUpdate{}) {
-		return User{}, 0, fault.New(fault.Invalid, "NOTHING_TO_CHANGE", "set at least one field to change")
+		return User{}, 0, fault.NothingToUpdate()
 	}
 	if u.Username != nil {
 		name, err := canonicalName(*u.Username)
@@ -193,7 +193,7 @@ func (s *Service) UpdateUser(ctx context.Context, id string, u UserUpdate) (User
 	revision, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) (err error) {
 		var last error
 		if disable { // which locks the role: roles come before users
-			last = s.roles.KeepAnAdministrator(ctx, tx, id)
+			last = s.roles.EnsureAdministratorRemains(ctx, tx, id)
 		}
 		if _, err := s.lockManaged(ctx, tx, id); err != nil {
 			return err
@@ -248,7 +248,7 @@ func (u UserUpdate) describe(e audit.Event) audit.Event {
 // administrator stays, and so do users who hold more than the caller.
 func (s *Service) DeleteUser(ctx context.Context, id string) (int64, error) {
 	revision, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
-		last := s.roles.KeepAnAdministrator(ctx, tx, id)
+		last := s.roles.EnsureAdministratorRemains(ctx, tx, id)
 		user, err := s.lockManaged(ctx, tx, id) // from here on nobody can sign in
 		if err != nil {
 			return err

@@ -90,7 +90,7 @@ func TestUserErrors(t *testing.T) {
 		t.Errorf("a user without the role was left: %v", err)
 	}
 	_, _, err = d.UpdateUser(ctx, ann.ID, UserUpdate{})
-	wantRefusal(t, err, fault.Invalid, "NOTHING_TO_CHANGE")
+	wantRefusal(t, err, fault.Invalid, "NOTHING_TO_UPDATE")
 	_, _, err = d.UpdateUser(ctx, ann.ID, UserUpdate{Username: to("\x00")})
 	wantField(t, err, "username")
 	_, _, err = d.UpdateUser(ctx, ann.ID, UserUpdate{DisplayName: to("\x00")})

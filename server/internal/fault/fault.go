@@ -100,6 +100,11 @@ func Field(field, format string, args ...any) *Error {
 	}
 }
 
+// NothingToUpdate is the error for an update that sets no field.
+func NothingToUpdate() *Error {
+	return New(Invalid, "NOTHING_TO_UPDATE", "the update changes nothing; set at least one field")
+}
+
 // Down is the error for something we need and cannot reach: the caller may try
 // again after a second.
 func Down(what string, cause error) *Error {

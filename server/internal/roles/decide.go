@@ -6,27 +6,11 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync/atomic"
 
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/changes"
-	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
-	"github.com/tollgatehq/tollgate/server/internal/fault"
-	"github.com/tollgatehq/tollgate/server/internal/page"
 )
-
-// Service keeps roles and who holds them. It is a changes.Follower: until the
-// log has started it grants nothing to anybody.
-type Service struct {
-	db    *database.DB
-	log   *changes.Log
-	clock clock.Clock
-	pages page.Tokens
-
-	compiled atomic.Pointer[map[string]compiled]
-	held     *changes.Cache[string, held]
-}
 
 // compiled is a role as decisions need it.
 type compiled struct {
@@ -38,13 +22,6 @@ type compiled struct {
 type held struct {
 	names []string // sorted
 	ends  []int64  // of the role at the same place, in microseconds; 0: never
-}
-
-// New makes the service. The caller has the log follow it.
-func New(db *database.DB, log *changes.Log, clk clock.Clock, pages page.Tokens) *Service {
-	s := &Service{db: db, log: log, clock: clk, pages: pages, held: changes.NewCache[string, held](cachedUsers)}
-	s.compiled.Store(&map[string]compiled{})
-	return s
 }
 
 // Reset reads all roles again and forgets who holds them.
@@ -200,54 +177,8 @@ func (s *Service) patternsOf(roles []string) []string {
 	return tidy(patterns)
 }
 
-// MayGrant returns nil when the context's caller holds every pattern now, by
-// their roles and, with a narrowed API key, by its scopes as well; the system
-// holds all. Otherwise it is Denied, GRANT_EXCEEDS_OWN. It answers from memory
-// and of the present; what is given in a transaction asks MayGrantIn there.
-func (s *Service) MayGrant(ctx context.Context, patterns []string) error {
-	c := caller.From(ctx)
-	if c.System {
-		return nil
-	}
-	p := c.Principal
-	if p == nil {
-		return fault.New(fault.Denied, "GRANT_EXCEEDS_OWN", "an unknown caller may not grant anything; sign in first")
-	}
-	scopes := compile(p.Scopes)
-	for _, q := range patterns {
-		if !s.grants(p.Roles, q) {
-			return fault.New(fault.Denied, "GRANT_EXCEEDS_OWN",
-				"this needs %q, which you do not hold; ask somebody who holds it", q)
-		}
-		if len(scopes) > 0 && !scopes.covers(q) {
-			return fault.New(fault.Denied, "GRANT_EXCEEDS_OWN",
-				"this needs %q, which your API key's scopes leave out; use a key that has it", q)
-		}
-	}
-	return nil
-}
-
 // HoldsAll says whether the principal holds "*", by their roles and, with a
 // narrowed API key, by its scopes as well. It does no I/O.
 func (s *Service) HoldsAll(p *caller.Principal) bool {
 	return p != nil && s.grants(p.Roles, "*") && (len(p.Scopes) == 0 || slices.Contains(p.Scopes, "*"))
-}
-
-// KeepAnAdministrator is to be called in the transaction that removes or
-// disables a user or ends their administrator role, before it touches the
-// user. It is a Precondition fault, LAST_ADMINISTRATOR, when the user is an
-// administrator without an end and no other is a person who can sign in: a
-// service account lets nobody in, nor does a person without a password or who
-// is disabled. Concurrent callers wait for each other's transactions, so that
-// two cannot each count on the other.
-func (s *Service) KeepAnAdministrator(ctx context.Context, tx *changes.Tx, leaving string) error {
-	last, err := lastAdministrator(ctx, tx, leaving)
-	if err != nil {
-		return fmt.Errorf("count the administrators besides user %q: %w", leaving, err)
-	}
-	if last {
-		return fault.New(fault.Precondition, "LAST_ADMINISTRATOR",
-			"this is the last administrator who can sign in; give the role %q, without an end, to another person with a password first", Administrator)
-	}
-	return nil
 }

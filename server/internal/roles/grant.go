@@ -29,6 +29,22 @@ type giver struct {
 	keyEnds    int64 // when the caller's API key ends, or forever
 }
 
+// MayGrant is MayGrantIn for the present and from memory: it does no I/O.
+func (s *Service) MayGrant(ctx context.Context, patterns []string) error {
+	g, err := newGiver(ctx, func(p *caller.Principal) ([]hold, error) {
+		all := *s.compiled.Load()
+		holds := make([]hold, len(p.Roles))
+		for i, name := range p.Roles {
+			holds[i] = hold{set: all[name].set, ends: forever}
+		}
+		return holds, nil
+	})
+	if err != nil {
+		return err
+	}
+	return g.mayGive(patterns, 0, "")
+}
+
 // MayGrantIn returns nil when the context's caller holds every pattern until
 // expires, or for good when that is zero: by roles that end no sooner and, with
 // an API key, within its scopes and its own end. The system holds all.
@@ -76,8 +92,14 @@ func (s *Service) MayActAs(ctx context.Context, q database.Queries, userID strin
 	return nil
 }
 
-// giver reads what the context's caller holds.
+// giver reads what the context's caller holds; nothing when the caller has been
+// disabled, which this instance may not know yet.
 func (s *Service) giver(ctx context.Context, q database.Queries) (*giver, error) {
+	return newGiver(ctx, func(p *caller.Principal) ([]hold, error) { return s.holds(ctx, q, p.UserID, true) })
+}
+
+// newGiver is the context's caller with what holds returns for the principal.
+func newGiver(ctx context.Context, holds func(*caller.Principal) ([]hold, error)) (*giver, error) {
 	c := caller.From(ctx)
 	if c.System {
 		return &giver{everything: true}, nil
@@ -86,13 +108,8 @@ func (s *Service) giver(ctx context.Context, q database.Queries) (*giver, error)
 	if p == nil {
 		return nil, fault.New(fault.Denied, "GRANT_EXCEEDS_OWN", "an unknown caller may not grant anything; sign in first")
 	}
-	// A caller who was disabled a moment ago, unknown yet to this instance,
-	// gives nothing any more.
-	holds, err := s.holds(ctx, q, p.UserID, true)
-	if err != nil {
-		return nil, err
-	}
-	return &giver{holds: holds, scopes: compile(p.Scopes), keyEnds: endOf(p.KeyExpiresAt)}, nil
+	list, err := holds(p)
+	return &giver{holds: list, scopes: compile(p.Scopes), keyEnds: endOf(p.KeyExpiresAt)}, err
 }
 
 // sooner is what to do about a grant that would last too long.

@@ -111,7 +111,7 @@ func TestTheLastAdministratorStays(t *testing.T) {
 		later := i.clock.Now().Add(time.Hour)
 		keep := func(leaving string) error {
 			return second(i.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
-				return i.KeepAnAdministrator(ctx, tx, leaving)
+				return i.EnsureAdministratorRemains(ctx, tx, leaving)
 			}))
 		}
 		last := func(err error) {
@@ -262,7 +262,7 @@ func TestAdministratorsRemoveEachOther(t *testing.T) {
 		end := here.clock.Now().Add(time.Hour)
 		disable := func(i *instance, ctx context.Context, userID string) error {
 			return second(i.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
-				if err := i.KeepAnAdministrator(ctx, tx, userID); err != nil {
+				if err := i.EnsureAdministratorRemains(ctx, tx, userID); err != nil {
 					return err
 				}
 				_, err := tx.Exec(ctx, `UPDATE users SET disabled_at = 1 WHERE id = $1`, userID)

@@ -2,12 +2,9 @@ package roles
 
 import (
 	"context"
-	"time"
-
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
-	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/protoconv"
 )
 
 // Handler serves the RPCs of RolesService except the decisions, Authorize and
@@ -32,11 +29,7 @@ func (h *Handler) ListRoles(ctx context.Context, req *tollgatev1.ListRolesReques
 	if err != nil {
 		return nil, err
 	}
-	res := &tollgatev1.ListRolesResponse{NextPageToken: next}
-	for _, r := range list {
-		res.Roles = append(res.Roles, roleProto(r))
-	}
-	return res, nil
+	return &tollgatev1.ListRolesResponse{Roles: protoconv.List(list, roleProto), NextPageToken: next}, nil
 }
 
 // GetRole implements RolesService.
@@ -70,7 +63,7 @@ func (h *Handler) DeleteRole(ctx context.Context, req *tollgatev1.DeleteRoleRequ
 
 // AssignRole implements RolesService.
 func (h *Handler) AssignRole(ctx context.Context, req *tollgatev1.AssignRoleRequest) (*tollgatev1.AssignRoleResponse, error) {
-	expires, err := fromProto("expires_at", req.GetExpiresAt())
+	expires, err := protoconv.Time("expires_at", req.GetExpiresAt())
 	if err != nil {
 		return nil, err
 	}
@@ -96,37 +89,19 @@ func (h *Handler) ListRoleMembers(ctx context.Context, req *tollgatev1.ListRoleM
 	if err != nil {
 		return nil, err
 	}
-	res := &tollgatev1.ListRoleMembersResponse{NextPageToken: next}
-	for _, m := range list {
-		res.Members = append(res.Members, memberProto(m))
-	}
-	return res, nil
+	return &tollgatev1.ListRoleMembersResponse{Members: protoconv.List(list, memberProto), NextPageToken: next}, nil
 }
 
 func roleProto(r Role) *tollgatev1.Role {
 	return &tollgatev1.Role{
 		Name: r.Name, Description: r.Description, Permissions: r.Permissions, Builtin: r.Builtin,
-		CreatedAt: timestamppb.New(r.CreatedAt), UpdatedAt: timestamppb.New(r.UpdatedAt),
+		CreatedAt: protoconv.Timestamp(r.CreatedAt), UpdatedAt: protoconv.Timestamp(r.UpdatedAt),
 	}
 }
 
 func memberProto(m Member) *tollgatev1.RoleMember {
-	member := &tollgatev1.RoleMember{
-		Role: m.Role, UserId: m.UserID, Username: m.Username, AssignedAt: timestamppb.New(m.AssignedAt),
+	return &tollgatev1.RoleMember{
+		Role: m.Role, UserId: m.UserID, Username: m.Username,
+		AssignedAt: protoconv.Timestamp(m.AssignedAt), ExpiresAt: protoconv.Timestamp(m.ExpiresAt),
 	}
-	if !m.ExpiresAt.IsZero() {
-		member.ExpiresAt = timestamppb.New(m.ExpiresAt)
-	}
-	return member
-}
-
-// fromProto reads a time that may be unset: the zero Time.
-func fromProto(field string, t *timestamppb.Timestamp) (time.Time, error) {
-	if t == nil {
-		return time.Time{}, nil
-	}
-	if !t.IsValid() {
-		return time.Time{}, fault.Field(field, "is not a time between the years 1 and 9999")
-	}
-	return t.AsTime(), nil
 }

@@ -5,15 +5,36 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/changes"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/page"
 )
+
+// Service keeps roles and who holds them. It is a changes.Follower: until the
+// log has started it grants nothing to anybody.
+type Service struct {
+	db    *database.DB
+	log   *changes.Log
+	clock clock.Clock
+	pages page.Tokens
+
+	compiled atomic.Pointer[map[string]compiled]
+	held     *changes.Cache[string, held]
+}
+
+// New makes the service. The caller has the log follow it.
+func New(db *database.DB, log *changes.Log, clk clock.Clock, pages page.Tokens) *Service {
+	s := &Service{db: db, log: log, clock: clk, pages: pages, held: changes.NewCache[string, held](cachedUsers)}
+	s.compiled.Store(&map[string]compiled{})
+	return s
+}
 
 // EnsureBuiltins makes the built-in roles what this version says they are. It
 // writes only what differs, and any number of instances may call it at once.
@@ -80,35 +101,21 @@ func (s *Service) Create(ctx context.Context, name, description string, permissi
 		tx.Changed(changes.Role, name)
 		return nil
 	})
-	if err != nil {
-		return Role{}, 0, err
-	}
-	return r, revision, nil
+	return r, revision, err
 }
 
 // Get reads a role from the database.
 func (s *Service) Get(ctx context.Context, name string) (Role, error) {
 	r, err := getRole(ctx, s.db, name)
-	return r, failed("read", name, err)
+	return r, roleError("read", name, err)
 }
 
 // List returns a page of roles by name, and the next page's token, empty on
 // the last.
 func (s *Service) List(ctx context.Context, size int32, token string) ([]Role, string, error) {
-	const list = "roles"
-	var after string
-	if _, err := s.pages.Read(token, list, &after); err != nil {
-		return nil, "", err
-	}
-	n := page.Size(size)
-	found, err := listRoles(ctx, s.db, after, n+1)
-	if err != nil {
-		return nil, "", fmt.Errorf("list roles: %w", err)
-	}
-	if len(found) <= n {
-		return found, "", nil
-	}
-	return found[:n], s.pages.Make(list, found[n-1].Name), nil
+	return page.List(s.pages, "roles", size, token, func(after string, n int) ([]Role, error) {
+		return listRoles(ctx, s.db, after, n)
+	}, func(r Role) string { return r.Name })
 }
 
 // Update changes a role. The caller must hold the permissions that it has and,
@@ -119,8 +126,7 @@ func (s *Service) Update(ctx context.Context, name string, edit Edit) (Role, int
 		return Role{}, 0, fault.Field("clear_permissions", "cannot be combined with permissions; give one of them")
 	}
 	if edit.Description == nil && len(edit.Permissions) == 0 && !edit.ClearPermissions {
-		return Role{}, 0, fault.New(fault.Invalid, "NOTHING_TO_UPDATE",
-			"the update changes nothing; give description, permissions or clear_permissions")
+		return Role{}, 0, fault.NothingToUpdate()
 	}
 	if edit.Description != nil {
 		if err := validDescription(*edit.Description); err != nil {
@@ -134,7 +140,7 @@ func (s *Service) Update(ctx context.Context, name string, edit Edit) (Role, int
 	revision, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) (err error) {
 		r, err = lockRole(ctx, tx, name)
 		if err != nil {
-			return failed("update", name, err)
+			return roleError("update", name, err)
 		}
 		if r.Builtin {
 			return builtin(name)
@@ -163,10 +169,7 @@ func (s *Service) Update(ctx context.Context, name string, edit Edit) (Role, int
 		tx.Changed(changes.Role, name)
 		return nil
 	})
-	if err != nil {
-		return Role{}, 0, err
-	}
-	return r, revision, nil
+	return r, revision, err
 }
 
 // Delete removes a role and takes it from everybody. The caller must hold its
@@ -175,7 +178,7 @@ func (s *Service) Delete(ctx context.Context, name string) (int64, error) {
 	return s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
 		r, err := lockRole(ctx, tx, name)
 		if err != nil {
-			return failed("delete", name, err)
+			return roleError("delete", name, err)
 		}
 		if r.Builtin {
 			return builtin(name)
@@ -204,10 +207,7 @@ func (s *Service) Assign(ctx context.Context, role, userID string, expires time.
 		member, err = s.AssignIn(ctx, tx, role, userID, expires)
 		return err
 	})
-	if err != nil {
-		return Member{}, 0, err
-	}
-	return member, revision, nil
+	return member, revision, err
 }
 
 // AssignIn is Assign inside the transaction that makes the user, so that there
@@ -223,13 +223,13 @@ func (s *Service) AssignIn(ctx context.Context, tx *changes.Tx, role, userID str
 	}
 	r, err := lockRole(ctx, tx, role)
 	if err != nil {
-		return Member{}, failed("assign", role, err)
+		return Member{}, roleError("assign", role, err)
 	}
 	if err := s.MayGrantIn(ctx, tx, r.Permissions, expires); err != nil {
 		return Member{}, err
 	}
 	if role == Administrator && end != nil {
-		if err := s.KeepAnAdministrator(ctx, tx, userID); err != nil {
+		if err := s.EnsureAdministratorRemains(ctx, tx, userID); err != nil {
 			return Member{}, err
 		}
 	}
@@ -270,13 +270,13 @@ func (s *Service) Unassign(ctx context.Context, role, userID string) (int64, err
 	return s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
 		r, err := lockRole(ctx, tx, role)
 		if err != nil {
-			return failed("unassign", role, err)
+			return roleError("unassign", role, err)
 		}
 		if err := s.MayGrantIn(ctx, tx, r.Permissions, s.now()); err != nil {
 			return err
 		}
 		if role == Administrator {
-			if err := s.KeepAnAdministrator(ctx, tx, userID); err != nil {
+			if err := s.EnsureAdministratorRemains(ctx, tx, userID); err != nil {
 				return err
 			}
 		}
@@ -293,26 +293,34 @@ func (s *Service) Unassign(ctx context.Context, role, userID string) (int64, err
 	})
 }
 
+// EnsureAdministratorRemains is to be called in the transaction that removes or
+// disables a user or ends their administrator role, before it touches the
+// user. It is a Precondition fault, LAST_ADMINISTRATOR, when the user is an
+// administrator without an end and no other is a person who can sign in: a
+// service account lets nobody in, nor does a person without a password or who
+// is disabled. Concurrent callers wait for each other's transactions, so that
+// two cannot each count on the other.
+func (s *Service) EnsureAdministratorRemains(ctx context.Context, tx *changes.Tx, leaving string) error {
+	last, err := lastAdministrator(ctx, tx, leaving)
+	if err != nil {
+		return fmt.Errorf("count the administrators besides user %q: %w", leaving, err)
+	}
+	if last {
+		return fault.New(fault.Precondition, "LAST_ADMINISTRATOR",
+			"this is the last administrator who can sign in; give the role %q, without an end, to another person with a password first", Administrator)
+	}
+	return nil
+}
+
 // Members returns a page of the users who hold a role now, by user id, and the
 // next page's token, empty on the last.
 func (s *Service) Members(ctx context.Context, role string, size int32, token string) ([]Member, string, error) {
-	list := "members of role " + role
-	var after string
-	if _, err := s.pages.Read(token, list, &after); err != nil {
-		return nil, "", err
-	}
 	if _, err := s.Get(ctx, role); err != nil {
 		return nil, "", err
 	}
-	n := page.Size(size)
-	found, err := listMembers(ctx, s.db, role, after, s.clock.Micros(), n+1)
-	if err != nil {
-		return nil, "", fmt.Errorf("list members of role %q: %w", role, err)
-	}
-	if len(found) <= n {
-		return found, "", nil
-	}
-	return found[:n], s.pages.Make(list, found[n-1].UserID), nil
+	return page.List(s.pages, "members of role "+role, size, token, func(after string, n int) ([]Member, error) {
+		return listMembers(ctx, s.db, role, after, s.clock.Micros(), n)
+	}, func(m Member) string { return m.UserID })
 }
 
 // validDescription refuses what PostgreSQL cannot store.
@@ -346,8 +354,8 @@ func validPatterns(patterns []string) error {
 	return nil
 }
 
-// failed turns what the store says of one role into what a caller is told.
-func failed(verb, name string, err error) error {
+// roleError wraps the store's error about one role; no rows are ROLE_NOT_FOUND.
+func roleError(verb, name string, err error) error {
 	switch {
 	case err == nil:
 		return nil
