@@ -255,7 +255,7 @@ func TestAPageTokenHoldsForItsFilterOnly(t *testing.T) {
 			_, _, err := s.List(t.Context(), other, 1, token)
 			wantFault(t, err, fault.Invalid, "INVALID_FIELD")
 		}
-		forged, _ := json.Marshal(spot{Time: 1, ID: "x"})
+		forged, _ := json.Marshal(cursor{Time: 1, ID: "x"})
 		_, _, err = s.List(t.Context(), Filter{}, 1, string(forged))
 		wantFault(t, err, fault.Invalid, "INVALID_FIELD")
 	})

@@ -5,13 +5,14 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
-	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/protoconv"
 )
 
 const keepAliveEvery = 15 * time.Second
+
+var outcomes = protoconv.NewEnum[Outcome, tollgatev1.Outcome](tollgatev1.Outcome_name)
 
 // Handler serves the AuditService.
 type Handler struct{ service *Service }
@@ -21,16 +22,16 @@ func NewHandler(s *Service) *Handler { return &Handler{s} }
 
 // ListEvents implements AuditService.
 func (h *Handler) ListEvents(ctx context.Context, r *tollgatev1.ListEventsRequest) (*tollgatev1.ListEventsResponse, error) {
-	after, err := timeOf("after", r.After)
+	after, err := protoconv.Time("after", r.After)
 	if err != nil {
 		return nil, err
 	}
-	before, err := timeOf("before", r.Before)
+	before, err := protoconv.Time("before", r.Before)
 	if err != nil {
 		return nil, err
 	}
 	events, next, err := h.service.List(ctx, Filter{
-		Actor: r.Actor, Action: r.Action, Outcome: outcomeOf(r.Outcome), Resource: r.Resource, After: after, Before: before,
+		Actor: r.Actor, Action: r.Action, Outcome: outcomes.Text(r.Outcome), Resource: r.Resource, After: after, Before: before,
 	}, r.PageSize, r.PageToken)
 	if err != nil {
 		return nil, err
@@ -47,7 +48,7 @@ func (h *Handler) RecordEvent(ctx context.Context, r *tollgatev1.RecordEventRequ
 	e, err := h.service.recordFromService(ctx, Event{
 		ActorID: r.GetActor().GetUserId(), ActorName: r.GetActor().GetUsername(),
 		SessionID: r.GetActor().GetSessionId(), APIKeyID: r.GetActor().GetApiKeyId(),
-		Action: Action(r.Action), Outcome: outcomeOf(r.Outcome), Reason: r.Reason, Resource: r.Resource,
+		Action: Action(r.Action), Outcome: outcomes.Text(r.Outcome), Reason: r.Reason, Resource: r.Resource,
 		IP: r.Ip, UserAgent: r.UserAgent, RequestID: r.RequestId, Details: r.Details,
 	})
 	if err != nil {
@@ -64,7 +65,7 @@ func (h *Handler) WatchEvents(ctx context.Context, r *tollgatev1.WatchEventsRequ
 // Watch is WatchEvents for any stream. The first message is a keep-alive: it
 // says that the watch has begun. When ctx ends, Watch returns its cause.
 func (h *Handler) Watch(ctx context.Context, r *tollgatev1.WatchEventsRequest, send func(*tollgatev1.WatchEventsResponse) error) error {
-	watch, err := h.service.Subscribe(ctx, Filter{Actor: r.Actor, Action: r.Action, Outcome: outcomeOf(r.Outcome)})
+	watch, err := h.service.Subscribe(ctx, Filter{Actor: r.Actor, Action: r.Action, Outcome: outcomes.Text(r.Outcome)})
 	if err != nil {
 		return err
 	}
@@ -95,45 +96,9 @@ func (h *Handler) Watch(ctx context.Context, r *tollgatev1.WatchEventsRequest, s
 // EventProto is the event as the API shows it.
 func EventProto(e *Event) *tollgatev1.Event {
 	return &tollgatev1.Event{
-		Id: e.ID, Time: timestamppb.New(e.Time),
+		Id: e.ID, Time: protoconv.Timestamp(e.Time),
 		Actor:  &tollgatev1.Actor{UserId: e.ActorID, Username: e.ActorName, SessionId: e.SessionID, ApiKeyId: e.APIKeyID},
-		Action: string(e.Action), Outcome: outcomeProto(e.Outcome), Reason: e.Reason, Resource: e.Resource,
+		Action: string(e.Action), Outcome: outcomes.Proto(e.Outcome), Reason: e.Reason, Resource: e.Resource,
 		Ip: e.IP, UserAgent: e.UserAgent, RequestId: e.RequestID, Details: e.Details, RecordedBy: e.RecordedBy,
 	}
-}
-
-func outcomeProto(o Outcome) tollgatev1.Outcome {
-	switch o {
-	case Success:
-		return tollgatev1.Outcome_OUTCOME_SUCCESS
-	case Denied:
-		return tollgatev1.Outcome_OUTCOME_DENIED
-	case Failure:
-		return tollgatev1.Outcome_OUTCOME_FAILURE
-	default:
-		return tollgatev1.Outcome_OUTCOME_UNSPECIFIED
-	}
-}
-
-func outcomeOf(o tollgatev1.Outcome) Outcome {
-	switch o {
-	case tollgatev1.Outcome_OUTCOME_SUCCESS:
-		return Success
-	case tollgatev1.Outcome_OUTCOME_DENIED:
-		return Denied
-	case tollgatev1.Outcome_OUTCOME_FAILURE:
-		return Failure
-	default:
-		return ""
-	}
-}
-
-func timeOf(field string, t *timestamppb.Timestamp) (time.Time, error) {
-	if t == nil {
-		return time.Time{}, nil
-	}
-	if err := t.CheckValid(); err != nil {
-		return time.Time{}, fault.Field(field, "is not a time between the years 1 and 9999")
-	}
-	return t.AsTime(), nil
 }

@@ -233,24 +233,11 @@ func (s *Service) commit(ctx context.Context, batch []entry, broken bool) bool {
 // List returns a page of the events that the filter lets through, newest
 // first, and the token of the next page, empty on the last. Events recorded
 // meanwhile move nothing on later pages.
-func (s *Service) List(ctx context.Context, f Filter, size int32, token string) (events []Event, next string, err error) {
+func (s *Service) List(ctx context.Context, f Filter, size int32, token string) ([]Event, string, error) {
 	f = f.stored()
-	var from spot
-	more, err := s.pages.Read(token, f.list(), &from)
-	if err != nil {
-		return nil, "", err
-	}
-	var below *spot
-	if more {
-		below = &from
-	}
-	n := page.Size(size)
-	events, err = list(ctx, s.db, f, below, n+1)
-	if err != nil || len(events) <= n {
-		return events, "", err
-	}
-	last := events[n-1]
-	return events[:n], s.pages.Make(f.list(), spot{last.Time.UnixMicro(), last.ID}), nil
+	return page.List(s.pages, f.list(), size, token, func(after cursor, n int) ([]Event, error) {
+		return listEvents(ctx, s.db, f, after, n)
+	}, func(e Event) cursor { return cursor{e.Time.UnixMicro(), e.ID} })
 }
 
 // recordFromService records what a downstream service says has happened and

@@ -99,8 +99,8 @@ func (r *row) event() Event {
 	}
 }
 
-// spot is where a list was left off.
-type spot struct {
+// cursor is the last event of a page.
+type cursor struct {
 	Time int64  `json:"t"`
 	ID   string `json:"i"`
 }
@@ -114,13 +114,13 @@ func (q *query) arg(v any) string {
 	return "$" + strconv.Itoa(len(q.args))
 }
 
-// list reads up to limit events that the filter lets through, newest first,
-// from below the spot if there is one.
-func list(ctx context.Context, db database.Queries, f Filter, from *spot, limit int) ([]Event, error) {
+// listEvents reads up to limit events that the filter lets through, newest
+// first, from the newest or, if there is a cursor, from below it.
+func listEvents(ctx context.Context, db database.Queries, f Filter, below cursor, limit int) ([]Event, error) {
 	var q query
 	where := conditions(&q, f)
-	if from != nil {
-		where = append(where, "(time, id) < ("+q.arg(from.Time)+", "+q.arg(from.ID)+")")
+	if below != (cursor{}) {
+		where = append(where, "(time, id) < ("+q.arg(below.Time)+", "+q.arg(below.ID)+")")
 	}
 	most := q.arg(limit)
 	newest := func(where ...string) string {
@@ -139,7 +139,7 @@ func list(ctx context.Context, db database.Queries, f Filter, from *spot, limit 
 	}
 	var rows []row
 	if err := db.Select(ctx, &rows, statement, q.args...); err != nil {
-		return nil, fmt.Errorf("list audit events: %w", err)
+		return nil, err
 	}
 	events := make([]Event, len(rows))
 	for i := range rows {

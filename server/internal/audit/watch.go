@@ -73,30 +73,6 @@ func (s *Service) Subscribe(ctx context.Context, f Filter) (*Subscription, error
 	}
 }
 
-// Watch gives send every event that the filter lets through and that commits
-// after the watch has begun, once each, until ctx ends, send fails, or the
-// watch does: see Subscribe.
-func (s *Service) Watch(ctx context.Context, f Filter, send func(Event) error) error {
-	w, err := s.Subscribe(ctx, f)
-	if err != nil {
-		return err
-	}
-	defer w.Close()
-	for {
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case e, open := <-w.events:
-			if !open {
-				return w.err
-			}
-			if err := send(*e); err != nil {
-				return err
-			}
-		}
-	}
-}
-
 // Wake has the watchers told soon of what was committed.
 func (s *Service) Wake() {
 	select {

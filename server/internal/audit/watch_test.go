@@ -304,38 +304,6 @@ func TestWatchesEndWithTheService(t *testing.T) {
 	})
 }
 
-func TestWatchEndsWithSend(t *testing.T) {
-	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		s, _ := newService(db)
-		run(t, s)
-		enough := fmt.Errorf("enough")
-		ctx, cancel := context.WithCancel(t.Context())
-		var writing sync.WaitGroup
-		writing.Go(func() {
-			for n := 0; ctx.Err() == nil; n++ {
-				if err := commit(s, of(n)); err != nil {
-					t.Error(err)
-				}
-			}
-		})
-		var got []string
-		err := s.Watch(t.Context(), Filter{}, func(e Event) error {
-			if got = append(got, e.Resource); len(got) == 3 {
-				return enough
-			}
-			return nil
-		})
-		cancel()
-		writing.Wait()
-		if err != enough || len(got) != 3 {
-			t.Errorf("got %v and %v", got, err)
-		}
-		if err := s.Watch(ctx, Filter{}, nil); err != context.Canceled {
-			t.Errorf("with a ctx that has ended: %v", err)
-		}
-	})
-}
-
 func TestSnapshots(t *testing.T) {
 	m, err := parseSnapshot("100:105:100,103")
 	if err != nil {

@@ -83,8 +83,11 @@ func (l *Log) Write(ctx context.Context, fn func(ctx context.Context, tx *Tx) er
 	if revision == 0 {
 		return l.Revision(), nil
 	}
-	l.announce(ctx)
-	if err := l.WaitFor(ctx, revision); err != nil {
+	l.announce()
+	if l.Revision() >= revision {
+		return revision, nil
+	}
+	if err := l.Sync(ctx); err != nil {
 		// The write is done and durable. Saying otherwise would have it
 		// tried again; the tail catches up when it can.
 		l.log.WarnContext(ctx, "a committed change is not in force here yet", "revision", revision, "error", err)

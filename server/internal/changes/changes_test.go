@@ -78,7 +78,8 @@ func newClock() *clock.Fake {
 func open(t testing.TB, db *database.DB, fake *clock.Fake) (*Log, *follower) {
 	t.Helper()
 	f := &follower{}
-	l := New(db, Options{Clock: fake.Clock()}, f)
+	l := New(db, Options{Clock: fake.Clock()})
+	l.Follow(f)
 	if err := l.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -84,9 +84,9 @@ type Log struct {
 	failure  error
 }
 
-// New makes a Log that tells its followers about every change. Call Start
-// before the first request.
-func New(db *database.DB, options Options, followers ...Follower) *Log {
+// New makes a Log. Call Follow for each follower, then Start, before the first
+// request.
+func New(db *database.DB, options Options) *Log {
 	if options.Staleness == 0 {
 		options.Staleness = 5 * time.Second
 	}
@@ -95,7 +95,7 @@ func New(db *database.DB, options Options, followers ...Follower) *Log {
 	}
 	return &Log{
 		db: db, clock: options.Clock, log: options.Log, announcer: options.Announcer,
-		staleness: options.Staleness, onEvents: options.OnEvents, followers: followers, atOnce: readAtOnce,
+		staleness: options.Staleness, onEvents: options.OnEvents, atOnce: readAtOnce,
 		wake: make(chan struct{}, 1), reading: make(chan struct{}, 1),
 	}
 }
@@ -149,7 +149,7 @@ func (l *Log) Wake() {
 	}
 }
 
-func (l *Log) announce(context.Context) {
+func (l *Log) announce() {
 	l.Wake()
 	if l.announcer != nil {
 		l.announcer.Announce()
@@ -192,14 +192,6 @@ func (l *Log) Ensure(ctx context.Context, minRevision int64) error {
 			After(time.Second)
 	}
 	return nil
-}
-
-// WaitFor returns when a committed revision is in force on this instance.
-func (l *Log) WaitFor(ctx context.Context, revision int64) error {
-	if l.Revision() >= revision {
-		return nil
-	}
-	return l.Sync(ctx)
 }
 
 // Sync reads the log to its end and applies what is new. When it returns nil,

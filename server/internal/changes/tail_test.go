@@ -202,7 +202,8 @@ func TestRun(t *testing.T) {
 				if announced {
 					options.Announcer = h
 				}
-				here, there := New(db, options, f), New(db, options)
+				here, there := New(db, options), New(db, options)
+				here.Follow(f)
 				for _, l := range []*Log{here, there} {
 					if err := l.Start(t.Context()); err != nil {
 						t.Fatal(err)

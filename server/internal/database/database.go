@@ -25,9 +25,8 @@ const (
 
 // What a statement may run into, told apart by the drivers' codes.
 var (
-	ErrNoRows    = sql.ErrNoRows
-	ErrExists    = errors.New("a row with this key exists")           // UNIQUE, PRIMARY KEY
-	ErrReference = errors.New("a row that this refers to is missing") // FOREIGN KEY
+	ErrNoRows = sql.ErrNoRows
+	ErrExists = errors.New("a row with this key exists") // UNIQUE, PRIMARY KEY
 )
 
 // Queries is what a store may ask for, in and outside of a transaction.
@@ -94,7 +93,7 @@ func (db *DB) Write(ctx context.Context, fn func(ctx context.Context, tx *Tx) er
 	const tries = 4
 	for try := 1; ; try++ {
 		err := db.write(ctx, fn)
-		if err == nil || try == tries || !lostToAnother(err) {
+		if err == nil || try == tries || !isSerializationFailure(err) {
 			return err
 		}
 	}
@@ -148,9 +147,7 @@ func classify(ctx context.Context, err error) error {
 		return err
 	case isUnique(err):
 		return fmt.Errorf("%w: %w", ErrExists, err)
-	case isForeignKey(err):
-		return fmt.Errorf("%w: %w", ErrReference, err)
-	case lostToAnother(err):
+	case isSerializationFailure(err):
 		return err
 	case errors.Is(err, context.Canceled):
 		return err

@@ -17,7 +17,6 @@ const (
 	sqliteBusy       = 5
 	sqliteCorrupt    = 11
 	sqliteNotADB     = 26
-	sqliteForeignKey = 787
 	sqlitePrimaryKey = 1555
 	sqliteUnique     = 2067
 )
@@ -26,19 +25,17 @@ func isUnique(err error) bool {
 	return postgresCode(err) == "23505" || sqliteCode(err) == sqlitePrimaryKey || sqliteCode(err) == sqliteUnique
 }
 
-func isForeignKey(err error) bool {
-	return postgresCode(err) == "23503" || sqliteCode(err) == sqliteForeignKey
-}
-
-// lostToAnother: the database undid the transaction in favour of another one
-// (serialization_failure, deadlock_detected, SQLITE_BUSY).
-func lostToAnother(err error) bool {
+// isSerializationFailure says whether the database rolled the transaction back
+// in favor of another one (serialization_failure, deadlock_detected,
+// SQLITE_BUSY).
+func isSerializationFailure(err error) bool {
 	code := postgresCode(err)
 	return code == "40001" || code == "40P01" || sqliteCode(err)&0xff == sqliteBusy
 }
 
-// isConnection: the database was not reached, or hung up: class 08 (connection
-// exception), 53 (insufficient resources), 57P (operator intervention).
+// isConnection says whether the database was not reached, or hung up: class 08
+// (connection exception), 53 (insufficient resources), 57P (operator
+// intervention).
 func isConnection(err error) bool {
 	code := postgresCode(err)
 	if strings.HasPrefix(code, "08") || strings.HasPrefix(code, "53") || strings.HasPrefix(code, "57P") {

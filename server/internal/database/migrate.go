@@ -105,7 +105,7 @@ func (db *DB) migrate(ctx context.Context, direction migrate.MigrationDirection,
 			}
 			// On SQLite no lock spans all this: another process may have the
 			// database for a moment, or have taken the step in between.
-			if tries++; lostToAnother(err) && tries < maxMigrationTries {
+			if tries++; isSerializationFailure(err) && tries < maxMigrationTries {
 				if err := pause(ctx, 10*time.Millisecond); err != nil {
 					return err
 				}

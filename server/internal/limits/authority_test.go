@@ -81,7 +81,7 @@ func TestWhoMayManage(t *testing.T) {
 		wantFault(t, second(i.Delete(late, "all")), fault.Denied, "LIMITS_TOLLGATE")
 		wantFault(t, i.ResetKey(late, "all", "vic"), fault.Denied, "LIMITS_TOLLGATE")
 
-		_, _, err = i.Update(clerk, "nothing", Edit{})
+		_, _, err = i.Update(clerk, "nothing", Edit{Rate: new(int64(1))})
 		wantFault(t, err, fault.NotFound, "LIMIT_NOT_FOUND")
 
 		for name, ctx := range map[string]context.Context{"clerk": clerk, "key": key, "admin": admin, "admin's key": adminKey} {

@@ -5,57 +5,12 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"sync/atomic"
 	"time"
 
+	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/changes"
-	"github.com/tollgatehq/tollgate/server/internal/clock"
-	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
-	"github.com/tollgatehq/tollgate/server/internal/page"
-	"github.com/tollgatehq/tollgate/server/internal/roles"
 )
-
-// Service keeps limits and counts calls against them. It is a
-// changes.Follower: until the log has started it counts nothing and lets
-// nothing pass.
-type Service struct {
-	db      *database.DB
-	log     *changes.Log
-	roles   *roles.Service
-	clock   clock.Clock
-	pages   page.Tokens
-	backend Backend
-	local   *Memory // counts while the backend cannot be reached
-
-	observe func(where Counted, took time.Duration) // nil: nobody
-
-	rules atomic.Pointer[rules]
-}
-
-// New makes the service. The caller has the log follow it.
-func New(db *database.DB, log *changes.Log, r *roles.Service, clk clock.Clock, pages page.Tokens, backend Backend) *Service {
-	return &Service{db: db, log: log, roles: r, clock: clk, pages: pages, backend: backend, local: NewMemory(clk)}
-}
-
-// Reset reads all limits again.
-func (s *Service) Reset(ctx context.Context) error {
-	list, err := allLimits(ctx, s.db)
-	if err != nil {
-		return fmt.Errorf("read all limits: %w", err)
-	}
-	s.rules.Store(compile(list))
-	return nil
-}
-
-// Apply reads all limits again when one of them changed: there are few, and
-// they change seldom.
-func (s *Service) Apply(ctx context.Context, list []changes.Change) error {
-	if slices.ContainsFunc(list, func(c changes.Change) bool { return c.Kind == changes.Limit }) {
-		return s.Reset(ctx)
-	}
-	return nil
-}
 
 // Status is where one counted key stands with one limit.
 type Status struct {
@@ -103,6 +58,65 @@ func (s *Service) Forget(ctx context.Context, r Request) error {
 		return unknownLimits()
 	}
 	return s.forget(ctx, counts(all.claims(r)))
+}
+
+// Check counts a call against one limit under any key, or with peek only
+// looks. An address is brought into the form that Take counts it under.
+func (s *Service) Check(ctx context.Context, name, key string, cost int64, peek bool) (Result, error) {
+	r, err := s.rule(ctx, name)
+	if err != nil {
+		return Result{}, err
+	}
+	if err := s.mayCheck(ctx, r.Permission); err != nil {
+		return Result{}, err
+	}
+	return s.take(ctx, []claim{r.named(key, cost)}, peek)
+}
+
+// ResetKey forgets what a limit has counted for a key. The audit event is
+// durable before anything is forgotten; when the counters cannot be reached it
+// stays and the call may be made again.
+func (s *Service) ResetKey(ctx context.Context, name, key string) error {
+	r, err := s.rule(ctx, name)
+	if err != nil {
+		return err
+	}
+	c := r.named(key, 1)
+	_, err = s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
+		if err := s.mayManage(ctx, tx, r.Permission); err != nil {
+			return err
+		}
+		tx.Record(audit.New(ctx, audit.LimitReset, audit.Success, "limits/"+name).With("key", c.Key))
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("record the reset of limit %q: %w", name, err)
+	}
+	return s.forget(ctx, []Count{c.Count})
+}
+
+// rule finds a limit in memory. One that is not there may be too new: it reads
+// the log before it says so.
+func (s *Service) rule(ctx context.Context, name string) (*rule, error) {
+	if err := s.log.Ensure(ctx, 0); err != nil {
+		return nil, err
+	}
+	for try := range 2 {
+		all := s.rules.Load()
+		if all == nil {
+			return nil, unknownLimits()
+		}
+		if r := all.byName[name]; r != nil {
+			return r, nil
+		}
+		if try > 0 || !validName(name) {
+			break
+		}
+		if err := s.log.Sync(ctx); err != nil {
+			return nil, fault.Down("the database", err)
+		}
+	}
+	return nil, missing(name)
 }
 
 func (s *Service) forget(ctx context.Context, list []Count) error {
@@ -218,4 +232,25 @@ func rank(s Status) int {
 
 func unknownLimits() error {
 	return fault.New(fault.Unavailable, "STARTING", "the limits are not read yet; try again").After(time.Second)
+}
+
+// Counted is where a call was counted.
+type Counted string
+
+// The places. The set is closed: it is used as a metric's label.
+const (
+	CountedOK    Counted = "ok"    // by the backend
+	CountedLocal Counted = "local" // in this process, because the backend is down
+	CountedDown  Counted = "down"  // nowhere: the backend is down, and the limits are open or closed then
+)
+
+// Observe has fn told about every call that limits apply to: where it was
+// counted, and how long the backend took. Call it before the first Take. fn
+// must not wait.
+func (s *Service) Observe(fn func(where Counted, took time.Duration)) { s.observe = fn }
+
+func (s *Service) observed(where Counted, took time.Duration) {
+	if s.observe != nil {
+		s.observe(where, took)
+	}
 }

@@ -5,15 +5,59 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/changes"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/page"
+	"github.com/tollgatehq/tollgate/server/internal/roles"
 )
+
+// Service keeps limits and counts calls against them. It is a
+// changes.Follower: until the log has started it counts nothing and lets
+// nothing pass.
+type Service struct {
+	db      *database.DB
+	log     *changes.Log
+	roles   *roles.Service
+	clock   clock.Clock
+	pages   page.Tokens
+	backend Backend
+	local   *Memory // counts while the backend cannot be reached
+
+	observe func(where Counted, took time.Duration) // nil: nobody
+
+	rules atomic.Pointer[rules]
+}
+
+// New makes the service. The caller has the log follow it.
+func New(db *database.DB, log *changes.Log, r *roles.Service, clk clock.Clock, pages page.Tokens, backend Backend) *Service {
+	return &Service{db: db, log: log, roles: r, clock: clk, pages: pages, backend: backend, local: NewMemory(clk)}
+}
+
+// Reset reads all limits again.
+func (s *Service) Reset(ctx context.Context) error {
+	list, err := allLimits(ctx, s.db)
+	if err != nil {
+		return fmt.Errorf("read all limits: %w", err)
+	}
+	s.rules.Store(compile(list))
+	return nil
+}
+
+// Apply reads all limits again when one of them changed: there are few, and
+// they change seldom.
+func (s *Service) Apply(ctx context.Context, list []changes.Change) error {
+	if slices.ContainsFunc(list, func(c changes.Change) bool { return c.Kind == changes.Limit }) {
+		return s.Reset(ctx)
+	}
+	return nil
+}
 
 // Edit is a change of a limit: what is set.
 type Edit struct {
@@ -91,10 +135,7 @@ func (s *Service) Create(ctx context.Context, l Limit) (Limit, int64, error) {
 		tx.Changed(changes.Limit, l.Name)
 		return nil
 	})
-	if err != nil {
-		return Limit{}, 0, err
-	}
-	return l, revision, nil
+	return l, revision, err
 }
 
 // Get reads a limit from the database.
@@ -106,20 +147,9 @@ func (s *Service) Get(ctx context.Context, name string) (Limit, error) {
 // List returns a page of limits by name, and the next page's token, empty on
 // the last.
 func (s *Service) List(ctx context.Context, size int32, token string) ([]Limit, string, error) {
-	const list = "limits"
-	var after string
-	if _, err := s.pages.Read(token, list, &after); err != nil {
-		return nil, "", err
-	}
-	n := page.Size(size)
-	found, err := listLimits(ctx, s.db, after, n+1)
-	if err != nil {
-		return nil, "", fmt.Errorf("list limits: %w", err)
-	}
-	if len(found) <= n {
-		return found, "", nil
-	}
-	return found[:n], s.pages.Make(list, found[n-1].Name), nil
+	return page.List(s.pages, "limits", size, token, func(after string, n int) ([]Limit, error) {
+		return listLimits(ctx, s.db, after, n)
+	}, func(l Limit) string { return l.Name })
 }
 
 // Update changes a limit, built-in or not. What was counted stays counted
@@ -128,6 +158,9 @@ func (s *Service) List(ctx context.Context, size int32, token string) ([]Limit, 
 func (s *Service) Update(ctx context.Context, name string, edit Edit) (Limit, int64, error) {
 	if edit.ClearOverrides && len(edit.Overrides) > 0 {
 		return Limit{}, 0, fault.Field("clear_overrides", "cannot be combined with overrides; give one of them")
+	}
+	if edit.empty() {
+		return Limit{}, 0, fault.NothingToUpdate()
 	}
 	var l Limit
 	revision, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
@@ -162,10 +195,12 @@ func (s *Service) Update(ctx context.Context, name string, edit Edit) (Limit, in
 		tx.Changed(changes.Limit, name)
 		return nil
 	})
-	if err != nil {
-		return Limit{}, 0, err
-	}
-	return l, revision, nil
+	return l, revision, err
+}
+
+func (e Edit) empty() bool {
+	return e.Description == nil && e.Permission == nil && e.Rate == nil && e.Period == nil && e.Burst == nil &&
+		e.Algorithm == nil && e.Mode == nil && e.Outage == nil && len(e.Overrides) == 0 && !e.ClearOverrides
 }
 
 func (e Edit) apply(l Limit) Limit {
@@ -220,41 +255,6 @@ func (s *Service) Delete(ctx context.Context, name string) (int64, error) {
 	})
 }
 
-// Check counts a call against one limit under any key, or with peek only
-// looks. An address is brought into the form that Take counts it under.
-func (s *Service) Check(ctx context.Context, name, key string, cost int64, peek bool) (Result, error) {
-	r, err := s.rule(ctx, name)
-	if err != nil {
-		return Result{}, err
-	}
-	if err := s.mayCheck(ctx, r.Permission); err != nil {
-		return Result{}, err
-	}
-	return s.take(ctx, []claim{r.named(key, cost)}, peek)
-}
-
-// ResetKey forgets what a limit has counted for a key. The audit event is
-// durable before anything is forgotten; when the counters cannot be reached it
-// stays and the call may be made again.
-func (s *Service) ResetKey(ctx context.Context, name, key string) error {
-	r, err := s.rule(ctx, name)
-	if err != nil {
-		return err
-	}
-	c := r.named(key, 1)
-	_, err = s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
-		if err := s.mayManage(ctx, tx, r.Permission); err != nil {
-			return err
-		}
-		tx.Record(audit.New(ctx, audit.LimitReset, audit.Success, "limits/"+name).With("key", c.Key))
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("record the reset of limit %q: %w", name, err)
-	}
-	return s.forget(ctx, []Count{c.Count})
-}
-
 // ResetAll forgets what a limit has counted, for every key and wherever it is
 // counted: from now on it counts under another name.
 func (s *Service) ResetAll(ctx context.Context, name string) (int64, error) {
@@ -303,30 +303,6 @@ func (s *Service) Restore(ctx context.Context, name string) (Limit, error) {
 		return Limit{}, err
 	}
 	return list[i], nil
-}
-
-// rule finds a limit in memory. One that is not there may be too new: it reads
-// the log before it says so.
-func (s *Service) rule(ctx context.Context, name string) (*rule, error) {
-	if err := s.log.Ensure(ctx, 0); err != nil {
-		return nil, err
-	}
-	for try := range 2 {
-		all := s.rules.Load()
-		if all == nil {
-			return nil, unknownLimits()
-		}
-		if r := all.byName[name]; r != nil {
-			return r, nil
-		}
-		if try > 0 || !validName(name) {
-			break
-		}
-		if err := s.log.Sync(ctx); err != nil {
-			return nil, fault.Down("the database", err)
-		}
-	}
-	return nil, missing(name)
 }
 
 // now is the time as it is stored.

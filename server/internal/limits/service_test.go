@@ -47,12 +47,13 @@ func TestManage(t *testing.T) {
 			t.Errorf("read\n%+v, edited\n%+v", got, edited)
 		}
 
-		if _, err := i.Delete(i.system(), "orders"); err != nil {
-			t.Fatal(err)
-		}
+		_, _, err = i.Update(i.system(), "orders", Edit{Overrides: []Override{}})
+		wantFault(t, err, fault.Invalid, "NOTHING_TO_UPDATE")
+
+		i.must(second(i.Delete(i.system(), "orders")))
 		for what, err := range map[string]error{
 			"get":         second(i.Get(i.system(), "orders")),
-			"update":      third(i.Update(i.system(), "orders", Edit{})),
+			"update":      third(i.Update(i.system(), "orders", Edit{Rate: new(int64(1))})),
 			"delete":      second(i.Delete(i.system(), "orders")),
 			"check":       second(i.Check(i.system(), "orders", "k", 1, false)),
 			"reset":       i.ResetKey(i.system(), "orders", "k"),
