@@ -10,9 +10,9 @@ import (
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
 )
 
-// Verify says whether credential, an access token or an API key, is good now
-// and whose it is. A bad one is an answer, not an error; what cannot be one is
-// answered without a call. The error is an *Error.
+// Verify reports whether credential, an access token or an API key, is good now
+// and whose it is. A bad one is an answer, not an error; one that is malformed
+// is answered without a call. The error is an [*Error].
 func (c *Client) Verify(ctx context.Context, credential string) (*Verification, error) {
 	req := &tollgatev1.VerifyRequest{}
 	switch kindOf(credential) {
@@ -42,7 +42,7 @@ func (c *Client) Verify(ctx context.Context, credential string) (*Verification, 
 // Authorize decides whether a call may go ahead. Tollgate verifies the
 // credential, counts the call against the limits that apply, checks the
 // permission, and records a refusal. A refusal is an answer, not an error; see
-// Decision.Err. The error is an *Error, and then the call must not go ahead.
+// [Decision.Err]. The error is an [*Error], and then the call must not go ahead.
 func (c *Client) Authorize(ctx context.Context, r AuthorizeRequest) (*Decision, error) {
 	req, wellFormed, err := r.proto()
 	if err != nil {
@@ -55,9 +55,9 @@ func (c *Client) Authorize(ctx context.Context, r AuthorizeRequest) (*Decision, 
 	return decisionOf(res, wellFormed)
 }
 
-// BatchAuthorize decides up to 100 calls in one round trip, in order, each as
-// Authorize would: all count against limits. The decisions are in the order of
-// the requests.
+// BatchAuthorize decides up to 100 calls in one round trip, each as
+// [Client.Authorize] does: all count against limits. The decisions are in the
+// order of the requests. The error is an [*Error].
 func (c *Client) BatchAuthorize(ctx context.Context, requests []AuthorizeRequest) ([]*Decision, error) {
 	batch := &tollgatev1.BatchAuthorizeRequest{Requests: make([]*tollgatev1.AuthorizeRequest, len(requests))}
 	wellFormed := make([]bool, len(requests))
@@ -84,11 +84,11 @@ func (c *Client) BatchAuthorize(ctx context.Context, requests []AuthorizeRequest
 }
 
 // CheckLimit counts one call against one limit under a key of your choice. A
-// refusal is an answer, not an error; see CheckLimitResult.Err. The error is an
-// *Error.
-func (c *Client) CheckLimit(ctx context.Context, check CheckLimitRequest) (*CheckLimitResult, error) {
+// refusal is an answer, not an error; see [CheckLimitResult.Err]. The error is
+// an [*Error].
+func (c *Client) CheckLimit(ctx context.Context, r CheckLimitRequest) (*CheckLimitResult, error) {
 	res, err := c.limits.CheckLimit(ctx, &tollgatev1.CheckLimitRequest{
-		Limit: check.Limit, Key: check.Key, Cost: check.Cost, Peek: check.Peek,
+		Limit: r.Limit, Key: r.Key, Cost: r.Cost, Peek: r.Peek,
 	})
 	if err != nil {
 		return nil, err
@@ -98,8 +98,8 @@ func (c *Client) CheckLimit(ctx context.Context, check CheckLimitRequest) (*Chec
 	}, nil
 }
 
-// RecordEvent adds an event to Tollgate's audit log. It is durable when the
-// error is nil. After another error it may or may not have been recorded.
+// RecordEvent adds an event to Tollgate's audit log. The event is durable when
+// the error is nil; otherwise it may or may not have been recorded.
 func (c *Client) RecordEvent(ctx context.Context, e Event) error {
 	req := &tollgatev1.RecordEventRequest{
 		Action: e.Action, Outcome: tollgatev1.Outcome(tollgatev1.Outcome_value["OUTCOME_"+string(e.Outcome)]),
@@ -115,11 +115,11 @@ func (c *Client) RecordEvent(ctx context.Context, e Event) error {
 	return err
 }
 
-// maxUserID is how many bytes Tollgate looks at of a user's id.
+// maxUserID is how many bytes Tollgate accepts of a user's id.
 const maxUserID = 64
 
-// proto is the request on the wire. A credential that cannot be one is left
-// out, so that the call still counts against the limits of its IP address.
+// proto returns the request for the wire. A malformed credential is left out, so
+// that the call still counts against the limits of its IP address.
 func (r AuthorizeRequest) proto() (req *tollgatev1.AuthorizeRequest, wellFormed bool, err error) {
 	if r.Credential != "" && r.UserID != "" {
 		return nil, false, &Error{
@@ -134,7 +134,7 @@ func (r AuthorizeRequest) proto() (req *tollgatev1.AuthorizeRequest, wellFormed 
 		},
 		Cost: r.Cost, MinRevision: r.MinRevision, Authenticated: r.Authenticated, Recheck: r.Recheck,
 	}
-	if len(r.Self) <= maxUserID && utf8.ValidString(r.Self) { // nobody else has such an id
+	if len(r.Self) <= maxUserID && utf8.ValidString(r.Self) { // no user has another id
 		req.Self = r.Self
 	}
 	return req, r.setCredential(req), nil
@@ -155,7 +155,7 @@ func decisionOf(res *tollgatev1.AuthorizeResponse, wellFormed bool) (*Decision, 
 		}
 	}
 	if d.Allowed && d.Principal == nil {
-		return nil, incomplete("leave, but not for whom")
+		return nil, incomplete("permission, but not for whom")
 	}
 	return d, nil
 }
@@ -171,7 +171,7 @@ func ipText(ip netip.Addr) string {
 	return ip.Unmap().WithZone("").String()
 }
 
-// clip cuts text that a caller chose to n bytes of UTF-8, so that it cannot
+// clip cuts text to n bytes of UTF-8. Callers choose the text, and it must not
 // make a decision fail.
 func clip(s string, n int) string {
 	if len(s) > n {

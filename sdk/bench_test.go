@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	tollgate "github.com/tollgatehq/tollgate/sdk"
 	"github.com/tollgatehq/tollgate/sdk/sdktest"
 )
 
@@ -15,7 +16,7 @@ func benchmarkVerify(b *testing.B, n int) {
 	server := sdktest.NewServer()
 	defer server.Close()
 	server.SetUser(sdktest.User{Name: "alice"})
-	verifier := server.Verifier()
+	verifier := server.Verifier(tollgate.VerifierConfig{})
 	defer verifier.Close()
 	if err := verifier.Wait(b.Context(), 0); err != nil {
 		b.Fatal(err)
@@ -37,12 +38,12 @@ func benchmarkVerify(b *testing.B, n int) {
 	}
 }
 
-// Every token is one that is not remembered any more.
+// BenchmarkVerifyLocalCold verifies tokens that are not cached any more.
 func BenchmarkVerifyLocalCold(b *testing.B) { benchmarkVerify(b, 60_000) }
 
 func BenchmarkVerifyLocalCached(b *testing.B) { benchmarkVerify(b, 1) }
 
-// What a signature costs that nothing is wrapped around.
+// BenchmarkVerifyEd25519 verifies a signature and nothing else.
 func BenchmarkVerifyEd25519(b *testing.B) {
 	public, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {

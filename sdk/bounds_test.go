@@ -10,13 +10,13 @@ import (
 	"github.com/tollgatehq/tollgate/internal/jose"
 )
 
-func tells(sessions ...string) *tollgatev1.WatchRevocationsResponse {
+func revoking(sessions ...string) *tollgatev1.WatchRevocationsResponse {
 	return &tollgatev1.WatchRevocationsResponse{SessionIds: sessions}
 }
 
-// What is revoked is remembered for as long as its tokens live, and not for
-// ever.
+// TestFeedForgets: what is revoked is remembered as long as its tokens live.
 func TestFeedForgets(t *testing.T) {
+	t.Parallel()
 	now := time.Unix(1_800_000_000, 0)
 	f := newFeed(&Client{now: func() time.Time { return now }}, nil, time.Hour, 15*time.Minute)
 	minutes := int((15*time.Minute + jose.ClockSkew) / time.Minute)
@@ -32,11 +32,11 @@ func TestFeedForgets(t *testing.T) {
 			t.Fatalf("%s after %s", reason, now.Sub(f.rotated))
 		}
 		now = now.Add(time.Minute)
-		take(tells(now.String()))
+		take(revoking(now.String()))
 	}
 	for range 100 {
 		now = now.Add(time.Minute)
-		take(tells(now.String()))
+		take(revoking(now.String()))
 		if n := f.sessions.len(); n > 2*minutes+2 {
 			t.Fatalf("%d sessions are remembered", n)
 		}
@@ -50,9 +50,9 @@ func TestFeedForgets(t *testing.T) {
 	}
 }
 
-// After a reconnect to an instance that lags, what the other one told still
-// counts.
-func TestFeedKeepsWhatALaggardDoesNotKnow(t *testing.T) {
+// TestFeedOfLaggingInstance: its snapshot replaces nothing that is newer.
+func TestFeedOfLaggingInstance(t *testing.T) {
+	t.Parallel()
 	now := time.Unix(1_800_000_000, 0)
 	f := newFeed(&Client{now: time.Now}, nil, time.Hour, time.Hour)
 	for _, message := range []*tollgatev1.WatchRevocationsResponse{
@@ -79,8 +79,9 @@ func TestFeedKeepsWhatALaggardDoesNotKnow(t *testing.T) {
 	}
 }
 
-// A feed that tells more than can be remembered counts as lost.
+// TestFeedIsBounded: with more than can be remembered the feed counts as lost.
 func TestFeedIsBounded(t *testing.T) {
+	t.Parallel()
 	now := time.Unix(1_800_000_000, 0)
 	f := newFeed(&Client{now: time.Now}, nil, time.Hour, time.Hour)
 	many := &tollgatev1.WatchRevocationsResponse{Snapshot: true}
@@ -93,7 +94,7 @@ func TestFeedIsBounded(t *testing.T) {
 	if _, _, ok := f.look(&claims{sessionID: "x"}, now); !ok {
 		t.Error("the feed is lost")
 	}
-	if err := f.take(tells("one more"), now); err == nil {
+	if err := f.take(revoking("one more"), now); err == nil {
 		t.Error("no error")
 	}
 	if _, _, ok := f.look(&claims{sessionID: "x"}, now); ok {
@@ -101,11 +102,12 @@ func TestFeedIsBounded(t *testing.T) {
 	}
 }
 
-func TestRecentIsBounded(t *testing.T) {
-	r := newRecent()
+func TestTokenCacheIsBounded(t *testing.T) {
+	t.Parallel()
+	r := newTokenCache()
 	used := tokenHash{0, 1, 2, 3}
 	r.add(used, &claims{userID: "used"})
-	for i := range 4 * maxRecent {
+	for i := range 4 * maxTokens {
 		r.add(tokenHash{byte(i), byte(i >> 8), byte(i >> 16), 4}, &claims{})
 		if i%1000 == 0 && r.get(used) == nil {
 			t.Fatalf("a token that is used was forgotten after %d others", i)
@@ -115,16 +117,17 @@ func TestRecentIsBounded(t *testing.T) {
 	for i := range r.shards {
 		n += r.shards[i].tokens.len()
 	}
-	if n > maxRecent {
+	if n > maxTokens {
 		t.Errorf("%d tokens are remembered", n)
 	}
 }
 
-// A feed that removes more keys than can be remembered counts as lost.
+// TestRemovedKeysAreBounded: with more than can be remembered the feed counts as
+// lost.
 func TestRemovedKeysAreBounded(t *testing.T) {
+	t.Parallel()
 	now := time.Unix(1_800_000_000, 0)
-	keys := &keyring{}
-	keys.set.Store(&keySet{})
+	keys := newKeyring(t.Context(), &Client{now: time.Now}, time.Hour)
 	f := newFeed(&Client{now: time.Now}, keys, time.Hour, time.Hour)
 	many := &tollgatev1.WatchRevocationsResponse{Snapshot: true}
 	for i := range maxRemoved {
@@ -143,8 +146,8 @@ func TestRemovedKeysAreBounded(t *testing.T) {
 	}
 }
 
-// A flood from ever new addresses is not remembered without end.
 func TestReportsAreBounded(t *testing.T) {
+	t.Parallel()
 	r, now := newReports(), time.Unix(1_800_000_000, 0)
 	for i := range 3 * maxAddresses {
 		r.take(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), now)

@@ -7,25 +7,24 @@ import (
 	"github.com/tollgatehq/tollgate/internal/jose"
 )
 
-// claims is what an access token says that is good but for its time.
+// claims holds the claims of an access token that is good but for its time.
 type claims struct {
 	key       *jose.Key // whose signature it has
 	userID    string
 	sessionID string // empty for a token that an API key was traded for
 	apiKeyID  string // empty for a token of a session
 	scopes    []string
-	audience  string // whoever it is for
+	audience  string
 	amr       []string
-	authTime  time.Time // zero: it does not say
+	authTime  time.Time // zero: not given
 	expires   time.Time
 
-	// passwordChange leaves the user nothing but to choose a new password.
+	// passwordChange: the user may do nothing but choose a new password.
 	passwordChange bool
 }
 
-// readClaims checks that every claim is there, of its type and right, but for
-// its audience and the token's end, which is at most ttl after its beginning.
-// The signature is known to be good.
+// readClaims returns the claims of a token whose signature is good. It checks all
+// but the audience and the end, which is at most ttl after the beginning.
 func readClaims(t jose.Token, issuer string, ttl time.Duration, now time.Time) (claims, bool) {
 	r, ok := t.ReadClaims()
 	if !ok {

@@ -1,7 +1,6 @@
 package tollgate
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -16,24 +15,26 @@ import (
 
 const (
 	defaultTimeout = 2 * time.Second
+	defaultRecheck = 30 * time.Second
 	maxAnswer      = 1 << 20  // bytes of one answer, decompressed
-	maxTold        = 32 << 20 // bytes of one message of the revocation feed
+	maxRevocations = 32 << 20 // bytes of one message of the revocation feed
 )
 
-// Client asks one Tollgate. It is safe for concurrent use; make one and keep
-// it, because it holds the connections.
+// Client calls one Tollgate. Make one with [New] and keep it, because it holds
+// the connections. It is safe for concurrent use.
 type Client struct {
 	auth     tollgatev1connect.AuthServiceClient
 	roles    tollgatev1connect.RolesServiceClient
 	limits   tollgatev1connect.LimitsServiceClient
 	audit    tollgatev1connect.AuditServiceClient
+	source   TokenSource // nil: calls carry no credential
 	clientIP func(remote netip.Addr, header http.Header) netip.Addr
+	recheck  time.Duration
 	log      *slog.Logger
 	now      func() time.Time
-	audience string // that a TokenSource asks for
 	reports  *reports
 
-	// For a Verifier and a TokenSource.
+	// For a Verifier and a Session.
 	base    string
 	public  *http.Client // presents no credential
 	feed    tollgatev1connect.AuthServiceClient
@@ -42,40 +43,41 @@ type Client struct {
 
 type config struct {
 	http     *http.Client
-	source   func(context.Context) (string, error)
+	source   TokenSource
 	timeout  time.Duration
 	clientIP func(netip.Addr, http.Header) netip.Addr
+	recheck  time.Duration
 	log      *slog.Logger
 	now      func() time.Time
-	audience string
 	err      error // the first option that cannot work
 }
 
-// Option changes how a Client works.
+// Option changes how a [Client] works.
 type Option func(*config)
 
-// WithAPIKey has the client present this API key. Of several options that give
+// WithAPIKey presents this API key with each call. Of several options that give
 // a credential the last one counts.
 func WithAPIKey(key string) Option {
 	if kindOf(key) != apiKey {
 		return bad("the API key must be one that Tollgate issued: it starts with " + keyPrefix)
 	}
-	return WithTokenSource(constant(key))
+	return WithTokenSource(staticToken(key))
 }
 
-// WithAccessToken has the client present this access token, for a program that
-// ends before the token does. Others use WithAPIKey or WithTokenSource.
+// WithAccessToken presents this access token with each call, for a program that
+// ends before the token does. Others use [WithAPIKey] or [WithTokenSource].
 func WithAccessToken(token string) Option {
 	if kindOf(token) != accessToken {
 		return bad("the access token must be one that Tollgate issued")
 	}
-	return WithTokenSource(constant(token))
+	return WithTokenSource(staticToken(token))
 }
 
-// WithTokenSource asks source for the credential of each call. The time that
-// source takes is part of the call's timeout, so it should keep the credential
-// while that is good. It must be safe for concurrent use.
-func WithTokenSource(source func(context.Context) (string, error)) Option {
+// WithTokenSource presents the credential that source gives for each call.
+func WithTokenSource(source TokenSource) Option {
+	if source == nil {
+		return bad("the token source must not be nil")
+	}
 	return func(c *config) { c.source = source }
 }
 
@@ -94,10 +96,9 @@ func WithTimeout(d time.Duration) Option {
 	return func(c *config) { c.timeout = d }
 }
 
-// WithClientIP says where a caller's IP address is found when a proxy stands
-// before this service; remote is the address of the peer, header the request's.
-// Without this option the peer's own address counts, which is right when no
-// proxy is there.
+// WithClientIP finds a caller's IP address when a proxy stands in front of this
+// service; remote is the address of the peer, header the request's. Without
+// this option the peer's own address counts, which is right without a proxy.
 //
 // A caller can write anything into X-Forwarded-For: trust it only when remote
 // is your proxy, and then only the entry that your proxy appended, the last.
@@ -105,26 +106,24 @@ func WithClientIP(find func(remote netip.Addr, header http.Header) netip.Addr) O
 	return func(c *config) { c.clientIP = find }
 }
 
-// WithLogger is told when the middleware or the interceptor refused a call
-// because Tollgate could not be asked; slog.Default unless given.
+// WithRecheck bounds how old the decision about a stream's caller may get; 30 s
+// unless given. See [Client.Interceptor].
+func WithRecheck(d time.Duration) Option {
+	if d <= 0 {
+		return bad("the time between checks of a stream must be longer than zero")
+	}
+	return func(c *config) { c.recheck = d }
+}
+
+// WithLogger logs calls that were refused because Tollgate did not decide about
+// them; [slog.Default] unless given.
 func WithLogger(log *slog.Logger) Option {
 	return func(c *config) { c.log = log }
 }
 
-// WithAudience has a TokenSource ask for access tokens that are for one service
-// alone (RFC 8707), named as that service's account in Tollgate or its Verifier
-// names it: 1 to 128 visible ASCII characters. No other service accepts them,
-// nor does Tollgate's own API. A Client has no use for it.
-func WithAudience(audience string) Option {
-	if audience == "" || len(audience) > 128 || strings.ContainsFunc(audience, func(r rune) bool { return r < '!' || r > '~' }) {
-		return bad("an audience has 1 to 128 visible ASCII characters")
-	}
-	return func(c *config) { c.audience = audience }
-}
-
-// WithClock reads the time from now, in tests: it is what a Verifier and a
-// TokenSource look at to tell what has expired. It must be safe for concurrent
-// use. Timeouts and waits go by the real time.
+// WithClock reads the time from now, in tests: a [Verifier] and a [Session]
+// compare it with the end of a token. It must be safe for concurrent use.
+// Timeouts and waits use the real time.
 func WithClock(now func() time.Time) Option {
 	return func(c *config) { c.now = now }
 }
@@ -137,16 +136,11 @@ func bad(message string) Option {
 	}
 }
 
-func constant(credential string) func(context.Context) (string, error) {
-	return func(context.Context) (string, error) { return credential, nil }
-}
-
-// New returns a client of the Tollgate at baseURL, such as
+// New returns a [Client] of the Tollgate at baseURL, such as
 // "https://tollgate.internal". It makes no call.
 //
-// The credential goes to that address and nowhere else. With http: it goes
-// there in the clear, which is for the loopback interface and for networks
-// that encrypt by themselves.
+// The credential is sent to that address only. With http: it is sent in the
+// clear: use that on the loopback interface or on an encrypted network.
 func New(baseURL string, opts ...Option) (*Client, error) {
 	base, err := url.Parse(baseURL)
 	if err != nil || base.Host == "" || base.Scheme != "http" && base.Scheme != "https" {
@@ -156,7 +150,7 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 	if base.User != nil || base.RawQuery != "" || base.Fragment != "" {
 		return nil, errors.New("tollgate: the base URL must hold no user, query or fragment; give the credential as an option")
 	}
-	c := config{http: &http.Client{Transport: newTransport()}, timeout: defaultTimeout, now: time.Now}
+	c := config{http: &http.Client{Transport: newTransport()}, timeout: defaultTimeout, recheck: defaultRecheck, now: time.Now}
 	for _, opt := range opts {
 		opt(&c)
 	}
@@ -182,29 +176,30 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 		roles:    tollgatev1connect.NewRolesServiceClient(&caller, baseURL, with),
 		limits:   tollgatev1connect.NewLimitsServiceClient(&caller, baseURL, with),
 		audit:    tollgatev1connect.NewAuditServiceClient(&caller, baseURL, with),
+		source:   c.source,
 		clientIP: c.clientIP,
+		recheck:  c.recheck,
 		log:      c.log,
 		now:      c.now,
-		audience: c.audience,
 		reports:  newReports(),
 		base:     strings.TrimRight(baseURL, "/"),
 		public:   &public,
-		feed:     tollgatev1connect.NewAuthServiceClient(&streams, baseURL, connect.WithReadMaxBytes(maxTold), bounds),
+		feed:     tollgatev1connect.NewAuthServiceClient(&streams, baseURL, connect.WithReadMaxBytes(maxRevocations), bounds),
 		timeout:  c.timeout,
 	}, nil
 }
 
-// Auth is the generated client of AuthService: users, sessions, API keys.
+// Auth returns the generated client of AuthService: users, sessions, API keys.
 // Its calls, as those of the other three, carry the credential and the timeout,
-// and fail with an *Error.
+// and fail with an [*Error].
 func (c *Client) Auth() tollgatev1connect.AuthServiceClient { return c.auth }
 
-// Roles is the generated client of RolesService.
+// Roles returns the generated client of RolesService.
 func (c *Client) Roles() tollgatev1connect.RolesServiceClient { return c.roles }
 
-// Limits is the generated client of LimitsService.
+// Limits returns the generated client of LimitsService.
 func (c *Client) Limits() tollgatev1connect.LimitsServiceClient { return c.limits }
 
-// Audit is the generated client of AuditService. An answer may have 1 MiB: read
-// long events in small pages.
+// Audit returns the generated client of AuditService. An answer may have 1 MiB:
+// read long events in small pages.
 func (c *Client) Audit() tollgatev1connect.AuditServiceClient { return c.audit }

@@ -14,106 +14,133 @@ import (
 	"connectrpc.com/connect"
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
 	tollgate "github.com/tollgatehq/tollgate/sdk"
+	"github.com/tollgatehq/tollgate/sdk/sdktest"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
-// silent is the address of a server that takes a request and never answers.
-func silent(t *testing.T) string {
-	t.Helper()
-	ended := make(chan struct{})
-	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		select {
-		case <-ended:
-		case <-r.Context().Done():
-		}
-	}))
-	t.Cleanup(func() { close(ended); server.Close() })
-	return server.URL
-}
-
 func TestNewRefuses(t *testing.T) {
+	t.Parallel()
 	const secret = "hunter2"
 	for name, test := range map[string]struct {
-		url  string
-		opts []tollgate.Option
+		url string
+		opt tollgate.Option
 	}{
-		"no scheme":          {"tollgate.internal:8000", nil},
-		"another scheme":     {"ftp://tollgate.internal", nil},
-		"no host":            {"http://", nil},
-		"nothing":            {"", nil},
-		"a password":         {"https://admin:" + secret + "@tollgate.internal", nil},
-		"half a password":    {"https://admin:" + secret + "#@tollgate.internal", nil},
-		"a query":            {"https://tollgate.internal?key=" + secret, nil},
-		"a fragment":         {"https://tollgate.internal#" + secret, nil},
-		"an empty key":       {"http://localhost", []tollgate.Option{tollgate.WithAPIKey("")}},
-		"a token as a key":   {"http://localhost", []tollgate.Option{tollgate.WithAPIKey(secret)}},
-		"a key with a break": {"http://localhost", []tollgate.Option{tollgate.WithAPIKey("tg_" + secret + "\n")}},
-		"a key as a token":   {"http://localhost", []tollgate.Option{tollgate.WithAccessToken("tg_" + secret)}},
-		"no time":            {"http://localhost", []tollgate.Option{tollgate.WithTimeout(0)}},
+		"no scheme":             {"tollgate.internal:8000", nil},
+		"another scheme":        {"ftp://tollgate.internal", nil},
+		"no host":               {"http://", nil},
+		"nothing":               {"", nil},
+		"a password":            {"https://admin:" + secret + "@tollgate.internal", nil},
+		"half a password":       {"https://admin:" + secret + "#@tollgate.internal", nil},
+		"a query":               {"https://tollgate.internal?key=" + secret, nil},
+		"a fragment":            {"https://tollgate.internal#" + secret, nil},
+		"an empty key":          {"http://localhost", tollgate.WithAPIKey("")},
+		"a token as a key":      {"http://localhost", tollgate.WithAPIKey(secret)},
+		"a key with a newline":  {"http://localhost", tollgate.WithAPIKey("tg_" + secret + "\n")},
+		"a key as a token":      {"http://localhost", tollgate.WithAccessToken("tg_" + secret)},
+		"no token source":       {"http://localhost", tollgate.WithTokenSource(nil)},
+		"no timeout":            {"http://localhost", tollgate.WithTimeout(0)},
+		"no time for a recheck": {"http://localhost", tollgate.WithRecheck(0)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c, err := tollgate.New(test.url, test.opts...)
+			var opts []tollgate.Option
+			if test.opt != nil {
+				opts = append(opts, test.opt)
+			}
+			c, err := tollgate.New(test.url, opts...)
 			if err == nil || c != nil {
-				t.Fatal("it was accepted")
+				t.Fatal("no error")
 			}
 			if strings.Contains(err.Error(), secret) {
-				t.Errorf("the error tells the secret: %v", err)
+				t.Errorf("the secret is in the error: %v", err)
 			}
 		})
+	}
+}
+
+// TestZeroValues: a value that no call has filled in allows nothing.
+func TestZeroValues(t *testing.T) {
+	t.Parallel()
+	var denied *tollgate.DeniedError
+	if d := (&tollgate.Decision{}); d.Allowed || !errors.As(d.Err(), &denied) {
+		t.Errorf("Decision: %v", d.Err())
+	}
+	if r := (&tollgate.CheckLimitResult{}); r.Allowed || !errors.As(r.Err(), &denied) {
+		t.Errorf("CheckLimitResult: %v", r.Err())
+	}
+	if v := (tollgate.Verification{}); v.Active || v.Reason == tollgate.ReasonOK {
+		t.Errorf("Verification: %+v", v)
+	}
+	if p := tollgate.FromContext(t.Context()); p != nil {
+		t.Errorf("FromContext: %+v", p)
+	}
+	d, err := newFixture(t).client(t).Authorize(t.Context(), tollgate.AuthorizeRequest{Authenticated: true})
+	if err != nil || d.Allowed {
+		t.Errorf("a request without a credential: %+v, error %v", d, err)
+	}
+	if d, err := newFixture(t).client(t).Authorize(t.Context(), tollgate.AuthorizeRequest{}); err == nil {
+		t.Errorf("an empty request: %+v", d)
+	}
+	if v, err := tollgate.NewVerifier(newFixture(t).client(t), tollgate.VerifierConfig{}); err == nil || v != nil {
+		t.Error("a verifier without issuer and audience")
+	}
+	if s, err := tollgate.NewSession(t.Context(), "http://localhost", tollgate.SessionConfig{}); err == nil || s != nil {
+		t.Error("a session without a user")
 	}
 }
 
 func TestTimeout(t *testing.T) {
-	c := newClient(t, silent(t), tollgate.WithTimeout(20*time.Millisecond))
-	calls := map[string]func(context.Context) error{
-		"Verify":         func(ctx context.Context) error { _, err := c.Verify(ctx, "alice.token"); return err },
-		"Authorize":      func(ctx context.Context) error { _, err := c.Authorize(ctx, tollgate.AuthorizeRequest{}); return err },
+	t.Parallel()
+	c := newClient(t, unanswered(t), tollgate.WithTimeout(20*time.Millisecond))
+	for name, call := range map[string]func(context.Context) error{
+		"Verify": func(ctx context.Context) error { _, err := c.Verify(ctx, "alice.token"); return err },
+		"Authorize": func(ctx context.Context) error {
+			_, err := c.Authorize(ctx, tollgate.AuthorizeRequest{})
+			return err
+		},
 		"BatchAuthorize": func(ctx context.Context) error { _, err := c.BatchAuthorize(ctx, nil); return err },
-		"CheckLimit":     func(ctx context.Context) error { _, err := c.CheckLimit(ctx, tollgate.CheckLimitRequest{}); return err },
-		"RecordEvent":    func(ctx context.Context) error { return c.RecordEvent(ctx, tollgate.Event{}) },
+		"CheckLimit": func(ctx context.Context) error {
+			_, err := c.CheckLimit(ctx, tollgate.CheckLimitRequest{})
+			return err
+		},
+		"RecordEvent": func(ctx context.Context) error { return c.RecordEvent(ctx, tollgate.Event{}) },
 		"a generated client": func(ctx context.Context) error {
 			_, err := c.Auth().WhoAmI(ctx, &tollgatev1.WhoAmIRequest{})
 			return err
 		},
-	}
-	for name, call := range calls {
+	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			err := call(context.Background())
-			var known *tollgate.Error
-			if !errors.As(err, &known) || known.Code != connect.CodeDeadlineExceeded || !errors.Is(err, tollgate.ErrUnavailable) {
+			if wantError(t, err, connect.CodeDeadlineExceeded); !errors.Is(err, tollgate.ErrUnavailable) {
 				t.Errorf("error %v", err)
 			}
 		})
 	}
-}
-
-// The time of the token source is part of the call's.
-func TestTimeoutIncludesTokenSource(t *testing.T) {
-	c := newClient(t, silent(t), tollgate.WithTimeout(20*time.Millisecond),
-		tollgate.WithTokenSource(func(ctx context.Context) (string, error) {
-			<-ctx.Done()
-			return "", ctx.Err()
-		}))
-	if _, err := c.Verify(context.Background(), "alice.token"); err == nil {
-		t.Error("no error")
-	}
+	t.Run("token source", func(t *testing.T) {
+		t.Parallel()
+		c := newClient(t, unanswered(t), tollgate.WithTimeout(20*time.Millisecond),
+			tollgate.WithTokenSource(tollgate.TokenSourceFunc(func(ctx context.Context) (string, error) {
+				<-ctx.Done()
+				return "", ctx.Err()
+			})))
+		if _, err := c.Verify(context.Background(), "alice.token"); err == nil {
+			t.Error("no error")
+		}
+	})
 }
 
 func TestRedirectIsRefused(t *testing.T) {
-	f := &fake{verify: func(*tollgatev1.VerifyRequest) (*tollgatev1.VerifyResponse, error) {
-		return &tollgatev1.VerifyResponse{Active: true, Principal: alice}, nil
-	}}
-	elsewhere := serve(t, f.handler())
+	t.Parallel()
+	f := newFixture(t)
 	for _, status := range []int{301, 302, 303, 307, 308} {
 		t.Run(fmt.Sprint(status), func(t *testing.T) {
 			c := newClient(t, serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-				http.Redirect(w, r, elsewhere+r.URL.Path, status)
+				http.Redirect(w, r, f.URL+r.URL.Path, status)
 			})), tollgate.WithHTTPClient(&http.Client{}))
-			_, err := c.Verify(t.Context(), "alice.token")
-			var known *tollgate.Error
-			if !errors.As(err, &known) || known.Code != connect.CodeFailedPrecondition || !strings.Contains(known.Message, "redirect") {
+			_, err := c.Verify(t.Context(), f.Token("alice"))
+			if known := wantError(t, err, connect.CodeFailedPrecondition); !strings.Contains(known.Message, "redirect") {
 				t.Errorf("error %v", err)
 			}
 			if len(f.authorization) > 0 {
@@ -123,18 +150,20 @@ func TestRedirectIsRefused(t *testing.T) {
 	}
 }
 
-func TestGivenHTTPClientStaysAsItIs(t *testing.T) {
+func TestHTTPClientIsNotChanged(t *testing.T) {
+	t.Parallel()
 	given := &http.Client{Timeout: time.Minute}
-	decided(allowed()).start(t, tollgate.WithHTTPClient(given))
+	newClient(t, "http://localhost", tollgate.WithHTTPClient(given))
 	if given.Transport != nil {
-		t.Error("its transport was replaced: its other users would present our credential")
+		t.Error("its transport was replaced: its other users would present the credential")
 	}
 }
 
 func TestTokenSource(t *testing.T) {
+	t.Parallel()
 	turn := 0
-	f := decided(allowed())
-	c := f.start(t, tollgate.WithTokenSource(func(context.Context) (string, error) {
+	f := deciding(t, allowed())
+	c := f.client(t, tollgate.WithTokenSource(tollgate.TokenSourceFunc(func(context.Context) (string, error) {
 		turn++
 		switch turn {
 		case 3:
@@ -143,15 +172,14 @@ func TestTokenSource(t *testing.T) {
 			return "not a token", nil
 		}
 		return fmt.Sprintf("token-%d", turn), nil
-	}))
+	})))
 	for i := range 4 {
 		_, err := c.Authorize(t.Context(), tollgate.AuthorizeRequest{Permission: "orders:read"})
-		var known *tollgate.Error
 		switch {
-		case i < 2 && err != nil:
+		case i >= 2:
+			wantError(t, err, connect.CodeUnauthenticated)
+		case err != nil:
 			t.Error(err)
-		case i >= 2 && (!errors.As(err, &known) || known.Code != connect.CodeUnauthenticated):
-			t.Errorf("error %v", err)
 		}
 	}
 	if got := strings.Join(f.authorization, ", "); got != "Bearer token-1, Bearer token-2" {
@@ -160,67 +188,65 @@ func TestTokenSource(t *testing.T) {
 }
 
 func TestAnswerIsBounded(t *testing.T) {
+	t.Parallel()
 	res := allowed()
 	res.Principal = &tollgatev1.Principal{Username: strings.Repeat("a", 2<<20)}
-	_, err := decided(res).start(t).Authorize(t.Context(), tollgate.AuthorizeRequest{})
-	var known *tollgate.Error
-	if !errors.As(err, &known) || known.Code != connect.CodeResourceExhausted {
-		t.Errorf("error %v", err)
-	}
+	_, err := deciding(t, res).client(t).Authorize(t.Context(), tollgate.AuthorizeRequest{})
+	wantError(t, err, connect.CodeResourceExhausted)
 }
 
 func TestVerify(t *testing.T) {
-	f := &fake{verify: func(req *tollgatev1.VerifyRequest) (*tollgatev1.VerifyResponse, error) {
-		if req.GetAccessToken() == "alice.token" || req.GetApiKey() == "tg_alice" {
-			return &tollgatev1.VerifyResponse{Active: true, Reason: tollgatev1.Reason_REASON_OK, Principal: alice, Revision: 7}, nil
-		}
-		return &tollgatev1.VerifyResponse{Reason: tollgatev1.Reason_REASON_CREDENTIAL_EXPIRED}, nil
-	}}
-	c := f.start(t)
+	t.Parallel()
+	f := newFixture(t)
+	c := f.client(t)
 	for _, test := range []struct {
 		credential string
-		active     bool
 		reason     tollgate.Reason
 		calls      int
 	}{
-		{"alice.token", true, tollgate.ReasonOK, 1},
-		{"tg_alice", true, tollgate.ReasonOK, 2},
-		{"old.token", false, tollgate.ReasonCredentialExpired, 3},
-		{"", false, tollgate.ReasonCredentialMissing, 3},
-		{"no token", false, tollgate.ReasonCredentialInvalid, 3},
+		{f.Token("alice"), tollgate.ReasonOK, 1},
+		{f.APIKey("alice"), tollgate.ReasonOK, 2},
+		{f.Token("alice", sdktest.ExpiresAt(f.now())), tollgate.ReasonCredentialExpired, 3},
+		{"", tollgate.ReasonCredentialMissing, 3},
+		{"no token", tollgate.ReasonCredentialInvalid, 3},
 	} {
 		v, err := c.Verify(t.Context(), test.credential)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if v.Active != test.active || v.Reason != test.reason || (v.Principal != nil) != test.active {
+		good := test.reason == tollgate.ReasonOK
+		if v.Active != good || v.Reason != test.reason || (v.Principal != nil) != good || good && v.Principal.Username != "alice" {
 			t.Errorf("%q: %+v", test.credential, v)
 		}
-		if len(f.verified) != test.calls {
-			t.Errorf("%q: %d calls, want %d", test.credential, len(f.verified), test.calls)
+		if calls := f.Calls("AuthService/Verify"); calls != test.calls {
+			t.Errorf("%q: %d calls, want %d", test.credential, calls, test.calls)
 		}
 	}
+	incomplete := newFixture(t, answering(func(*tollgatev1.VerifyRequest) (*tollgatev1.VerifyResponse, error) {
+		return &tollgatev1.VerifyResponse{Active: true}, nil
+	}))
+	_, err := incomplete.client(t).Verify(t.Context(), "alice.token")
+	wantError(t, err, connect.CodeInternal)
 }
 
 func TestAuthorize(t *testing.T) {
-	f := decided(allowed())
-	c := f.start(t)
-	d, err := c.Authorize(t.Context(), tollgate.AuthorizeRequest{UserID: "u-alice", Permission: "orders:read", MinRevision: 5})
+	t.Parallel()
+	f := deciding(t, allowed())
+	c := f.client(t)
+	d, err := c.Authorize(t.Context(), tollgate.AuthorizeRequest{UserID: alicesUser, Permission: "orders:read", MinRevision: 5})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !d.Allowed || d.Err() != nil || d.Revision != 7 || d.Principal.Username != "alice" || !d.Principal.ExpiresAt.IsZero() {
 		t.Errorf("decision %+v", d)
 	}
-	if got := f.asked(t); got.GetUserId() != "u-alice" || got.GetMinRevision() != 5 || got.GetClient().GetIp() != "" {
+	if got := f.asked(t); got.GetUserId() != alicesUser || got.GetMinRevision() != 5 || got.GetClient().GetIp() != "" {
 		t.Errorf("asked %v", got)
 	}
-	var known *tollgate.Error
-	if _, err := c.Authorize(t.Context(), tollgate.AuthorizeRequest{UserID: "u-alice", Credential: "bob.token"}); !errors.As(err, &known) {
-		t.Errorf("two callers in one request: error %v", err)
-	}
+	_, err = c.Authorize(t.Context(), tollgate.AuthorizeRequest{UserID: alicesUser, Credential: "bob.token"})
+	wantError(t, err, connect.CodeInvalidArgument)
 
-	d, err = decided(limited(3*time.Second)).start(t).Authorize(t.Context(), tollgate.AuthorizeRequest{Credential: "alice.token"})
+	d, err = deciding(t, limited(3*time.Second)).client(t).Authorize(t.Context(), tollgate.AuthorizeRequest{Credential: "alice.token"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -233,44 +259,40 @@ func TestAuthorize(t *testing.T) {
 	}
 }
 
-func TestAuthorizeBatch(t *testing.T) {
-	f := &fake{authorize: func(req *tollgatev1.AuthorizeRequest) (*tollgatev1.AuthorizeResponse, error) {
-		switch req.GetPermission() {
-		case "orders:read":
-			return allowed(), nil
-		case "orders:lost":
-			return nil, nil
-		}
-		return refused(tollgatev1.Reason_REASON_PERMISSION_MISSING), nil
-	}}
-	c := f.start(t)
-	ds, err := c.BatchAuthorize(t.Context(), []tollgate.AuthorizeRequest{
-		{Credential: "alice.token", Permission: "orders:read"},
-		{Credential: "alice.token", Permission: "orders:write"},
+func TestBatchAuthorize(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	token := f.Token("alice")
+	requests := []tollgate.AuthorizeRequest{
+		{Credential: token, Permission: "orders:read"},
+		{Credential: token, Permission: "users:read"},
 		{Credential: "no token", Permission: "orders:read"},
-	})
+	}
+	ds, err := f.client(t).BatchAuthorize(t.Context(), requests)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !ds[0].Allowed || ds[1].Allowed || ds[2].Allowed {
+	if !ds[0].Allowed || ds[1].Allowed || ds[2].Allowed || ds[2].Reason != tollgate.ReasonCredentialInvalid {
 		t.Errorf("decisions %+v %+v %+v", ds[0], ds[1], ds[2])
 	}
-	_, err = c.BatchAuthorize(t.Context(), []tollgate.AuthorizeRequest{{Permission: "orders:read"}, {Permission: "orders:lost"}})
-	if err == nil {
-		t.Error("an answer that lacks a decision was accepted")
-	}
+	f = newFixture(t, answering(func(*tollgatev1.BatchAuthorizeRequest) (*tollgatev1.BatchAuthorizeResponse, error) {
+		return &tollgatev1.BatchAuthorizeResponse{Responses: []*tollgatev1.AuthorizeResponse{allowed()}}, nil
+	}))
+	_, err = f.client(t).BatchAuthorize(t.Context(), requests)
+	wantError(t, err, connect.CodeInternal)
 }
 
 func TestCheckLimit(t *testing.T) {
-	f := &fake{check: func(req *tollgatev1.CheckLimitRequest) (*tollgatev1.CheckLimitResponse, error) {
+	t.Parallel()
+	f := newFixture(t, answering(func(req *tollgatev1.CheckLimitRequest) (*tollgatev1.CheckLimitResponse, error) {
 		if req.GetLimit() != "sms" || req.GetKey() != "+49" || req.GetCost() != 2 || !req.GetPeek() {
 			return nil, fmt.Errorf("asked %v", req)
 		}
 		return &tollgatev1.CheckLimitResponse{
 			Status: &tollgatev1.LimitStatus{Name: "sms", Limit: 5}, RetryAfter: durationpb.New(time.Second),
 		}, nil
-	}}
-	got, err := f.start(t).CheckLimit(t.Context(), tollgate.CheckLimitRequest{Limit: "sms", Key: "+49", Cost: 2, Peek: true})
+	}))
+	got, err := f.client(t).CheckLimit(t.Context(), tollgate.CheckLimitRequest{Limit: "sms", Key: "+49", Cost: 2, Peek: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -281,9 +303,10 @@ func TestCheckLimit(t *testing.T) {
 }
 
 func TestRecordEvent(t *testing.T) {
-	f := &fake{}
-	err := f.start(t).RecordEvent(t.Context(), tollgate.Event{
-		Actor: &tollgate.Principal{UserID: "u-alice", Username: "alice", SessionID: "s-1"}, Action: "order.cancel",
+	t.Parallel()
+	f := newFixture(t)
+	err := f.client(t).RecordEvent(t.Context(), tollgate.Event{
+		Actor: &tollgate.Principal{UserID: alicesUser, Username: "alice", SessionID: "s-1"}, Action: "order.cancel",
 		Outcome: tollgate.OutcomeDenied, Reason: "too late", Resource: "orders/42",
 		IP: netip.MustParseAddr("::ffff:192.0.2.7"), Details: map[string]string{"state": "sent"},
 	})
@@ -291,17 +314,18 @@ func TestRecordEvent(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := &tollgatev1.RecordEventRequest{
-		Actor:  &tollgatev1.Actor{UserId: "u-alice", Username: "alice", SessionId: "s-1"},
+		Actor:  &tollgatev1.Actor{UserId: alicesUser, Username: "alice", SessionId: "s-1"},
 		Action: "order.cancel", Outcome: tollgatev1.Outcome_OUTCOME_DENIED, Reason: "too late",
 		Resource: "orders/42", Ip: "192.0.2.7", Details: map[string]string{"state": "sent"},
 	}
-	if !proto.Equal(f.recorded[0], want) {
-		t.Errorf("recorded %v", f.recorded[0])
+	if got := f.Events()[0]; !proto.Equal(got, want) {
+		t.Errorf("recorded %v", got)
 	}
 }
 
 func TestError(t *testing.T) {
-	told := connect.NewError(connect.CodeInvalidArgument, errors.New("requests[0].permission: no"))
+	t.Parallel()
+	sent := connect.NewError(connect.CodeInvalidArgument, errors.New("requests[0].permission: no"))
 	for _, message := range []proto.Message{
 		&errdetails.ErrorInfo{Reason: "INVALID_FIELD", Metadata: map[string]string{"request_id": "req-1"}},
 		&errdetails.RetryInfo{RetryDelay: durationpb.New(1500 * time.Millisecond)},
@@ -311,56 +335,50 @@ func TestError(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		told.AddDetail(detail)
+		sent.AddDetail(detail)
 	}
-	told.Meta().Set("Retry-After", "2")
-	f := &fake{authorize: func(*tollgatev1.AuthorizeRequest) (*tollgatev1.AuthorizeResponse, error) { return nil, told }}
-	_, err := f.start(t).Authorize(t.Context(), tollgate.AuthorizeRequest{Credential: "alice.token"})
-
-	var known *tollgate.Error
-	if !errors.As(err, &known) {
-		t.Fatalf("error %T", err)
-	}
-	if known.Code != connect.CodeInvalidArgument || known.Reason != "INVALID_FIELD" || known.RequestID != "req-1" ||
-		known.RetryAfter != 1500*time.Millisecond || len(known.Violations) != 1 || known.Violations[0].Field != "permission" {
+	sent.Meta().Set("Retry-After", "2")
+	_, err := failing(t, sent).client(t).Authorize(t.Context(), tollgate.AuthorizeRequest{Credential: "alice.token"})
+	known := wantError(t, err, connect.CodeInvalidArgument)
+	if known.Reason != "INVALID_FIELD" || known.RequestID != "req-1" || known.RetryAfter != 1500*time.Millisecond ||
+		len(known.Violations) != 1 || known.Violations[0].Field != "permission" {
 		t.Errorf("error %+v", known)
 	}
 	if errors.Is(err, tollgate.ErrUnavailable) {
-		t.Error("a bad request counts as no answer")
+		t.Error("an invalid request counts as no answer")
 	}
 	var wire *connect.Error
 	if !errors.As(err, &wire) {
-		t.Error("the connect error is lost")
+		t.Error("there is no *connect.Error in it")
 	}
-	for _, secret := range []string{"alice.token", serviceKey} {
+	for _, secret := range []string{"alice.token", sdktest.ServiceKey} {
 		if strings.Contains(fmt.Sprintf("%v %+v", err, known), secret) {
-			t.Errorf("the error tells %s", secret)
+			t.Errorf("%s is in the error", secret)
 		}
 	}
 }
 
-func TestStreamError(t *testing.T) {
-	c := (&fake{}).start(t, tollgate.WithTimeout(time.Nanosecond)) // which is not for streams
+func TestErrorOfStream(t *testing.T) {
+	t.Parallel()
+	c := newFixture(t).client(t, tollgate.WithTimeout(time.Nanosecond)) // which is not for streams
 	stream, err := c.Audit().WatchEvents(t.Context(), &tollgatev1.WatchEventsRequest{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for stream.Receive() {
 	}
-	var known *tollgate.Error
-	if !errors.As(stream.Err(), &known) || known.Code != connect.CodeUnimplemented {
-		t.Errorf("error %v", stream.Err())
-	}
+	wantError(t, stream.Err(), connect.CodeUnimplemented)
 }
 
 func TestNoAnswer(t *testing.T) {
+	t.Parallel()
 	server := httptest.NewServer(nil)
 	server.Close()
 	_, err := newClient(t, server.URL).Verify(t.Context(), "alice.token")
 	if !errors.Is(err, tollgate.ErrUnavailable) {
 		t.Errorf("error %v", err)
 	}
-	if strings.Contains(err.Error(), "alice.token") || strings.Contains(err.Error(), serviceKey) {
-		t.Errorf("the error tells a credential: %v", err)
+	if strings.Contains(err.Error(), "alice.token") || strings.Contains(err.Error(), sdktest.ServiceKey) {
+		t.Errorf("a credential is in the error: %v", err)
 	}
 }

@@ -11,20 +11,20 @@ import (
 // keyPrefix tells API keys from access tokens.
 const keyPrefix = "tg_"
 
-// malformed is a credential that nothing can be: Tollgate is not asked about
-// it, and it is invalid rather than missing.
+// malformed stands for a credential that is no single token: it is invalid, not
+// missing, and is never sent to Tollgate.
 const malformed = ","
 
 type kind uint8
 
 const (
-	notOne kind = iota
+	notCredential kind = iota
 	accessToken
 	apiKey
 )
 
-// kindOf looks at the form only: the alphabet of RFC 6750 §2.1 and the lengths
-// that Tollgate accepts.
+// kindOf checks the form only: the alphabet of RFC 6750 §2.1 and the lengths that
+// Tollgate accepts.
 func kindOf(credential string) kind {
 	longest, found := jose.MaxTokenSize, accessToken
 	if strings.HasPrefix(credential, keyPrefix) {
@@ -32,21 +32,21 @@ func kindOf(credential string) kind {
 	}
 	body := strings.TrimRight(credential, "=")
 	if body == "" || len(credential) > longest {
-		return notOne
+		return notCredential
 	}
 	for _, r := range []byte(body) {
 		switch {
 		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', strings.IndexByte("-._~+/", r) >= 0:
 		default:
-			return notOne
+			return notCredential
 		}
 	}
 	return found
 }
 
-// bearer reads the credential of a request. No Authorization header, or one
-// with another scheme, is no credential (RFC 6750 §3.1); two headers, or a
-// Bearer without a token, are a bad one.
+// bearer returns the credential of a request. No Authorization header, or one
+// with another scheme, is no credential (RFC 6750 §3.1); two headers, or Bearer
+// without a token, are a bad one.
 func bearer(header http.Header) string {
 	values := header.Values("Authorization")
 	switch {
@@ -65,8 +65,8 @@ func bearer(header http.Header) string {
 	return credential
 }
 
-// setCredential puts the credential where Authorize takes it; ok is false for one
-// that cannot be one.
+// setCredential sets the credential's field of to; ok is false for a malformed
+// one.
 func (r AuthorizeRequest) setCredential(to *tollgatev1.AuthorizeRequest) (ok bool) {
 	switch {
 	case r.UserID != "":

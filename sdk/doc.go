@@ -1,21 +1,32 @@
-// Package tollgate asks Tollgate who is calling, whether they may, and how often,
-// before a request reaches your code.
+// Package tollgate asks a Tollgate server who is calling, whether they may, and
+// how often, before a request reaches your code. Import it with its name, since
+// the path ends in sdk:
 //
-//	client, err := tollgate.New("https://tollgate.internal", tollgate.WithAPIKey(os.Getenv("TOLLGATE_API_KEY")))
+//	import tollgate "github.com/tollgatehq/tollgate/sdk"
 //
-// The API key is that of your service. Decisions need the permissions of the
-// built-in role "service", tollgate:authorize and tollgate:verify.
-// [Client.CheckLimit] needs tollgate:limits:check as well, and
+// # Protect a handler
+//
+//	func main() {
+//		client, err := tollgate.New("https://tollgate.internal", tollgate.WithAPIKey(os.Getenv("TOLLGATE_API_KEY")))
+//		if err != nil {
+//			log.Fatal(err)
+//		}
+//		http.Handle("GET /orders/{id}", client.Require("orders:read")(http.HandlerFunc(getOrder)))
+//		log.Fatal(http.ListenAndServe(":9000", nil))
+//	}
+//
+//	func getOrder(w http.ResponseWriter, r *http.Request) {
+//		fmt.Fprintln(w, "for", tollgate.FromContext(r.Context()).Username)
+//	}
+//
+// The API key belongs to your service's own account, which needs the built-in
+// role "service": the permissions tollgate:authorize and tollgate:verify.
+// [Client.CheckLimit] also needs tollgate:limits:check, and
 // [Client.RecordEvent] tollgate:audit:record.
 //
-// # Three ways in
-//
-// For net/http, [Client.Require] wraps a handler:
-//
-//	mux.Handle("GET /orders/{id}", client.Require("orders:read")(getOrder))
-//
-// For Connect, [Client.Interceptor] enforces what the RPCs of your own protos
-// say, and denies an RPC that says nothing:
+// [Client.Require] is middleware for net/http. For Connect, and for gRPC clients
+// of Connect handlers, [Client.Interceptor] enforces the option that each RPC of
+// your own protos carries, and refuses an RPC without one:
 //
 //	rpc GetOrder(GetOrderRequest) returns (GetOrderResponse) {
 //	  option (tollgate.v1.guard) = {permission: "orders:read"};
@@ -23,56 +34,72 @@
 //
 //	path, handler := ordersv1connect.NewOrdersServiceHandler(orders, connect.WithInterceptors(client.Interceptor()))
 //
-// Connect handlers serve gRPC clients too. Everything else, a grpc-go server
-// among it, calls [Client.Authorize] or the generated clients.
+// Anything else, a grpc-go server for example, calls [Client.Authorize] or the
+// generated clients such as [Client.Roles]. In a protected handler,
+// [FromContext] returns the caller.
 //
-// In a handler behind either, [FromContext] is who is calling.
+// # Verify tokens without a round trip
+//
+// A [Verifier] verifies access tokens in your process: it keeps Tollgate's
+// public keys and follows its feed of revocations, so a revoked session is
+// refused at once. It tells who is calling. What the caller may do is decided
+// by [Client.Authorize] only.
+//
+//	verifier, err := tollgate.NewVerifier(client, tollgate.VerifierConfig{
+//		Issuer:   "https://tollgate.internal", // the server's --issuer
+//		Audience: "tollgate",                  // the server's --audience, or your service's own
+//	})
+//	defer verifier.Close()
+//	mux.Handle("GET /me", verifier.Authenticate(me))
+//
+// [Verifier.Authenticate] and [Verifier.Interceptor] report bad credentials to
+// Tollgate, which counts and records them, at a bounded rate.
+//
+// # Sign in
+//
+// A program that acts for a user presents the access tokens of a [Session],
+// which renews them. A user with a second factor is asked for a code:
+//
+//	session, err := tollgate.NewSession(ctx, "https://tollgate.internal", tollgate.SessionConfig{
+//		Username: "alice", Password: password, SecondFactor: askForCode,
+//	})
+//	defer session.Close(context.Background()) // signs out
+//	client, err := tollgate.New("https://tollgate.internal", tollgate.WithTokenSource(session))
+//
+// # Test
+//
+// Package [github.com/tollgatehq/tollgate/sdk/sdktest] is a Tollgate in memory
+// for the tests of your service.
 //
 // # Decisions and errors
 //
 // A decision is data: [Client.Authorize] returns a [Decision] whether the call
-// is allowed or not, and [Decision.Err] turns a refusal into a [*DeniedError] for
-// those who want one. An error is about the asking: every method, those of the
-// generated clients included, fails with an [*Error], which errors.As finds.
-// When errors.Is(err, [ErrUnavailable]), Tollgate did not answer. No decision
-// means no: the middleware and the interceptor refuse a call that they cannot
-// have decided.
+// is allowed or not. An error is about the request to Tollgate: there is no
+// decision, and the call must not go ahead. The middleware and the interceptors
+// refuse such calls. The zero [Decision], [Verification] and [CheckLimitResult]
+// refuse, too.
 //
-// # Without a round trip
+//   - [*DeniedError]: a decision against the call, from [Decision.Err] and
+//     [CheckLimitResult.Err]. Its Reason says why.
+//   - [*Error]: what every call to Tollgate fails with, those of the generated
+//     clients included. Its Code and Reason say why: Unauthenticated and
+//     PermissionDenied are about your service's own credential.
+//   - [ErrUnavailable]: in an [*Error], Tollgate did not answer in time. The same
+//     call may succeed later.
+//   - [ErrSignedOut]: the [Session] is over, and it has no password to begin
+//     another.
 //
-// A [Verifier] checks access tokens in your own process: it keeps Tollgate's
-// public keys and follows its feed of revocations, so that a session that was
-// ended is refused at once. It answers who is calling; what they may do,
-// [Client.Authorize] decides.
+// The middleware answers 401, 403 and 429 for the decisions, and 503 for every
+// error, which goes to the log (see [WithLogger]).
 //
-// Its [Verifier.Authenticate], and an [Client.Interceptor] made [WithVerifier],
-// take bad credentials to Tollgate all the same, which counts and records them:
-// so many that nobody tries unseen, and so few that a flood of them ends here.
+// # Cost
 //
-// # Calls that go on
+// A decision is one round trip and counts once against limits. Every call but a
+// stream ends within [WithTimeout], 2 s by default, also when its context has no
+// deadline. Nothing is retried, because a call without an answer may have been
+// counted: your caller, who reads Retry-After, knows whether a retry is worth it.
 //
-// The interceptor looks at a stream's caller again and again, and ends the
-// stream when the credential or the permission is gone; see [WithRecheck]. What
-// else outlasts its decision, an HTTP handler that keeps sending among it, asks
-// again with the same [AuthorizeRequest] and Recheck.
-//
-// # Signing in
-//
-// A program without an API key of its own presents the tokens of a
-// [TokenSource], which signs in and renews by itself:
-//
-//	tokens, err := tollgate.PasswordTokens("https://tollgate.internal", "alice", password)
-//	client, err := tollgate.New("https://tollgate.internal", tollgate.WithTokenSource(tokens.Token))
-//
-// # Tests
-//
-// Package sdktest is a Tollgate in memory for the tests of your service.
-//
-// # What a call costs
-//
-// A decision is one round trip and counts once against limits. Every call but
-// a stream ends within [WithTimeout], 2 s by default, also when its context has
-// no deadline. Nothing is tried again, because a call that got no answer may
-// have been counted; your caller, who reads Retry-After, knows better whether it
-// is still worth it.
+// A call that outlasts its decision is decided again: the interceptors do so for
+// streams (see [WithRecheck]); an HTTP handler that keeps sending calls
+// [Client.Authorize] with the same [AuthorizeRequest] and Recheck.
 package tollgate

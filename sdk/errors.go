@@ -1,6 +1,7 @@
 package tollgate
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strconv"
@@ -10,12 +11,12 @@ import (
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 )
 
-// ErrUnavailable is what errors.Is finds in an error of a call that Tollgate
+// ErrUnavailable is what [errors.Is] finds in the error of a call that Tollgate
 // did not answer: it is down, not reachable, or slower than the timeout. The
 // same call may succeed later.
 var ErrUnavailable = errors.New("tollgate: no answer")
 
-// Error is the error of every call, found by errors.As.
+// Error is the error of every call; [errors.As] finds it.
 type Error struct {
 	Code       connect.Code
 	Reason     string // stable, for programs: "LAST_ADMINISTRATOR"; empty when Tollgate did not answer
@@ -33,7 +34,7 @@ type Violation struct {
 	Message string
 }
 
-// Error is the message with the code, and the request id when there is one.
+// Error returns the code, the message, and the request id when there is one.
 func (e *Error) Error() string {
 	if e.RequestID != "" {
 		return fmt.Sprintf("tollgate: %s: %s (request %s)", e.Code, e.Message, e.RequestID)
@@ -41,22 +42,22 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("tollgate: %s: %s", e.Code, e.Message)
 }
 
-// Unwrap gives errors.As the *connect.Error.
+// Unwrap returns the [*connect.Error].
 func (e *Error) Unwrap() error { return e.cause }
 
-// Is makes errors.Is(err, ErrUnavailable) true for calls without an answer.
+// Is reports whether target is [ErrUnavailable] and the call had no answer.
 func (e *Error) Is(target error) bool {
 	return target == ErrUnavailable &&
 		(e.Code == connect.CodeUnavailable || e.Code == connect.CodeDeadlineExceeded)
 }
 
-// DeniedError is a decision against the call, as an error.
+// DeniedError is a decision against the call, as an error; see [Decision.Err].
 type DeniedError struct {
 	Reason     Reason
 	RetryAfter time.Duration // set with ReasonLimited, unless waiting never helps
 }
 
-// Error says why.
+// Error returns the reason.
 func (d *DeniedError) Error() string {
 	if d.RetryAfter > 0 {
 		return fmt.Sprintf("tollgate: denied: %s, try again in %s", d.Reason, d.RetryAfter)
@@ -64,23 +65,23 @@ func (d *DeniedError) Error() string {
 	return "tollgate: denied: " + string(d.Reason)
 }
 
-// newError reads what Tollgate says about an error.
-func newError(err error) *Error {
+// toError reads the details that Tollgate gives with an error.
+func toError(err error) *Error {
 	var known *Error
 	if errors.As(err, &known) {
 		return known
 	}
 	e := &Error{Code: connect.CodeOf(err), Message: err.Error(), cause: err}
-	var told *connect.Error
-	if !errors.As(err, &told) {
+	var wire *connect.Error
+	if !errors.As(err, &wire) {
 		return e
 	}
-	e.Message = told.Message()
-	e.RequestID = told.Meta().Get("X-Request-Id")
-	if seconds, err := strconv.ParseUint(told.Meta().Get("Retry-After"), 10, 31); err == nil {
+	e.Message = wire.Message()
+	e.RequestID = wire.Meta().Get("X-Request-Id")
+	if seconds, err := strconv.ParseUint(wire.Meta().Get("Retry-After"), 10, 31); err == nil {
 		e.RetryAfter = time.Duration(seconds) * time.Second
 	}
-	for _, detail := range told.Details() {
+	for _, detail := range wire.Details() {
 		value, err := detail.Value()
 		if err != nil {
 			continue // of a kind we do not know
@@ -100,4 +101,21 @@ func newError(err error) *Error {
 		}
 	}
 	return e
+}
+
+// noAnswer returns an error in which errors.Is finds ErrUnavailable.
+func noAnswer(message string, cause error) *Error {
+	if cause != nil {
+		message += ": " + cause.Error()
+	}
+	return &Error{Code: connect.CodeUnavailable, Message: message, cause: cause}
+}
+
+// contextError returns the error of a wait that ctx ended.
+func contextError(ctx context.Context) *Error {
+	code := connect.CodeDeadlineExceeded
+	if errors.Is(ctx.Err(), context.Canceled) {
+		code = connect.CodeCanceled
+	}
+	return toError(connect.NewError(code, ctx.Err()))
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/tollgatehq/tollgate/sdk/sdktest"
 )
 
-// exampleTollgate knows alice, who may read orders.
+// exampleTollgate returns a Tollgate with alice, who may read orders.
 func exampleTollgate() (server *sdktest.Server, client *tollgate.Client, alicesToken string) {
 	server = sdktest.NewServer()
 	server.SetRole("clerk", "orders:read")
@@ -110,7 +110,7 @@ func ExampleClient_Interceptor() {
 	_, err := orders.CreateOrder(context.Background(), &ordersv1.CreateOrderRequest{Item: "tea"})
 	fmt.Println(connect.CodeOf(err))
 	_, err = orders.GetMenu(context.Background(), &ordersv1.GetMenuRequest{})
-	fmt.Println(connect.CodeOf(err)) // public: it got through to the service
+	fmt.Println(connect.CodeOf(err)) // public: it got to the service
 	// Output:
 	// unauthenticated
 	// unimplemented
@@ -137,12 +137,15 @@ func ExampleVerifier() {
 	defer server.Close()
 	ctx := context.Background()
 
-	verifier, err := tollgate.NewVerifier(client, sdktest.Issuer, sdktest.Audience) // Tollgate's --issuer and --audience
+	verifier, err := tollgate.NewVerifier(client, tollgate.VerifierConfig{
+		Issuer:   sdktest.Issuer,   // the server's --issuer
+		Audience: sdktest.Audience, // the server's --audience
+	})
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer verifier.Close()
-	if err := verifier.Wait(ctx, 0); err != nil { // optional: until then it asks Tollgate
+	if err := verifier.Wait(ctx, 0); err != nil { // optional: until then Verify asks Tollgate
 		log.Fatal(err)
 	}
 
@@ -152,7 +155,7 @@ func ExampleVerifier() {
 	}
 	fmt.Println(v.Active, v.Principal.UserID)
 
-	revision := server.Revoke(v.Principal.SessionID) // somebody ends the session
+	revision := server.Revoke(v.Principal.SessionID) // the session is revoked
 	if err := verifier.Wait(ctx, revision); err != nil {
 		log.Fatal(err)
 	}
@@ -165,16 +168,20 @@ func ExampleVerifier() {
 	// false CREDENTIAL_REVOKED
 }
 
-func ExampleTokenSource() {
+func ExampleNewSession() {
 	server, _, _ := exampleTollgate()
 	defer server.Close()
+	server.SetUser(sdktest.User{Name: "alice", Password: "correct horse", SecondFactor: "123456"})
 	ctx := context.Background()
 
-	tokens, err := tollgate.PasswordTokens(server.URL, "alice", "correct horse")
+	session, err := tollgate.NewSession(ctx, server.URL, tollgate.SessionConfig{
+		Username: "alice", Password: "correct horse",
+		SecondFactor: func(context.Context) (string, error) { return "123456", nil }, // ask the user
+	})
 	if err != nil {
 		log.Fatal(err)
 	}
-	client, err := tollgate.New(server.URL, tollgate.WithTokenSource(tokens.Token))
+	client, err := tollgate.New(server.URL, tollgate.WithTokenSource(session))
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -182,13 +189,13 @@ func ExampleTokenSource() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println(decision.Allowed)
+	fmt.Println(decision.Reason)
 
-	fmt.Println(tokens.Close(ctx)) // signs out
-	_, err = tokens.Token(ctx)
+	fmt.Println(session.Close(ctx)) // signs out
+	_, err = session.Token(ctx)
 	fmt.Println(errors.Is(err, tollgate.ErrSignedOut))
 	// Output:
-	// true
+	// PERMISSION_MISSING
 	// <nil>
 	// true
 }

@@ -18,8 +18,8 @@ const (
 	lastRetry  = 5 * time.Second
 )
 
-// feed follows what Tollgate revokes. It forgets an entry when the tokens of
-// that time have expired.
+// feed follows what Tollgate revokes. It forgets an entry when every token of that
+// time has expired.
 type feed struct {
 	client *Client
 	bound  time.Duration // how old the latest message may be
@@ -27,28 +27,28 @@ type feed struct {
 	keys   *keyring
 
 	mu       sync.RWMutex
-	sessions halves[string, struct{}]
-	apiKeys  halves[string, struct{}]
-	users    halves[string, struct{}]
+	sessions generations[string, struct{}]
+	apiKeys  generations[string, struct{}]
+	users    generations[string, struct{}]
 	rotated  time.Time
-	heard    time.Time // when the latest message came; zero: none counts
+	heard    time.Time // when the latest message came; zero: what is known is incomplete
 	revision int64
-	news     chan struct{} // closed at the next message
+	changed  chan struct{} // closed by the next message
 }
 
 func newFeed(client *Client, keys *keyring, bound, ttl time.Duration) *feed {
-	f := &feed{client: client, bound: bound, keep: ttl + jose.ClockSkew, keys: keys, news: make(chan struct{})}
+	f := &feed{client: client, bound: bound, keep: ttl + jose.ClockSkew, keys: keys, changed: make(chan struct{})}
 	f.forget(client.now())
 	return f
 }
 
 func (f *feed) forget(now time.Time) {
-	f.sessions, f.apiKeys, f.users = newHalves[string, struct{}](), newHalves[string, struct{}](), newHalves[string, struct{}]()
+	f.sessions, f.apiKeys, f.users = newGenerations[string, struct{}](), newGenerations[string, struct{}](), newGenerations[string, struct{}]()
 	f.rotated = now
 }
 
-// look says whether what a token names was revoked. It cannot tell, ok is
-// false, when the feed was not heard for too long.
+// look returns whether what a token names was revoked; ok is false when that is
+// not known, because the feed is lost.
 func (f *feed) look(c *claims, now time.Time) (reason Reason, revision int64, ok bool) {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
@@ -63,24 +63,24 @@ func (f *feed) look(c *claims, now time.Time) (reason Reason, revision int64, ok
 	return ReasonOK, f.revision, true
 }
 
-// next is closed at the next message.
+// next returns what the next message closes.
 func (f *feed) next() <-chan struct{} {
 	f.mu.RLock()
 	defer f.mu.RUnlock()
-	return f.news
+	return f.changed
 }
 
-// wait returns when everything up to revision was told.
+// wait returns when everything up to revision is known.
 func (f *feed) wait(ctx context.Context, revision int64) error {
 	for {
 		f.mu.RLock()
-		done, news := !f.heard.IsZero() && f.revision >= revision, f.news
+		done, changed := !f.heard.IsZero() && f.revision >= revision, f.changed
 		f.mu.RUnlock()
 		if done {
 			return nil
 		}
 		select {
-		case <-news:
+		case <-changed:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -91,8 +91,8 @@ func (f *feed) wait(ctx context.Context, revision int64) error {
 func (f *feed) run(ctx context.Context) {
 	wait, lost := firstRetry, false
 	for {
-		told, err := f.follow(ctx)
-		if told {
+		received, err := f.follow(ctx)
+		if received {
 			wait, lost = firstRetry, false
 		}
 		if ctx.Err() != nil {
@@ -102,7 +102,7 @@ func (f *feed) run(ctx context.Context) {
 			f.client.log.WarnContext(ctx, "tollgate: the feed of revocations is lost", "error", err)
 			lost = true
 		}
-		// Not all services of a network come back at the same moment.
+		// The jitter keeps the services of a network from coming back all at once.
 		if !sleep(ctx, wait/2+rand.N(wait/2)) {
 			return
 		}
@@ -112,9 +112,9 @@ func (f *feed) run(ctx context.Context) {
 
 var errFeedEnded = errors.New("the stream ended")
 
-// follow takes in one stream until it ends, or is silent for too long; told
-// says that it did tell something.
-func (f *feed) follow(ctx context.Context) (told bool, err error) {
+// follow applies the messages of one stream until it ends or is silent for too
+// long. It reports whether there were any.
+func (f *feed) follow(ctx context.Context) (received bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	watchdog := time.AfterFunc(f.bound, cancel)
@@ -125,27 +125,27 @@ func (f *feed) follow(ctx context.Context) (told bool, err error) {
 	}
 	defer stream.Close() //nolint:errcheck // it ends with ctx
 	for stream.Receive() {
-		if !told && !stream.Msg().GetSnapshot() {
-			return false, errors.New("the stream does not begin with everything that is revoked")
+		if !received && !stream.Msg().GetSnapshot() {
+			return false, errors.New("the stream does not begin with a snapshot")
 		}
 		if err := f.take(stream.Msg(), f.client.now()); err != nil {
-			return told, err
+			return received, err
 		}
-		told = true
+		received = true
 		watchdog.Reset(f.bound)
 	}
 	if err := stream.Err(); err != nil {
-		return told, err
+		return received, err
 	}
-	return told, errFeedEnded
+	return received, errFeedEnded
 }
 
 // take applies one message.
 func (f *feed) take(message *tollgatev1.WatchRevocationsResponse, now time.Time) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	// A beginning that is older than what we know is of an instance that lags:
-	// what it has not heard yet must not be forgotten.
+	// A snapshot that is older than what is known comes from an instance that
+	// lags, and replaces nothing.
 	if message.GetSnapshot() && message.GetRevision() >= f.revision {
 		f.forget(now)
 	}
@@ -172,11 +172,11 @@ func (f *feed) take(message *tollgatev1.WatchRevocationsResponse, now time.Time)
 		remembered = f.keys.remove(ids)
 	}
 	if !remembered || f.sessions.len()+f.apiKeys.len()+f.users.len() > maxRevoked {
-		f.heard = time.Time{} // we cannot hold what we were told
+		f.heard = time.Time{} // what is known is incomplete
 		return errors.New("more is revoked than can be remembered; tokens are not verified locally")
 	}
 	f.heard, f.revision = now, max(f.revision, message.GetRevision())
-	close(f.news)
-	f.news = make(chan struct{})
+	close(f.changed)
+	f.changed = make(chan struct{})
 	return nil
 }

@@ -1,33 +1,34 @@
 package tollgate
 
-// halves is a map that forgets its older half at once, when rotate is called.
-// It is not safe for concurrent use.
-type halves[K comparable, V any] struct{ young, old map[K]V }
+// generations is a map that forgets its older half when rotate is called, so
+// that it stays bounded without a time for each entry. It is not safe for
+// concurrent use.
+type generations[K comparable, V any] struct{ young, old map[K]V }
 
-func newHalves[K comparable, V any]() halves[K, V] {
-	return halves[K, V]{young: map[K]V{}}
+func newGenerations[K comparable, V any]() generations[K, V] {
+	return generations[K, V]{young: map[K]V{}}
 }
 
-func (h *halves[K, V]) get(key K) (V, bool) {
-	if value, ok := h.young[key]; ok {
+func (g *generations[K, V]) get(key K) (V, bool) {
+	if value, ok := g.young[key]; ok {
 		return value, true
 	}
-	value, ok := h.old[key]
+	value, ok := g.old[key]
 	return value, ok
 }
 
-func (h *halves[K, V]) has(key K) bool {
-	_, ok := h.get(key)
+func (g *generations[K, V]) has(key K) bool {
+	_, ok := g.get(key)
 	return ok
 }
 
-func (h *halves[K, V]) set(key K, value V) { h.young[key] = value }
+func (g *generations[K, V]) set(key K, value V) { g.young[key] = value }
 
-func (h *halves[K, V]) delete(key K) {
-	delete(h.young, key)
-	delete(h.old, key)
+func (g *generations[K, V]) delete(key K) {
+	delete(g.young, key)
+	delete(g.old, key)
 }
 
-func (h *halves[K, V]) len() int { return len(h.young) + len(h.old) }
+func (g *generations[K, V]) len() int { return len(g.young) + len(g.old) }
 
-func (h *halves[K, V]) rotate() { h.young, h.old = map[K]V{}, h.young }
+func (g *generations[K, V]) rotate() { g.young, g.old = map[K]V{}, g.young }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"strings"
-	"time"
 
 	"connectrpc.com/connect"
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
@@ -13,66 +12,47 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 )
 
-// Interceptor returns an interceptor for Connect handlers. It does what the
-// (tollgate.v1.guard) option of each RPC says:
+// Interceptor returns an interceptor for Connect handlers. It enforces the
+// (tollgate.v1.guard) option of each RPC:
 //
-//   - permission: the caller needs it; see Authorize. With self, a person who
-//     is signed in and whose own id the request's field holds passes without
-//     it. Streams have no self, because their first message is yet to come.
-//   - authenticated: any good credential will do; limits that match the
+//   - permission: the caller needs it; see [Client.Authorize]. With self, a
+//     person who is signed in as the user whose id the request's field holds needs
+//     no permission. Self has no effect on streams, whose first message is not
+//     read before the decision.
+//   - authenticated: any good credential is enough; limits that match the
 //     option's action count, or "authenticated" when it has none.
-//   - public: everybody passes, and Tollgate is not asked.
-//   - none: nobody passes.
+//   - public: every call passes, without a call to Tollgate.
+//   - no option: every call is refused.
 //
-// A handler finds the caller with FromContext. A stream's caller is looked at
-// again and again; see WithRecheck.
+// A handler finds the caller with [FromContext]. Refused calls fail with
+// Unauthenticated, PermissionDenied or ResourceExhausted, and with Unavailable
+// when Tollgate does not decide. The error has a google.rpc.ErrorInfo with the
+// reason, and a google.rpc.RetryInfo when waiting helps. Over the Connect
+// protocol the status and the headers are those of [Client.Require].
 //
-// What does not pass fails with Unauthenticated, PermissionDenied or
-// ResourceExhausted, and with Unavailable when Tollgate cannot be asked. The
-// error has a google.rpc.ErrorInfo with the reason, and a google.rpc.RetryInfo
-// when waiting helps. Over the Connect protocol these errors have the same
-// status and headers as those of Require. Bad credentials count against the
-// limits of their address and are in Tollgate's audit log.
+// The caller of a stream is checked again while it lasts, at least as often as
+// [WithRecheck] says. The stream ends with Unauthenticated or PermissionDenied
+// when the credential or the permission is gone, and with Unavailable when
+// Tollgate did not decide for so long: its context ends, and it sends and
+// receives nothing more.
 //
-// Put it first, so that nothing works for a caller who is refused.
-func (c *Client) Interceptor(opts ...InterceptorOption) connect.Interceptor {
-	i := &interceptor{client: c, every: defaultRecheck}
-	for _, opt := range opts {
-		opt(i)
-	}
-	return i
-}
+// Make it the first interceptor, so that the others do no work for a caller who
+// is refused.
+func (c *Client) Interceptor() connect.Interceptor { return &interceptor{client: c} }
 
-// InterceptorOption changes how an Interceptor works.
-type InterceptorOption func(*interceptor)
-
-// WithVerifier decides about RPCs that any good credential may call in this
-// process, as Verifier.Authenticate does, and ends streams as soon as the feed
-// of revocations tells that their caller's credential is not good any more.
-func WithVerifier(v *Verifier) InterceptorOption {
-	return func(i *interceptor) { i.verifier = v }
-}
-
-// WithRecheck says how old what is known of a stream's caller may get; 30 s
-// unless given. Tollgate is asked again when half of it has passed. The stream
-// ends with Unauthenticated or PermissionDenied when the credential or the
-// permission is gone, and with Unavailable when there was no answer for so long:
-// its context ends, and it sends and receives nothing more. It panics when d is
-// not longer than zero.
-func WithRecheck(d time.Duration) InterceptorOption {
-	if d <= 0 {
-		panic("tollgate: WithRecheck needs a time longer than zero")
-	}
-	return func(i *interceptor) { i.every = d }
+// Interceptor returns an interceptor like [Client.Interceptor] that decides
+// about RPCs with the rule authenticated in this process, as
+// [Verifier.Authenticate] does, and ends a stream as soon as its caller's
+// credential is revoked.
+func (v *Verifier) Interceptor() connect.Interceptor {
+	return &interceptor{client: v.client, verifier: v}
 }
 
 type interceptor struct {
 	client   *Client
 	verifier *Verifier // nil: none
-	every    time.Duration
 }
 
-// call is what unary calls and streams have in common.
 type call struct {
 	spec    connect.Spec
 	peer    connect.Peer
@@ -85,7 +65,7 @@ func (i *interceptor) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 		if req.Spec().IsClient {
 			return next(ctx, req)
 		}
-		q, err := i.question(call{req.Spec(), req.Peer(), req.Header(), req.Any()})
+		q, err := i.newRequest(call{req.Spec(), req.Peer(), req.Header(), req.Any()})
 		if err != nil {
 			return nil, err
 		}
@@ -104,7 +84,7 @@ func (i *interceptor) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 
 func (i *interceptor) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
 	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
-		q, err := i.question(call{conn.Spec(), conn.Peer(), conn.RequestHeader(), nil})
+		q, err := i.newRequest(call{conn.Spec(), conn.Peer(), conn.RequestHeader(), nil})
 		if err != nil {
 			return err
 		}
@@ -117,10 +97,10 @@ func (i *interceptor) WrapStreamingHandler(next connect.StreamingHandlerFunc) co
 			return next(ctx, conn)
 		}
 		writeLimits(conn.ResponseHeader(), d.Limits)
-		ctx, done := i.watch(ctx, *q, d.Principal)
-		defer done()
+		ctx, stop := i.watch(ctx, *q, d.Principal)
+		defer stop()
 		err = next(ctx, watchedConn{conn, ctx})
-		if refused := ended(ctx); refused != nil {
+		if refused := refusedBy(ctx); refused != nil {
 			return refused
 		}
 		return err
@@ -131,11 +111,12 @@ func (i *interceptor) WrapStreamingClient(next connect.StreamingClientFunc) conn
 	return next
 }
 
-// question is what to ask about a call; nil when its RPC is public.
-func (i *interceptor) question(c call) (*AuthorizeRequest, error) {
+// newRequest returns what to ask Tollgate about a call; nil when its RPC is
+// public.
+func (i *interceptor) newRequest(c call) (*AuthorizeRequest, error) {
 	guard := guardOf(c.spec)
-	ask := func(permission string) *AuthorizeRequest {
-		q := i.client.question(permission, strings.TrimPrefix(c.spec.Procedure, "/"), c.peer.Addr, c.header)
+	request := func(permission string) *AuthorizeRequest {
+		q := i.client.newRequest(permission, strings.TrimPrefix(c.spec.Procedure, "/"), c.peer.Addr, c.header)
 		return &q
 	}
 	switch rule := guard.GetRule().(type) {
@@ -145,53 +126,50 @@ func (i *interceptor) question(c call) (*AuthorizeRequest, error) {
 		}
 	case *tollgatev1.Guard_Authenticated:
 		if rule.Authenticated {
-			q := ask(guard.GetAction())
+			q := request(guard.GetAction())
 			q.Authenticated = true
 			return q, nil
 		}
 	case *tollgatev1.Guard_Permission:
 		if rule.Permission != "" {
-			q := ask(rule.Permission)
+			q := request(rule.Permission)
 			q.Self = textField(c.message, guard.GetSelf())
 			return q, nil
 		}
 	}
-	return nil, told(connect.CodePermissionDenied, "NO_GUARD",
-		"nobody may call "+c.spec.Procedure+": it has no option (tollgate.v1.guard)", 0)
+	return nil, newError(connect.CodePermissionDenied, "NO_GUARD",
+		c.spec.Procedure+" cannot be called: its service must give it the option (tollgate.v1.guard)", 0)
 }
 
-// decide returns the decision for a call that may go ahead; its Principal is
+// decide returns the decision about a call that may go ahead; its Principal is
 // nil when the RPC is public.
 func (i *interceptor) decide(ctx context.Context, q *AuthorizeRequest) (*Decision, error) {
 	if q == nil {
 		return &Decision{Allowed: true}, nil
 	}
-	d, err := i.ask(ctx, *q)
+	d, err := i.authorize(ctx, *q)
 	switch {
 	case err != nil:
-		return nil, i.client.undecided(ctx, err)
+		return nil, i.client.unavailableError(ctx, err)
 	case !d.Allowed:
 		return nil, refusal(d, q.Permission)
 	}
 	return d, nil
 }
 
-func (i *interceptor) ask(ctx context.Context, q AuthorizeRequest) (*Decision, error) {
+func (i *interceptor) authorize(ctx context.Context, q AuthorizeRequest) (*Decision, error) {
 	switch {
 	case !q.Authenticated:
 		return i.client.Authorize(ctx, q)
 	case i.verifier != nil:
 		return i.verifier.decide(ctx, q)
-	case q.Credential == "": // nothing was tried
+	case q.Credential == "": // no guess to count
 		return &Decision{Reason: ReasonCredentialMissing}, nil
 	}
 	return i.client.Authorize(ctx, q)
 }
 
-// good leaves out a user who may do nothing but choose a new password.
-func (v *Verification) good() bool { return v.Active && v.Reason == ReasonOK }
-
-// guardOf reads the option of an RPC; nil when there is none.
+// guardOf returns the option of an RPC; nil when there is none.
 func guardOf(spec connect.Spec) *tollgatev1.Guard {
 	method, ok := spec.Schema.(protoreflect.MethodDescriptor)
 	if !ok {
@@ -205,8 +183,8 @@ func guardOf(spec connect.Spec) *tollgatev1.Guard {
 	return guard
 }
 
-// textField is the value of a message's string field; empty when there is no
-// such field.
+// textField returns the value of a message's string field; empty when there is
+// no such field.
 func textField(message any, name string) string {
 	m, ok := message.(proto.Message)
 	if !ok || name == "" {

@@ -9,7 +9,6 @@ import (
 
 	"connectrpc.com/connect"
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
-	"github.com/tollgatehq/tollgate/gen/tollgate/v1/tollgatev1connect"
 	tollgate "github.com/tollgatehq/tollgate/sdk"
 	ordersv1 "github.com/tollgatehq/tollgate/sdk/examples/orders/gen/orders/v1"
 	"github.com/tollgatehq/tollgate/sdk/examples/orders/gen/orders/v1/ordersv1connect"
@@ -20,245 +19,45 @@ import (
 	"google.golang.org/protobuf/types/descriptorpb"
 )
 
-// service is what the interceptor protects. Its methods have guards of every
-// kind; it remembers who got through.
+type (
+	getRequest  = ordersv1.GetOrderRequest
+	getResponse = ordersv1.GetOrderResponse
+)
+
+var (
+	ordersWrite   = &tollgatev1.Guard{Rule: &tollgatev1.Guard_Permission{Permission: "orders:write"}}
+	self          = &tollgatev1.Guard{Rule: &tollgatev1.Guard_Permission{Permission: "users:read"}, Self: "id"}
+	authenticated = &tollgatev1.Guard{Rule: &tollgatev1.Guard_Authenticated{Authenticated: true}, Action: "me:read"}
+)
+
+// service has a unary RPC and a stream with the same guard, and records who
+// called them.
 type service struct {
-	ordersv1connect.UnimplementedOrdersServiceHandler
-	tollgatev1connect.UnimplementedAuthServiceHandler
-	tollgatev1connect.UnimplementedAuditServiceHandler
-	through []*tollgate.Principal
+	url    string
+	passed []*tollgate.Principal
+	// stream is the handler of the stream; nil: it ends at once.
+	stream func(context.Context, *connect.ServerStream[getResponse]) error
 }
 
-func (s *service) pass(ctx context.Context) {
-	s.through = append(s.through, tollgate.FromContext(ctx))
-}
-
-// CreateOrder needs orders:write.
-func (s *service) CreateOrder(ctx context.Context, _ *ordersv1.CreateOrderRequest) (*ordersv1.CreateOrderResponse, error) {
-	s.pass(ctx)
-	return &ordersv1.CreateOrderResponse{}, nil
-}
-
-// GetMenu is public.
-func (s *service) GetMenu(ctx context.Context, _ *ordersv1.GetMenuRequest) (*ordersv1.GetMenuResponse, error) {
-	s.pass(ctx)
-	return &ordersv1.GetMenuResponse{}, nil
-}
-
-// Audit has no guard.
-func (s *service) Audit(ctx context.Context, _ *ordersv1.AuditRequest) (*ordersv1.AuditResponse, error) {
-	s.pass(ctx)
-	return &ordersv1.AuditResponse{}, nil
-}
-
-// WhoAmI needs a credential.
-func (s *service) WhoAmI(ctx context.Context, _ *tollgatev1.WhoAmIRequest) (*tollgatev1.WhoAmIResponse, error) {
-	s.pass(ctx)
-	return &tollgatev1.WhoAmIResponse{}, nil
-}
-
-// GetUser needs tollgate:users:read, or to be about oneself.
-func (s *service) GetUser(ctx context.Context, _ *tollgatev1.GetUserRequest) (*tollgatev1.GetUserResponse, error) {
-	s.pass(ctx)
-	return &tollgatev1.GetUserResponse{}, nil
-}
-
-// WatchEvents is a stream and needs tollgate:audit:read.
-func (s *service) WatchEvents(ctx context.Context, _ *tollgatev1.WatchEventsRequest, _ *connect.ServerStream[tollgatev1.WatchEventsResponse]) error {
-	s.pass(ctx)
-	return nil
-}
-
-// protect serves s behind c and returns how to call it with a credential.
-func (s *service) protect(t *testing.T, c *tollgate.Client) func(authorization ...string) callers {
+func newService(t *testing.T, interceptor connect.Interceptor, guard *tollgatev1.Guard) *service {
 	t.Helper()
-	mux := http.NewServeMux()
-	with := connect.WithInterceptors(c.Interceptor())
-	mux.Handle(ordersv1connect.NewOrdersServiceHandler(s, with))
-	mux.Handle(tollgatev1connect.NewAuthServiceHandler(s, with))
-	mux.Handle(tollgatev1connect.NewAuditServiceHandler(s, with))
-	url := serve(t, mux)
-	return func(authorization ...string) callers {
-		with := connect.WithInterceptors(presents(authorization))
-		return callers{
-			ordersv1connect.NewOrdersServiceClient(http.DefaultClient, url, with),
-			tollgatev1connect.NewAuthServiceClient(http.DefaultClient, url, with),
-			tollgatev1connect.NewAuditServiceClient(http.DefaultClient, url, with),
-		}
-	}
-}
-
-type callers struct {
-	orders ordersv1connect.OrdersServiceClient
-	auth   tollgatev1connect.AuthServiceClient
-	audit  tollgatev1connect.AuditServiceClient
-}
-
-func (c callers) create(t *testing.T) error {
-	_, err := c.orders.CreateOrder(t.Context(), &ordersv1.CreateOrderRequest{})
-	return err
-}
-
-func (c callers) watch(t *testing.T) error {
-	stream, err := c.audit.WatchEvents(t.Context(), &tollgatev1.WatchEventsRequest{})
-	if err != nil {
-		return err
-	}
-	for stream.Receive() {
-	}
-	return errors.Join(stream.Err(), stream.Close())
-}
-
-// presents adds Authorization headers to calls.
-type presents []string
-
-func (p presents) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
-	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
-		req.Header()["Authorization"] = p
-		return next(ctx, req)
-	}
-}
-
-func (p presents) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
-	return func(ctx context.Context, spec connect.Spec) connect.StreamingClientConn {
-		conn := next(ctx, spec)
-		conn.RequestHeader()["Authorization"] = p
-		return conn
-	}
-}
-
-func (p presents) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
-	return next
-}
-
-func TestInterceptorRefuses(t *testing.T) {
-	for _, test := range refusals {
-		for kind, call := range map[string]func(callers, *testing.T) error{"unary": callers.create, "stream": callers.watch} {
-			t.Run(test.name+"/"+kind, func(t *testing.T) {
-				var s service
-				err := call(s.protect(t, decided(test.decision).start(t))("Bearer alice.token"), t)
-				if len(s.through) > 0 {
-					t.Fatal("the call got through")
-				}
-				told := wantRefusal(t, err, test.code, test.reason)
-				wantHeader(t, told.Meta(), "WWW-Authenticate", test.challenge)
-				wantHeader(t, told.Meta(), "Retry-After", test.retryAfter)
-				if (retryInfo(told) != nil) != (test.retryAfter != "") {
-					t.Errorf("RetryInfo %v, want it with Retry-After", retryInfo(told))
-				}
-			})
-		}
-	}
-}
-
-func TestInterceptorFailsClosed(t *testing.T) {
-	for name, outage := range outages {
-		t.Run(name, func(t *testing.T) {
-			f := &fake{
-				authorize: func(*tollgatev1.AuthorizeRequest) (*tollgatev1.AuthorizeResponse, error) { return nil, outage.err },
-				verify:    func(*tollgatev1.VerifyRequest) (*tollgatev1.VerifyResponse, error) { return nil, outage.err },
+	s, mux := &service{}, http.NewServeMux()
+	with := connect.WithHandlerOptions(connect.WithInterceptors(interceptor), connect.WithSchema(method(t, guard)))
+	mux.Handle("/x.y.Z/Get", connect.NewUnaryHandlerSimple("/x.y.Z/Get",
+		func(ctx context.Context, _ *getRequest) (*getResponse, error) {
+			s.passed = append(s.passed, tollgate.FromContext(ctx))
+			return &getResponse{}, nil
+		}, with))
+	mux.Handle("/x.y.Z/Watch", connect.NewServerStreamHandlerSimple("/x.y.Z/Watch",
+		func(ctx context.Context, _ *getRequest, stream *connect.ServerStream[getResponse]) error {
+			s.passed = append(s.passed, tollgate.FromContext(ctx))
+			if s.stream == nil {
+				return nil
 			}
-			var s service
-			as := s.protect(t, f.start(t))("Bearer alice.token")
-			_, byVerify := as.auth.WhoAmI(t.Context(), &tollgatev1.WhoAmIRequest{})
-			_, bySelf := as.auth.GetUser(t.Context(), &tollgatev1.GetUserRequest{Id: "u-alice"})
-			for _, err := range []error{as.create(t), as.watch(t), byVerify, bySelf} {
-				told := wantRefusal(t, err, connect.CodeUnavailable, "DEPENDENCY_DOWN")
-				wantHeader(t, told.Meta(), "Retry-After", outage.retryAfter)
-			}
-			if len(s.through) > 0 {
-				t.Error("a call got through")
-			}
-		})
-	}
-}
-
-func wantRefusal(t *testing.T, err error, code connect.Code, reason string) *connect.Error {
-	t.Helper()
-	var told *connect.Error
-	if !errors.As(err, &told) || told.Code() != code {
-		t.Fatalf("error %v, want %s", err, code)
-	}
-	for _, detail := range told.Details() {
-		if info, err := detail.Value(); err == nil {
-			if info, ok := info.(*errdetails.ErrorInfo); ok {
-				if info.GetReason() != reason {
-					t.Errorf("reason %s, want %s", info.GetReason(), reason)
-				}
-				return told
-			}
-		}
-	}
-	t.Error("there is no ErrorInfo")
-	return told
-}
-
-func retryInfo(err *connect.Error) *errdetails.RetryInfo {
-	for _, detail := range err.Details() {
-		if info, err := detail.Value(); err == nil {
-			if info, ok := info.(*errdetails.RetryInfo); ok {
-				return info
-			}
-		}
-	}
-	return nil
-}
-
-func TestInterceptorLetsPass(t *testing.T) {
-	for kind, call := range map[string]func(callers, *testing.T) error{"unary": callers.create, "stream": callers.watch} {
-		t.Run(kind, func(t *testing.T) {
-			var s service
-			f := decided(allowed())
-			if err := call(s.protect(t, f.start(t))("Bearer alice.token"), t); err != nil {
-				t.Fatal(err)
-			}
-			if len(s.through) != 1 || s.through[0].Username != "alice" {
-				t.Errorf("through %v", s.through)
-			}
-			got := f.asked(t)
-			permission := map[string]string{"unary": "orders:write", "stream": "tollgate:audit:read"}[kind]
-			if got.GetPermission() != permission || got.GetAccessToken() != "alice.token" ||
-				got.GetClient().GetIp() != "127.0.0.1" || got.GetClient().GetUserAgent() == "" ||
-				!strings.Contains(got.GetResource(), "Service/") {
-				t.Errorf("asked %v", got)
-			}
-		})
-	}
-}
-
-func TestInterceptorDeniesWithoutGuard(t *testing.T) {
-	var s service
-	f := decided(allowed())
-	_, err := s.protect(t, f.start(t))("Bearer alice.token").orders.Audit(t.Context(), &ordersv1.AuditRequest{})
-	wantRefusal(t, err, connect.CodePermissionDenied, "NO_GUARD")
-	if len(s.through) > 0 || len(f.authorization) > 0 {
-		t.Errorf("through %v, Tollgate asked %d times", s.through, len(f.authorization))
-	}
-}
-
-// A guard that does not say who may call lets nobody call; nor does a handler
-// without a schema.
-func TestInterceptorDeniesWithoutRule(t *testing.T) {
-	for name, guard := range map[string]*tollgatev1.Guard{
-		"no schema":         nil,
-		"no rule":           {Self: "id"},
-		"not public":        {Rule: &tollgatev1.Guard_Public{}},
-		"not authenticated": {Rule: &tollgatev1.Guard_Authenticated{}},
-		"no permission":     {Rule: &tollgatev1.Guard_Permission{}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			f := decided(allowed())
-			h := connect.NewUnaryHandlerSimple("/x.y.Z/Do",
-				func(context.Context, *ordersv1.GetMenuRequest) (*ordersv1.GetMenuResponse, error) {
-					t.Error("the call got through")
-					return &ordersv1.GetMenuResponse{}, nil
-				}, connect.WithInterceptors(f.start(t).Interceptor()), connect.WithSchema(method(t, guard)))
-			client := connect.NewClient[ordersv1.GetMenuRequest, ordersv1.GetMenuResponse](
-				http.DefaultClient, serve(t, h)+"/x.y.Z/Do", connect.WithInterceptors(presents{"Bearer alice.token"}))
-			_, err := client.CallUnary(t.Context(), connect.NewRequest(&ordersv1.GetMenuRequest{}))
-			wantRefusal(t, err, connect.CodePermissionDenied, "NO_GUARD")
-		})
-	}
+			return s.stream(ctx, stream)
+		}, with))
+	s.url = serve(t, mux)
+	return s
 }
 
 // method describes an RPC with this guard; nil for nil.
@@ -270,10 +69,10 @@ func method(t *testing.T, guard *tollgatev1.Guard) any {
 	options := &descriptorpb.MethodOptions{}
 	proto.SetExtension(options, tollgatev1.E_Guard, guard)
 	file, err := protodesc.NewFile(&descriptorpb.FileDescriptorProto{
-		Name: proto.String("z.proto"), Package: proto.String("x.y"), Syntax: proto.String("proto3"),
-		MessageType: []*descriptorpb.DescriptorProto{{Name: proto.String("M")}},
-		Service: []*descriptorpb.ServiceDescriptorProto{{Name: proto.String("Z"), Method: []*descriptorpb.MethodDescriptorProto{
-			{Name: proto.String("Do"), InputType: proto.String(".x.y.M"), OutputType: proto.String(".x.y.M"), Options: options},
+		Name: new("z.proto"), Package: new("x.y"), Syntax: new("proto3"),
+		MessageType: []*descriptorpb.DescriptorProto{{Name: new("M")}},
+		Service: []*descriptorpb.ServiceDescriptorProto{{Name: new("Z"), Method: []*descriptorpb.MethodDescriptorProto{
+			{Name: new("Do"), InputType: new(".x.y.M"), OutputType: new(".x.y.M"), Options: options},
 		}}},
 	}, nil)
 	if err != nil {
@@ -282,19 +81,160 @@ func method(t *testing.T, guard *tollgatev1.Guard) any {
 	return file.Services().Get(0).Methods().Get(0)
 }
 
-func TestInterceptorPublic(t *testing.T) {
-	var s service
-	f := &fake{}
-	_, err := s.protect(t, f.start(t))("Bearer no token").orders.GetMenu(t.Context(), &ordersv1.GetMenuRequest{})
+// get calls the unary RPC about a user, with these Authorization headers.
+func (s *service) get(ctx context.Context, id string, authorization ...string) error {
+	req := connect.NewRequest(&getRequest{Id: id})
+	req.Header()["Authorization"] = authorization
+	client := connect.NewClient[getRequest, getResponse](http.DefaultClient, s.url+"/x.y.Z/Get")
+	_, err := client.CallUnary(ctx, req)
+	return err
+}
+
+// watch calls the stream and returns how it ended.
+func (s *service) watch(ctx context.Context, authorization ...string) error {
+	req := connect.NewRequest(&getRequest{})
+	req.Header()["Authorization"] = authorization
+	client := connect.NewClient[getRequest, getResponse](http.DefaultClient, s.url+"/x.y.Z/Watch")
+	stream, err := client.CallServerStream(ctx, req)
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
-	if len(s.through) != 1 || s.through[0] != nil || len(f.authorization) > 0 {
-		t.Errorf("through %v, Tollgate asked %d times", s.through, len(f.authorization))
+	for stream.Receive() {
+	}
+	return errors.Join(stream.Err(), stream.Close())
+}
+
+// both calls the unary RPC and the stream.
+func (s *service) both(ctx context.Context, authorization ...string) map[string]error {
+	return map[string]error{"unary": s.get(ctx, "", authorization...), "stream": s.watch(ctx, authorization...)}
+}
+
+// wantRefusal returns err as a *connect.Error with this code and reason.
+func wantRefusal(t *testing.T, err error, code connect.Code, reason string) *connect.Error {
+	t.Helper()
+	var got *connect.Error
+	if !errors.As(err, &got) || got.Code() != code {
+		t.Fatalf("error %v, want %s", err, code)
+	}
+	if info := detail[*errdetails.ErrorInfo](got); info.GetReason() != reason {
+		t.Errorf("reason %s, want %s", info.GetReason(), reason)
+	}
+	return got
+}
+
+// detail returns the error's detail of this type; the zero value if there is none.
+func detail[T proto.Message](err *connect.Error) (found T) {
+	for _, detail := range err.Details() {
+		if value, err := detail.Value(); err == nil {
+			if value, ok := value.(T); ok {
+				return value
+			}
+		}
+	}
+	return found
+}
+
+func TestInterceptorRefuses(t *testing.T) {
+	t.Parallel()
+	for _, test := range refusals {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			s := newService(t, deciding(t, test.decision).client(t).Interceptor(), ordersWrite)
+			for _, err := range s.both(t.Context(), "Bearer alice.token") {
+				refusal := wantRefusal(t, err, test.code, test.reason)
+				wantHeader(t, refusal.Meta(), "WWW-Authenticate", test.challenge)
+				wantHeader(t, refusal.Meta(), "Retry-After", test.retryAfter)
+				if info := detail[*errdetails.RetryInfo](refusal); (info != nil) != (test.retryAfter != "") {
+					t.Errorf("RetryInfo %v, want it with Retry-After", info)
+				}
+			}
+			if len(s.passed) > 0 {
+				t.Error("a call got to the handler")
+			}
+		})
 	}
 }
 
+func TestInterceptorFailsClosed(t *testing.T) {
+	t.Parallel()
+	for name, outage := range outages {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			interceptor := failing(t, outage.err).client(t).Interceptor()
+			for _, guard := range []*tollgatev1.Guard{ordersWrite, self, authenticated} {
+				s := newService(t, interceptor, guard)
+				for _, err := range s.both(t.Context(), "Bearer alice.token") {
+					refusal := wantRefusal(t, err, connect.CodeUnavailable, "DEPENDENCY_DOWN")
+					wantHeader(t, refusal.Meta(), "Retry-After", outage.retryAfter)
+				}
+				if len(s.passed) > 0 {
+					t.Error("a call got to the handler")
+				}
+			}
+		})
+	}
+}
+
+func TestInterceptorPasses(t *testing.T) {
+	t.Parallel()
+	for path, call := range map[string]func(*service) error{
+		"x.y.Z/Get":   func(s *service) error { return s.get(t.Context(), "", "Bearer alice.token") },
+		"x.y.Z/Watch": func(s *service) error { return s.watch(t.Context(), "Bearer alice.token") },
+	} {
+		f := deciding(t, allowed())
+		s := newService(t, f.client(t).Interceptor(), ordersWrite)
+		if err := call(s); err != nil {
+			t.Fatal(err)
+		}
+		if len(s.passed) != 1 || s.passed[0].Username != "alice" {
+			t.Errorf("passed %v", s.passed)
+		}
+		got := f.asked(t)
+		if got.GetPermission() != "orders:write" || got.GetAccessToken() != "alice.token" || got.GetResource() != path ||
+			got.GetClient().GetIp() != "127.0.0.1" || got.GetClient().GetUserAgent() == "" {
+			t.Errorf("asked %v", got)
+		}
+	}
+}
+
+// TestInterceptorGuards: a guard that says nothing refuses every call, as does a
+// handler without a schema.
+func TestInterceptorGuards(t *testing.T) {
+	t.Parallel()
+	for name, guard := range map[string]*tollgatev1.Guard{
+		"no schema":         nil,
+		"no rule":           {Self: "id"},
+		"not public":        {Rule: &tollgatev1.Guard_Public{}},
+		"not authenticated": {Rule: &tollgatev1.Guard_Authenticated{}},
+		"no permission":     {Rule: &tollgatev1.Guard_Permission{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := deciding(t, allowed())
+			s := newService(t, f.client(t).Interceptor(), guard)
+			for _, err := range s.both(t.Context(), "Bearer alice.token") {
+				wantRefusal(t, err, connect.CodePermissionDenied, "NO_GUARD")
+			}
+			if len(s.passed) > 0 || len(f.authorization) > 0 {
+				t.Errorf("passed %v, Tollgate got %d calls", s.passed, len(f.authorization))
+			}
+		})
+	}
+	t.Run("public", func(t *testing.T) {
+		f := newFixture(t)
+		s := newService(t, f.client(t).Interceptor(), &tollgatev1.Guard{Rule: &tollgatev1.Guard_Public{Public: true}})
+		for _, err := range s.both(t.Context(), "Bearer no token") {
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		if len(s.passed) != 2 || s.passed[0] != nil || len(f.authorization) > 0 {
+			t.Errorf("passed %v, Tollgate got %d calls", s.passed, len(f.authorization))
+		}
+	})
+}
+
 func TestInterceptorAuthenticated(t *testing.T) {
+	t.Parallel()
 	passwordChange := refused(tollgatev1.Reason_REASON_PASSWORD_CHANGE_REQUIRED)
 	passwordChange.Principal = alice
 	for _, test := range []struct {
@@ -312,25 +252,26 @@ func TestInterceptorAuthenticated(t *testing.T) {
 		{"malformed", refused(tollgatev1.Reason_REASON_CREDENTIAL_MISSING), []string{"Bearer a b"}, 1, connect.CodeUnauthenticated, "CREDENTIAL_INVALID"},
 		{"over a limit", limited(0), []string{"Bearer alice.token"}, 1, connect.CodeResourceExhausted, "LIMITED"},
 		{"must change password", passwordChange, []string{"Bearer alice.token"}, 1, connect.CodePermissionDenied, "PASSWORD_CHANGE_REQUIRED"},
-		{"nobody's", &tollgatev1.AuthorizeResponse{Allowed: true}, []string{"Bearer alice.token"}, 1, connect.CodeUnavailable, "DEPENDENCY_DOWN"},
+		{"no principal", &tollgatev1.AuthorizeResponse{Allowed: true}, []string{"Bearer alice.token"}, 1, connect.CodeUnavailable, "DEPENDENCY_DOWN"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			var s service
-			f := decided(test.decision)
-			_, err := s.protect(t, f.start(t))(test.authorization...).auth.WhoAmI(t.Context(), &tollgatev1.WhoAmIRequest{})
-			if test.code != 0 {
+			f := deciding(t, test.decision)
+			s := newService(t, f.client(t).Interceptor(), authenticated)
+			err := s.get(t.Context(), "", test.authorization...)
+			switch {
+			case test.code != 0:
 				wantRefusal(t, err, test.code, test.reason)
-			} else if err != nil || len(s.through) != 1 || s.through[0].UserID != "u-alice" {
-				t.Errorf("error %v, through %v", err, s.through)
+				if len(s.passed) > 0 {
+					t.Error("the call got to the handler")
+				}
+			case err != nil || len(s.passed) != 1 || s.passed[0].UserID != alicesUser:
+				t.Errorf("error %v, passed %v", err, s.passed)
 			}
-			if test.code != 0 && len(s.through) > 0 {
-				t.Error("the call got through")
+			if len(f.authorization) != test.asked || len(f.requests) != test.asked {
+				t.Fatalf("Tollgate got %d calls, %d of them Authorize", len(f.authorization), len(f.requests))
 			}
-			if len(f.authorized) != test.asked || len(f.verified) > 0 {
-				t.Fatalf("Authorize was asked %d times, Verify %d times", len(f.authorized), len(f.verified))
-			}
-			for _, q := range f.authorized {
-				if !q.GetAuthenticated() || q.GetPermission() != "tollgate:whoami" || q.GetClient().GetIp() != "127.0.0.1" {
+			for _, q := range f.requests {
+				if !q.GetAuthenticated() || q.GetPermission() != "me:read" || q.GetClient().GetIp() != "127.0.0.1" {
 					t.Errorf("asked %v", q)
 				}
 			}
@@ -338,69 +279,55 @@ func TestInterceptorAuthenticated(t *testing.T) {
 	}
 }
 
-// Whom a call is about goes with the one question.
+// TestInterceptorSelf: the request's user goes with the one call to Tollgate.
 func TestInterceptorSelf(t *testing.T) {
-	for about, want := range map[string]string{"u-alice": "u-alice", "": "", strings.Repeat("x", 65): ""} {
-		f := decided(allowed())
-		var s service
-		if _, err := s.protect(t, f.start(t))("Bearer alice.token").auth.GetUser(t.Context(), &tollgatev1.GetUserRequest{Id: about}); err != nil {
+	t.Parallel()
+	for id, want := range map[string]string{alicesUser: alicesUser, "": "", strings.Repeat("x", 65): ""} {
+		f := deciding(t, allowed())
+		if err := newService(t, f.client(t).Interceptor(), self).get(t.Context(), id, "Bearer alice.token"); err != nil {
 			t.Fatal(err)
 		}
-		if q := f.asked(t); q.GetSelf() != want || q.GetPermission() != "tollgate:users:read" || q.GetAuthenticated() {
-			t.Errorf("about %q, asked %v", about, q)
+		if q := f.asked(t); q.GetSelf() != want || q.GetPermission() != "users:read" || q.GetAuthenticated() {
+			t.Errorf("about %q, asked %v", id, q)
 		}
 	}
 }
 
-// Bad credentials count and are on record under every rule.
-func TestInterceptorHasBadCredentialsCounted(t *testing.T) {
-	server := sdktest.NewServer()
-	defer server.Close()
-	alice := server.SetUser(sdktest.User{Name: "alice"})
-	var s service
-	protected := s.protect(t, server.Client())
-	calls := map[string]func(callers) error{
-		"authenticated": func(as callers) error {
-			_, err := as.auth.WhoAmI(t.Context(), &tollgatev1.WhoAmIRequest{})
-			return err
-		},
-		"self": func(as callers) error {
-			_, err := as.auth.GetUser(t.Context(), &tollgatev1.GetUserRequest{Id: alice.ID})
-			return err
-		},
-		"permission": func(as callers) error { return as.create(t) },
-	}
-	for name, call := range calls {
-		t.Run(name, func(t *testing.T) {
-			server.SetLimit(sdktest.Limit{Name: "per-ip", Permission: "*", Calls: 3})
-			before := len(server.Decisions())
-			for range 3 {
-				wantRefusal(t, call(protected("Bearer "+server.Token("alice")+"x")), connect.CodeUnauthenticated, "CREDENTIAL_INVALID")
-			}
-			wantRefusal(t, call(protected("Bearer "+server.Token("alice")+"x")), connect.CodeResourceExhausted, "LIMITED")
-			if n := len(server.Decisions()) - before; n != 4 {
-				t.Errorf("Tollgate decided %d times, want 4", n)
-			}
-		})
-	}
-	server.SetLimit(sdktest.Limit{Name: "per-ip", Permission: "*", Calls: 3})
-	for _, rule := range []string{"authenticated", "self"} {
-		if err := calls[rule](protected("Bearer " + server.Token("alice"))); err != nil {
-			t.Errorf("%s: %v", rule, err)
+// TestInterceptorCountsBadCredentials: they count and are recorded under every
+// rule.
+func TestInterceptorCountsBadCredentials(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	interceptor := f.client(t).Interceptor()
+	limit := sdktest.Limit{Name: "per-ip", Permission: "*", Calls: 3}
+	for name, guard := range map[string]*tollgatev1.Guard{"permission": ordersWrite, "self": self, "authenticated": authenticated} {
+		s := newService(t, interceptor, guard)
+		f.SetLimit(limit)
+		before := len(f.Decisions())
+		for range 3 {
+			wantRefusal(t, s.get(t.Context(), alicesUser, "Bearer "+f.Token("alice")+"x"), connect.CodeUnauthenticated, "CREDENTIAL_INVALID")
+		}
+		wantRefusal(t, s.get(t.Context(), alicesUser, "Bearer "+f.Token("alice")+"x"), connect.CodeResourceExhausted, "LIMITED")
+		if n := len(f.Decisions()) - before; n != 4 {
+			t.Errorf("%s: Tollgate decided %d times, want 4", name, n)
+		}
+		f.SetLimit(limit)
+		if err := s.get(t.Context(), alicesUser, "Bearer "+f.Token("alice")); err != nil {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
-	wantRefusal(t, calls["self"](protected("Bearer "+server.APIKey("alice"))), connect.CodePermissionDenied, "PERMISSION_MISSING")
+	f.SetLimit(limit)
+	s := newService(t, interceptor, self)
+	wantRefusal(t, s.get(t.Context(), alicesUser, "Bearer "+f.APIKey("alice")), connect.CodePermissionDenied, "PERMISSION_MISSING")
 }
 
-// As an interceptor of a client it is in the wrong place, and does no harm.
-func TestInterceptorLeavesClientsAlone(t *testing.T) {
-	var s service
-	f := decided(allowed())
-	c := f.start(t)
-	mux := http.NewServeMux()
-	mux.Handle(ordersv1connect.NewOrdersServiceHandler(&s))
-	client := ordersv1connect.NewOrdersServiceClient(http.DefaultClient, serve(t, mux), connect.WithInterceptors(c.Interceptor()))
-	if _, err := client.Audit(t.Context(), &ordersv1.AuditRequest{}); err != nil {
+// TestInterceptorOfAClient: calls of a client pass as they are.
+func TestInterceptorOfAClient(t *testing.T) {
+	t.Parallel()
+	f, mux := newFixture(t), http.NewServeMux()
+	mux.Handle(ordersv1connect.NewOrdersServiceHandler(ordersv1connect.UnimplementedOrdersServiceHandler{}))
+	client := ordersv1connect.NewOrdersServiceClient(http.DefaultClient, serve(t, mux), connect.WithInterceptors(f.client(t).Interceptor()))
+	if _, err := client.Audit(t.Context(), &ordersv1.AuditRequest{}); connect.CodeOf(err) != connect.CodeUnimplemented {
 		t.Error(err)
 	}
 }

@@ -10,8 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"connectrpc.com/connect"
 	"github.com/tollgatehq/tollgate/internal/jose"
+	"golang.org/x/sync/singleflight"
 )
 
 const (
@@ -19,20 +19,20 @@ const (
 	maxRemoved   = 1 << 12         // removed keys that are remembered
 )
 
-// keyring holds Tollgate's public keys and fetches them again when they are
-// old or a token names another one. Of any number of callers one fetches.
+// keyring holds Tollgate's public keys and fetches them again when they are old
+// or a token names one that it lacks. Concurrent callers share a fetch.
 type keyring struct {
 	client *Client
 	ctx    context.Context // ends fetches
 	stale  time.Duration   // how old the keys may get when they cannot be fetched
 
-	set atomic.Pointer[keySet]
+	set     atomic.Pointer[keySet]
+	fetches singleflight.Group
 
 	mu      sync.Mutex
-	flight  chan struct{}       // closed when the fetch under way is over; nil: none is
-	tried   time.Time           // when the latest fetch began
+	fetched time.Time           // when the latest fetch that is over began
 	err     error               // why it failed
-	removed map[string]struct{} // ids of keys that are never taken again
+	removed map[string]struct{} // ids of keys that are never accepted again
 }
 
 // keySet never changes.
@@ -41,8 +41,14 @@ type keySet struct {
 	fetched time.Time
 }
 
-// find returns the key with this id, and nil when there is none. The error is
-// an *Error: it cannot be told.
+func newKeyring(ctx context.Context, client *Client, stale time.Duration) *keyring {
+	r := &keyring{client: client, ctx: ctx, stale: stale, removed: map[string]struct{}{}}
+	r.set.Store(&keySet{})
+	return r
+}
+
+// find returns the key with this id, and nil when there is none. The error is an
+// *Error: it is not known whether there is one.
 func (r *keyring) find(ctx context.Context, id string) (*jose.Key, error) {
 	for waited := false; ; waited = true {
 		set, now := r.set.Load(), r.client.now()
@@ -51,29 +57,29 @@ func (r *keyring) find(ctx context.Context, id string) (*jose.Key, error) {
 		if key != nil && usable && age < jose.KeySetMaxAge {
 			return key, nil
 		}
-		flight, err := r.fetch(now)
-		if waited || flight == nil {
+		done, err := r.fetch(now)
+		if waited || done == nil {
 			switch {
 			case key != nil && usable:
 				return key, nil
 			case err != nil || !usable:
-				return nil, unavailable("the public keys cannot be fetched", err)
+				return nil, noAnswer("the public keys cannot be fetched", err)
 			default:
 				return nil, nil
 			}
 		}
 		if key != nil && usable && age < 2*jose.KeySetMaxAge {
-			return key, nil // they are being fetched meanwhile
+			return key, nil // the fetch goes on
 		}
 		select {
-		case <-flight:
+		case <-done:
 		case <-ctx.Done():
-			return nil, newError(connect.NewError(codeOf(ctx), ctx.Err()))
+			return nil, contextError(ctx)
 		}
 	}
 }
 
-// holds says whether key is in a set that is fresh.
+// holds reports whether key is in a set that is fresh.
 func (r *keyring) holds(key *jose.Key, now time.Time) bool {
 	set := r.set.Load()
 	return set.keys[key.ID] == key && now.Sub(set.fetched) < jose.KeySetMaxAge
@@ -82,9 +88,9 @@ func (r *keyring) holds(key *jose.Key, now time.Time) bool {
 // wait returns when there are keys.
 func (r *keyring) wait(ctx context.Context) error {
 	for len(r.set.Load().keys) == 0 {
-		if flight, _ := r.fetch(r.client.now()); flight != nil {
+		if done, _ := r.fetch(r.client.now()); done != nil {
 			select {
-			case <-flight:
+			case <-done:
 			case <-ctx.Done():
 				return ctx.Err()
 			}
@@ -97,35 +103,29 @@ func (r *keyring) wait(ctx context.Context) error {
 	return nil
 }
 
-// fetch begins a fetch, unless one is under way or the latest is too recent,
-// and returns what closes when it is over; otherwise how the latest failed.
-func (r *keyring) fetch(now time.Time) (<-chan struct{}, error) {
+// fetch joins the fetch under way or starts one, and returns what receives when
+// it is over. Too soon after the latest it returns nil, and how that failed.
+func (r *keyring) fetch(now time.Time) (<-chan singleflight.Result, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.flight != nil {
-		return r.flight, nil
-	}
-	if !r.tried.IsZero() && now.Sub(r.tried) < keysInterval {
+	if !r.fetched.IsZero() && now.Sub(r.fetched) < keysInterval {
 		return nil, r.err
 	}
-	flight := make(chan struct{})
-	r.flight, r.tried = flight, now
-	go func() {
+	return r.fetches.DoChan("", func() (any, error) {
 		keys, err := r.download()
 		r.mu.Lock()
+		defer r.mu.Unlock()
 		if err == nil {
 			r.replace(keys, now)
 		}
-		r.flight, r.err = nil, err
-		r.mu.Unlock()
-		close(flight)
-	}()
-	return flight, nil
+		r.fetched, r.err = now, err
+		return nil, err
+	}), nil
 }
 
-// replace keeps keys that are there still as they are, so that tokens that
-// were verified with one need not be verified again. Keys that were removed are
-// left out: an answer may have been kept on its way. The lock is held.
+// replace stores keys. It keeps the values of keys that are there already, so
+// that tokens that were verified with them need not be verified again. Removed
+// keys are left out: the answer may come from a cache. The lock is held.
 func (r *keyring) replace(keys map[string]*jose.Key, now time.Time) {
 	old := r.set.Load().keys
 	for id, key := range keys {
@@ -138,13 +138,10 @@ func (r *keyring) replace(keys map[string]*jose.Key, now time.Time) {
 	r.set.Store(&keySet{keys: keys, fetched: now})
 }
 
-// remove drops keys for good, and fetches those that take their place. It says
-// false when they are more than can be remembered.
+// remove drops keys for good, and fetches their successors. It returns false when
+// they are more than can be remembered.
 func (r *keyring) remove(ids []string) bool {
 	r.mu.Lock()
-	if r.removed == nil {
-		r.removed = map[string]struct{}{}
-	}
 	for _, id := range ids {
 		r.removed[id] = struct{}{}
 	}
@@ -157,7 +154,7 @@ func (r *keyring) remove(ids []string) bool {
 	}
 	r.mu.Unlock()
 	if dropped {
-		_, _ = r.fetch(r.client.now()) // a failure shows when a key is asked for
+		_, _ = r.fetch(r.client.now()) // find returns the error
 	}
 	return ok
 }
@@ -187,11 +184,11 @@ func (r *keyring) download() (map[string]*jose.Key, error) {
 	return jose.ParseKeySet(text)
 }
 
-// run keeps the keys fresh, so that no call has to wait for them.
+// run keeps the keys fresh, so that calls need not wait for them.
 func (r *keyring) run() {
 	for {
-		if flight, _ := r.fetch(r.client.now()); flight != nil {
-			<-flight // it ends with ctx
+		if done, _ := r.fetch(r.client.now()); done != nil {
+			<-done // at the latest when ctx ends
 		}
 		r.mu.Lock()
 		wait := jose.KeySetMaxAge
@@ -205,7 +202,7 @@ func (r *keyring) run() {
 	}
 }
 
-// sleep says false when ctx ended before.
+// sleep returns false when ctx ended before.
 func sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -215,18 +212,4 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	case <-ctx.Done():
 		return false
 	}
-}
-
-func codeOf(ctx context.Context) connect.Code {
-	if ctx.Err() == context.Canceled {
-		return connect.CodeCanceled
-	}
-	return connect.CodeDeadlineExceeded
-}
-
-func unavailable(message string, cause error) *Error {
-	if cause != nil {
-		message += ": " + cause.Error()
-	}
-	return &Error{Code: connect.CodeUnavailable, Message: message, cause: cause}
 }

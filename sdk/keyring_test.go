@@ -1,12 +1,14 @@
 package tollgate_test
 
 import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
-	"crypto/hmac"
-	"crypto/sha256"
+	"crypto/rsa"
+	"encoding/json"
 	"fmt"
 	"io"
-	"math/big"
 	"net/http"
 	"strings"
 	"sync"
@@ -18,169 +20,225 @@ import (
 	"github.com/tollgatehq/tollgate/sdk/sdktest"
 )
 
-// ES256 gives every signature a second form; a token has one spelling.
-func TestVerifierRefusesHighS(t *testing.T) {
-	f, keys := ecForger(t, "ec"), &keySet{}
-	keys.set(jwks(f))
-	s := newStage(t, []tollgate.Option{keys.through(newTransport(t)).client()})
-	for range 20 {
-		token := f.token(f.header(), goodClaims(s.now()))
-		s.wants(t, token, tollgate.ReasonOK)
-		dot := strings.LastIndexByte(token, '.')
-		signature, err := decode(token[dot+1:])
-		if err != nil {
-			t.Fatal(err)
-		}
-		high := new(big.Int).Sub(elliptic.P256().Params().N, new(big.Int).SetBytes(signature[32:]))
-		high.FillBytes(signature[32:])
-		s.wants(t, token[:dot+1]+b64(signature), tollgate.ReasonCredentialInvalid)
-	}
+// signer signs tokens with a key of its own.
+type signer struct {
+	id, algorithm string
+	private       crypto.Signer
 }
 
-func TestVerifierPinsTheAlgorithm(t *testing.T) {
-	all := []*forger{edForger(t, "ed"), ecForger(t, "ec"), rsaForger(t, "rsa", 2048)}
-	keys := &keySet{}
-	keys.set(jwks(all[0], all[1], all[2]))
-	s := newStage(t, []tollgate.Option{keys.through(newTransport(t)).client()})
-	claims := goodClaims(s.now())
-	for _, f := range all {
-		s.wants(t, f.token(f.header(), claims), tollgate.ReasonOK)
+func newSigner(t *testing.T, id, algorithm string) signer {
+	t.Helper()
+	var private crypto.Signer
+	var err error
+	switch algorithm {
+	case jose.EdDSA:
+		_, private, err = ed25519.GenerateKey(nil)
+	case jose.ES256:
+		private, err = ecdsa.GenerateKey(elliptic.P256(), nil)
+	case jose.RS256:
+		private, err = rsa.GenerateKey(nil, 2048)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signer{id, algorithm, private}
+}
+
+// token returns an access token of alice whose header names a key and an
+// algorithm.
+func (s signer) token(t *testing.T, algorithm, id string, now time.Time) string {
+	t.Helper()
+	claims, err := json.Marshal(map[string]any{
+		"iss": sdktest.Issuer, "aud": sdktest.Audience, "sub": alicesUser, "sid": "s-1", "jti": "t-1",
+		"client_id": "tollgate", "iat": now.Unix(), "exp": now.Add(15 * time.Minute).Unix(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := jose.Encode(jose.EncodeHeader(algorithm, id), claims, s.private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
+func (s signer) good(t *testing.T, now time.Time) string { return s.token(t, s.algorithm, s.id, now) }
+
+// keySet is a key set that a test chooses.
+type keySet struct {
+	mu      sync.Mutex
+	text    string // empty: the server's own
+	fetched int
+}
+
+func (k *keySet) set(text string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.text = text
+}
+
+func (k *keySet) setSigners(t *testing.T, signers ...signer) {
+	t.Helper()
+	var keys []jose.Key
+	for _, s := range signers {
+		keys = append(keys, jose.Key{ID: s.id, Algorithm: s.algorithm, Public: s.private.Public()})
+	}
+	text, err := jose.EncodeKeySet(keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.set(string(text))
+}
+
+// replaceKeys answers requests for the key set of f.
+func (f *fixture) replaceKeys() *keySet {
+	k := &keySet{}
+	f.intercept(func(r *http.Request) (*http.Response, error) {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if r.URL.Path != keysPath || k.text == "" {
+			return f.next.RoundTrip(r)
+		}
+		k.fetched++
+		return &http.Response{
+			StatusCode: 200, Status: "200 OK", Header: http.Header{}, Request: r, Body: io.NopCloser(strings.NewReader(k.text)),
+		}, nil
+	})
+	return k
+}
+
+// TestVerifierAlgorithm: the key alone chooses the algorithm.
+func TestVerifierAlgorithm(t *testing.T) {
+	t.Parallel()
+	var all []signer
+	for _, algorithm := range jose.Algorithms() {
+		all = append(all, newSigner(t, "key for "+algorithm, algorithm))
+	}
+	f := newFixture(t)
+	f.replaceKeys().setSigners(t, all...)
+	f.startVerifier(t, tollgate.VerifierConfig{})
+	f.waitFor(t, 0)
+	for _, s := range all {
+		f.wantReason(t, s.good(t, f.now()), tollgate.ReasonOK)
 		for _, algorithm := range []string{"EdDSA", "ES256", "RS256", "HS256", "PS256", "none", "NONE", "eddsa"} {
-			if algorithm != f.algorithm {
-				s.wants(t, f.token(with(f.header(), "alg", algorithm), claims), tollgate.ReasonCredentialInvalid)
+			if algorithm != s.algorithm {
+				f.wantReason(t, s.token(t, algorithm, s.id, f.now()), tollgate.ReasonCredentialInvalid)
 			}
 		}
 		for _, other := range all {
-			if other != f { // signed by one, names the other
-				s.wants(t, f.token(with(f.header(), "kid", other.id), claims), tollgate.ReasonCredentialInvalid)
-				s.wants(t, f.token(other.header(), claims), tollgate.ReasonCredentialInvalid)
+			if other.id != s.id { // signed by one, names the other
+				f.wantReason(t, s.token(t, s.algorithm, other.id, f.now()), tollgate.ReasonCredentialInvalid)
+				f.wantReason(t, s.token(t, other.algorithm, other.id, f.now()), tollgate.ReasonCredentialInvalid)
 			}
 		}
-		for _, secret := range []any{f.jwk["x"], f.jwk["n"], jwks(f)} {
-			text, _ := secret.(string)
-			raw, _ := decode(text)
-			for _, key := range [][]byte{[]byte(text), raw} {
-				mac := &forger{sign: func(b []byte) []byte {
-					h := hmac.New(sha256.New, key)
-					h.Write(b)
-					return h.Sum(nil)
-				}}
-				for _, algorithm := range []string{"HS256", f.algorithm} {
-					s.wants(t, mac.token(with(f.header(), "alg", algorithm), claims), tollgate.ReasonCredentialInvalid)
-				}
-			}
-		}
-		unsigned := &forger{sign: func([]byte) []byte { return nil }}
-		for _, algorithm := range []string{"none", f.algorithm} {
-			s.wants(t, unsigned.token(with(f.header(), "alg", algorithm), claims), tollgate.ReasonCredentialInvalid)
-		}
-		zero := &forger{sign: func(b []byte) []byte { return make([]byte, len(f.sign(b))) }}
-		s.wants(t, zero.token(f.header(), claims), tollgate.ReasonCredentialInvalid)
+		good := s.good(t, f.now())
+		f.wantReason(t, good[:strings.LastIndexByte(good, '.')+1], tollgate.ReasonCredentialInvalid) // unsigned
 	}
 }
 
-func TestVerifierRefusesKeySets(t *testing.T) {
-	f := edForger(t, "key-1")
-	many := []any{f}
-	for i := range 32 {
-		many = append(many, with(f.jwk, "kid", fmt.Sprint(i)))
-	}
+func TestVerifierBadKeySet(t *testing.T) {
+	t.Parallel()
 	for name, text := range map[string]string{
-		"no JSON":   "<html>",
-		"nothing":   "{}",
-		"no keys":   jwks(),
-		"two alike": jwks(f, edForger(t, "key-1")),
-		"too many":  jwks(many...),
-		"too long":  jwks(f) + strings.Repeat(" ", 64<<10),
+		"no JSON":  "<html>",
+		"no keys":  `{"keys":[]}`,
+		"too long": `{"keys":[]}` + strings.Repeat(" ", jose.MaxKeySetSize),
 	} {
 		t.Run(name, func(t *testing.T) {
-			keys := &keySet{}
-			keys.set(text)
-			s := coldStage(t, []tollgate.Option{keys.through(newTransport(t)).client()})
-			s.fails(t, f.token(f.header(), goodClaims(s.now())))
+			f := newFixture(t)
+			f.replaceKeys().set(text)
+			f.startVerifier(t, tollgate.VerifierConfig{})
+			f.wantNoAnswer(t, f.Token("alice"))
 		})
 	}
 }
 
-// The keys are fetched again at the age to which Tollgate lets them be kept.
+// TestVerifierKeySetAge: the keys are fetched again at the age to which Tollgate
+// lets them be kept.
 func TestVerifierKeySetAge(t *testing.T) {
-	s := newStage(t, nil)
-	s.add(jose.KeySetMaxAge - time.Nanosecond)
-	s.wants(t, s.Token("alice"), tollgate.ReasonOK)
-	if n := s.Calls(keysPath); n != 1 {
+	t.Parallel()
+	f := newVerifierFixture(t)
+	f.add(jose.KeySetMaxAge - time.Nanosecond)
+	f.wantReason(t, f.Token("alice"), tollgate.ReasonOK)
+	if n := f.Calls(keysPath); n != 1 {
 		t.Fatalf("fetched %d times before the end", n)
 	}
-	s.add(time.Nanosecond)
-	s.RotateKey()
-	s.wants(t, s.Token("alice"), tollgate.ReasonOK) // waits for the fetch
-	if n := s.Calls(keysPath); n != 2 {
+	f.add(time.Nanosecond)
+	f.RotateKey()
+	f.wantReason(t, f.Token("alice"), tollgate.ReasonOK) // waits for the fetch
+	if n := f.Calls(keysPath); n != 2 {
 		t.Fatalf("fetched %d times at the end", n)
 	}
 }
 
-// Of tokens with keys that nobody has, however many, one fetches.
+// TestVerifierUnknownKeys: tokens that name unknown keys share a fetch.
 func TestVerifierUnknownKeys(t *testing.T) {
-	s := newStage(t, nil)
+	t.Parallel()
+	f := newVerifierFixture(t)
 	for round := range 3 {
-		s.add(5 * time.Second)
+		f.add(5 * time.Second)
 		var all sync.WaitGroup
 		for i := range 50 {
-			f := edForger(t, fmt.Sprintf("bogus-%d-%d", round, i))
-			all.Go(func() { s.wants(t, f.token(f.header(), goodClaims(s.now())), tollgate.ReasonCredentialInvalid) })
+			token := newSigner(t, fmt.Sprintf("unknown-%d-%d", round, i), jose.EdDSA).good(t, f.now())
+			all.Go(func() { f.wantReason(t, token, tollgate.ReasonCredentialInvalid) })
 		}
 		all.Wait()
-		if n := s.Calls(keysPath); n != round+2 {
+		if n := f.Calls(keysPath); n != round+2 {
 			t.Fatalf("the keys were fetched %d times after %d intervals", n, round+1)
 		}
 	}
-	s.RotateKey()
-	token := s.Token("alice")
-	s.wants(t, token, tollgate.ReasonCredentialInvalid) // too soon to fetch
-	s.add(5 * time.Second)
-	s.wants(t, token, tollgate.ReasonOK)
+	f.RotateKey()
+	token := f.Token("alice")
+	f.wantReason(t, token, tollgate.ReasonCredentialInvalid) // too soon to fetch
+	f.add(5 * time.Second)
+	f.wantReason(t, token, tollgate.ReasonOK)
 }
 
-func TestVerifierKeysDown(t *testing.T) {
-	s := newStage(t, nil, tollgate.WithFeedBound(24*time.Hour), tollgate.WithStaleKeys(time.Hour))
-	token := s.Token("alice", sdktest.ExpiresAt(s.now().Add(10*time.Hour)))
-	s.wants(t, token, tollgate.ReasonOK)
-	s.SetDown(true)
-	s.add(time.Hour)
-	s.wants(t, token, tollgate.ReasonOK)
-	s.add(time.Second)
-	s.fails(t, token) // just tried
-	s.add(5 * time.Second)
-	s.fails(t, token) // tried again
-	s.SetDown(false)
-	s.add(5 * time.Second)
-	s.wants(t, token, tollgate.ReasonOK)
+func TestVerifierStaleKeys(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.startVerifier(t, tollgate.VerifierConfig{FeedBound: 24 * time.Hour, StaleKeys: time.Hour})
+	f.waitFor(t, 0)
+	token := f.Token("alice", sdktest.ExpiresAt(f.now().Add(10*time.Hour)))
+	f.wantReason(t, token, tollgate.ReasonOK)
+	f.SetDown(true)
+	f.add(time.Hour)
+	f.wantReason(t, token, tollgate.ReasonOK)
+	f.add(time.Second)
+	f.wantNoAnswer(t, token) // too soon to fetch
+	f.add(5 * time.Second)
+	f.wantNoAnswer(t, token) // the fetch failed
+	f.SetDown(false)
+	f.add(5 * time.Second)
+	f.wantReason(t, token, tollgate.ReasonOK)
 }
 
-// A key that was taken out of the set stops its tokens, those too that were
-// verified before.
-func TestVerifierRemovedKey(t *testing.T) {
-	leaked, next, keys := edForger(t, "leaked"), edForger(t, "next"), &keySet{}
-	keys.set(jwks(leaked, next))
-	s := newStage(t, []tollgate.Option{keys.through(newTransport(t)).client()})
-	old, young := leaked.token(leaked.header(), goodClaims(s.now())), next.token(next.header(), goodClaims(s.now()))
-	s.wants(t, old, tollgate.ReasonOK)
-	s.wants(t, young, tollgate.ReasonOK)
-	keys.set(jwks(next))
-	s.add(10 * time.Minute) // without the refresh in the background, the next call waits for one
-	s.wants(t, old, tollgate.ReasonCredentialInvalid)
-	s.wants(t, young, tollgate.ReasonOK)
+// TestVerifierKeyLeavesSet: the tokens of a key that left the set are refused,
+// those that were verified before included.
+func TestVerifierKeyLeavesSet(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	keys := f.replaceKeys()
+	old, next := newSigner(t, "old", jose.EdDSA), newSigner(t, "next", jose.EdDSA)
+	keys.setSigners(t, old, next)
+	f.startVerifier(t, tollgate.VerifierConfig{})
+	f.waitFor(t, 0)
+	oldToken, nextToken := old.good(t, f.now()), next.good(t, f.now())
+	f.wantReason(t, oldToken, tollgate.ReasonOK)
+	f.wantReason(t, nextToken, tollgate.ReasonOK)
+	keys.setSigners(t, next)
+	f.add(10 * time.Minute)
+	f.wantReason(t, oldToken, tollgate.ReasonCredentialInvalid)
+	f.wantReason(t, nextToken, tollgate.ReasonOK)
 
-	// The same kid with another key is another key.
-	next.sign = edForger(t, "").sign
-	keys.set(jwks(edForger(t, "next")))
-	s.add(10 * time.Minute)
-	s.wants(t, next.token(next.header(), goodClaims(s.now())), tollgate.ReasonCredentialInvalid)
+	keys.setSigners(t, newSigner(t, "next", jose.EdDSA)) // the same id is not the same key
+	f.add(10 * time.Minute)
+	f.wantReason(t, next.good(t, f.now()), tollgate.ReasonCredentialInvalid)
 }
 
-// keySet is the key set of now.
-func (s *stage) keySet(t *testing.T) string {
+// serverKeys returns the key set of now.
+func (f *fixture) serverKeys(t *testing.T) string {
 	t.Helper()
-	res, err := http.Get(s.URL + keysPath)
+	res, err := http.Get(f.URL + keysPath)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,50 +250,35 @@ func (s *stage) keySet(t *testing.T) string {
 	return string(text)
 }
 
-// A removed key is refused as soon as the feed tells of it, and stays so when
-// the key set that is answered is of before.
-func TestVerifierRemovedKeyIsInTheFeed(t *testing.T) {
-	keys := &keySet{}
-	s := newStage(t, []tollgate.Option{keys.through(newTransport(t)).client()})
-	s.RotateKey()
-	s.add(5 * time.Second)
-	old := s.Token("alice", sdktest.ExpiresAt(s.now().Add(10*time.Hour)))
-	s.wants(t, old, tollgate.ReasonOK)
-	keys.set(s.keySet(t)) // what is answered from here on
-	s.hears(t, s.RemoveKey())
-	s.wants(t, old, tollgate.ReasonCredentialInvalid)
+// TestVerifierRemovedKey: a removed key is refused as soon as the feed says so,
+// and stays refused when the key set comes from a cache.
+func TestVerifierRemovedKey(t *testing.T) {
+	t.Parallel()
+	f := newVerifierFixture(t)
+	keys := f.replaceKeys()
+	f.RotateKey()
+	f.add(5 * time.Second)
+	old := f.Token("alice", sdktest.ExpiresAt(f.now().Add(10*time.Hour)))
+	f.wantReason(t, old, tollgate.ReasonOK)
+	keys.set(f.serverKeys(t)) // what is fetched from here on
+	f.waitFor(t, f.RemoveKey())
+	f.wantReason(t, old, tollgate.ReasonCredentialInvalid)
 	for range 3 {
-		s.add(10 * time.Minute)
-		s.hears(t, s.KeepAlive())
-		s.wants(t, old, tollgate.ReasonCredentialInvalid)
+		f.add(10 * time.Minute)
+		f.waitFor(t, f.KeepAlive())
+		f.wantReason(t, old, tollgate.ReasonCredentialInvalid)
 	}
 	if keys.fetched < 3 {
 		t.Errorf("the stale key set was fetched %d times", keys.fetched)
 	}
-	keys.set("")
-	s.add(10 * time.Minute)
-	s.hears(t, s.KeepAlive())
-	s.wants(t, s.Token("alice"), tollgate.ReasonOK)
-	s.wants(t, old, tollgate.ReasonCredentialInvalid)
-	if n := s.Calls("AuthService/Verify"); n != 0 {
-		t.Errorf("Tollgate was asked %d times", n)
-	}
-}
+	f.startVerifier(t, tollgate.VerifierConfig{}) // begins with the stale key set
+	f.waitFor(t, 0)
+	f.wantReason(t, old, tollgate.ReasonCredentialInvalid)
 
-// Who comes after the removal, and gets a key set of before, is told as well.
-func TestVerifierRemovedKeyOfBefore(t *testing.T) {
-	s, keys := newStage(t, nil), &keySet{}
-	s.RotateKey()
-	old := s.Token("alice")
-	keys.set(s.keySet(t))
-	s.RemoveKey()
-	late, err := tollgate.NewVerifier(s.Client(keys.through(newTransport(t)).client()), sdktest.Issuer, sdktest.Audience,
-		tollgate.WithFeedBound(time.Hour))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer late.Close()
-	s.verifier = late
-	s.hears(t, 0)
-	s.wants(t, old, tollgate.ReasonCredentialInvalid)
+	keys.set("")
+	f.add(10 * time.Minute)
+	f.waitFor(t, f.KeepAlive())
+	f.wantReason(t, f.Token("alice"), tollgate.ReasonOK)
+	f.wantReason(t, old, tollgate.ReasonCredentialInvalid)
+	f.wantVerifyCalls(t, 0)
 }

@@ -7,18 +7,18 @@ import (
 	"connectrpc.com/connect"
 )
 
-// Require returns middleware that lets a request pass when its caller holds
-// permission; a handler behind it finds the caller with FromContext. The
+// Require returns middleware that passes a request on when its caller holds
+// permission; the handler behind it finds the caller with [FromContext]. The
 // credential is read from Authorization: Bearer.
 //
-// What does not pass is answered here: 401 for no or a bad credential, 403
-// without the permission, 429 over a limit, and 503 when Tollgate cannot be
-// asked. The body is {"code": "permission_denied", "message": "..."}, with
-// details; 429 and 503 say in Retry-After when to come back. Answers of calls
-// that count against a limit carry the RateLimit and RateLimit-Policy fields.
+// Other requests are answered with 401 for no or a bad credential, 403 without
+// the permission, 429 over a limit, and 503 when Tollgate does not decide. The
+// body is {"code": "permission_denied", "message": "..."}, with details; 429 and
+// 503 carry Retry-After. Answers of calls that count against a limit carry the
+// RateLimit and RateLimit-Policy fields.
 //
-// The path is recorded as the resource. Each edit may change the question
-// before it is asked, such as:
+// The path is recorded as the resource. Each edit may change the request to
+// Tollgate:
 //
 //	client.Require("orders:read", func(r *http.Request, q *tollgate.AuthorizeRequest) {
 //		q.Resource = "orders/" + r.PathValue("id")
@@ -32,27 +32,31 @@ func (c *Client) Require(permission string, edit ...func(*http.Request, *Authori
 	}
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			q := c.question(permission, r.URL.Path, r.RemoteAddr, r.Header)
+			q := c.newRequest(permission, r.URL.Path, r.RemoteAddr, r.Header)
 			for _, change := range edit {
 				change(r, &q)
 			}
 			d, err := c.Authorize(r.Context(), q)
-			if err != nil {
-				refuse(w, c.undecided(r.Context(), err))
-				return
-			}
-			if !d.Allowed {
-				refuse(w, refusal(d, q.Permission))
-				return
-			}
-			writeLimits(w.Header(), d.Limits)
-			next.ServeHTTP(w, r.WithContext(NewContext(r.Context(), d.Principal)))
+			c.enforce(w, r, next, q.Permission, d, err)
 		})
 	}
 }
 
-// question is what both doors ask about a request.
-func (c *Client) question(permission, resource, remote string, header http.Header) AuthorizeRequest {
+// enforce passes a request on when d allows it, and answers it otherwise.
+func (c *Client) enforce(w http.ResponseWriter, r *http.Request, next http.Handler, permission string, d *Decision, err error) {
+	switch {
+	case err != nil:
+		refuse(w, c.unavailableError(r.Context(), err))
+	case !d.Allowed:
+		refuse(w, refusal(d, permission))
+	default:
+		writeLimits(w.Header(), d.Limits)
+		next.ServeHTTP(w, r.WithContext(NewContext(r.Context(), d.Principal)))
+	}
+}
+
+// newRequest describes a call that came from remote with header.
+func (c *Client) newRequest(permission, resource, remote string, header http.Header) AuthorizeRequest {
 	return AuthorizeRequest{
 		Credential: bearer(header), Permission: permission, Resource: resource,
 		IP: c.ip(remote, header), UserAgent: header.Get("User-Agent"), RequestID: header.Get("X-Request-Id"),

@@ -16,17 +16,17 @@ import (
 
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
 	tollgate "github.com/tollgatehq/tollgate/sdk"
+	"github.com/tollgatehq/tollgate/sdk/sdktest"
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
-// door is a handler behind the middleware; through says whether a request got
-// to it.
-func door(c *tollgate.Client, edit ...func(*http.Request, *tollgate.AuthorizeRequest)) (h http.Handler, through *bool) {
-	through = new(bool)
+// protect returns a handler behind Require, and whether a request got to it.
+func protect(c *tollgate.Client, edit ...func(*http.Request, *tollgate.AuthorizeRequest)) (h http.Handler, passed *bool) {
+	passed = new(bool)
 	return c.Require("orders:read", edit...)(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		*through = true
+		*passed = true
 		fmt.Fprint(w, tollgate.FromContext(r.Context()).Username)
-	})), through
+	})), passed
 }
 
 func request(authorization ...string) *http.Request {
@@ -45,12 +45,13 @@ func answer(h http.Handler, r *http.Request) *http.Response {
 }
 
 func TestRequireRefuses(t *testing.T) {
+	t.Parallel()
 	for _, test := range refusals {
 		t.Run(test.name, func(t *testing.T) {
-			h, through := door(decided(test.decision).start(t))
+			h, passed := protect(deciding(t, test.decision).client(t))
 			res := answer(h, request("Bearer alice.token"))
-			if *through {
-				t.Fatal("the request got through")
+			if *passed {
+				t.Fatal("the request got to the handler")
 			}
 			if res.StatusCode != test.status {
 				t.Errorf("status %d, want %d", res.StatusCode, test.status)
@@ -73,57 +74,47 @@ func TestRequireRefuses(t *testing.T) {
 	}
 }
 
-func wantHeader(t *testing.T, h http.Header, name, want string) {
-	t.Helper()
-	if got := strings.Join(h.Values(name), " | "); got != want {
-		t.Errorf("%s: %q, want %q", name, got, want)
-	}
-}
-
 func TestRequireFailsClosed(t *testing.T) {
+	t.Parallel()
 	for name, outage := range outages {
 		t.Run(name, func(t *testing.T) {
-			f := &fake{authorize: func(*tollgatev1.AuthorizeRequest) (*tollgatev1.AuthorizeResponse, error) {
-				return nil, outage.err
-			}}
-			wantUnavailable(t, f.start(t), outage.retryAfter)
+			wantUnavailable(t, failing(t, outage.err).client(t), outage.retryAfter)
 		})
 	}
 	t.Run("an answer without a principal", func(t *testing.T) {
-		wantUnavailable(t, decided(&tollgatev1.AuthorizeResponse{Allowed: true}).start(t), "1")
+		wantUnavailable(t, deciding(t, &tollgatev1.AuthorizeResponse{Allowed: true}).client(t), "1")
 	})
-	t.Run("nobody listens", func(t *testing.T) {
+	t.Run("no listener", func(t *testing.T) {
 		server := httptest.NewServer(nil)
 		server.Close()
 		wantUnavailable(t, newClient(t, server.URL), "1")
 	})
 	t.Run("no answer in time", func(t *testing.T) {
-		wantUnavailable(t, newClient(t, silent(t), tollgate.WithTimeout(20*time.Millisecond)), "1")
+		wantUnavailable(t, newClient(t, unanswered(t), tollgate.WithTimeout(20*time.Millisecond)), "1")
 	})
 }
 
 func wantUnavailable(t *testing.T, c *tollgate.Client, retryAfter string) {
 	t.Helper()
-	h, through := door(c)
+	h, passed := protect(c)
 	res := answer(h, request("Bearer alice.token"))
-	if *through || res.StatusCode != http.StatusServiceUnavailable {
-		t.Errorf("through %v, status %d; want a 503", *through, res.StatusCode)
+	if *passed || res.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("passed %v, status %d; want a 503", *passed, res.StatusCode)
 	}
 	wantHeader(t, res.Header, "Retry-After", retryAfter)
 	wantHeader(t, res.Header, "WWW-Authenticate", "")
 }
 
-func TestRequireLogsWhatTheCallerIsNotTold(t *testing.T) {
+func TestRequireLogsTheCause(t *testing.T) {
+	t.Parallel()
 	var log bytes.Buffer
-	f := &fake{authorize: func(*tollgatev1.AuthorizeRequest) (*tollgatev1.AuthorizeResponse, error) {
-		return nil, outages["our key was revoked"].err
-	}}
-	h, _ := door(f.start(t, tollgate.WithLogger(slog.New(slog.NewTextHandler(&log, nil)))))
+	f := failing(t, outages["own API key revoked"].err)
+	h, _ := protect(f.client(t, tollgate.WithLogger(slog.New(slog.NewTextHandler(&log, nil)))))
 	answer(h, request("Bearer alice.token"))
 	if !strings.Contains(log.String(), "unauthenticated") {
 		t.Errorf("the log does not say why: %s", &log)
 	}
-	if strings.Contains(log.String(), "alice.token") || strings.Contains(log.String(), serviceKey) {
+	if strings.Contains(log.String(), "alice.token") || strings.Contains(log.String(), sdktest.ServiceKey) {
 		t.Errorf("a credential is in the log: %s", &log)
 	}
 
@@ -136,13 +127,14 @@ func TestRequireLogsWhatTheCallerIsNotTold(t *testing.T) {
 	}
 }
 
-func TestRequireLetsPass(t *testing.T) {
+func TestRequirePasses(t *testing.T) {
+	t.Parallel()
 	res := allowed()
 	res.Limits = []*tollgatev1.LimitStatus{{Name: "per-user", Limit: 10, Remaining: 9, Reset_: durationpb.New(6 * time.Second)}}
-	h, through := door(decided(res).start(t))
+	h, passed := protect(deciding(t, res).client(t))
 	got := answer(h, request("Bearer alice.token"))
-	if !*through || got.StatusCode != 200 {
-		t.Fatalf("through %v, status %d", *through, got.StatusCode)
+	if !*passed || got.StatusCode != 200 {
+		t.Fatalf("passed %v, status %d", *passed, got.StatusCode)
 	}
 	wantHeader(t, got.Header, "RateLimit", `"per-user";r=9;t=6`)
 	wantHeader(t, got.Header, "RateLimit-Policy", `"per-user";q=10`)
@@ -153,49 +145,50 @@ func TestRequireLetsPass(t *testing.T) {
 	}
 }
 
-func TestRequireReadsOneBearer(t *testing.T) {
-	const missing, bad = `Bearer`, `Bearer error="invalid_token"`
+func TestRequireCredential(t *testing.T) {
+	t.Parallel()
+
 	for _, test := range []struct {
 		name          string
 		authorization []string
-		challenge     string // of the refusal; empty: it is asked about
+		challenge     string // of the refusal; empty: it passes
 	}{
-		{"none", nil, missing},
-		{"another scheme", []string{"Basic YWxpY2U6cGFzcw=="}, missing},
-		{"nothing at all", []string{""}, missing},
+		{"none", nil, noToken},
+		{"another scheme", []string{"Basic YWxpY2U6cGFzcw=="}, noToken},
+		{"nothing at all", []string{""}, noToken},
 		{"a token", []string{"Bearer alice.token"}, ""},
 		{"another case", []string{"bEARER alice.token"}, ""},
 		{"spaces", []string{"Bearer   alice.token "}, ""},
-		{"two headers", []string{"Bearer alice.token", "Bearer alice.token"}, bad},
-		{"two schemes", []string{"Basic YWxpY2U6cGFzcw==", "Bearer alice.token"}, bad},
-		{"two in one", []string{"Bearer alice.token, Bearer alice.token"}, bad},
-		{"two tokens", []string{"Bearer alice.token bob.token"}, bad},
-		{"no token", []string{"Bearer"}, bad},
-		{"only spaces", []string{"Bearer   "}, bad},
-		{"only padding", []string{"Bearer =="}, bad},
-		{"padding inside", []string{"Bearer alice=token"}, bad},
-		{"not ASCII", []string{"Bearer ali\xffce"}, bad},
-		{"a tab", []string{"Bearer\talice.token"}, missing}, // the scheme is not "Bearer"
-		{"too long", []string{"Bearer " + strings.Repeat("a", 8193)}, bad},
-		{"a key too long", []string{"Bearer tg_" + strings.Repeat("a", 254)}, bad},
+		{"two headers", []string{"Bearer alice.token", "Bearer alice.token"}, badToken},
+		{"two schemes", []string{"Basic YWxpY2U6cGFzcw==", "Bearer alice.token"}, badToken},
+		{"two in one", []string{"Bearer alice.token, Bearer alice.token"}, badToken},
+		{"two tokens", []string{"Bearer alice.token bob.token"}, badToken},
+		{"no token", []string{"Bearer"}, badToken},
+		{"only spaces", []string{"Bearer   "}, badToken},
+		{"only padding", []string{"Bearer =="}, badToken},
+		{"padding inside", []string{"Bearer alice=token"}, badToken},
+		{"not ASCII", []string{"Bearer ali\xffce"}, badToken},
+		{"a tab", []string{"Bearer\talice.token"}, noToken}, // the scheme is not "Bearer"
+		{"too long", []string{"Bearer " + strings.Repeat("a", 8193)}, badToken},
+		{"a key too long", []string{"Bearer tg_" + strings.Repeat("a", 254)}, badToken},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			f := &fake{authorize: func(req *tollgatev1.AuthorizeRequest) (*tollgatev1.AuthorizeResponse, error) {
+			f := newFixture(t, answering(func(req *tollgatev1.AuthorizeRequest) (*tollgatev1.AuthorizeResponse, error) {
 				if req.GetAccessToken() == "alice.token" {
 					return allowed(), nil
 				}
 				return refused(tollgatev1.Reason_REASON_CREDENTIAL_MISSING), nil
-			}}
-			h, through := door(f.start(t))
+			}))
+			h, passed := protect(f.client(t))
 			res := answer(h, request(test.authorization...))
-			if *through != (test.challenge == "") {
-				t.Errorf("through %v", *through)
+			if *passed != (test.challenge == "") {
+				t.Errorf("passed %v", *passed)
 			}
 			if test.challenge != "" && res.StatusCode != http.StatusUnauthorized {
 				t.Errorf("status %d, want 401", res.StatusCode)
 			}
 			wantHeader(t, res.Header, "WWW-Authenticate", test.challenge)
-			// Bad credentials count against their address too.
+			// Bad credentials count against their address, too.
 			if asked := f.asked(t); asked.GetClient().GetIp() != "192.0.2.7" {
 				t.Errorf("asked about %v", asked)
 			}
@@ -203,19 +196,20 @@ func TestRequireReadsOneBearer(t *testing.T) {
 	}
 }
 
-// A Tollgate that lets everybody in must not let a credential in that it was
-// never shown.
-func TestRequireRefusesMalformedWhateverTheAnswer(t *testing.T) {
-	h, through := door(decided(allowed()).start(t))
+// TestRequireMalformedCredential: no answer allows a credential that was not sent.
+func TestRequireMalformedCredential(t *testing.T) {
+	t.Parallel()
+	h, passed := protect(deciding(t, allowed()).client(t))
 	res := answer(h, request("Bearer alice.token", "Bearer bob.token"))
-	if *through || res.StatusCode == 200 {
-		t.Errorf("through %v, status %d", *through, res.StatusCode)
+	if *passed || res.StatusCode == 200 {
+		t.Errorf("passed %v, status %d", *passed, res.StatusCode)
 	}
 }
 
-func TestRequireAsks(t *testing.T) {
-	f := decided(allowed())
-	h, _ := door(f.start(t))
+func TestRequireRequest(t *testing.T) {
+	t.Parallel()
+	f := deciding(t, allowed())
+	h, _ := protect(f.client(t))
 	r := request("Bearer tg_alice")
 	r.Header.Set("User-Agent", strings.Repeat("é", 300)+"\xff")
 	r.Header.Set("X-Request-Id", "req-1")
@@ -233,14 +227,15 @@ func TestRequireAsks(t *testing.T) {
 	if client.GetIp() != "192.0.2.7" || client.GetUserAgent() != strings.Repeat("é", 256) || client.GetRequestId() != "req-1" {
 		t.Errorf("client %v", client)
 	}
-	if f.authorization[0] != "Bearer "+serviceKey {
+	if f.authorization[0] != "Bearer "+sdktest.ServiceKey {
 		t.Errorf("the service presented %q", f.authorization[0])
 	}
 }
 
 func TestRequireEdit(t *testing.T) {
-	f := decided(allowed())
-	h, _ := door(f.start(t), func(r *http.Request, q *tollgate.AuthorizeRequest) {
+	t.Parallel()
+	f := deciding(t, allowed())
+	h, _ := protect(f.client(t), func(r *http.Request, q *tollgate.AuthorizeRequest) {
 		q.Resource = strings.TrimPrefix(r.URL.Path, "/")
 		q.Context = map[string]string{"tenant": "acme"}
 		q.Cost = 5
@@ -253,6 +248,7 @@ func TestRequireEdit(t *testing.T) {
 }
 
 func TestClientIP(t *testing.T) {
+	t.Parallel()
 	lastHop := tollgate.WithClientIP(func(remote netip.Addr, header http.Header) netip.Addr {
 		hops := strings.Split(header.Get("X-Forwarded-For"), ",")
 		if addr, err := netip.ParseAddr(strings.TrimSpace(hops[len(hops)-1])); err == nil && remote.IsLoopback() {
@@ -267,14 +263,14 @@ func TestClientIP(t *testing.T) {
 		{"peer", "192.0.2.7:4711", "203.0.113.9", "192.0.2.7", nil},
 		{"mapped", "[::ffff:192.0.2.7]:4711", "", "192.0.2.7", nil},
 		{"zone", "[fe80::1%eth0]:4711", "", "fe80::1", nil},
-		{"a socket in the file system", "@", "", "", nil},
+		{"a Unix socket", "@", "", "", nil},
 		{"behind a proxy", "127.0.0.1:4711", "6.6.6.6, 203.0.113.9", "203.0.113.9", []tollgate.Option{lastHop}},
 		{"past the proxy", "192.0.2.7:4711", "6.6.6.6", "192.0.2.7", []tollgate.Option{lastHop}},
 		{"mapped by a proxy", "127.0.0.1:4711", "::ffff:203.0.113.9", "203.0.113.9", []tollgate.Option{lastHop}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			f := decided(allowed())
-			h, _ := door(f.start(t, test.opts...))
+			f := deciding(t, allowed())
+			h, _ := protect(f.client(t, test.opts...))
 			r := request("Bearer alice.token")
 			r.RemoteAddr = test.remote
 			r.Header.Set("X-Forwarded-For", test.forwarded)
@@ -286,10 +282,10 @@ func TestClientIP(t *testing.T) {
 	}
 }
 
-// A caller that claims to speak gRPC to a plain handler must see a refusal as
-// one: gRPC's would be a 200.
-func TestRequireRefusesInPlainHTTP(t *testing.T) {
-	h, _ := door(decided(refused(tollgatev1.Reason_REASON_PERMISSION_MISSING)).start(t))
+// TestRequireContentType: a refusal in the form of gRPC would be a 200.
+func TestRequireContentType(t *testing.T) {
+	t.Parallel()
+	h, _ := protect(deciding(t, refused(tollgatev1.Reason_REASON_PERMISSION_MISSING)).client(t))
 	for _, contentType := range []string{"application/grpc", "application/grpc-web", "application/connect+json"} {
 		r := httptest.NewRequest("POST", "/orders", nil)
 		r.Header.Set("Content-Type", contentType)
@@ -300,32 +296,30 @@ func TestRequireRefusesInPlainHTTP(t *testing.T) {
 }
 
 func TestRequireWithoutPermissionPanics(t *testing.T) {
+	t.Parallel()
 	defer func() {
 		if recover() == nil {
 			t.Error("it did not panic")
 		}
 	}()
-	decided(allowed()).start(t).Require("")
+	deciding(t, allowed()).client(t).Require("")
 }
 
-// Each request gets its own principal, however many there are at once.
+// TestRequireConcurrently: each request gets its own principal.
 func TestRequireConcurrently(t *testing.T) {
-	f := &fake{authorize: func(req *tollgatev1.AuthorizeRequest) (*tollgatev1.AuthorizeResponse, error) {
-		res := allowed()
-		res.Principal = &tollgatev1.Principal{UserId: req.GetAccessToken(), Username: req.GetAccessToken()}
-		return res, nil
-	}}
-	c := f.start(t)
-	h := c.Require("orders:read")(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	t.Parallel()
+	f := newFixture(t)
+	h := f.client(t).Require("orders:read")(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, tollgate.FromContext(r.Context()).Username)
 	}))
 	var all sync.WaitGroup
 	for i := range 32 {
 		all.Go(func() {
 			name := fmt.Sprintf("user-%d", i)
+			f.SetUser(sdktest.User{Name: name, Roles: []string{"clerk"}})
 			for range 10 {
 				w := httptest.NewRecorder()
-				h.ServeHTTP(w, request("Bearer "+name))
+				h.ServeHTTP(w, request("Bearer "+f.Token(name)))
 				if w.Body.String() != name {
 					t.Errorf("%s became %q", name, w.Body)
 				}

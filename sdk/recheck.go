@@ -9,12 +9,9 @@ import (
 	"connectrpc.com/connect"
 )
 
-// defaultRecheck is how old what is known of a stream's caller may get.
-const defaultRecheck = 30 * time.Second
-
 // watch returns a context for a stream that ends, with a *connect.Error as its
-// cause, when the caller may no longer have it. Call done at the stream's end.
-func (i *interceptor) watch(ctx context.Context, q AuthorizeRequest, who *Principal) (watched context.Context, done func()) {
+// cause, when the caller may no longer have the stream. Call stop at its end.
+func (i *interceptor) watch(ctx context.Context, q AuthorizeRequest, who *Principal) (watched context.Context, stop func()) {
 	watched, cancel := context.WithCancelCause(ctx)
 	go func() {
 		if err := i.follow(watched, q, who); err != nil {
@@ -25,19 +22,20 @@ func (i *interceptor) watch(ctx context.Context, q AuthorizeRequest, who *Princi
 }
 
 // follow returns why the caller of a stream may no longer have it, and nil when
-// ctx ends before. It asks again when half of the time has passed that an answer
-// is good for, so that one that is not answered can be asked again.
+// ctx ends before. It asks when half of the time between checks has passed, which
+// leaves time for another try.
 func (i *interceptor) follow(ctx context.Context, q AuthorizeRequest, who *Principal) error {
 	q.Recheck = true
-	answered, wait := time.Now(), i.every/2
-	// Not all streams of a service begin to ask at the same moment.
+	every := i.client.recheck
+	answered, wait := time.Now(), every/2
+	// The jitter keeps the streams of a service from asking all at once.
 	timer := time.NewTimer(wait - rand.N(wait/4+1))
 	defer timer.Stop()
 	for {
 		var news <-chan struct{}
 		if i.verifier != nil {
-			news = i.verifier.feed.next() // before the look, so that nothing falls between
-			if reason := i.verifier.revoked(ctx, q.Credential, who); reason != ReasonOK {
+			news = i.verifier.feed.next() // first, so that no message is missed in between
+			if reason := i.verifier.recheck(ctx, q.Credential, who); reason != ReasonOK {
 				return refusal(i.verifier.client.report(ctx, q, reason), q.Permission)
 			}
 		}
@@ -49,51 +47,50 @@ func (i *interceptor) follow(ctx context.Context, q AuthorizeRequest, who *Princ
 		case <-timer.C:
 		}
 		asked := time.Now()
-		d, err := i.ask(ctx, q)
+		d, err := i.authorize(ctx, q)
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case err != nil && time.Since(answered) >= i.every:
-			return i.client.undecided(ctx, err)
+		case err != nil && time.Since(answered) >= every:
+			return i.client.unavailableError(ctx, err)
 		case err != nil:
-			wait = i.every / 8
+			wait = every / 8
 		case !d.Allowed:
 			return refusal(d, q.Permission)
 		default:
-			answered, wait = asked, i.every/2
+			answered, wait = asked, every/2
 		}
 		timer.Reset(wait)
 	}
 }
 
-// watchedConn lets nothing through, in either direction, once its context has
-// ended for a refusal: a handler may wait for a message rather than for the
-// context.
+// watchedConn sends and receives nothing once a refusal has ended its context: a
+// handler may wait for a message instead of the context.
 type watchedConn struct {
 	connect.StreamingHandlerConn
 	ctx context.Context
 }
 
 func (c watchedConn) Receive(message any) error {
-	if err := ended(c.ctx); err != nil {
+	if err := refusedBy(c.ctx); err != nil {
 		return err
 	}
 	err := c.StreamingHandlerConn.Receive(message)
-	if refused := ended(c.ctx); refused != nil {
+	if refused := refusedBy(c.ctx); refused != nil {
 		return refused
 	}
 	return err
 }
 
 func (c watchedConn) Send(message any) error {
-	if err := ended(c.ctx); err != nil {
+	if err := refusedBy(c.ctx); err != nil {
 		return err
 	}
 	return c.StreamingHandlerConn.Send(message)
 }
 
-// ended is the refusal that ended a stream's context; nil when none did.
-func ended(ctx context.Context) error {
+// refusedBy returns the refusal that ended a stream's context; nil when none did.
+func refusedBy(ctx context.Context) error {
 	var refused *connect.Error
 	if errors.As(context.Cause(ctx), &refused) {
 		return refused

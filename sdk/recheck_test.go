@@ -9,98 +9,74 @@ import (
 
 	"connectrpc.com/connect"
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
-	"github.com/tollgatehq/tollgate/gen/tollgate/v1/tollgatev1connect"
 	tollgate "github.com/tollgatehq/tollgate/sdk"
 	"github.com/tollgatehq/tollgate/sdk/sdktest"
 )
 
-// lasting serves a stream, for which tollgate:audit:read is needed, that lasts
-// for as long as its context.
-type lasting struct {
-	tollgatev1connect.UnimplementedAuditServiceHandler
-	began chan struct{} // gets one for each stream
-	sent  chan error    // gets what came of sending after the end
+// lastingStream is a stream that lasts as long as its context.
+type lastingStream struct {
+	ended chan error // gets how the caller's stream ended
+	sent  chan error // gets the error of sending after the end
 }
 
-func (l lasting) WatchEvents(ctx context.Context, _ *tollgatev1.WatchEventsRequest, stream *connect.ServerStream[tollgatev1.WatchEventsResponse]) error {
-	l.began <- struct{}{}
-	<-ctx.Done()
-	l.sent <- stream.Send(&tollgatev1.WatchEventsResponse{})
-	return nil
-}
-
-// stream begins one with a credential and returns what it ends with.
-func (l lasting) stream(t *testing.T, c *tollgate.Client, credential string, opts ...tollgate.InterceptorOption) (ended chan error) {
+// startStream begins one with a credential.
+func startStream(ctx context.Context, t *testing.T, interceptor connect.Interceptor, credential string) lastingStream {
 	t.Helper()
-	mux := http.NewServeMux()
-	mux.Handle(tollgatev1connect.NewAuditServiceHandler(l, connect.WithInterceptors(c.Interceptor(opts...))))
-	as := callers{audit: tollgatev1connect.NewAuditServiceClient(
-		http.DefaultClient, serve(t, mux), connect.WithInterceptors(presents{"Bearer " + credential}))}
-	ended = make(chan error, 1)
-	go func() { ended <- as.watch(t) }()
+	l, began := lastingStream{make(chan error, 1), make(chan error, 1)}, make(chan struct{}, 1)
+	s := newService(t, interceptor, ordersWrite)
+	s.stream = func(ctx context.Context, stream *connect.ServerStream[getResponse]) error {
+		began <- struct{}{}
+		<-ctx.Done()
+		l.sent <- stream.Send(&getResponse{})
+		return nil
+	}
+	go func() { l.ended <- s.watch(ctx, "Bearer "+credential) }()
 	select {
-	case <-l.began:
-	case err := <-ended:
+	case <-began:
+	case err := <-l.ended:
 		t.Fatalf("the stream did not begin: %v", err)
 	}
-	return ended
+	return l
 }
 
 // wantEnd checks how a stream ended, and that nothing was sent after it.
-func (l lasting) wantEnd(t *testing.T, ended chan error, code connect.Code, reason string) {
+func (l lastingStream) wantEnd(t *testing.T, code connect.Code, reason string) {
 	t.Helper()
-	wantRefusal(t, <-ended, code, reason)
+	wantRefusal(t, <-l.ended, code, reason)
 	wantRefusal(t, <-l.sent, code, reason)
 }
 
-func newLasting() lasting { return lasting{began: make(chan struct{}, 10), sent: make(chan error, 10)} }
-
-// newAuditors is a Tollgate with alice, who may have lasting's stream.
-func newAuditors(t *testing.T) *stage {
-	s := newStage(t, nil)
-	s.SetRole("auditor", "tollgate:audit:read")
-	s.SetUser(sdktest.User{Name: "alice", Roles: []string{"auditor"}})
-	return s
-}
-
-// asking passes each Authorize on and tells of it.
-func asking(t *testing.T) (tollgate.Option, chan struct{}) {
-	next, asked := newTransport(t), make(chan struct{}, 1000)
-	return tripper(func(r *http.Request) (*http.Response, error) {
-		defer func() {
-			if strings.HasSuffix(r.URL.Path, "/Authorize") {
-				asked <- struct{}{}
-			}
-		}()
-		return next.RoundTrip(r)
-	}).client(), asked
-}
-
-// Tollgate is asked again about a stream's caller, without being counted; what
-// ends it is on record.
-func TestStreamIsRechecked(t *testing.T) {
+// TestStreamRecheck: Tollgate decides again about the caller of a stream, and
+// does not count it; the decision that ends the stream is recorded.
+func TestStreamRecheck(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
-		end    func(*stage)
+		end    func(*fixture)
 		code   connect.Code
 		reason string
 	}{
-		"session":    {func(s *stage) { s.Revoke("s-1") }, connect.CodeUnauthenticated, "CREDENTIAL_REVOKED"},
-		"user":       {func(s *stage) { s.SetUser(sdktest.User{Name: "alice", Disabled: true}) }, connect.CodeUnauthenticated, "USER_DISABLED"},
-		"permission": {func(s *stage) { s.SetRole("auditor") }, connect.CodePermissionDenied, "PERMISSION_MISSING"},
-		"expiry":     {func(s *stage) { s.add(15 * time.Minute) }, connect.CodeUnauthenticated, "CREDENTIAL_EXPIRED"},
-		"Tollgate":   {func(s *stage) { s.SetDown(true) }, connect.CodeUnavailable, "DEPENDENCY_DOWN"},
+		"session":    {func(f *fixture) { f.Revoke("s-1") }, connect.CodeUnauthenticated, "CREDENTIAL_REVOKED"},
+		"user":       {func(f *fixture) { f.SetUser(sdktest.User{Name: "alice", Disabled: true}) }, connect.CodeUnauthenticated, "USER_DISABLED"},
+		"permission": {func(f *fixture) { f.SetRole("clerk") }, connect.CodePermissionDenied, "PERMISSION_MISSING"},
+		"expiry":     {func(f *fixture) { f.add(15 * time.Minute) }, connect.CodeUnauthenticated, "CREDENTIAL_EXPIRED"},
+		"Tollgate":   {func(f *fixture) { f.SetDown(true) }, connect.CodeUnavailable, "DEPENDENCY_DOWN"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, l := newAuditors(t), newLasting()
-			s.SetLimit(sdktest.Limit{Name: "per-user", Permission: "*", Calls: 1})
-			through, asked := asking(t)
-			ended := l.stream(t, newClient(t, s.URL, through), s.Token("alice", sdktest.InSession("s-1")), tollgate.WithRecheck(100*time.Millisecond))
-			for range 4 { // it goes on
+			t.Parallel()
+			f, asked := newFixture(t), make(chan struct{}, 1000)
+			f.SetLimit(sdktest.Limit{Name: "per-user", Permission: "*", Calls: 1})
+			f.intercept(func(r *http.Request) (*http.Response, error) {
+				defer func() { asked <- struct{}{} }()
+				return f.next.RoundTrip(r)
+			})
+			interceptor := f.client(t, tollgate.WithRecheck(400*time.Millisecond)).Interceptor()
+			stream := startStream(t.Context(), t, interceptor, f.Token("alice", sdktest.InSession("s-1")))
+			for range 3 { // it goes on
 				<-asked
 			}
-			test.end(s)
-			l.wantEnd(t, ended, test.code, test.reason)
-			all := s.Decisions()
+			test.end(f)
+			stream.wantEnd(t, test.code, test.reason)
+			all := f.Decisions()
 			last := all[len(all)-1]
 			if !last.Request.GetRecheck() || test.code != connect.CodeUnavailable && last.Response.GetAllowed() {
 				t.Errorf("the last decision is %v, %v", last.Request, last.Response)
@@ -109,10 +85,11 @@ func TestStreamIsRechecked(t *testing.T) {
 	}
 }
 
-// One answer that does not come ends no stream.
-func TestStreamOutlivesAnOutage(t *testing.T) {
-	l, n, asked := newLasting(), 0, make(chan int, 100)
-	f := &fake{authorize: func(*tollgatev1.AuthorizeRequest) (*tollgatev1.AuthorizeResponse, error) {
+// TestStreamOutage: one answer that does not come ends no stream.
+func TestStreamOutage(t *testing.T) {
+	t.Parallel()
+	n, asked := 0, make(chan int, 100)
+	f := newFixture(t, answering(func(*tollgatev1.AuthorizeRequest) (*tollgatev1.AuthorizeResponse, error) {
 		n++ // one stream asks one at a time
 		asked <- n
 		switch n {
@@ -122,136 +99,120 @@ func TestStreamOutlivesAnOutage(t *testing.T) {
 			return refused(tollgatev1.Reason_REASON_CREDENTIAL_REVOKED), nil
 		}
 		return allowed(), nil
-	}}
-	ended := l.stream(t, f.start(t), "alice.token", tollgate.WithRecheck(2*time.Second))
+	}))
+	stream := startStream(t.Context(), t, f.client(t, tollgate.WithRecheck(2*time.Second)).Interceptor(), "alice.token")
 	for <-asked < 4 {
 	}
-	l.wantEnd(t, ended, connect.CodeUnauthenticated, "CREDENTIAL_REVOKED")
+	stream.wantEnd(t, connect.CodeUnauthenticated, "CREDENTIAL_REVOKED")
 }
 
-// With a verifier, what the feed tells ends a stream at once.
-func TestStreamEndsByTheFeed(t *testing.T) {
+// TestStreamWithVerifier: the feed of revocations ends a stream at once.
+func TestStreamWithVerifier(t *testing.T) {
+	t.Parallel()
+	disable := func(f *fixture, _ string) { f.SetUser(sdktest.User{Name: "alice", Disabled: true}) }
+	token := func(f *fixture) string { return f.Token("alice", sdktest.InSession("s-1")) }
+	key := func(f *fixture) string { return f.APIKey("alice") }
 	for name, test := range map[string]struct {
-		credential func(*stage) string
-		end        func(s *stage, credential string)
+		credential func(*fixture) string
+		end        func(f *fixture, credential string)
 		reason     string
 	}{
-		"session": {
-			func(s *stage) string { return s.Token("alice", sdktest.InSession("s-1")) },
-			func(s *stage, _ string) { s.Revoke("s-1") }, "CREDENTIAL_REVOKED",
-		},
+		"session": {token, func(f *fixture, _ string) { f.Revoke("s-1") }, "CREDENTIAL_REVOKED"},
 		"signing key": {
-			func(s *stage) string { s.RotateKey(); s.add(5 * time.Second); return s.Token("alice") },
-			func(s *stage, _ string) { s.RemoveKey() }, "CREDENTIAL_INVALID",
+			func(f *fixture) string { f.RotateKey(); f.add(5 * time.Second); return f.Token("alice") },
+			func(f *fixture, _ string) { f.RemoveKey() }, "CREDENTIAL_INVALID",
 		},
-		"user of a token": {
-			func(s *stage) string { return s.Token("alice") },
-			func(s *stage, _ string) { s.SetUser(sdktest.User{Name: "alice", Disabled: true}) }, "USER_DISABLED",
-		},
-		"API key": {
-			func(s *stage) string { return s.APIKey("alice") },
-			func(s *stage, key string) { s.RevokeAPIKey(key) }, "CREDENTIAL_REVOKED",
-		},
-		"user of an API key": {
-			func(s *stage) string { return s.APIKey("alice") },
-			func(s *stage, _ string) { s.SetUser(sdktest.User{Name: "alice", Disabled: true}) }, "USER_DISABLED",
-		},
+		"user of a token":    {token, disable, "USER_DISABLED"},
+		"API key":            {key, func(f *fixture, key string) { f.RevokeAPIKey(key) }, "CREDENTIAL_REVOKED"},
+		"user of an API key": {key, disable, "USER_DISABLED"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, l := newAuditors(t), newLasting()
-			credential := test.credential(s)
-			ended := l.stream(t, s.Client(), credential, tollgate.WithVerifier(s.verifier), tollgate.WithRecheck(time.Hour))
-			s.hears(t, s.KeepAlive()) // news that end nothing
-			test.end(s, credential)
-			l.wantEnd(t, ended, connect.CodeUnauthenticated, test.reason)
-			if all := s.Decisions(); len(all) != 2 || !all[1].Request.GetRecheck() {
+			t.Parallel()
+			f := newVerifierFixture(t)
+			credential := test.credential(f)
+			stream := startStream(t.Context(), t, f.verifier.Interceptor(), credential)
+			f.waitFor(t, f.KeepAlive()) // a message that ends nothing
+			test.end(f, credential)
+			stream.wantEnd(t, connect.CodeUnauthenticated, test.reason)
+			if all := f.Decisions(); len(all) != 2 || !all[1].Request.GetRecheck() {
 				t.Errorf("Tollgate decided %v, want the call and what ended it", all)
 			}
 		})
 	}
 }
 
-// With a verifier, any good credential is known in this process, and a bad one
-// is on record.
-func TestInterceptorWithVerifier(t *testing.T) {
-	s, asService := newStage(t, nil), &service{}
-	mux := http.NewServeMux()
-	mux.Handle(tollgatev1connect.NewAuthServiceHandler(asService, connect.WithInterceptors(s.Client().Interceptor(tollgate.WithVerifier(s.verifier)))))
-	url := serve(t, mux)
-	whoAmI := func(authorization ...string) error {
-		_, err := tollgatev1connect.NewAuthServiceClient(http.DefaultClient, url, connect.WithInterceptors(presents(authorization))).
-			WhoAmI(t.Context(), &tollgatev1.WhoAmIRequest{})
-		return err
-	}
-	if err := whoAmI("Bearer " + s.Token("alice")); err != nil || len(asService.through) != 1 || asService.through[0].UserID != "user-alice" {
-		t.Errorf("error %v, through %v", err, asService.through)
-	}
-	wantRefusal(t, whoAmI(), connect.CodeUnauthenticated, "CREDENTIAL_MISSING")
-	if n := len(s.Decisions()); n != 0 {
-		t.Errorf("Tollgate was asked %d times", n)
-	}
-	for range 100 {
-		wantRefusal(t, whoAmI("Bearer "+s.Token("alice")+"x"), connect.CodeUnauthenticated, "CREDENTIAL_INVALID")
-	}
-	if all := s.Decisions(); len(all) != 10 || all[0].Request.GetPermission() != "tollgate:whoami" {
-		t.Errorf("Tollgate was asked %d times", len(all))
-	}
-	if len(asService.through) != 1 {
-		t.Error("a bad credential got through")
-	}
-}
-
-// A handler that waits for a message gets none from a caller who was refused
-// meanwhile.
-func TestStreamReceivesNothingAfterItsEnd(t *testing.T) {
-	s := newAuditors(t)
+// TestStreamReceive: a handler that waits for a message gets none from a caller
+// who was refused meanwhile.
+func TestStreamReceive(t *testing.T) {
+	t.Parallel()
+	f := newVerifierFixture(t)
 	got, ended := make(chan struct{}, 1), make(chan error, 1)
-	guard := &tollgatev1.Guard{Rule: &tollgatev1.Guard_Permission{Permission: "tollgate:audit:read"}}
 	h := connect.NewClientStreamHandler("/x.y.Z/Do",
-		func(ctx context.Context, stream *connect.ClientStream[tollgatev1.WhoAmIRequest]) (*connect.Response[tollgatev1.WhoAmIResponse], error) {
+		func(ctx context.Context, stream *connect.ClientStream[getRequest]) (*connect.Response[getResponse], error) {
 			stream.Receive()
 			got <- struct{}{}
 			<-ctx.Done()
 			if stream.Receive() {
-				t.Error("a message got through")
+				t.Error("a message got to the handler")
 			}
 			ended <- stream.Err()
-			return connect.NewResponse(&tollgatev1.WhoAmIResponse{}), nil
+			return connect.NewResponse(&getResponse{}), nil
 		},
-		connect.WithInterceptors(s.Client().Interceptor(tollgate.WithVerifier(s.verifier))), connect.WithSchema(method(t, guard)))
-	client := connect.NewClient[tollgatev1.WhoAmIRequest, tollgatev1.WhoAmIResponse](http.DefaultClient, serve(t, h)+"/x.y.Z/Do",
-		connect.WithInterceptors(presents{"Bearer " + s.Token("alice", sdktest.InSession("s-1"))}))
+		connect.WithInterceptors(f.verifier.Interceptor()), connect.WithSchema(method(t, ordersWrite)))
+	client := connect.NewClient[getRequest, getResponse](http.DefaultClient, serve(t, h)+"/x.y.Z/Do")
 	stream := client.CallClientStream(t.Context())
+	stream.RequestHeader().Set("Authorization", "Bearer "+f.Token("alice", sdktest.InSession("s-1")))
 	for range 2 { // the second one waits to be read
-		if err := stream.Send(&tollgatev1.WhoAmIRequest{}); err != nil {
+		if err := stream.Send(&getRequest{}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	<-got
-	s.Revoke("s-1")
+	f.Revoke("s-1")
 	wantRefusal(t, <-ended, connect.CodeUnauthenticated, "CREDENTIAL_REVOKED")
 	_, err := stream.CloseAndReceive()
 	wantRefusal(t, err, connect.CodeUnauthenticated, "CREDENTIAL_REVOKED")
 }
 
-// A caller who hangs up is not told that they were refused.
+// TestStreamCallerHangsUp: that is no refusal.
 func TestStreamCallerHangsUp(t *testing.T) {
-	s, l := newAuditors(t), newLasting()
-	mux := http.NewServeMux()
-	mux.Handle(tollgatev1connect.NewAuditServiceHandler(l, connect.WithInterceptors(s.Client().Interceptor(tollgate.WithVerifier(s.verifier)))))
-	client := tollgatev1connect.NewAuditServiceClient(http.DefaultClient, serve(t, mux), connect.WithInterceptors(presents{"Bearer " + s.Token("alice")}))
+	t.Parallel()
+	f := newVerifierFixture(t)
 	ctx, hangUp := context.WithCancel(t.Context())
-	over := make(chan struct{})
-	go func() {
-		defer close(over)
-		if stream, err := client.WatchEvents(ctx, &tollgatev1.WatchEventsRequest{}); err == nil {
-			_ = stream.Close()
-		}
-	}()
-	<-l.began
+	stream := startStream(ctx, t, f.verifier.Interceptor(), f.Token("alice"))
 	hangUp()
-	<-over
-	if err := <-l.sent; connect.CodeOf(err) == connect.CodeUnauthenticated || connect.CodeOf(err) == connect.CodeUnavailable {
+	<-stream.ended
+	if err := <-stream.sent; connect.CodeOf(err) == connect.CodeUnauthenticated || connect.CodeOf(err) == connect.CodeUnavailable {
 		t.Errorf("error %v", err)
+	}
+}
+
+// TestInterceptorWithVerifier: a good credential is decided in this process, and
+// a bad one is recorded.
+func TestInterceptorWithVerifier(t *testing.T) {
+	t.Parallel()
+	f := newVerifierFixture(t)
+	s := newService(t, f.verifier.Interceptor(), authenticated)
+	if err := s.get(t.Context(), "", "Bearer "+f.Token("alice")); err != nil || len(s.passed) != 1 || s.passed[0].UserID != alicesUser {
+		t.Errorf("error %v, passed %v", err, s.passed)
+	}
+	wantRefusal(t, s.get(t.Context(), ""), connect.CodeUnauthenticated, "CREDENTIAL_MISSING")
+	if n := len(f.Decisions()); n != 0 {
+		t.Errorf("Tollgate decided %d times", n)
+	}
+	for range 100 {
+		wantRefusal(t, s.get(t.Context(), "", "Bearer "+f.Token("alice")+"x"), connect.CodeUnauthenticated, "CREDENTIAL_INVALID")
+	}
+	if all := f.Decisions(); len(all) != 10 || all[0].Request.GetPermission() != "me:read" {
+		t.Errorf("Tollgate decided %d times", len(all))
+	}
+	if len(s.passed) != 1 {
+		t.Error("a bad credential got to the handler")
+	}
+	if err := newService(t, f.verifier.Interceptor(), ordersWrite).get(t.Context(), "", "Bearer "+f.Token("alice")); err != nil {
+		t.Error(err)
+	}
+	if all := f.Decisions(); len(all) != 11 || strings.Contains(all[10].Request.GetPermission(), "me:") {
+		t.Errorf("a permission was not decided by Tollgate: %v", all)
 	}
 }

@@ -15,12 +15,12 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
-// domain is that of Tollgate's google.rpc.ErrorInfo.
+// domain is the domain of Tollgate's google.rpc.ErrorInfo.
 const domain = "tollgate.dev"
 
-// refusal is what the caller of a protected service is told about a decision
-// against it. Middleware and interceptor share it: the code gives the HTTP
-// status, the error's metadata the headers.
+// refusal returns the answer to a caller about a decision against the call. The
+// middleware takes the HTTP status from its code and the headers from its
+// metadata.
 func refusal(d *Decision, permission string) *connect.Error {
 	switch d.Reason {
 	case ReasonCredentialMissing:
@@ -40,7 +40,7 @@ func refusal(d *Decision, permission string) *connect.Error {
 	case ReasonSignInRequired:
 		return challenge(d.Reason, stepUp, "the sign-in is too long ago; sign in again")
 	case ReasonLimited:
-		err := told(connect.CodeResourceExhausted, string(d.Reason), "too many calls", d.RetryAfter)
+		err := newError(connect.CodeResourceExhausted, string(d.Reason), "too many calls", d.RetryAfter)
 		writeLimits(err.Meta(), d.Limits)
 		return err
 	}
@@ -53,7 +53,7 @@ func refusal(d *Decision, permission string) *connect.Error {
 	case ReasonPasswordChangeRequired:
 		message = "choose a new password first"
 	}
-	err := told(connect.CodePermissionDenied, string(d.Reason), message, 0)
+	err := newError(connect.CodePermissionDenied, string(d.Reason), message, 0)
 	err.Meta().Set("WWW-Authenticate", `Bearer error="insufficient_scope"`)
 	writeLimits(err.Meta(), d.Limits)
 	return err
@@ -63,21 +63,21 @@ func refusal(d *Decision, permission string) *connect.Error {
 // (RFC 6750 §3.1).
 const badToken = `Bearer error="invalid_token"`
 
-// stepUp is the challenge for a good credential that came about in too weak a
-// way, or too long ago (RFC 9470 §3).
+// stepUp is the challenge for a good credential whose sign-in was too weak or is
+// too long ago (RFC 9470 §3).
 const stepUp = `Bearer error="insufficient_user_authentication"`
 
 func challenge(reason Reason, header, message string) *connect.Error {
-	err := told(connect.CodeUnauthenticated, string(reason), message, 0)
+	err := newError(connect.CodeUnauthenticated, string(reason), message, 0)
 	err.Meta().Set("WWW-Authenticate", header)
 	return err
 }
 
-// undecided is what the caller is told when Tollgate could not be asked. Why
-// is for the log only: it may be this service's own credential.
-func (c *Client) undecided(ctx context.Context, err error) *connect.Error {
+// unavailableError returns the answer to a caller when there is no decision. The
+// cause is for the log only: it may be this service's own credential.
+func (c *Client) unavailableError(ctx context.Context, err error) *connect.Error {
 	if errors.Is(ctx.Err(), context.Canceled) {
-		return connect.NewError(connect.CodeCanceled, context.Canceled) // nobody is listening
+		return connect.NewError(connect.CodeCanceled, context.Canceled) // no one reads the answer
 	}
 	c.log.ErrorContext(ctx, "tollgate: a call was refused because it could not be decided", "error", err)
 	wait := time.Second
@@ -85,12 +85,12 @@ func (c *Client) undecided(ctx context.Context, err error) *connect.Error {
 	if errors.As(err, &known) {
 		wait = max(wait, known.RetryAfter)
 	}
-	return told(connect.CodeUnavailable, "DEPENDENCY_DOWN", "access cannot be checked right now; try again", wait)
+	return newError(connect.CodeUnavailable, "DEPENDENCY_DOWN", "access cannot be checked right now; try again", wait)
 }
 
-// told is an error with its details; the caller may try again after wait, if
-// that is more than zero.
-func told(code connect.Code, reason, message string, wait time.Duration) *connect.Error {
+// newError returns an error with its details; the caller may try again after
+// wait, if that is more than zero.
+func newError(code connect.Code, reason, message string, wait time.Duration) *connect.Error {
 	err := connect.NewError(code, errors.New(message))
 	details := []proto.Message{&errdetails.ErrorInfo{Reason: reason, Domain: domain}}
 	if wait > 0 {
@@ -119,5 +119,5 @@ func writeLimits(header http.Header, limits []LimitStatus) {
 	}
 }
 
-// seconds rounds up, so that nobody comes back too early.
+// seconds rounds up, so that no caller comes back too early.
 func seconds(d time.Duration) int64 { return int64(math.Ceil(d.Seconds())) }

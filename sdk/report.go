@@ -8,24 +8,23 @@ import (
 	"time"
 )
 
-// Bad credentials that are refused in this process are taken to Tollgate, which
-// counts and records them, but not so many that a flood of them floods it: so
-// many at once and then one every so often, from one address and in all.
+// Bad credentials that are refused in this process are reported to Tollgate,
+// which counts and records them, at a bounded rate for each address and in all.
 const (
 	addressBurst, addressEvery = 10, time.Second
 	reportsBurst, reportsEvery = 100, 20 * time.Millisecond
 
-	maxAddresses = 10_000      // that are told apart
-	maxHeldOff   = time.Minute // how long Tollgate is not asked about an address over a limit
+	maxAddresses = 10_000      // that have a count of their own
+	maxHeldOff   = time.Minute // without reports about an address over a limit
 )
 
 // reports bounds reports of bad credentials.
 type reports struct {
 	mu        sync.Mutex
-	addresses halves[netip.Addr, *address]
+	addresses generations[netip.Addr, *address]
 	all       allowance
 
-	failing atomic.Bool // the latest could not be made
+	failing atomic.Bool // the latest report failed
 }
 
 type address struct {
@@ -33,7 +32,7 @@ type address struct {
 	heldOff time.Time // over a limit until then
 }
 
-// allowance is how much may be taken at once, filled again over time (GCRA).
+// allowance refills over time (GCRA).
 type allowance struct{ whole time.Time }
 
 func (a *allowance) take(now time.Time, burst int, every time.Duration) bool {
@@ -48,10 +47,10 @@ func (a *allowance) take(now time.Time, burst int, every time.Duration) bool {
 	return true
 }
 
-func newReports() *reports { return &reports{addresses: newHalves[netip.Addr, *address]()} }
+func newReports() *reports { return &reports{addresses: newGenerations[netip.Addr, *address]()} }
 
-// take says whether a report may be made about an address now; or how long the
-// address is over a limit.
+// take reports whether a report about an address may be made now, and for how
+// long the address is still over a limit.
 func (r *reports) take(ip netip.Addr, now time.Time) (ok bool, heldOff time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -68,7 +67,7 @@ func (r *reports) holdOff(ip netip.Addr, until time.Time) {
 	r.find(ip).heldOff = until
 }
 
-// find makes an entry when there is none. The lock is held.
+// find returns the address's entry, a new one if need be. The lock is held.
 func (r *reports) find(ip netip.Addr) *address {
 	if ip = ip.Unmap(); ip.Is6() { // a host has 2^64 of them
 		ip = netip.PrefixFrom(ip.WithZone(""), 64).Masked().Addr()
@@ -84,9 +83,9 @@ func (r *reports) find(ip netip.Addr) *address {
 	return a
 }
 
-// report takes a credential that was refused here to Tollgate, and returns the
+// report tells Tollgate of a credential that was refused here, and returns the
 // decision to answer with: the refusal, or that the caller is over a limit. It
-// never allows, whatever Tollgate says or cannot say.
+// never allows, whatever Tollgate answers.
 func (c *Client) report(ctx context.Context, q AuthorizeRequest, reason Reason) *Decision {
 	refused := &Decision{Reason: reason}
 	now := c.now()
@@ -98,11 +97,11 @@ func (c *Client) report(ctx context.Context, q AuthorizeRequest, reason Reason) 
 		return refused
 	}
 	q.Authenticated = true
-	// Who hangs up at once is counted all the same.
+	// A caller who hangs up is counted as well.
 	d, err := c.Authorize(context.WithoutCancel(ctx), q)
 	if err != nil {
 		if !c.reports.failing.Swap(true) {
-			c.log.ErrorContext(ctx, "tollgate: bad credentials are refused and cannot be counted and recorded", "error", err)
+			c.log.ErrorContext(ctx, "tollgate: bad credentials are refused, but Tollgate does not count and record them", "error", err)
 		}
 		return refused
 	}

@@ -1,12 +1,13 @@
 package tollgate_test
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,182 +16,169 @@ import (
 	"github.com/tollgatehq/tollgate/sdk/sdktest"
 )
 
-// handler is one behind Verifier.Authenticate.
-func (s *stage) handler() http.Handler {
-	return s.verifier.Authenticate(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+// handler returns one behind Verifier.Authenticate.
+func (f *fixture) handler() http.Handler {
+	return f.verifier.Authenticate(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprint(w, tollgate.FromContext(r.Context()).UserID)
 	}))
 }
 
-// answers checks the status of an answer to a credential from an address.
-func (s *stage) answers(t *testing.T, credential, remote string, status int) http.Header {
+// wantStatus checks the status of an answer to a credential from an address.
+func (f *fixture) wantStatus(t *testing.T, credential, remote string, status int) http.Header {
 	t.Helper()
 	r := request("Bearer " + credential)
 	r.RemoteAddr = remote
-	res := answer(s.handler(), r)
+	res := answer(f.handler(), r)
 	if res.StatusCode != status {
 		t.Errorf("status %d, want %d", res.StatusCode, status)
 	}
 	return res.Header
 }
 
+// wantDecisions returns the decisions of Tollgate and checks how many there are.
+func (f *fixture) wantDecisions(t *testing.T, want int) []sdktest.Decision {
+	t.Helper()
+	all := f.Decisions()
+	if len(all) != want {
+		t.Fatalf("Tollgate decided %d times, want %d", len(all), want)
+	}
+	return all
+}
+
 const remote = "192.0.2.7:4711"
 
-// What is refused in this process is taken to Tollgate, with who showed it.
-func TestAuthenticateReports(t *testing.T) {
-	s := newStage(t, nil)
-	s.SetUser(sdktest.User{Name: "bob", PasswordChange: true})
-	revoked := s.Token("alice", sdktest.InSession("s-1"))
-	s.hears(t, s.Revoke("s-1"))
-	s.answers(t, s.Token("alice"), remote, 200)
-	s.answers(t, s.Token("bob"), remote, 403) // the credential is good
-	if n := len(s.Decisions()); n != 0 {
-		t.Fatalf("Tollgate was asked %d times about good credentials", n)
-	}
-	if res := answer(s.handler(), request()); res.StatusCode != 401 || len(s.Decisions()) != 0 {
-		t.Errorf("no credential: %d, Tollgate was asked %d times", res.StatusCode, len(s.Decisions()))
-	}
-	for i, credential := range []string{
-		s.Token("alice") + "x", revoked, s.Token("alice", sdktest.ExpiresAt(s.now())), s.Token("alice", sdktest.Claim("aud", "others")), "a b", "tg_bad",
-	} {
-		s.answers(t, credential, remote, 401)
-		all := s.Decisions()
-		if len(all) != i+1 {
-			t.Fatalf("credential %d: Tollgate was asked %d times", i, len(all))
+// TestAuthenticate: a credential that is refused in this process is reported with
+// its caller.
+func TestAuthenticate(t *testing.T) {
+	t.Parallel()
+	f := newVerifierFixture(t)
+	f.SetUser(sdktest.User{Name: "bob", PasswordChange: true})
+	revoked := f.Token("alice", sdktest.InSession("s-1"))
+	f.waitFor(t, f.Revoke("s-1"))
+	f.wantStatus(t, f.Token("alice"), remote, 200)
+	f.wantStatus(t, f.Token("bob"), remote, 403) // the credential is good
+	for _, authorization := range [][]string{nil, {"Basic eDp5"}} {
+		if res := answer(f.handler(), request(authorization...)); res.StatusCode != 401 {
+			t.Errorf("%q: %d", authorization, res.StatusCode)
 		}
+	}
+	f.wantDecisions(t, 0)
+	for i, credential := range []string{
+		f.Token("alice") + "x", revoked, f.Token("alice", sdktest.ExpiresAt(f.now())), f.Token("alice", sdktest.Claim("aud", "others")), "a b", "tg_bad",
+	} {
+		f.wantStatus(t, credential, remote, 401)
+		all := f.wantDecisions(t, i+1)
 		q := all[i].Request
 		if !q.GetAuthenticated() || q.GetClient().GetIp() != "192.0.2.7" || q.GetResource() != "/orders/42" || all[i].Response.GetAllowed() {
 			t.Errorf("credential %d: asked %v, answer %v", i, q, all[i].Response)
 		}
 	}
-	s.answers(t, s.APIKey("alice"), remote, 200)
-	if n := s.Calls("AuthService/Verify"); n != 0 {
-		t.Errorf("Verify, which counts nothing, was asked %d times", n)
-	}
+	f.wantStatus(t, f.APIKey("alice"), remote, 200)
+	f.wantVerifyCalls(t, 0) // it counts nothing
 }
 
-// Refused here is refused, whatever Tollgate thinks of it.
-func TestAuthenticateNeverAllowsWhatItRefused(t *testing.T) {
-	f := &fake{authorize: decided(allowed()).authorize}
-	client := newClient(t, serve(t, f.handler()))
-	verifier, err := tollgate.NewVerifier(client, sdktest.Issuer, sdktest.Audience)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer verifier.Close()
-	s := &stage{verifier: verifier}
-	s.answers(t, "no token", remote, 401)
+// TestAuthenticateRefusal: no answer to a report turns a refusal into a yes.
+func TestAuthenticateRefusal(t *testing.T) {
+	t.Parallel()
+	f := deciding(t, allowed())
+	f.startVerifier(t, tollgate.VerifierConfig{})
+	f.wantStatus(t, "no token", remote, 401)
 	f.asked(t)
 }
 
-// A flood of bad credentials at a service is none at Tollgate, from one address
-// or from many.
-func TestAuthenticateBoundsReports(t *testing.T) {
-	s := newStage(t, nil)
-	bad := s.Token("alice") + "x"
-	asked := func() int { return len(s.Decisions()) }
+// TestAuthenticateReportRate: reports are few, from one address or from many.
+func TestAuthenticateReportRate(t *testing.T) {
+	t.Parallel()
+	f := newVerifierFixture(t)
+	bad := f.Token("alice") + "x"
 	for range 1000 {
-		s.answers(t, bad, remote, 401)
+		f.wantStatus(t, bad, remote, 401)
 	}
-	if n := asked(); n != 10 {
-		t.Errorf("one address: Tollgate was asked %d times, want 10", n)
-	}
-	s.add(time.Second)
+	f.wantDecisions(t, 10) // one address
+	f.add(time.Second)
 	for range 10 {
-		s.answers(t, bad, remote, 401)
+		f.wantStatus(t, bad, remote, 401)
 	}
-	if n := asked(); n != 11 {
-		t.Errorf("a second later: Tollgate was asked %d times, want 11", n)
-	}
+	f.wantDecisions(t, 11) // a second later
 	for i := range 100 {
-		s.answers(t, bad, fmt.Sprintf("[2001:db8::%x]:1", i+1), 401)
+		f.wantStatus(t, bad, fmt.Sprintf("[2001:db8::%x]:1", i+1), 401)
 	}
-	if n := asked(); n != 21 {
-		t.Errorf("one /64: Tollgate was asked %d times, want 21", n)
-	}
-	s.add(time.Hour)
+	f.wantDecisions(t, 21) // one /64
+	f.add(time.Hour)
 	for i := range 1000 {
-		s.answers(t, bad, fmt.Sprintf("10.0.%d.%d:1", i/250, i%250), 401)
+		f.wantStatus(t, bad, fmt.Sprintf("10.0.%d.%d:1", i/250, i%250), 401)
 	}
-	if n := asked(); n != 121 {
-		t.Errorf("many addresses: Tollgate was asked %d times, want 121", n)
-	}
-	s.answers(t, s.Token("alice"), remote, 200)
+	f.wantDecisions(t, 121) // many addresses
+	f.wantStatus(t, f.Token("alice"), remote, 200)
 }
 
-// Whoever is over a limit of Tollgate's is told so, and not asked about until
-// it is over.
+// TestAuthenticateLimited: a caller over a limit gets 429, and is not reported
+// until the time given is over.
 func TestAuthenticateLimited(t *testing.T) {
-	s := newStage(t, nil)
-	s.SetLimit(sdktest.Limit{Name: "per-ip", Permission: "authenticated", Calls: 3, RetryAfter: 30 * time.Second})
-	bad := s.Token("alice") + "x"
+	t.Parallel()
+	f := newVerifierFixture(t)
+	f.SetLimit(sdktest.Limit{Name: "per-ip", Permission: "authenticated", Calls: 3, RetryAfter: 30 * time.Second})
+	bad := f.Token("alice") + "x"
 	for range 3 {
-		s.answers(t, bad, remote, 401)
+		f.wantStatus(t, bad, remote, 401)
 	}
-	wantHeader(t, s.answers(t, bad, remote, 429), "Retry-After", "30")
-	s.add(10 * time.Second)
-	wantHeader(t, s.answers(t, bad, remote, 429), "Retry-After", "20")
-	if n := len(s.Decisions()); n != 4 {
-		t.Errorf("Tollgate was asked %d times, want 4", n)
-	}
-	s.answers(t, s.Token("alice"), remote, 200)
-	s.answers(t, bad, "192.0.2.8:1", 401)
-	s.add(20 * time.Second)
-	s.answers(t, bad, remote, 429)
-	if n := len(s.Decisions()); n != 6 {
-		t.Errorf("Tollgate was asked %d times, want 6", n)
-	}
+	wantHeader(t, f.wantStatus(t, bad, remote, 429), "Retry-After", "30")
+	f.add(10 * time.Second)
+	wantHeader(t, f.wantStatus(t, bad, remote, 429), "Retry-After", "20")
+	f.wantDecisions(t, 4)
+	f.wantStatus(t, f.Token("alice"), remote, 200)
+	f.wantStatus(t, bad, "192.0.2.8:1", 401)
+	f.add(20 * time.Second)
+	f.wantStatus(t, bad, remote, 429)
+	f.wantDecisions(t, 6)
 }
 
-// When Tollgate does not answer, bad credentials are refused all the same, and
-// the log is not flooded.
-func TestAuthenticateCannotReport(t *testing.T) {
-	log := logged{text: "cannot be counted"}
-	s := newStage(t, []tollgate.Option{tollgate.WithLogger(slog.New(slog.NewTextHandler(&log, nil)))})
-	s.SetDown(true)
+// TestAuthenticateWithoutTollgate: bad credentials are refused, and the log gets
+// one line.
+func TestAuthenticateWithoutTollgate(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	f := newFixture(t)
+	f.startVerifier(t, tollgate.VerifierConfig{}, tollgate.WithLogger(slog.New(slog.NewTextHandler(&log, nil))))
+	f.waitFor(t, 0)
+	bad := f.Token("alice") + "x"
+	f.intercept(func(*http.Request) (*http.Response, error) { return nil, errors.New("no route") })
 	for range 5 {
-		s.answers(t, s.Token("alice")+"x", remote, 401)
+		f.wantStatus(t, bad, remote, 401)
 	}
-	if n := log.lines.Load(); n != 1 {
+	f.verifier.Close() // it logs nothing more
+	if n := strings.Count(log.String(), "does not count"); n != 1 {
 		t.Errorf("%d lines in the log, want 1", n)
 	}
 }
 
-// logged counts the lines of a log that have a text.
-type logged struct {
-	text  string
-	lines atomic.Int64
-}
-
-func (l *logged) Write(line []byte) (int, error) {
-	if strings.Contains(string(line), l.text) {
-		l.lines.Add(1)
-	}
-	return len(line), nil
-}
-
-// To hang up at once does not keep a try from being counted.
+// TestAuthenticateCallerHangsUp: the credential is counted all the same.
 func TestAuthenticateCallerHangsUp(t *testing.T) {
-	s := newStage(t, nil)
+	t.Parallel()
+	f := newVerifierFixture(t)
 	gone, hangUp := context.WithCancel(t.Context())
 	hangUp()
-	answer(s.handler(), request("Bearer "+s.Token("alice")+"x").WithContext(gone))
-	if n := len(s.Decisions()); n != 1 {
-		t.Errorf("Tollgate was asked %d times", n)
-	}
+	answer(f.handler(), request("Bearer "+f.Token("alice")+"x").WithContext(gone))
+	f.wantDecisions(t, 1)
 }
 
-// While the feed is lost, what Tollgate is asked is what it counts.
-func TestAuthenticateWithoutTheFeed(t *testing.T) {
-	s := newStage(t, nil)
-	token := s.Token("alice", sdktest.ExpiresAt(s.now().Add(10*time.Hour)), sdktest.InSession("s-1"))
-	s.add(2 * time.Hour)
-	s.answers(t, token, remote, 200)
-	s.hears(t, s.Revoke("s-1"))
-	s.add(2 * time.Hour)
-	s.answers(t, token, remote, 401)
-	all := s.Decisions()
-	if len(all) != 2 || all[1].Response.GetReason() != tollgatev1.Reason_REASON_CREDENTIAL_REVOKED {
+// TestAuthenticateWithoutFeed: Tollgate decides, and counts.
+func TestAuthenticateWithoutFeed(t *testing.T) {
+	t.Parallel()
+	f := newVerifierFixture(t)
+	token := f.Token("alice", sdktest.ExpiresAt(f.now().Add(10*time.Hour)), sdktest.InSession("s-1"))
+	f.add(2 * time.Hour)
+	f.wantStatus(t, token, remote, 200)
+	f.waitFor(t, f.Revoke("s-1"))
+	f.add(2 * time.Hour)
+	f.wantStatus(t, token, remote, 401)
+	if all := f.wantDecisions(t, 2); all[1].Response.GetReason() != tollgatev1.Reason_REASON_CREDENTIAL_REVOKED {
 		t.Errorf("Tollgate decided %v", all)
 	}
+
+	f.startVerifier(t, tollgate.VerifierConfig{FailClosed: true})
+	f.waitFor(t, 0)
+	token = f.Token("alice", sdktest.ExpiresAt(f.now().Add(10*time.Hour)))
+	f.add(2 * time.Hour)
+	f.wantStatus(t, token, remote, 503)
 }

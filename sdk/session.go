@@ -13,191 +13,196 @@ import (
 
 	"connectrpc.com/connect"
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
+	"golang.org/x/sync/singleflight"
 )
 
-// ErrSignedOut is what errors.Is finds in the error of a TokenSource whose
-// session is over and that has no password to begin another.
+// ErrSignedOut is what [errors.Is] finds in the error of a [Session] that is over
+// and has no password to begin another.
 var ErrSignedOut = errors.New("tollgate: the session is over; sign in again")
-
-// TokenSource keeps a session of a user and gives its access token, which it
-// renews shortly before it ends. It is safe for concurrent use: of any number
-// of callers one renews, so that a refresh token is spent once. Close it to
-// sign out.
-//
-//	tokens, err := tollgate.PasswordTokens("https://tollgate.internal", "alice", password)
-//	...
-//	client, err := tollgate.New("https://tollgate.internal", tollgate.WithTokenSource(tokens.Token))
-type TokenSource struct {
-	client             *Client // presents no credential
-	username, password string
-
-	ctx  context.Context // of renewals: they do not end with the call that began them
-	stop context.CancelFunc
-
-	mu      sync.Mutex
-	session session
-	flight  *renewal // the one under way
-	err     error    // why the latest failed
-	retry   time.Time
-	wait    time.Duration
-	closed  bool
-}
-
-// session is what the source knows of its session.
-type session struct {
-	access  string
-	renew   time.Time // when to begin renewing it
-	ends    time.Time // when it is not given any more
-	refresh string
-	// doubtful: the answer to a refresh was lost, so that the refresh token may
-	// be spent, and to present it again may end the session.
-	doubtful bool
-}
-
-func (s session) good(now time.Time) bool { return s.access != "" && now.Before(s.ends) }
-
-// renewal is one attempt to get the next tokens; its result is set when done is
-// closed.
-type renewal struct {
-	done  chan struct{}
-	token string
-	err   error
-}
 
 const (
 	firstWait = time.Second // before the next attempt after one that failed
 	lastWait  = time.Minute
 )
 
-// PasswordTokens returns a source that signs in with a user name and a
-// password, and again when its session was ended. It makes no call. Of the
-// options those that give a credential do not count; WithAudience says whom the
-// tokens are for.
-func PasswordTokens(baseURL, username, password string, opts ...Option) (*TokenSource, error) {
-	if username == "" || password == "" {
-		return nil, errors.New("tollgate: a user name and a password are needed to sign in")
-	}
-	s, err := newTokenSource(baseURL, opts)
-	if err != nil {
-		return nil, err
-	}
-	s.username, s.password = username, password
-	return s, nil
+// SessionConfig says how a [Session] begins.
+type SessionConfig struct {
+	// Username and Password sign in, again when the session was ended.
+	Username, Password string
+	// SecondFactor returns a one-time or recovery code. Each sign-in of a user who
+	// has a second factor calls it, with a context that ends with the session.
+	// Without it such a user cannot sign in: the error has the reason
+	// SECOND_FACTOR_REQUIRED.
+	SecondFactor func(context.Context) (string, error)
+	// RefreshToken is that of the session to resume.
+	RefreshToken string
+	// Audience asks for access tokens of one service alone (RFC 8707), the
+	// audience of its account or its Verifier: up to 128 visible ASCII
+	// characters. No other service accepts them, nor does Tollgate's own API.
+	Audience string
 }
 
-// RefreshTokens returns a source that continues a session, of which it must be
-// the only one to use the refresh token. When the session was ended, Token fails
-// with ErrSignedOut.
+// Session is a user's session. It is a [TokenSource] of its access tokens, which
+// it renews shortly before they end. Of any number of concurrent callers one
+// renews, because a refresh token works once. It is safe for concurrent use.
+type Session struct {
+	client *Client // presents no credential
+	config SessionConfig
+
+	ctx        context.Context // of renewals: they do not end with the call that began them
+	stop       context.CancelFunc
+	asking     context.Context // of SecondFactor: Close does not wait for it
+	stopAsking context.CancelFunc
+
+	renewals singleflight.Group
+
+	mu     sync.Mutex
+	tokens tokens
+	err    error // why the latest renewal failed
+	retry  time.Time
+	wait   time.Duration
+	closed bool
+}
+
+type tokens struct {
+	access  string
+	renew   time.Time // when to begin renewing it
+	ends    time.Time // when it is no longer given to callers
+	refresh string
+	// doubtful: the answer to a refresh was lost, so the refresh token may be
+	// spent, and presenting it again may end the session.
+	doubtful bool
+}
+
+func (t tokens) good(now time.Time) bool { return t.access != "" && now.Before(t.ends) }
+
+// NewSession signs a user in at the Tollgate at baseURL. The options must not
+// give a credential. [Session.Close] signs out. The errors are those of
+// [Session.Token].
+func NewSession(ctx context.Context, baseURL string, config SessionConfig, opts ...Option) (*Session, error) {
+	if config.Username == "" || config.Password == "" || config.RefreshToken != "" {
+		return nil, errors.New("tollgate: NewSession needs a Username and a Password, and no RefreshToken")
+	}
+	return beginSession(ctx, baseURL, config, opts)
+}
+
+// ResumeSession continues the session of a refresh token, which nothing else may
+// use from then on. The config needs no user; without a password, the session
+// fails with [ErrSignedOut] when it was ended. The options must not give a
+// credential. The errors are those of [Session.Token].
 //
-// When the answer to a refresh was lost, nobody knows whether the refresh token
-// is spent. Then the source tries it again only when the access token has ended:
-// if it was spent, Tollgate ends the session. PasswordTokens signs in instead.
-func RefreshTokens(baseURL, refreshToken string, opts ...Option) (*TokenSource, error) {
-	if refreshToken == "" {
-		return nil, errors.New("tollgate: a refresh token is needed to continue a session")
+// When the answer to a refresh is lost, the refresh token may be spent. A session
+// without a password then tries it again only when the access token has ended: if
+// it was spent, Tollgate ends the session. One with a password signs in instead.
+func ResumeSession(ctx context.Context, baseURL string, config SessionConfig, opts ...Option) (*Session, error) {
+	if config.RefreshToken == "" {
+		return nil, errors.New("tollgate: ResumeSession needs a RefreshToken")
 	}
-	s, err := newTokenSource(baseURL, opts)
-	if err != nil {
-		return nil, err
-	}
-	s.session.refresh = refreshToken
-	return s, nil
+	return beginSession(ctx, baseURL, config, opts)
 }
 
-func newTokenSource(baseURL string, opts []Option) (*TokenSource, error) {
-	client, err := New(baseURL, append(opts[:len(opts):len(opts)], WithTokenSource(nil))...)
+func beginSession(ctx context.Context, baseURL string, config SessionConfig, opts []Option) (*Session, error) {
+	if len(config.Audience) > 128 || strings.ContainsFunc(config.Audience, func(r rune) bool { return r < '!' || r > '~' }) {
+		return nil, errors.New("tollgate: an Audience has at most 128 visible ASCII characters")
+	}
+	client, err := New(baseURL, opts...)
 	if err != nil {
 		return nil, err
 	}
-	ctx, stop := context.WithCancel(context.Background())
-	return &TokenSource{client: client, ctx: ctx, stop: stop}, nil
+	if client.source != nil {
+		return nil, errors.New("tollgate: a session signs in by itself; leave out the option that gives a credential")
+	}
+	s := &Session{client: client, config: config, tokens: tokens{refresh: config.RefreshToken}}
+	s.ctx, s.stop = context.WithCancel(context.Background())
+	s.asking, s.stopAsking = context.WithCancel(s.ctx)
+	if _, err := s.Token(ctx); err != nil {
+		s.stop()
+		return nil, err
+	}
+	return s, nil
 }
 
 // Token returns an access token that is good for some seconds more. It makes a
-// call only when the token is about to end, and waits for it only when the
-// token has ended; a caller whose ctx ends does not take the renewal from the
-// others. After a failure it waits a while, up to a minute, before it asks
-// Tollgate again, and fails at once meanwhile.
+// call only when the token is about to end, and waits for it only when the token
+// has ended. After a failure it waits up to a minute before it calls Tollgate
+// again, and fails at once meanwhile.
 //
-// The error is an *Error, with the reason BAD_CREDENTIALS for a wrong password;
-// a *DeniedError for a user who must first choose another password; or has
-// ErrSignedOut in it.
-func (s *TokenSource) Token(ctx context.Context) (string, error) {
+// The error is an [*Error], with the reason BAD_CREDENTIALS for a wrong password
+// or code; a [*DeniedError] for a user who must first choose another password;
+// that of SecondFactor; or has [ErrSignedOut] in it.
+func (s *Session) Token(ctx context.Context) (string, error) {
 	s.mu.Lock()
-	now, session := s.client.now(), s.session
-	if s.closed {
-		s.mu.Unlock()
-		return "", fmt.Errorf("%w: the token source was closed", ErrSignedOut)
+	now, current, err := s.client.now(), s.tokens, s.err
+	var renewed <-chan singleflight.Result
+	switch {
+	case s.closed:
+		err = fmt.Errorf("%w: it was closed", ErrSignedOut)
+		current = tokens{}
+	case current.good(now) && (now.Before(current.renew) || current.doubtful && s.config.Password == ""):
+	case (current.refresh != "" || s.config.Password != "") && !now.Before(s.retry):
+		renewed = s.renewals.DoChan("", s.renew)
 	}
-	if session.good(now) && (now.Before(session.renew) || session.doubtful && s.password == "") {
-		s.mu.Unlock()
-		return session.access, nil
-	}
-	over := session.refresh == "" && s.password == ""
-	if s.flight == nil && !over && !now.Before(s.retry) {
-		s.begin()
-	}
-	flight, err := s.flight, s.err
 	s.mu.Unlock()
 	switch {
-	case session.good(now):
-		return session.access, nil
-	case flight == nil:
+	case current.good(now):
+		return current.access, nil
+	case renewed == nil:
 		return "", err
 	}
 	select {
-	case <-flight.done:
-		return flight.token, flight.err
+	case result := <-renewed:
+		token, _ := result.Val.(string)
+		return token, result.Err
 	case <-ctx.Done():
-		return "", newError(connect.NewError(codeOf(ctx), ctx.Err()))
+		return "", contextError(ctx)
 	}
 }
 
-// begin renews in the background. The lock is held.
-func (s *TokenSource) begin() {
-	flight, session := &renewal{done: make(chan struct{})}, s.session
-	s.flight = flight
-	go func() {
-		next, err := s.obtain(session)
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		defer close(flight.done)
-		s.session, s.flight, s.err = next, nil, err
-		if err == nil {
-			s.retry, s.wait = time.Time{}, 0
-			flight.token = next.access
-			return
-		}
-		flight.err = err
-		s.wait = min(max(2*s.wait, firstWait), lastWait)
-		var known *Error
-		if errors.As(err, &known) {
-			s.wait = max(s.wait, known.RetryAfter)
-		}
-		s.retry = s.client.now().Add(s.wait)
-	}()
+// renew obtains the next tokens and returns the access token.
+func (s *Session) renew() (any, error) {
+	s.mu.Lock()
+	old, closed := s.tokens, s.closed
+	s.mu.Unlock()
+	if closed {
+		return nil, ErrSignedOut
+	}
+	next, err := s.obtain(old)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tokens, s.err = next, err
+	if err == nil {
+		s.retry, s.wait = time.Time{}, 0
+		return next.access, nil
+	}
+	s.wait = min(max(2*s.wait, firstWait), lastWait)
+	var known *Error
+	if errors.As(err, &known) {
+		s.wait = max(s.wait, known.RetryAfter)
+	}
+	s.retry = s.client.now().Add(s.wait)
+	return nil, err
 }
 
-// obtain refreshes the session or, when that cannot be and there is a
-// password, begins another. With an error it returns what is left of the old.
-func (s *TokenSource) obtain(old session) (session, error) {
+// obtain refreshes the session or, when that fails and there is a password,
+// begins another. With an error it returns what is left of the old tokens.
+func (s *Session) obtain(old tokens) (tokens, error) {
 	var err error
-	if old.refresh != "" && (!old.doubtful || s.password == "") {
-		var next session
+	if old.refresh != "" && (!old.doubtful || s.config.Password == "") {
+		var next tokens
 		if next, err = s.refresh(old.refresh); err == nil {
 			return next, nil
 		}
 		switch {
 		case refused(err):
-			old = session{} // its access token has ended too
-		case untouched(err):
+			old = tokens{} // its access token has ended, too
+		case unspent(err):
 			return old, err
 		default:
 			old.doubtful = true
 		}
 	}
 	switch {
-	case s.password != "":
+	case s.config.Password != "":
 		next, err := s.signIn()
 		if err != nil {
 			return old, err
@@ -209,49 +214,63 @@ func (s *TokenSource) obtain(old session) (session, error) {
 	return old, fmt.Errorf("%w: %w", ErrSignedOut, err)
 }
 
-func (s *TokenSource) signIn() (session, error) {
+// signIn gives the second factor when Tollgate asks for it.
+func (s *Session) signIn() (tokens, error) {
+	next, err := s.login("")
+	var known *Error
+	if s.config.SecondFactor == nil || !errors.As(err, &known) || known.Reason != string(ReasonSecondFactorRequired) {
+		return next, err
+	}
+	code, err := s.config.SecondFactor(s.asking)
+	if err != nil {
+		return tokens{}, fmt.Errorf("tollgate: get a code of the second factor: %w", err)
+	}
+	return s.login(code)
+}
+
+func (s *Session) login(code string) (tokens, error) {
 	begun := s.client.now()
 	res, err := s.client.auth.Login(s.ctx, &tollgatev1.LoginRequest{
-		Username: s.username, Password: s.password, Audience: s.client.audience,
+		Username: s.config.Username, Password: s.config.Password, SecondFactor: code, Audience: s.config.Audience,
 	})
 	if err != nil {
-		return session{}, err
+		return tokens{}, err
 	}
 	if res.GetPasswordChangeRequired() {
-		return session{}, &DeniedError{Reason: ReasonPasswordChangeRequired}
+		return tokens{}, &DeniedError{Reason: ReasonPasswordChangeRequired}
 	}
-	return newSession(res, begun)
+	return newTokens(res, begun)
 }
 
-func (s *TokenSource) refresh(token string) (session, error) {
+func (s *Session) refresh(token string) (tokens, error) {
 	begun := s.client.now()
 	res, err := s.client.auth.Refresh(s.ctx, &tollgatev1.RefreshRequest{
-		RefreshToken: token, Audience: s.client.audience,
+		RefreshToken: token, Audience: s.config.Audience,
 	})
 	if err != nil {
-		return session{}, err
+		return tokens{}, err
 	}
-	return newSession(res, begun)
+	return newTokens(res, begun)
 }
 
-// newSession reads a grant that was asked for at begun.
-func newSession(grant interface {
+// newTokens reads the answer to a call that was made at begun.
+func newTokens(answer interface {
 	GetAccessToken() string
 	GetRefreshToken() string
 	GetExpiresIn() int32
-}, begun time.Time) (session, error) {
-	life := time.Duration(grant.GetExpiresIn()) * time.Second
-	if kindOf(grant.GetAccessToken()) != accessToken || grant.GetRefreshToken() == "" || life <= 0 {
-		return session{}, incomplete("a session, but not its tokens")
+}, begun time.Time) (tokens, error) {
+	life := time.Duration(answer.GetExpiresIn()) * time.Second
+	if kindOf(answer.GetAccessToken()) != accessToken || answer.GetRefreshToken() == "" || life <= 0 {
+		return tokens{}, incomplete("a session, but not its tokens")
 	}
-	return session{
-		access: grant.GetAccessToken(), refresh: grant.GetRefreshToken(),
+	return tokens{
+		access: answer.GetAccessToken(), refresh: answer.GetRefreshToken(),
 		renew: begun.Add(life - min(life/5, time.Minute)),
 		ends:  begun.Add(life - min(life/10, 5*time.Second)),
 	}, nil
 }
 
-// refused: Tollgate will not continue the session.
+// refused reports whether Tollgate will not continue the session.
 func refused(err error) bool {
 	switch connect.CodeOf(err) {
 	case connect.CodeUnauthenticated, connect.CodeInvalidArgument, connect.CodePermissionDenied:
@@ -260,66 +279,65 @@ func refused(err error) bool {
 	return false
 }
 
-// untouched: the refresh token cannot have been spent, because the call never
-// left or was one too many.
-func untouched(err error) bool {
+// unspent reports whether the refresh token cannot have been spent, because the
+// call was never sent or was over a limit.
+func unspent(err error) bool {
 	var network *net.OpError
 	return connect.CodeOf(err) == connect.CodeResourceExhausted || errors.As(err, &network) && network.Op == "dial"
 }
 
 // Close signs out: it ends the session, its access token and its refresh token.
-// Token fails from then on, even when Close does: then the session ends by
-// itself, later.
-func (s *TokenSource) Close(ctx context.Context) error {
+// [Session.Token] fails from then on. When Close fails, the session ends later,
+// by itself.
+func (s *Session) Close(ctx context.Context) error {
 	defer s.stop()
 	s.mu.Lock()
 	s.closed = true
-	flight := s.flight
 	s.mu.Unlock()
-	if flight != nil {
-		select {
-		case <-flight.done:
-		case <-ctx.Done():
-			return newError(connect.NewError(codeOf(ctx), ctx.Err()))
-		}
+	s.stopAsking()
+	select {
+	case <-s.renewals.DoChan("", s.renew): // waits for the one under way
+	case <-ctx.Done():
+		return contextError(ctx)
 	}
 	s.mu.Lock()
-	old := s.session
-	s.session = session{}
+	old := s.tokens
+	s.tokens = tokens{}
 	s.mu.Unlock()
 	if old.refresh == "" {
-		return nil // there is none
+		return nil
 	}
 	return s.revoke(ctx, old.refresh)
 }
 
-// revoke ends the session of a refresh token, a spent one too (RFC 7009), for
-// which its access token need not be one that Tollgate's API accepts. That the
-// session has ended already is no error.
-func (s *TokenSource) revoke(ctx context.Context, token string) error {
+// revoke ends the session of a refresh token, a spent one, too (RFC 7009). Unlike
+// Logout it needs no access token that Tollgate's API accepts. A session that has
+// ended already is no error.
+func (s *Session) revoke(ctx context.Context, token string) error {
 	ctx, cancel := context.WithTimeout(ctx, s.client.timeout)
 	defer cancel()
 	form := strings.NewReader(url.Values{"token": {token}}.Encode())
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.client.base+"/v1/oauth2/revoke", form)
 	if err != nil {
-		return newError(err)
+		return toError(err)
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	res, err := s.client.public.Do(req)
 	switch {
 	case err != nil && ctx.Err() != nil:
-		return newError(connect.NewError(codeOf(ctx), ctx.Err()))
+		return contextError(ctx)
 	case err != nil:
-		return unavailable("the session cannot be ended", err)
+		return noAnswer("the session cannot be ended", err)
 	}
 	defer res.Body.Close() //nolint:errcheck // it was only read
+	message := "the session cannot be ended: the answer is " + res.Status
 	switch {
 	case res.StatusCode == http.StatusOK:
 		return nil
 	case res.StatusCode == http.StatusTooManyRequests:
-		return &Error{Code: connect.CodeResourceExhausted, Message: "too many sessions are being ended"}
+		return &Error{Code: connect.CodeResourceExhausted, Message: message}
 	case res.StatusCode >= http.StatusInternalServerError:
-		return unavailable("the session cannot be ended: the answer is "+res.Status, nil)
+		return noAnswer(message, nil)
 	}
-	return &Error{Code: connect.CodeInternal, Message: "the session cannot be ended: the answer is " + res.Status}
+	return &Error{Code: connect.CodeInternal, Message: message}
 }

@@ -2,13 +2,13 @@ package tollgate_test
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,65 +18,40 @@ import (
 	"github.com/tollgatehq/tollgate/sdk/sdktest"
 )
 
-// desk is a Tollgate at which alice signs in. Its tokens live 15 min; a source
-// renews them in the last one.
-type desk struct {
-	*sdktest.Server
-	*clock
-	path atomic.Pointer[tripper] // what stands between; nil: nothing
-	next http.RoundTripper
-}
+var asAlice = tollgate.SessionConfig{Username: "alice", Password: password}
 
-func newDesk(t *testing.T) *desk {
-	c := newClock()
-	d := &desk{Server: sdktest.NewServer(sdktest.WithClock(c.now)), clock: c, next: newTransport(t)}
-	t.Cleanup(d.Close)
-	d.SetUser(sdktest.User{Name: "alice", Password: "correct horse"})
-	return d
-}
-
-func (d *desk) options() []tollgate.Option {
-	return []tollgate.Option{tollgate.WithClock(d.now), tollgate.WithTimeout(30 * time.Second), tripper(func(r *http.Request) (*http.Response, error) {
-		if path := d.path.Load(); path != nil {
-			return (*path)(r)
-		}
-		return d.next.RoundTrip(r)
-	}).client()}
-}
-
-func (d *desk) between(path tripper) { d.path.Store(&path) }
-
-func (d *desk) source(t *testing.T) *tollgate.TokenSource {
+func (f *fixture) newSession(t *testing.T, config tollgate.SessionConfig) *tollgate.Session {
 	t.Helper()
-	s, err := tollgate.PasswordTokens(d.URL, "alice", "correct horse", d.options()...)
+	s, err := tollgate.NewSession(t.Context(), f.URL, config, f.options()...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return s
 }
 
-// continued is a source without a password, in the session of a sign-in.
-func (d *desk) continued(t *testing.T) (*tollgate.TokenSource, *tollgatev1.LoginResponse) {
+// resume returns a session without a password, which was refreshed once.
+func (f *fixture) resume(t *testing.T, audience string) *tollgate.Session {
 	t.Helper()
-	login, err := d.Client().Auth().Login(t.Context(), &tollgatev1.LoginRequest{Username: "alice", Password: "correct horse"})
+	login, err := f.client(t).Auth().Login(t.Context(), &tollgatev1.LoginRequest{Username: "alice", Password: password})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := tollgate.RefreshTokens(d.URL, login.GetRefreshToken(), d.options()...)
+	config := tollgate.SessionConfig{RefreshToken: login.GetRefreshToken(), Audience: audience}
+	s, err := tollgate.ResumeSession(t.Context(), f.URL, config, f.options()...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s, login
+	return s
 }
 
-func (d *desk) calls(t *testing.T, logins, refreshes int) {
+func (f *fixture) wantSignIns(t *testing.T, logins, refreshes int) {
 	t.Helper()
-	if l, r := d.Calls("AuthService/Login"), d.Calls("AuthService/Refresh"); l != logins || r != refreshes {
+	if l, r := f.Calls("AuthService/Login"), f.Calls("AuthService/Refresh"); l != logins || r != refreshes {
 		t.Errorf("%d sign-ins and %d refreshes, want %d and %d", l, r, logins, refreshes)
 	}
 }
 
-func token(t *testing.T, s *tollgate.TokenSource) string {
+func token(t *testing.T, s *tollgate.Session) string {
 	t.Helper()
 	text, err := s.Token(t.Context())
 	if err != nil {
@@ -86,19 +61,38 @@ func token(t *testing.T, s *tollgate.TokenSource) string {
 }
 
 // good asks Tollgate about a token.
-func (d *desk) good(t *testing.T, token string) bool {
+func (f *fixture) good(t *testing.T, token string) bool {
 	t.Helper()
-	v, err := d.Client().Verify(t.Context(), token)
+	v, err := f.client(t).Verify(t.Context(), token)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return v.Active
 }
 
-func TestTokensTogether(t *testing.T) {
-	d := newDesk(t)
-	s := d.source(t)
-	together := func() (text string) {
+// claim returns a text claim of a token.
+func claim(t *testing.T, token, name string) string {
+	t.Helper()
+	body, err := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, found := strings.Cut(string(body), fmt.Sprintf("%q:\"", name))
+	if !found {
+		t.Fatalf("no claim %s in %s", name, body)
+	}
+	value, _, _ := strings.Cut(rest, `"`)
+	return value
+}
+
+// TestSessionConcurrently: of all callers one signs in or refreshes.
+func TestSessionConcurrently(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	s := f.newSession(t, asAlice)
+	last := token(t, s)
+	for i := range 3 {
+		f.add(15 * time.Minute)
 		texts, all := make([]string, 100), sync.WaitGroup{}
 		for i := range texts {
 			all.Go(func() {
@@ -114,36 +108,32 @@ func TestTokensTogether(t *testing.T) {
 				t.Fatal("not all got the same token")
 			}
 		}
-		return texts[0]
-	}
-	first := together()
-	d.calls(t, 1, 0)
-	for i := range 3 {
-		d.add(15 * time.Minute)
-		next := together()
-		if next == first || !d.good(t, next) {
-			t.Errorf("the token is %s", next)
+		if texts[0] == last || !f.good(t, texts[0]) {
+			t.Errorf("the token is %s", texts[0])
 		}
-		d.calls(t, 1, i+1)
+		last = texts[0]
+		f.wantSignIns(t, 1, i+1)
 	}
 }
 
-// Shortly before the end callers go on with the old token while one renews.
-func TestTokensAhead(t *testing.T) {
-	d := newDesk(t)
-	s := d.source(t)
+// TestSessionRenewsAhead: shortly before its end callers get the old token while
+// one renews it.
+func TestSessionRenewsAhead(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	s := f.newSession(t, asAlice)
 	first := token(t, s)
-	d.add(14*time.Minute - time.Second)
+	f.add(14*time.Minute - time.Second)
 	if token(t, s) != first {
 		t.Error("renewed too early")
 	}
 	answer, done := make(chan struct{}), make(chan struct{})
-	d.between(func(r *http.Request) (*http.Response, error) {
+	f.intercept(func(r *http.Request) (*http.Response, error) {
 		defer close(done)
 		<-answer
-		return d.next.RoundTrip(r)
+		return f.next.RoundTrip(r)
 	})
-	d.add(time.Second)
+	f.add(time.Second)
 	for range 10 {
 		if token(t, s) != first {
 			t.Error("another token before there is one")
@@ -151,21 +141,25 @@ func TestTokensAhead(t *testing.T) {
 	}
 	close(answer)
 	<-done
-	d.add(time.Minute) // the first has ended: whoever asks waits for the renewal under way
-	if next := token(t, s); next == first || !d.good(t, next) {
+	f.intercept(nil)
+	f.add(time.Minute) // the first has ended: callers wait for the renewal under way
+	if next := token(t, s); next == first || !f.good(t, next) {
 		t.Error("not renewed")
 	}
-	d.calls(t, 1, 1)
+	f.wantSignIns(t, 1, 1)
 }
 
-func TestTokensCallerHangsUp(t *testing.T) {
-	d := newDesk(t)
-	s := d.source(t)
+// TestSessionCallerHangsUp: the renewal goes on for the others.
+func TestSessionCallerHangsUp(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	s := f.newSession(t, asAlice)
+	f.add(15 * time.Minute)
 	arrived, answer := make(chan struct{}), make(chan struct{})
-	d.between(func(r *http.Request) (*http.Response, error) {
+	f.intercept(func(r *http.Request) (*http.Response, error) {
 		close(arrived)
 		<-answer
-		return d.next.RoundTrip(r)
+		return f.next.RoundTrip(r)
 	})
 	ctx, hangUp := context.WithCancel(t.Context())
 	failed := make(chan error)
@@ -175,48 +169,47 @@ func TestTokensCallerHangsUp(t *testing.T) {
 	}()
 	<-arrived
 	hangUp()
-	if err := <-failed; !errors.Is(err, context.Canceled) && connect.CodeOf(err) != connect.CodeCanceled {
-		t.Errorf("error %v", err)
-	}
+	wantError(t, <-failed, connect.CodeCanceled)
 	close(answer)
 	token(t, s)
-	d.calls(t, 1, 0)
+	f.wantSignIns(t, 1, 1)
 }
 
-func TestTokensSessionEnded(t *testing.T) {
-	d := newDesk(t)
-	s := d.source(t)
-	session := claim(t, token(t, s), "sid")
-	d.Revoke(session)
-	d.add(15 * time.Minute)
-	next := token(t, s)
-	if claim(t, next, "sid") == session || !d.good(t, next) {
-		t.Error("no other session")
-	}
-	d.calls(t, 2, 1)
-
-	c, login := d.continued(t)
-	token(t, c)
-	d.Revoke(login.GetSessionId())
-	d.add(15 * time.Minute)
-	for range 3 {
-		_, err := c.Token(t.Context())
-		var known *tollgate.Error
-		if !errors.Is(err, tollgate.ErrSignedOut) || d.Calls("Refresh") == 3 && (!errors.As(err, &known) || known.Reason != "BAD_REFRESH_TOKEN") {
-			t.Errorf("error %v", err)
+func TestSessionRevoked(t *testing.T) {
+	t.Parallel()
+	t.Run("with a password", func(t *testing.T) {
+		f := newFixture(t)
+		s := f.newSession(t, asAlice)
+		session := claim(t, token(t, s), "sid")
+		f.Revoke(session)
+		f.add(15 * time.Minute)
+		if next := token(t, s); claim(t, next, "sid") == session || !f.good(t, next) {
+			t.Error("no other session")
 		}
-		d.add(time.Hour)
-	}
-	if n := d.Calls("AuthService/Refresh"); n != 3 {
-		t.Errorf("%d refreshes: a refused token was presented again", n)
-	}
+		f.wantSignIns(t, 2, 1)
+	})
+	t.Run("without", func(t *testing.T) {
+		f := newFixture(t)
+		s := f.resume(t, "")
+		f.Revoke(claim(t, token(t, s), "sid"))
+		f.add(15 * time.Minute)
+		for i := range 3 {
+			_, err := s.Token(t.Context())
+			if !errors.Is(err, tollgate.ErrSignedOut) || i == 0 && wantError(t, err, connect.CodeUnauthenticated).Reason != "BAD_REFRESH_TOKEN" {
+				t.Errorf("error %v", err)
+			}
+			f.add(time.Hour)
+		}
+		f.wantSignIns(t, 1, 2) // a refused token is not presented again
+	})
 }
 
-// The server spent the refresh token, and its answer got lost.
-func (d *desk) loseAnswers() {
-	d.between(func(r *http.Request) (*http.Response, error) {
-		res, err := d.next.RoundTrip(r)
-		if err == nil && strings.HasSuffix(r.URL.Path, "/Refresh") {
+// loseAnswers loses the answers to calls whose path ends so, after the server
+// has done its work.
+func (f *fixture) loseAnswers(path string) {
+	f.intercept(func(r *http.Request) (*http.Response, error) {
+		res, err := f.next.RoundTrip(r)
+		if err == nil && strings.HasSuffix(r.URL.Path, path) {
 			_ = res.Body.Close()
 			return nil, errors.New("connection reset by peer")
 		}
@@ -224,253 +217,167 @@ func (d *desk) loseAnswers() {
 	})
 }
 
-func TestTokensLostAnswer(t *testing.T) {
+func TestSessionLostAnswer(t *testing.T) {
+	t.Parallel()
 	t.Run("with a password", func(t *testing.T) {
-		d := newDesk(t)
-		s := d.source(t)
-		token(t, s)
-		d.loseAnswers()
-		d.add(15 * time.Minute)
-		next := token(t, s)
-		if !d.good(t, next) {
+		f := newFixture(t)
+		s := f.newSession(t, asAlice)
+		f.loseAnswers("/Refresh")
+		f.add(15 * time.Minute)
+		if !f.good(t, token(t, s)) {
 			t.Error("no good token")
 		}
-		d.calls(t, 2, 1) // a second refresh with this token would have been reuse
+		f.wantSignIns(t, 2, 1) // a second refresh with this token would have been reuse
 	})
-	t.Run("with a password, while all is down", func(t *testing.T) {
-		d := newDesk(t)
-		s := d.source(t)
-		token(t, s)
-		d.between(func(r *http.Request) (*http.Response, error) {
-			if res, err := d.next.RoundTrip(r); err == nil {
-				_ = res.Body.Close()
-			}
-			return nil, errors.New("connection reset by peer")
-		})
-		d.add(15 * time.Minute)
+	t.Run("with a password, of the sign-in, too", func(t *testing.T) {
+		f := newFixture(t)
+		s := f.newSession(t, asAlice)
+		f.loseAnswers("")
+		f.add(15 * time.Minute)
 		if _, err := s.Token(t.Context()); !errors.Is(err, tollgate.ErrUnavailable) {
 			t.Errorf("error %v", err)
 		}
-		d.path.Store(nil)
-		d.add(time.Minute)
+		f.intercept(nil)
+		f.add(time.Minute)
 		token(t, s)
-		if n := d.Calls("AuthService/Refresh"); n != 1 {
-			t.Errorf("the doubtful token was presented %d times", n)
-		}
+		f.wantSignIns(t, 3, 1) // the doubtful token was presented once
 	})
 	t.Run("without", func(t *testing.T) {
-		d := newDesk(t)
-		s, login := d.continued(t)
-		first := token(t, s)
-		d.loseAnswers()
-		d.add(14*time.Minute + 30*time.Second)
-		for range 10 { // the old token is all there is: it must not be lost by reuse
+		f := newFixture(t)
+		s := f.resume(t, "")
+		first, lost := token(t, s), make(chan struct{}, 10)
+		f.intercept(func(r *http.Request) (*http.Response, error) {
+			if res, err := f.next.RoundTrip(r); err == nil {
+				_ = res.Body.Close()
+			}
+			lost <- struct{}{}
+			return nil, errors.New("connection reset by peer")
+		})
+		f.add(14*time.Minute + 30*time.Second)
+		token(t, s)
+		<-lost
+		for range 10 { // the old token is all there is: reuse would end it
 			if token(t, s) != first {
 				t.Fatal("another token")
 			}
-			d.add(time.Second)
+			f.add(time.Second)
 		}
-		for d.Calls("AuthService/Refresh") < 2 { // the one in the background
-			token(t, s)
-		}
-		if !d.good(t, login.GetAccessToken()) && !d.good(t, first) {
+		if f.intercept(nil); !f.good(t, first) {
 			t.Error("the session was ended while its token was good")
 		}
-		d.path.Store(nil)
-		d.add(time.Minute)
-		if _, err := s.Token(t.Context()); !errors.Is(err, tollgate.ErrSignedOut) {
-			t.Errorf("error %v", err)
+		f.add(2 * time.Minute)
+		for {
+			_, err := s.Token(t.Context())
+			if errors.Is(err, tollgate.ErrSignedOut) {
+				break
+			}
+			wantError(t, err, connect.CodeUnavailable) // the lost answer
+			f.add(time.Minute)
 		}
-		if n := d.Calls("AuthService/Refresh"); n != 3 {
-			t.Errorf("%d refreshes", n)
-		}
+		f.wantSignIns(t, 1, 3)
 	})
 	t.Run("never sent", func(t *testing.T) {
-		d := newDesk(t)
-		s, _ := d.continued(t)
-		token(t, s)
-		d.between(func(*http.Request) (*http.Response, error) {
+		f := newFixture(t)
+		s := f.resume(t, "")
+		f.intercept(func(*http.Request) (*http.Response, error) {
 			return nil, &net.OpError{Op: "dial", Err: errors.New("connection refused")}
 		})
-		d.add(15 * time.Minute)
+		f.add(15 * time.Minute)
 		if _, err := s.Token(t.Context()); !errors.Is(err, tollgate.ErrUnavailable) {
 			t.Errorf("error %v", err)
 		}
-		d.path.Store(nil)
-		d.add(time.Minute)
-		if !d.good(t, token(t, s)) {
+		f.intercept(nil)
+		f.add(time.Minute)
+		if !f.good(t, token(t, s)) {
 			t.Error("no good token")
 		}
 	})
 }
 
-func TestTokensWaitAfterFailures(t *testing.T) {
-	d := newDesk(t)
-	s, err := tollgate.PasswordTokens(d.URL, "alice", "wrong", d.options()...)
-	if err != nil {
-		t.Fatal(err)
-	}
+func TestSessionWaitsAfterFailures(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	s := f.newSession(t, asAlice)
+	f.Revoke(claim(t, token(t, s), "sid"))
+	f.SetUser(sdktest.User{Name: "alice", Password: "another"})
+	f.add(15 * time.Minute)
 	for _, wait := range []time.Duration{1, 2, 4, 8, 16, 32, 60, 60} {
-		before := d.Calls("AuthService/Login")
+		before := f.Calls("AuthService/Login")
 		for range 3 {
 			_, err := s.Token(t.Context())
-			var known *tollgate.Error
-			if !errors.As(err, &known) || known.Reason != "BAD_CREDENTIALS" || strings.Contains(err.Error(), "wrong\"") {
+			if wantError(t, err, connect.CodeUnauthenticated).Reason != "BAD_CREDENTIALS" || strings.Contains(err.Error(), password) {
 				t.Errorf("error %v", err)
 			}
-			d.add(wait * time.Second / 3)
+			f.add(wait * time.Second / 3)
 		}
-		if n := d.Calls("AuthService/Login") - before; n != 1 {
+		if n := f.Calls("AuthService/Login") - before; n != 1 {
 			t.Errorf("%d sign-ins within %d s", n, wait)
 		}
-		d.add(time.Second / 100)
+		f.add(time.Second / 100)
 	}
-	d.SetUser(sdktest.User{Name: "alice", Password: "wrong"})
+	f.SetUser(sdktest.User{Name: "alice", Password: password})
 	token(t, s)
 }
 
-func TestTokensPasswordChange(t *testing.T) {
-	d := newDesk(t)
-	d.SetUser(sdktest.User{Name: "alice", Password: "correct horse", PasswordChange: true})
-	_, err := d.source(t).Token(t.Context())
-	var denied *tollgate.DeniedError
-	if !errors.As(err, &denied) || denied.Reason != tollgate.ReasonPasswordChangeRequired {
-		t.Errorf("error %v", err)
+// TestSessionSecondFactor: a code is asked for when Tollgate asks for it.
+func TestSessionSecondFactor(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.SetUser(sdktest.User{Name: "alice", Password: password, SecondFactor: "123456"})
+	asked, code, failure := 0, "123456", error(nil)
+	config := asAlice
+	config.SecondFactor = func(context.Context) (string, error) {
+		asked++
+		f.add(time.Hour) // people are slow
+		return code, failure
 	}
-}
+	s := f.newSession(t, config)
+	if first := token(t, s); !f.good(t, first) || !strings.Contains(fmt.Sprint(claimsOf(t, f, first)), "otp") {
+		t.Errorf("the principal is %v", claimsOf(t, f, first))
+	}
+	f.add(15 * time.Minute)
+	token(t, s) // a refresh needs no code
+	f.wantSignIns(t, 2, 1)
+	f.Revoke(claim(t, token(t, s), "sid"))
+	f.add(15 * time.Minute)
+	token(t, s)
+	if f.wantSignIns(t, 4, 2); asked != 2 {
+		t.Errorf("a code was asked for %d times, want 2", asked)
+	}
 
-func TestTokensClose(t *testing.T) {
-	for name, wait := range map[string]time.Duration{"good": 0, "ended": time.Hour} {
-		t.Run(name, func(t *testing.T) {
-			d := newDesk(t)
-			s := d.source(t)
-			text := token(t, s)
-			d.add(wait)
-			for range 2 {
-				if err := s.Close(t.Context()); err != nil {
-					t.Error(err)
-				}
-			}
-			if _, err := s.Token(t.Context()); !errors.Is(err, tollgate.ErrSignedOut) {
-				t.Errorf("error %v", err)
-			}
-			if d.good(t, text) || d.Calls("/v1/oauth2/revoke") != 1 {
-				t.Error("the session goes on")
-			}
-		})
-	}
-	t.Run("never used", func(t *testing.T) {
-		d := newDesk(t)
-		if err := d.source(t).Close(t.Context()); err != nil {
-			t.Error(err)
-		}
-		d.calls(t, 0, 0)
-	})
-	t.Run("ended by others", func(t *testing.T) {
-		d := newDesk(t)
-		s := d.source(t)
-		d.Revoke(claim(t, token(t, s), "sid"))
-		if err := s.Close(t.Context()); err != nil {
-			t.Error(err)
-		}
-	})
-	t.Run("down", func(t *testing.T) {
-		d := newDesk(t)
-		s := d.source(t)
-		token(t, s)
-		d.SetDown(true)
-		if err := s.Close(t.Context()); !errors.Is(err, tollgate.ErrUnavailable) {
-			t.Errorf("error %v", err)
-		}
-	})
-}
-
-// Tokens for one service are good there and nowhere else, from the first to the
-// last, and their session ends with the source all the same.
-func TestTokensWithAudience(t *testing.T) {
-	d := newDesk(t)
-	orders := tollgate.WithAudience("orders")
-	signsIn, err := tollgate.PasswordTokens(d.URL, "alice", "correct horse", append(d.options(), orders)...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, login := d.continued(t)
-	continues, err := tollgate.RefreshTokens(d.URL, login.GetRefreshToken(), append(d.options(), orders)...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, s := range map[string]*tollgate.TokenSource{"signs in": signsIn, "continues": continues} {
-		t.Run(name, func(t *testing.T) {
-			var text string
-			for range 3 {
-				text = token(t, s)
-				if got := claim(t, text, "aud"); got != "orders" || d.good(t, text) {
-					t.Errorf("the audience is %q; good at Tollgate: %v", got, d.good(t, text))
-				}
-				d.add(15 * time.Minute)
-			}
-			if err := s.Close(t.Context()); err != nil {
-				t.Error(err)
-			}
-			if d.good(t, d.Token("alice", sdktest.InSession(claim(t, text, "sid")))) {
-				t.Error("the session goes on")
-			}
-		})
-	}
-	for _, audience := range []string{"", "with space", "ümlaut", strings.Repeat("a", 129)} {
-		if _, err := tollgate.PasswordTokens(d.URL, "alice", "x", tollgate.WithAudience(audience)); err == nil {
-			t.Errorf("the audience %q was accepted", audience)
-		}
-	}
-}
-
-func TestTokensForAClient(t *testing.T) {
-	d := newDesk(t)
-	s := d.source(t)
-	var presented []string
-	next := newTransport(t)
-	client, err := tollgate.New(d.URL, tollgate.WithTokenSource(s.Token), tripper(func(r *http.Request) (*http.Response, error) {
-		presented = append(presented, r.Header.Get("Authorization"))
-		return next.RoundTrip(r)
-	}).client())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := client.Verify(t.Context(), d.Token("alice")); err != nil {
-		t.Fatal(err)
-	}
-	if want := "Bearer " + token(t, s); len(presented) != 1 || presented[0] != want {
-		t.Errorf("presented %q", presented)
-	}
-}
-
-func TestNewTokensRefuse(t *testing.T) {
-	for name, err := range map[string]error{
-		"no name":     second(tollgate.PasswordTokens("http://localhost", "", "x")),
-		"no password": second(tollgate.PasswordTokens("http://localhost", "x", "")),
-		"no address":  second(tollgate.PasswordTokens("", "x", "y")),
-		"no token":    second(tollgate.RefreshTokens("http://localhost", "")),
-		"no place":    second(tollgate.RefreshTokens("", "x")),
+	for name, test := range map[string]struct {
+		code    string
+		failure error
+		want    func(error) bool
+	}{
+		"wrong code": {"654321", nil, func(err error) bool {
+			return wantError(t, err, connect.CodeUnauthenticated).Reason == "BAD_CREDENTIALS"
+		}},
+		"no code": {"", http.ErrNoCookie, func(err error) bool { return errors.Is(err, http.ErrNoCookie) }},
 	} {
-		if err == nil {
-			t.Errorf("%s was accepted", name)
+		code, failure = test.code, test.failure
+		if _, err := tollgate.NewSession(t.Context(), f.URL, config, f.options()...); err == nil || !test.want(err) {
+			t.Errorf("%s: error %v", name, err)
 		}
+	}
+	_, err := tollgate.NewSession(t.Context(), f.URL, asAlice, f.options()...)
+	if wantError(t, err, connect.CodeUnauthenticated).Reason != "SECOND_FACTOR_REQUIRED" {
+		t.Errorf("without SecondFactor: %v", err)
+	}
+	f.SetUser(sdktest.User{Name: "alice", Password: "another", SecondFactor: "123456"})
+	before := asked
+	_, err = tollgate.NewSession(t.Context(), f.URL, config, f.options()...)
+	if wantError(t, err, connect.CodeUnauthenticated).Reason != "BAD_CREDENTIALS" || asked != before {
+		t.Errorf("a wrong password: %v, asked for a code %d times", err, asked-before)
 	}
 }
 
-func second(_ *tollgate.TokenSource, err error) error { return err }
-
-// claim reads a claim of a token.
-func claim(t *testing.T, token, name string) string {
+// claimsOf returns how the owner of a token signed in.
+func claimsOf(t *testing.T, f *fixture, token string) []string {
 	t.Helper()
-	body, err := decode(strings.Split(token, ".")[1])
-	if err != nil {
-		t.Fatal(err)
+	v, err := f.client(t).Verify(t.Context(), token)
+	if err != nil || v.Principal == nil {
+		t.Fatalf("%+v, error %v", v, err)
 	}
-	_, rest, found := strings.Cut(string(body), fmt.Sprintf("%q:\"", name))
-	if !found {
-		t.Fatalf("no claim %s in %s", name, body)
-	}
-	value, _, _ := strings.Cut(rest, `"`)
-	return value
+	return v.Principal.Amr
 }

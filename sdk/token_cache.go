@@ -5,30 +5,29 @@ import (
 	"sync"
 )
 
-// recent remembers the tokens whose signature was good, by the hash of the
-// whole token. It holds maxRecent of them at most, and keeps those that are
-// used.
-type recent struct {
+// tokenCache holds the claims of tokens whose signature was good, by the hash of
+// the whole token. It holds maxTokens at most, and keeps those that are used.
+type tokenCache struct {
 	shards [16]struct {
 		mu     sync.RWMutex
-		tokens halves[tokenHash, *claims]
+		tokens generations[tokenHash, *claims]
 	}
 }
 
 type tokenHash [sha256.Size]byte
 
-const maxRecent = 50_000
+const maxTokens = 50_000
 
-func newRecent() *recent {
-	r := &recent{}
-	for i := range r.shards {
-		r.shards[i].tokens = newHalves[tokenHash, *claims]()
+func newTokenCache() *tokenCache {
+	c := &tokenCache{}
+	for i := range c.shards {
+		c.shards[i].tokens = newGenerations[tokenHash, *claims]()
 	}
-	return r
+	return c
 }
 
-func (r *recent) get(hash tokenHash) *claims {
-	shard := &r.shards[hash[0]%16]
+func (c *tokenCache) get(hash tokenHash) *claims {
+	shard := &c.shards[hash[0]%16]
 	shard.mu.RLock()
 	known, young := shard.tokens.young[hash]
 	if !young {
@@ -36,17 +35,17 @@ func (r *recent) get(hash tokenHash) *claims {
 	}
 	shard.mu.RUnlock()
 	if known != nil && !young {
-		r.add(hash, known)
+		c.add(hash, known)
 	}
 	return known
 }
 
-func (r *recent) add(hash tokenHash, c *claims) {
-	shard := &r.shards[hash[0]%16]
+func (c *tokenCache) add(hash tokenHash, found *claims) {
+	shard := &c.shards[hash[0]%16]
 	shard.mu.Lock()
 	defer shard.mu.Unlock()
-	if len(shard.tokens.young) >= maxRecent/2/len(r.shards) {
+	if len(shard.tokens.young) >= maxTokens/2/len(c.shards) {
 		shard.tokens.rotate()
 	}
-	shard.tokens.set(hash, c)
+	shard.tokens.set(hash, found)
 }

@@ -11,8 +11,8 @@ import (
 	"connectrpc.com/connect"
 )
 
-// newTransport keeps as many connections as a busy service needs, and drops an
-// idle one before the server at the other end would.
+// newTransport returns one that keeps as many connections as a busy service
+// needs, and closes an idle one before the server would.
 func newTransport() *http.Transport {
 	t := &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true}
 	if standard, ok := http.DefaultTransport.(*http.Transport); ok {
@@ -24,15 +24,14 @@ func newTransport() *http.Transport {
 }
 
 // transport adds the credential to each request, and refuses redirects, which
-// would carry it elsewhere.
+// would send it elsewhere.
 type transport struct {
 	next   http.RoundTripper // nil: http.DefaultTransport
-	source func(context.Context) (string, error)
+	source TokenSource       // nil: none
 }
 
-// RoundTrip makes one request.
 func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	req, err := t.sign(req)
+	req, err := t.authorize(req)
 	if err != nil {
 		return nil, err
 	}
@@ -52,13 +51,13 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return res, nil
 }
 
-func (t *transport) sign(req *http.Request) (*http.Request, error) {
+func (t *transport) authorize(req *http.Request) (*http.Request, error) {
 	if t.source == nil {
 		return req, nil
 	}
-	credential, err := t.source(req.Context())
-	if err == nil && kindOf(credential) == notOne {
-		err = errors.New("it gave something that is neither an access token nor an API key")
+	credential, err := t.source.Token(req.Context())
+	if err == nil && kindOf(credential) == notCredential {
+		err = errors.New("the credential is neither an access token nor an API key")
 	}
 	if err != nil {
 		if req.Body != nil {
@@ -71,7 +70,7 @@ func (t *transport) sign(req *http.Request) (*http.Request, error) {
 	return req, nil
 }
 
-// calls bounds unary calls in time and brings every error to *Error.
+// calls bounds unary calls in time and turns every error into an *Error.
 type calls struct{ timeout time.Duration }
 
 func (c calls) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
@@ -80,7 +79,7 @@ func (c calls) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 		defer cancel()
 		res, err := next(ctx, req)
 		if err != nil {
-			return nil, newError(err)
+			return nil, toError(err)
 		}
 		return res, nil
 	}
@@ -98,15 +97,15 @@ func (c calls) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.S
 
 type stream struct{ connect.StreamingClientConn }
 
-func (s stream) Send(message any) error { return newStreamError(s.StreamingClientConn.Send(message)) }
+func (s stream) Send(message any) error { return toStreamError(s.StreamingClientConn.Send(message)) }
 func (s stream) Receive(message any) error {
-	return newStreamError(s.StreamingClientConn.Receive(message))
+	return toStreamError(s.StreamingClientConn.Receive(message))
 }
 
-// newStreamError leaves io.EOF alone: it is how a stream ends well.
-func newStreamError(err error) error {
+// toStreamError keeps io.EOF, the regular end of a stream.
+func toStreamError(err error) error {
 	if err == nil || errors.Is(err, io.EOF) {
 		return err
 	}
-	return newError(err)
+	return toError(err)
 }

@@ -9,8 +9,8 @@ import (
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
 )
 
-// Reason says why a decision came out as it did. A newer Tollgate may know
-// more reasons than these.
+// Reason says why a decision came out as it did. A newer Tollgate may give
+// reasons that are not in this list.
 type Reason string
 
 // The reasons.
@@ -35,7 +35,7 @@ func reasonOf(r tollgatev1.Reason) Reason {
 	return Reason(strings.TrimPrefix(r.String(), "REASON_"))
 }
 
-// Principal is who a credential stands for.
+// Principal is the user or service that a credential belongs to.
 type Principal struct {
 	UserID    string
 	Username  string
@@ -45,7 +45,7 @@ type Principal struct {
 	APIKeyID  string    // set for an API key
 	Scopes    []string  // what an API key is narrowed to; empty: not narrowed
 	ExpiresAt time.Time // of the credential; zero: never
-	Audience  string    // whom the access token is for (RFC 8707); empty for an API key
+	Audience  string    // the service that the access token is for (RFC 8707); empty for an API key
 	Amr       []string  // how the user signed in (RFC 8176): "pwd", "otp", "mfa"; empty for an API key
 	AuthTime  time.Time // when the user signed in; zero for an API key
 }
@@ -71,20 +71,21 @@ func principalOf(p *tollgatev1.Principal) *Principal {
 
 type principalKey struct{}
 
-// FromContext returns who is calling, in a handler behind Require or
-// Interceptor. It is nil everywhere else, and in RPCs that are public.
+// FromContext returns the caller in a handler that [Client.Require],
+// [Client.Interceptor] or a [Verifier] protects; nil elsewhere and in RPCs that
+// are public.
 func FromContext(ctx context.Context) *Principal {
 	p, _ := ctx.Value(principalKey{}).(*Principal)
 	return p
 }
 
-// NewContext returns a context in which FromContext finds p: for the tests
-// of handlers.
+// NewContext returns a context in which [FromContext] finds p, for the tests of
+// handlers.
 func NewContext(ctx context.Context, p *Principal) context.Context {
 	return context.WithValue(ctx, principalKey{}, p)
 }
 
-// Verification is what Verify found.
+// Verification is the answer of [Client.Verify] and [Verifier.Verify].
 type Verification struct {
 	Active    bool // the credential is good now
 	Reason    Reason
@@ -92,44 +93,44 @@ type Verification struct {
 	Revision  int64      // the answer is at least as new as this
 }
 
-// AuthorizeRequest describes a call to decide about.
+// AuthorizeRequest describes a call for [Client.Authorize] to decide about.
 type AuthorizeRequest struct {
 	// Credential is what the caller presented: an access token or an API key.
-	// An empty one is decided too: it counts against the limits of IP, and is
-	// refused.
+	// Without one, and without a UserID, the call counts against the limits of
+	// IP and is refused.
 	Credential string
 	// UserID is for a caller whom this service has authenticated by itself.
 	UserID string
 	// Permission is what the call needs, without wildcards: "orders:read".
 	Permission string
-	// Authenticated lets any good credential pass; Permission is then only the
-	// name that limits match, "authenticated" when it is empty. Unlike Verify it counts, and
-	// records bad credentials.
+	// Authenticated accepts any good credential; Permission is then only the name
+	// that limits match, "authenticated" when it is empty. Unlike
+	// [Client.Verify] it counts, and records bad credentials.
 	Authenticated bool
-	// Self is a user's id, that of whom the call is about: a person who is signed
-	// in as this user passes without Permission. API keys do not.
+	// Self is the id of the user that the call is about: a person who is signed
+	// in as this user needs no Permission. API keys do.
 	Self string
-	// Resource is what the call is about, for the record: "orders/42". What is
-	// longer than 256 bytes is cut.
+	// Resource is what the call is about, for the audit log: "orders/42". It is
+	// cut after 256 bytes.
 	Resource string
 	// Context is what custom limits count by: {"tenant": "acme"}. At most 32
 	// entries, keys up to 64 and values up to 256 characters.
 	Context map[string]string
 	// IP is the caller's address; the zero Addr leaves limits per IP out.
 	IP netip.Addr
-	// UserAgent and RequestID are for the record.
+	// UserAgent and RequestID are for the audit log.
 	UserAgent, RequestID string
 	// Cost is how much the call counts against limits; 0 means 1.
 	Cost int64
-	// Recheck is for a call that was let through before and goes on, such as a
+	// Recheck is for a call that was allowed before and goes on, such as a
 	// stream: limits do not count it again.
 	Recheck bool
-	// MinRevision asks for a decision that has seen the write that answered
-	// with this revision.
+	// MinRevision asks for a decision that takes the write into account that
+	// answered with this revision.
 	MinRevision int64
 }
 
-// Decision is what Authorize found.
+// Decision is the answer of [Client.Authorize].
 type Decision struct {
 	Allowed    bool
 	Reason     Reason
@@ -139,7 +140,7 @@ type Decision struct {
 	Revision   int64         // the decision is at least as new as this
 }
 
-// Err is nil when the call is allowed, and a *DeniedError when it is not.
+// Err returns nil when the call is allowed, and a [*DeniedError] when it is not.
 func (d *Decision) Err() error {
 	if d.Allowed {
 		return nil
@@ -147,14 +148,14 @@ func (d *Decision) Err() error {
 	return &DeniedError{Reason: d.Reason, RetryAfter: d.RetryAfter}
 }
 
-// LimitStatus is where a caller stands with one limit.
+// LimitStatus is how much of one limit a caller has used.
 type LimitStatus struct {
 	Name      string
 	Limit     int64         // calls at once when nothing is used
 	Remaining int64         // calls that would pass right now
-	Reset     time.Duration // until the allowance is whole again
+	Reset     time.Duration // until nothing is used any more
 	Exceeded  bool          // the limit refused this call, or would have
-	Shadow    bool          // the limit only watches
+	Shadow    bool          // the limit counts and never refuses
 }
 
 func statusOf(s *tollgatev1.LimitStatus) LimitStatus {
@@ -164,22 +165,24 @@ func statusOf(s *tollgatev1.LimitStatus) LimitStatus {
 	}
 }
 
-// CheckLimitRequest names a limit and whom to count against it.
+// CheckLimitRequest names a limit and what to count against it; see
+// [Client.CheckLimit].
 type CheckLimitRequest struct {
 	Limit string // the limit's name
-	Key   string // whatever is counted: a tenant, a phone number
+	Key   string // what is counted: a tenant, a phone number
 	Cost  int64  // 0 means 1
-	Peek  bool   // only look: count nothing
+	Peek  bool   // report the status and count nothing
 }
 
-// CheckLimitResult is what CheckLimit found.
+// CheckLimitResult is the answer of [Client.CheckLimit].
 type CheckLimitResult struct {
 	Allowed    bool
 	Status     LimitStatus
 	RetryAfter time.Duration // set when refused, unless waiting never helps
 }
 
-// Err is nil when the call is within the limit, and a *DeniedError when it is not.
+// Err returns nil when the call is within the limit, and a [*DeniedError] when it
+// is not.
 func (r *CheckLimitResult) Err() error {
 	if r.Allowed {
 		return nil
@@ -197,9 +200,9 @@ const (
 	OutcomeFailure Outcome = "FAILURE"
 )
 
-// Event is an entry for Tollgate's audit log.
+// Event is an entry of the audit log; see [Client.RecordEvent].
 type Event struct {
-	Actor     *Principal // who did it: FromContext(ctx); nil: nobody known
+	Actor     *Principal // who did it: FromContext(ctx); nil: not known
 	Action    string     // in your own words, with a dot: "order.cancel"
 	Outcome   Outcome
 	Reason    string // why, for other outcomes than success

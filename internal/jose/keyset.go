@@ -7,12 +7,10 @@ import (
 	"fmt"
 )
 
-const (
-	// MaxKeySetSize is the size in bytes above which a key set is not read.
-	MaxKeySetSize = 64 << 10
-
-	maxKeys = 32 // in a key set
-)
+// MaxKeySetSize is the size in bytes above which a key set is not read. It has
+// space for all the keys that the server may publish at a time: one every
+// KeyLeadTime, each for as long as the longest-lived token.
+const MaxKeySetSize = 256 << 10
 
 // Key is a public key of a key set. It verifies signatures of one algorithm, the
 // one that the key set gives it (RFC 8725 §3.1).
@@ -44,9 +42,6 @@ func ParseKeySet(text []byte) (map[string]*Key, error) {
 	}
 	if err := json.Unmarshal(text, &set); err != nil {
 		return nil, fmt.Errorf("read the key set: %w", err)
-	}
-	if len(set.Keys) > maxKeys {
-		return nil, fmt.Errorf("the key set has %d keys, more than %d", len(set.Keys), maxKeys)
 	}
 	keys := make(map[string]*Key, len(set.Keys))
 	for _, raw := range set.Keys {

@@ -15,7 +15,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// auth answers what the SDK calls; all else is not implemented.
+// auth has the RPCs that the SDK calls.
 type auth struct {
 	tollgatev1connect.UnimplementedAuthServiceHandler
 	server *Server
@@ -27,29 +27,44 @@ func (h auth) Login(_ context.Context, req *tollgatev1.LoginRequest) (*tollgatev
 	defer s.mu.Unlock()
 	u, known := s.users[req.GetUsername()]
 	if !known || u.Disabled || u.Service || u.Password == "" || u.Password != req.GetPassword() {
-		return nil, refuse(connect.CodeUnauthenticated, "BAD_CREDENTIALS", "wrong user name or password")
+		return nil, badCredentials()
+	}
+	amr := []string{"pwd"}
+	switch code := req.GetSecondFactor(); {
+	case u.SecondFactor == "":
+	case code == "":
+		return nil, refuse(connect.CodeUnauthenticated, "SECOND_FACTOR_REQUIRED",
+			"the password is right; sign in with it and a code from the authenticator or a recovery code")
+	case code != u.SecondFactor:
+		return nil, badCredentials()
+	default:
+		amr = []string{"pwd", "otp", "mfa"}
 	}
 	id, next := s.newID("session"), s.newID("refresh")
-	s.sessions[id], s.refresh[next] = &session{user: u.Name, refresh: next, audience: req.GetAudience(), began: s.now()}, id
+	s.sessions[id], s.refresh[next] = &session{user: u.Name, refresh: next, audience: req.GetAudience(), amr: amr, began: s.now()}, id
 	return &tollgatev1.LoginResponse{
 		AccessToken: s.sign(u, id, s.sessions[id].claims(req.GetAudience())), RefreshToken: next, TokenType: "Bearer",
 		ExpiresIn: int32(s.tokenTTL / time.Second), SessionId: id, UserId: u.ID, PasswordChangeRequired: u.PasswordChange,
 	}, nil
 }
 
-// Refresh ends the session when a refresh token comes for the second time.
+func badCredentials() error {
+	return refuse(connect.CodeUnauthenticated, "BAD_CREDENTIALS", "wrong user name, password or second factor")
+}
+
+// Refresh revokes the session when a refresh token is used again.
 func (h auth) Refresh(_ context.Context, req *tollgatev1.RefreshRequest) (*tollgatev1.RefreshResponse, error) {
 	s := h.server
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	id, known := s.refresh[req.GetRefreshToken()]
-	if !known || s.sessions[id].ended {
+	if !known || s.sessions[id].revoked {
 		return nil, refuse(connect.CodeUnauthenticated, "BAD_REFRESH_TOKEN", "the refresh token is unknown or its session has ended")
 	}
 	session := s.sessions[id]
 	if session.refresh != req.GetRefreshToken() {
-		session.ended = true
-		s.tell(&tollgatev1.WatchRevocationsResponse{SessionIds: []string{id}})
+		session.revoked = true
+		s.send(&tollgatev1.WatchRevocationsResponse{SessionIds: []string{id}})
 		return nil, refuse(connect.CodeUnauthenticated, "REFRESH_TOKEN_REUSED", "the refresh token was used before")
 	}
 	if session.audience != "" && req.GetAudience() != "" && req.GetAudience() != session.audience {
@@ -73,16 +88,16 @@ func (h auth) Logout(ctx context.Context, req *tollgatev1.LogoutRequest) (*tollg
 	if reason != tollgatev1.Reason_REASON_OK && reason != tollgatev1.Reason_REASON_PASSWORD_CHANGE_REQUIRED {
 		return nil, refuse(connect.CodeUnauthenticated, strings.TrimPrefix(reason.String(), "REASON_"), "sign in first")
 	}
-	ended := []string{who.GetSessionId()}
-	s.endSession(who.GetSessionId())
+	ids := []string{who.GetSessionId()}
+	s.revokeSession(who.GetSessionId())
 	if req.GetEverywhere() {
-		ended = append(ended, s.endSessions(who.GetUsername())...)
+		ids = append(ids, s.revokeSessions(who.GetUsername())...)
 	}
-	revision := s.tell(&tollgatev1.WatchRevocationsResponse{SessionIds: ended})
-	return &tollgatev1.LogoutResponse{RevokedSessions: int32(len(ended)), Revision: revision}, nil
+	revision := s.send(&tollgatev1.WatchRevocationsResponse{SessionIds: ids})
+	return &tollgatev1.LogoutResponse{RevokedSessions: int32(len(ids)), Revision: revision}, nil
 }
 
-// serveRevoke ends the session of a refresh token (RFC 7009).
+// serveRevoke revokes the session of a refresh token (RFC 7009).
 func (s *Server) serveRevoke(w http.ResponseWriter, r *http.Request) {
 	token := r.PostFormValue("token")
 	s.mu.Lock()
@@ -91,9 +106,9 @@ func (s *Server) serveRevoke(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case token == "":
 		w.WriteHeader(http.StatusBadRequest)
-	case known && !s.sessions[id].ended:
-		s.endSession(id)
-		s.tell(&tollgatev1.WatchRevocationsResponse{SessionIds: []string{id}})
+	case known && !s.sessions[id].revoked:
+		s.revokeSession(id)
+		s.send(&tollgatev1.WatchRevocationsResponse{SessionIds: []string{id}})
 	}
 }
 
@@ -109,13 +124,13 @@ func (h auth) Verify(_ context.Context, req *tollgatev1.VerifyRequest) (*tollgat
 	return res, nil
 }
 
-// WatchRevocations tells until the caller hangs up.
+// WatchRevocations sends a snapshot and then what changes.
 func (h auth) WatchRevocations(ctx context.Context, _ *tollgatev1.WatchRevocationsRequest, stream *connect.ServerStream[tollgatev1.WatchRevocationsResponse]) error {
 	s := h.server
 	beat := time.NewTicker(s.keepAlive)
 	defer beat.Stop()
 	s.mu.Lock()
-	pending, told := []*tollgatev1.WatchRevocationsResponse{s.snapshot()}, len(s.told)
+	pending, sent := []*tollgatev1.WatchRevocationsResponse{s.snapshot()}, len(s.feed)
 	s.mu.Unlock()
 	for {
 		for _, message := range pending {
@@ -124,8 +139,8 @@ func (h auth) WatchRevocations(ctx context.Context, _ *tollgatev1.WatchRevocatio
 			}
 		}
 		s.mu.Lock()
-		pending, told = slices.Clone(s.told[told:]), len(s.told)
-		news, down, revision := s.news, s.down, s.revision
+		pending, sent = slices.Clone(s.feed[sent:]), len(s.feed)
+		changed, down, revision := s.changed, s.down, s.revision
 		s.mu.Unlock()
 		if down {
 			return connect.NewError(connect.CodeUnavailable, errors.New("down"))
@@ -134,7 +149,7 @@ func (h auth) WatchRevocations(ctx context.Context, _ *tollgatev1.WatchRevocatio
 			continue
 		}
 		select {
-		case <-news:
+		case <-changed:
 		case <-beat.C:
 			pending = append(pending, &tollgatev1.WatchRevocationsResponse{Revision: revision})
 		case <-ctx.Done():
@@ -145,8 +160,8 @@ func (h auth) WatchRevocations(ctx context.Context, _ *tollgatev1.WatchRevocatio
 	}
 }
 
-// verify says whose a credential is, an access token only when it is for this
-// audience; the principal is set when it is good. The lock is held.
+// verify returns whose a credential is when it is good; an access token must be
+// for this audience. The lock is held.
 func (s *Server) verify(credential, userID, audience string) (*tollgatev1.Principal, tollgatev1.Reason) {
 	who := &tollgatev1.Principal{UserId: userID}
 	switch {
@@ -174,7 +189,7 @@ func (s *Server) verify(credential, userID, audience string) (*tollgatev1.Princi
 		if !s.now().Before(ends) {
 			return nil, tollgatev1.Reason_REASON_CREDENTIAL_EXPIRED
 		}
-		if session := s.sessions[t.Session]; session != nil && session.ended || s.keyRevoked(t.APIKey) {
+		if session := s.sessions[t.Session]; session != nil && session.revoked || s.keyRevoked(t.APIKey) {
 			return nil, tollgatev1.Reason_REASON_CREDENTIAL_REVOKED
 		}
 		who.UserId, who.SessionId, who.ApiKeyId, who.ExpiresAt = t.UserID, t.Session, t.APIKey, timestamppb.New(ends)
@@ -209,7 +224,7 @@ func (s *Server) keyRevoked(id string) bool {
 	return false
 }
 
-// refuse is an error as Tollgate makes them.
+// refuse returns an error as Tollgate's server does.
 func refuse(code connect.Code, reason, message string) error {
 	err := connect.NewError(code, errors.New(message))
 	if detail, failed := connect.NewErrorDetail(&errdetails.ErrorInfo{Reason: reason, Domain: "tollgate.dev"}); failed == nil {

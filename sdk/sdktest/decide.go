@@ -2,8 +2,10 @@ package sdktest
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"connectrpc.com/connect"
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
@@ -17,12 +19,20 @@ type roles struct {
 }
 
 func (h roles) Authorize(_ context.Context, req *tollgatev1.AuthorizeRequest) (*tollgatev1.AuthorizeResponse, error) {
+	if message := badPermission(req); message != "" {
+		return nil, refuse(connect.CodeInvalidArgument, "INVALID_FIELD", "permission: "+message)
+	}
 	h.server.mu.Lock()
 	defer h.server.mu.Unlock()
 	return h.server.decide(req), nil
 }
 
 func (h roles) BatchAuthorize(_ context.Context, req *tollgatev1.BatchAuthorizeRequest) (*tollgatev1.BatchAuthorizeResponse, error) {
+	for i, one := range req.GetRequests() {
+		if message := badPermission(one); message != "" {
+			return nil, refuse(connect.CodeInvalidArgument, "INVALID_FIELD", fmt.Sprintf("requests[%d].permission: %s", i, message))
+		}
+	}
 	h.server.mu.Lock()
 	defer h.server.mu.Unlock()
 	res := &tollgatev1.BatchAuthorizeResponse{}
@@ -30,6 +40,21 @@ func (h roles) BatchAuthorize(_ context.Context, req *tollgatev1.BatchAuthorizeR
 		res.Responses = append(res.Responses, h.server.decide(one))
 	}
 	return res, nil
+}
+
+// badPermission returns what is wrong with the permission of a request, as the
+// server says it.
+func badPermission(req *tollgatev1.AuthorizeRequest) string {
+	switch p := req.GetPermission(); {
+	case p == "" && req.GetAuthenticated():
+	case p == "":
+		return "must not be empty"
+	case strings.HasPrefix(p, "tollgate:"):
+		return "must be one of your own: Tollgate decides about its own API (tollgate:…) by itself"
+	case strings.Contains(p, "*"):
+		return `must name one permission, without "*"`
+	}
+	return ""
 }
 
 // decide verifies, counts and checks the permission, in this order. The lock
@@ -64,8 +89,8 @@ func (s *Server) decide(req *tollgatev1.AuthorizeRequest) *tollgatev1.AuthorizeR
 	return res
 }
 
-// count takes from every limit of the permission, or from none. It says
-// whether one refused.
+// count counts the call against every limit of the permission, or against none
+// when one refuses.
 func (s *Server) count(res *tollgatev1.AuthorizeResponse, permission, key string, cost int64) (over bool) {
 	var applied []string
 	for _, name := range slices.Sorted(maps.Keys(s.limits)) {

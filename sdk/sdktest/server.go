@@ -1,6 +1,7 @@
 package sdktest
 
 import (
+	"cmp"
 	"crypto/ed25519"
 	"net/http"
 	"net/http/httptest"
@@ -9,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"connectrpc.com/connect"
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
 	"github.com/tollgatehq/tollgate/gen/tollgate/v1/tollgatev1connect"
 	tollgate "github.com/tollgatehq/tollgate/sdk"
@@ -17,7 +19,7 @@ import (
 const (
 	// Issuer is the "iss" of a Server's tokens.
 	Issuer = "https://tollgate.test"
-	// Audience is Tollgate's own, the "aud" of tokens that ask for no other.
+	// Audience is the server's own, the "aud" of tokens that ask for no other.
 	Audience = "tollgate"
 	// ServiceKey is the API key that Client presents.
 	ServiceKey = "tg_service_under_test"
@@ -25,15 +27,16 @@ const (
 
 // Server is a Tollgate for tests. It is safe for concurrent use.
 type Server struct {
-	// URL is the base URL, for tollgate.New.
+	// URL is the base URL, for [tollgate.New].
 	URL string
 
-	http      *httptest.Server
-	now       func() time.Time
-	keepAlive time.Duration
-	tokenTTL  time.Duration
-	audience  string
-	ended     chan struct{} // closed by Close
+	http         *httptest.Server
+	now          func() time.Time
+	keepAlive    time.Duration
+	tokenTTL     time.Duration
+	audience     string
+	interceptors []connect.Interceptor
+	ended        chan struct{} // closed by Close
 
 	mu       sync.Mutex
 	down     bool
@@ -49,51 +52,59 @@ type Server struct {
 	used     map[counter]int64
 	serial   int
 	revision int64
-	told     []*tollgatev1.WatchRevocationsResponse
-	news     chan struct{} // closed when something is told, or down changes
+	feed     []*tollgatev1.WatchRevocationsResponse
+	changed  chan struct{} // closed when feed or down changes
 
 	calls     map[string]int
 	decisions []Decision
 	events    []*tollgatev1.RecordEventRequest
 }
 
-// Option changes how a Server works.
+// Option changes how a [Server] works.
 type Option func(*Server)
 
-// WithClock reads the time from now; give the same to tollgate.WithClock, which
-// Client does by itself.
+// WithClock reads the time from now; give the same to [tollgate.WithClock], as
+// [Server.Client] does.
 func WithClock(now func() time.Time) Option { return func(s *Server) { s.now = now } }
 
-// WithTokenTTL says how long access tokens live; 15 min unless given.
+// WithTokenTTL sets how long access tokens live; 15 min unless given.
 func WithTokenTTL(d time.Duration) Option { return func(s *Server) { s.tokenTTL = d } }
 
-// WithKeepAlive says how often the feed of revocations says that nothing
-// happened; 500 ms unless given. With a long time, a test decides when the feed
-// counts as lost.
+// WithKeepAlive sets how often the feed of revocations sends a message when
+// nothing happens; 500 ms unless given. With a long time, a test decides when
+// the feed counts as lost.
 func WithKeepAlive(d time.Duration) Option { return func(s *Server) { s.keepAlive = d } }
 
-// WithAudience gives the service under test an audience of its own: Token is
-// for it, and Verify, Authorize and Verifier refuse tokens for any other.
+// WithAudience gives the service under test an audience of its own:
+// [Server.Token] is for it, and Verify, Authorize and [Server.Verifier] refuse
+// tokens for any other.
 func WithAudience(audience string) Option { return func(s *Server) { s.audience = audience } }
 
-// NewServer starts a Tollgate on a loopback port. Close it when the test ends.
+// WithInterceptors adds interceptors to the services, which can replace an
+// answer, or fail a call, in ways that the server does not.
+func WithInterceptors(interceptors ...connect.Interceptor) Option {
+	return func(s *Server) { s.interceptors = interceptors }
+}
+
+// NewServer starts a [Server] on a loopback port. Close it when the test ends.
 func NewServer(opts ...Option) *Server {
 	s := &Server{
 		now: time.Now, keepAlive: 500 * time.Millisecond, tokenTTL: 15 * time.Minute, audience: Audience, ended: make(chan struct{}),
 		roles: map[string][]string{}, users: map[string]User{}, apiKeys: map[string]apiKey{},
 		sessions: map[string]*session{}, refresh: map[string]string{},
 		limits: map[string]Limit{}, used: map[counter]int64{}, calls: map[string]int{},
-		news: make(chan struct{}),
+		changed: make(chan struct{}),
 	}
 	for _, opt := range opts {
 		opt(s)
 	}
 	s.RotateKey()
 	mux := http.NewServeMux()
-	mux.Handle(tollgatev1connect.NewAuthServiceHandler(auth{server: s}))
-	mux.Handle(tollgatev1connect.NewRolesServiceHandler(roles{server: s}))
-	mux.Handle(tollgatev1connect.NewLimitsServiceHandler(limits{server: s}))
-	mux.Handle(tollgatev1connect.NewAuditServiceHandler(audit{server: s}))
+	with := connect.WithInterceptors(s.interceptors...)
+	mux.Handle(tollgatev1connect.NewAuthServiceHandler(auth{server: s}, with))
+	mux.Handle(tollgatev1connect.NewRolesServiceHandler(roles{server: s}, with))
+	mux.Handle(tollgatev1connect.NewLimitsServiceHandler(limits{server: s}, with))
+	mux.Handle(tollgatev1connect.NewAuditServiceHandler(audit{server: s}, with))
 	mux.HandleFunc("GET /.well-known/jwks.json", s.serveKeys)
 	mux.HandleFunc("POST /v1/oauth2/revoke", s.serveRevoke)
 	s.http = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -117,7 +128,7 @@ func (s *Server) Close() {
 	s.http.Close()
 }
 
-// Client returns a client of this server that presents ServiceKey. It panics
+// Client returns a client of this server that presents [ServiceKey]. It panics
 // when an option cannot work.
 func (s *Server) Client(opts ...tollgate.Option) *tollgate.Client {
 	client, err := tollgate.New(s.URL, append([]tollgate.Option{tollgate.WithAPIKey(ServiceKey), tollgate.WithClock(s.now)}, opts...)...)
@@ -128,9 +139,11 @@ func (s *Server) Client(opts ...tollgate.Option) *tollgate.Client {
 }
 
 // Verifier returns a verifier of this server's tokens, which the caller closes.
-// It panics when an option cannot work.
-func (s *Server) Verifier(opts ...tollgate.VerifierOption) *tollgate.Verifier {
-	verifier, err := tollgate.NewVerifier(s.Client(), Issuer, s.audience, opts...)
+// An empty issuer or audience is the server's. It panics when the config cannot
+// work.
+func (s *Server) Verifier(config tollgate.VerifierConfig) *tollgate.Verifier {
+	config.Issuer, config.Audience = cmp.Or(config.Issuer, Issuer), cmp.Or(config.Audience, s.audience)
+	verifier, err := tollgate.NewVerifier(s.Client(), config)
 	if err != nil {
 		panic(err)
 	}
@@ -143,30 +156,30 @@ func (s *Server) SetDown(down bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.down = down
-	s.announce()
+	s.notify()
 }
 
-// Decision is one call of Authorize.
+// Decision is one decision of Authorize.
 type Decision struct {
 	Request  *tollgatev1.AuthorizeRequest
 	Response *tollgatev1.AuthorizeResponse
 }
 
-// Decisions returns what Authorize was asked, in order, those of a batch too.
+// Decisions returns the decisions so far, in order, those of batches included.
 func (s *Server) Decisions() []Decision {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.decisions)
 }
 
-// Events returns what RecordEvent was told, in order.
+// Events returns the events that RecordEvent got, in order.
 func (s *Server) Events() []*tollgatev1.RecordEventRequest {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.events)
 }
 
-// Calls says how many HTTP requests ended in this path or procedure:
+// Calls returns the number of HTTP requests whose path ends so:
 // "/.well-known/jwks.json", "AuthService/Verify".
 func (s *Server) Calls(path string) int {
 	s.mu.Lock()
@@ -180,8 +193,8 @@ func (s *Server) Calls(path string) int {
 	return n
 }
 
-// announce wakes the streams. The lock is held.
-func (s *Server) announce() {
-	close(s.news)
-	s.news = make(chan struct{})
+// notify wakes the streams. The lock is held.
+func (s *Server) notify() {
+	close(s.changed)
+	s.changed = make(chan struct{})
 }

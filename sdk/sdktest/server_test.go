@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"connectrpc.com/connect"
 	tollgate "github.com/tollgatehq/tollgate/sdk"
 	"github.com/tollgatehq/tollgate/sdk/sdktest"
 )
@@ -79,6 +80,7 @@ func decide(t *testing.T, s *sdktest.Server, r tollgate.AuthorizeRequest) tollga
 }
 
 func TestDecisions(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	s.SetUser(sdktest.User{Name: "bob", Roles: []string{"clerk"}, PasswordChange: true})
 	s.SetUser(sdktest.User{Name: "carol", Roles: []string{"clerk"}, Disabled: true})
@@ -90,23 +92,23 @@ func TestDecisions(t *testing.T) {
 		request tollgate.AuthorizeRequest
 		want    tollgate.Reason
 	}{
-		"token":             {tollgate.AuthorizeRequest{Credential: s.Token("alice"), Permission: "orders:read"}, tollgate.ReasonOK},
-		"the prefix alone":  {tollgate.AuthorizeRequest{Credential: s.Token("alice"), Permission: "orders"}, tollgate.ReasonPermissionMissing},
-		"user":              {tollgate.AuthorizeRequest{UserID: "user-alice", Permission: "orders:read"}, tollgate.ReasonOK},
-		"key":               {tollgate.AuthorizeRequest{Credential: key, Permission: "orders:write"}, tollgate.ReasonOK},
-		"scope":             {tollgate.AuthorizeRequest{Credential: narrow, Permission: "orders:write"}, tollgate.ReasonScopeMissing},
-		"revoked key":       {tollgate.AuthorizeRequest{Credential: stopped, Permission: "orders:read"}, tollgate.ReasonCredentialRevoked},
-		"revoked session":   {tollgate.AuthorizeRequest{Credential: ended, Permission: "orders:read"}, tollgate.ReasonCredentialRevoked},
-		"nobody":            {tollgate.AuthorizeRequest{Permission: "orders:read"}, tollgate.ReasonCredentialMissing},
-		"unknown user":      {tollgate.AuthorizeRequest{UserID: "user-x", Permission: "orders:read"}, tollgate.ReasonUserUnknown},
-		"disabled":          {tollgate.AuthorizeRequest{Credential: s.Token("carol"), Permission: "orders:read"}, tollgate.ReasonUserDisabled},
-		"password":          {tollgate.AuthorizeRequest{Credential: s.Token("bob"), Permission: "orders:read"}, tollgate.ReasonPasswordChangeRequired},
-		"expired":           {tollgate.AuthorizeRequest{Credential: s.Token("alice", sdktest.ExpiresAt(time.Now())), Permission: "orders:read"}, tollgate.ReasonCredentialExpired},
-		"another's token":   {tollgate.AuthorizeRequest{Credential: newServer(t).Token("alice"), Permission: "orders:read"}, tollgate.ReasonCredentialInvalid},
-		"another issuer":    {tollgate.AuthorizeRequest{Credential: s.Token("alice", sdktest.Claim("iss", "x")), Permission: "orders:read"}, tollgate.ReasonCredentialInvalid},
-		"unknown key":       {tollgate.AuthorizeRequest{Credential: "tg_x", Permission: "orders:read"}, tollgate.ReasonCredentialInvalid},
-		"not even a token":  {tollgate.AuthorizeRequest{Credential: "x", Permission: "orders:read"}, tollgate.ReasonCredentialInvalid},
-		"a permission of *": {tollgate.AuthorizeRequest{Credential: s.Token("alice"), Permission: "users:read"}, tollgate.ReasonPermissionMissing},
+		"token":            {tollgate.AuthorizeRequest{Credential: s.Token("alice"), Permission: "orders:read"}, tollgate.ReasonOK},
+		"the prefix alone": {tollgate.AuthorizeRequest{Credential: s.Token("alice"), Permission: "orders"}, tollgate.ReasonPermissionMissing},
+		"user":             {tollgate.AuthorizeRequest{UserID: "user-alice", Permission: "orders:read"}, tollgate.ReasonOK},
+		"key":              {tollgate.AuthorizeRequest{Credential: key, Permission: "orders:write"}, tollgate.ReasonOK},
+		"scope":            {tollgate.AuthorizeRequest{Credential: narrow, Permission: "orders:write"}, tollgate.ReasonScopeMissing},
+		"revoked key":      {tollgate.AuthorizeRequest{Credential: stopped, Permission: "orders:read"}, tollgate.ReasonCredentialRevoked},
+		"revoked session":  {tollgate.AuthorizeRequest{Credential: ended, Permission: "orders:read"}, tollgate.ReasonCredentialRevoked},
+		"no credential":    {tollgate.AuthorizeRequest{Permission: "orders:read"}, tollgate.ReasonCredentialMissing},
+		"unknown user":     {tollgate.AuthorizeRequest{UserID: "user-x", Permission: "orders:read"}, tollgate.ReasonUserUnknown},
+		"disabled":         {tollgate.AuthorizeRequest{Credential: s.Token("carol"), Permission: "orders:read"}, tollgate.ReasonUserDisabled},
+		"password":         {tollgate.AuthorizeRequest{Credential: s.Token("bob"), Permission: "orders:read"}, tollgate.ReasonPasswordChangeRequired},
+		"expired":          {tollgate.AuthorizeRequest{Credential: s.Token("alice", sdktest.ExpiresAt(time.Now())), Permission: "orders:read"}, tollgate.ReasonCredentialExpired},
+		"another's token":  {tollgate.AuthorizeRequest{Credential: newServer(t).Token("alice"), Permission: "orders:read"}, tollgate.ReasonCredentialInvalid},
+		"another issuer":   {tollgate.AuthorizeRequest{Credential: s.Token("alice", sdktest.Claim("iss", "x")), Permission: "orders:read"}, tollgate.ReasonCredentialInvalid},
+		"unknown key":      {tollgate.AuthorizeRequest{Credential: "tg_x", Permission: "orders:read"}, tollgate.ReasonCredentialInvalid},
+		"malformed":        {tollgate.AuthorizeRequest{Credential: "x", Permission: "orders:read"}, tollgate.ReasonCredentialInvalid},
+		"another prefix":   {tollgate.AuthorizeRequest{Credential: s.Token("alice"), Permission: "users:read"}, tollgate.ReasonPermissionMissing},
 	} {
 		if got := decide(t, s, test.request); got != test.want {
 			t.Errorf("%s: %s, want %s", name, got, test.want)
@@ -114,7 +116,29 @@ func TestDecisions(t *testing.T) {
 	}
 }
 
+// TestPermission: the server decides about permissions of its own API by itself.
+func TestPermission(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.SetRole("clerk", "*")
+	for _, permission := range []string{"tollgate:users:read", "tollgate:", "*", "orders:*", ""} {
+		r := tollgate.AuthorizeRequest{Credential: s.Token("alice"), Permission: permission}
+		_, err := s.Client().Authorize(t.Context(), r)
+		_, batchErr := s.Client().BatchAuthorize(t.Context(), []tollgate.AuthorizeRequest{r})
+		for _, err := range []error{err, batchErr} {
+			var known *tollgate.Error
+			if !errors.As(err, &known) || known.Code != connect.CodeInvalidArgument || known.Reason != "INVALID_FIELD" {
+				t.Errorf("%q: error %v", permission, err)
+			}
+		}
+	}
+	if n := len(s.Decisions()); n != 0 {
+		t.Errorf("%d decisions", n)
+	}
+}
+
 func TestLimits(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	s.SetLimit(sdktest.Limit{Name: "reads", Permission: "orders:*", Calls: 2, RetryAfter: time.Minute})
 	r := tollgate.AuthorizeRequest{Credential: s.Token("alice"), Permission: "orders:read"}
@@ -142,6 +166,7 @@ func TestLimits(t *testing.T) {
 }
 
 func TestEventsAndOutage(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	client := s.Client()
 	if err := client.RecordEvent(t.Context(), tollgate.Event{Action: "order.cancel", Outcome: tollgate.OutcomeSuccess}); err != nil {
@@ -160,7 +185,22 @@ func TestEventsAndOutage(t *testing.T) {
 	}
 }
 
+func TestInterceptors(t *testing.T) {
+	t.Parallel()
+	fail := connect.UnaryInterceptorFunc(func(connect.UnaryFunc) connect.UnaryFunc {
+		return func(context.Context, connect.AnyRequest) (connect.AnyResponse, error) {
+			return nil, connect.NewError(connect.CodeResourceExhausted, errors.New("later"))
+		}
+	})
+	client := newServer(t, sdktest.WithInterceptors(fail)).Client()
+	var known *tollgate.Error
+	if _, err := client.Verify(t.Context(), "x"); !errors.As(err, &known) || known.Code != connect.CodeResourceExhausted {
+		t.Errorf("error %v", err)
+	}
+}
+
 func TestUnknownUserPanics(t *testing.T) {
+	t.Parallel()
 	defer func() {
 		if recover() == nil {
 			t.Error("it did not panic")

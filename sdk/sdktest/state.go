@@ -10,15 +10,17 @@ import (
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
 )
 
-// User is somebody who signs in, or a service.
+// User is a person or a service.
 type User struct {
 	ID       string // "user-" and the name, when empty
 	Name     string
 	Password string // empty: cannot sign in
-	Roles    []string
-	Service  bool // a program
-	Disabled bool
-	// PasswordChange leaves the user nothing but to choose another password.
+	// SecondFactor is the code that a sign-in must give as well; empty: none.
+	SecondFactor string
+	Roles        []string
+	Service      bool // a program
+	Disabled     bool
+	// PasswordChange: the user may do nothing but choose another password.
 	PasswordChange bool
 }
 
@@ -31,18 +33,19 @@ type apiKey struct {
 type session struct {
 	user    string // the name
 	refresh string // the newest
-	ended   bool
+	revoked bool
 
-	audience string // of all its tokens; empty: of each as it is asked for
+	audience string // of all its tokens; empty: of each as a refresh asks for
+	amr      []string
 	began    time.Time
 }
 
-// claims is what the session says in a token for audience, or, when that is
-// empty, for its own or else Tollgate's.
+// claims sets a token's claims about the session. An empty audience is the
+// session's own or else the server's.
 func (s *session) claims(audience string) TokenOption {
 	return func(claims map[string]any) {
 		claims["aud"] = cmp.Or(audience, s.audience, Audience)
-		claims["amr"], claims["auth_time"] = []string{"pwd"}, s.began.Unix()
+		claims["amr"], claims["auth_time"] = s.amr, s.began.Unix()
 	}
 }
 
@@ -50,10 +53,10 @@ func (s *session) claims(audience string) TokenOption {
 type Limit struct {
 	Name string
 	// Permission is the pattern of what Authorize counts, for each user or, when
-	// nobody is known, address; empty: only CheckLimit counts, for each key.
+	// the user is not known, address; empty: only CheckLimit counts, for each key.
 	Permission string
 	Calls      int64
-	RetryAfter time.Duration // told when refused; 0: waiting never helps
+	RetryAfter time.Duration // of a refusal; 0: waiting never helps
 }
 
 type counter struct{ limit, key string }
@@ -68,7 +71,7 @@ func (s *Server) SetRole(name string, permissions ...string) {
 }
 
 // SetUser adds a user, or replaces the one with this name, and returns it with
-// its ID. To disable a user ends their sessions.
+// its ID. Disabling a user revokes the user's sessions.
 func (s *Server) SetUser(u User) User {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -83,11 +86,11 @@ func (s *Server) SetUser(u User) User {
 	switch {
 	case u.Disabled && !before.Disabled:
 		message.UserIds = []string{u.ID}
-		message.SessionIds = s.endSessions(u.Name)
+		message.SessionIds = s.revokeSessions(u.Name)
 	case !u.Disabled && before.Disabled:
 		message.RestoredUserIds = []string{u.ID}
 	}
-	s.tell(message)
+	s.send(message)
 	return u
 }
 
@@ -116,17 +119,17 @@ func (s *Server) APIKey(user string, scopes ...string) string {
 	return secret
 }
 
-// Revoke ends a session, whether it was begun here or is only named in a token
-// (see InSession), and returns the revision for Verifier.Wait.
+// Revoke revokes a session, one that began here or is only named in a token (see
+// [InSession]), and returns the revision for [tollgate.Verifier.Wait].
 func (s *Server) Revoke(sessionID string) int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.endSession(sessionID)
-	return s.tell(&tollgatev1.WatchRevocationsResponse{SessionIds: []string{sessionID}})
+	s.revokeSession(sessionID)
+	return s.send(&tollgatev1.WatchRevocationsResponse{SessionIds: []string{sessionID}})
 }
 
-// RevokeAPIKey stops an API key, the secret or the id, and returns the revision
-// for Verifier.Wait.
+// RevokeAPIKey revokes an API key, given as the secret or the id, and returns the
+// revision for [tollgate.Verifier.Wait].
 func (s *Server) RevokeAPIKey(key string) int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -138,31 +141,31 @@ func (s *Server) RevokeAPIKey(key string) int64 {
 			message.ApiKeyIds = append(message.ApiKeyIds, k.id)
 		}
 	}
-	return s.tell(message)
+	return s.send(message)
 }
 
-// KeepAlive tells on the feed of revocations that nothing happened, and returns
-// a new revision for Verifier.Wait.
+// KeepAlive sends a message on the feed of revocations that revokes nothing, and
+// returns its revision for [tollgate.Verifier.Wait].
 func (s *Server) KeepAlive() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.tell(&tollgatev1.WatchRevocationsResponse{})
+	return s.send(&tollgatev1.WatchRevocationsResponse{})
 }
 
-// tell puts a message on the feed. The lock is held here and in what follows.
-func (s *Server) tell(message *tollgatev1.WatchRevocationsResponse) int64 {
+// send puts a message on the feed. The lock is held here and in what follows.
+func (s *Server) send(message *tollgatev1.WatchRevocationsResponse) int64 {
 	s.revision++
 	message.Revision = s.revision
-	s.told = append(s.told, message)
-	s.announce()
+	s.feed = append(s.feed, message)
+	s.notify()
 	return s.revision
 }
 
-// snapshot is everything that is revoked.
+// snapshot returns everything that is revoked.
 func (s *Server) snapshot() *tollgatev1.WatchRevocationsResponse {
 	message := &tollgatev1.WatchRevocationsResponse{Snapshot: true, Revision: s.revision, SigningKeyIds: slices.Clone(s.removed)}
 	for id, session := range s.sessions {
-		if session.ended {
+		if session.revoked {
 			message.SessionIds = append(message.SessionIds, id)
 		}
 	}
@@ -179,21 +182,21 @@ func (s *Server) snapshot() *tollgatev1.WatchRevocationsResponse {
 	return message
 }
 
-func (s *Server) endSession(id string) {
+func (s *Server) revokeSession(id string) {
 	if s.sessions[id] == nil {
 		s.sessions[id] = &session{}
 	}
-	s.sessions[id].ended = true
+	s.sessions[id].revoked = true
 }
 
-func (s *Server) endSessions(user string) (ended []string) {
+func (s *Server) revokeSessions(user string) (ids []string) {
 	for id, session := range s.sessions {
-		if session.user == user && !session.ended {
-			session.ended = true
-			ended = append(ended, id)
+		if session.user == user && !session.revoked {
+			session.revoked = true
+			ids = append(ids, id)
 		}
 	}
-	return ended
+	return ids
 }
 
 func (s *Server) mustKnow(user string) User {
@@ -218,7 +221,7 @@ func (s *Server) newID(kind string) string {
 	return fmt.Sprintf("%s-%d", kind, s.serial)
 }
 
-// holds says whether a user's roles grant a permission.
+// holds reports whether a user's roles grant a permission.
 func (s *Server) holds(u User, permission string) bool {
 	for _, role := range u.Roles {
 		if anyMatch(s.roles[role], permission) {

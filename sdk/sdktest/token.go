@@ -2,7 +2,6 @@ package sdktest
 
 import (
 	"crypto/ed25519"
-	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -17,11 +16,10 @@ import (
 // TokenOption changes the claims of an access token.
 type TokenOption func(claims map[string]any)
 
-// InSession gives the token this session rather than one of its own, so that
-// Revoke can name it.
+// InSession puts the token into this session, for [Server.Revoke].
 func InSession(id string) TokenOption { return Claim("sid", id) }
 
-// FromAPIKey makes it a token that an API key was traded for: it has no session.
+// FromAPIKey makes it a client-credentials token of an API key: it has no session.
 func FromAPIKey(id string) TokenOption {
 	return func(claims map[string]any) {
 		delete(claims, "sid")
@@ -29,7 +27,7 @@ func FromAPIKey(id string) TokenOption {
 	}
 }
 
-// ExpiresAt gives the token another end; one in the past makes it expired.
+// ExpiresAt sets the token's end; one in the past makes it expired.
 func ExpiresAt(end time.Time) TokenOption {
 	return func(claims map[string]any) {
 		claims["exp"] = end.Unix()
@@ -39,8 +37,8 @@ func ExpiresAt(end time.Time) TokenOption {
 	}
 }
 
-// Claim sets a claim, and removes it when the value is nil: for tests of what
-// must be refused.
+// Claim sets a claim, or removes it when the value is nil, in tests of what must
+// be refused.
 func Claim(name string, value any) TokenOption {
 	return func(claims map[string]any) {
 		if claims[name] = value; value == nil {
@@ -82,33 +80,34 @@ func (s *Server) sign(u User, sessionID string, opts ...TokenOption) string {
 }
 
 // RotateKey makes a new signing key. The former ones stay in the key set, and
-// their tokens good.
+// their tokens stay good.
 func (s *Server) RotateKey() {
-	public, private, err := ed25519.GenerateKey(rand.Reader)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.newKey()
+}
+
+func (s *Server) newKey() {
+	public, private, err := ed25519.GenerateKey(nil)
 	if err != nil {
 		panic(err)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.signer, s.keys = private, append(s.keys, public)
 }
 
-// RemoveKey stops the signing key of now, as one that leaked: its tokens are
-// refused, it leaves the key set, and a new key signs. It returns the revision
-// for Verifier.Wait.
+// RemoveKey replaces the signing key as one that leaked: its tokens are refused,
+// and it leaves the key set. It returns the revision for [tollgate.Verifier.Wait].
 func (s *Server) RemoveKey() int64 {
 	s.mu.Lock()
-	leaked := s.signer.Public().(ed25519.PublicKey)
-	s.mu.Unlock()
-	s.RotateKey()
-	s.mu.Lock()
 	defer s.mu.Unlock()
+	leaked := s.signer.Public().(ed25519.PublicKey)
+	s.newKey()
 	s.keys = slices.DeleteFunc(s.keys, func(key ed25519.PublicKey) bool { return key.Equal(leaked) })
 	s.removed = append(s.removed, thumbprint(leaked))
-	return s.tell(&tollgatev1.WatchRevocationsResponse{SigningKeyIds: []string{thumbprint(leaked)}})
+	return s.send(&tollgatev1.WatchRevocationsResponse{SigningKeyIds: []string{thumbprint(leaked)}})
 }
 
-// opened is what a token that the server signed says.
+// opened holds the claims of a token.
 type opened struct {
 	Issuer   string `json:"iss"`
 	Audience string `json:"aud"`
@@ -121,7 +120,7 @@ type opened struct {
 	AuthTime int64    `json:"auth_time"`
 }
 
-// open checks a token's signature and issuer. The lock is held.
+// open reads a token and checks its signature and issuer. The lock is held.
 func (s *Server) open(text string) (opened, bool) {
 	token, ok := jose.Cut(text)
 	if !ok {
@@ -158,7 +157,7 @@ func (s *Server) serveKeys(w http.ResponseWriter, _ *http.Request) {
 	_, _ = w.Write(set) // it fails when the caller hung up
 }
 
-// thumbprint is the key's id.
+// thumbprint returns the key's id.
 func thumbprint(key ed25519.PublicKey) string {
 	id, err := jose.Thumbprint(key)
 	if err != nil {

@@ -1,5 +1,5 @@
 // Command orders is a small service that Tollgate protects: a Connect service
-// by the SDK's interceptor, and an HTTP endpoint by its middleware. README.md
+// with the SDK's interceptor, and an HTTP endpoint with its middleware. README.md
 // shows how to try it.
 package main
 
@@ -31,7 +31,7 @@ func main() {
 	}
 }
 
-// run serves until ctx ends, and then for as long as calls need to end.
+// run serves until ctx ends, and then until the calls under way end.
 func run(ctx context.Context, args []string, env func(string) string, out io.Writer) error {
 	flags := flag.NewFlagSet("orders", flag.ContinueOnError)
 	listen := flags.String("listen", "127.0.0.1:9000", "address to serve at")

@@ -20,8 +20,8 @@ const (
 	maxMessage = 64 << 10 // bytes
 )
 
-// newHandler is the whole service. Nothing in it passes Tollgate by: the RPCs
-// stand behind the interceptor, the endpoint behind the middleware.
+// newHandler returns the whole service. Tollgate protects all of it: the RPCs by
+// the interceptor, the endpoint by the middleware.
 func newHandler(client *tollgate.Client) http.Handler {
 	orders := &orders{byID: map[string]*ordersv1.Order{}}
 	mux := http.NewServeMux()
@@ -36,8 +36,8 @@ func newHandler(client *tollgate.Client) http.Handler {
 	return mux
 }
 
-// orders keeps orders in memory. It knows nothing of permissions: who gets
-// here may be here.
+// orders keeps orders in memory. It checks no permissions: only calls that are
+// allowed get here.
 type orders struct {
 	ordersv1connect.UnimplementedOrdersServiceHandler
 
@@ -76,7 +76,7 @@ func (o *orders) GetMenu(context.Context, *ordersv1.GetMenuRequest) (*ordersv1.G
 	return &ordersv1.GetMenuResponse{Items: []string{"coffee", "tea"}}, nil
 }
 
-// Audit would tell everything, but its RPC has no guard: nobody gets here.
+// Audit is never called, because its RPC has no guard.
 func (o *orders) Audit(context.Context, *ordersv1.AuditRequest) (*ordersv1.AuditResponse, error) {
 	return &ordersv1.AuditResponse{}, nil
 }

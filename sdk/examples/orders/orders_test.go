@@ -17,8 +17,8 @@ import (
 	"github.com/tollgatehq/tollgate/sdk/sdktest"
 )
 
-// newTollgate is a Tollgate with alice, who may order, bob, who may only look, and
-// carol, who may nothing.
+// newTollgate returns one with alice, who may order, bob, who may only read, and
+// carol, who has no role.
 func newTollgate(t *testing.T) *sdktest.Server {
 	t.Helper()
 	s := sdktest.NewServer()
@@ -32,6 +32,7 @@ func newTollgate(t *testing.T) *sdktest.Server {
 }
 
 func TestOrders(t *testing.T) {
+	t.Parallel()
 	gate := newTollgate(t)
 	server := httptest.NewServer(newHandler(gate.Client()))
 	t.Cleanup(server.Close)
@@ -42,18 +43,18 @@ func TestOrders(t *testing.T) {
 		status                         int
 		contains                       string
 	}{
-		{"anybody sees the menu", "", "POST", rpc + "GetMenu", `{}`, 200, "tea"},
-		{"nobody orders", "", "POST", rpc + "CreateOrder", `{"item":"tea"}`, 401, "unauthenticated"},
+		{"the menu is public", "", "POST", rpc + "GetMenu", `{}`, 200, "tea"},
+		{"no credential", "", "POST", rpc + "CreateOrder", `{"item":"tea"}`, 401, "unauthenticated"},
 		{"bob may not order", "bob", "POST", rpc + "CreateOrder", `{"item":"tea"}`, 403, "orders:write"},
-		{"alice may", "alice", "POST", rpc + "CreateOrder", `{"item":"tea"}`, 200, `"userId":"user-alice"`},
-		{"but not nothing", "alice", "POST", rpc + "CreateOrder", `{}`, 400, "item"},
+		{"alice orders", "alice", "POST", rpc + "CreateOrder", `{"item":"tea"}`, 200, `"userId":"user-alice"`},
+		{"an empty order", "alice", "POST", rpc + "CreateOrder", `{}`, 400, "item"},
 		{"bob reads it", "bob", "POST", rpc + "GetOrder", `{"id":"1"}`, 200, "tea"},
-		{"and over HTTP", "bob", "GET", "/orders/1", "", 200, `"userId":"user-alice"`},
-		{"not another", "bob", "GET", "/orders/2", "", 404, "not_found"},
-		{"carol reads nothing", "carol", "GET", "/orders/1", "", 403, "permission_denied"},
-		{"not even what is missing", "carol", "GET", "/orders/2", "", 403, "permission_denied"},
-		{"nobody reads", "", "GET", "/orders/1", "", 401, "unauthenticated"},
-		{"nobody audits", "alice", "POST", rpc + "Audit", `{}`, 403, "guard"},
+		{"bob reads it over HTTP", "bob", "GET", "/orders/1", "", 200, `"userId":"user-alice"`},
+		{"a missing order", "bob", "GET", "/orders/2", "", 404, "not_found"},
+		{"carol reads", "carol", "GET", "/orders/1", "", 403, "permission_denied"},
+		{"carol reads a missing order", "carol", "GET", "/orders/2", "", 403, "permission_denied"},
+		{"no credential over HTTP", "", "GET", "/orders/1", "", 401, "unauthenticated"},
+		{"an RPC without a guard", "alice", "POST", rpc + "Audit", `{}`, 403, "guard"},
 	} {
 		req, err := http.NewRequestWithContext(t.Context(), step.method, server.URL+step.path, strings.NewReader(step.body))
 		if err != nil {
@@ -75,8 +76,10 @@ func TestOrders(t *testing.T) {
 	}
 }
 
-// The program itself: it says where it serves, speaks gRPC, and ends when told.
+// TestRun: the program prints where it serves, speaks gRPC, and ends by itself
+// when its context does.
 func TestRun(t *testing.T) {
+	t.Parallel()
 	ctx, interrupt := context.WithCancel(t.Context())
 	defer interrupt()
 	printed, out := io.Pipe()
@@ -88,7 +91,7 @@ func TestRun(t *testing.T) {
 	}()
 	lines := bufio.NewScanner(printed)
 	if !lines.Scan() {
-		t.Fatal("it said nothing: ", lines.Err())
+		t.Fatal("no output: ", lines.Err())
 	}
 	_, rest, _ := strings.Cut(lines.Text(), "http://")
 	address, _, _ := strings.Cut(rest, ",")
@@ -114,6 +117,7 @@ func TestRun(t *testing.T) {
 }
 
 func TestRunRefuses(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
 		args []string
 		key  string

@@ -1,6 +1,9 @@
 package app
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -10,12 +13,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pquerna/otp/totp"
 	tollgate "github.com/tollgatehq/tollgate/sdk"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/clock"
 )
 
-// service is a program with an account of its own that asks through the SDK.
+// service returns the SDK's client of a new service account.
 func (i *instance) service(t *testing.T, name, audience string) *tollgate.Client {
 	t.Helper()
 	made := i.call(t, "POST", "/v1/users", i.admin, map[string]any{"username": name, "kind": "USER_KIND_SERVICE", "audience": audience}).want(t, 200)
@@ -29,10 +33,10 @@ func (i *instance) service(t *testing.T, name, audience string) *tollgate.Client
 	return client
 }
 
-// verifier is a warm one of a service.
+// verifier returns a warm one of a service.
 func (i *instance) verifier(t *testing.T, client *tollgate.Client, audience string) *tollgate.Verifier {
 	t.Helper()
-	v, err := tollgate.NewVerifier(client, "http://tollgate.test", audience, tollgate.WithFeedBound(time.Minute))
+	v, err := tollgate.NewVerifier(client, tollgate.VerifierConfig{Issuer: "http://tollgate.test", Audience: audience, FeedBound: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,18 +119,20 @@ func TestRemovedSigningKeyElsewhere(t *testing.T) {
 	})
 }
 
-// TestTokensOfOneService: what the SDK signs in for with an audience is good
-// for its service, not for others, not here, and ends with its source.
-func TestTokensOfOneService(t *testing.T) {
+// TestSDKSessionAudience: the tokens of an SDK session with an audience are good at
+// its service, not at others, not here, and end with the session.
+func TestSDKSessionAudience(t *testing.T) {
 	backendtest.DatabaseURLs(t, func(t *testing.T, address string) {
 		i := start(t, testConfig(address), clock.Real())
 		orders, stock := i.verifier(t, i.service(t, "orders", "orders"), "orders"), i.verifier(t, i.service(t, "stock", "stock"), "stock")
 		i.newUser(t, "alice")
-		source, err := tollgate.PasswordTokens(i.url, "alice", "a password of alice", tollgate.WithAudience("orders"))
+		session, err := tollgate.NewSession(t.Context(), i.url, tollgate.SessionConfig{
+			Username: "alice", Password: "a password of alice", Audience: "orders",
+		}, tollgate.WithTimeout(30*time.Second))
 		if err != nil {
 			t.Fatal(err)
 		}
-		token, err := source.Token(t.Context())
+		token, err := session.Token(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -138,12 +144,56 @@ func TestTokensOfOneService(t *testing.T) {
 		if res := i.call(t, "GET", "/v1/auth/whoami", token, nil); res.status != 401 || !strings.Contains(string(res.raw), "WRONG_AUDIENCE") {
 			t.Errorf("here: %d %s", res.status, res.raw)
 		}
-		if err := source.Close(t.Context()); err != nil {
+		if err := session.Close(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if err := orders.Wait(t.Context(), i.log.Revision()); err != nil {
 			t.Fatal(err)
 		}
 		wantReason(t, orders, token, tollgate.ReasonCredentialRevoked)
+	})
+}
+
+// TestSDKSessionSecondFactor: the SDK signs a user in who has a second factor, and
+// asks for a code only when the password is right.
+func TestSDKSessionSecondFactor(t *testing.T) {
+	backendtest.DatabaseURLs(t, func(t *testing.T, address string) {
+		i := start(t, testConfig(address), clock.Real())
+		id, token := i.newUser(t, "alice")
+		at := "/v1/users/" + id + "/second-factor"
+		made := i.call(t, "POST", at, token, map[string]any{"currentPassword": "a password of alice"}).want(t, 200)
+		code, err := totp.GenerateCode(made.str("secret"), time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		i.call(t, "POST", at+"/confirm", token, map[string]any{"code": code}).want(t, 200)
+		codes, _ := made.body["recoveryCodes"].([]any)
+		asked := 0
+		config := tollgate.SessionConfig{Username: "alice", Password: "a password of alice", SecondFactor: func(context.Context) (string, error) {
+			asked++
+			return fmt.Sprint(codes[asked-1]), nil
+		}}
+		signIn := func() (*tollgate.Session, error) {
+			return tollgate.NewSession(t.Context(), i.url, config, tollgate.WithTimeout(30*time.Second))
+		}
+		session, err := signIn()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if token, err = session.Token(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		p := wantReason(t, i.verifier(t, i.service(t, "orders", ""), "tollgate"), token, tollgate.ReasonOK)
+		if p == nil || !slices.Contains(p.Amr, "mfa") || asked != 1 {
+			t.Errorf("principal %+v, asked for a code %d times", p, asked)
+		}
+		if err := session.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		var known *tollgate.Error
+		config.Password = "a wrong password"
+		if _, err := signIn(); !errors.As(err, &known) || known.Reason != "BAD_CREDENTIALS" || asked != 1 {
+			t.Errorf("a wrong password: %v, asked for a code %d times", err, asked)
+		}
 	})
 }
