@@ -3,23 +3,14 @@
 package main
 
 import (
-	"bytes"
-	"cmp"
 	"context"
 	"crypto/rand"
-	"encoding/binary"
-	"errors"
 	"fmt"
-	"io"
-	"net"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
 )
 
 const (
@@ -28,241 +19,91 @@ const (
 )
 
 func (s *session) startPostgres(ctx context.Context) error {
-	if given := os.Getenv(postgresEnv); given != "" {
-		if err := reachable(given); err != nil {
-			return fmt.Errorf("%s is set, but its server cannot be reached: %w; start that server, or unset the variable to have one started", postgresEnv, err)
-		}
+	if s.postgresURL = os.Getenv(postgresEnv); s.postgresURL != "" {
 		say("PostgreSQL: using %s", postgresEnv)
-		s.postgresURL = given
-		return nil
+		return reachable(s.postgresURL, "5432")
 	}
-
 	password := rand.Text()
-	addr, err := s.runContainer(ctx, "PostgreSQL", postgresImage, "5432",
-		[]string{"POSTGRES_USER=tollgate", "POSTGRES_PASSWORD=" + password, "TZ=UTC"},
-		s.postgresSettings(), postgresReady)
-	if err == nil {
-		s.usePostgres(addr, password)
-		return nil
+	address, err := s.runContainer(ctx, postgresImage, "5432",
+		[]string{"--env", "POSTGRES_USER=tollgate", "--env", "POSTGRES_PASSWORD=" + password},
+		[]string{"-c", "max_connections=300"},
+		"pg_isready", "--host=127.0.0.1") // by TCP: while it prepares the database it listens on a socket only
+	if err != nil {
+		return err
 	}
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	if !errors.Is(err, errNoEngine) {
-		say("PostgreSQL: no container, trying other ways: %v", err)
-	}
-
-	bin := postgresBin()
-	if bin == "" {
-		if err := s.installPackage(ctx, "postgresql"); err != nil {
-			return fmt.Errorf("no PostgreSQL: found no working container engine and no local server, and %w\n"+
-				"Do one of these:\n"+
-				"  start Docker or Podman\n"+
-				"  install PostgreSQL (macOS: brew install postgresql; Fedora: dnf install postgresql-server; Debian: apt-get install postgresql)\n"+
-				"  set %s=postgres://user:password@host:5432/database", err, postgresEnv)
+	if address == "" {
+		bin, err := s.findOrInstall("postgresql", postgresBin)
+		if err != nil {
+			return err
 		}
-		if bin = postgresBin(); bin == "" {
-			return fmt.Errorf("the package postgresql is installed, but no folder has postgres, initdb and pg_ctl; set %s to a server of yours", postgresEnv)
+		if address, err = s.localPostgres(ctx, bin, password); err != nil {
+			return err
 		}
 	}
-	if err := s.localPostgres(ctx, bin, password); err != nil {
-		return fmt.Errorf("start PostgreSQL from %s: %w", bin, err)
-	}
-	return nil
-}
-
-func (s *session) usePostgres(addr, password string) {
-	u := url.URL{Scheme: "postgres", User: url.UserPassword("tollgate", password), Host: addr, Path: "/tollgate", RawQuery: "sslmode=disable"}
+	u := url.URL{Scheme: "postgres", User: url.UserPassword("tollgate", password), Host: address, Path: "/tollgate", RawQuery: "sslmode=disable"}
 	s.postgresURL = u.String()
 	s.env = append(s.env, postgresEnv+"="+s.postgresURL)
+	return nil
 }
 
-func (s *session) postgresSettings() []string {
-	settings := []string{"-c", "max_connections=300"}
-	if s.fast {
-		settings = append(settings, "-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off")
-	}
-	return settings
-}
-
-func (s *session) localPostgres(ctx context.Context, bin, password string) error {
-	dir, err := s.privateDir("pg")
-	if err != nil {
-		return err
-	}
+func (s *session) localPostgres(ctx context.Context, bin, password string) (address string, err error) {
 	say("PostgreSQL: starting a private one from %s", bin)
-	data := filepath.Join(dir, "data")
-	passwordFile := filepath.Join(dir, "password")
-	if err := os.WriteFile(passwordFile, []byte(password+"\n"), 0o600); err != nil {
-		return err
-	}
-	if err := s.handOver(passwordFile); err != nil {
-		return err
-	}
-	s.keeper.add("postgres", bin, data)
-	// --no-sync only skips flushing the new files; the server has fsync on.
-	err = s.runTool(ctx, dir, "", filepath.Join(bin, "initdb"), "-D", data, "-U", "tollgate",
-		"--auth=scram-sha-256", "--pwfile="+passwordFile, "-E", "UTF8", "--locale=C", "--no-sync")
+	dir, err := s.privateDir()
 	if err != nil {
-		return err
+		return "", err
 	}
-	if err := os.Remove(passwordFile); err != nil {
-		return err
-	}
-	err = s.runTool(ctx, dir, "CREATE DATABASE tollgate;\n", filepath.Join(bin, "postgres"), "--single", "-D", data, "postgres")
-	if err != nil {
-		return err
-	}
-
 	port, err := freePort()
 	if err != nil {
-		return err
+		return "", err
 	}
-	// In the file rather than on the command line, so that pg_ctl start brings
-	// the same server back after a test has killed it.
-	settings := []string{"-c", "listen_addresses=127.0.0.1", "-c", "port=" + port, "-c", "unix_socket_directories=" + dir}
-	settings = append(settings, s.postgresSettings()...)
-	f, err := os.OpenFile(filepath.Join(data, "postgresql.conf"), os.O_APPEND|os.O_WRONLY, 0)
-	if err != nil {
-		return err
+	data, logFile := filepath.Join(dir, "data"), filepath.Join(dir, "log")
+	program := func(ctx context.Context, stdin, name string, args ...string) error {
+		cmd := s.command(ctx, dir, filepath.Join(bin, name), args...)
+		cmd.Stdin = strings.NewReader(stdin)
+		return output(cmd)
 	}
-	for i := 1; i < len(settings); i += 2 {
-		name, value, _ := strings.Cut(settings[i], "=")
-		fmt.Fprintf(f, "%s = '%s'\n", name, strings.ReplaceAll(value, "'", "''"))
+	// --no-sync is about these files only: the server has fsync on.
+	if err := program(ctx, "", "initdb", "-D", data, "-U", "tollgate", "--auth-host=scram-sha-256", "--auth-local=reject", "-E", "UTF8", "--locale=C", "--no-sync"); err != nil {
+		return "", err
 	}
-	if err := f.Close(); err != nil {
-		return err
+	// Settings in the data directory are there again when a test restarts it.
+	if err := program(ctx, fmt.Sprintf(`ALTER USER tollgate PASSWORD '%s';
+ALTER SYSTEM SET listen_addresses = '127.0.0.1';
+ALTER SYSTEM SET unix_socket_directories = '%s';
+ALTER SYSTEM SET port = %s;
+ALTER SYSTEM SET max_connections = 300;
+CREATE DATABASE tollgate;
+`, password, dir, port), "postgres", "--single", "-D", data, "postgres"); err != nil {
+		return "", err
 	}
-
-	srv, err := s.startServer(dir, filepath.Join(bin, "postgres"), "-D", data)
-	if err != nil {
-		return err
-	}
-	addr := "127.0.0.1:" + port
-	if err := waitReady(ctx, srv, func() error { return postgresReady(addr) }); err != nil {
-		return err
-	}
-	s.usePostgres(addr, password)
-	s.env = append(s.env, "TOLLGATE_TEST_POSTGRES_BIN="+bin, "TOLLGATE_TEST_POSTGRES_DATA="+data)
-	return nil
-}
-
-// runTool runs a short-lived program as the servers' account.
-func (s *session) runTool(ctx context.Context, dir, stdin, bin string, args ...string) error {
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
-	cmd := command(ctx, s.account, dir, bin, args...)
-	cmd.Stdin = strings.NewReader(stdin)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("%s: %w\n%s", filepath.Base(bin), err, out)
-	}
-	return nil
-}
-
-// postgresBin is the folder with the server's programs, "" for none: the one
-// on PATH, else the newest version known to packagers.
-func postgresBin() string {
-	var dirs []string
-	if path, err := exec.LookPath("postgres"); err == nil {
-		if real, err := filepath.EvalSymlinks(path); err == nil {
-			path = real
+	ctx = context.WithoutCancel(ctx) // a start that is broken off may leave the server behind
+	s.cleanups = append(s.cleanups, func() {
+		// A test may have killed it: only a server that still runs is a failure.
+		if err := program(ctx, "", "pg_ctl", "stop", "-D", data, "-m", "immediate"); err != nil && program(ctx, "", "pg_ctl", "status", "-D", data) == nil {
+			say("%v", err)
 		}
-		dirs = append(dirs, filepath.Dir(path))
+	})
+	if err := program(ctx, "", "pg_ctl", "start", "-w", "-D", data, "-l", logFile); err != nil {
+		log, _ := os.ReadFile(logFile)
+		return "", fmt.Errorf("%w\n%s", err, log)
 	}
-	for _, pattern := range []string{
-		"/usr/lib/postgresql/*/bin",
-		"/usr/pgsql-*/bin",
-		"/opt/homebrew/opt/postgresql@*/bin",
-		"/usr/local/opt/postgresql@*/bin",
-		"/home/linuxbrew/.linuxbrew/opt/postgresql@*/bin",
-		"/Applications/Postgres.app/Contents/Versions/*/bin",
-	} {
-		found, _ := filepath.Glob(pattern)
-		dirs = append(dirs, newestFirst(pattern, found)...)
+	s.env = append(s.env, "TOLLGATE_TEST_POSTGRES_BIN="+bin, "TOLLGATE_TEST_POSTGRES_DATA="+data)
+	return "127.0.0.1:" + port, nil
+}
+
+// postgresBin is the directory with the server's programs: that of PATH, else of
+// the newest version.
+func postgresBin() string {
+	found := []string{firstProgram("pg_ctl")}
+	for _, pattern := range []string{"/usr/lib/postgresql/[1-9][0-9]", "/usr/pgsql-[1-9][0-9]", "/opt/homebrew/opt/postgresql@*", "/usr/local/opt/postgresql@*"} {
+		paths, _ := filepath.Glob(pattern + "/bin/pg_ctl")
+		slices.Reverse(paths)
+		found = append(found, paths...)
 	}
-	for _, dir := range dirs {
-		if complete(dir) {
-			return dir
+	for _, path := range found {
+		if real, err := filepath.EvalSymlinks(path); path != "" && err == nil {
+			return filepath.Dir(real)
 		}
 	}
 	return ""
-}
-
-func complete(dir string) bool {
-	for _, name := range []string{"postgres", "initdb", "pg_ctl"} {
-		if _, err := exec.LookPath(filepath.Join(dir, name)); err != nil {
-			return false
-		}
-	}
-	return true
-}
-
-// newestFirst sorts by the number in place of the pattern's star, as numbers:
-// 17, 9.6, "latest".
-func newestFirst(pattern string, dirs []string) []string {
-	before, after, _ := strings.Cut(pattern, "*")
-	version := func(dir string) float64 {
-		v, err := strconv.ParseFloat(strings.TrimSuffix(strings.TrimPrefix(dir, before), after), 64)
-		if err != nil {
-			return -1
-		}
-		return v
-	}
-	sorted := slices.Clone(dirs)
-	slices.SortStableFunc(sorted, func(a, b string) int {
-		switch va, vb := version(a), version(b); {
-		case va > vb:
-			return -1
-		case va < vb:
-			return 1
-		}
-		return 0
-	})
-	return sorted
-}
-
-// postgresReady opens a session as far as the password question. A server
-// which is still starting up, or a container's port proxy with nobody behind
-// it, accepts the connection but does not ask.
-func postgresReady(addr string) error {
-	conn, err := net.DialTimeout("tcp", addr, time.Second)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(2 * time.Second))
-	body := binary.BigEndian.AppendUint32(nil, 3<<16) // protocol 3.0
-	body = append(body, "user\x00tollgate\x00database\x00tollgate\x00\x00"...)
-	hello := binary.BigEndian.AppendUint32(nil, uint32(4+len(body)))
-	if _, err := conn.Write(append(hello, body...)); err != nil {
-		return err
-	}
-	answer := make([]byte, 512)
-	n, err := io.ReadAtLeast(conn, answer, 1)
-	if err != nil {
-		return err
-	}
-	if answer[0] != 'R' {
-		return fmt.Errorf("the server answers %q", bytes.Trim(answer[:n], "\x00"))
-	}
-	return nil
-}
-
-// reachable dials the server a postgres:// URL points to.
-func reachable(raw string) error {
-	u, err := url.Parse(raw)
-	if err != nil || (u.Scheme != "postgres" && u.Scheme != "postgresql") {
-		return errors.New("it must look like postgres://user:password@host:5432/database") // without the password in it
-	}
-	port := cmp.Or(u.Query().Get("port"), u.Port(), "5432")
-	host := cmp.Or(u.Query().Get("host"), u.Hostname(), "localhost")
-	network, addr := "tcp", net.JoinHostPort(host, port)
-	if strings.HasPrefix(host, "/") {
-		network, addr = "unix", filepath.Join(host, ".s.PGSQL."+port)
-	}
-	conn, err := net.DialTimeout(network, addr, 5*time.Second)
-	if err != nil {
-		return err
-	}
-	return conn.Close()
 }

@@ -4,57 +4,58 @@ package main
 
 import (
 	"net"
-	"slices"
 	"strings"
 	"testing"
 )
 
-func TestNewestFirstComparesNumbers(t *testing.T) {
-	got := newestFirst("/usr/lib/postgresql/*/bin", []string{
-		"/usr/lib/postgresql/14/bin",
-		"/usr/lib/postgresql/9.6/bin",
-		"/usr/lib/postgresql/common/bin",
-		"/usr/lib/postgresql/17/bin",
-	})
-	want := []string{
-		"/usr/lib/postgresql/17/bin",
-		"/usr/lib/postgresql/14/bin",
-		"/usr/lib/postgresql/9.6/bin",
-		"/usr/lib/postgresql/common/bin",
-	}
-	if !slices.Equal(got, want) {
-		t.Errorf("got %q, want %q", got, want)
-	}
-}
-
-func TestGivenURLMustBeReachable(t *testing.T) {
+func TestReachable(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := l.Addr().String()
-	if err := reachable("postgres://u:p@" + addr + "/db"); err != nil {
-		t.Errorf("listening: %v", err)
+	address := "postgres://user:secret@" + l.Addr().String() + "/db"
+	if err := reachable(address, "5432"); err != nil {
+		t.Errorf("with a listener: %v", err)
 	}
 	l.Close()
-	if err := reachable("postgres://u:p@" + addr + "/db"); err == nil {
-		t.Error("nobody listens, but it was found reachable")
-	}
-	for _, raw := range []string{"mysql://u:secret@" + addr, "postgres://u:secret@host:port/"} {
-		if err := reachable(raw); err == nil || strings.Contains(err.Error(), "secret") {
+	for _, raw := range []string{address, "user:secret@host", "postgres://user:secret@host:port/"} {
+		if err := reachable(raw, "5432"); err == nil || strings.Contains(err.Error(), "secret") {
 			t.Errorf("reachable(%q) = %v, want an error without the password", raw, err)
 		}
 	}
 }
 
-func TestPgbouncerThatIsGivenMustBeThere(t *testing.T) {
-	s := &session{}
-	t.Setenv(pgbouncerEnv, "/no/such/program")
-	if err := s.findPgbouncer(t.Context()); err == nil || !strings.Contains(err.Error(), pgbouncerEnv) {
-		t.Errorf("error %v", err)
+func TestExec(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Setenv(pgbouncerEnv, "/bin/sh")
-	if err := s.findPgbouncer(t.Context()); err != nil || len(s.env) != 0 {
-		t.Errorf("given one is not taken: %v, %v", err, s.env)
+	defer l.Close()
+	t.Setenv(postgresEnv, "postgres://"+l.Addr().String()+"/db")
+	t.Setenv(redisEnv, "redis://"+l.Addr().String())
+	for name, test := range map[string]struct {
+		args []string
+		want int
+	}{
+		"the command's exit status":   {[]string{"exec", "--", "sh", "-c", "exit 7"}, 7},
+		"the directory":               {[]string{"exec", "--dir", "/", "--", "sh", "-c", `[ "$PWD" = / ]`}, 0},
+		"a given program":             {[]string{"exec", "--pgbouncer", "--", "sh", "-c", `[ "$TOLLGATE_TEST_PGBOUNCER" = /given ]`}, 0},
+		"no such command":             {[]string{"exec", "--", "/no/such/program"}, 127},
+		"no command":                  {[]string{"exec"}, 2},
+		"arguments where none belong": {[]string{"up", "x"}, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv(pgbouncerEnv, "/given")
+			if got := run(test.args); got != test.want {
+				t.Errorf("exit status %d, want %d", got, test.want)
+			}
+		})
+	}
+}
+
+func TestExec_unreachableServer(t *testing.T) {
+	t.Setenv(postgresEnv, "postgres://127.0.0.1:1/db")
+	if got := run([]string{"exec", "--", "true"}); got != 1 {
+		t.Errorf("exit status %d, want 1", got)
 	}
 }

@@ -3,254 +3,163 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"net/url"
 	"os"
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 )
 
-const startTimeout = 60 * time.Second
+const pgbouncerEnv = "TOLLGATE_TEST_PGBOUNCER" // the command starts it
 
 // session is what one run has found or started.
 type session struct {
-	fast    bool
-	install bool
-	keeper  *keeper
-
-	dir     string              // private folder, made when first needed
-	account *syscall.Credential // who the servers run as; nil: whoever we are
-	engine  *string             // container engine, "" for none; nil: not looked for yet
-	servers []*server
+	install  bool
+	account  *syscall.Credential // whom the servers run as; nil: ourselves
+	cleanups []func()
 
 	postgresURL, redisURL string
-	env                   []string
+	env                   []string // for the command
 }
 
-// server is a process of ours which outlives the function that started it.
-type server struct {
-	process *os.Process
-	exited  chan struct{}
-	log     string
-}
-
-func newSession(fast, install bool) (*session, error) {
-	k, err := startKeeper()
-	if err != nil {
-		return nil, err
+func (s *session) start(ctx context.Context, pgbouncer bool) error {
+	if err := s.startPostgres(ctx); err != nil {
+		return fmt.Errorf("PostgreSQL: %w; or set %s=postgres://user:password@host:5432/database", err, postgresEnv)
 	}
-	return &session{fast: fast, install: install, keeper: k}, nil
-}
-
-func (s *session) close() {
-	s.keeper.close()
-	for _, srv := range s.servers {
-		select {
-		case <-srv.exited:
-		default: // it did not listen to the keeper; a stopped process would not
-			srv.process.Kill()
-			<-srv.exited
-		}
+	if err := s.startRedis(ctx); err != nil {
+		return fmt.Errorf("Redis: %w; or set %s=redis://host:6379/0", err, redisEnv)
 	}
-}
-
-// privateDir makes a folder below the session's own, owned by the account the
-// servers run as. PostgreSQL refuses to run as root, so root hands over to
-// postgres or nobody.
-func (s *session) privateDir(name string) (string, error) {
-	if s.dir == "" {
-		parent := os.TempDir()
-		if os.Geteuid() == 0 {
-			account, err := unprivileged()
-			if err != nil {
-				return "", err
-			}
-			s.account = account
-			parent = "/tmp" // root's TMPDIR may be closed to everybody else
-		}
-		// The name is short because a Unix socket's path must stay below 104 bytes.
-		dir, err := os.MkdirTemp(parent, "tollgate-")
-		if err != nil {
-			return "", err
-		}
-		s.keeper.add("remove", dir)
-		s.dir = dir
-		if err := s.handOver(dir); err != nil {
-			return "", err
-		}
-	}
-	dir := filepath.Join(s.dir, name)
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return "", err
-	}
-	return dir, s.handOver(dir)
-}
-
-func (s *session) handOver(path string) error {
-	if s.account == nil {
+	if !pgbouncer || os.Getenv(pgbouncerEnv) != "" {
 		return nil
 	}
-	return os.Chown(path, int(s.account.Uid), int(s.account.Gid))
+	program, err := s.findOrInstall("pgbouncer", func() string {
+		return firstProgram("pgbouncer", "/usr/sbin/pgbouncer", "/opt/homebrew/bin/pgbouncer", "/usr/local/bin/pgbouncer")
+	})
+	s.env = append(s.env, pgbouncerEnv+"="+program)
+	return err
 }
 
-func unprivileged() (*syscall.Credential, error) {
-	for _, name := range []string{"postgres", "nobody"} {
-		u, err := user.Lookup(name)
-		if err != nil {
-			continue
-		}
-		uid, err1 := strconv.ParseUint(u.Uid, 10, 32)
-		gid, err2 := strconv.ParseUint(u.Gid, 10, 32)
-		if err1 == nil && err2 == nil {
-			return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
+func (s *session) cleanUp() {
+	for _, f := range slices.Backward(s.cleanups) {
+		f()
+	}
+}
+
+// privateDir makes a directory for a server's data. PostgreSQL refuses to run
+// as root, so root makes it for postgres or nobody, where they can reach it. Its
+// path is short, because a Unix socket's must stay below 104 bytes.
+func (s *session) privateDir() (string, error) {
+	parent := ""
+	if os.Geteuid() == 0 {
+		parent = "/tmp"
+		if err := s.becomeUnprivileged(); err != nil {
+			return "", err
 		}
 	}
-	return nil, errors.New("PostgreSQL does not run as root, and there is no user postgres or nobody to run it as; run this as an ordinary user")
+	dir, err := os.MkdirTemp(parent, "tollgate-")
+	if err != nil {
+		return "", err
+	}
+	s.cleanups = append(s.cleanups, func() {
+		if err := os.RemoveAll(dir); err != nil {
+			say("%v", err)
+		}
+	})
+	if s.account != nil {
+		err = os.Chown(dir, int(s.account.Uid), int(s.account.Gid))
+	}
+	return dir, err
 }
 
-// command prepares a server program: as the servers' account, away from the
-// terminal's Ctrl-C, and free of the caller's PG* and locale settings.
-func command(ctx context.Context, account *syscall.Credential, dir, bin string, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, bin, args...)
+func (s *session) becomeUnprivileged() error {
+	for _, name := range []string{"postgres", "nobody"} {
+		if u, err := user.Lookup(name); err == nil {
+			uid, _ := strconv.ParseUint(u.Uid, 10, 32) // on Unix they are numbers
+			gid, _ := strconv.ParseUint(u.Gid, 10, 32)
+			s.account = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+			return nil
+		}
+	}
+	return errors.New("it does not run as root, and there is no user postgres or nobody: run this as another user")
+}
+
+// command prepares a server's program: as the servers' account, out of reach of
+// the terminal's Ctrl-C, and free of the caller's PG* variables and locale.
+func (s *session) command(ctx context.Context, dir, program string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Dir = dir
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "LC_ALL=C", "TZ=UTC"}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: account, Setsid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.account, Setsid: true}
 	return cmd
 }
 
-// startServer starts a long-running program which writes to dir/log.
-func (s *session) startServer(dir, bin string, args ...string) (*server, error) {
-	logPath := filepath.Join(dir, "log")
-	out, err := os.OpenFile(logPath, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		return nil, err
+// output runs a command to its end; an error has what it printed.
+func output(cmd *exec.Cmd) error {
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", filepath.Base(cmd.Path), err, out)
 	}
-	defer out.Close()
-	// A test which restarts the server may want to go on writing here.
-	if err := s.handOver(logPath); err != nil {
-		return nil, err
-	}
-	cmd := command(context.Background(), s.account, dir, bin, args...)
-	cmd.Stdout, cmd.Stderr = out, out
-	// SIGQUIT is PostgreSQL's immediate shutdown: it takes its workers along.
-	dieWithParent(cmd.SysProcAttr, syscall.SIGQUIT)
-	if err := cmd.Start(); err != nil {
-		return nil, err
-	}
-	srv := &server{process: cmd.Process, exited: make(chan struct{}), log: logPath}
-	s.servers = append(s.servers, srv)
-	go func() {
-		cmd.Wait()
-		close(srv.exited)
-	}()
-	return srv, nil
+	return nil
 }
 
-// waitReady polls until probe succeeds. srv is nil for a container.
-func waitReady(ctx context.Context, srv *server, probe func() error) error {
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+// eventually repeats probe until it succeeds, for a minute.
+func eventually(ctx context.Context, probe func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	var exited chan struct{}
-	if srv != nil {
-		exited = srv.exited
-	}
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
 	for {
-		err := probe()
-		if err == nil {
-			return nil
+		err := probe(ctx)
+		if err == nil || ctx.Err() != nil {
+			return err
 		}
 		select {
-		case <-tick.C:
-		case <-exited:
-			return fmt.Errorf("it stopped right after the start; the end of its log:\n%s", tail(srv.log))
+		case <-time.After(50 * time.Millisecond):
 		case <-ctx.Done():
-			if srv == nil {
-				return fmt.Errorf("not ready after %v: %w", startTimeout, err)
-			}
-			return fmt.Errorf("not ready after %v: %w; the end of its log:\n%s", startTimeout, err, tail(srv.log))
+			return err
 		}
 	}
 }
 
-func tail(path string) string {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return err.Error()
-	}
-	lines := strings.Split(strings.TrimRight(string(data), "\n"), "\n")
-	return "  " + strings.Join(lines[max(0, len(lines)-20):], "\n  ")
-}
-
-// freePort stays below the range the system hands to outgoing connections:
-// a test may stop the server for a while, and until it is back no client may
-// be given its port (or, dialling it, be connected to itself).
+// freePort stays below the ports that the system gives to outgoing connections:
+// while a test has the server stopped, no client may get its port.
 func freePort() (string, error) {
 	for range 100 {
 		port := strconv.Itoa(20000 + rand.IntN(10000))
-		l, err := net.Listen("tcp", "127.0.0.1:"+port)
-		if err == nil {
-			l.Close()
-			return port, nil
+		if l, err := net.Listen("tcp", "127.0.0.1:"+port); err == nil {
+			return port, l.Close()
 		}
 	}
-	return "", errors.New("found no free port on 127.0.0.1 between 20000 and 29999")
+	return "", errors.New("no free port on 127.0.0.1 between 20000 and 29999")
 }
 
-// exec runs the caller's command with everything in its environment.
-func (s *session) exec(dir string, argv []string, signals <-chan os.Signal) int {
-	cmd := exec.Command(argv[0], argv[1:]...)
-	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), s.env...)
-	if dir != "" {
-		if abs, err := filepath.Abs(dir); err == nil {
-			cmd.Env = append(cmd.Env, "PWD="+abs)
-		}
+// reachable dials the server that a URL names. Its errors do not show the URL,
+// which may have a password.
+func reachable(raw, defaultPort string) error {
+	u, err := url.Parse(raw)
+	if err != nil || u.Hostname() == "" {
+		return errors.New("the URL that is set names no host")
 	}
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{}
-	dieWithParent(cmd.SysProcAttr, syscall.SIGTERM)
-	if err := cmd.Start(); err != nil {
-		say("cannot run %s: %v; check the command and --dir", argv[0], err)
-		return 127
+	conn, err := net.DialTimeout("tcp", net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), defaultPort)), 5*time.Second)
+	if err != nil {
+		return err
 	}
-	done := make(chan error, 1)
-	go func() { done <- cmd.Wait() }()
-	for {
-		select {
-		case sig := <-signals:
-			// Ctrl-C reaches everybody in the terminal's foreground. Passing it
-			// on would deliver it twice, which many programs take for "at once".
-			if (sig == syscall.SIGINT || sig == syscall.SIGQUIT) && inForeground() {
-				continue
-			}
-			cmd.Process.Signal(sig)
-		case err := <-done:
-			var exit *exec.ExitError
-			if err != nil && !errors.As(err, &exit) {
-				return failed(err)
-			}
-			if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {
-				return exitCodeOf(status.Signal())
-			}
-			return cmd.ProcessState.ExitCode()
-		}
-	}
+	return conn.Close()
 }
 
-// exitCodeOf is the shell's way to say "ended by a signal".
-func exitCodeOf(sig os.Signal) int {
-	if n, ok := sig.(syscall.Signal); ok {
-		return 128 + int(n)
+// firstProgram is the first of these that can be run, or "".
+func firstProgram(names ...string) string {
+	for _, name := range names {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
 	}
-	return 1
+	return ""
 }
