@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/tollgatehq/tollgate/server/internal/apitest"
 )
 
 // bad is a call that must be refused.
@@ -28,7 +30,7 @@ type bad struct {
 
 func TestBadRequests(t *testing.T) {
 	s := serveAdmin(t)
-	s.post(t, "/v1/roles", object{"name": "clerk"})
+	s.Post(t, "/v1/roles", object{"name": "clerk"})
 	const (
 		users, createUser   = "/v1/users", "AuthService/CreateUser"
 		roles, createRole   = "/v1/roles", "RolesService/CreateRole"
@@ -155,42 +157,42 @@ func TestBadRequests(t *testing.T) {
 		if b.method == "" {
 			b.method = "POST"
 		}
-		before := s.state(t)
+		before := everything(t, s.Client)
 		t.Run(b.name, func(t *testing.T) {
-			b.check(t, s.call(t, b.method, b.path, b.body, b.header...))
+			b.check(t, s.Call(t, b.method, b.path, b.body, b.header...))
 			if b.rpc != "" {
-				b.check(t, s.call(t, "POST", "/tollgate.v1."+b.rpc, b.body, b.header...))
+				b.check(t, s.Call(t, "POST", "/tollgate.v1."+b.rpc, b.body, b.header...))
 			}
 		})
-		if after := s.state(t); after != before {
+		if after := everything(t, s.Client); after != before {
 			t.Fatalf("%s: changed\n%s\nto\n%s", b.name, before, after)
 		}
 	}
 }
 
-func (b bad) check(t *testing.T, a answer) {
+func (b bad) check(t *testing.T, a apitest.Answer) {
 	t.Helper()
 	if b.status == 0 {
 		b.status = http.StatusBadRequest
 	}
-	if a.status != b.status {
-		t.Errorf("status %d, want %d: %.1000s", a.status, b.status, a.raw)
+	if a.Status != b.status {
+		t.Errorf("status %d, want %d: %.1000s", a.Status, b.status, a.Raw)
 	}
 	wantShape(t, a)
-	if b.reason != "" && a.reason() != b.reason {
-		t.Errorf("reason %q, want %q", a.reason(), b.reason)
+	if b.reason != "" && a.Reason() != b.reason {
+		t.Errorf("reason %q, want %q", a.Reason(), b.reason)
 	}
-	if b.status == http.StatusMethodNotAllowed && a.header.Get("Allow") == "" {
+	if b.status == http.StatusMethodNotAllowed && a.Header.Get("Allow") == "" {
 		t.Error("no Allow")
 	}
 	var fields []string
-	violations, _ := a.detail("google.rpc.BadRequest")["fieldViolations"].([]any)
+	violations, _ := a.Detail("google.rpc.BadRequest")["fieldViolations"].([]any)
 	for _, v := range violations {
-		name, _ := dig(v, "field").(string)
+		name, _ := apitest.Dig(v, "field").(string)
 		fields = append(fields, name)
 	}
 	if b.field != "" && !slices.Contains(fields, b.field) {
-		t.Errorf("fields %q, want %q: %s", fields, b.field, a.raw)
+		t.Errorf("fields %q, want %q: %s", fields, b.field, a.Raw)
 	}
 }
 
@@ -198,27 +200,27 @@ var insides = regexp.MustCompile(`goroutine|\.go:|(?i)\bsql|sqlite|pq:|connectrp
 
 // wantShape checks that an error has the one shape and tells nothing of our
 // insides.
-func wantShape(t *testing.T, a answer) {
+func wantShape(t *testing.T, a apitest.Answer) {
 	t.Helper()
 	names := map[string]bool{}
-	for name := range a.body {
+	for name := range a.Body {
 		names[name] = true
 	}
-	if len(names) != 3 || !names["details"] || a.str("code") == "" || a.str("message") == "" || a.reason() == "" {
-		t.Errorf("not an error in our shape: %.1000s", a.raw)
+	if len(names) != 3 || !names["details"] || a.Str("code") == "" || a.Str("message") == "" || a.Reason() == "" {
+		t.Errorf("not an error in our shape: %.1000s", a.Raw)
 	}
-	if got := a.header.Get("Content-Type"); got != "application/json" {
+	if got := a.Header.Get("Content-Type"); got != "application/json" {
 		t.Errorf("Content-Type: %q", got)
 	}
-	id := dig(a.detail("google.rpc.ErrorInfo"), "metadata", "request_id")
-	if id == nil || id != a.header.Get("X-Request-Id") {
-		t.Errorf("request id %v in the body and %q in the header", id, a.header.Get("X-Request-Id"))
+	id := apitest.Dig(a.Detail("google.rpc.ErrorInfo"), "metadata", "request_id")
+	if id == nil || id != a.Header.Get("X-Request-Id") {
+		t.Errorf("request id %v in the body and %q in the header", id, a.Header.Get("X-Request-Id"))
 	}
-	if inside := insides.Find(a.raw); inside != nil {
-		t.Errorf("the answer says %q: %.1000s", inside, a.raw)
+	if inside := insides.Find(a.Raw); inside != nil {
+		t.Errorf("the answer says %q: %.1000s", inside, a.Raw)
 	}
-	if len(a.raw) > 16<<10 {
-		t.Errorf("an error of %d bytes", len(a.raw))
+	if len(a.Raw) > 16<<10 {
+		t.Errorf("an error of %d bytes", len(a.Raw))
 	}
 }
 
@@ -230,8 +232,8 @@ func TestCompression(t *testing.T) {
 	w := gzip.NewWriter(&packed)
 	w.Write([]byte(`{"username":"mia"}`)) //nolint:errcheck // to memory
 	w.Close()                             //nolint:errcheck // to memory
-	s.call(t, "POST", "/v1/users", packed.String(), "Content-Encoding", "gzip").want(t, http.StatusOK)
-	s.call(t, "POST", "/tollgate.v1.AuthService/CreateUser", packed.String(), "Content-Encoding", "gzip").want(t, http.StatusConflict)
+	s.Call(t, "POST", "/v1/users", packed.String(), "Content-Encoding", "gzip").Want(t, http.StatusOK)
+	s.Call(t, "POST", "/tollgate.v1.AuthService/CreateUser", packed.String(), "Content-Encoding", "gzip").Want(t, http.StatusConflict)
 
 	large := bomb(t)
 	for name, c := range map[string]struct {
@@ -246,14 +248,14 @@ func TestCompression(t *testing.T) {
 	} {
 		envelope := append([]byte{c.flags, 0, 0, 0, 0}, c.body...)
 		binary.BigEndian.PutUint32(envelope[1:], uint32(len(c.body)))
-		a := s.call(t, "POST", "/tollgate.v1.AuditService/WatchEvents", string(envelope), "Content-Type", "application/connect+json",
-			"Connect-Content-Encoding", "gzip").want(t, http.StatusOK)
-		end := a.raw[min(5, len(a.raw)):]
+		a := s.Call(t, "POST", "/tollgate.v1.AuditService/WatchEvents", string(envelope), "Content-Type", "application/connect+json",
+			"Connect-Content-Encoding", "gzip").Want(t, http.StatusOK)
+		end := a.Raw[min(5, len(a.Raw)):]
 		var err error
-		if a.raw[0]&1 != 0 { // compressed
+		if a.Raw[0]&1 != 0 { // compressed
 			unpacked, failed := gzip.NewReader(bytes.NewReader(end))
 			if failed != nil {
-				t.Fatalf("%s in a stream answers %q", name, a.raw)
+				t.Fatalf("%s in a stream answers %q", name, a.Raw)
 			}
 			end, err = io.ReadAll(unpacked)
 		}
@@ -266,12 +268,12 @@ func TestCompression(t *testing.T) {
 	}
 }
 
-// state is all there is to change.
-func (c client) state(t *testing.T) string {
+// everything is all that a call can change.
+func everything(t *testing.T, c apitest.Client) string {
 	t.Helper()
 	state := object{
-		"users": c.all(t, "/v1/users?", "users"), "roles": c.all(t, "/v1/roles?", "roles"),
-		"limits": c.all(t, "/v1/limits?", "limits"), "keys": c.all(t, "/v1/api-keys?", "apiKeys"),
+		"users": c.All(t, "/v1/users?", "users"), "roles": c.All(t, "/v1/roles?", "roles"),
+		"limits": c.All(t, "/v1/limits?", "limits"), "keys": c.All(t, "/v1/api-keys?", "apiKeys"),
 	}
 	text, err := json.Marshal(state)
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tollgatehq/tollgate/server/internal/apitest"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 )
 
@@ -127,7 +128,7 @@ func (m *mortal) start(t *testing.T) {
 		t.Fatal(err)
 	}
 	var said []byte
-	eventually(t, "PostgreSQL starts again", func() bool {
+	apitest.Eventually(t, "PostgreSQL starts again", func() bool {
 		// Until the last process of before is gone this fails.
 		cmd := exec.Command(filepath.Join(m.bin, "pg_ctl"), "start", "-w", "-D", m.data, "-l", filepath.Join(m.data, "again.log"))
 		cmd.Dir = m.data

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tollgatehq/tollgate/server/internal/apitest"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 )
 
@@ -20,7 +21,7 @@ func TestChaosRedisFaults(t *testing.T) {
 			c := startCluster(t, 1, settings(b.postgres, b.redisProxy.URL))
 			s := c.on(0)
 			limit := func(name, outage string, allowance int) {
-				s.post(t, "/v1/limits", object{"name": name, "subject": "SUBJECT_CUSTOM", "contextKey": "who", "permission": "orders:*",
+				s.Post(t, "/v1/limits", object{"name": name, "subject": "SUBJECT_CUSTOM", "contextKey": "who", "permission": "orders:*",
 					"rate": allowance, "period": "3600s", "burst": allowance, "outage": outage})
 			}
 			limit("wide", "OUTAGE_LOCAL", 1000000)
@@ -29,8 +30,8 @@ func TestChaosRedisFaults(t *testing.T) {
 			limit("closed", "OUTAGE_CLOSED", 1000000)
 			check := func(limit string) (allowed bool, took time.Duration) {
 				began := time.Now()
-				a := s.post(t, "/v1/limits/check", object{"limit": limit, "key": "one"})
-				return a.at("allowed") == true, time.Since(began)
+				a := s.Post(t, "/v1/limits/check", object{"limit": limit, "key": "one"})
+				return a.At("allowed") == true, time.Since(began)
 			}
 			passed := func(limit string, n int) (passed int) {
 				for range n {
@@ -44,7 +45,7 @@ func TestChaosRedisFaults(t *testing.T) {
 			for i := range usual {
 				_, usual[i] = check("wide")
 			}
-			s.call(t, "PATCH", "/v1/limits/sign-in-per-user", object{"rate": 10, "burst": 10}).want(t, http.StatusOK)
+			s.Patch(t, "/v1/limits/sign-in-per-user", object{"rate": 10, "burst": 10})
 
 			b.redisProxy.Set(t, m)
 			times := make([]time.Duration, often(200, 2000))
@@ -60,20 +61,20 @@ func TestChaosRedisFaults(t *testing.T) {
 			open, closed, local := passed("open", 20), passed("closed", 20), passed("local", 20)
 			limited := 0
 			for range 20 {
-				if s.as("").call(t, "POST", "/v1/auth/login", object{"username": "nobody", "password": "wrong"}).status == http.StatusTooManyRequests {
+				if s.As("").Call(t, "POST", "/v1/auth/login", object{"username": "nobody", "password": "wrong"}).Status == http.StatusTooManyRequests {
 					limited++
 				}
 			}
 			promise(t, "Redis "+m.String()+": limits go by their outage mode, and sign-ins stay limited",
 				open == 20 && closed == 0 && local == 5 && limited >= 9,
 				"of 20 calls passed: open %d, closed %d, local with 5 allowed %d; of 20 sign-ins with 10 allowed refused %d", open, closed, local, limited)
-			if a := s.call(t, "PATCH", "/v1/limits/sign-in-per-user", object{"outage": "OUTAGE_OPEN"}); a.status != http.StatusBadRequest {
-				t.Errorf("a sign-in limit that opens: %d %s", a.status, a.raw)
+			if a := s.Call(t, "PATCH", "/v1/limits/sign-in-per-user", object{"outage": "OUTAGE_OPEN"}); a.Status != http.StatusBadRequest {
+				t.Errorf("a sign-in limit that opens: %d %s", a.Status, a.Raw)
 			}
 
 			b.redisProxy.Set(t, backendtest.Pass)
 			back := time.Now()
-			eventually(t, "limits are counted in Redis again", func() bool { ok, _ := check("closed"); return ok })
+			apitest.Eventually(t, "limits are counted in Redis again", func() bool { ok, _ := check("closed"); return ok })
 			bound(t, "Redis "+m.String()+", then is back: it is used again without a restart", []time.Duration{time.Since(back)}, 5*time.Second)
 		})
 	}
@@ -89,9 +90,9 @@ func TestChaosPostgreSQLFaults(t *testing.T) {
 			b := newBackends(t)
 			c := startCluster(t, 1, settings(b.postgresProxy.URL, b.redis, "TOLLGATE_STALENESS="+staleness.String()))
 			s := c.on(0)
-			key := s.newService(t, "shop")
+			key := s.NewService(t, "shop")
 			verify := object{"apiKey": key}
-			s.post(t, "/v1/auth/verify", verify)
+			s.Post(t, "/v1/auth/verify", verify)
 
 			b.postgresProxy.Set(t, m)
 			down := time.Now()
@@ -101,16 +102,16 @@ func TestChaosPostgreSQLFaults(t *testing.T) {
 			var took []time.Duration
 			w.work(20*time.Millisecond, func(int) {
 				asked := time.Since(down)
-				a, err := s.as(key).try(context.Background(), "POST", "/v1/auth/verify", verify)
+				a, err := s.As(key).Try(context.Background(), "POST", "/v1/auth/verify", verify)
 				answered := time.Since(down)
 				mu.Lock()
 				defer mu.Unlock()
 				took = append(took, answered-asked)
 				switch {
-				case err == nil && a.status == http.StatusOK:
+				case err == nil && a.Status == http.StatusOK:
 					lastAnswer = asked
-				case err != nil || a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "":
-					t.Errorf("verify: %d %s, %v", a.status, a.raw, err)
+				case err != nil || a.Status != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "":
+					t.Errorf("verify: %d %s, %v", a.Status, a.Raw, err)
 				case firstRefusal == 0:
 					firstRefusal = asked
 				}
@@ -130,17 +131,17 @@ func TestChaosPostgreSQLFaults(t *testing.T) {
 			for time.Since(down) < staleness+time.Second {
 				together(len(needs), func(i int) {
 					began := time.Now()
-					a, err := s.try(context.Background(), needs[i].method, needs[i].path, needs[i].body)
+					a, err := s.Try(context.Background(), needs[i].method, needs[i].path, needs[i].body)
 					mu.Lock()
 					defer mu.Unlock()
 					took = append(took, time.Since(began))
-					if err != nil || a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") == "" {
+					if err != nil || a.Status != http.StatusServiceUnavailable || a.Header.Get("Retry-After") == "" {
 						wrong++
-						t.Logf("%s %s: %d %s, %v", needs[i].method, needs[i].path, a.status, a.raw, err)
+						t.Logf("%s %s: %d %s, %v", needs[i].method, needs[i].path, a.Status, a.Raw, err)
 					}
 				})
 			}
-			eventually(t, "verify is refused", func() bool {
+			apitest.Eventually(t, "verify is refused", func() bool {
 				mu.Lock()
 				defer mu.Unlock()
 				return firstRefusal > 0
@@ -155,16 +156,16 @@ func TestChaosPostgreSQLFaults(t *testing.T) {
 
 			b.postgresProxy.Set(t, backendtest.Pass)
 			back := time.Now()
-			eventually(t, "writes succeed again", func() bool {
-				return s.call(t, "POST", "/v1/roles", object{"name": fmt.Sprintf("back-%d", time.Since(back)), "permissions": []string{"orders:read"}}).status == http.StatusOK
+			apitest.Eventually(t, "writes succeed again", func() bool {
+				return s.Call(t, "POST", "/v1/roles", object{"name": fmt.Sprintf("back-%d", time.Since(back)), "permissions": []string{"orders:read"}}).Status == http.StatusOK
 			})
 			bound(t, "PostgreSQL "+m.String()+", then is back: it is used again without a restart", []time.Duration{time.Since(back)}, 5*time.Second)
 
-			happened := len(s.get(t, "/v1/users?username=mia").list("users"))
-			if s.call(t, "GET", "/v1/roles/packer", nil).status == http.StatusOK {
+			happened := len(s.Get(t, "/v1/users?username=mia").List("users"))
+			if s.Call(t, "GET", "/v1/roles/packer", nil).Status == http.StatusOK {
 				happened++
 			}
-			happened += len(s.events(t, "action=orders.ship"))
+			happened += len(s.Events(t, "action=orders.ship"))
 			promise(t, "PostgreSQL "+m.String()+": what could not be recorded did not happen", happened == 0, "%d of 3 things happened", happened)
 		})
 	}

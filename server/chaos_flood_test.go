@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	_ "github.com/lib/pq"
+	"github.com/tollgatehq/tollgate/server/internal/apitest"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 )
 
@@ -26,21 +27,23 @@ func TestChaosAnonymousFlood(t *testing.T) {
 		"/v1/oauth2/revoke":     "token=tgr_" + strings.Repeat("x", 43),
 		"/v1/oauth2/introspect": "token=x&client_id=x&client_secret=x",
 	}
-	kinds := map[string]func(c client) (answer, error){
-		"no credential": func(c client) (answer, error) { return c.try(context.Background(), "GET", "/v1/users", nil) },
-		"a bad key": func(c client) (answer, error) {
-			return c.as("tg_bad").try(context.Background(), "POST", "/v1/auth/verify", object{"accessToken": "x"})
+	kinds := map[string]func(c apitest.Client) (apitest.Answer, error){
+		"no credential": func(c apitest.Client) (apitest.Answer, error) {
+			return c.Try(context.Background(), "GET", "/v1/users", nil)
 		},
-		"a bad refresh token": func(c client) (answer, error) {
-			return c.try(context.Background(), "POST", "/v1/auth/refresh", object{"refreshToken": "tgr_" + strings.Repeat("x", 43)})
+		"a bad key": func(c apitest.Client) (apitest.Answer, error) {
+			return c.As("tg_bad").Try(context.Background(), "POST", "/v1/auth/verify", object{"accessToken": "x"})
 		},
-		"an empty sign-in": func(c client) (answer, error) {
-			return c.try(context.Background(), "POST", "/v1/auth/login", object{})
+		"a bad refresh token": func(c apitest.Client) (apitest.Answer, error) {
+			return c.Try(context.Background(), "POST", "/v1/auth/refresh", object{"refreshToken": "tgr_" + strings.Repeat("x", 43)})
+		},
+		"an empty sign-in": func(c apitest.Client) (apitest.Answer, error) {
+			return c.Try(context.Background(), "POST", "/v1/auth/login", object{})
 		},
 	}
 	for path, form := range forms {
-		kinds[path] = func(c client) (answer, error) {
-			return c.try(context.Background(), "POST", path, form, "Content-Type", "application/x-www-form-urlencoded")
+		kinds[path] = func(c apitest.Client) (apitest.Answer, error) {
+			return c.Try(context.Background(), "POST", path, form, "Content-Type", "application/x-www-form-urlencoded")
 		}
 	}
 	for backend, open := range map[string]func(t *testing.T, dir string) (env []string, size func() int64){
@@ -50,7 +53,7 @@ func TestChaosAnonymousFlood(t *testing.T) {
 			dir := t.TempDir()
 			env, size := open(t, dir)
 			s := serve(t, dir, env...)
-			anybody, total := s.as(""), 0
+			anybody, total := s.As(""), 0
 			for what, call := range kinds {
 				before, calls := size(), often(500, 8000)
 				var mu sync.Mutex
@@ -59,9 +62,9 @@ func TestChaosAnonymousFlood(t *testing.T) {
 					a, err := call(anybody)
 					mu.Lock()
 					defer mu.Unlock()
-					statuses[a.status]++
-					if err != nil || a.status < 400 && what != "/v1/oauth2/revoke" {
-						t.Errorf("%s: %d %s, %v", what, a.status, a.raw, err)
+					statuses[a.Status]++
+					if err != nil || a.Status < 400 && what != "/v1/oauth2/revoke" {
+						t.Errorf("%s: %d %s, %v", what, a.Status, a.Raw, err)
 					}
 				})
 				// What is not refused, and what is malformed, is no refusal.
@@ -72,12 +75,12 @@ func TestChaosAnonymousFlood(t *testing.T) {
 			s.signal(t, syscall.SIGTERM)
 			s.wait(t)
 			s = serve(t, dir, env...)
-			s.token = s.login(t, "admin", adminPassword).str("accessToken")
+			s.Token = s.Login(t, "admin", adminPassword).Str("accessToken")
 			recorded := 0
-			events := append(s.events(t, "outcome=OUTCOME_DENIED"), s.events(t, "outcome=OUTCOME_FAILURE")...)
+			events := append(s.Events(t, "outcome=OUTCOME_DENIED"), s.Events(t, "outcome=OUTCOME_FAILURE")...)
 			for _, e := range events {
 				n := 1
-				if counted, ok := dig(e, "details", "refused").(string); ok {
+				if counted, ok := apitest.Dig(e, "details", "refused").(string); ok {
 					n, _ = strconv.Atoi(counted)
 				}
 				recorded += n

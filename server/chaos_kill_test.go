@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tollgatehq/tollgate/server/internal/apitest"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 )
 
@@ -29,21 +30,21 @@ type ledger struct {
 // worker does one kind of thing over and over; it goes on elsewhere when a
 // server is gone.
 func (l *ledger) workers(t *testing.T, c *roster, w *crew) {
-	post := func(i int, method, path string, body any) (answer, bool) {
+	post := func(i int, method, path string, body any) (apitest.Answer, bool) {
 		to, ok := c.pick(i)
 		if !ok {
-			return answer{}, false
+			return apitest.Answer{}, false
 		}
-		a, err := to.try(context.Background(), method, path, body)
+		a, err := to.Try(context.Background(), method, path, body)
 		switch {
 		case err != nil:
 			return a, false
-		case a.status == http.StatusServiceUnavailable:
+		case a.Status == http.StatusServiceUnavailable:
 			l.unavailable.Add(1)
-		case a.status == http.StatusOK, a.status == http.StatusForbidden:
+		case a.Status == http.StatusOK, a.Status == http.StatusForbidden:
 			return a, true
 		default:
-			t.Errorf("%s %s: %d %s", method, path, a.status, a.raw)
+			t.Errorf("%s %s: %d %s", method, path, a.Status, a.Raw)
 		}
 		return a, false
 	}
@@ -60,7 +61,7 @@ func (l *ledger) workers(t *testing.T, c *roster, w *crew) {
 			if !ok {
 				return
 			}
-			id := made.str("user", "id")
+			id := made.Str("user", "id")
 			did(func() { l.users[id] = name })
 			if i%3 != 0 {
 				return
@@ -80,7 +81,7 @@ func (l *ledger) workers(t *testing.T, c *roster, w *crew) {
 		w.work(25*time.Millisecond, func(i int) {
 			a, ok := post(i+side, "POST", "/v1/audit/events", object{"action": "orders.ship", "resource": fmt.Sprintf("orders/%d-%d", side, i), "outcome": "OUTCOME_SUCCESS"})
 			if ok {
-				did(func() { l.recorded[a.str("event", "id")] = true })
+				did(func() { l.recorded[a.Str("event", "id")] = true })
 			}
 		})
 		w.work(8*time.Millisecond, func(i int) {
@@ -98,12 +99,12 @@ func (l *ledger) workers(t *testing.T, c *roster, w *crew) {
 			if !ok {
 				return
 			}
-			a, err := to.as("").try(context.Background(), "POST", "/v1/auth/refresh", object{"refreshToken": chain.refresh})
+			a, err := to.As("").Try(context.Background(), "POST", "/v1/auth/refresh", object{"refreshToken": chain.refresh})
 			switch {
-			case err == nil && a.status == http.StatusOK:
-				chain.access, chain.refresh, chain.refreshed = a.str("accessToken"), a.str("refreshToken"), chain.refreshed+1
+			case err == nil && a.Status == http.StatusOK:
+				chain.access, chain.refresh, chain.refreshed = a.Str("accessToken"), a.Str("refreshToken"), chain.refreshed+1
 				l.acted.Add(1)
-			case err == nil && a.status == http.StatusServiceUnavailable && a.reason() != "DEPENDENCY_DOWN":
+			case err == nil && a.Status == http.StatusServiceUnavailable && a.Reason() != "DEPENDENCY_DOWN":
 				l.unavailable.Add(1)
 			default:
 				chain.unsure() // it may have happened
@@ -122,15 +123,15 @@ type roster struct {
 	admin   string
 }
 
-func (r *roster) pick(i int) (client, bool) {
+func (r *roster) pick(i int) (apitest.Client, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := r.servers[i%len(r.servers)]
 	select {
 	case <-s.exited:
-		return client{}, false
+		return apitest.Client{}, false
 	default:
-		return s.client, true
+		return s.Client, true
 	}
 }
 
@@ -143,19 +144,19 @@ func (r *roster) replace(i int, s *tollgate) {
 func newLedger(t *testing.T, c *cluster) *ledger {
 	l := &ledger{users: map[string]string{}, deleted: map[string]bool{}, roles: map[string]bool{}, recorded: map[string]bool{}}
 	for range 4 {
-		login := c.on(0).login(t, "admin", adminPassword)
-		l.chains = append(l.chains, &chain{session: login.str("sessionId"), access: login.str("accessToken"), refresh: login.str("refreshToken")})
+		login := c.on(0).Login(t, "admin", adminPassword)
+		l.chains = append(l.chains, &chain{session: login.Str("sessionId"), access: login.Str("accessToken"), refresh: login.Str("refreshToken")})
 	}
 	return l
 }
 
 // check counts what was acknowledged and is lost or not recorded, and what is
 // recorded and not there.
-func (l *ledger) check(t *testing.T, s client) (lost, silent, untrue int) {
+func (l *ledger) check(t *testing.T, s apitest.Client) (lost, silent, untrue int) {
 	t.Helper()
 	events := func(action string) map[string]int {
 		found := map[string]int{}
-		for _, e := range s.events(t, "action="+action+"&outcome=OUTCOME_SUCCESS") {
+		for _, e := range s.Events(t, "action="+action+"&outcome=OUTCOME_SUCCESS") {
 			resource, _ := e["resource"].(string)
 			found[resource]++
 		}
@@ -163,7 +164,7 @@ func (l *ledger) check(t *testing.T, s client) (lost, silent, untrue int) {
 	}
 	created, removed, roles := events("user.create"), events("user.delete"), events("role.create")
 	there := map[string]bool{}
-	for _, u := range s.all(t, "/v1/users?", "users") {
+	for _, u := range s.All(t, "/v1/users?", "users") {
 		id := u["id"].(string)
 		there[id] = true
 		if created["users/"+id] != 1 {
@@ -189,7 +190,7 @@ func (l *ledger) check(t *testing.T, s client) (lost, silent, untrue int) {
 		}
 	}
 	known := map[string]bool{}
-	for _, r := range s.all(t, "/v1/roles?", "roles") {
+	for _, r := range s.All(t, "/v1/roles?", "roles") {
 		known[r["name"].(string)] = true
 	}
 	for name := range l.roles {
@@ -206,7 +207,7 @@ func (l *ledger) check(t *testing.T, s client) (lost, silent, untrue int) {
 		}
 	}
 	ids := map[string]bool{}
-	for _, e := range s.events(t, "action=orders.ship") {
+	for _, e := range s.Events(t, "action=orders.ship") {
 		ids[e["id"].(string)] = true
 	}
 	for id := range l.recorded {
@@ -216,14 +217,14 @@ func (l *ledger) check(t *testing.T, s client) (lost, silent, untrue int) {
 	}
 	for _, c := range l.chains {
 		session, unsure := strings.CutSuffix(c.session, "?")
-		recorded := len(s.events(t, "action=auth.refresh&outcome=OUTCOME_SUCCESS&resource=sessions/"+session))
+		recorded := len(s.Events(t, "action=auth.refresh&outcome=OUTCOME_SUCCESS&resource=sessions/"+session))
 		switch {
 		case recorded < c.refreshed:
 			silent++
 		case recorded > c.refreshed+1, !unsure && recorded > c.refreshed:
 			untrue++
 		case !unsure:
-			if a := s.as("").call(t, "POST", "/v1/auth/refresh", object{"refreshToken": c.refresh}); a.status != http.StatusOK {
+			if a := s.As("").Call(t, "POST", "/v1/auth/refresh", object{"refreshToken": c.refresh}); a.Status != http.StatusOK {
 				lost++
 			}
 		}
@@ -243,7 +244,7 @@ func TestChaosKillServers(t *testing.T) {
 	kills := often(2, 50)
 	for n := range kills {
 		before := l.acted.Load()
-		eventually(t, "work goes on", func() bool { return l.acted.Load() > before+20 })
+		apitest.Eventually(t, "work goes on", func() bool { return l.acted.Load() > before+20 })
 		victim := r.servers[n%len(r.servers)]
 		victim.signal(t, syscall.SIGKILL)
 		<-victim.exited
@@ -251,7 +252,7 @@ func TestChaosKillServers(t *testing.T) {
 	}
 	w.end()
 	took := time.Since(began)
-	l.judge(t, fmt.Sprintf("kill -9 of an instance, %d times", kills), r.servers[0].client, took)
+	l.judge(t, fmt.Sprintf("kill -9 of an instance, %d times", kills), r.servers[0].Client, took)
 }
 
 // A killed PostgreSQL costs answers, but nothing that was acknowledged.
@@ -270,22 +271,22 @@ func TestChaosKillPostgreSQL(t *testing.T) {
 	var back []time.Duration
 	for range kills {
 		before := l.acted.Load()
-		eventually(t, "work goes on", func() bool { return l.acted.Load() > before+20 })
+		apitest.Eventually(t, "work goes on", func() bool { return l.acted.Load() > before+20 })
 		m.kill(t)
 		down := l.unavailable.Load()
-		eventually(t, "the servers say that it is down", func() bool { return l.unavailable.Load() > down })
+		apitest.Eventually(t, "the servers say that it is down", func() bool { return l.unavailable.Load() > down })
 		m.start(t)
 		up, before := time.Now(), l.acted.Load()
-		eventually(t, "work goes on after PostgreSQL is back", func() bool { return l.acted.Load() > before })
+		apitest.Eventually(t, "work goes on after PostgreSQL is back", func() bool { return l.acted.Load() > before })
 		back = append(back, time.Since(up))
 	}
 	w.end()
 	took := time.Since(began)
 	bound(t, "work goes on after PostgreSQL is back, without a restart", back, 5*time.Second)
-	l.judge(t, fmt.Sprintf("kill -9 of PostgreSQL, %d times", kills), r.servers[0].client, took)
+	l.judge(t, fmt.Sprintf("kill -9 of PostgreSQL, %d times", kills), r.servers[0].Client, took)
 }
 
-func (l *ledger) judge(t *testing.T, what string, s client, took time.Duration) {
+func (l *ledger) judge(t *testing.T, what string, s apitest.Client, took time.Duration) {
 	t.Helper()
 	lost, silent, untrue := l.check(t, s)
 	rate := float64(l.acted.Load()+l.read.Load()) / took.Seconds()

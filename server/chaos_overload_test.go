@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tollgatehq/tollgate/server/internal/apitest"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 )
 
@@ -25,23 +26,23 @@ func TestChaosOverload(t *testing.T) {
 	w := newCrew(t)
 	w.work(20*time.Millisecond, func(int) {
 		began := time.Now()
-		a, err := s.as("").try(context.Background(), "GET", "/healthz", nil)
+		a, err := s.As("").Try(context.Background(), "GET", "/healthz", nil)
 		mu.Lock()
 		defer mu.Unlock()
 		health = append(health, time.Since(began))
-		if err != nil || a.status != http.StatusOK {
-			t.Errorf("healthz: %d %s, %v", a.status, a.raw, err)
+		if err != nil || a.Status != http.StatusOK {
+			t.Errorf("healthz: %d %s, %v", a.Status, a.Raw, err)
 		}
 	})
 	shared(100, calls, func(int) {
 		began := time.Now()
-		a, err := s.try(context.Background(), "POST", "/v1/users", object{"username": "mia", "kind": "USER_KIND_SERVICE"})
+		a, err := s.Try(context.Background(), "POST", "/v1/users", object{"username": "mia", "kind": "USER_KIND_SERVICE"})
 		mu.Lock()
 		defer mu.Unlock()
 		switch {
-		case err != nil || a.status != http.StatusServiceUnavailable || a.header.Get("Retry-After") != "1":
-			t.Errorf("a call of too many: %d %s, %v", a.status, a.raw, err)
-		case a.reason() == "OVERLOADED":
+		case err != nil || a.Status != http.StatusServiceUnavailable || a.Header.Get("Retry-After") != "1":
+			t.Errorf("a call of too many: %d %s, %v", a.Status, a.Raw, err)
+		case a.Reason() == "OVERLOADED":
 			shed = append(shed, time.Since(began))
 		default:
 			other++ // taken in, and the database hangs
@@ -52,9 +53,9 @@ func TestChaosOverload(t *testing.T) {
 	promise(t, "an overloaded instance refuses at once instead of queueing (Unavailable, Retry-After 1)",
 		len(shed) > 0 && other >= most && (!chaos || d.p99 < 250*time.Millisecond),
 		"%d calls at %d places: refused %s; healthz: %s", calls, most, d, spread(health))
-	a := s.call(t, "POST", "/v1/auth/whoami", strings.Repeat(" ", 1<<10))
-	if a.status == http.StatusServiceUnavailable {
-		t.Errorf("places were not given back: %s", a.raw)
+	a := s.Call(t, "POST", "/v1/auth/whoami", strings.Repeat(" ", 1<<10))
+	if a.Status == http.StatusServiceUnavailable {
+		t.Errorf("places were not given back: %s", a.Raw)
 	}
 }
 
@@ -66,10 +67,10 @@ func TestChaosLoginFlood(t *testing.T) {
 		times := make([]time.Duration, often(300, 5000))
 		shared(2, len(times), func(i int) {
 			began := time.Now()
-			a, err := s.try(context.Background(), "POST", "/v1/auth/verify", object{"accessToken": c.admin})
+			a, err := s.Try(context.Background(), "POST", "/v1/auth/verify", object{"accessToken": c.admin})
 			times[i] = time.Since(began)
-			if err != nil || a.status != http.StatusOK {
-				t.Errorf("verify: %d %s, %v", a.status, a.raw, err)
+			if err != nil || a.Status != http.StatusOK {
+				t.Errorf("verify: %d %s, %v", a.Status, a.Raw, err)
 			}
 		})
 		return spread(times)
@@ -81,15 +82,15 @@ func TestChaosLoginFlood(t *testing.T) {
 	statuses := map[int]int{}
 	for range 32 {
 		w.work(time.Millisecond, func(int) {
-			a, err := s.as("").try(context.Background(), "POST", "/v1/auth/login", object{"username": "admin", "password": "wrong"})
+			a, err := s.As("").Try(context.Background(), "POST", "/v1/auth/login", object{"username": "admin", "password": "wrong"})
 			mu.Lock()
 			defer mu.Unlock()
 			if err == nil {
-				statuses[a.status]++
+				statuses[a.Status]++
 			}
 		})
 	}
-	eventually(t, "the flood is there", func() bool {
+	apitest.Eventually(t, "the flood is there", func() bool {
 		mu.Lock()
 		defer mu.Unlock()
 		return statuses[http.StatusServiceUnavailable]+statuses[http.StatusUnauthorized] > 5

@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"syscall"
 	"testing"
+
+	"github.com/tollgatehq/tollgate/server/internal/apitest"
 )
 
 // Everything works through a pooler in transaction mode, where consecutive
@@ -33,7 +35,7 @@ func TestChaosPgBouncer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "PgBouncer listens", func() bool {
+	apitest.Eventually(t, "PgBouncer listens", func() bool {
 		conn, err := net.Dial("tcp", u.Host)
 		if err == nil {
 			conn.Close()
@@ -44,20 +46,20 @@ func TestChaosPgBouncer(t *testing.T) {
 	wrong := 0
 	rounds := often(10, 200)
 	shared(8, rounds, func(i int) {
-		id := c.on(i).insist(t, "POST", "/v1/users", object{"username": fmt.Sprintf("user-%d", i), "password": "a password of theirs"}).str("user", "id")
+		id := c.on(i).Insist(t, "POST", "/v1/users", object{"username": fmt.Sprintf("user-%d", i), "password": "a password of theirs"}).Str("user", "id")
 		role := fmt.Sprintf("role-%d", i)
-		c.on(i+1).insist(t, "POST", "/v1/roles", object{"name": role, "permissions": []string{"orders:read"}})
-		revision := c.on(i).insist(t, "PUT", "/v1/roles/"+role+"/members/"+id, object{}).str("revision")
-		if c.on(i+1).insist(t, "POST", "/v1/authorize", object{"userId": id, "permission": "orders:read", "minRevision": revision}).at("allowed") != true {
+		c.on(i+1).Insist(t, "POST", "/v1/roles", object{"name": role, "permissions": []string{"orders:read"}})
+		revision := c.on(i).Insist(t, "PUT", "/v1/roles/"+role+"/members/"+id, object{}).Str("revision")
+		if c.on(i+1).Insist(t, "POST", "/v1/authorize", object{"userId": id, "permission": "orders:read", "minRevision": revision}).At("allowed") != true {
 			wrong++
 		}
-		login := c.on(i).as("").insist(t, "POST", "/v1/auth/login", object{"username": fmt.Sprintf("user-%d", i), "password": "a password of theirs"})
-		next := c.on(i+1).as("").insist(t, "POST", "/v1/auth/refresh", object{"refreshToken": login.str("refreshToken")})
-		c.on(i).as(next.str("accessToken")).insist(t, "POST", "/v1/auth/logout", object{})
+		login := c.on(i).As("").Insist(t, "POST", "/v1/auth/login", object{"username": fmt.Sprintf("user-%d", i), "password": "a password of theirs"})
+		next := c.on(i+1).As("").Insist(t, "POST", "/v1/auth/refresh", object{"refreshToken": login.Str("refreshToken")})
+		c.on(i).As(next.Str("accessToken")).Insist(t, "POST", "/v1/auth/logout", object{})
 	})
 	late := revocations(t, c, often(10, 100), 4)
-	made := len(c.on(0).events(t, "action=user.create&outcome=OUTCOME_SUCCESS"))
-	if status := c.on(0).call(t, "GET", "/readyz", nil).status; status != http.StatusOK {
+	made := len(c.on(0).Events(t, "action=user.create&outcome=OUTCOME_SUCCESS"))
+	if status := c.on(0).Call(t, "GET", "/readyz", nil).Status; status != http.StatusOK {
 		t.Errorf("readyz: %d", status)
 	}
 	promise(t, "behind PgBouncer in transaction mode everything works", wrong == 0 && made == rounds+1,

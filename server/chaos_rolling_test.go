@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/tollgatehq/tollgate/server/internal/apitest"
 )
 
 // balancer sends requests in turn to the servers that say they are ready. It
@@ -31,23 +33,23 @@ func newBalancer(t *testing.T, servers func() []*tollgate) *balancer {
 		var ready []*httputil.ReverseProxy
 		for _, s := range servers() {
 			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-			a, err := s.try(ctx, "GET", "/readyz", nil)
+			a, err := s.Try(ctx, "GET", "/readyz", nil)
 			cancel()
-			if err != nil || a.status != http.StatusOK {
+			if err != nil || a.Status != http.StatusOK {
 				continue
 			}
-			if proxies[s.url] == nil {
-				to, err := url.Parse(s.url)
+			if proxies[s.URL] == nil {
+				to, err := url.Parse(s.URL)
 				if err != nil {
 					t.Error(err)
 					return
 				}
-				proxies[s.url] = &httputil.ReverseProxy{
+				proxies[s.URL] = &httputil.ReverseProxy{
 					Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(to) },
 					Transport: &http.Transport{MaxIdleConnsPerHost: 64},
 				}
 			}
-			ready = append(ready, proxies[s.url])
+			ready = append(ready, proxies[s.URL])
 		}
 		b.mu.Lock()
 		defer b.mu.Unlock()
@@ -80,8 +82,8 @@ func TestChaosRollingRestart(t *testing.T) {
 		defer r.mu.Unlock()
 		return append([]*tollgate(nil), r.servers...)
 	})
-	front := newClient(t, b.URL).as(c.admin)
-	front.http.Transport = &http.Transport{MaxIdleConnsPerHost: 64}
+	front := apitest.New(t, b.URL).As(c.admin)
+	front.HTTP.Transport = &http.Transport{MaxIdleConnsPerHost: 64}
 
 	var good, bad atomic.Int64
 	var first sync.Once
@@ -98,20 +100,20 @@ func TestChaosRollingRestart(t *testing.T) {
 			case 3:
 				method, path, body = "POST", "/v1/audit/events", object{"action": "orders.ship", "resource": "orders/1", "outcome": "OUTCOME_SUCCESS"}
 			}
-			a, err := front.try(context.Background(), method, path, body)
-			if err == nil && a.status == http.StatusOK {
+			a, err := front.Try(context.Background(), method, path, body)
+			if err == nil && a.Status == http.StatusOK {
 				good.Add(1)
 				return
 			}
 			bad.Add(1)
-			first.Do(func() { t.Logf("the first failure: %s %s: %d %s, %v", method, path, a.status, a.raw, err) })
+			first.Do(func() { t.Logf("the first failure: %s %s: %d %s, %v", method, path, a.Status, a.Raw, err) })
 		})
 	}
 	rounds := often(1, 5)
 	for range rounds {
 		for i, old := range append([]*tollgate(nil), r.servers...) {
 			before := good.Load()
-			eventually(t, "work goes on", func() bool { return good.Load() > before+20 })
+			apitest.Eventually(t, "work goes on", func() bool { return good.Load() > before+20 })
 			old.signal(t, syscall.SIGTERM)
 			if code := old.wait(t); code != 0 {
 				t.Errorf("exit code %d", code)

@@ -4,13 +4,13 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
-	"net/http"
 	"os"
 	"slices"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/tollgatehq/tollgate/server/internal/apitest"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 )
 
@@ -104,12 +104,12 @@ func startCluster(t *testing.T, n int, env []string) *cluster {
 	for range n {
 		c.add(t)
 	}
-	c.admin = c.on(0).login(t, "admin", adminPassword).str("accessToken")
+	c.admin = c.on(0).Login(t, "admin", adminPassword).Str("accessToken")
 	for _, s := range c.servers {
-		s.token = c.admin
+		s.Token = c.admin
 	}
 	for _, limit := range []string{"sign-in-per-ip", "sign-in-per-user", "sign-in-per-user-and-ip", "anonymous-refusals-per-ip"} {
-		c.on(0).call(t, "PATCH", "/v1/limits/"+limit, object{"rate": 1000000, "burst": 1000000}).want(t, http.StatusOK)
+		c.on(0).Patch(t, "/v1/limits/"+limit, object{"rate": 1000000, "burst": 1000000})
 	}
 	return c
 }
@@ -118,30 +118,13 @@ func startCluster(t *testing.T, n int, env []string) *cluster {
 func (c *cluster) add(t *testing.T) *tollgate {
 	t.Helper()
 	s := serve(t, t.TempDir(), c.env...)
-	s.token = c.admin
-	transport := &http.Transport{MaxIdleConnsPerHost: 256}
-	t.Cleanup(transport.CloseIdleConnections)
-	s.http = &http.Client{Transport: transport, Timeout: patience}
+	s.Token = c.admin
 	c.servers = append(c.servers, s)
 	return s
 }
 
 // on is a server's client, whatever the number.
-func (c *cluster) on(i int) client { return c.servers[i%len(c.servers)].client }
-
-// insist is try until it succeeds: a server may be busy.
-func (c client) insist(t testing.TB, method, path string, body any) answer {
-	for late := time.Now().Add(patience); ; {
-		a, err := c.try(context.Background(), method, path, body)
-		if err == nil && a.status == http.StatusOK {
-			return a
-		}
-		if a.status != http.StatusServiceUnavailable && err == nil || time.Now().After(late) {
-			t.Errorf("%s %s: %d %s, %v", method, path, a.status, a.raw, err)
-			return a
-		}
-	}
-}
+func (c *cluster) on(i int) apitest.Client { return c.servers[i%len(c.servers)].Client }
 
 // together calls do n times at once, as much as that goes.
 func together(n int, do func(i int)) {

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tollgatehq/tollgate/server/internal/apitest"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 )
 
@@ -21,15 +22,15 @@ func TestClusterRefreshOnce(t *testing.T) {
 	rounds, calls := often(5, 200), 100
 	var none, more, revived, refused, busy int
 	for round := range rounds {
-		login := c.on(round).login(t, "admin", adminPassword)
+		login := c.on(round).Login(t, "admin", adminPassword)
 		statuses := make([]int, calls)
-		tokens := make([]answer, calls)
+		tokens := make([]apitest.Answer, calls)
 		together(calls, func(i int) {
-			a, err := c.on(i).as("").try(t.Context(), "POST", "/v1/auth/refresh", object{"refreshToken": login.str("refreshToken")})
+			a, err := c.on(i).As("").Try(t.Context(), "POST", "/v1/auth/refresh", object{"refreshToken": login.Str("refreshToken")})
 			if err != nil {
 				t.Error(err)
 			}
-			statuses[i], tokens[i] = a.status, a
+			statuses[i], tokens[i] = a.Status, a
 		})
 		won, before := 0, busy
 		for i, status := range statuses {
@@ -37,8 +38,8 @@ func TestClusterRefreshOnce(t *testing.T) {
 			case http.StatusOK:
 				won++
 				for j := range c.servers {
-					a := c.on(j).as("").call(t, "POST", "/v1/auth/refresh", object{"refreshToken": tokens[i].str("refreshToken")})
-					if a.status == http.StatusOK {
+					a := c.on(j).As("").Call(t, "POST", "/v1/auth/refresh", object{"refreshToken": tokens[i].Str("refreshToken")})
+					if a.Status == http.StatusOK {
 						revived++
 					}
 				}
@@ -47,7 +48,7 @@ func TestClusterRefreshOnce(t *testing.T) {
 			case http.StatusServiceUnavailable:
 				busy++
 			default:
-				t.Errorf("a refresh answered %s", tokens[i].raw)
+				t.Errorf("a refresh answered %s", tokens[i].Raw)
 			}
 		}
 		switch {
@@ -67,14 +68,14 @@ func TestClusterRefreshOnce(t *testing.T) {
 func TestClusterLimit(t *testing.T) {
 	c := newCluster(t, 3)
 	const rate, burst = 50, 20
-	c.on(0).post(t, "/v1/limits", object{"name": "shared", "subject": "SUBJECT_CUSTOM", "contextKey": "who", "permission": "orders:*",
+	c.on(0).Post(t, "/v1/limits", object{"name": "shared", "subject": "SUBJECT_CUSTOM", "contextKey": "who", "permission": "orders:*",
 		"rate": rate, "period": "1s", "burst": burst,
 		// Otherwise each instance admits by itself while Redis takes over 50 ms,
 		// as it does on a machine that is busy with other tests.
 		"outage": "OUTAGE_CLOSED"})
 	for i := range c.servers {
-		eventually(t, "the limit is known", func() bool {
-			return c.on(i).call(t, "POST", "/v1/limits/check", object{"limit": "shared", "key": "warm", "peek": true}).status == http.StatusOK
+		apitest.Eventually(t, "the limit is known", func() bool {
+			return c.on(i).Call(t, "POST", "/v1/limits/check", object{"limit": "shared", "key": "warm", "peek": true}).Status == http.StatusOK
 		})
 	}
 	type admission struct{ from, to time.Duration }
@@ -85,13 +86,13 @@ func TestClusterLimit(t *testing.T) {
 	together(len(each), func(w int) {
 		for n := w; time.Now().Before(until); n++ {
 			from := time.Since(began)
-			a, err := c.on(n).try(t.Context(), "POST", "/v1/limits/check", object{"limit": "shared", "key": "one"})
-			if err != nil || a.status != http.StatusOK {
-				t.Errorf("a check answered %d %s, %v", a.status, a.raw, err)
+			a, err := c.on(n).Try(t.Context(), "POST", "/v1/limits/check", object{"limit": "shared", "key": "one"})
+			if err != nil || a.Status != http.StatusOK {
+				t.Errorf("a check answered %d %s, %v", a.Status, a.Raw, err)
 				return
 			}
 			asked.Add(1)
-			if a.at("allowed") == true {
+			if a.At("allowed") == true {
 				each[w] = append(each[w], admission{from, time.Since(began)})
 			}
 		}
@@ -142,19 +143,19 @@ func revocations(t *testing.T, c *cluster, n, workers int) []time.Duration {
 	t.Helper()
 	late := make([]time.Duration, 2*n)
 	shared(workers, n, func(i int) {
-		token := c.on(i).as("").insist(t, "POST", "/v1/auth/login", object{"username": "admin", "password": adminPassword}).str("accessToken")
+		token := c.on(i).As("").Insist(t, "POST", "/v1/auth/login", object{"username": "admin", "password": adminPassword}).Str("accessToken")
 		for j := range c.servers { // remembered as good everywhere
-			c.on(j).as(token).insist(t, "GET", "/v1/auth/whoami", nil)
+			c.on(j).As(token).Insist(t, "GET", "/v1/auth/whoami", nil)
 		}
-		c.on(i).as(token).insist(t, "POST", "/v1/auth/logout", object{})
+		c.on(i).As(token).Insist(t, "POST", "/v1/auth/logout", object{})
 		acknowledged := time.Now()
 		together(2, func(other int) {
 			ticker := time.NewTicker(5 * time.Millisecond)
 			defer ticker.Stop()
 			for {
 				asked := time.Since(acknowledged)
-				a, err := c.on(i+1+other).as(token).try(t.Context(), "GET", "/v1/auth/whoami", nil)
-				if err != nil || a.status == http.StatusUnauthorized || asked > patience {
+				a, err := c.on(i+1+other).As(token).Try(t.Context(), "GET", "/v1/auth/whoami", nil)
+				if err != nil || a.Status == http.StatusUnauthorized || asked > apitest.Timeout {
 					late[2*i+other] = asked
 					return
 				}
@@ -168,25 +169,25 @@ func revocations(t *testing.T, c *cluster, n, workers int) []time.Duration {
 // Who gives the revision of a write gets answers that are as new, anywhere.
 func TestClusterReadYourWrites(t *testing.T) {
 	c := newCluster(t, 3)
-	mia := c.on(0).newUser(t, "mia", "a password of mia")
-	c.on(0).post(t, "/v1/roles", object{"name": "packer", "permissions": []string{"orders:pack"}})
+	mia := c.on(0).NewUser(t, "mia", "a password of mia")
+	c.on(0).Post(t, "/v1/roles", object{"name": "packer", "permissions": []string{"orders:pack"}})
 	writes, stale := often(30, 500), 0
 	var revision string
 	for i := range writes {
 		assign := i%2 == 0
-		var a answer
+		var a apitest.Answer
 		if assign {
-			a = c.on(i).insist(t, "PUT", "/v1/roles/packer/members/"+mia, object{})
+			a = c.on(i).Insist(t, "PUT", "/v1/roles/packer/members/"+mia, object{})
 		} else {
-			a = c.on(i).insist(t, "DELETE", "/v1/roles/packer/members/"+mia, nil)
+			a = c.on(i).Insist(t, "DELETE", "/v1/roles/packer/members/"+mia, nil)
 		}
-		revision = a.str("revision")
+		revision = a.Str("revision")
 		if revision == "" {
-			t.Fatalf("a write returned no revision: %s", a.raw)
+			t.Fatalf("a write returned no revision: %s", a.Raw)
 		}
 		for j := range c.servers {
-			d := c.on(i+j).insist(t, "POST", "/v1/authorize", object{"userId": mia, "permission": "orders:pack", "minRevision": revision})
-			if allowed := d.at("allowed") == true; allowed != assign {
+			d := c.on(i+j).Insist(t, "POST", "/v1/authorize", object{"userId": mia, "permission": "orders:pack", "minRevision": revision})
+			if allowed := d.At("allowed") == true; allowed != assign {
 				stale++
 			}
 		}
@@ -198,9 +199,9 @@ func TestClusterReadYourWrites(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := c.on(1).call(t, "POST", "/v1/authorize", object{"userId": mia, "permission": "orders:pack", "minRevision": strconv.Itoa(newest + 1000)})
-	if a.status != http.StatusServiceUnavailable || a.reason() != "REVISION_NOT_REACHED" || a.header.Get("Retry-After") == "" {
-		t.Errorf("a revision of the future: %d %s", a.status, a.raw)
+	a := c.on(1).Call(t, "POST", "/v1/authorize", object{"userId": mia, "permission": "orders:pack", "minRevision": strconv.Itoa(newest + 1000)})
+	if a.Status != http.StatusServiceUnavailable || a.Reason() != "REVISION_NOT_REACHED" || a.Header.Get("Retry-After") == "" {
+		t.Errorf("a revision of the future: %d %s", a.Status, a.Raw)
 	}
 }
 
@@ -217,16 +218,16 @@ func TestClusterStartsAtOnce(t *testing.T) {
 		processes[i] = run(t, tollgateBinary, t.TempDir(), env, "", "--listen", "127.0.0.1:0", "--metrics-listen=")
 	}
 	var tokens []string
-	clients := make([]client, n)
+	clients := make([]apitest.Client, n)
 	for i, p := range processes {
-		clients[i] = newClient(t, p.says(t, greeting)[1])
-		tokens = append(tokens, clients[i].login(t, "admin", adminPassword).str("accessToken"))
+		clients[i] = apitest.New(t, p.says(t, greeting)[1])
+		tokens = append(tokens, clients[i].Login(t, "admin", adminPassword).Str("accessToken"))
 	}
 	good, keys := 0, map[string]bool{}
 	for _, c := range clients {
-		keys[string(c.get(t, "/.well-known/jwks.json").raw)] = true
+		keys[string(c.Get(t, "/.well-known/jwks.json").Raw)] = true
 		for _, token := range tokens {
-			if c.as(token).call(t, "GET", "/v1/auth/whoami", nil).status == http.StatusOK {
+			if c.As(token).Call(t, "GET", "/v1/auth/whoami", nil).Status == http.StatusOK {
 				good++
 			}
 		}
@@ -235,8 +236,8 @@ func TestClusterStartsAtOnce(t *testing.T) {
 	for set := range keys {
 		sets = append(sets, set)
 	}
-	admins := len(clients[0].as(tokens[0]).all(t, "/v1/users?", "users"))
-	made := len(clients[0].as(tokens[0]).events(t, "action=user.create"))
+	admins := len(clients[0].As(tokens[0]).All(t, "/v1/users?", "users"))
+	made := len(clients[0].As(tokens[0]).Events(t, "action=user.create"))
 	one := len(sets) == 1 && strings.Count(sets[0], `"kid"`) == 1
 	promise(t, fmt.Sprintf("%d instances started at once on an empty PostgreSQL: one schema, one signing key, one administrator, all serve", n),
 		one && admins == 1 && made == 1 && good == n*n,
@@ -277,8 +278,8 @@ func TestMigratePostgreSQL(t *testing.T) {
 	}
 	migrate("up")
 	s := serve(t, t.TempDir(), env...)
-	s.login(t, "admin", adminPassword)
-	if _, err := s.try(context.Background(), "GET", "/readyz", nil); err != nil {
+	s.Login(t, "admin", adminPassword)
+	if _, err := s.Try(context.Background(), "GET", "/readyz", nil); err != nil {
 		t.Error(err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tollgatehq/tollgate/server/internal/apitest"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 )
 
@@ -35,11 +36,11 @@ func TestLimitsCommands(t *testing.T) {
 				return p.stderr.String()
 			}
 			signIn := func(password string) int {
-				return s.as("").call(t, "POST", "/v1/auth/login", object{"username": "admin", "password": password}).status
+				return s.As("").Call(t, "POST", "/v1/auth/login", object{"username": "admin", "password": password}).Status
 			}
 			getsIn := func(after string) {
 				t.Helper()
-				eventually(t, "the administrator signs in after "+after, func() bool { return signIn(adminPassword) == http.StatusOK })
+				apitest.Eventually(t, "the administrator signs in after "+after, func() bool { return signIn(adminPassword) == http.StatusOK })
 			}
 			locked := func(by string) {
 				t.Helper()
@@ -47,9 +48,9 @@ func TestLimitsCommands(t *testing.T) {
 					t.Fatalf("locked out by %s: status %d", by, status)
 				}
 			}
-			admin := s.as(s.login(t, "admin", adminPassword).str("accessToken"))
+			admin := s.SignedIn(t, "admin", adminPassword)
 
-			admin.post(t, "/v1/limits", object{"name": "typo", "subject": "SUBJECT_IP", "permission": "tollgate:*", "rate": 1, "period": "900s"})
+			admin.Post(t, "/v1/limits", object{"name": "typo", "subject": "SUBJECT_IP", "permission": "tollgate:*", "rate": 1, "period": "900s"})
 			signIn("a wrong password")
 			locked("a limit")
 			if out := tollgate("limits", "list"); !strings.Contains(out, "typo") || !strings.Contains(out, "1/15m0s") || !strings.Contains(out, "user_ip") {
@@ -58,7 +59,7 @@ func TestLimitsCommands(t *testing.T) {
 			tollgate("limits", "delete", "typo")
 			getsIn("limits delete")
 
-			admin.call(t, "PATCH", "/v1/limits/sign-in-per-ip", object{"rate": 1, "burst": 1}).want(t, http.StatusOK)
+			admin.Patch(t, "/v1/limits/sign-in-per-ip", object{"rate": 1, "burst": 1})
 			signIn("a wrong password")
 			locked("a built-in limit")
 			if said := refused("limits", "delete", "sign-in-per-ip"); !strings.Contains(said, "tollgate limits restore sign-in-per-ip") {
@@ -80,7 +81,7 @@ func TestLimitsCommands(t *testing.T) {
 				}
 			}
 			for _, action := range []string{"limit.delete", "limit.update", "limit.reset"} {
-				if events := admin.events(t, "action="+action+"&actor=system"); len(events) != 1 {
+				if events := admin.Events(t, "action="+action+"&actor=system"); len(events) != 1 {
 					t.Errorf("%d events %s by the system, want 1", len(events), action)
 				}
 			}

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/tollgatehq/tollgate/server/internal/apitest"
 )
 
 // command runs a command to its end.
@@ -164,7 +166,7 @@ func TestMigrate(t *testing.T) {
 	if out := succeed(t, dir, "", "migrate", "down", "--yes", "--steps", "100"); !strings.Contains(out, "undid 0001") {
 		t.Errorf("down: %s", out)
 	}
-	serve(t, dir).get(t, "/healthz") // which brings it up again
+	serve(t, dir).Get(t, "/healthz") // which brings it up again
 }
 
 func TestUserCommands(t *testing.T) {
@@ -183,15 +185,15 @@ func TestUserCommands(t *testing.T) {
 	if s.password != "" {
 		t.Error("there are users, and another administrator was made")
 	}
-	before := s.login(t, "mia", "a password of mia")
-	mia := s.as(before.str("accessToken"))
-	if users := mia.get(t, "/v1/users").list("users"); len(users) != 1 {
+	before := s.Login(t, "mia", "a password of mia")
+	mia := s.As(before.Str("accessToken"))
+	if users := mia.Get(t, "/v1/users").List("users"); len(users) != 1 {
 		t.Errorf("users: %v", users)
 	}
 
 	// While it runs on the same file: keys go with the password unless told
 	// otherwise.
-	key := s.as(mia.post(t, "/v1/api-keys", object{"name": "a key"}).str("secret"))
+	key := s.As(mia.Post(t, "/v1/api-keys", object{"name": "a key"}).Str("secret"))
 	out := succeed(t, dir, "a password of mia, too", "user", "reset-password", "mia", "--keep-api-keys")
 	if !strings.Contains(out, "API keys revoked: 0") {
 		t.Errorf("keeping the keys, it says %s", out)
@@ -200,24 +202,24 @@ func TestUserCommands(t *testing.T) {
 	if strings.Contains(out, "another password") {
 		t.Errorf("the password is repeated: %s", out)
 	}
-	eventually(t, "the running server ends the session", func() bool {
-		return mia.call(t, "GET", "/v1/auth/whoami", nil).status == http.StatusUnauthorized
+	apitest.Eventually(t, "the running server ends the session", func() bool {
+		return mia.Call(t, "GET", "/v1/auth/whoami", nil).Status == http.StatusUnauthorized
 	})
 	if !strings.Contains(out, "API keys revoked: 1") {
 		t.Errorf("it says %s", out)
 	}
-	eventually(t, "the running server ends the key", func() bool {
-		return key.call(t, "GET", "/v1/auth/whoami", nil).status == http.StatusUnauthorized
+	apitest.Eventually(t, "the running server ends the key", func() bool {
+		return key.Call(t, "GET", "/v1/auth/whoami", nil).Status == http.StatusUnauthorized
 	})
-	s.as("").call(t, "POST", "/v1/auth/refresh", object{"refreshToken": before.str("refreshToken")}).want(t, http.StatusUnauthorized)
-	s.as("").call(t, "POST", "/v1/auth/login", object{"username": "mia", "password": "a password of mia"}).want(t, http.StatusUnauthorized)
-	mia = s.as(s.login(t, "mia", "another password").str("accessToken"))
+	s.As("").Call(t, "POST", "/v1/auth/refresh", object{"refreshToken": before.Str("refreshToken")}).Want(t, http.StatusUnauthorized)
+	s.As("").Call(t, "POST", "/v1/auth/login", object{"username": "mia", "password": "a password of mia"}).Want(t, http.StatusUnauthorized)
+	mia = s.SignedIn(t, "mia", "another password")
 	succeed(t, dir, "a password of tom", "user", "create", "tom", "--role", "auditor")
-	tom := s.as(s.login(t, "tom", "a password of tom").str("accessToken"))
-	tom.get(t, "/v1/audit/events")
+	tom := s.SignedIn(t, "tom", "a password of tom")
+	tom.Get(t, "/v1/audit/events")
 	for _, action := range []string{"user.create", "user.password_reset"} {
-		for _, e := range mia.events(t, "action="+action) {
-			if dig(e, "actor", "username") != "system" {
+		for _, e := range mia.Events(t, "action="+action) {
+			if apitest.Dig(e, "actor", "username") != "system" {
 				t.Errorf("%s was done by %v", action, e["actor"])
 			}
 		}
@@ -230,14 +232,14 @@ func TestUserCommands(t *testing.T) {
 	_, after, _ := strings.Cut(out, "one-time password: ")
 	oneTime, _, _ := strings.Cut(after, "\n")
 	s = s.again(t)
-	login := s.login(t, "tom", oneTime)
-	tom = s.as(login.str("accessToken"))
-	if login.at("passwordChangeRequired") != true {
-		t.Errorf("login answered %s", login.raw)
+	login := s.Login(t, "tom", oneTime)
+	tom = s.As(login.Str("accessToken"))
+	if login.At("passwordChangeRequired") != true {
+		t.Errorf("login answered %s", login.Raw)
 	}
-	tom.call(t, "GET", "/v1/audit/events", nil).want(t, http.StatusForbidden)
-	tom.post(t, "/v1/users/"+login.str("userId")+"/password", object{"currentPassword": oneTime, "newPassword": "a password of tom"})
-	s.as(s.login(t, "tom", "a password of tom").str("accessToken")).get(t, "/v1/audit/events")
+	tom.Call(t, "GET", "/v1/audit/events", nil).Want(t, http.StatusForbidden)
+	tom.Post(t, "/v1/users/"+login.Str("userId")+"/password", object{"currentPassword": oneTime, "newPassword": "a password of tom"})
+	s.SignedIn(t, "tom", "a password of tom").Get(t, "/v1/audit/events")
 }
 
 // A person who is made with a one-time password can do one thing with it:
@@ -256,19 +258,19 @@ func TestUserCreateGenerate(t *testing.T) {
 	}
 
 	s := serve(t, dir)
-	login := s.login(t, "mia", oneTime)
-	if login.at("passwordChangeRequired") != true {
-		t.Errorf("login answered %s", login.raw)
+	login := s.Login(t, "mia", oneTime)
+	if login.At("passwordChangeRequired") != true {
+		t.Errorf("login answered %s", login.Raw)
 	}
-	mia := s.as(login.str("accessToken"))
-	mia.call(t, "GET", "/v1/users", nil).want(t, http.StatusForbidden)
-	s.changePassword(t, login, oneTime, "a password of mia")
-	s.as(s.login(t, "mia", "a password of mia").str("accessToken")).get(t, "/v1/users")
+	mia := s.As(login.Str("accessToken"))
+	mia.Call(t, "GET", "/v1/users", nil).Want(t, http.StatusForbidden)
+	s.ChangePassword(t, login, oneTime, "a password of mia")
+	s.SignedIn(t, "mia", "a password of mia").Get(t, "/v1/users")
 }
 
 func TestHealthCommand(t *testing.T) {
 	s := serve(t, t.TempDir())
-	listen := strings.TrimPrefix(s.url, "http://")
+	listen := strings.TrimPrefix(s.URL, "http://")
 	succeed(t, s.dir, "", "health", "--listen", listen)
 	s.signal(t, os.Interrupt)
 	s.wait(t)

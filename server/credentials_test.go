@@ -5,17 +5,19 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/tollgatehq/tollgate/server/internal/apitest"
 )
 
 // Every credential that is not a good one is refused in the same way.
 func TestBadCredentials(t *testing.T) {
 	s := serveAdmin(t)
-	good := "Bearer " + s.token
-	parts := strings.Split(s.token, ".")
+	good := "Bearer " + s.Token
+	parts := strings.Split(s.Token, ".")
 	encode := base64.RawURLEncoding.EncodeToString
-	revoked := s.login(t, "admin", adminPassword).str("accessToken")
-	s.as(revoked).post(t, "/v1/auth/logout", object{})
-	key := s.newService(t, "orders")
+	revoked := s.Login(t, "admin", adminPassword).Str("accessToken")
+	s.As(revoked).Post(t, "/v1/auth/logout", object{})
+	key := s.NewService(t, "orders")
 
 	for name, c := range map[string]struct {
 		header []string
@@ -26,7 +28,7 @@ func TestBadCredentials(t *testing.T) {
 		"no token":               {[]string{"Bearer "}, "BAD_AUTHORIZATION"},
 		"Basic":                  {[]string{"Basic YWRtaW46YWRtaW4="}, "BAD_AUTHORIZATION"},
 		"two headers":            {[]string{good, good}, "BAD_AUTHORIZATION"},
-		"two tokens":             {[]string{good + " " + s.token}, "BAD_AUTHORIZATION"},
+		"two tokens":             {[]string{good + " " + s.Token}, "BAD_AUTHORIZATION"},
 		"two in a list":          {[]string{good + ", " + good}, "BAD_AUTHORIZATION"},
 		"garbage":                {[]string{"Bearer garbage"}, "CREDENTIAL_INVALID"},
 		"a long token":           {[]string{"Bearer " + strings.Repeat("x", 16<<10)}, "CREDENTIAL_INVALID"},
@@ -42,38 +44,38 @@ func TestBadCredentials(t *testing.T) {
 			for _, value := range c.header {
 				header = append(header, "Authorization", value)
 			}
-			nobody := s.as("")
-			for door, a := range map[string]answer{
-				"REST":    nobody.call(t, "GET", "/v1/users", nil, header...),
-				"Connect": nobody.call(t, "POST", "/tollgate.v1.AuthService/ListUsers", object{}, header...),
-				"watch":   nobody.call(t, "GET", "/v1/audit/events/watch", nil, header...),
+			nobody := s.As("")
+			for door, a := range map[string]apitest.Answer{
+				"REST":    nobody.Call(t, "GET", "/v1/users", nil, header...),
+				"Connect": nobody.Call(t, "POST", "/tollgate.v1.AuthService/ListUsers", object{}, header...),
+				"watch":   nobody.Call(t, "GET", "/v1/audit/events/watch", nil, header...),
 			} {
-				if a.status != http.StatusUnauthorized || a.reason() != c.reason || a.str("code") != "unauthenticated" {
-					t.Errorf("%s: %d %s", door, a.status, a.raw)
+				if a.Status != http.StatusUnauthorized || a.Reason() != c.reason || a.Str("code") != "unauthenticated" {
+					t.Errorf("%s: %d %s", door, a.Status, a.Raw)
 				}
-				if !strings.HasPrefix(a.header.Get("WWW-Authenticate"), "Bearer") {
-					t.Errorf("%s: WWW-Authenticate: %q", door, a.header.Get("WWW-Authenticate"))
+				if !strings.HasPrefix(a.Header.Get("WWW-Authenticate"), "Bearer") {
+					t.Errorf("%s: WWW-Authenticate: %q", door, a.Header.Get("WWW-Authenticate"))
 				}
 				wantShape(t, a)
 			}
 		})
 	}
 	// Who may not is told so before being told what is wrong with the request.
-	s.as("").call(t, "POST", "/v1/users", object{"username": ""}).want(t, http.StatusUnauthorized)
+	s.As("").Call(t, "POST", "/v1/users", object{"username": ""}).Want(t, http.StatusUnauthorized)
 }
 
 func TestExpiredToken(t *testing.T) {
 	s := serve(t, t.TempDir(), "TOLLGATE_ADMIN_PASSWORD="+adminPassword, "TOLLGATE_ACCESS_TOKEN_TTL=2s")
-	login := s.login(t, "admin", adminPassword)
-	admin := s.as(login.str("accessToken"))
-	var ended answer
-	eventually(t, "the token expires", func() bool {
-		ended = admin.call(t, "GET", "/v1/auth/whoami", nil)
-		return ended.status != http.StatusOK
+	login := s.Login(t, "admin", adminPassword)
+	admin := s.As(login.Str("accessToken"))
+	var ended apitest.Answer
+	apitest.Eventually(t, "the token expires", func() bool {
+		ended = admin.Call(t, "GET", "/v1/auth/whoami", nil)
+		return ended.Status != http.StatusOK
 	})
-	if ended.status != http.StatusUnauthorized || ended.reason() != "CREDENTIAL_EXPIRED" {
-		t.Errorf("an expired token answers %d %s", ended.status, ended.raw)
+	if ended.Status != http.StatusUnauthorized || ended.Reason() != "CREDENTIAL_EXPIRED" {
+		t.Errorf("an expired token answers %d %s", ended.Status, ended.Raw)
 	}
-	next := s.as("").post(t, "/v1/auth/refresh", object{"refreshToken": login.str("refreshToken")})
-	s.as(next.str("accessToken")).get(t, "/v1/auth/whoami")
+	next := s.As("").Post(t, "/v1/auth/refresh", object{"refreshToken": login.Str("refreshToken")})
+	s.As(next.Str("accessToken")).Get(t, "/v1/auth/whoami")
 }

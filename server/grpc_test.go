@@ -81,7 +81,7 @@ func TestProtocols(t *testing.T) {
 func core(t *testing.T, s *tollgate, p protocol, name string) {
 	ctx, client := t.Context(), h2c(t)
 	auth := func(token string) tollgatev1connect.AuthServiceClient {
-		return tollgatev1connect.NewAuthServiceClient(client, s.url, p.with(token))
+		return tollgatev1connect.NewAuthServiceClient(client, s.URL, p.with(token))
 	}
 	must := func(err error) {
 		t.Helper()
@@ -92,9 +92,9 @@ func core(t *testing.T, s *tollgate, p protocol, name string) {
 	login, err := auth("").Login(ctx, &tollgatev1.LoginRequest{Username: "admin", Password: adminPassword})
 	must(err)
 	admin := auth(login.AccessToken)
-	roles := tollgatev1connect.NewRolesServiceClient(client, s.url, p.with(login.AccessToken))
-	limits := tollgatev1connect.NewLimitsServiceClient(client, s.url, p.with(login.AccessToken))
-	audit := tollgatev1connect.NewAuditServiceClient(client, s.url, p.with(login.AccessToken))
+	roles := tollgatev1connect.NewRolesServiceClient(client, s.URL, p.with(login.AccessToken))
+	limits := tollgatev1connect.NewLimitsServiceClient(client, s.URL, p.with(login.AccessToken))
+	audit := tollgatev1connect.NewAuditServiceClient(client, s.URL, p.with(login.AccessToken))
 
 	made, err := admin.CreateUser(ctx, &tollgatev1.CreateUserRequest{Username: "user-" + name, Password: "a password"})
 	must(err)
@@ -184,7 +184,7 @@ func wantError(t *testing.T, err error, code connect.Code, reason, field string)
 
 func TestReflection(t *testing.T) {
 	s := serveAdmin(t)
-	stream := grpcreflect.NewClient(h2c(t), s.url, connect.WithGRPC()).NewStream(t.Context())
+	stream := grpcreflect.NewClient(h2c(t), s.URL, connect.WithGRPC()).NewStream(t.Context())
 	defer stream.Close() //nolint:errcheck // it was only read from
 	services, err := stream.ListServices()
 	if err != nil {
@@ -203,7 +203,7 @@ func TestReflection(t *testing.T) {
 		}
 	}
 	closed := serve(t, t.TempDir(), "TOLLGATE_REFLECTION=false")
-	_, err = grpcreflect.NewClient(h2c(t), closed.url, connect.WithGRPC()).NewStream(t.Context()).ListServices()
+	_, err = grpcreflect.NewClient(h2c(t), closed.URL, connect.WithGRPC()).NewStream(t.Context()).ListServices()
 	if connect.CodeOf(err) != connect.CodeUnimplemented {
 		t.Errorf("with reflection off: %v", err)
 	}
@@ -214,7 +214,7 @@ func TestGRPCHealth(t *testing.T) {
 	const serving = 1
 	// grpc.health.v1's two messages have the shape of these.
 	health := connect.NewClient[wrapperspb.StringValue, wrapperspb.Int32Value](
-		h2c(t), s.url+"/grpc.health.v1.Health/Check", connect.WithGRPC())
+		h2c(t), s.URL+"/grpc.health.v1.Health/Check", connect.WithGRPC())
 	for _, service := range []string{"", tollgatev1connect.AuthServiceName, tollgatev1connect.AuditServiceName} {
 		res, err := health.CallUnary(t.Context(), connect.NewRequest(wrapperspb.String(service)))
 		if err != nil || res.Msg.Value != serving {
@@ -225,8 +225,8 @@ func TestGRPCHealth(t *testing.T) {
 	if connect.CodeOf(err) != connect.CodeNotFound {
 		t.Errorf("health of an unknown service: %v", err)
 	}
-	body := s.as("").call(t, "POST", "/grpc.health.v1.Health/Check", object{}).want(t, http.StatusOK)
-	if !strings.Contains(body.str("status"), "SERVING") {
-		t.Errorf("health over Connect: %s", body.raw)
+	body := s.As("").Post(t, "/grpc.health.v1.Health/Check", object{})
+	if !strings.Contains(body.Str("status"), "SERVING") {
+		t.Errorf("health over Connect: %s", body.Raw)
 	}
 }

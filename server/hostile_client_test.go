@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tollgatehq/tollgate/server/internal/apitest"
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 )
@@ -59,7 +60,7 @@ func (h *hostile) dial(t *testing.T) net.Conn {
 
 // tryDial is dial for a server that may close it at once.
 func (h *hostile) tryDial(t *testing.T) (net.Conn, error) {
-	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: h.from}, Timeout: patience}
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: h.from}, Timeout: apitest.Timeout}
 	c, err := dialer.DialContext(t.Context(), "tcp", h.host)
 	if err != nil {
 		return nil, err
@@ -78,7 +79,7 @@ func (h *hostile) write(c net.Conn, text string) {
 
 // ended waits until the server has closed the connection, whatever it said.
 func ended(c net.Conn) (said string) {
-	c.SetReadDeadline(time.Now().Add(patience)) //nolint:errcheck // the read fails, too
+	c.SetReadDeadline(time.Now().Add(apitest.Timeout)) //nolint:errcheck // the read fails, too
 	all, err := io.ReadAll(c)
 	if err, ok := err.(net.Error); ok && err.Timeout() {
 		return "still open: " + string(all)

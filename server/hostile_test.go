@@ -17,6 +17,7 @@ import (
 	"connectrpc.com/connect"
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
 	"github.com/tollgatehq/tollgate/gen/tollgate/v1/tollgatev1connect"
+	"github.com/tollgatehq/tollgate/server/internal/apitest"
 	"golang.org/x/net/http2"
 )
 
@@ -38,10 +39,10 @@ type honest struct {
 func newHonest(t *testing.T, env ...string) *honest {
 	t.Helper()
 	s := serve(t, t.TempDir(), append(env, "TOLLGATE_ADMIN_PASSWORD="+adminPassword)...)
-	s.token = s.login(t, "admin", adminPassword).str("accessToken")
+	s.Token = s.Login(t, "admin", adminPassword).Str("accessToken")
 	return &honest{
-		tollgate: s, key: s.newService(t, "gate"),
-		grpc: tollgatev1connect.NewAuthServiceClient(h2c(t), s.url, connect.WithGRPC()),
+		tollgate: s, key: s.NewService(t, "gate"),
+		grpc: tollgatev1connect.NewAuthServiceClient(h2c(t), s.URL, connect.WithGRPC()),
 	}
 }
 
@@ -54,17 +55,17 @@ func (h *honest) calls(t *testing.T, n int) distribution {
 		began := time.Now()
 		switch i % 4 {
 		case 0:
-			h.as(h.key).call(t, "POST", "/v1/auth/verify", object{"accessToken": h.token}).want(t, http.StatusOK)
+			h.As(h.key).Post(t, "/v1/auth/verify", object{"accessToken": h.Token})
 		case 1:
-			h.call(t, "POST", whoAmI, object{}).want(t, http.StatusOK)
+			h.Post(t, whoAmI, object{})
 		case 2:
 			ctx, info := connect.NewClientContext(t.Context())
-			info.RequestHeader().Set("Authorization", "Bearer "+h.token)
+			info.RequestHeader().Set("Authorization", "Bearer "+h.Token)
 			if _, err := h.grpc.WhoAmI(ctx, &tollgatev1.WhoAmIRequest{}); err != nil {
 				t.Errorf("an honest call over gRPC: %v", err)
 			}
 		case 3:
-			h.as("").call(t, "GET", "/healthz", nil).want(t, http.StatusOK)
+			h.As("").Get(t, "/healthz")
 		}
 		times[i] = time.Since(began)
 	})
@@ -117,7 +118,7 @@ func TestHostileClients(t *testing.T) {
 			s := newHonest(t)
 			s.calls(t, 100)
 			before := s.memory(t)
-			h := newHostile(t, s.url, attack.from)
+			h := newHostile(t, s.URL, attack.from)
 			attack.begin(t, s, h)
 			times := s.calls(t, often(200, 4000))
 			grown := s.memory(t) - before
@@ -182,7 +183,7 @@ func grpcWithoutMessage(t *testing.T, _ *honest, h *hostile) {
 func answered(t *testing.T, conns []*h2) {
 	t.Helper()
 	for _, c := range conns {
-		eventually(t, "every stream is answered, or turned away", func() bool {
+		apitest.Eventually(t, "every stream is answered, or turned away", func() bool {
 			return c.count(func(id uint32) bool { return len(c.answers[id]) > 0 || c.ended[id] }) == int(c.next/2)
 		})
 	}
@@ -202,7 +203,7 @@ func withoutWindow(t *testing.T, h *hostile, conns, streams int, path, token str
 }
 
 func grpcWithoutWindow(t *testing.T, s *honest, h *hostile) {
-	withoutWindow(t, h, 6, 172, whoAmI, s.token, nil)
+	withoutWindow(t, h, 6, 172, whoAmI, s.Token, nil)
 }
 
 func healthWithoutWindow(t *testing.T, _ *honest, h *hostile) {
@@ -289,14 +290,14 @@ func tooManyConnections(t *testing.T, _ *honest, h *hostile) {
 func TestHostileWaits(t *testing.T) {
 	t.Parallel()
 	s := newHonest(t)
-	h := newHostile(t, s.url, "127.0.0.2")
+	h := newHostile(t, s.URL, "127.0.0.2")
 	began := time.Now()
 	headers, body, unread := h.dial(t), h.dial(t), h.http2(t, 0)
 	h.write(headers, "GET /healthz HTTP/1.1\r\nHost: ")
 	h.write(body, "POST /v1/auth/login HTTP/1.1\r\nHost: tollgate\r\nContent-Type: application/json\r\nContent-Length: 255000\r\n\r\n{")
 	grpc := h.http2(t, 65535)
-	id := grpc.open(whoAmI, "application/grpc+proto", s.token, false)
-	pinned := unread.open(whoAmI, "application/grpc+proto", s.token, false)
+	id := grpc.open(whoAmI, "application/grpc+proto", s.Token, false)
+	pinned := unread.open(whoAmI, "application/grpc+proto", s.Token, false)
 	unread.message(pinned, nil)
 
 	if said := ended(body); !strings.Contains(said, " 504 ") || !strings.Contains(said, "BODY_TIMEOUT") {
@@ -305,14 +306,14 @@ func TestHostileWaits(t *testing.T) {
 	if said := ended(headers); strings.HasPrefix(said, "still open") {
 		t.Errorf("headers that never end: %q", said)
 	}
-	eventually(t, "a gRPC call without its message ends", func() bool { return grpc.count(func(uint32) bool { return grpc.ended[id] }) == 1 })
+	apitest.Eventually(t, "a gRPC call without its message ends", func() bool { return grpc.count(func(uint32) bool { return grpc.ended[id] }) == 1 })
 	if said := grpc.said(id); !strings.Contains(said, "grpc-status: 4") {
 		t.Errorf("a gRPC call without its message: %s", said)
 	}
 	if took := time.Since(began); took > 15*time.Second {
 		t.Errorf("bodies were waited for for %s", took)
 	}
-	eventually(t, "an answer that nobody reads is given up", func() bool {
+	apitest.Eventually(t, "an answer that nobody reads is given up", func() bool {
 		return unread.count(func(id uint32) bool { return unread.ended[id] }) == 1
 	})
 }
@@ -321,7 +322,7 @@ func TestHostileWaits(t *testing.T) {
 // others have some; a second one still gets its own.
 func TestHostileStreams(t *testing.T) {
 	s := newHonest(t)
-	h := newHostile(t, s.url, "127.0.0.2")
+	h := newHostile(t, s.URL, "127.0.0.2")
 	var conns []*h2
 	for range 6 {
 		c := h.http2(t, 65535)
@@ -338,15 +339,15 @@ func TestHostileStreams(t *testing.T) {
 	if open != 500 {
 		t.Errorf("one principal has %d streams open, want half of 1,000", open)
 	}
-	other := s.newService(t, "other")
-	req, err := http.NewRequestWithContext(t.Context(), "POST", s.url+tollgatev1connect.AuthServiceWatchRevocationsProcedure,
+	other := s.NewService(t, "other")
+	req, err := http.NewRequestWithContext(t.Context(), "POST", s.URL+tollgatev1connect.AuthServiceWatchRevocationsProcedure,
 		bytes.NewReader(binary.BigEndian.AppendUint32([]byte{0}, 0)))
 	if err != nil {
 		t.Fatal(err)
 	}
 	req.Header.Set("Content-Type", "application/connect+proto")
 	req.Header.Set("Authorization", "Bearer "+other)
-	res, err := s.http.Do(req)
+	res, err := s.HTTP.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tollgatehq/tollgate/server/internal/apitest"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 )
 
@@ -45,7 +46,7 @@ func TestKeyRotation(t *testing.T) {
 		"TOLLGATE_SIGNING_KEY_ROTATION=5s", "TOLLGATE_SIGNING_KEY_AHEAD=3s",
 	}
 	servers := []*tollgate{serve(t, t.TempDir(), env...), serve(t, t.TempDir(), env...)}
-	admin := servers[0].login(t, "admin", adminPassword).str("accessToken")
+	admin := servers[0].Login(t, "admin", adminPassword).Str("accessToken")
 
 	var (
 		mu               sync.Mutex
@@ -59,20 +60,20 @@ func TestKeyRotation(t *testing.T) {
 		mu.Lock()
 		defer mu.Unlock()
 		passed := time.Since(began)
-		return t.Failed() || passed > lasts && (len(keys) >= least || passed > lasts+patience)
+		return t.Failed() || passed > lasts && (len(keys) >= least || passed > lasts+apitest.Timeout)
 	}
 	// told is what a server says: yes, no, or nothing because it is too busy.
-	told := func(a answer, err error) (yes bool) {
+	told := func(a apitest.Answer, err error) (yes bool) {
 		mu.Lock()
 		defer mu.Unlock()
 		switch {
-		case err != nil || a.status >= 500:
+		case err != nil || a.Status >= 500:
 			failed++
-		case a.status == http.StatusOK:
+		case a.Status == http.StatusOK:
 			verified++
 			return true
 		default:
-			t.Errorf("%s after the start: %d %s", time.Since(began), a.status, a.raw)
+			t.Errorf("%s after the start: %d %s", time.Since(began), a.Status, a.Raw)
 		}
 		return false
 	}
@@ -85,12 +86,12 @@ func TestKeyRotation(t *testing.T) {
 				if refresh == "" {
 					path, body = "/v1/auth/login", object{"username": "admin", "password": adminPassword}
 				}
-				a, err := s.as("").try(t.Context(), "POST", path, body)
-				if refresh = a.str("refreshToken"); !told(a, err) {
+				a, err := s.As("").Try(t.Context(), "POST", path, body)
+				if refresh = a.Str("refreshToken"); !told(a, err) {
 					continue
 				}
-				token := a.str("accessToken")
-				told(other.as(token).try(t.Context(), "GET", "/v1/auth/whoami", nil))
+				token := a.Str("accessToken")
+				told(other.As(token).Try(t.Context(), "GET", "/v1/auth/whoami", nil))
 				mu.Lock()
 				tokens, keys[signedWith(t, token)] = append(tokens, token), true
 				mu.Unlock()
@@ -101,7 +102,7 @@ func TestKeyRotation(t *testing.T) {
 				mu.Lock()
 				token := tokens[i*7919%len(tokens)]
 				mu.Unlock()
-				told(s.as(token).try(t.Context(), "GET", "/v1/auth/whoami", nil))
+				told(s.As(token).Try(t.Context(), "GET", "/v1/auth/whoami", nil))
 			}
 		})
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tollgatehq/tollgate/server/internal/apitest"
 	"golang.org/x/sys/unix"
 )
 
@@ -69,9 +70,9 @@ func TestInterruptedPrompt(t *testing.T) {
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
-			late := time.AfterFunc(patience, func() { cmd.Process.Kill() }) //nolint:errcheck // Wait tells
+			late := time.AfterFunc(apitest.Timeout, func() { cmd.Process.Kill() }) //nolint:errcheck // Wait tells
 			defer late.Stop()
-			eventually(t, "the prompt hides what is typed", func() bool { return !echoes(t, terminal) })
+			apitest.Eventually(t, "the prompt hides what is typed", func() bool { return !echoes(t, terminal) })
 			if err := interrupt(user, cmd.Process); err != nil {
 				t.Fatal(err)
 			}

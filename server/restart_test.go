@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/tollgatehq/tollgate/server/internal/apitest"
 )
 
 // written is what the server said it had done.
@@ -38,9 +40,9 @@ func TestKill(t *testing.T) {
 	s := serveAdmin(t)
 	w := &written{users: map[string]string{}, roles: map[string]bool{}}
 	for range 2 {
-		login := s.login(t, "admin", adminPassword)
+		login := s.Login(t, "admin", adminPassword)
 		w.chains = append(w.chains, &chain{
-			session: login.str("sessionId"), access: login.str("accessToken"), refresh: login.str("refreshToken"),
+			session: login.Str("sessionId"), access: login.Str("accessToken"), refresh: login.Str("refreshToken"),
 		})
 	}
 	for round := range 3 {
@@ -62,12 +64,12 @@ func (w *written) until(t *testing.T, s *tollgate, round, n int) {
 			}
 		})
 	}
-	post := func(path string, body object) (answer, bool) {
-		a, err := s.try(context.Background(), "POST", path, body)
-		if err == nil && a.status != http.StatusOK {
-			t.Errorf("POST %s: %d %s", path, a.status, a.raw)
+	post := func(path string, body object) (apitest.Answer, bool) {
+		a, err := s.Try(context.Background(), "POST", path, body)
+		if err == nil && a.Status != http.StatusOK {
+			t.Errorf("POST %s: %d %s", path, a.Status, a.Raw)
 		}
-		return a, err == nil && a.status == http.StatusOK
+		return a, err == nil && a.Status == http.StatusOK
 	}
 	for side := range 2 {
 		write(func(i int) bool {
@@ -76,7 +78,7 @@ func (w *written) until(t *testing.T, s *tollgate, round, n int) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			if ok {
-				w.users[a.str("user", "id")] = name
+				w.users[a.Str("user", "id")] = name
 			}
 			return ok
 		})
@@ -98,7 +100,7 @@ func (w *written) until(t *testing.T, s *tollgate, round, n int) {
 		write(func(int) bool {
 			a, ok := post("/v1/auth/refresh", object{"refreshToken": c.refresh})
 			if ok {
-				c.access, c.refresh, c.refreshed = a.str("accessToken"), a.str("refreshToken"), c.refreshed+1
+				c.access, c.refresh, c.refreshed = a.Str("accessToken"), a.Str("refreshToken"), c.refreshed+1
 			}
 			return ok
 		})
@@ -121,7 +123,7 @@ func (w *written) until(t *testing.T, s *tollgate, round, n int) {
 func (w *written) check(t *testing.T, s *tollgate) {
 	t.Helper()
 	names := map[string]string{}
-	for _, u := range s.all(t, "/v1/users?", "users") {
+	for _, u := range s.All(t, "/v1/users?", "users") {
 		names[u["id"].(string)] = u["username"].(string)
 	}
 	for id, name := range w.users {
@@ -130,7 +132,7 @@ func (w *written) check(t *testing.T, s *tollgate) {
 		}
 	}
 	roles := map[string]bool{}
-	for _, r := range s.all(t, "/v1/roles?", "roles") {
+	for _, r := range s.All(t, "/v1/roles?", "roles") {
 		roles[r["name"].(string)] = true
 	}
 	for name := range w.roles {
@@ -144,7 +146,7 @@ func (w *written) check(t *testing.T, s *tollgate) {
 		}
 	}
 	recorded := 0
-	for _, e := range s.events(t, "action=user.create&outcome=OUTCOME_SUCCESS") {
+	for _, e := range s.Events(t, "action=user.create&outcome=OUTCOME_SUCCESS") {
 		recorded++
 		if id := strings.TrimPrefix(e["resource"].(string), "users/"); names[id] == "" {
 			t.Errorf("user %s is recorded as made and is not there", id)
@@ -152,7 +154,7 @@ func (w *written) check(t *testing.T, s *tollgate) {
 	}
 	same("users", len(names), recorded)
 	recorded = 0
-	for _, e := range s.events(t, "action=role.create&outcome=OUTCOME_SUCCESS") {
+	for _, e := range s.Events(t, "action=role.create&outcome=OUTCOME_SUCCESS") {
 		recorded++
 		if name := strings.TrimPrefix(e["resource"].(string), "roles/"); !roles[name] {
 			t.Errorf("role %s is recorded as made and is not there", name)
@@ -172,17 +174,17 @@ func (c *chain) check(t *testing.T, s *tollgate) {
 	if c.refresh == "" {
 		return
 	}
-	s.as(c.access).get(t, "/v1/auth/whoami")
-	recorded := len(s.events(t, "action=auth.refresh&outcome=OUTCOME_SUCCESS&resource=sessions/"+c.session))
-	a := s.as("").call(t, "POST", "/v1/auth/refresh", object{"refreshToken": c.refresh})
+	s.As(c.access).Get(t, "/v1/auth/whoami")
+	recorded := len(s.Events(t, "action=auth.refresh&outcome=OUTCOME_SUCCESS&resource=sessions/"+c.session))
+	a := s.As("").Call(t, "POST", "/v1/auth/refresh", object{"refreshToken": c.refresh})
 	switch {
-	case recorded == c.refreshed && a.status == http.StatusOK:
-		c.access, c.refresh, c.refreshed = a.str("accessToken"), a.str("refreshToken"), c.refreshed+1
-	case recorded == c.refreshed+1 && a.status == http.StatusUnauthorized:
+	case recorded == c.refreshed && a.Status == http.StatusOK:
+		c.access, c.refresh, c.refreshed = a.Str("accessToken"), a.Str("refreshToken"), c.refreshed+1
+	case recorded == c.refreshed+1 && a.Status == http.StatusUnauthorized:
 		c.refresh = "" // the new token never arrived; using the old one again ended the session
 	default:
 		c.refresh = ""
-		t.Errorf("%d refreshes acknowledged, %d recorded, the next one answers %d %s", c.refreshed, recorded, a.status, a.raw)
+		t.Errorf("%d refreshes acknowledged, %d recorded, the next one answers %d %s", c.refreshed, recorded, a.Status, a.Raw)
 	}
 }
 
@@ -192,8 +194,8 @@ func TestStop(t *testing.T) {
 	for _, signal := range []os.Signal{syscall.SIGTERM, os.Interrupt} {
 		t.Run(signal.String(), func(t *testing.T) {
 			s := serveAdmin(t)
-			s.newUser(t, "mia", "a password of mia", "auditor")
-			mia := s.login(t, "mia", "a password of mia")
+			s.NewUser(t, "mia", "a password of mia", "auditor")
+			mia := s.Login(t, "mia", "a password of mia")
 			began := time.Now()
 			s.signal(t, signal)
 			if code := s.wait(t); code != 0 {
@@ -208,12 +210,12 @@ func TestStop(t *testing.T) {
 			if s.password != "" {
 				t.Error("a password was shown at the second start")
 			}
-			who := s.as(mia.str("accessToken")).get(t, "/v1/auth/whoami")
-			if who.str("principal", "username") != "mia" {
-				t.Errorf("whoami answered %s", who.raw)
+			who := s.As(mia.Str("accessToken")).Get(t, "/v1/auth/whoami")
+			if who.Str("principal", "username") != "mia" {
+				t.Errorf("whoami answered %s", who.Raw)
 			}
-			s.as("").post(t, "/v1/auth/refresh", object{"refreshToken": mia.str("refreshToken")})
-			if n := len(s.events(t, "action=auth.login&actor=mia")); n != 1 {
+			s.As("").Post(t, "/v1/auth/refresh", object{"refreshToken": mia.Str("refreshToken")})
+			if n := len(s.Events(t, "action=auth.login&actor=mia")); n != 1 {
 				t.Errorf("%d events of mia's sign-in", n)
 			}
 		})
@@ -223,22 +225,22 @@ func TestStop(t *testing.T) {
 // A call that is under way when the server is told to stop gets its answer.
 func TestStopFinishesCalls(t *testing.T) {
 	s := serveAdmin(t)
-	address := strings.TrimPrefix(s.url, "http://")
+	address := strings.TrimPrefix(s.URL, "http://")
 	conn, err := net.Dial("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(patience)) //nolint:errcheck // a connection has deadlines
+	conn.SetDeadline(time.Now().Add(apitest.Timeout)) //nolint:errcheck // a connection has deadlines
 	body := `{"username":"mia","password":"a password of mia"}`
 	fmt.Fprintf(conn, "POST /v1/users HTTP/1.1\r\nHost: tollgate\r\nContent-Type: application/json\r\nAuthorization: Bearer %s\r\n"+
-		"Content-Length: %d\r\nExpect: 100-continue\r\n\r\n", s.token, len(body))
+		"Content-Length: %d\r\nExpect: 100-continue\r\n\r\n", s.Token, len(body))
 	answers := bufio.NewReader(conn)
 	if res, err := http.ReadResponse(answers, nil); err != nil || res.StatusCode != http.StatusContinue {
 		t.Fatalf("the call did not begin: %v, %v", res, err)
 	}
 	s.signal(t, syscall.SIGTERM)
-	eventually(t, "new connections are refused", func() bool {
+	apitest.Eventually(t, "new connections are refused", func() bool {
 		extra, err := net.Dial("tcp", address)
 		if err == nil {
 			extra.Close()
@@ -257,7 +259,7 @@ func TestStopFinishesCalls(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 	s = s.again(t)
-	if users := s.get(t, "/v1/users?username=mia").list("users"); len(users) != 1 {
+	if users := s.Get(t, "/v1/users?username=mia").List("users"); len(users) != 1 {
 		t.Errorf("users: %v", users)
 	}
 }
@@ -269,12 +271,12 @@ func TestFirstPassword(t *testing.T) {
 	if len(s.password) < 20 || strings.Count(s.stdout.String(), s.password) != 2 { // and in the curl to try
 		t.Errorf("password %q in %s", s.password, s.stdout)
 	}
-	first := s.login(t, "admin", s.password)
-	if first.at("passwordChangeRequired") != true {
-		t.Errorf("a password in a log may stay: %s", first.raw)
+	first := s.Login(t, "admin", s.password)
+	if first.At("passwordChangeRequired") != true {
+		t.Errorf("a password in a log may stay: %s", first.Raw)
 	}
-	s.as(first.str("accessToken")).call(t, "GET", "/v1/roles", nil).want(t, http.StatusForbidden)
-	s.changePassword(t, first, s.password, adminPassword)
+	s.As(first.Str("accessToken")).Call(t, "GET", "/v1/roles", nil).Want(t, http.StatusForbidden)
+	s.ChangePassword(t, first, s.password, adminPassword)
 	s.signal(t, syscall.SIGTERM)
 	s.wait(t)
 	second := s.again(t)
@@ -284,7 +286,7 @@ func TestFirstPassword(t *testing.T) {
 	if strings.Contains(s.stderr.String()+second.stderr.String(), s.password) {
 		t.Error("the password is in the log")
 	}
-	if second.login(t, "admin", adminPassword).at("passwordChangeRequired") != false {
+	if second.Login(t, "admin", adminPassword).At("passwordChangeRequired") != false {
 		t.Error("the password has to be changed again")
 	}
 	for _, name := range []string{"tollgate.db", "tollgate.db.key"} {
@@ -301,7 +303,7 @@ func TestColdStart(t *testing.T) {
 	for _, start := range []string{"first", "second"} {
 		began := time.Now()
 		s := serve(t, dir)
-		s.get(t, "/readyz")
+		s.Get(t, "/readyz")
 		t.Logf("%s start: %s from exec to the first answer, %s resident", start, time.Since(began).Round(time.Millisecond), resident(t, s.cmd.Process.Pid))
 		s.signal(t, syscall.SIGTERM)
 		s.wait(t)

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tollgatehq/tollgate/server/internal/apitest"
 	_ "modernc.org/sqlite"
 )
 
@@ -16,7 +17,7 @@ import (
 func TestAuditRetention(t *testing.T) {
 	dir := t.TempDir()
 	s := serve(t, dir, "TOLLGATE_ADMIN_PASSWORD="+adminPassword)
-	s.call(t, "GET", "/v1/users", nil).want(t, http.StatusUnauthorized)
+	s.Call(t, "GET", "/v1/users", nil).Want(t, http.StatusUnauthorized)
 	s.signal(t, syscall.SIGTERM)
 	s.wait(t)
 	db, err := sql.Open("sqlite", filepath.Join(dir, "tollgate.db"))
@@ -37,21 +38,21 @@ func TestAuditRetention(t *testing.T) {
 	}
 
 	s = serve(t, dir)
-	s.token = s.login(t, "admin", adminPassword).str("accessToken")
-	if n := len(s.events(t, "action=tollgate.refused")); n != 1 {
+	s.Token = s.Login(t, "admin", adminPassword).Str("accessToken")
+	if n := len(s.Events(t, "action=tollgate.refused")); n != 1 {
 		t.Errorf("%d old refusals without a retention, want 1", n)
 	}
 	s.signal(t, syscall.SIGTERM)
 	s.wait(t)
 	next := serve(t, dir, "TOLLGATE_AUDIT_RETENTION=48h")
-	next.token = s.token
-	eventually(t, "old events are deleted", func() bool {
-		return len(next.events(t, "action=tollgate.audit_retention")) == 1
+	next.Token = s.Token
+	apitest.Eventually(t, "old events are deleted", func() bool {
+		return len(next.Events(t, "action=tollgate.audit_retention")) == 1
 	})
-	if n := len(next.events(t, "action=tollgate.refused")); n != 0 {
+	if n := len(next.Events(t, "action=tollgate.refused")); n != 0 {
 		t.Errorf("%d old refusals are left", n)
 	}
-	if n := len(next.events(t, "action=auth.login")); n != 1 {
+	if n := len(next.Events(t, "action=auth.login")); n != 1 {
 		t.Errorf("%d sign-ins of today, want 1", n)
 	}
 	next.signal(t, syscall.SIGTERM)

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/tollgatehq/tollgate/server/internal/apitest"
 )
 
 // A start says what it uses, and that a first password is not used again; what
@@ -14,7 +16,7 @@ func TestStartSays(t *testing.T) {
 	serve(t, dir).kill(t)
 	s := serve(t, dir, "TOLLGATE_ADMIN_PASSWORD=hunter2 hunter2", "TOLLGATE_ISSUER=https://auth.example.com")
 	line := ""
-	eventually(t, "the line of the start", func() bool {
+	apitest.Eventually(t, "the line of the start", func() bool {
 		for l := range strings.Lines(s.stderr.String()) {
 			if strings.Contains(l, `"msg":"serving"`) {
 				line = l
@@ -58,7 +60,7 @@ func TestLostKeyFile(t *testing.T) {
 	if err := os.Rename(key+".lost", key); err != nil {
 		t.Fatal(err)
 	}
-	serve(t, dir).get(t, "/healthz")
+	serve(t, dir).Get(t, "/healthz")
 }
 
 // A damaged file is told with what to do about it.

@@ -13,6 +13,7 @@ import (
 	"connectrpc.com/connect"
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
 	"github.com/tollgatehq/tollgate/gen/tollgate/v1/tollgatev1connect"
+	"github.com/tollgatehq/tollgate/server/internal/apitest"
 )
 
 // watcher is a stream of events over some door. A test that waits on it too
@@ -38,7 +39,7 @@ func watchDoors(s *tollgate) map[string]func(*testing.T, context.Context, string
 
 func (s *tollgate) watchRPC(t *testing.T, ctx context.Context, p protocol, token string) watcher {
 	t.Helper()
-	client := tollgatev1connect.NewAuditServiceClient(h2c(t), s.url, p.with(token))
+	client := tollgatev1connect.NewAuditServiceClient(h2c(t), s.URL, p.with(token))
 	stream, err := client.WatchEvents(ctx, &tollgatev1.WatchEventsRequest{Action: "role.*"})
 	if err != nil {
 		t.Fatal(err)
@@ -61,7 +62,7 @@ func (s *tollgate) watchRPC(t *testing.T, ctx context.Context, p protocol, token
 
 func (s *tollgate) watchSSE(t *testing.T, ctx context.Context, token string) watcher {
 	t.Helper()
-	req, err := http.NewRequestWithContext(ctx, "GET", s.url+"/v1/audit/events/watch?action=role.*", nil)
+	req, err := http.NewRequestWithContext(ctx, "GET", s.URL+"/v1/audit/events/watch?action=role.*", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,15 +110,15 @@ func (s *tollgate) watchSSE(t *testing.T, ctx context.Context, token string) wat
 // the session that watches is ended.
 func TestWatch(t *testing.T) {
 	s := serveAdmin(t)
-	id := s.newUser(t, "mia", "a password of mia", "auditor")
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	id := s.NewUser(t, "mia", "a password of mia", "auditor")
+	ctx, cancel := context.WithTimeout(t.Context(), apitest.Timeout)
 	defer cancel()
 	watchers := map[string]watcher{}
 	for name, door := range watchDoors(s) {
-		watchers[name] = door(t, ctx, s.login(t, "mia", "a password of mia").str("accessToken"))
+		watchers[name] = door(t, ctx, s.Login(t, "mia", "a password of mia").Str("accessToken"))
 	}
-	s.post(t, "/v1/roles", object{"name": "clerk"})
-	s.call(t, "DELETE", "/v1/roles/clerk", nil).want(t, http.StatusOK)
+	s.Post(t, "/v1/roles", object{"name": "clerk"})
+	s.Call(t, "DELETE", "/v1/roles/clerk", nil).Want(t, http.StatusOK)
 	for name, w := range watchers {
 		for _, action := range []string{"role.create", "role.delete"} {
 			e, err := w.next()
@@ -126,7 +127,7 @@ func TestWatch(t *testing.T) {
 			}
 		}
 	}
-	s.call(t, "DELETE", "/v1/users/"+id+"/sessions", nil).want(t, http.StatusOK)
+	s.Call(t, "DELETE", "/v1/users/"+id+"/sessions", nil).Want(t, http.StatusOK)
 	for name, w := range watchers {
 		if e, err := w.next(); connect.CodeOf(err) != connect.CodeUnauthenticated {
 			t.Errorf("%s: after the session's end: %v, %v", name, e, err)
@@ -136,17 +137,17 @@ func TestWatch(t *testing.T) {
 
 func TestWatchNeedsPermission(t *testing.T) {
 	s := serveAdmin(t)
-	s.newUser(t, "mia", "a password of mia")
-	mia := s.as(s.login(t, "mia", "a password of mia").str("accessToken"))
+	s.NewUser(t, "mia", "a password of mia")
+	mia := s.SignedIn(t, "mia", "a password of mia")
 	const path = "/v1/audit/events/watch"
-	s.as("").call(t, "GET", path, nil).want(t, http.StatusUnauthorized)
-	mia.call(t, "GET", path, nil).want(t, http.StatusForbidden)
-	s.call(t, "GET", path+"?resource=x", nil).want(t, http.StatusBadRequest)
-	s.call(t, "GET", path+"?outcome=fine", nil).want(t, http.StatusBadRequest)
+	s.As("").Call(t, "GET", path, nil).Want(t, http.StatusUnauthorized)
+	mia.Call(t, "GET", path, nil).Want(t, http.StatusForbidden)
+	s.Call(t, "GET", path+"?resource=x", nil).Want(t, http.StatusBadRequest)
+	s.Call(t, "GET", path+"?outcome=fine", nil).Want(t, http.StatusBadRequest)
 	for _, method := range []string{"POST", "HEAD", "DELETE"} {
-		a := s.call(t, method, path, nil).want(t, http.StatusMethodNotAllowed)
-		if a.header.Get("Allow") != "GET" {
-			t.Errorf("Allow: %q", a.header.Get("Allow"))
+		a := s.Call(t, method, path, nil).Want(t, http.StatusMethodNotAllowed)
+		if a.Header.Get("Allow") != "GET" {
+			t.Errorf("Allow: %q", a.Header.Get("Allow"))
 		}
 	}
 }
@@ -155,11 +156,11 @@ func TestWatchNeedsPermission(t *testing.T) {
 // them.
 func TestWatchEndsWithServer(t *testing.T) {
 	s := serveAdmin(t)
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), apitest.Timeout)
 	defer cancel()
 	watchers := map[string]watcher{}
 	for name, door := range watchDoors(s) {
-		watchers[name] = door(t, ctx, s.token)
+		watchers[name] = door(t, ctx, s.Token)
 	}
 	s.signal(t, syscall.SIGTERM)
 	for name, w := range watchers {
