@@ -16,9 +16,9 @@ const someIP = "192.0.2.7"
 func (i *instance) authorize(t *testing.T, request map[string]any) (allowed bool, reason string) {
 	t.Helper()
 	request["client"] = map[string]any{"ip": someIP}
-	res := i.call(t, "POST", "/v1/authorize", i.admin, request).want(t, http.StatusOK)
-	allowed, _ = res.body["allowed"].(bool)
-	return allowed, res.str("reason")
+	res := i.call(t, "POST", "/v1/authorize", i.admin, request).Want(t, http.StatusOK)
+	allowed, _ = res.Body["allowed"].(bool)
+	return allowed, res.Str("reason")
 }
 
 // wantDecision checks an answer of authorize.
@@ -43,7 +43,7 @@ func (i *instance) refusals(t *testing.T, query string) int {
 	if err := i.audit.Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	events, _ := i.call(t, "GET", "/v1/audit/events?"+query, i.admin, nil).want(t, 200).body["events"].([]any)
+	events, _ := i.call(t, "GET", "/v1/audit/events?"+query, i.admin, nil).Want(t, 200).Body["events"].([]any)
 	denied := 0
 	for _, e := range events {
 		details, _ := e.(map[string]any)["details"].(map[string]any)
@@ -61,7 +61,7 @@ func (i *instance) limitPerIP(t *testing.T, permission string, rate int) {
 	t.Helper()
 	i.call(t, "POST", "/v1/limits", i.admin, map[string]any{
 		"name": "per-ip", "subject": "SUBJECT_IP", "permission": permission, "rate": rate, "period": "3600s",
-	}).want(t, 200)
+	}).Want(t, 200)
 }
 
 // TestAuthorizeAuthenticated: bad credentials that a service is shown where any
@@ -70,7 +70,7 @@ func TestAuthorizeAuthenticated(t *testing.T) {
 	backendtest.DatabaseURLs(t, func(t *testing.T, address string) {
 		i := start(t, testConfig(address), clock.Real())
 		_, token := i.newUser(t, "alice", "tollgate:keys:write")
-		key := i.call(t, "POST", "/v1/api-keys", token, map[string]any{"name": "mine"}).want(t, 200).str("secret")
+		key := i.call(t, "POST", "/v1/api-keys", token, map[string]any{"name": "mine"}).Want(t, 200).Str("secret")
 		anybody := func(field, credential string) map[string]any {
 			return map[string]any{field: credential, "authenticated": true, "permission": "orders:any"}
 		}
@@ -89,9 +89,9 @@ func TestAuthorizeAuthenticated(t *testing.T) {
 		if n := i.denied(t); n != 4 {
 			t.Errorf("%d refusals on record, want 4", n)
 		}
-		i.call(t, "POST", "/v1/authorize", i.admin, map[string]any{"accessToken": token}).want(t, http.StatusBadRequest)
+		i.call(t, "POST", "/v1/authorize", i.admin, map[string]any{"accessToken": token}).Want(t, http.StatusBadRequest)
 		i.call(t, "POST", "/v1/authorize", i.admin, map[string]any{"accessToken": token, "authenticated": true, "permission": "no such:form"}).
-			want(t, http.StatusBadRequest)
+			Want(t, http.StatusBadRequest)
 	})
 }
 
@@ -102,7 +102,7 @@ func TestAuthorizeSelf(t *testing.T) {
 		i := start(t, testConfig(address), clock.Real())
 		id, token := i.newUser(t, "alice", "tollgate:keys:write")
 		other, _ := i.newUser(t, "bob")
-		key := i.call(t, "POST", "/v1/api-keys", token, map[string]any{"name": "mine"}).want(t, 200).str("secret")
+		key := i.call(t, "POST", "/v1/api-keys", token, map[string]any{"name": "mine"}).Want(t, 200).Str("secret")
 		about := func(field, credential, self string) map[string]any {
 			return map[string]any{field: credential, "permission": "orders:read", "self": self}
 		}
@@ -127,7 +127,7 @@ func TestAuthorizeRecheck(t *testing.T) {
 		id, token := i.newUser(t, "alice", "orders:read")
 		i.call(t, "POST", "/v1/limits", i.admin, map[string]any{
 			"name": "per-user", "subject": "SUBJECT_USER", "permission": "orders:*", "rate": 1, "period": "3600s",
-		}).want(t, 200)
+		}).Want(t, 200)
 		call := func(again bool) map[string]any {
 			return map[string]any{"accessToken": token, "permission": "orders:read", "recheck": again}
 		}
@@ -136,9 +136,9 @@ func TestAuthorizeRecheck(t *testing.T) {
 			i.wantDecision(t, "it goes on", call(true), "OK")
 		}
 		i.wantDecision(t, "another call", call(false), "LIMITED")
-		i.call(t, "DELETE", "/v1/roles/role-of-alice/members/"+id, i.admin, nil).want(t, 200)
+		i.call(t, "DELETE", "/v1/roles/role-of-alice/members/"+id, i.admin, nil).Want(t, 200)
 		i.wantDecision(t, "its permission is gone", call(true), "PERMISSION_MISSING")
-		i.call(t, "DELETE", "/v1/users/"+id+"/sessions", i.admin, nil).want(t, 200)
+		i.call(t, "DELETE", "/v1/users/"+id+"/sessions", i.admin, nil).Want(t, 200)
 		i.wantDecision(t, "its session is gone", call(true), "CREDENTIAL_REVOKED")
 		if n := i.denied(t); n != 3 {
 			t.Errorf("%d refusals on record, want 3", n)

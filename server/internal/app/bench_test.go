@@ -22,11 +22,11 @@ import (
 func BenchmarkRPC(b *testing.B) {
 	i := startEmbedded(b)
 	_, token := i.newUser(b, "alice", "orders:read", "limited:read")
-	key := i.call(b, "POST", "/v1/api-keys", i.admin, map[string]any{"name": "bench"}).want(b, http.StatusOK).str("secret")
+	key := i.call(b, "POST", "/v1/api-keys", i.admin, map[string]any{"name": "bench"}).Want(b, http.StatusOK).Str("secret")
 	for _, name := range []string{"a", "b", "c"} {
 		i.call(b, "POST", "/v1/limits", i.admin, map[string]any{
 			"name": name, "subject": "SUBJECT_USER", "permission": "limited:*", "rate": 1_000_000_000, "period": "1s",
-		}).want(b, http.StatusOK)
+		}).Want(b, http.StatusOK)
 	}
 
 	handler, err := i.Handler()

@@ -22,11 +22,11 @@ func (i *instance) callRPC(t *testing.T, method protoreflect.MethodDescriptor, t
 	path := fmt.Sprintf("/%s/%s", method.Parent().FullName(), method.Name())
 	if !method.IsStreamingServer() {
 		a := i.call(t, "POST", path, token, "{}")
-		return a.str("code")
+		return a.Str("code")
 	}
 	// One enveloped message out, one back: a stream's own, or its end with an
 	// error (https://connectrpc.com/docs/protocol#streaming-rpcs).
-	req, err := http.NewRequestWithContext(t.Context(), "POST", i.url+path, strings.NewReader("\x00\x00\x00\x00\x02{}"))
+	req, err := http.NewRequestWithContext(t.Context(), "POST", i.URL+path, strings.NewReader("\x00\x00\x00\x00\x02{}"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +64,7 @@ func (i *instance) callRPC(t *testing.T, method protoreflect.MethodDescriptor, t
 // the permission, as a user with it, and as an API key with and without it.
 func TestEveryRPC(t *testing.T) {
 	i := startEmbedded(t)
-	i.call(t, "PATCH", "/v1/limits/sign-in-per-ip", i.admin, map[string]any{"rate": 1000, "burst": 1000}).want(t, 200)
+	i.call(t, "PATCH", "/v1/limits/sign-in-per-ip", i.admin, map[string]any{"rate": 1000, "burst": 1000}).Want(t, 200)
 	_, without := i.newUser(t, "without", "something:else")
 	for _, method := range contract.Methods() {
 		t.Run(string(method.FullName()), func(t *testing.T) {
@@ -95,11 +95,11 @@ func TestEveryRPC(t *testing.T) {
 			if code := i.callRPC(t, method, with); code == "unauthenticated" || code == "permission_denied" {
 				t.Errorf("with %s: %s", guard.GetPermission(), code)
 			}
-			key := i.call(t, "POST", "/v1/api-keys", i.admin, map[string]any{"name": "k", "scopes": []string{"something:else"}}).want(t, 200).str("secret")
+			key := i.call(t, "POST", "/v1/api-keys", i.admin, map[string]any{"name": "k", "scopes": []string{"something:else"}}).Want(t, 200).Str("secret")
 			if code := i.callRPC(t, method, key); code != "permission_denied" {
 				t.Errorf("an administrator's key whose scopes leave it out: %q, want permission_denied", code)
 			}
-			key = i.call(t, "POST", "/v1/api-keys", i.admin, map[string]any{"name": "k", "scopes": []string{guard.GetPermission()}}).want(t, 200).str("secret")
+			key = i.call(t, "POST", "/v1/api-keys", i.admin, map[string]any{"name": "k", "scopes": []string{guard.GetPermission()}}).Want(t, 200).Str("secret")
 			if code := i.callRPC(t, method, key); code == "unauthenticated" || code == "permission_denied" {
 				t.Errorf("a key with the scope %s: %s", guard.GetPermission(), code)
 			}
@@ -112,9 +112,9 @@ func TestEveryRPC(t *testing.T) {
 func TestRefusalsAreRecorded(t *testing.T) {
 	i := startEmbedded(t)
 	id, token := i.newUser(t, "mallory", "something:else")
-	i.call(t, "GET", "/v1/roles", token, nil).want(t, http.StatusForbidden)
-	i.call(t, "GET", "/v1/roles", "", nil).want(t, http.StatusUnauthorized)
-	events, _ := i.call(t, "GET", "/v1/audit/events?action=tollgate.refused", i.admin, nil).want(t, 200).body["events"].([]any)
+	i.call(t, "GET", "/v1/roles", token, nil).Want(t, http.StatusForbidden)
+	i.call(t, "GET", "/v1/roles", "", nil).Want(t, http.StatusUnauthorized)
+	events, _ := i.call(t, "GET", "/v1/audit/events?action=tollgate.refused", i.admin, nil).Want(t, 200).Body["events"].([]any)
 	if len(events) != 2 {
 		t.Fatalf("%d refusals recorded, want 2: %v", len(events), events)
 	}
@@ -131,12 +131,12 @@ func TestSelf(t *testing.T) {
 	i := startEmbedded(t)
 	id, token := i.newUser(t, "alice", "tollgate:keys:write")
 	other, _ := i.newUser(t, "bob")
-	i.call(t, "GET", "/v1/users/"+id, token, nil).want(t, 200)
-	i.call(t, "GET", "/v1/users/"+id+"/sessions", token, nil).want(t, 200)
-	i.call(t, "GET", "/v1/users/"+other, token, nil).want(t, http.StatusForbidden)
-	i.call(t, "DELETE", "/v1/users/"+other+"/sessions", token, nil).want(t, http.StatusForbidden)
-	i.call(t, "GET", "/v1/api-keys", token, nil).want(t, http.StatusForbidden)
-	i.call(t, "GET", "/v1/api-keys?user_id="+id, token, nil).want(t, 200)
-	key := i.call(t, "POST", "/v1/api-keys", token, map[string]any{"name": "mine"}).want(t, 200).str("secret")
-	i.call(t, "GET", "/v1/users/"+id, key, nil).want(t, http.StatusForbidden)
+	i.call(t, "GET", "/v1/users/"+id, token, nil).Want(t, 200)
+	i.call(t, "GET", "/v1/users/"+id+"/sessions", token, nil).Want(t, 200)
+	i.call(t, "GET", "/v1/users/"+other, token, nil).Want(t, http.StatusForbidden)
+	i.call(t, "DELETE", "/v1/users/"+other+"/sessions", token, nil).Want(t, http.StatusForbidden)
+	i.call(t, "GET", "/v1/api-keys", token, nil).Want(t, http.StatusForbidden)
+	i.call(t, "GET", "/v1/api-keys?user_id="+id, token, nil).Want(t, 200)
+	key := i.call(t, "POST", "/v1/api-keys", token, map[string]any{"name": "mine"}).Want(t, 200).Str("secret")
+	i.call(t, "GET", "/v1/users/"+id, key, nil).Want(t, http.StatusForbidden)
 }

@@ -1,16 +1,13 @@
 package app
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"io"
 	"log/slog"
-	"net/http"
 	"net/http/httptest"
-	"strings"
 	"testing"
 
+	"github.com/tollgatehq/tollgate/server/internal/apitest"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/httpapi"
@@ -21,7 +18,7 @@ const adminPassword = "correct horse battery"
 // instance is a whole Tollgate in this process, behind a real listener.
 type instance struct {
 	*App
-	url   string
+	apitest.Client
 	admin string // an access token
 	user  string // the administrator's id
 }
@@ -69,123 +66,37 @@ func startLogging(t testing.TB, config Config, clk clock.Clock, log *slog.Logger
 	server.Config = httpapi.NewServer(handler, log)
 	server.Start()
 	t.Cleanup(server.Close)
-	i := &instance{App: a, url: server.URL}
-	login := i.call(t, "POST", "/v1/auth/login", "", map[string]any{"username": FirstAdmin, "password": adminPassword})
-	login.want(t, http.StatusOK)
-	i.admin, i.user = login.str("accessToken"), login.str("userId")
+	i := &instance{App: a, Client: apitest.New(t, server.URL)}
+	login := i.Login(t, FirstAdmin, adminPassword)
+	i.admin, i.user = login.Str("accessToken"), login.Str("userId")
 	return i
 }
 
-// answer is a response that has been read.
-type answer struct {
-	status int
-	header http.Header
-	raw    []byte
-	body   map[string]any
-}
-
-func (i *instance) call(t testing.TB, method, path, token string, body any) answer {
+func (i *instance) call(t testing.TB, method, path, token string, body any) apitest.Answer {
 	t.Helper()
-	var sent io.Reader
-	switch b := body.(type) {
-	case nil:
-	case string:
-		sent = bytes.NewReader([]byte(b))
-	default:
-		encoded, err := json.Marshal(b)
-		if err != nil {
-			t.Fatal(err)
-		}
-		sent = bytes.NewReader(encoded)
-	}
-	req, err := http.NewRequestWithContext(t.Context(), method, i.url+path, sent)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if sent != nil {
-		req.Header.Set("Content-Type", "application/json")
-	}
-	if token != "" {
-		req.Header.Set("Authorization", "Bearer "+token)
-	}
-	return do(t, req)
+	return i.As(token).Call(t, method, path, body)
 }
 
 // send makes a call as the administrator, with a body and its type as they are.
-func (i *instance) send(t testing.TB, method, path, contentType, body string) answer {
+func (i *instance) send(t testing.TB, method, path, contentType, body string) apitest.Answer {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, i.url+path, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Header.Set("Content-Type", contentType)
-	req.Header.Set("Authorization", "Bearer "+i.admin)
-	return do(t, req)
-}
-
-func do(t testing.TB, req *http.Request) answer {
-	t.Helper()
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	raw, err := io.ReadAll(res.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a := answer{status: res.StatusCode, header: res.Header, raw: raw}
-	json.Unmarshal(raw, &a.body) //nolint:errcheck // not every answer is an object
-	return a
-}
-
-func (a answer) want(t testing.TB, status int) answer {
-	t.Helper()
-	if a.status != status {
-		t.Fatalf("status %d, want %d: %s", a.status, status, a.raw)
-	}
-	return a
-}
-
-func (a answer) str(name string) string {
-	s, _ := a.body[name].(string)
-	return s
-}
-
-func (a answer) object(name string) map[string]any {
-	m, _ := a.body[name].(map[string]any)
-	return m
-}
-
-// reason is the reason in the error's google.rpc.ErrorInfo.
-func (a answer) reason() string {
-	details, _ := a.body["details"].([]any)
-	for _, d := range details {
-		detail, _ := d.(map[string]any)
-		if detail["type"] == "google.rpc.ErrorInfo" {
-			debug, _ := detail["debug"].(map[string]any)
-			reason, _ := debug["reason"].(string)
-			return reason
-		}
-	}
-	return ""
+	return i.As(i.admin).Call(t, method, path, body, "Content-Type", contentType)
 }
 
 // newUser makes a user with a role that holds just these permissions, and
 // returns the user's id and an access token.
 func (i *instance) newUser(t testing.TB, name string, permissions ...string) (id, token string) {
 	t.Helper()
-	made := i.call(t, "POST", "/v1/users", i.admin, map[string]any{"username": name, "password": "a password of " + name})
-	id, _ = made.want(t, http.StatusOK).object("user")["id"].(string)
+	admin := i.As(i.admin)
+	id = admin.NewUser(t, name, "a password of "+name)
 	if len(permissions) > 0 {
-		i.call(t, "POST", "/v1/roles", i.admin, map[string]any{"name": "role-of-" + name, "permissions": permissions}).want(t, http.StatusOK)
-		i.call(t, "PUT", "/v1/roles/role-of-"+name+"/members/"+id, i.admin, map[string]any{}).want(t, http.StatusOK)
+		admin.Post(t, "/v1/roles", map[string]any{"name": "role-of-" + name, "permissions": permissions})
+		admin.Assign(t, "role-of-"+name, id)
 	}
 	return id, i.login(t, name)
 }
 
 func (i *instance) login(t testing.TB, name string) string {
 	t.Helper()
-	return i.call(t, "POST", "/v1/auth/login", "", map[string]any{"username": name, "password": "a password of " + name}).
-		want(t, http.StatusOK).str("accessToken")
+	return i.Login(t, name, "a password of "+name).Str("accessToken")
 }

@@ -37,8 +37,8 @@ func TestBodiesThatAreNoJSON(t *testing.T) {
 	} {
 		for _, path := range []string{"/v1/authorize", "/tollgate.v1.RolesService/Authorize"} {
 			a := i.send(t, "POST", path, "application/json", body)
-			if a.status != http.StatusBadRequest || a.str("code") != "invalid_argument" || a.reason() == "" {
-				t.Errorf("%s, %s: %d %.500s", name, path, a.status, a.raw)
+			if a.Status != http.StatusBadRequest || a.Str("code") != "invalid_argument" || a.Reason() == "" {
+				t.Errorf("%s, %s: %d %.500s", name, path, a.Status, a.Raw)
 			}
 		}
 	}
@@ -53,15 +53,15 @@ func TestLongUnknownFields(t *testing.T) {
 	for _, n := range []int{10, 1000, 30_000, 100_000} {
 		long := strings.Repeat("x", n)
 		for _, path := range []string{"/v1/authorize", "/tollgate.v1.RolesService/Authorize"} {
-			a := i.send(t, "POST", path, "application/json", `{"`+long+`":1}`).want(t, http.StatusBadRequest)
-			if !strings.Contains(a.str("message"), long[:10]) || len(a.raw) > 2000 || !strings.Contains(string(a.raw), "fieldViolations") {
-				t.Errorf("%s: a field of %d letters: an answer of %d bytes: %.500s", path, n, len(a.raw), a.raw)
+			a := i.send(t, "POST", path, "application/json", `{"`+long+`":1}`).Want(t, http.StatusBadRequest)
+			if !strings.Contains(a.Str("message"), long[:10]) || len(a.Raw) > 2000 || !strings.Contains(string(a.Raw), "fieldViolations") {
+				t.Errorf("%s: a field of %d letters: an answer of %d bytes: %.500s", path, n, len(a.Raw), a.Raw)
 			}
 		}
 		if n < 20_000 {
-			a := i.call(t, "GET", "/v1/users?"+long+"=1", i.admin, nil).want(t, http.StatusBadRequest)
-			if a.str("code") != "invalid_argument" || len(a.raw) > 3000 {
-				t.Errorf("a parameter of %d letters: an answer of %d bytes: %.500s", n, len(a.raw), a.raw)
+			a := i.call(t, "GET", "/v1/users?"+long+"=1", i.admin, nil).Want(t, http.StatusBadRequest)
+			if a.Str("code") != "invalid_argument" || len(a.Raw) > 3000 {
+				t.Errorf("a parameter of %d letters: an answer of %d bytes: %.500s", n, len(a.Raw), a.Raw)
 			}
 		}
 	}
@@ -91,8 +91,8 @@ func TestCallsOfTheWrongForm(t *testing.T) {
 		if c.method == "POST" {
 			a = i.send(t, c.method, c.path, "application/json", "{}")
 		}
-		if a.status != c.status || a.str("code") != c.code || a.reason() == "" {
-			t.Errorf("%s: %d %s, want %d %s", c.name, a.status, a.raw, c.status, c.code)
+		if a.Status != c.status || a.Str("code") != c.code || a.Reason() == "" {
+			t.Errorf("%s: %d %s, want %d %s", c.name, a.Status, a.Raw, c.status, c.code)
 		}
 	}
 
@@ -110,8 +110,8 @@ func TestCallsOfTheWrongForm(t *testing.T) {
 		{"a length of 4 GiB", message(0, 1<<32-1, "{}"), "resource_exhausted"},
 	} {
 		a := i.send(t, "POST", "/tollgate.v1.AuthService/WatchRevocations", "application/connect+json", c.body)
-		if !bytes.Contains(a.raw, []byte(`"code":"`+c.code+`"`)) {
-			t.Errorf("a stream with %s: %d %q, want %s", c.name, a.status, a.raw, c.code)
+		if !bytes.Contains(a.Raw, []byte(`"code":"`+c.code+`"`)) {
+			t.Errorf("a stream with %s: %d %q, want %s", c.name, a.Status, a.Raw, c.code)
 		}
 	}
 	if log.String() != "" {

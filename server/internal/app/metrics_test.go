@@ -49,7 +49,7 @@ var (
 
 func TestDashboardAndAlertsAskForMetricsThatExist(t *testing.T) {
 	i := startEmbedded(t)
-	i.call(t, "GET", "/v1/users", i.admin, nil).want(t, http.StatusOK)
+	i.call(t, "GET", "/v1/users", i.admin, nil).Want(t, http.StatusOK)
 	_, families := i.scrape(t)
 
 	asked := map[string][]string{} // by file
@@ -150,14 +150,11 @@ func TestMetricLabelsAreClosed(t *testing.T) {
 		i.call(t, "POST", "/v1/auth/verify", i.admin, map[string]any{"accessToken": mark})
 		i.call(t, "POST", "/v1/authorize", i.admin, map[string]any{"userId": i.user, "permission": mark + ":read", "resource": mark, "context": map[string]any{mark: mark}})
 		i.call(t, "POST", "/v1/authorize", i.admin, map[string]any{"apiKey": mark, "permission": mark + ":read"})
-		req, err := http.NewRequestWithContext(t.Context(), "POST", i.url+"/v1/auth/login?"+mark+"="+mark, strings.NewReader("{"))
-		if err != nil {
-			t.Fatal(err)
-		}
+		var header []string
 		for _, name := range []string{"X-Request-Id", "User-Agent", "Content-Type", "Authorization", "Connect-Protocol-Version", "X-" + mark} {
-			req.Header.Set(name, mark)
+			header = append(header, name, mark)
 		}
-		do(t, req)
+		i.Call(t, "POST", "/v1/auth/login?"+mark+"="+mark, "{", header...)
 	}
 	series := func() []string {
 		text, _ := i.scrape(t)
@@ -260,12 +257,12 @@ func TestSecretsStayOutOfLogsMetricsAndTraces(t *testing.T) {
 	const wrong, next, fresh = "Wrong-Password-4711", "Next-Password-0815", "Fresh-Password-1234"
 	secrets["a wrong password"], secrets["a new password"], secrets["a password that is too short for its rule"] = wrong, next, "Sh0rt+"
 	secrets["a user's first password"] = fresh
-	login := i.call(t, "POST", "/v1/auth/login", "", map[string]any{"username": FirstAdmin, "password": adminPassword}).want(t, 200)
-	refresh := login.str("refreshToken")
+	login := i.call(t, "POST", "/v1/auth/login", "", map[string]any{"username": FirstAdmin, "password": adminPassword}).Want(t, 200)
+	refresh := login.Str("refreshToken")
 	secrets["a refresh token"] = refresh
-	renewed := i.call(t, "POST", "/v1/auth/refresh", "", map[string]any{"refreshToken": refresh}).want(t, 200)
-	secrets["a renewed refresh token"], secrets["a renewed access token"] = renewed.str("refreshToken"), renewed.str("accessToken")
-	key := i.call(t, "POST", "/v1/api-keys", i.admin, map[string]any{"name": "tour"}).want(t, 200).str("secret")
+	renewed := i.call(t, "POST", "/v1/auth/refresh", "", map[string]any{"refreshToken": refresh}).Want(t, 200)
+	secrets["a renewed refresh token"], secrets["a renewed access token"] = renewed.Str("refreshToken"), renewed.Str("accessToken")
+	key := i.call(t, "POST", "/v1/api-keys", i.admin, map[string]any{"name": "tour"}).Want(t, 200).Str("secret")
 	secrets["an API key"] = key
 
 	i.call(t, "POST", "/v1/auth/refresh", "", map[string]any{"refreshToken": refresh})                                            // reuse
@@ -283,24 +280,18 @@ func TestSecretsStayOutOfLogsMetricsAndTraces(t *testing.T) {
 	i.call(t, "GET", "/v1/users", key+"x", nil)                                                                                   // a bad key
 	i.call(t, "GET", "/v1/users", i.admin[:len(i.admin)-4]+"AAAA", nil)                                                           // a bad signature
 	i.call(t, "POST", "/v1/auth/verify", i.admin, map[string]any{"apiKey": key})                                                  // data
-	i.call(t, "POST", "/v1/authorize", key, map[string]any{"accessToken": i.admin, "permission": "orders:read"}).want(t, 200)     // data
+	i.call(t, "POST", "/v1/authorize", key, map[string]any{"accessToken": i.admin, "permission": "orders:read"}).Want(t, 200)     // data
 	i.call(t, "POST", "/v1/authorize", key, map[string]any{"apiKey": key + "x", "permission": "orders:read"})                     // bad data
 	i.call(t, "POST", "/v1/users", i.admin, map[string]any{"username": "eve", "password": "Sh0rt+"})                              // a rule
-	made := i.call(t, "POST", "/v1/users", i.admin, map[string]any{"username": "eve", "password": fresh}).want(t, 200)            // made
+	made := i.call(t, "POST", "/v1/users", i.admin, map[string]any{"username": "eve", "password": fresh}).Want(t, 200)            // made
 	i.call(t, "POST", "/v1/users", i.admin, map[string]any{"username": "eve", "password": fresh})                                 // exists
-	id, _ := made.object("user")["id"].(string)                                                                                   //
-	i.call(t, "POST", "/v1/users/"+id+"/password", i.admin, map[string]any{"newPassword": next}).want(t, 200)                     // set
+	id := made.Str("user", "id")                                                                                                  //
+	i.call(t, "POST", "/v1/users/"+id+"/password", i.admin, map[string]any{"newPassword": next}).Want(t, 200)                     // set
 	i.call(t, "POST", "/v1/users/"+id+"/password", i.admin, map[string]any{"newPassword": strings.Repeat(next, 5)})               // too long
 	i.call(t, "POST", "/v1/users/"+i.user+"/password", i.admin, map[string]any{"currentPassword": wrong, "newPassword": next})    // wrong
-	i.call(t, "POST", "/v1/auth/logout", renewed.str("accessToken"), map[string]any{"refreshToken": renewed.str("refreshToken")}) // bye
-	basic, err := http.NewRequestWithContext(t.Context(), "GET", i.url+"/v1/users", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	basic.SetBasicAuth(FirstAdmin, wrong)
-	basic.Header.Set("Cookie", "token="+i.admin)
-	basic.Header.Set("Traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
-	do(t, basic)
+	i.call(t, "POST", "/v1/auth/logout", renewed.Str("accessToken"), map[string]any{"refreshToken": renewed.Str("refreshToken")}) // bye
+	i.Call(t, "GET", "/v1/users", nil, "Authorization", basic(FirstAdmin, wrong), "Cookie", "token="+i.admin,
+		"Traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
 
 	// Something goes wrong inside, and the log says so.
 	for _, table := range []string{"users", "sessions"} {
@@ -309,7 +300,7 @@ func TestSecretsStayOutOfLogsMetricsAndTraces(t *testing.T) {
 		}
 	}
 	i.call(t, "POST", "/v1/auth/login", "", map[string]any{"username": FirstAdmin, "password": wrong})
-	i.call(t, "POST", "/v1/auth/refresh", "", map[string]any{"refreshToken": renewed.str("refreshToken")})
+	i.call(t, "POST", "/v1/auth/refresh", "", map[string]any{"refreshToken": renewed.Str("refreshToken")})
 	i.call(t, "DELETE", "/v1/api-keys/"+key, i.admin, nil)
 	i.telemetry.Close()
 
@@ -381,7 +372,7 @@ func TestCollectorThatIsDown(t *testing.T) {
 	to.Close()
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", to.URL)
 	i := startEmbedded(t)
-	i.call(t, "GET", "/v1/users", i.admin, nil).want(t, http.StatusOK)
+	i.call(t, "GET", "/v1/users", i.admin, nil).Want(t, http.StatusOK)
 	began := clock.Real().Now()
 	i.telemetry.Close()
 	if took := clock.Real().Now().Sub(began); took > 3e9 {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tollgatehq/tollgate/server/internal/apitest"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"golang.org/x/oauth2"
@@ -20,26 +21,22 @@ import (
 // returns the id and the secret of a key of it.
 func (i *instance) newClient(t *testing.T, name string, permissions ...string) (id, secret string) {
 	t.Helper()
-	user, _ := i.call(t, "POST", "/v1/users", i.admin, map[string]any{"username": name, "kind": "USER_KIND_SERVICE"}).want(t, 200).object("user")["id"].(string)
-	i.call(t, "POST", "/v1/roles", i.admin, map[string]any{"name": "role-of-" + name, "permissions": permissions}).want(t, 200)
-	i.call(t, "PUT", "/v1/roles/role-of-"+name+"/members/"+user, i.admin, map[string]any{}).want(t, 200)
-	made := i.call(t, "POST", "/v1/api-keys", i.admin, map[string]any{"userId": user, "name": "key", "scopes": permissions}).want(t, 200)
-	id, _ = made.object("apiKey")["id"].(string)
-	return id, made.str("secret")
+	user := i.call(t, "POST", "/v1/users", i.admin, map[string]any{"username": name, "kind": "USER_KIND_SERVICE"}).Want(t, 200).Str("user", "id")
+	i.call(t, "POST", "/v1/roles", i.admin, map[string]any{"name": "role-of-" + name, "permissions": permissions}).Want(t, 200)
+	i.call(t, "PUT", "/v1/roles/role-of-"+name+"/members/"+user, i.admin, map[string]any{}).Want(t, 200)
+	made := i.call(t, "POST", "/v1/api-keys", i.admin, map[string]any{"userId": user, "name": "key", "scopes": permissions}).Want(t, 200)
+	id = made.Str("apiKey", "id")
+	return id, made.Str("secret")
 }
 
 // post sends a form; authorization is the whole header.
-func (i *instance) post(t *testing.T, path, authorization, body string) answer {
+func (i *instance) post(t *testing.T, path, authorization, body string) apitest.Answer {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), "POST", i.url+path, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	header := []string{"Content-Type", "application/x-www-form-urlencoded"}
 	if authorization != "" {
-		req.Header.Set("Authorization", authorization)
+		header = append(header, "Authorization", authorization)
 	}
-	return do(t, req)
+	return i.Call(t, "POST", path, body, header...)
 }
 
 func basic(id, secret string) string {
@@ -55,7 +52,7 @@ func TestStandardClient(t *testing.T) {
 			"detected": oauth2.AuthStyleAutoDetect, "header": oauth2.AuthStyleInHeader, "body": oauth2.AuthStyleInParams,
 		} {
 			config := clientcredentials.Config{
-				ClientID: id, ClientSecret: secret, TokenURL: i.url + "/v1/oauth2/token",
+				ClientID: id, ClientSecret: secret, TokenURL: i.URL + "/v1/oauth2/token",
 				Scopes: []string{"tollgate:roles:read"}, AuthStyle: style,
 			}
 			token, err := config.Token(t.Context())
@@ -66,7 +63,7 @@ func TestStandardClient(t *testing.T) {
 				token.Extra("scope") != "tollgate:roles:read" {
 				t.Errorf("%s: %+v", name, token)
 			}
-			res, err := config.Client(t.Context()).Get(i.url + "/v1/roles")
+			res, err := config.Client(t.Context()).Get(i.URL + "/v1/roles")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -81,10 +78,10 @@ func TestStandardClient(t *testing.T) {
 		}
 
 		// A person's session is refreshed by the library, and goes on.
-		login := i.call(t, "POST", "/v1/auth/login", "", map[string]any{"username": FirstAdmin, "password": adminPassword}).want(t, 200)
+		login := i.call(t, "POST", "/v1/auth/login", "", map[string]any{"username": FirstAdmin, "password": adminPassword}).Want(t, 200)
 		for _, clientID := range []string{"tollgate", ""} {
-			config := oauth2.Config{ClientID: clientID, Endpoint: oauth2.Endpoint{TokenURL: i.url + "/v1/oauth2/token"}}
-			refresh := login.str("refreshToken")
+			config := oauth2.Config{ClientID: clientID, Endpoint: oauth2.Endpoint{TokenURL: i.URL + "/v1/oauth2/token"}}
+			refresh := login.Str("refreshToken")
 			for range 3 {
 				token, err := config.TokenSource(t.Context(), &oauth2.Token{RefreshToken: refresh}).Token()
 				if err != nil {
@@ -93,10 +90,10 @@ func TestStandardClient(t *testing.T) {
 				if token.RefreshToken == refresh || token.RefreshToken == "" {
 					t.Error("the refresh token stayed")
 				}
-				i.call(t, "GET", "/v1/roles", token.AccessToken, nil).want(t, 200)
+				i.call(t, "GET", "/v1/roles", token.AccessToken, nil).Want(t, 200)
 				refresh = token.RefreshToken
 			}
-			login.body["refreshToken"] = refresh
+			login.Body["refreshToken"] = refresh
 		}
 	})
 }
@@ -166,27 +163,27 @@ func TestOAuthRefusals(t *testing.T) {
 		"revoke, bad client":    {revoke, basic(id, "wrong"), "token=x", 401, "invalid_client"},
 	} {
 		a := i.post(t, c.path, c.authorization, c.body)
-		if a.status != c.status || a.str("error") != c.code || a.str("error_description") == "" || a.body["code"] != nil {
-			t.Errorf("%s: %d %s, want %d %s", name, a.status, a.raw, c.status, c.code)
+		if a.Status != c.status || a.Str("error") != c.code || a.Str("error_description") == "" || a.Body["code"] != nil {
+			t.Errorf("%s: %d %s, want %d %s", name, a.Status, a.Raw, c.status, c.code)
 		}
-		if a.header.Get("Cache-Control") != "no-store" || (a.header.Get("WWW-Authenticate") != "") != (a.status == 401) {
-			t.Errorf("%s: header %v", name, a.header)
+		if a.Header.Get("Cache-Control") != "no-store" || (a.Header.Get("WWW-Authenticate") != "") != (a.Status == 401) {
+			t.Errorf("%s: header %v", name, a.Header)
 		}
-		if strings.Contains(string(a.raw), secret) {
+		if strings.Contains(string(a.Raw), secret) {
 			t.Errorf("%s: tells the secret", name)
 		}
 	}
 	for _, path := range []string{token, introspect, revoke} {
-		if a := i.call(t, "GET", path, i.admin, nil); a.status != 405 || a.header.Get("Allow") != "POST" || a.str("error") != "invalid_request" {
-			t.Errorf("GET %s: %d %s", path, a.status, a.raw)
+		if a := i.call(t, "GET", path, i.admin, nil); a.Status != 405 || a.Header.Get("Allow") != "POST" || a.Str("error") != "invalid_request" {
+			t.Errorf("GET %s: %d %s", path, a.Status, a.Raw)
 		}
-		if a := i.call(t, "POST", path, i.admin, `{"token":"x"}`); a.status != 400 || a.str("error") != "invalid_request" {
-			t.Errorf("JSON to %s: %d %s", path, a.status, a.raw)
+		if a := i.call(t, "POST", path, i.admin, `{"token":"x"}`); a.Status != 400 || a.Str("error") != "invalid_request" {
+			t.Errorf("JSON to %s: %d %s", path, a.Status, a.Raw)
 		}
 	}
 	// Good ones, so that the refusals are for what is wrong with them.
-	i.post(t, token, good, "grant_type=client_credentials&unknown=1&scope=").want(t, 200)
-	i.post(t, introspect, "Bearer "+verifier, "token=x&token_type_hint=unknown").want(t, 200)
+	i.post(t, token, good, "grant_type=client_credentials&unknown=1&scope=").Want(t, 200)
+	i.post(t, introspect, "Bearer "+verifier, "token=x&token_type_hint=unknown").Want(t, 200)
 }
 
 // TestOAuthTokensEnd: introspection and revocation over HTTP, limits that hold
@@ -195,60 +192,60 @@ func TestOAuthTokensEnd(t *testing.T) {
 	i := startEmbedded(t)
 	id, secret := i.newClient(t, "robot", "tollgate:roles:read")
 	verifierID, verifier := i.newClient(t, "verifier", "tollgate:verify")
-	token := i.post(t, "/v1/oauth2/token", basic(id, secret), "grant_type=client_credentials").want(t, 200).str("access_token")
-	look := func(token, hint string) answer {
+	token := i.post(t, "/v1/oauth2/token", basic(id, secret), "grant_type=client_credentials").Want(t, 200).Str("access_token")
+	look := func(token, hint string) apitest.Answer {
 		t.Helper()
-		return i.post(t, "/v1/oauth2/introspect", basic(verifierID, verifier), url.Values{"token": {token}, "token_type_hint": {hint}}.Encode()).want(t, 200)
+		return i.post(t, "/v1/oauth2/introspect", basic(verifierID, verifier), url.Values{"token": {token}, "token_type_hint": {hint}}.Encode()).Want(t, 200)
 	}
 	for _, hint := range []string{"", "access_token", "refresh_token", "nonsense"} {
 		a := look(token, hint)
-		if a.body["active"] != true || a.str("client_id") != id || a.str("scope") != "tollgate:roles:read" || a.str("iss") != "http://tollgate.test" ||
-			a.str("token_type") != "Bearer" || a.str("username") != "robot" || a.body["exp"] == nil || a.body["sid"] != nil {
-			t.Errorf("hint %q: %s", hint, a.raw)
+		if a.Body["active"] != true || a.Str("client_id") != id || a.Str("scope") != "tollgate:roles:read" || a.Str("iss") != "http://tollgate.test" ||
+			a.Str("token_type") != "Bearer" || a.Str("username") != "robot" || a.Body["exp"] == nil || a.Body["sid"] != nil {
+			t.Errorf("hint %q: %s", hint, a.Raw)
 		}
 	}
-	i.call(t, "GET", "/v1/roles", token, nil).want(t, 200)
-	i.call(t, "POST", "/v1/auth/logout", token, map[string]any{}).want(t, 400) // it has no session
-	i.post(t, "/v1/oauth2/revoke", "", "token="+token).want(t, 400)
-	i.call(t, "DELETE", "/v1/api-keys/"+id, i.admin, nil).want(t, 200)
-	i.call(t, "GET", "/v1/roles", token, nil).want(t, 401)
+	i.call(t, "GET", "/v1/roles", token, nil).Want(t, 200)
+	i.call(t, "POST", "/v1/auth/logout", token, map[string]any{}).Want(t, 400) // it has no session
+	i.post(t, "/v1/oauth2/revoke", "", "token="+token).Want(t, 400)
+	i.call(t, "DELETE", "/v1/api-keys/"+id, i.admin, nil).Want(t, 200)
+	i.call(t, "GET", "/v1/roles", token, nil).Want(t, 401)
 	for _, bad := range []string{token, secret, "x"} {
-		if a := look(bad, ""); strings.TrimSpace(string(a.raw)) != `{"active":false}` {
-			t.Errorf("%s", a.raw)
+		if a := look(bad, ""); strings.TrimSpace(string(a.Raw)) != `{"active":false}` {
+			t.Errorf("%s", a.Raw)
 		}
 	}
 
-	login := i.call(t, "POST", "/v1/auth/login", "", map[string]any{"username": FirstAdmin, "password": adminPassword}).want(t, 200)
-	if a := look(login.str("refreshToken"), "access_token"); a.body["active"] != true || a.str("sid") != login.str("sessionId") {
-		t.Errorf("%s", a.raw)
+	login := i.call(t, "POST", "/v1/auth/login", "", map[string]any{"username": FirstAdmin, "password": adminPassword}).Want(t, 200)
+	if a := look(login.Str("refreshToken"), "access_token"); a.Body["active"] != true || a.Str("sid") != login.Str("sessionId") {
+		t.Errorf("%s", a.Raw)
 	}
 	// A client with a key of its own is not the one that the session belongs to.
-	for _, form := range []string{"grant_type=refresh_token&refresh_token=" + login.str("refreshToken"), "token=" + login.str("refreshToken"), "token=" + login.str("accessToken")} {
+	for _, form := range []string{"grant_type=refresh_token&refresh_token=" + login.Str("refreshToken"), "token=" + login.Str("refreshToken"), "token=" + login.Str("accessToken")} {
 		path := "/v1/oauth2/token"
 		if strings.HasPrefix(form, "token=") {
 			path = "/v1/oauth2/revoke"
 		}
-		if a := i.post(t, path, basic(verifierID, verifier), form); a.status != 400 || a.str("error") != "invalid_grant" {
-			t.Errorf("%s by another client: %d %s", path, a.status, a.raw)
+		if a := i.post(t, path, basic(verifierID, verifier), form); a.Status != 400 || a.Str("error") != "invalid_grant" {
+			t.Errorf("%s by another client: %d %s", path, a.Status, a.Raw)
 		}
 	}
-	if a := look(login.str("refreshToken"), ""); a.body["active"] != true {
-		t.Errorf("another client has spent the refresh token: %s", a.raw)
+	if a := look(login.Str("refreshToken"), ""); a.Body["active"] != true {
+		t.Errorf("another client has spent the refresh token: %s", a.Raw)
 	}
 	for range 2 {
-		if a := i.post(t, "/v1/oauth2/revoke", "", "token="+login.str("refreshToken")); a.status != 200 || len(a.raw) != 0 {
-			t.Errorf("%d %s", a.status, a.raw)
+		if a := i.post(t, "/v1/oauth2/revoke", "", "token="+login.Str("refreshToken")); a.Status != 200 || len(a.Raw) != 0 {
+			t.Errorf("%d %s", a.Status, a.Raw)
 		}
 	}
-	i.call(t, "GET", "/v1/roles", login.str("accessToken"), nil).want(t, 401)
+	i.call(t, "GET", "/v1/roles", login.Str("accessToken"), nil).Want(t, 401)
 
 	i.call(t, "POST", "/v1/limits", i.admin, map[string]any{
 		"name": "few-refreshes", "subject": "SUBJECT_IP", "permission": "tollgate:refresh", "rate": 1, "period": "60s", "burst": 1,
-	}).want(t, 200)
-	i.post(t, "/v1/oauth2/token", "", "grant_type=refresh_token&refresh_token=x").want(t, 400)
+	}).Want(t, 200)
+	i.post(t, "/v1/oauth2/token", "", "grant_type=refresh_token&refresh_token=x").Want(t, 400)
 	a := i.post(t, "/v1/oauth2/token", "", "grant_type=refresh_token&refresh_token=x")
-	if a.status != 429 || a.str("error") != "temporarily_unavailable" || a.header.Get("Retry-After") == "" {
-		t.Errorf("over the limit: %d %s %v", a.status, a.raw, a.header)
+	if a.Status != 429 || a.Str("error") != "temporarily_unavailable" || a.Header.Get("Retry-After") == "" {
+		t.Errorf("over the limit: %d %s %v", a.Status, a.Raw, a.Header)
 	}
 }
 
@@ -262,8 +259,8 @@ func TestOAuthMetadata(t *testing.T) {
 		i := start(t, config, clock.Real())
 		for path, status := range paths {
 			a := i.call(t, "GET", "/.well-known/oauth-authorization-server"+path, "", nil)
-			if a.status != status {
-				t.Errorf("%s: %s: %d", issuer, path, a.status)
+			if a.Status != status {
+				t.Errorf("%s: %s: %d", issuer, path, a.Status)
 			}
 			if status != 200 {
 				continue
@@ -276,12 +273,12 @@ func TestOAuthMetadata(t *testing.T) {
 				ResponseTypes  []string `json:"response_types_supported"`
 				RevokeEndpoint string   `json:"revocation_endpoint"`
 			}
-			if err := json.Unmarshal(a.raw, &m); err != nil {
+			if err := json.Unmarshal(a.Raw, &m); err != nil {
 				t.Fatal(err)
 			}
 			if m.Issuer != issuer || m.TokenEndpoint != issuer+"/v1/oauth2/token" || m.JWKS != issuer+"/.well-known/jwks.json" ||
 				m.RevokeEndpoint != issuer+"/v1/oauth2/revoke" || len(m.Grants) != 2 || m.ResponseTypes == nil {
-				t.Errorf("%s: %s", issuer, a.raw)
+				t.Errorf("%s: %s", issuer, a.Raw)
 			}
 		}
 	}

@@ -16,35 +16,35 @@ func TestAdministratorsMendLimits(t *testing.T) {
 	backendtest.DatabaseURLs(t, func(t *testing.T, address string) {
 		insertTypos(t, address)
 		i := start(t, testConfig(address), clock.Real()) // whose sign-in uses them up
-		i.call(t, "GET", "/v1/roles", i.admin, nil).want(t, http.StatusTooManyRequests)
+		i.call(t, "GET", "/v1/roles", i.admin, nil).Want(t, http.StatusTooManyRequests)
 		i.call(t, "POST", "/v1/auth/login", "", map[string]any{"username": FirstAdmin, "password": adminPassword}).
-			want(t, http.StatusTooManyRequests)
+			Want(t, http.StatusTooManyRequests)
 		for range 3 {
-			i.call(t, "GET", "/v1/limits", i.admin, nil).want(t, 200)
-			i.call(t, "GET", "/v1/limits/typo-ip", i.admin, nil).want(t, 200)
+			i.call(t, "GET", "/v1/limits", i.admin, nil).Want(t, 200)
+			i.call(t, "GET", "/v1/limits/typo-ip", i.admin, nil).Want(t, 200)
 		}
-		i.call(t, "POST", "/v1/limits/check", i.admin, map[string]any{"limit": "typo-ip", "key": "192.0.2.1"}).want(t, 200)
-		i.call(t, "POST", "/v1/limits/typo-ip/reset", i.admin, map[string]any{"key": "127.0.0.1"}).want(t, 200)
-		i.call(t, "PATCH", "/v1/limits/typo-global", i.admin, map[string]any{"mode": "MODE_SHADOW"}).want(t, 200)
+		i.call(t, "POST", "/v1/limits/check", i.admin, map[string]any{"limit": "typo-ip", "key": "192.0.2.1"}).Want(t, 200)
+		i.call(t, "POST", "/v1/limits/typo-ip/reset", i.admin, map[string]any{"key": "127.0.0.1"}).Want(t, 200)
+		i.call(t, "PATCH", "/v1/limits/typo-global", i.admin, map[string]any{"mode": "MODE_SHADOW"}).Want(t, 200)
 		for _, name := range []string{"typo-global", "typo-user", "typo-ip"} {
-			i.call(t, "DELETE", "/v1/limits/"+name, i.admin, nil).want(t, 200)
+			i.call(t, "DELETE", "/v1/limits/"+name, i.admin, nil).Want(t, 200)
 		}
-		i.call(t, "GET", "/v1/roles", i.admin, nil).want(t, 200)
+		i.call(t, "GET", "/v1/roles", i.admin, nil).Want(t, 200)
 
 		// One on just those calls is for others, and counts the administrator.
 		_, clerk := i.newUser(t, "clerk", "tollgate:limits:*")
 		i.call(t, "POST", "/v1/limits", i.admin, map[string]any{
 			"name": "few", "subject": "SUBJECT_GLOBAL", "permission": "tollgate:limits:*", "rate": 2, "period": "2678400s",
-		}).want(t, 200)
-		i.call(t, "GET", "/v1/limits", i.admin, nil).want(t, 200)
-		i.call(t, "GET", "/v1/limits", clerk, nil).want(t, 200)
-		i.call(t, "GET", "/v1/limits", clerk, nil).want(t, http.StatusTooManyRequests)
-		i.call(t, "GET", "/v1/limits", i.admin+"x", nil).want(t, http.StatusTooManyRequests)
-		i.call(t, "GET", "/v1/limits", i.admin, nil).want(t, 200)
-		scoped := i.call(t, "POST", "/v1/api-keys", i.admin, map[string]any{"name": "k", "scopes": []string{"tollgate:limits:*"}}).want(t, 200)
-		i.call(t, "GET", "/v1/limits", scoped.str("secret"), nil).want(t, http.StatusTooManyRequests)
-		whole := i.call(t, "POST", "/v1/api-keys", i.admin, map[string]any{"name": "all"}).want(t, 200)
-		i.call(t, "GET", "/v1/limits", whole.str("secret"), nil).want(t, 200)
+		}).Want(t, 200)
+		i.call(t, "GET", "/v1/limits", i.admin, nil).Want(t, 200)
+		i.call(t, "GET", "/v1/limits", clerk, nil).Want(t, 200)
+		i.call(t, "GET", "/v1/limits", clerk, nil).Want(t, http.StatusTooManyRequests)
+		i.call(t, "GET", "/v1/limits", i.admin+"x", nil).Want(t, http.StatusTooManyRequests)
+		i.call(t, "GET", "/v1/limits", i.admin, nil).Want(t, 200)
+		scoped := i.call(t, "POST", "/v1/api-keys", i.admin, map[string]any{"name": "k", "scopes": []string{"tollgate:limits:*"}}).Want(t, 200)
+		i.call(t, "GET", "/v1/limits", scoped.Str("secret"), nil).Want(t, http.StatusTooManyRequests)
+		whole := i.call(t, "POST", "/v1/api-keys", i.admin, map[string]any{"name": "all"}).Want(t, 200)
+		i.call(t, "GET", "/v1/limits", whole.Str("secret"), nil).Want(t, 200)
 	})
 }
 
@@ -82,8 +82,8 @@ func TestLimitsAreNoWeapon(t *testing.T) {
 			{"POST", "/v1/limits/sign-in-per-user/reset", map[string]any{"key": "admin"}},
 		} {
 			a := i.call(t, c.method, c.path, mallory, c.body)
-			if a.status != http.StatusForbidden || a.reason() != "LIMITS_TOLLGATE" {
-				t.Errorf("%s %s: %d %s", c.method, c.path, a.status, a.raw)
+			if a.Status != http.StatusForbidden || a.Reason() != "LIMITS_TOLLGATE" {
+				t.Errorf("%s %s: %d %s", c.method, c.path, a.Status, a.Raw)
 			}
 		}
 		if n := i.refusals(t, "action=tollgate.refused&actor=mallory"); n != 7 {
@@ -97,20 +97,20 @@ func TestLimitsAreNoWeapon(t *testing.T) {
 			{"permission": "tollgate:login", "client": map[string]any{"ip": "192.0.2.1"}, "cost": 30},
 			{"permission": "tollgate:login", "authenticated": true, "client": map[string]any{"ip": "192.0.2.1"}, "cost": 30},
 		} {
-			a := i.call(t, "POST", "/v1/authorize", mallory, body).want(t, http.StatusBadRequest)
-			if !strings.Contains(string(a.raw), `"permission"`) {
-				t.Errorf("the refusal names no field: %s", a.raw)
+			a := i.call(t, "POST", "/v1/authorize", mallory, body).Want(t, http.StatusBadRequest)
+			if !strings.Contains(string(a.Raw), `"permission"`) {
+				t.Errorf("the refusal names no field: %s", a.Raw)
 			}
 			a = i.call(t, "POST", "/v1/authorize/batch", mallory, map[string]any{"requests": []any{
 				map[string]any{"userId": i.user, "permission": "orders:read"}, body,
-			}}).want(t, http.StatusBadRequest)
-			if !strings.Contains(string(a.raw), `"requests[1].permission"`) {
-				t.Errorf("the refusal names no field: %s", a.raw)
+			}}).Want(t, http.StatusBadRequest)
+			if !strings.Contains(string(a.Raw), `"requests[1].permission"`) {
+				t.Errorf("the refusal names no field: %s", a.Raw)
 			}
 		}
-		a := i.call(t, "POST", "/v1/limits/check", i.admin, map[string]any{"limit": "sign-in-per-ip", "key": "192.0.2.1", "peek": true}).want(t, 200)
-		if a.object("status")["remaining"] != "30" {
-			t.Errorf("somebody used up what counts sign-ins: %s", a.raw)
+		a := i.call(t, "POST", "/v1/limits/check", i.admin, map[string]any{"limit": "sign-in-per-ip", "key": "192.0.2.1", "peek": true}).Want(t, 200)
+		if a.At("status", "remaining") != "30" {
+			t.Errorf("somebody used up what counts sign-ins: %s", a.Raw)
 		}
 	})
 }

@@ -53,8 +53,8 @@ func TestQueryNeverNamesAPathVariable(t *testing.T) {
 			for _, name := range []string{string(field.Name()), field.JSONName(), fmt.Sprintf("%%%02x%s", field.Name()[0], field.Name()[1:]), string(field.Name()) + ".x"} {
 				for _, query := range []string{name + "=other", name, name + "=" + i.user, "page_size=1&" + name + "=a&" + name + "=b"} {
 					a := i.call(t, verb, at+"?"+query, i.admin, sent)
-					if a.status != http.StatusBadRequest {
-						t.Errorf("%s %s?%s: %d %s", verb, path, query, a.status, a.raw)
+					if a.Status != http.StatusBadRequest {
+						t.Errorf("%s %s?%s: %d %s", verb, path, query, a.Status, a.Raw)
 					}
 				}
 			}
@@ -65,13 +65,13 @@ func TestQueryNeverNamesAPathVariable(t *testing.T) {
 	}
 	// The first finding: who is in the path is there, and so is who is not.
 	id, _ := i.newUser(t, "in-the-query")
-	a := i.call(t, "DELETE", "/v1/users/"+i.user+"?id="+id, i.admin, nil).want(t, http.StatusBadRequest)
-	if want := "id: is in the path; leave it out of the query"; a.str("message") != want {
-		t.Errorf("message %q, want %q", a.str("message"), want)
+	a := i.call(t, "DELETE", "/v1/users/"+i.user+"?id="+id, i.admin, nil).Want(t, http.StatusBadRequest)
+	if want := "id: is in the path; leave it out of the query"; a.Str("message") != want {
+		t.Errorf("message %q, want %q", a.Str("message"), want)
 	}
 	// A path whose encoding hides a segment is the transcoder's path, too.
-	i.call(t, "DELETE", "/v1/users%2F"+i.user+"?id="+id, i.admin, nil).want(t, http.StatusBadRequest)
-	i.call(t, "GET", "/v1/users/"+id, i.admin, nil).want(t, http.StatusOK)
+	i.call(t, "DELETE", "/v1/users%2F"+i.user+"?id="+id, i.admin, nil).Want(t, http.StatusBadRequest)
+	i.call(t, "GET", "/v1/users/"+id, i.admin, nil).Want(t, http.StatusOK)
 }
 
 func TestQueriesThatAreNotClear(t *testing.T) {
@@ -83,8 +83,8 @@ func TestQueriesThatAreNotClear(t *testing.T) {
 		"/v1/audit/events/watch?actor=a&actor=b", "/v1/audit/events/watch?actor=%zz",
 	} {
 		a := i.call(t, "GET", path, i.admin, nil)
-		if a.status != http.StatusBadRequest || a.str("code") != "invalid_argument" {
-			t.Errorf("%s: %d %s", path, a.status, a.raw)
+		if a.Status != http.StatusBadRequest || a.Str("code") != "invalid_argument" {
+			t.Errorf("%s: %d %s", path, a.Status, a.Raw)
 		}
 	}
 	for _, path := range []string{
@@ -92,10 +92,10 @@ func TestQueriesThatAreNotClear(t *testing.T) {
 		"/v1/audit/events?after=2030-01-01T00:00:00Z&before=2031-01-01T00:00:00Z&outcome=OUTCOME_SUCCESS",
 		"/v1/users/" + i.user + "/sessions?pageSize=1",
 	} {
-		i.call(t, "GET", path, i.admin, nil).want(t, http.StatusOK)
+		i.call(t, "GET", path, i.admin, nil).Want(t, http.StatusOK)
 	}
-	i.call(t, "GET", "/v1/nowhere?id=1", i.admin, nil).want(t, http.StatusNotFound)
-	i.call(t, "PATCH", "/v1/nowhere?id=1", i.admin, map[string]any{}).want(t, http.StatusBadRequest)
+	i.call(t, "GET", "/v1/nowhere?id=1", i.admin, nil).Want(t, http.StatusNotFound)
+	i.call(t, "PATCH", "/v1/nowhere?id=1", i.admin, map[string]any{}).Want(t, http.StatusBadRequest)
 }
 
 func TestTypesOfJSON(t *testing.T) {
@@ -106,8 +106,8 @@ func TestTypesOfJSON(t *testing.T) {
 		"application/json; charset=latin1": 415, "application/json; version=2": 415, "application/json, text/plain": 415,
 		"text/json": 415, "application/problem+json": 415, "text/plain": 415, "application/x-www-form-urlencoded": 415,
 	} {
-		if a := i.send(t, "POST", "/v1/limits/check", contentType, "{}"); (a.status == 415) != (status == 415) {
-			t.Errorf("%q: %d, want %d: %s", contentType, a.status, status, a.raw)
+		if a := i.send(t, "POST", "/v1/limits/check", contentType, "{}"); (a.Status == 415) != (status == 415) {
+			t.Errorf("%q: %d, want %d: %s", contentType, a.Status, status, a.Raw)
 		}
 	}
 }
@@ -118,10 +118,10 @@ func TestHead(t *testing.T) {
 		"/v1/roles": 200, "/v1/auth/whoami": 200, "/v1/roles/nobody": 404, "/v1/users?pageSize=no": 400, "/v1/auth/login": 405, "/v1/nothing": 404,
 	} {
 		get, head := i.call(t, "GET", path, i.admin, nil), i.call(t, "HEAD", path, i.admin, nil)
-		if get.status != status || head.status != status || len(head.raw) > 0 ||
-			head.header.Get("Content-Type") != get.header.Get("Content-Type") || head.header.Get("Content-Length") == "0" {
-			t.Errorf("%s: GET %d, HEAD %d %v %q", path, get.status, head.status, head.header, head.raw)
+		if get.Status != status || head.Status != status || len(head.Raw) > 0 ||
+			head.Header.Get("Content-Type") != get.Header.Get("Content-Type") || head.Header.Get("Content-Length") == "0" {
+			t.Errorf("%s: GET %d, HEAD %d %v %q", path, get.Status, head.Status, head.Header, head.Raw)
 		}
 	}
-	i.call(t, "HEAD", "/v1/roles", "", nil).want(t, http.StatusUnauthorized)
+	i.call(t, "HEAD", "/v1/roles", "", nil).Want(t, http.StatusUnauthorized)
 }

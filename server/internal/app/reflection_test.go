@@ -21,7 +21,7 @@ func TestReflectionNeedsACredential(t *testing.T) {
 		if token != "" {
 			header.Set("Authorization", "Bearer "+token)
 		}
-		stream := grpcreflect.NewClient(client, i.url, connect.WithGRPC()).NewStream(t.Context(), grpcreflect.WithRequestHeaders(header))
+		stream := grpcreflect.NewClient(client, i.URL, connect.WithGRPC()).NewStream(t.Context(), grpcreflect.WithRequestHeaders(header))
 		defer stream.Close() //nolint:errcheck // it was only read from
 		services, err := stream.ListServices()
 		var names []string

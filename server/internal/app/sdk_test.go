@@ -22,11 +22,11 @@ import (
 // service returns the SDK's client of a new service account.
 func (i *instance) service(t *testing.T, name, audience string) *tollgate.Client {
 	t.Helper()
-	made := i.call(t, "POST", "/v1/users", i.admin, map[string]any{"username": name, "kind": "USER_KIND_SERVICE", "audience": audience}).want(t, 200)
-	id, _ := made.object("user")["id"].(string)
-	i.call(t, "PUT", "/v1/roles/service/members/"+id, i.admin, map[string]any{}).want(t, 200)
-	key := i.call(t, "POST", "/v1/api-keys", i.admin, map[string]any{"name": name, "userId": id}).want(t, 200).str("secret")
-	client, err := tollgate.New(i.url, tollgate.WithAPIKey(key), tollgate.WithTimeout(30*time.Second), tollgate.WithLogger(slog.New(slog.DiscardHandler)))
+	made := i.call(t, "POST", "/v1/users", i.admin, map[string]any{"username": name, "kind": "USER_KIND_SERVICE", "audience": audience}).Want(t, 200)
+	id := made.Str("user", "id")
+	i.call(t, "PUT", "/v1/roles/service/members/"+id, i.admin, map[string]any{}).Want(t, 200)
+	key := i.call(t, "POST", "/v1/api-keys", i.admin, map[string]any{"name": name, "userId": id}).Want(t, 200).Str("secret")
+	client, err := tollgate.New(i.URL, tollgate.WithAPIKey(key), tollgate.WithTimeout(30*time.Second), tollgate.WithLogger(slog.New(slog.DiscardHandler)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,11 +101,11 @@ func TestRemovedSigningKeyElsewhere(t *testing.T) {
 		v := i.verifier(t, i.service(t, "orders", ""), "tollgate")
 		_, token := i.newUser(t, "alice")
 		wantReason(t, v, token, tollgate.ReasonOK)
-		keys, _ := i.call(t, "GET", "/v1/signing-keys", i.admin, nil).want(t, 200).body["signingKeys"].([]any)
+		keys, _ := i.call(t, "GET", "/v1/signing-keys", i.admin, nil).Want(t, 200).Body["signingKeys"].([]any)
 		leaked, _ := keys[0].(map[string]any)
-		i.call(t, "POST", "/v1/signing-keys/rotate", i.admin, map[string]any{}).want(t, 200)
+		i.call(t, "POST", "/v1/signing-keys/rotate", i.admin, map[string]any{}).Want(t, 200)
 		id, _ := leaked["id"].(string)
-		removed, err := strconv.ParseInt(i.call(t, "DELETE", "/v1/signing-keys/"+id, i.admin, nil).want(t, 200).str("revision"), 10, 64)
+		removed, err := strconv.ParseInt(i.call(t, "DELETE", "/v1/signing-keys/"+id, i.admin, nil).Want(t, 200).Str("revision"), 10, 64)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -126,7 +126,7 @@ func TestSDKSessionAudience(t *testing.T) {
 		i := start(t, testConfig(address), clock.Real())
 		orders, stock := i.verifier(t, i.service(t, "orders", "orders"), "orders"), i.verifier(t, i.service(t, "stock", "stock"), "stock")
 		i.newUser(t, "alice")
-		session, err := tollgate.NewSession(t.Context(), i.url, tollgate.SessionConfig{
+		session, err := tollgate.NewSession(t.Context(), i.URL, tollgate.SessionConfig{
 			Username: "alice", Password: "a password of alice", Audience: "orders",
 		}, tollgate.WithTimeout(30*time.Second))
 		if err != nil {
@@ -141,8 +141,8 @@ func TestSDKSessionAudience(t *testing.T) {
 			t.Errorf("principal %+v", p)
 		}
 		wantReason(t, stock, token, tollgate.ReasonWrongAudience)
-		if res := i.call(t, "GET", "/v1/auth/whoami", token, nil); res.status != 401 || !strings.Contains(string(res.raw), "WRONG_AUDIENCE") {
-			t.Errorf("here: %d %s", res.status, res.raw)
+		if res := i.call(t, "GET", "/v1/auth/whoami", token, nil); res.Status != 401 || !strings.Contains(string(res.Raw), "WRONG_AUDIENCE") {
+			t.Errorf("here: %d %s", res.Status, res.Raw)
 		}
 		if err := session.Close(t.Context()); err != nil {
 			t.Fatal(err)
@@ -161,20 +161,20 @@ func TestSDKSessionSecondFactor(t *testing.T) {
 		i := start(t, testConfig(address), clock.Real())
 		id, token := i.newUser(t, "alice")
 		at := "/v1/users/" + id + "/second-factor"
-		made := i.call(t, "POST", at, token, map[string]any{"currentPassword": "a password of alice"}).want(t, 200)
-		code, err := totp.GenerateCode(made.str("secret"), time.Now())
+		made := i.call(t, "POST", at, token, map[string]any{"currentPassword": "a password of alice"}).Want(t, 200)
+		code, err := totp.GenerateCode(made.Str("secret"), time.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
-		i.call(t, "POST", at+"/confirm", token, map[string]any{"code": code}).want(t, 200)
-		codes, _ := made.body["recoveryCodes"].([]any)
+		i.call(t, "POST", at+"/confirm", token, map[string]any{"code": code}).Want(t, 200)
+		codes, _ := made.Body["recoveryCodes"].([]any)
 		asked := 0
 		config := tollgate.SessionConfig{Username: "alice", Password: "a password of alice", SecondFactor: func(context.Context) (string, error) {
 			asked++
 			return fmt.Sprint(codes[asked-1]), nil
 		}}
 		signIn := func() (*tollgate.Session, error) {
-			return tollgate.NewSession(t.Context(), i.url, config, tollgate.WithTimeout(30*time.Second))
+			return tollgate.NewSession(t.Context(), i.URL, config, tollgate.WithTimeout(30*time.Second))
 		}
 		session, err := signIn()
 		if err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/pquerna/otp/totp"
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
+	"github.com/tollgatehq/tollgate/server/internal/apitest"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/contract"
@@ -62,52 +63,52 @@ func TestSecondFactorIsRequired(t *testing.T) {
 		}
 	}
 	role := map[string]any{"name": "r", "permissions": []string{"orders:read"}}
-	a := i.call(t, "POST", "/v1/roles", i.admin, role).want(t, 401)
-	if a.reason() != "SECOND_FACTOR_REQUIRED" || a.header.Get("WWW-Authenticate") != `Bearer error="insufficient_user_authentication"` ||
-		!strings.Contains(a.str("message"), "/v1/users/"+i.user+"/second-factor") {
-		t.Errorf("%s %v", a.raw, a.header)
+	a := i.call(t, "POST", "/v1/roles", i.admin, role).Want(t, 401)
+	if a.Reason() != "SECOND_FACTOR_REQUIRED" || a.Header.Get("WWW-Authenticate") != `Bearer error="insufficient_user_authentication"` ||
+		!strings.Contains(a.Str("message"), "/v1/users/"+i.user+"/second-factor") {
+		t.Errorf("%s %v", a.Raw, a.Header)
 	}
-	events, _ := i.call(t, "GET", "/v1/audit/events?action=tollgate.refused", i.admin, nil).want(t, 200).body["events"].([]any)
+	events, _ := i.call(t, "GET", "/v1/audit/events?action=tollgate.refused", i.admin, nil).Want(t, 200).Body["events"].([]any)
 	if e, _ := events[0].(map[string]any); e["reason"] != "second_factor_required" || e["outcome"] != "OUTCOME_DENIED" {
 		t.Errorf("recorded %v", events[0])
 	}
 
 	// The way out takes nothing that is not there yet.
 	at := "/v1/users/" + i.user
-	i.call(t, "POST", at+"/password", i.admin, map[string]any{"currentPassword": adminPassword, "newPassword": "another password"}).want(t, 200)
+	i.call(t, "POST", at+"/password", i.admin, map[string]any{"currentPassword": adminPassword, "newPassword": "another password"}).Want(t, 200)
 	login := map[string]any{"username": FirstAdmin, "password": "another password"}
-	token := i.call(t, "POST", "/v1/auth/login", "", login).want(t, 200).str("accessToken")
-	made := i.call(t, "POST", at+"/second-factor", token, map[string]any{"currentPassword": "another password"}).want(t, 200)
-	code, err := totp.GenerateCode(made.str("secret"), fake.Now())
+	token := i.call(t, "POST", "/v1/auth/login", "", login).Want(t, 200).Str("accessToken")
+	made := i.call(t, "POST", at+"/second-factor", token, map[string]any{"currentPassword": "another password"}).Want(t, 200)
+	code, err := totp.GenerateCode(made.Str("secret"), fake.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	i.call(t, "POST", at+"/second-factor/confirm", token, map[string]any{"code": code}).want(t, 200)
-	i.call(t, "POST", "/v1/roles", token, role).want(t, 401) // signed in without it
-	codes, _ := made.body["recoveryCodes"].([]any)
+	i.call(t, "POST", at+"/second-factor/confirm", token, map[string]any{"code": code}).Want(t, 200)
+	i.call(t, "POST", "/v1/roles", token, role).Want(t, 401) // signed in without it
+	codes, _ := made.Body["recoveryCodes"].([]any)
 	login["secondFactor"] = codes[0]
-	grant := i.call(t, "POST", "/v1/auth/login", "", login).want(t, 200)
-	token = grant.str("accessToken")
-	i.call(t, "POST", "/v1/roles", token, role).want(t, 200)
-	token = i.call(t, "POST", "/v1/auth/refresh", "", map[string]any{"refreshToken": grant.str("refreshToken")}).want(t, 200).str("accessToken")
-	who := i.call(t, "GET", "/v1/auth/whoami", token, nil).want(t, 200).object("principal")
+	grant := i.call(t, "POST", "/v1/auth/login", "", login).Want(t, 200)
+	token = grant.Str("accessToken")
+	i.call(t, "POST", "/v1/roles", token, role).Want(t, 200)
+	token = i.call(t, "POST", "/v1/auth/refresh", "", map[string]any{"refreshToken": grant.Str("refreshToken")}).Want(t, 200).Str("accessToken")
+	who := i.call(t, "GET", "/v1/auth/whoami", token, nil).Want(t, 200).At("principal").(map[string]any)
 	if amr, _ := who["amr"].([]any); len(amr) != 3 || who["authTime"] == nil || who["audience"] != "tollgate" {
 		t.Errorf("principal %v", who)
 	}
 
 	// A person's key cannot; a service account's is exempt; other roles are not asked.
-	key := i.call(t, "POST", "/v1/api-keys", token, map[string]any{"name": "k"}).want(t, 200).str("secret")
-	if a := i.call(t, "DELETE", "/v1/roles/r", key, nil).want(t, 401); a.reason() != "SECOND_FACTOR_REQUIRED" || !strings.Contains(a.str("message"), "service account") {
-		t.Errorf("%s", a.raw)
+	key := i.call(t, "POST", "/v1/api-keys", token, map[string]any{"name": "k"}).Want(t, 200).Str("secret")
+	if a := i.call(t, "DELETE", "/v1/roles/r", key, nil).Want(t, 401); a.Reason() != "SECOND_FACTOR_REQUIRED" || !strings.Contains(a.Str("message"), "service account") {
+		t.Errorf("%s", a.Raw)
 	}
-	i.call(t, "GET", "/v1/roles", key, nil).want(t, 200)
-	robot, _ := i.call(t, "POST", "/v1/users", token, map[string]any{"username": "robot", "kind": "USER_KIND_SERVICE"}).want(t, 200).object("user")["id"].(string)
-	i.call(t, "PUT", "/v1/roles/administrator/members/"+robot, token, map[string]any{}).want(t, 200)
-	key = i.call(t, "POST", "/v1/api-keys", token, map[string]any{"name": "k", "userId": robot}).want(t, 200).str("secret")
-	i.call(t, "DELETE", "/v1/roles/r", key, nil).want(t, 200)
+	i.call(t, "GET", "/v1/roles", key, nil).Want(t, 200)
+	robot := i.call(t, "POST", "/v1/users", token, map[string]any{"username": "robot", "kind": "USER_KIND_SERVICE"}).Want(t, 200).Str("user", "id")
+	i.call(t, "PUT", "/v1/roles/administrator/members/"+robot, token, map[string]any{}).Want(t, 200)
+	key = i.call(t, "POST", "/v1/api-keys", token, map[string]any{"name": "k", "userId": robot}).Want(t, 200).Str("secret")
+	i.call(t, "DELETE", "/v1/roles/r", key, nil).Want(t, 200)
 	i.admin = token
 	_, helper := i.newUser(t, "helper", "tollgate:users:write")
-	i.call(t, "POST", "/v1/users", helper, map[string]any{"username": "made-by-helper"}).want(t, 200)
+	i.call(t, "POST", "/v1/users", helper, map[string]any{"username": "made-by-helper"}).Want(t, 200)
 }
 
 // TestRecentSignInIsRequired: a sensitive call takes a recent sign-in, which a
@@ -117,31 +118,31 @@ func TestRecentSignInIsRequired(t *testing.T) {
 	config.RequireRecentSignIn = 10 * time.Minute
 	i, fake := clocked(t, config, slog.New(slog.DiscardHandler))
 	login := map[string]any{"username": FirstAdmin, "password": adminPassword}
-	grant := i.call(t, "POST", "/v1/auth/login", "", login).want(t, 200)
-	token := grant.str("accessToken")
-	create := func(name string) answer {
+	grant := i.call(t, "POST", "/v1/auth/login", "", login).Want(t, 200)
+	token := grant.Str("accessToken")
+	create := func(name string) apitest.Answer {
 		return i.call(t, "POST", "/v1/roles", token, map[string]any{"name": name, "permissions": []string{"orders:read"}})
 	}
 	fake.Advance(9 * time.Minute)
-	create("a").want(t, 200)
-	key := i.call(t, "POST", "/v1/api-keys", token, map[string]any{"name": "k"}).want(t, 200).str("secret")
+	create("a").Want(t, 200)
+	key := i.call(t, "POST", "/v1/api-keys", token, map[string]any{"name": "k"}).Want(t, 200).Str("secret")
 	fake.Advance(2 * time.Minute)
 	refused := func() {
 		t.Helper()
-		a := create("b").want(t, 401)
-		if a.reason() != "SIGN_IN_REQUIRED" || a.header.Get("WWW-Authenticate") != `Bearer error="insufficient_user_authentication", max_age="600"` {
-			t.Errorf("%s %v", a.raw, a.header)
+		a := create("b").Want(t, 401)
+		if a.Reason() != "SIGN_IN_REQUIRED" || a.Header.Get("WWW-Authenticate") != `Bearer error="insufficient_user_authentication", max_age="600"` {
+			t.Errorf("%s %v", a.Raw, a.Header)
 		}
 	}
 	refused()
-	token = i.call(t, "POST", "/v1/auth/refresh", "", map[string]any{"refreshToken": grant.str("refreshToken")}).want(t, 200).str("accessToken")
+	token = i.call(t, "POST", "/v1/auth/refresh", "", map[string]any{"refreshToken": grant.Str("refreshToken")}).Want(t, 200).Str("accessToken")
 	refused()
-	if a := i.call(t, "DELETE", "/v1/roles/a", key, nil).want(t, 401); a.reason() != "SIGN_IN_REQUIRED" {
-		t.Errorf("a person's key: %s", a.raw)
+	if a := i.call(t, "DELETE", "/v1/roles/a", key, nil).Want(t, 401); a.Reason() != "SIGN_IN_REQUIRED" {
+		t.Errorf("a person's key: %s", a.Raw)
 	}
-	i.call(t, "GET", "/v1/roles", token, nil).want(t, 200)
-	token = i.call(t, "POST", "/v1/auth/login", "", login).want(t, 200).str("accessToken")
-	create("b").want(t, 200)
+	i.call(t, "GET", "/v1/roles", token, nil).Want(t, 200)
+	token = i.call(t, "POST", "/v1/auth/login", "", login).Want(t, 200).Str("accessToken")
+	create("b").Want(t, 200)
 	fake.Advance(11 * time.Minute)
-	i.call(t, "POST", "/v1/users/"+i.user+"/password", token, map[string]any{"currentPassword": adminPassword, "newPassword": "another password"}).want(t, 200)
+	i.call(t, "POST", "/v1/users/"+i.user+"/password", token, map[string]any{"currentPassword": adminPassword, "newPassword": "another password"}).Want(t, 200)
 }

@@ -16,9 +16,9 @@ import (
 func TestTimesAgree(t *testing.T) {
 	i := startEmbedded(t)
 	keys := i.call(t, "GET", "/.well-known/jwks.json", "", nil)
-	keys.want(t, http.StatusOK)
+	keys.Want(t, http.StatusOK)
 	want := fmt.Sprintf("public, max-age=%d", int(jose.KeySetMaxAge/time.Second))
-	if got := keys.header.Get("Cache-Control"); got != want {
+	if got := keys.Header.Get("Cache-Control"); got != want {
 		t.Errorf("the key set's Cache-Control is %q, want %q", got, want)
 	}
 	field, ok := reflect.TypeFor[Config]().FieldByName("SigningKeyAhead")

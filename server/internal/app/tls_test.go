@@ -242,13 +242,13 @@ func TestSecurityHeaders(t *testing.T) {
 		if status == 401 {
 			token = ""
 		}
-		a := i.call(t, "GET", path, token, nil).want(t, status)
+		a := i.call(t, "GET", path, token, nil).Want(t, status)
 		for name, want := range map[string]string{
 			"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer",
 			"Content-Security-Policy":   "default-src 'none'; frame-ancestors 'none'",
 			"Strict-Transport-Security": "",
 		} {
-			if got := a.header.Get(name); got != want {
+			if got := a.Header.Get(name); got != want {
 				t.Errorf("%s: %s is %q, want %q", path, name, got, want)
 			}
 		}
