@@ -19,25 +19,43 @@ func get(t *testing.T, c *Cache[string, int], key string, value int) int {
 	return got
 }
 
-// slow begins a read of key that ends with value when end is closed.
-func slow(ctx context.Context, c *Cache[string, int], key string, value int) (end chan struct{}, got chan int) {
-	begun, end, got := make(chan struct{}), make(chan struct{}), make(chan int, 1)
+// source is a database's value that a slow read returns as it was when the read
+// began.
+type source struct {
+	value atomic.Int64
+	reads atomic.Int64
+	end   chan struct{} // closed: reads end
+}
+
+func newSource(value int64) *source {
+	s := &source{end: make(chan struct{})}
+	s.value.Store(value)
+	return s
+}
+
+func (s *source) read(ctx context.Context) (int, error) {
+	s.reads.Add(1)
+	value := int(s.value.Load())
+	<-s.end
+	return value, ctx.Err()
+}
+
+// begin calls Get and waits until its read is under way.
+func (s *source) begin(ctx context.Context, c *Cache[string, int], key string) (got chan int) {
+	got = make(chan int, 1)
 	go func() {
-		v, err := c.Get(ctx, key, func(ctx context.Context) (int, error) {
-			close(begun)
-			<-end
-			return value, ctx.Err()
-		})
+		v, err := c.Get(ctx, key, s.read)
 		if err != nil {
 			v = -1
 		}
 		got <- v
 	}()
-	<-begun
-	return end, got
+	synctest.Wait()
+	return got
 }
 
 func TestCacheKeeps(t *testing.T) {
+	t.Parallel()
 	c := NewCache[string, int](10)
 	for _, step := range []struct {
 		key         string
@@ -60,66 +78,83 @@ func TestCacheKeeps(t *testing.T) {
 	}
 }
 
-// A read that began before a change hands out what it read, and nobody who
-// asks after the change is given that.
-func TestALateReadIsNotKept(t *testing.T) {
+// What was read before a change is never kept after its invalidation.
+func TestCacheInvalidationDuringARead(t *testing.T) {
+	t.Parallel()
 	for what, invalidate := range map[string]func(*Cache[string, int]){
-		"invalidate": func(c *Cache[string, int]) { c.Invalidate("a") },
-		"clear":      func(c *Cache[string, int]) { c.Clear() },
+		"Invalidate": func(c *Cache[string, int]) { c.Invalidate("a") },
+		"Clear":      (*Cache[string, int]).Clear,
 	} {
-		c := NewCache[string, int](10)
-		end, got := slow(t.Context(), c, "a", 1)
-		invalidate(c)
-		close(end)
-		if v := <-got; v != 1 {
-			t.Errorf("%s: the read itself is %d", what, v)
-		}
-		if v := get(t, c, "a", 2); v != 2 {
-			t.Errorf("%s: afterwards a is %d, which is stale", what, v)
-		}
-
-		c = NewCache[string, int](10)
-		end, got = slow(t.Context(), c, "a", 1)
-		invalidate(c)
-		if v := get(t, c, "a", 2); v != 2 { // does not wait for the old read
-			t.Errorf("%s: during the old read a is %d", what, v)
-		}
-		close(end)
-		<-got
-		if v := get(t, c, "a", 3); v != 2 {
-			t.Errorf("%s: after the old read a is %d, want what was read last", what, v)
-		}
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				c, s := NewCache[string, int](10), newSource(1)
+				got := s.begin(t.Context(), c, "a")
+				s.value.Store(2)
+				invalidate(c)
+				close(s.end)
+				<-got
+				if v := get(t, c, "a", 2); v != 2 {
+					t.Errorf("afterwards a is %d, which is stale", v)
+				}
+			})
+			synctest.Test(t, func(t *testing.T) {
+				c, s := NewCache[string, int](10), newSource(1)
+				got := s.begin(t.Context(), c, "a")
+				s.value.Store(2)
+				invalidate(c)
+				if v := get(t, c, "a", 2); v != 2 {
+					t.Errorf("during the old read a is %d", v)
+				}
+				close(s.end)
+				<-got
+				if v := get(t, c, "a", 3); v != 2 {
+					t.Errorf("after the old read a is %d, want what was read last", v)
+				}
+			})
+		})
 	}
 }
 
-func TestCallsShareARead(t *testing.T) {
+func TestCacheInvalidationOfAnotherKey(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		c := NewCache[string, int](10)
-		var reads atomic.Int32
-		end := make(chan struct{})
+		c, s := NewCache[string, int](10), newSource(1)
+		got := s.begin(t.Context(), c, "a")
+		c.Invalidate("b")
+		close(s.end)
+		if v := <-got; v != 1 {
+			t.Errorf("the read is %d", v)
+		}
+		if v := get(t, c, "a", 2); v != 1 {
+			t.Errorf("afterwards a is %d: the read was thrown away", v)
+		}
+	})
+}
+
+func TestCacheSharesReads(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, s := NewCache[string, int](10), newSource(1)
 		var all sync.WaitGroup
 		for range 50 {
 			all.Go(func() {
-				v, err := c.Get(t.Context(), "a", func(context.Context) (int, error) {
-					reads.Add(1)
-					<-end
-					return 1, nil
-				})
-				if v != 1 || err != nil {
+				if v, err := c.Get(t.Context(), "a", s.read); v != 1 || err != nil {
 					t.Errorf("got %d, %v", v, err)
 				}
 			})
 		}
 		synctest.Wait() // all of them wait now
-		if n := reads.Load(); n != 1 {
+		if n := s.reads.Load(); n != 1 {
 			t.Errorf("%d reads", n)
 		}
-		close(end)
+		close(s.end)
 		all.Wait()
 	})
 }
 
-func TestErrorsAreNotKept(t *testing.T) {
+func TestCacheKeepsNoErrors(t *testing.T) {
+	t.Parallel()
 	c := NewCache[string, int](10)
 	failed := errors.New("failed")
 	if _, err := c.Get(t.Context(), "a", func(context.Context) (int, error) { return 0, failed }); !errors.Is(err, failed) {
@@ -130,17 +165,21 @@ func TestErrorsAreNotKept(t *testing.T) {
 	}
 }
 
-// Whoever began a read may hang up; the others still get it.
-func TestHangingUpDoesNotEndTheRead(t *testing.T) {
-	c := NewCache[string, int](10)
-	ctx, cancel := context.WithCancel(t.Context())
-	end, got := slow(ctx, c, "a", 1)
-	cancel()
-	if v := <-got; v != -1 {
-		t.Errorf("a caller that hung up got %d", v)
-	}
-	close(end)
-	if v, err := c.Get(t.Context(), "a", func(context.Context) (int, error) { return 2, nil }); v != 1 || err != nil {
-		t.Errorf("the next caller got %d, %v; want the read that was under way", v, err)
-	}
+// A caller that hangs up does not end the read that others wait for.
+func TestCacheReadOutlivesItsCaller(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, s := NewCache[string, int](10), newSource(1)
+		ctx, cancel := context.WithCancel(t.Context())
+		got := s.begin(ctx, c, "a")
+		cancel()
+		if v := <-got; v != -1 {
+			t.Errorf("a caller that hung up got %d", v)
+		}
+		next := newSource(2).begin(t.Context(), c, "a")
+		close(s.end)
+		if v := <-next; v != 1 {
+			t.Errorf("the next caller got %d, want the read that was under way", v)
+		}
+	})
 }
