@@ -29,6 +29,7 @@ type bad struct {
 }
 
 func TestBadRequests(t *testing.T) {
+	t.Parallel()
 	s := serveAdmin(t)
 	s.Post(t, "/v1/roles", object{"name": "clerk"})
 	const (
@@ -227,6 +228,7 @@ func wantShape(t *testing.T, a apitest.Answer) {
 // What is compressed well is served well; a message that unpacks to too much is
 // refused inside of a stream, too.
 func TestCompression(t *testing.T) {
+	t.Parallel()
 	s := serveAdmin(t)
 	var packed bytes.Buffer
 	w := gzip.NewWriter(&packed)

@@ -15,6 +15,7 @@ import (
 // A Redis that fails costs 50 ms at most, limits go by their outage mode, and
 // it is used again soon after it is back.
 func TestChaosRedisFaults(t *testing.T) {
+	t.Parallel()
 	for _, m := range []backendtest.Mode{backendtest.Refuse, backendtest.Hang, backendtest.Reset} {
 		t.Run(m.String(), func(t *testing.T) {
 			b := newBackends(t)
@@ -84,8 +85,10 @@ func TestChaosRedisFaults(t *testing.T) {
 // bound; what needs the truth is unavailable within a second and does not
 // happen.
 func TestChaosPostgreSQLFaults(t *testing.T) {
+	t.Parallel()
 	for _, m := range []backendtest.Mode{backendtest.Refuse, backendtest.Hang, backendtest.Reset} {
 		t.Run(m.String(), func(t *testing.T) {
+			t.Parallel()
 			staleness := time.Duration(often(2, 5)) * time.Second
 			b := newBackends(t)
 			c := startCluster(t, 1, settings(b.postgresProxy.URL, b.redis, "TOLLGATE_STALENESS="+staleness.String()))

@@ -22,6 +22,7 @@ import (
 // nothing of the database, and the log tells of each of them, also of those
 // before the server was stopped in the middle of it.
 func TestChaosAnonymousFlood(t *testing.T) {
+	t.Parallel()
 	forms := map[string]string{
 		"/v1/oauth2/token":      "grant_type=refresh_token&refresh_token=tgr_" + strings.Repeat("x", 43),
 		"/v1/oauth2/revoke":     "token=tgr_" + strings.Repeat("x", 43),

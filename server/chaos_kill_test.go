@@ -235,6 +235,7 @@ func (l *ledger) check(t *testing.T, s apitest.Client) (lost, silent, untrue int
 // Killed servers lose nothing that they acknowledged, and record nothing that
 // did not happen.
 func TestChaosKillServers(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 3)
 	l := newLedger(t, c)
 	r := &roster{servers: append([]*tollgate(nil), c.servers...), admin: c.admin}
@@ -257,6 +258,7 @@ func TestChaosKillServers(t *testing.T) {
 
 // A killed PostgreSQL costs answers, but nothing that was acknowledged.
 func TestChaosKillPostgreSQL(t *testing.T) {
+	t.Parallel()
 	m, ok := newMortal(t)
 	if !ok {
 		return

@@ -15,6 +15,7 @@ import (
 // A server with as much to do as it takes refuses more at once, and still says
 // that it lives.
 func TestChaosOverload(t *testing.T) {
+	t.Parallel()
 	b := newBackends(t)
 	const most = 16 // of one address, which gets half of the places
 	c := startCluster(t, 1, settings(b.postgresProxy.URL, b.redis, "TOLLGATE_MAX_CALLS=32"))
@@ -61,6 +62,7 @@ func TestChaosOverload(t *testing.T) {
 
 // A flood of sign-ins leaves the verifying of credentials alone.
 func TestChaosLoginFlood(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 1, "TOLLGATE_BCRYPT_COST=12")
 	s := c.on(0)
 	verify := func() distribution {

@@ -21,6 +21,7 @@ import (
 // statements of one client meet different connections. It needs PgBouncer: the
 // full run fails without, a usual run goes without.
 func TestChaosPgBouncer(t *testing.T) {
+	t.Parallel()
 	program, err := exec.LookPath(cmp.Or(os.Getenv("TOLLGATE_TEST_PGBOUNCER"), "pgbouncer"))
 	if err != nil {
 		report := t.Logf

@@ -75,6 +75,7 @@ func (b *balancer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // A rolling restart behind a balancer fails no request.
 func TestChaosRollingRestart(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 3, "TOLLGATE_DRAIN_DELAY=1s")
 	r := &roster{servers: append([]*tollgate(nil), c.servers...), admin: c.admin}
 	b := newBalancer(t, func() []*tollgate {

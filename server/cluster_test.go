@@ -18,6 +18,7 @@ import (
 // Of any number of refreshes with one token, at any instances, one succeeds,
 // and the session is over.
 func TestClusterRefreshOnce(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 3)
 	rounds, calls := often(5, 200), 100
 	var none, more, revived, refused, busy int
@@ -66,6 +67,7 @@ func TestClusterRefreshOnce(t *testing.T) {
 // In every window of time all instances together admit no more than the burst
 // and what the rate gives.
 func TestClusterLimit(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 3)
 	const rate, burst = 50, 20
 	c.on(0).Post(t, "/v1/limits", object{"name": "shared", "subject": "SUBJECT_CUSTOM", "contextKey": "who", "permission": "orders:*",
@@ -129,6 +131,7 @@ func TestClusterLimit(t *testing.T) {
 // A revocation that one instance has acknowledged is in force on the others
 // within the bound.
 func TestClusterRevocation(t *testing.T) {
+	t.Parallel()
 	database := newBackends(t)
 	c := startCluster(t, 3, settings(database.postgres, database.redisProxy.URL))
 	n := often(20, 1000)
@@ -168,6 +171,7 @@ func revocations(t *testing.T, c *cluster, n, workers int) []time.Duration {
 
 // Who gives the revision of a write gets answers that are as new, anywhere.
 func TestClusterReadYourWrites(t *testing.T) {
+	t.Parallel()
 	c := newCluster(t, 3)
 	mia := c.on(0).NewUser(t, "mia", "a password of mia")
 	c.on(0).Post(t, "/v1/roles", object{"name": "packer", "permissions": []string{"orders:pack"}})
@@ -207,6 +211,7 @@ func TestClusterReadYourWrites(t *testing.T) {
 
 // Instances that start at once on an empty database make one of everything.
 func TestClusterStartsAtOnce(t *testing.T) {
+	t.Parallel()
 	n := often(4, 10)
 	database := newBackends(t)
 	env := settings(database.postgres, database.redis)
@@ -247,6 +252,7 @@ func TestClusterStartsAtOnce(t *testing.T) {
 
 // The schema goes up, down and up again by the program itself.
 func TestMigratePostgreSQL(t *testing.T) {
+	t.Parallel()
 	env := settings(newBackends(t).postgres, "")
 	migrate := func(args ...string) string {
 		t.Helper()

@@ -10,6 +10,7 @@ import (
 
 // A key's id that begins with "-" is an argument, wherever it stands.
 func TestDashedKeyID(t *testing.T) {
+	t.Parallel()
 	for _, id := range []string{
 		"-" + strings.Repeat("a", 42), "--" + strings.Repeat("a", 41), "-h" + strings.Repeat("_", 41), strings.Repeat("a", 43),
 	} {

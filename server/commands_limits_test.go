@@ -12,6 +12,7 @@ import (
 // Whoever owns the database gets in again while the server runs, however it
 // counts.
 func TestLimitsCommands(t *testing.T) {
+	t.Parallel()
 	for name, env := range map[string]func() []string{
 		"sqlite":   func() []string { return []string{"TOLLGATE_ADMIN_PASSWORD=" + adminPassword} },
 		"postgres": func() []string { return settings(backendtest.PostgreSQLURL(t), backendtest.EmptyRedisURL(t)) },

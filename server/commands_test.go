@@ -29,6 +29,7 @@ func succeed(t *testing.T, dir, stdin string, args ...string) string {
 }
 
 func TestHelp(t *testing.T) {
+	t.Parallel()
 	help := succeed(t, t.TempDir(), "", "--help")
 	for _, word := range []string{
 		"serve", "migrate up", "migrate down", "migrate status", "user create", "user reset-password", "limits list", "limits reset", "health",
@@ -53,6 +54,7 @@ func TestHelp(t *testing.T) {
 // What cannot work is said in a few words on standard error, naming what to
 // change, and nothing is left behind.
 func TestMistakes(t *testing.T) {
+	t.Parallel()
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -122,6 +124,7 @@ func TestMistakes(t *testing.T) {
 // A start that fails for a taken address has made nothing: the next one shows
 // the first administrator's password.
 func TestFailedStartKeepsFirstPassword(t *testing.T) {
+	t.Parallel()
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -142,6 +145,7 @@ func TestFailedStartKeepsFirstPassword(t *testing.T) {
 }
 
 func TestMigrate(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	if out := succeed(t, dir, "", "migrate", "status"); !strings.Contains(out, "not applied") {
 		t.Errorf("status of a new database: %s", out)
@@ -170,6 +174,7 @@ func TestMigrate(t *testing.T) {
 }
 
 func TestUserCommands(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	// While the server is stopped, and before it ever ran.
 	if out := succeed(t, dir, "a password of mia\n", "user", "create", "Mia", "--role", "administrator"); !strings.Contains(out, "made user mia (") {
@@ -245,6 +250,7 @@ func TestUserCommands(t *testing.T) {
 // A person who is made with a one-time password can do one thing with it:
 // choose another.
 func TestUserCreateGenerate(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	out := succeed(t, dir, "", "user", "create", "mia", "--generate", "--role", "administrator")
 	_, after, _ := strings.Cut(out, "one-time password: ")
@@ -269,6 +275,7 @@ func TestUserCreateGenerate(t *testing.T) {
 }
 
 func TestHealthCommand(t *testing.T) {
+	t.Parallel()
 	s := serve(t, t.TempDir())
 	listen := strings.TrimPrefix(s.URL, "http://")
 	succeed(t, s.dir, "", "health", "--listen", listen)

@@ -11,6 +11,7 @@ import (
 
 // Every credential that is not a good one is refused in the same way.
 func TestBadCredentials(t *testing.T) {
+	t.Parallel()
 	s := serveAdmin(t)
 	good := "Bearer " + s.Token
 	parts := strings.Split(s.Token, ".")
@@ -65,6 +66,7 @@ func TestBadCredentials(t *testing.T) {
 }
 
 func TestExpiredToken(t *testing.T) {
+	t.Parallel()
 	s := serve(t, t.TempDir(), "TOLLGATE_ADMIN_PASSWORD="+adminPassword, "TOLLGATE_ACCESS_TOKEN_TTL=2s")
 	login := s.Login(t, "admin", adminPassword)
 	admin := s.As(login.Str("accessToken"))

@@ -25,6 +25,7 @@ var update = flag.Bool("update", false, "write what the documents must say inste
 // TestConfigurationDoc compares docs/configuration.md with the flags and
 // commands of this program. Hidden flags are left out.
 func TestConfigurationDoc(t *testing.T) {
+	t.Parallel()
 	program, err := kong.New(&commands{}, kong.Name("tollgate"), kong.Vars{"version": ""})
 	if err != nil {
 		t.Fatal(err)
@@ -36,6 +37,7 @@ func TestConfigurationDoc(t *testing.T) {
 
 // TestPermissionsDoc compares docs/api.md with what the contract's RPCs ask for.
 func TestPermissionsDoc(t *testing.T) {
+	t.Parallel()
 	rpcs := map[string][]string{}
 	protoregistry.GlobalFiles.RangeFilesByPackage("tollgate.v1", func(file protoreflect.FileDescriptor) bool {
 		for i := range file.Services().Len() {

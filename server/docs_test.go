@@ -11,6 +11,7 @@ import (
 
 // The tests that docs/security.md names exist.
 func TestTheTestsOfTheThreatModelExist(t *testing.T) {
+	t.Parallel()
 	page, err := os.ReadFile("../docs/security.md")
 	if err != nil {
 		t.Fatal(err)
@@ -45,6 +46,7 @@ func TestTheTestsOfTheThreatModelExist(t *testing.T) {
 
 // The files that CONTRIBUTING.md sends people to exist.
 func TestWhereIs(t *testing.T) {
+	t.Parallel()
 	page, err := os.ReadFile("../CONTRIBUTING.md")
 	if err != nil {
 		t.Fatal(err)

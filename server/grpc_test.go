@@ -71,6 +71,7 @@ func (p protocol) with(token string) connect.ClientOption {
 }
 
 func TestProtocols(t *testing.T) {
+	t.Parallel()
 	s := serveAdmin(t)
 	for i, p := range protocols {
 		t.Run(p.name, func(t *testing.T) { core(t, s, p, string(rune('a'+i))) })
@@ -183,6 +184,7 @@ func wantError(t *testing.T, err error, code connect.Code, reason, field string)
 }
 
 func TestReflection(t *testing.T) {
+	t.Parallel()
 	s := serveAdmin(t)
 	stream := grpcreflect.NewClient(h2c(t), s.URL, connect.WithGRPC()).NewStream(t.Context())
 	defer stream.Close() //nolint:errcheck // it was only read from
@@ -210,6 +212,7 @@ func TestReflection(t *testing.T) {
 }
 
 func TestGRPCHealth(t *testing.T) {
+	t.Parallel()
 	s := serveAdmin(t)
 	const serving = 1
 	// grpc.health.v1's two messages have the shape of these.

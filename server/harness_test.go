@@ -3,6 +3,7 @@ package main_test
 import (
 	"bytes"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -20,8 +21,13 @@ import (
 var built string // the folder of the programs under test
 
 func TestMain(m *testing.M) {
-	var err error
-	if built, err = os.MkdirTemp("", "tollgate-e2e-"); err != nil {
+	// Most of these tests wait for programs, so more of them run at once than
+	// there are processors.
+	err := flag.Set("test.parallel", "4")
+	if err == nil {
+		built, err = os.MkdirTemp("", "tollgate-e2e-")
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}

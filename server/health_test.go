@@ -18,6 +18,7 @@ import (
 )
 
 func TestHealth(t *testing.T) {
+	t.Parallel()
 	var status int
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/readyz" {
@@ -46,6 +47,7 @@ func TestHealth(t *testing.T) {
 // TestHealthOverTLS: the probe knows no CA and has no certificate but the
 // server's own, also where clients need one.
 func TestHealthOverTLS(t *testing.T) {
+	t.Parallel()
 	example := httptest.NewTLSServer(nil) // for its certificate
 	defer example.Close()
 	pair := example.TLS.Certificates[0]
@@ -81,6 +83,7 @@ func TestHealthOverTLS(t *testing.T) {
 }
 
 func TestAskable(t *testing.T) {
+	t.Parallel()
 	for listen, want := range map[string]string{
 		"127.0.0.1:8000": "127.0.0.1:8000", "0.0.0.0:8000": "127.0.0.1:8000", ":8000": "127.0.0.1:8000",
 		"[::]:8000": "[::1]:8000", "10.0.0.7:80": "10.0.0.7:80", "localhost:80": "localhost:80", "8000": "",

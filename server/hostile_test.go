@@ -91,6 +91,7 @@ func (h *honest) memory(t *testing.T) int64 {
 // One hostile client, at the honest one's address or at another, takes nothing
 // from it, whatever it does, and costs a bounded amount of memory.
 func TestHostileClients(t *testing.T) {
+	t.Parallel()
 	const same, other = "127.0.0.1", "127.0.0.2"
 	for _, attack := range []struct {
 		name   string
@@ -321,6 +322,7 @@ func TestHostileWaits(t *testing.T) {
 // A principal gets at most half of the streams, and no more than are left when
 // others have some; a second one still gets its own.
 func TestHostileStreams(t *testing.T) {
+	t.Parallel()
 	s := newHonest(t)
 	h := newHostile(t, s.URL, "127.0.0.2")
 	var conns []*h2

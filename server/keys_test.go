@@ -36,6 +36,7 @@ func signedWith(t *testing.T, token string) string {
 // none of the tokens that either of them issues. It runs for ten seconds, or
 // for two minutes with TOLLGATE_CHAOS=1.
 func TestKeyRotation(t *testing.T) {
+	t.Parallel()
 	lasts, least := 10*time.Second, 2
 	if os.Getenv("TOLLGATE_CHAOS") != "" {
 		lasts, least = 2*time.Minute, 15
@@ -116,6 +117,7 @@ func TestKeyRotation(t *testing.T) {
 // The keys commands work on the database alone; a reseal changes which master
 // key opens it.
 func TestKeysCommands(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	rows := func(args ...string) (list [][]string) {
 		t.Helper()

@@ -13,6 +13,7 @@ var serving = regexp.MustCompile(`serving at (http://[^,\s]+)`)
 
 // The example service, protected by the SDK, with a real Tollgate behind it.
 func TestOrders(t *testing.T) {
+	t.Parallel()
 	s := serveAdmin(t)
 	example := run(t, ordersBinary, t.TempDir(), []string{"TOLLGATE_API_KEY=" + s.NewService(t, "orders")}, "",
 		"-listen", "127.0.0.1:0", "-tollgate", s.URL)

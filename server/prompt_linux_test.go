@@ -50,6 +50,7 @@ func echoes(t *testing.T, terminal *os.File) bool {
 // Who changes their mind at a password's prompt gets out, with a terminal that
 // shows what they type.
 func TestInterruptedPrompt(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	succeed(t, dir, "a password of mia", "user", "create", "mia")
 	path, err := tollgateBinary()

@@ -14,6 +14,7 @@ import (
 // What a person does who follows the documentation from top to bottom, with
 // nothing but HTTP and JSON.
 func TestTour(t *testing.T) {
+	t.Parallel()
 	s := serve(t, t.TempDir())
 	if s.password == "" {
 		t.Fatal("no password was shown at the first start")
@@ -105,6 +106,7 @@ func TestTour(t *testing.T) {
 
 // A limit on Tollgate's own API answers with what HTTP has for it.
 func TestOwnLimit(t *testing.T) {
+	t.Parallel()
 	s := serveAdmin(t)
 	s.Post(t, "/v1/limits", object{
 		"name": "roles-read", "subject": "SUBJECT_USER", "permission": "tollgate:roles:read", "rate": 2, "period": "60s",
@@ -146,6 +148,7 @@ func wantLimited(t *testing.T, a apitest.Answer) {
 }
 
 func TestSignInLimit(t *testing.T) {
+	t.Parallel()
 	s := serveAdmin(t)
 	s.NewUser(t, "mia", "a password of mia")
 	try := func(name, password string) apitest.Answer {
@@ -172,6 +175,7 @@ func TestSignInLimit(t *testing.T) {
 // Paging through the log shows each event once, newest first, whatever is
 // added meanwhile.
 func TestAuditPaging(t *testing.T) {
+	t.Parallel()
 	s := serveAdmin(t)
 	for i := range 25 {
 		s.Post(t, "/v1/roles", object{"name": "r" + strconv.Itoa(i)})
@@ -206,6 +210,7 @@ func TestAuditPaging(t *testing.T) {
 
 // A refresh token works once; a copy of it ends the session for everybody.
 func TestSessionLife(t *testing.T) {
+	t.Parallel()
 	s := serveAdmin(t)
 	service := s.As(s.NewService(t, "orders"))
 	s.NewUser(t, "mia", "a password of mia")

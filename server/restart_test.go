@@ -37,6 +37,7 @@ type chain struct {
 // kernel, so this says nothing about power cuts: the test passes with SQLite's
 // journal and syncing off, too.
 func TestKill(t *testing.T) {
+	t.Parallel()
 	s := serveAdmin(t)
 	w := &written{users: map[string]string{}, roles: map[string]bool{}}
 	for range 2 {
@@ -191,6 +192,7 @@ func (c *chain) check(t *testing.T, s *tollgate) {
 // A stop by either signal ends well and soon, and the next start finds
 // everything.
 func TestStop(t *testing.T) {
+	t.Parallel()
 	for _, signal := range []os.Signal{syscall.SIGTERM, os.Interrupt} {
 		t.Run(signal.String(), func(t *testing.T) {
 			s := serveAdmin(t)
@@ -224,6 +226,7 @@ func TestStop(t *testing.T) {
 
 // A call that is under way when the server is told to stop gets its answer.
 func TestStopFinishesCalls(t *testing.T) {
+	t.Parallel()
 	s := serveAdmin(t)
 	address := strings.TrimPrefix(s.URL, "http://")
 	conn, err := net.Dial("tcp", address)
@@ -267,6 +270,7 @@ func TestStopFinishesCalls(t *testing.T) {
 // The made-up password is shown to the person who starts the server, once. Here
 // it goes to no terminal, so it must be changed at the first sign-in.
 func TestFirstPassword(t *testing.T) {
+	t.Parallel()
 	s := serve(t, t.TempDir())
 	if len(s.password) < 20 || strings.Count(s.stdout.String(), s.password) != 2 { // and in the curl to try
 		t.Errorf("password %q in %s", s.password, s.stdout)
@@ -299,6 +303,7 @@ func TestFirstPassword(t *testing.T) {
 
 // How long a start takes and how much it keeps; for people, not judged.
 func TestColdStart(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	for _, start := range []string{"first", "second"} {
 		began := time.Now()

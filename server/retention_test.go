@@ -15,6 +15,7 @@ import (
 // A server that is told how long to keep the audit log deletes what is older,
 // and says so in the log; one that is not keeps everything.
 func TestAuditRetention(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := serve(t, dir, "TOLLGATE_ADMIN_PASSWORD="+adminPassword)
 	s.Call(t, "GET", "/v1/users", nil).Want(t, http.StatusUnauthorized)

@@ -12,6 +12,7 @@ import (
 // A start says what it uses, and that a first password is not used again; what
 // it suggests to try cannot be mistaken for a command with the password in it.
 func TestStartSays(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	serve(t, dir).kill(t)
 	s := serve(t, dir, "TOLLGATE_ADMIN_PASSWORD=hunter2 hunter2", "TOLLGATE_ISSUER=https://auth.example.com")
@@ -39,6 +40,7 @@ func TestStartSays(t *testing.T) {
 
 // A lost key file is not replaced by a new one, which would open nothing.
 func TestLostKeyFile(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	succeed(t, dir, "", "migrate", "up") // no key is needed yet, and none made
 	key := filepath.Join(dir, "tollgate.db.key")
@@ -65,6 +67,7 @@ func TestLostKeyFile(t *testing.T) {
 
 // A damaged file is told with what to do about it.
 func TestDamagedFile(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "tollgate.db"), []byte(strings.Repeat("this is no database ", 500)), 0o600); err != nil {
 		t.Fatal(err)

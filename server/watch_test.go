@@ -109,6 +109,7 @@ func (s *tollgate) watchSSE(t *testing.T, ctx context.Context, token string) wat
 // A watcher gets what happens after the watch began, and nothing any more once
 // the session that watches is ended.
 func TestWatch(t *testing.T) {
+	t.Parallel()
 	s := serveAdmin(t)
 	id := s.NewUser(t, "mia", "a password of mia", "auditor")
 	ctx, cancel := context.WithTimeout(t.Context(), apitest.Timeout)
@@ -136,6 +137,7 @@ func TestWatch(t *testing.T) {
 }
 
 func TestWatchNeedsPermission(t *testing.T) {
+	t.Parallel()
 	s := serveAdmin(t)
 	s.NewUser(t, "mia", "a password of mia")
 	mia := s.SignedIn(t, "mia", "a password of mia")
@@ -155,6 +157,7 @@ func TestWatchNeedsPermission(t *testing.T) {
 // A server that stops tells its watchers to come again, and does not wait for
 // them.
 func TestWatchEndsWithServer(t *testing.T) {
+	t.Parallel()
 	s := serveAdmin(t)
 	ctx, cancel := context.WithTimeout(t.Context(), apitest.Timeout)
 	defer cancel()
