@@ -1,36 +1,122 @@
-# Everything a developer does here. `make` or `make help` lists it.
+# Everything a developer does here. `make` or `make help` lists it. It needs Go,
+# git and a POSIX shell; the first use of a tool compiles it, which takes minutes.
 
 .DEFAULT_GOAL := help
 
-.PHONY: help
-help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-
-.PHONY: run
-run: ## Start the server on http://127.0.0.1:8000 with a SQLite file
-	go run ./server
-
-include tools/services.mk
+GO_TOOL := go tool -modfile=tools/go.mod
+BUF := $(GO_TOOL) buf
+GOLANGCI := go tool -modfile=$(CURDIR)/tools/golangci/go.mod golangci-lint
+GENERATED := gen sdk/examples/orders/gen
 
 # PKG narrows the tests: make test PKG=./server/internal/auth/
 PKG ?= ./...
 
+# The revision that `make breaking` compares with. CI sets what it has:
+# origin/main for a pull request, the commit before the push on main.
+AGAINST ?= main
+
+FUZZTIME ?= 30s
+
+# Before a command: a real PostgreSQL and Redis, in TOLLGATE_TEST_POSTGRES_URL and
+# TOLLGATE_TEST_REDIS_URL. As a program rather than by `go run`, which passes on
+# neither signals nor the exit status.
+WITH_SERVICES = go build -C tools -o '$(CURDIR)/bin/services' ./services && exec bin/services exec $(SERVICES_FLAGS) --
+
 # -race turns checkptr on, which makes the SQLite driver many times slower.
-.PHONY: test
+GO_TEST := go test -race -gcflags=all=-d=checkptr=0 -timeout 20m
+
+.PHONY: help run services test cover bench fuzz chaos check fmt lint lint-go lint-proto \
+	tidy-check generate generate-check breaking third-party
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## Start the server on http://127.0.0.1:8000 with a SQLite file
+	go run ./server
+
+services: ## Run PostgreSQL and Redis for trying things, until Ctrl-C
+	go build -C tools -o "$(CURDIR)/bin/services" ./services && exec bin/services up
+
 test: ## Run every test on SQLite, PostgreSQL, memory and Redis, with the race detector
 	@cd tools && go test ./... >&2
-	$(WITH_SERVICES) go test -race -gcflags=all=-d=checkptr=0 -timeout 20m $(PKG)
+	$(WITH_SERVICES) $(GO_TEST) $(PKG)
 
-.PHONY: bench
+cover: ## Run every test and write coverage to cover.out and cover.html
+	$(WITH_SERVICES) go test -timeout 20m -coverpkg=./server/...,./sdk/...,./internal/... -coverprofile=cover.out $(PKG)
+	go tool cover -func=cover.out | tail -1
+	go tool cover -html=cover.out -o cover.html
+
 bench: ## Run the benchmarks
 	$(WITH_SERVICES) go test -run '^$$' -bench . -benchmem $(PKG)
 
-include tools/chaos.mk
+fuzz: ## Fuzz each target for FUZZTIME (default: 30s)
+	@set -e; for package in $$(grep -rl --include='*_test.go' '^func Fuzz' internal sdk server | xargs -n1 dirname | sort -u); do \
+		for target in $$(grep -ho '^func Fuzz[A-Za-z0-9_]*' $$package/*_test.go | cut -c6-); do \
+			go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) ./$$package; \
+		done; \
+	done
 
-include tools/generate.mk
+# What several instances promise, measured while things break. The same tests run
+# in `make test` with small numbers and without judging times.
+chaos: SERVICES_FLAGS = --pgbouncer
+chaos: ## Break servers and backends under load; print what was promised and measured
+	@table=$$(mktemp); printf '| Promise | Measured | Verdict |\n|---|---|---|\n' > $$table; \
+	( $(WITH_SERVICES) env TOLLGATE_CHAOS=1 TOLLGATE_CHAOS_TABLE=$$table \
+		go test -count=1 -parallel 1 -timeout 60m -run '^Test(Cluster|Chaos|Hostile|MigratePostgreSQL)' ./server ); \
+	status=$$?; cat $$table; rm -f $$table; exit $$status
 
-.PHONY: lint
-lint: lint-go lint-proto ## Lint Go and protos
+# The tests come last, so that a run ends with their own lines.
+check: lint tidy-check generate-check breaking test ## Everything CI checks
 
-.PHONY: check
-check: lint generate-check test ## Everything CI checks
+fmt: third-party ## Format Go and protos
+	$(GOLANGCI) fmt
+	cd tools && $(GOLANGCI) fmt
+	$(BUF) format -w proto
+	$(BUF) format -w sdk/examples/orders/proto
+
+lint: lint-proto lint-go ## Lint Go, protos and the words we use
+
+lint-go:
+	$(GOLANGCI) run
+	cd tools && $(GOLANGCI) run
+
+lint-proto: third-party
+	$(BUF) lint
+	$(BUF) format --diff --exit-code proto
+	$(BUF) format --diff --exit-code sdk/examples/orders/proto
+
+tidy-check: ## Fail if a go.mod or go.sum is not tidy
+	go mod tidy -diff
+	cd tools && go mod tidy -diff
+	cd tools/golangci && go mod tidy -diff
+
+generate: third-party ## Generate Go code, OpenAPI and the pages of flags and permissions
+	$(BUF) generate
+	$(BUF) generate --template sdk/examples/orders/buf.gen.yaml
+	go generate ./server
+
+# Compares with the index, so that staged output counts as up to date.
+generate-check: generate ## Fail if the generated code is not what the protos say
+	@new=$$(git ls-files --others -- $(GENERATED)); \
+	if ! git diff --exit-code --stat -- $(GENERATED) || [ -n "$$new" ]; then \
+		printf '%s\n' "$$new" "generated code is out of date or not in git: run 'make generate' and commit the result" >&2; \
+		exit 1; \
+	fi
+
+# third_party is not in git, so the old protos meet today's imports.
+breaking: third-party ## Fail if the protos break clients of AGAINST (default: main)
+	@git rev-parse --quiet --verify '$(AGAINST)^{commit}' >/dev/null || \
+		{ echo "breaking: no revision '$(AGAINST)'; fetch it or set AGAINST" >&2; exit 1; }
+	@if ! git cat-file -e '$(AGAINST):proto' 2>/dev/null; then \
+		echo "breaking: $(AGAINST) has no protos, nothing to compare with"; \
+		exit 0; \
+	fi; \
+	old=$$(mktemp -d) && trap 'rm -rf "$$old"' EXIT && \
+	git archive --output="$$old/proto.tar" '$(AGAINST)' proto && \
+	tar -xf "$$old/proto.tar" -C "$$old" && \
+	cp -R third_party "$$old/" && \
+	printf 'version: v2\nmodules:\n  - path: proto\n  - path: third_party\n' >"$$old/buf.yaml" && \
+	$(BUF) breaking proto --against "$$old/proto"
+
+third-party:
+	@go run -C tools ./thirdparty ../third_party
