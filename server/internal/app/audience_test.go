@@ -12,6 +12,7 @@ import (
 // TestTokensForOthers: a token that is for a service is worthless at every RPC
 // of Tollgate's own, whoever its user is.
 func TestTokensForOthers(t *testing.T) {
+	t.Parallel()
 	i := startEmbedded(t)
 	login := i.call(t, "POST", "/v1/auth/login", "", map[string]any{"username": FirstAdmin, "password": adminPassword, "audience": "orders"}).Want(t, 200)
 	token := login.Str("accessToken")
@@ -47,6 +48,7 @@ func TestTokensForOthers(t *testing.T) {
 // no others, one by one, in a batch and by introspection; API keys that it is
 // shown are not bound.
 func TestAuthorizeByAudience(t *testing.T) {
+	t.Parallel()
 	i := startEmbedded(t)
 	i.newUser(t, "alice", "orders:read")
 	login := map[string]any{"username": "alice", "password": "a password of alice"}
@@ -97,6 +99,7 @@ func TestAuthorizeByAudience(t *testing.T) {
 
 // TestOAuthAudience: the token endpoint takes resource (RFC 8707) and audience.
 func TestOAuthAudience(t *testing.T) {
+	t.Parallel()
 	i := startEmbedded(t)
 	id, secret := i.newClient(t, "robot", "orders:read")
 	verifierID, verifier := i.newClient(t, "verifier", "tollgate:verify")

@@ -67,6 +67,7 @@ func (i *instance) limitPerIP(t *testing.T, permission string, rate int) {
 // TestAuthorizeAuthenticated: bad credentials that a service is shown where any
 // good one will do count against their address and are on record.
 func TestAuthorizeAuthenticated(t *testing.T) {
+	t.Parallel()
 	backendtest.DatabaseURLs(t, func(t *testing.T, address string) {
 		i := start(t, testConfig(address), clock.Real())
 		_, token := i.newUser(t, "alice", "tollgate:keys:write")
@@ -98,6 +99,7 @@ func TestAuthorizeAuthenticated(t *testing.T) {
 // TestAuthorizeSelf: a person passes without the permission where the call is
 // about themselves; others and API keys do not.
 func TestAuthorizeSelf(t *testing.T) {
+	t.Parallel()
 	backendtest.DatabaseURLs(t, func(t *testing.T, address string) {
 		i := start(t, testConfig(address), clock.Real())
 		id, token := i.newUser(t, "alice", "tollgate:keys:write")
@@ -122,6 +124,7 @@ func TestAuthorizeSelf(t *testing.T) {
 // TestAuthorizeRecheck: a call that goes on is looked at again without being
 // counted, and what ended it is on record.
 func TestAuthorizeRecheck(t *testing.T) {
+	t.Parallel()
 	backendtest.DatabaseURLs(t, func(t *testing.T, address string) {
 		i := start(t, testConfig(address), clock.Real())
 		id, token := i.newUser(t, "alice", "orders:read")

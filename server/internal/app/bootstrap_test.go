@@ -15,6 +15,7 @@ import (
 // TestFirstPasswordMustChange: a made-up password that went to a log is good
 // for one thing, one that a person saw or gave stays.
 func TestFirstPasswordMustChange(t *testing.T) {
+	t.Parallel()
 	for engine, url := range map[string]func(testing.TB) string{"sqlite": backendtest.SQLiteURL, "postgres": backendtest.PostgreSQLURL} {
 		for what, test := range map[string]struct {
 			given    string

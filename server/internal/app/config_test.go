@@ -4,6 +4,7 @@ import "testing"
 
 // What is logged of a URL holds no password, wherever it stands.
 func TestRedactURL(t *testing.T) {
+	t.Parallel()
 	for address, want := range map[string]string{
 		"sqlite:a b.db": "sqlite:a b.db",
 		"postgres://tollgate:hunter2@db/tollgate?sslpassword=hunter2": "postgres://tollgate:xxxxx@db/tollgate",

@@ -85,6 +85,7 @@ func settings() []string {
 }
 
 func TestComposeFitsTheProgram(t *testing.T) {
+	t.Parallel()
 	file := compose(t)
 	known := settings()
 	server := file.Services["server"]
@@ -116,6 +117,7 @@ var exactImage = regexp.MustCompile(`^(postgres:\d+\.\d+-alpine\d+\.\d+|(redis|g
 // through a published port, so advice to trust a network lets every client
 // forge its address. What is commented out is advice, too.
 func TestComposeTrustsNoNetwork(t *testing.T) {
+	t.Parallel()
 	trusted := regexp.MustCompile(`TOLLGATE_TRUSTED_PROXIES\S*[:=]\s*(\S+)`).FindAllStringSubmatch(read(t, "docker-compose.yml")+read(t, "Dockerfile"), -1)
 	if len(trusted) == 0 {
 		t.Error("nothing is said about reverse proxies")
@@ -129,6 +131,7 @@ func TestComposeTrustsNoNetwork(t *testing.T) {
 
 // TestImagesAreTheSame: tests with a container engine run what is deployed.
 func TestImagesAreTheSame(t *testing.T) {
+	t.Parallel()
 	file := compose(t)
 	for service, source := range map[string]string{"postgres": "postgres.go", "redis": "redis.go"} {
 		if want := `"docker.io/library/` + file.Services[service].Image + `"`; !strings.Contains(read(t, "tools/services/"+source), want) {
@@ -138,6 +141,7 @@ func TestImagesAreTheSame(t *testing.T) {
 }
 
 func TestComposeServices(t *testing.T) {
+	t.Parallel()
 	file := compose(t)
 	for name, s := range file.Services {
 		once := s.Restart == "no"
@@ -186,6 +190,7 @@ func isSecret(variable string) bool {
 // The one-shot service makes every file that the others read, once, and shows
 // none of them. Its script runs here as it would there.
 func TestComposeSecrets(t *testing.T) {
+	t.Parallel()
 	sh, err := exec.LookPath("sh")
 	if err != nil {
 		t.Fatal("the test needs a POSIX shell")
@@ -255,6 +260,7 @@ func TestComposeSecrets(t *testing.T) {
 }
 
 func TestDockerfile(t *testing.T) {
+	t.Parallel()
 	text := read(t, "Dockerfile")
 	_, final, ok := strings.Cut(text, "\nFROM scratch\n")
 	if !ok {
@@ -291,6 +297,7 @@ func TestDockerfile(t *testing.T) {
 
 // Every file that the server is made of gets into the build.
 func TestDockerIgnore(t *testing.T) {
+	t.Parallel()
 	var ignored []string
 	for line := range strings.Lines(read(t, ".dockerignore")) {
 		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {

@@ -30,6 +30,7 @@ import (
 //
 // TOLLGATE_PROPERTY_RUNS is how many sequences there are.
 func TestNothingBeyondWhatWasGranted(t *testing.T) {
+	t.Parallel()
 	runs := os.Getenv("TOLLGATE_PROPERTY_RUNS")
 	if runs == "" {
 		runs = "8" // under the race detector, each takes a second or two

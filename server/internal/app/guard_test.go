@@ -63,6 +63,7 @@ func (i *instance) callRPC(t *testing.T, method protoreflect.MethodDescriptor, t
 // TestEveryRPC walks every RPC of every service as nobody, as a user without
 // the permission, as a user with it, and as an API key with and without it.
 func TestEveryRPC(t *testing.T) {
+	t.Parallel()
 	i := startEmbedded(t)
 	i.call(t, "PATCH", "/v1/limits/sign-in-per-ip", i.admin, map[string]any{"rate": 1000, "burst": 1000}).Want(t, 200)
 	_, without := i.newUser(t, "without", "something:else")
@@ -110,6 +111,7 @@ func TestEveryRPC(t *testing.T) {
 // TestRefusalsAreRecorded: what the guard refuses is in the log when the
 // refusal is answered.
 func TestRefusalsAreRecorded(t *testing.T) {
+	t.Parallel()
 	i := startEmbedded(t)
 	id, token := i.newUser(t, "mallory", "something:else")
 	i.call(t, "GET", "/v1/roles", token, nil).Want(t, http.StatusForbidden)
@@ -128,6 +130,7 @@ func TestRefusalsAreRecorded(t *testing.T) {
 // TestSelf: people reach what is theirs without a permission, others' not, and
 // API keys not at all.
 func TestSelf(t *testing.T) {
+	t.Parallel()
 	i := startEmbedded(t)
 	id, token := i.newUser(t, "alice", "tollgate:keys:write")
 	other, _ := i.newUser(t, "bob")

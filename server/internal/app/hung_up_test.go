@@ -16,6 +16,7 @@ import (
 // A caller that hangs up or runs out of time is no failure of ours: not in the
 // code, not in the metrics, not in the log.
 func TestCallersThatLeaveAreNoFailure(t *testing.T) {
+	t.Parallel()
 	var log lines
 	i := startLogging(t, testConfig(backendtest.SQLiteURL(t)), clock.Real(),
 		slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn})))

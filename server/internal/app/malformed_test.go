@@ -15,6 +15,7 @@ import (
 // Whatever the bytes of a body, REST and Connect answer in the one shape, call
 // it the caller's mistake, and write nothing to the log.
 func TestBodiesThatAreNoJSON(t *testing.T) {
+	t.Parallel()
 	var log lines
 	i := startLogging(t, testConfig(backendtest.SQLiteURL(t)), clock.Real(),
 		slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn})))
@@ -49,6 +50,7 @@ func TestBodiesThatAreNoJSON(t *testing.T) {
 
 // A long name that is unknown is told, at no length.
 func TestLongUnknownFields(t *testing.T) {
+	t.Parallel()
 	i := startEmbedded(t)
 	for _, n := range []int{10, 1000, 30_000, 100_000} {
 		long := strings.Repeat("x", n)
@@ -70,6 +72,7 @@ func TestLongUnknownFields(t *testing.T) {
 // Calls whose form is wrong for their protocol are their callers' mistakes: in
 // the protocol's own code, and not in the log.
 func TestCallsOfTheWrongForm(t *testing.T) {
+	t.Parallel()
 	var log lines
 	i := startLogging(t, testConfig(backendtest.SQLiteURL(t)), clock.Real(),
 		slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn})))

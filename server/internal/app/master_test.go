@@ -14,6 +14,7 @@ import (
 // A key file is made for a database that has nothing sealed, by any number of
 // instances at once, and never for one that has.
 func TestKeyFileOfUsedDatabase(t *testing.T) {
+	t.Parallel()
 	backendtest.DatabaseURLs(t, func(t *testing.T, address string) {
 		config := testConfig(address)
 		path := filepath.Join(t.TempDir(), "key")

@@ -48,6 +48,7 @@ var (
 )
 
 func TestDashboardAndAlertsAskForMetricsThatExist(t *testing.T) {
+	t.Parallel()
 	i := startEmbedded(t)
 	i.call(t, "GET", "/v1/users", i.admin, nil).Want(t, http.StatusOK)
 	_, families := i.scrape(t)
@@ -137,6 +138,7 @@ func collect(in any, key string, fn func(string)) {
 // Nothing that a caller sends becomes a label: after one round of odd calls,
 // rounds of others add no series.
 func TestMetricLabelsAreClosed(t *testing.T) {
+	t.Parallel()
 	i := startEmbedded(t)
 	odd := func(mark string) {
 		for _, path := range []string{"/" + mark, "/v1/" + mark, "/v1/users/" + mark, "/tollgate.v1.AuthService/" + mark, "/" + mark + "/Login", "/v1/roles/" + mark} {

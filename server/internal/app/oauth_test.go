@@ -45,6 +45,7 @@ func basic(id, secret string) string {
 
 // TestStandardClient: golang.org/x/oauth2 works as it is.
 func TestStandardClient(t *testing.T) {
+	t.Parallel()
 	backendtest.DatabaseURLs(t, func(t *testing.T, address string) {
 		i := start(t, testConfig(address), clock.Real())
 		id, secret := i.newClient(t, "robot", "tollgate:roles:read", "orders:read")
@@ -109,6 +110,7 @@ func wantOAuthError(t *testing.T, config clientcredentials.Config, status int, c
 
 // TestOAuthRefusals: what RFC 6749, 7009 and 7662 have a server refuse.
 func TestOAuthRefusals(t *testing.T) {
+	t.Parallel()
 	i := startEmbedded(t)
 	id, secret := i.newClient(t, "robot", "orders:read")
 	verifierID, verifier := i.newClient(t, "verifier", "tollgate:verify")
@@ -189,6 +191,7 @@ func TestOAuthRefusals(t *testing.T) {
 // TestOAuthTokensEnd: introspection and revocation over HTTP, limits that hold
 // at this door too, and a revoked key whose tokens end at once.
 func TestOAuthTokensEnd(t *testing.T) {
+	t.Parallel()
 	i := startEmbedded(t)
 	id, secret := i.newClient(t, "robot", "tollgate:roles:read")
 	verifierID, verifier := i.newClient(t, "verifier", "tollgate:verify")
@@ -250,6 +253,7 @@ func TestOAuthTokensEnd(t *testing.T) {
 }
 
 func TestOAuthMetadata(t *testing.T) {
+	t.Parallel()
 	for issuer, paths := range map[string]map[string]int{
 		"https://id.example":      {"": 200, "/": 200, "/tenant": 404},
 		"https://id.example/auth": {"": 200, "/auth": 200, "/other": 404},

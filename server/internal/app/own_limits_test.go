@@ -13,6 +13,7 @@ import (
 // the database of a version before, refuse an administrator nothing that mends
 // them.
 func TestAdministratorsMendLimits(t *testing.T) {
+	t.Parallel()
 	backendtest.DatabaseURLs(t, func(t *testing.T, address string) {
 		insertTypos(t, address)
 		i := start(t, testConfig(address), clock.Real()) // whose sign-in uses them up
@@ -65,6 +66,7 @@ func insertTypos(t *testing.T, address string) {
 // TestLimitsAreNoWeapon: who may manage limits, but does not hold "*", can lock
 // nobody out with one, ease none on sign-ins, and use up none.
 func TestLimitsAreNoWeapon(t *testing.T) {
+	t.Parallel()
 	backendtest.DatabaseURLs(t, func(t *testing.T, address string) {
 		i := start(t, testConfig(address), clock.Real())
 		_, mallory := i.newUser(t, "mallory", "tollgate:limits:*", "tollgate:authorize")

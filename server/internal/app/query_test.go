@@ -35,6 +35,7 @@ func rest(m protoreflect.MethodDescriptor) (verb, path string, body bool) {
 // TestQueryNeverNamesAPathVariable walks every REST route with a variable in
 // its path: the query cannot say another value for it, however it is spelt.
 func TestQueryNeverNamesAPathVariable(t *testing.T) {
+	t.Parallel()
 	i := startEmbedded(t)
 	routes := 0
 	for _, m := range contract.Methods() {
@@ -75,6 +76,7 @@ func TestQueryNeverNamesAPathVariable(t *testing.T) {
 }
 
 func TestQueriesThatAreNotClear(t *testing.T) {
+	t.Parallel()
 	i := startEmbedded(t)
 	for _, path := range []string{
 		"/v1/users?pageSize=1&pageSize=2", "/v1/users?pageSize=1&page_size=2", "/v1/users?pageSize=1;page_size=2",
@@ -99,6 +101,7 @@ func TestQueriesThatAreNotClear(t *testing.T) {
 }
 
 func TestTypesOfJSON(t *testing.T) {
+	t.Parallel()
 	i := startEmbedded(t)
 	for contentType, status := range map[string]int{
 		"application/json": 200, "application/json; charset=utf-8": 200, "application/json; charset=UTF-8": 200,
@@ -113,6 +116,7 @@ func TestTypesOfJSON(t *testing.T) {
 }
 
 func TestHead(t *testing.T) {
+	t.Parallel()
 	i := startEmbedded(t)
 	for path, status := range map[string]int{
 		"/v1/roles": 200, "/v1/auth/whoami": 200, "/v1/roles/nobody": 404, "/v1/users?pageSize=no": 400, "/v1/auth/login": 405, "/v1/nothing": 404,

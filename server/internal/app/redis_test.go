@@ -13,6 +13,7 @@ import (
 // A password that Redis refuses is said at the start, not at the first sign-in;
 // a Redis that is down lets the start go on.
 func TestRedisPassword(t *testing.T) {
+	t.Parallel()
 	client, _ := backendtest.Redis(t)
 	const user = "tollgate-test-of-passwords"
 	if err := client.Do(t.Context(), "ACL", "SETUSER", user, "reset", "on", ">right", "~*", "&*", "+@all").Err(); err != nil {

@@ -14,6 +14,7 @@ import (
 // default that only this machine can reach, and only who is signed in that of
 // any other server.
 func TestReflectionNeedsACredential(t *testing.T) {
+	t.Parallel()
 	client := &http.Client{Transport: &http.Transport{Protocols: new(http.Protocols)}}
 	client.Transport.(*http.Transport).Protocols.SetUnencryptedHTTP2(true)
 	list := func(i *instance, token string) ([]string, error) {

@@ -13,6 +13,7 @@ import (
 // A flood of refused calls makes one line a reason with their number, however
 // many there are.
 func TestAFloodOfRefusedCallsIsALineAReason(t *testing.T) {
+	t.Parallel()
 	var log lines
 	r := newRefused(metrics.New(), slog.New(slog.NewJSONHandler(&log, nil)))
 	for range 10_290 {

@@ -62,6 +62,7 @@ func wantReason(t *testing.T, v *tollgate.Verifier, token string, reason tollgat
 // TestLocalVerificationIsCounted: a bad token that a service refuses by itself
 // counts here against its caller's address and is on record.
 func TestLocalVerificationIsCounted(t *testing.T) {
+	t.Parallel()
 	backendtest.DatabaseURLs(t, func(t *testing.T, address string) {
 		i := start(t, testConfig(address), clock.Real())
 		client := i.service(t, "orders", "")
@@ -96,6 +97,7 @@ func TestLocalVerificationIsCounted(t *testing.T) {
 // tokens of a removed key when the removal is told, not when it fetches the keys
 // again.
 func TestRemovedSigningKeyElsewhere(t *testing.T) {
+	t.Parallel()
 	backendtest.DatabaseURLs(t, func(t *testing.T, address string) {
 		i := start(t, testConfig(address), clock.Real())
 		v := i.verifier(t, i.service(t, "orders", ""), "tollgate")
@@ -122,6 +124,7 @@ func TestRemovedSigningKeyElsewhere(t *testing.T) {
 // TestSDKSessionAudience: the tokens of an SDK session with an audience are good at
 // its service, not at others, not here, and end with the session.
 func TestSDKSessionAudience(t *testing.T) {
+	t.Parallel()
 	backendtest.DatabaseURLs(t, func(t *testing.T, address string) {
 		i := start(t, testConfig(address), clock.Real())
 		orders, stock := i.verifier(t, i.service(t, "orders", "orders"), "orders"), i.verifier(t, i.service(t, "stock", "stock"), "stock")
@@ -157,6 +160,7 @@ func TestSDKSessionAudience(t *testing.T) {
 // TestSDKSessionSecondFactor: the SDK signs a user in who has a second factor, and
 // asks for a code only when the password is right.
 func TestSDKSessionSecondFactor(t *testing.T) {
+	t.Parallel()
 	backendtest.DatabaseURLs(t, func(t *testing.T, address string) {
 		i := start(t, testConfig(address), clock.Real())
 		id, token := i.newUser(t, "alice")

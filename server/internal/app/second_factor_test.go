@@ -10,6 +10,7 @@ import (
 
 // TestSecondFactorOverREST goes through a second factor as a client does.
 func TestSecondFactorOverREST(t *testing.T) {
+	t.Parallel()
 	i := startEmbedded(t)
 	id, token := i.newUser(t, "alice")
 	at := "/v1/users/" + id + "/second-factor"
@@ -53,6 +54,7 @@ func TestSecondFactorOverREST(t *testing.T) {
 // TestPasswordChangeComesFirst: who must choose a new password can do that, see
 // who they are and leave, and nothing else, not even what is theirs.
 func TestPasswordChangeComesFirst(t *testing.T) {
+	t.Parallel()
 	i := startEmbedded(t)
 	id, _ := i.newUser(t, "alice", "tollgate:*")
 	at := "/v1/users/" + id

@@ -24,6 +24,7 @@ var harmless = []string{"EnrollSecondFactor", "ConfirmSecondFactor", "RevokeSess
 
 // TestSensitiveRPCs: every RPC that changes who may do what takes the step up.
 func TestSensitiveRPCs(t *testing.T) {
+	t.Parallel()
 	for _, method := range contract.Methods() {
 		guard, _ := proto.GetExtension(method.Options(), tollgatev1.E_Guard).(*tollgatev1.Guard)
 		want := strings.HasSuffix(guard.GetPermission(), ":write") && !slices.Contains(harmless, string(method.Name()))
@@ -45,6 +46,7 @@ func clocked(t *testing.T, config Config, log *slog.Logger) (*instance, *clock.F
 // TestSecondFactorIsRequired: who holds a role that takes a second factor makes
 // no sensitive call without one, and can always get one.
 func TestSecondFactorIsRequired(t *testing.T) {
+	t.Parallel()
 	var log bytes.Buffer
 	config := testConfig(backendtest.SQLiteURL(t))
 	config.RequireSecondFactorFor = []string{"administrator", "adminstrator"}
@@ -114,6 +116,7 @@ func TestSecondFactorIsRequired(t *testing.T) {
 // TestRecentSignInIsRequired: a sensitive call takes a recent sign-in, which a
 // refresh is not.
 func TestRecentSignInIsRequired(t *testing.T) {
+	t.Parallel()
 	config := testConfig(backendtest.SQLiteURL(t))
 	config.RequireRecentSignIn = 10 * time.Minute
 	i, fake := clocked(t, config, slog.New(slog.DiscardHandler))

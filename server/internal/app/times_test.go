@@ -14,6 +14,7 @@ import (
 // TestTimesAgree: what is said in a header, a default and a help text is what
 // the server and the SDK go by.
 func TestTimesAgree(t *testing.T) {
+	t.Parallel()
 	i := startEmbedded(t)
 	keys := i.call(t, "GET", "/.well-known/jwks.json", "", nil)
 	keys.Want(t, http.StatusOK)

@@ -182,6 +182,7 @@ func get(client *http.Client, url string) (*http.Response, error) {
 }
 
 func TestTLSServesEveryProtocol(t *testing.T) {
+	t.Parallel()
 	s := serveTLS(t, nil)
 	one := s.client()
 	one.Transport.(*http.Transport).ForceAttemptHTTP2 = false
@@ -221,6 +222,7 @@ func TestTLSServesEveryProtocol(t *testing.T) {
 }
 
 func TestTLSRefusesOldVersionsAndClearText(t *testing.T) {
+	t.Parallel()
 	s := serveTLS(t, nil)
 	old := s.client()
 	old.Transport.(*http.Transport).TLSClientConfig.MaxVersion = tls.VersionTLS12
@@ -236,6 +238,7 @@ func TestTLSRefusesOldVersionsAndClearText(t *testing.T) {
 // TestSecurityHeaders: every answer says that it is no page, errors included;
 // Strict-Transport-Security is not for clear text (RFC 6797 §7.2).
 func TestSecurityHeaders(t *testing.T) {
+	t.Parallel()
 	i := startEmbedded(t)
 	for path, status := range map[string]int{"/healthz": 200, "/v1/auth/whoami": 401, "/nowhere": 404, "/v1/roles": 200} {
 		token := i.admin
@@ -258,6 +261,7 @@ func TestSecurityHeaders(t *testing.T) {
 // TestTLSReload: a renewed certificate is taken up without a restart, and a
 // broken one leaves the old in force. Connections go on through both.
 func TestTLSReload(t *testing.T) {
+	t.Parallel()
 	s := serveTLS(t, nil)
 	stays := s.client()
 	serial := func() int64 { // of a new connection
@@ -311,6 +315,7 @@ func TestTLSReload(t *testing.T) {
 // TestTLSReloadThroughALink: Kubernetes swaps a link to a folder; neither the
 // names nor the folders' files change.
 func TestTLSReloadThroughALink(t *testing.T) {
+	t.Parallel()
 	s := &secured{authority: newAuthority(t), dir: t.TempDir(), clock: clock.NewFake(time.Now()), log: &logged{}}
 	link := func(folder string) {
 		t.Helper()
@@ -350,6 +355,7 @@ func TestTLSReloadThroughALink(t *testing.T) {
 
 // TestTLSClients: with a CA of clients nobody connects without its certificate.
 func TestTLSClients(t *testing.T) {
+	t.Parallel()
 	clients, others := newAuthority(t), newAuthority(t)
 	s := serveTLS(t, clients)
 	good, _, _ := clients.issue(x509.ExtKeyUsageClientAuth)
@@ -403,6 +409,7 @@ func TestTLSClients(t *testing.T) {
 }
 
 func TestTLSMistakes(t *testing.T) {
+	t.Parallel()
 	a := newAuthority(t)
 	dir := t.TempDir()
 	file := func(name string, content []byte) string {
