@@ -69,9 +69,9 @@ type state struct {
 func (c Count) advance(s state, now int64) state {
 	switch c.Algorithm {
 	case GCRA:
-		return c.leak(s, now)
+		return c.decayGCRA(s, now)
 	case Backoff:
-		return c.calm(s, now)
+		return c.decayBackoff(s, now)
 	}
 	start := now - now%c.Period
 	if s.period == 0 {
@@ -95,7 +95,7 @@ func (c Count) advance(s state, now int64) state {
 	return s
 }
 
-func (c Count) leak(s state, now int64) state {
+func (c Count) decayGCRA(s state, now int64) state {
 	if s.period == 0 {
 		return state{at: now, period: c.Period}
 	}
@@ -126,10 +126,10 @@ func (c Count) leak(s state, now int64) state {
 	return s
 }
 
-// calm forgets the calls when there was none for a period after the wait. A
+// decayBackoff forgets the calls when there was none for a period after the wait. A
 // state that was written under another period is asked by that one first:
 // whether the counter was still there must not matter.
-func (c Count) calm(s state, now int64) state {
+func (c Count) decayBackoff(s state, now int64) state {
 	if s.period == 0 {
 		return state{at: now, period: c.Period}
 	}

@@ -5,41 +5,41 @@ import (
 	"time"
 )
 
-// How long a backend that failed is left alone: the first time, and at most.
+// How long the breaker stays open after a failure: the first time, and at most.
 const (
-	firstPause  = 250 * time.Millisecond
-	longestWait = 2 * time.Second
+	minOpen = 250 * time.Millisecond
+	maxOpen = 2 * time.Second
 )
 
-// slowCalls is how many calls in a row must be too slow for the backend to
-// count as down: one may only have met a busy machine.
+// slowCalls is how many calls in a row must be too slow to open the breaker: one
+// may only have met a busy machine.
 const slowCalls = 3
 
-// breaker keeps calls from a backend that is down: after a failure for a
-// pause, then one call at a time may try, and each that fails doubles the
-// pause.
+// breaker is a circuit breaker. A failure opens it for an interval, after which
+// it is half-open: one call at a time probes the backend. A probe that fails
+// doubles the interval, one that succeeds closes the breaker.
 type breaker struct {
 	now func() time.Time
 
-	mu     sync.Mutex
-	pause  time.Duration // 0: the backend is up
-	until  time.Time
-	trying bool
-	slow   int // calls in a row that were too slow
+	mu       sync.Mutex
+	interval time.Duration // how long it is open; 0: closed
+	until    time.Time     // when it becomes half-open
+	probing  bool
+	slow     int // calls in a row that were too slow
 }
 
-// enter says whether a call may go ahead, and whether it is the one that
-// tries. Every call that may go ahead ends with leave.
-func (b *breaker) enter() (ok, try bool) {
+// Allow says whether a call may be made, and whether it is the probe. Every call
+// that may be made ends with Record.
+func (b *breaker) Allow() (ok, probe bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.pause == 0 {
+	if b.interval == 0 {
 		return true, false
 	}
-	if b.trying || b.now().Before(b.until) {
+	if b.probing || b.now().Before(b.until) {
 		return false, false
 	}
-	b.trying = true
+	b.probing = true
 	return true, true
 }
 
@@ -53,38 +53,38 @@ const (
 	down // refused, or hung up on
 )
 
-// leave ends a call and says whether the backend went down or came back by it.
-func (b *breaker) leave(try bool, v verdict) (changed bool) {
+// Record ends a call and says whether it opened or closed the breaker.
+func (b *breaker) Record(probe bool, v verdict) (changed bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if try {
-		b.trying = false
-	} else if b.pause != 0 {
-		return false // began before the backend went down: no news
+	if probe {
+		b.probing = false
+	} else if b.interval != 0 {
+		return false // began before the breaker opened
 	}
 	switch v {
 	case up:
 		b.slow = 0
-		if try {
-			b.pause = 0
+		if probe {
+			b.interval = 0
 			return true
 		}
 	case late:
-		if b.slow++; b.slow < slowCalls && !try {
+		if b.slow++; b.slow < slowCalls && !probe {
 			return false
 		}
 		fallthrough
 	case down:
-		changed = b.pause == 0
-		b.pause = min(max(firstPause, 2*b.pause), longestWait)
-		b.until = b.now().Add(b.pause)
+		changed = b.interval == 0
+		b.interval = min(max(minOpen, 2*b.interval), maxOpen)
+		b.until = b.now().Add(b.interval)
 	}
 	return changed
 }
 
-// isDown says whether the last that is known is a failure.
-func (b *breaker) isDown() bool {
+// IsOpen says whether the last call failed; a half-open breaker is open.
+func (b *breaker) IsOpen() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.pause != 0
+	return b.interval != 0
 }

@@ -56,15 +56,15 @@ func counterOf(l Limit) string {
 	return l.Name + "@" + strconv.FormatInt(since.UnixMicro(), 36) + "@" + string(l.Algorithm)
 }
 
-// claim is one limit that counts a call.
-type claim struct {
+// match is one limit that counts a call.
+type match struct {
 	rule *rule
 	Count
 }
 
-// claims are all limits that count the request.
-func (all *rules) claims(r Request) []claim {
-	var list []claim
+// matches are all limits that count the request.
+func (all *rules) matches(r Request) []match {
+	var list []match
 	for _, rule := range all.list {
 		if len(r.Only) > 0 && !slices.Contains(r.Only, rule.Subject) {
 			continue
@@ -73,7 +73,7 @@ func (all *rules) claims(r Request) []claim {
 			continue
 		}
 		if key, ok := rule.key(r); ok {
-			c := rule.claim(key, r.Cost)
+			c := rule.match(key, r.Cost)
 			c.Shadow = c.Shadow || r.NeverDeny
 			list = append(list, c)
 		}
@@ -105,15 +105,15 @@ func (r *rule) key(q Request) (string, bool) {
 	}
 }
 
-// named is the claim for a key as somebody wrote it.
-func (r *rule) named(key string, cost int64) claim {
+// named is the match for a key as somebody wrote it.
+func (r *rule) named(key string, cost int64) match {
 	if canonical, ok := r.Subject.canonical(key); ok {
 		key = canonical
 	}
-	return r.claim(key, cost)
+	return r.match(key, cost)
 }
 
-func (r *rule) claim(key string, cost int64) claim {
+func (r *rule) match(key string, cost int64) match {
 	rate, burst := r.Rate, r.AtOnce()
 	if o, ok := r.overrides[key]; ok {
 		rate, burst = o.Rate, atOnce(r.Algorithm, o.Rate, o.Burst)
@@ -123,15 +123,15 @@ func (r *rule) claim(key string, cost int64) claim {
 	if r.Algorithm == Backoff {
 		cost = 1
 	}
-	return claim{r, Count{
+	return match{r, Count{
 		Counter: r.counter, Key: key, Algorithm: r.Algorithm, Rate: rate, Burst: burst,
 		Period: r.Period.Microseconds(), Shadow: r.Mode == Shadow, Cost: cost,
 	}}
 }
 
-func counts(claims []claim) []Count {
-	list := make([]Count, len(claims))
-	for i, c := range claims {
+func counts(matches []match) []Count {
+	list := make([]Count, len(matches))
+	for i, c := range matches {
 		list[i] = c.Count
 	}
 	return list

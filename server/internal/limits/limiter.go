@@ -47,7 +47,7 @@ func (s *Service) Take(ctx context.Context, r Request) (Result, error) {
 	if all == nil {
 		return Result{}, unknownLimits()
 	}
-	return s.take(ctx, all.claims(r), false)
+	return s.take(ctx, all.matches(r), false)
 }
 
 // Forget forgets what Take has counted for the same request. It is Unavailable
@@ -57,7 +57,7 @@ func (s *Service) Forget(ctx context.Context, r Request) error {
 	if all == nil {
 		return unknownLimits()
 	}
-	return s.forget(ctx, counts(all.claims(r)))
+	return s.forget(ctx, counts(all.matches(r)))
 }
 
 // Check counts a call against one limit under any key, or with peek only
@@ -70,7 +70,7 @@ func (s *Service) Check(ctx context.Context, name, key string, cost int64, peek 
 	if err := s.mayCheck(ctx, r.Permission); err != nil {
 		return Result{}, err
 	}
-	return s.take(ctx, []claim{r.named(key, cost)}, peek)
+	return s.take(ctx, []match{r.named(key, cost)}, peek)
 }
 
 // ResetKey forgets what a limit has counted for a key. The audit event is
@@ -132,30 +132,30 @@ func (s *Service) forget(ctx context.Context, list []Count) error {
 	return nil
 }
 
-func (s *Service) take(ctx context.Context, claims []claim, peek bool) (Result, error) {
-	if len(claims) == 0 {
+func (s *Service) take(ctx context.Context, matches []match, peek bool) (Result, error) {
+	if len(matches) == 0 {
 		return Result{Allowed: true}, nil
 	}
 	began := s.clock.Now()
-	outcomes, err := s.backend.Take(ctx, counts(claims), peek)
+	outcomes, err := s.backend.Take(ctx, counts(matches), peek)
 	took := s.clock.Now().Sub(began)
 	if err == nil {
 		s.observed(CountedOK, took)
-		return result(claims, outcomes), nil
+		return result(matches, outcomes), nil
 	}
 	if ctx.Err() != nil {
 		return Result{}, err
 	}
 	where := CountedDown
-	if slices.ContainsFunc(claims, func(c claim) bool { return c.rule.Outage != Open && c.rule.Outage != Closed }) {
+	if slices.ContainsFunc(matches, func(c match) bool { return c.rule.Outage != Open && c.rule.Outage != Closed }) {
 		where = CountedLocal
 	}
 	s.observed(where, took)
-	outcomes, outage, err := s.outage(ctx, claims, peek)
+	outcomes, outage, err := s.outage(ctx, matches, peek)
 	if err != nil {
 		return Result{}, err
 	}
-	r := result(claims, outcomes)
+	r := result(matches, outcomes)
 	r.Outage = outage
 	return r, nil
 }
@@ -165,11 +165,11 @@ const retryOutage = time.Second
 
 // outage decides without the backend, each limit as it says itself, and still
 // all or nothing. The flag says that the outage itself refuses the call.
-func (s *Service) outage(ctx context.Context, claims []claim, peek bool) (outcomes []Outcome, refused bool, err error) {
-	outcomes = make([]Outcome, len(claims))
+func (s *Service) outage(ctx context.Context, matches []match, peek bool) (outcomes []Outcome, refused bool, err error) {
+	outcomes = make([]Outcome, len(matches))
 	var here []Count
 	var places []int
-	for i, c := range claims {
+	for i, c := range matches {
 		switch c.rule.Outage {
 		case Open:
 			outcomes[i] = Outcome{Remaining: c.Burst}
@@ -191,10 +191,10 @@ func (s *Service) outage(ctx context.Context, claims []claim, peek bool) (outcom
 }
 
 // result puts the outcomes of all limits together.
-func result(claims []claim, outcomes []Outcome) Result {
-	r := Result{Allowed: true, Limits: make([]Status, len(claims))}
+func result(matches []match, outcomes []Outcome) Result {
+	r := Result{Allowed: true, Limits: make([]Status, len(matches))}
 	never := false
-	for i, c := range claims {
+	for i, c := range matches {
 		o := outcomes[i]
 		r.Limits[i] = Status{
 			Name: c.rule.Name, Subject: c.rule.Subject, Limit: c.Burst, Remaining: o.Remaining, Reset: o.Reset,

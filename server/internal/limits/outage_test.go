@@ -169,7 +169,7 @@ func TestOutageEnds(t *testing.T) {
 	// The pause is at most two seconds. Connections that died in the outage
 	// may cost more tries.
 	for range 5 {
-		i.clock.Advance(longestWait)
+		i.clock.Advance(maxOpen)
 		i.take(Request{})
 		if !r.Down() {
 			break
@@ -232,35 +232,35 @@ func TestBreaker(t *testing.T) {
 	b := &breaker{now: fake.Now}
 	enter := func(wantOK, wantTry bool) {
 		t.Helper()
-		if ok, try := b.enter(); ok != wantOK || try != wantTry {
+		if ok, try := b.Allow(); ok != wantOK || try != wantTry {
 			t.Fatalf("enter: %v %v, want %v %v", ok, try, wantOK, wantTry)
 		}
 	}
 	enter(true, false)
 	enter(true, false)
-	if !b.leave(false, down) || b.leave(false, down) {
+	if !b.Record(false, down) || b.Record(false, down) {
 		t.Error("two calls that failed together are one news")
 	}
 	enter(false, false)
-	fake.Advance(firstPause)
+	fake.Advance(minOpen)
 	enter(true, true)
 	enter(false, false) // one at a time
-	b.leave(true, unknown)
+	b.Record(true, unknown)
 	enter(true, true) // the other hung up: the next may try at once
-	b.leave(true, down)
-	fake.Advance(firstPause)
+	b.Record(true, down)
+	fake.Advance(minOpen)
 	enter(false, false) // the pause is longer now
 	for range 10 {
-		fake.Advance(longestWait) // and never longer than this
+		fake.Advance(maxOpen) // and never longer than this
 		enter(true, true)
-		b.leave(true, down)
+		b.Record(true, down)
 	}
-	fake.Advance(longestWait)
+	fake.Advance(maxOpen)
 	enter(true, true)
-	if b.leave(false, up) || !b.isDown() {
+	if b.Record(false, up) || !b.IsOpen() {
 		t.Error("a call from before the outage ends it")
 	}
-	if !b.leave(true, up) || b.isDown() {
+	if !b.Record(true, up) || b.IsOpen() {
 		t.Error("a call that came through does not end the outage")
 	}
 	enter(true, false)

@@ -22,8 +22,8 @@ const (
 	redisCalls = 1024
 )
 
-// errDown is the answer while Redis is left alone after a failure.
-var errDown = errors.New("redis failed a moment ago and is left alone for a short while")
+// errOpen is the answer while the breaker is open.
+var errOpen = errors.New("redis failed a moment ago and is not called for a short while")
 
 // Redis keeps the counters in Redis, for all instances together. A Take is one
 // script, at Redis's own time, in a round trip that it shares with the Takes
@@ -36,13 +36,12 @@ var errDown = errors.New("redis failed a moment ago and is left alone for a shor
 // be given back stays counted. More than allowed never passes.
 //
 // A call that takes longer than 50 ms fails. After three in a row, or one that
-// is refused, so do all calls for the next 250 ms, and up to 2 s while Redis
-// stays down. A single call then tries again.
+// is refused, the breaker opens: all calls fail for the next 250 ms, and up to
+// 2 s while Redis stays down. A single call then tries again.
 type Redis struct {
 	client  redis.UniversalClient
 	prefix  string
 	log     *slog.Logger
-	script  *redis.Script
 	split   bool // a script may touch one key only
 	timeout time.Duration
 	slots   chan struct{}
@@ -57,10 +56,10 @@ func NewRedis(client redis.UniversalClient, prefix string, clk clock.Clock, log 
 		log = slog.New(slog.DiscardHandler)
 	}
 	r := &Redis{
-		client: client, prefix: prefix + "limit:", log: log, script: redis.NewScript(takeScript),
+		client: client, prefix: prefix + "limit:", log: log,
+		batch: batcher{client: client, script: redis.NewScript(takeScript)},
 		timeout: redisTimeout, slots: make(chan struct{}, redisCalls), breaker: breaker{now: clk.Now},
 	}
-	r.batch = batcher{client: client, script: r.script}
 	switch client.(type) {
 	case *redis.ClusterClient, *redis.Ring:
 		r.split = true
@@ -68,10 +67,10 @@ func NewRedis(client redis.UniversalClient, prefix string, clk clock.Clock, log 
 	return r
 }
 
-// Down says whether Redis is considered down now.
-func (r *Redis) Down() bool { return r.breaker.isDown() }
+// Down says whether the breaker is open.
+func (r *Redis) Down() bool { return r.breaker.IsOpen() }
 
-// Take does what Backend says.
+// Take implements Backend.
 func (r *Redis) Take(ctx context.Context, counts []Count, peek bool) ([]Outcome, error) {
 	if len(counts) == 0 {
 		return nil, nil
@@ -100,7 +99,7 @@ func (r *Redis) Take(ctx context.Context, counts []Count, peek bool) ([]Outcome,
 	return outcomes, nil
 }
 
-// Forget does what Backend says.
+// Forget implements Backend.
 func (r *Redis) Forget(ctx context.Context, counts []Count) error {
 	if len(counts) == 0 {
 		return nil
@@ -153,33 +152,19 @@ func (r *Redis) takeSplit(ctx context.Context, counts []Count, mode string) ([]r
 	return replies, nil
 }
 
-// each runs the script once for each counter, in one pipeline, and once more
-// for those on nodes that do not know the script yet.
+// each runs the script once for each counter, in one pipeline.
 func (r *Redis) each(ctx context.Context, counts []Count, mode string) ([]reply, error) {
 	if len(counts) == 0 {
 		return nil, nil
 	}
 	keys := r.keys(counts)
-	commands := make([]*redis.Cmd, len(counts))
-	pipe := r.client.Pipeline()
+	calls := make([]scriptCall, len(counts))
 	for i := range counts {
-		commands[i] = r.script.EvalSha(ctx, pipe, keys[i:i+1], args(mode, counts[i:i+1])...)
+		calls[i] = scriptCall{keys[i : i+1], args(mode, counts[i:i+1])}
 	}
-	_, err := pipe.Exec(ctx)
-	if err != nil {
-		again := r.client.Pipeline()
-		for i, c := range commands {
-			if redis.HasErrorPrefix(c.Err(), "NOSCRIPT") {
-				commands[i] = r.script.Eval(ctx, again, keys[i:i+1], args(mode, counts[i:i+1])...)
-			}
-		}
-		if again.Len() > 0 {
-			_, _ = again.Exec(ctx) // each command has its error
-		}
-	}
-	replies := make([]reply, len(counts))
-	for i, c := range commands {
-		numbers, err := c.Int64Slice()
+	var replies []reply
+	for i, command := range r.batch.pipeline(ctx, calls) {
+		numbers, err := command.Int64Slice()
 		if err != nil {
 			return nil, err
 		}
@@ -187,19 +172,19 @@ func (r *Redis) each(ctx context.Context, counts []Count, mode string) ([]reply,
 		if err != nil {
 			return nil, err
 		}
-		replies[i] = one[0]
+		replies = append(replies, one...)
 	}
 	return replies, nil
 }
 
-// call runs fn, which ends with its context, unless Redis is down.
+// call runs fn, which ends with its context, unless the breaker is open.
 func (r *Redis) call(ctx context.Context, fn func(context.Context) ([]reply, error)) ([]reply, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	ok, try := r.breaker.enter()
+	ok, probe := r.breaker.Allow()
 	if !ok {
-		return nil, errDown
+		return nil, errOpen
 	}
 	bounded, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
@@ -208,12 +193,12 @@ func (r *Redis) call(ctx context.Context, fn func(context.Context) ([]reply, err
 	switch {
 	case err != nil && ctx.Err() != nil:
 		verdict, err = unknown, ctx.Err()
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, errCrowded):
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, errTooManyWaiting):
 		verdict = late
 	case err != nil:
 		verdict = down
 	}
-	if r.breaker.leave(try, verdict) {
+	if r.breaker.Record(probe, verdict) {
 		if verdict != up {
 			r.log.WarnContext(ctx, "Redis does not answer; limits go by their outage mode", "error", err)
 		} else {
@@ -223,8 +208,8 @@ func (r *Redis) call(ctx context.Context, fn func(context.Context) ([]reply, err
 	return replies, err
 }
 
-// within has fn end with ctx whatever the client does: not every setting of it
-// has it look at a context while it waits for an answer.
+// within runs fn and returns when ctx ends whatever the client does: with some
+// settings it ignores the context while it waits for an answer.
 func (r *Redis) within(ctx context.Context, fn func(context.Context) ([]reply, error)) ([]reply, error) {
 	select {
 	case r.slots <- struct{}{}:

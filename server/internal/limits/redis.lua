@@ -26,7 +26,7 @@ local function muldiv(x, y, z)
   return quotient, remainder
 end
 
-local function leak(c, s, now)
+local function decay_gcra(c, s, now)
   if not s then
     return {at = now, count = 0, rest = 0, period = c.period}
   end
@@ -104,7 +104,7 @@ local function wait(c, s)
   return math.min(1000000 * 2 ^ more, s.period)
 end
 
-local function calm(c, s, now)
+local function decay_backoff(c, s, now)
   if not s then
     return {at = now, count = 0, rest = 0, period = c.period}
   end
@@ -122,10 +122,10 @@ end
 
 local function advance(c, s, now)
   if c.algorithm == 'gcra' then
-    return leak(c, s, now)
+    return decay_gcra(c, s, now)
   end
   if c.algorithm == 'backoff' then
-    return calm(c, s, now)
+    return decay_backoff(c, s, now)
   end
   local start = now - math.fmod(now, c.period)
   if not s then

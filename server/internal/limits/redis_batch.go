@@ -18,12 +18,12 @@ const (
 	maxWaiting = 1024
 )
 
-var errCrowded = errors.New("too many calls wait for Redis")
+var errTooManyWaiting = errors.New("too many calls wait for Redis")
 
-// batcher has calls that come at the same time share a pipeline. Nobody waits
-// for company: a call goes out at once unless all pipelines are under way, and
-// those that gather meanwhile go together in the next. Its goroutines last only
-// as long as there are calls.
+// batcher sends calls that come at the same time in one pipeline. No call waits
+// for others to join it: it goes out at once unless all pipelines are under way,
+// and those that gather meanwhile go together in the next. Its goroutines last
+// only as long as there are calls.
 type batcher struct {
 	client redis.UniversalClient
 	script *redis.Script
@@ -33,11 +33,16 @@ type batcher struct {
 	sending int
 }
 
-// ask is one run of the script.
-type ask struct {
-	ctx  context.Context // has a deadline
+// scriptCall is one run of the script.
+type scriptCall struct {
 	keys []string
 	args []any
+}
+
+// ask is a scriptCall that a caller waits for.
+type ask struct {
+	scriptCall
+	ctx context.Context // has a deadline
 
 	done    chan struct{} // closed when numbers and err are set
 	numbers []int64
@@ -46,11 +51,11 @@ type ask struct {
 
 // run runs the script and returns its numbers, and no later than ctx ends.
 func (b *batcher) run(ctx context.Context, keys []string, args []any) ([]int64, error) {
-	a := &ask{ctx: ctx, keys: keys, args: args, done: make(chan struct{})}
+	a := &ask{ctx: ctx, scriptCall: scriptCall{keys, args}, done: make(chan struct{})}
 	b.mu.Lock()
 	if len(b.waiting) >= maxWaiting {
 		b.mu.Unlock()
-		return nil, errCrowded
+		return nil, errTooManyWaiting
 	}
 	b.waiting = append(b.waiting, a)
 	begin := b.sending < pipelines
@@ -75,8 +80,8 @@ func (b *batcher) send() {
 	}
 }
 
-// next takes the calls that wait, but for those whose callers have left. With
-// none left it also gives the sender's place back.
+// next takes the calls that wait, except those whose callers have left. When it
+// returns none, the sender ends.
 func (b *batcher) next() []*ask {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -95,35 +100,44 @@ func (b *batcher) next() []*ask {
 	return batch
 }
 
-// exchange sends a pipeline, and once more those calls whose server does not
-// know the script yet. It lasts no longer than the most patient caller.
+// exchange sends a batch and waits no longer than the caller with the latest
+// deadline.
 func (b *batcher) exchange(batch []*ask) {
 	var latest time.Time
-	for _, a := range batch {
+	calls := make([]scriptCall, len(batch))
+	for i, a := range batch {
+		calls[i] = a.scriptCall
 		if deadline, _ := a.ctx.Deadline(); deadline.After(latest) {
 			latest = deadline
 		}
 	}
 	ctx, cancel := context.WithDeadline(context.Background(), latest)
 	defer cancel()
-	commands := make([]*redis.Cmd, len(batch))
+	for i, command := range b.pipeline(ctx, calls) {
+		batch[i].numbers, batch[i].err = command.Int64Slice()
+		close(batch[i].done)
+	}
+}
+
+// pipeline sends the calls in one pipeline, and once more those whose server
+// does not know the script yet. Each command has its own error.
+func (b *batcher) pipeline(ctx context.Context, calls []scriptCall) []*redis.Cmd {
+	commands := make([]*redis.Cmd, len(calls))
 	pipe := b.client.Pipeline()
-	for i, a := range batch {
-		commands[i] = b.script.EvalSha(ctx, pipe, a.keys, a.args...)
+	for i, c := range calls {
+		commands[i] = b.script.EvalSha(ctx, pipe, c.keys, c.args...)
 	}
-	if _, err := pipe.Exec(ctx); err != nil {
-		again := b.client.Pipeline()
-		for i, a := range batch {
-			if redis.HasErrorPrefix(commands[i].Err(), "NOSCRIPT") {
-				commands[i] = b.script.Eval(ctx, again, a.keys, a.args...)
-			}
-		}
-		if again.Len() > 0 {
-			_, _ = again.Exec(ctx) // each command has its error
+	if _, err := pipe.Exec(ctx); err == nil {
+		return commands
+	}
+	again := b.client.Pipeline()
+	for i, c := range calls {
+		if redis.HasErrorPrefix(commands[i].Err(), "NOSCRIPT") {
+			commands[i] = b.script.Eval(ctx, again, c.keys, c.args...)
 		}
 	}
-	for i, a := range batch {
-		a.numbers, a.err = commands[i].Int64Slice()
-		close(a.done)
+	if again.Len() > 0 {
+		_, _ = again.Exec(ctx)
 	}
+	return commands
 }

@@ -50,7 +50,7 @@ func TestCallsShareRoundTrips(t *testing.T) {
 		all.Go(func() {
 			for range 3 {
 				numbers, err := b.run(ctx, []string{prefix + "key"}, []any{n})
-				if err == errCrowded {
+				if err == errTooManyWaiting {
 					continue // told at once, which is the promise
 				}
 				if err != nil || len(numbers) != 1 || numbers[0] != n {
@@ -71,8 +71,8 @@ func TestCallsShareRoundTrips(t *testing.T) {
 // caller has left is not sent.
 func TestTooManyWait(t *testing.T) {
 	b := &batcher{sending: pipelines, waiting: make([]*ask, maxWaiting)}
-	if _, err := b.run(t.Context(), nil, nil); err != errCrowded {
-		t.Errorf("%v, want %v", err, errCrowded)
+	if _, err := b.run(t.Context(), nil, nil); err != errTooManyWaiting {
+		t.Errorf("%v, want %v", err, errTooManyWaiting)
 	}
 	left, leave := context.WithCancel(t.Context())
 	leave()

@@ -241,7 +241,7 @@ func suite(t *testing.T, b Backend, a Algorithm) {
 func TestScriptComputesTheSame(t *testing.T) {
 	r := testRedis(t)
 	ctx := t.Context()
-	if err := r.script.Load(ctx, r.client).Err(); err != nil {
+	if err := r.batch.script.Load(ctx, r.client).Err(); err != nil {
 		t.Fatal(err)
 	}
 	serial := 0
@@ -284,7 +284,7 @@ func TestScriptComputesTheSame(t *testing.T) {
 		}
 		// One transaction: a counter may live for less than a millisecond.
 		pipe := r.client.TxPipeline()
-		reply := r.script.EvalSha(ctx, pipe, []string{key}, args("take", []Count{c})...)
+		reply := r.batch.script.EvalSha(ctx, pipe, []string{key}, args("take", []Count{c})...)
 		stored, left := pipe.Get(ctx, key), pipe.PTTL(ctx, key)
 		_, _ = pipe.Exec(ctx) // each command has its error
 		numbers, err := reply.Int64Slice()
