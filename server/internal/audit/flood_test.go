@@ -71,6 +71,7 @@ func pass(t *testing.T, s *Service, advance func(time.Duration), d time.Duration
 // A flood is an event at once and then one a window with the number, also the
 // last window's, when nothing comes any more.
 func TestAFloodIsAnEventAWindow(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		s, fake := newFloodService(db)
 		run(t, s)
@@ -102,6 +103,7 @@ func TestAFloodIsAnEventAWindow(t *testing.T) {
 
 // Different kinds and keys are different floods.
 func TestFloodsAreToldApart(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		s, _ := newFloodService(db)
 		run(t, s)
@@ -117,6 +119,7 @@ func TestFloodsAreToldApart(t *testing.T) {
 
 // After 10,000 callers were held off once, others are seen as before.
 func TestThrottledCallersDoNotBlindTheLogForOthers(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		s, fake := newFloodService(db)
 		run(t, s)
@@ -143,6 +146,7 @@ func TestThrottledCallersDoNotBlindTheLogForOthers(t *testing.T) {
 // refusal of every known caller is recorded, and of the flood every refusal is
 // counted in few events.
 func TestAFloodFromManyAddressesTakesNobodysPlace(t *testing.T) {
+	t.Parallel()
 	s, fake := newServiceOnSQLite(t)
 	run(t, s)
 	flood := 0
@@ -192,6 +196,7 @@ func TestAFloodFromManyAddressesTakesNobodysPlace(t *testing.T) {
 
 // Memory is bounded: the oldest flood makes room, and its count is recorded.
 func TestTheOldestFloodMakesRoom(t *testing.T) {
+	t.Parallel()
 	s, fake := newServiceOnSQLite(t)
 	run(t, s)
 	s.refuse(t, by("first"), "x")
@@ -209,6 +214,7 @@ func TestTheOldestFloodMakesRoom(t *testing.T) {
 // Whatever comes in whatever order, and whenever the server stops: the log
 // tells of every refusal, once.
 func TestEveryRefusalIsOnRecord(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		s, fake := newFloodService(db)
 		stop := run(t, s)
@@ -240,6 +246,7 @@ func TestEveryRefusalIsOnRecord(t *testing.T) {
 
 // Counts that cannot be written now are written later, once.
 func TestCountsOutliveAnOutage(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		s, fake := newFloodService(db)
 		s.patience = patience
@@ -271,6 +278,7 @@ func TestCountsOutliveAnOutage(t *testing.T) {
 // Callers that hang up do not make each of their refusals the first, which would
 // be an event each; and all are on record.
 func TestAFloodOfCallersThatHangUp(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		s, _ := newFloodService(db)
 		gone, cancel := context.WithCancel(t.Context())
@@ -290,6 +298,7 @@ func TestAFloodOfCallersThatHangUp(t *testing.T) {
 
 // A clock that was put back does not keep windows open.
 func TestFloodsWithAClockThatStepsBack(t *testing.T) {
+	t.Parallel()
 	s, fake := newServiceOnSQLite(t)
 	run(t, s)
 	s.refuse(t, from("192.0.2.1"), "x")
@@ -301,6 +310,7 @@ func TestFloodsWithAClockThatStepsBack(t *testing.T) {
 }
 
 func TestOrigin(t *testing.T) {
+	t.Parallel()
 	for e, want := range map[string]string{
 		"192.0.2.1": "192.0.2.1", "::ffff:192.0.2.1": "192.0.2.1", "2001:db8::1": "2001:db8::/64",
 		"fe80::1%eth0": "fe80::/64", "": "", strings.Repeat("x", 300): "",
@@ -339,6 +349,7 @@ func shared(n int, do func(i int)) {
 
 // The writer sees by itself that a window has ended.
 func TestTheWriterWritesCounts(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		s, fake := newService(db)
 		s.sweepEvery = time.Millisecond

@@ -18,6 +18,7 @@ import (
 )
 
 func TestAnEventIsListedAsItWasAppended(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		s, _ := newService(db)
 		want := Event{
@@ -35,6 +36,7 @@ func TestAnEventIsListedAsItWasAppended(t *testing.T) {
 }
 
 func TestAnEventIsNotChangedByAnotherOfItsID(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		s, _ := newService(db)
 		run(t, s)
@@ -57,6 +59,7 @@ func TestAnEventIsNotChangedByAnotherOfItsID(t *testing.T) {
 }
 
 func TestOneTransactionTakesAnyNumberOfEvents(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		s, _ := newService(db)
 		var events []Event
@@ -71,6 +74,7 @@ func TestOneTransactionTakesAnyNumberOfEvents(t *testing.T) {
 }
 
 func TestTextsAreBounded(t *testing.T) {
+	t.Parallel()
 	nasty := map[string]string{
 		"huge":          strings.Repeat("x", 1<<20),
 		"huge and wide": strings.Repeat("€", 1<<18),
@@ -125,6 +129,7 @@ func fits(t *testing.T, name, s string, limit int) {
 }
 
 func TestTextKeepsWhatFits(t *testing.T) {
+	t.Parallel()
 	for _, s := range []string{"", "plain", "Zoë", strings.Repeat("x", 128), strings.Repeat("€", 42)} {
 		if got := text(s, 128); got != s {
 			t.Errorf("%q became %q", s, got)
@@ -133,6 +138,7 @@ func TestTextKeepsWhatFits(t *testing.T) {
 }
 
 func TestFilters(t *testing.T) {
+	t.Parallel()
 	at := func(ms int) time.Time { return start.Add(time.Duration(ms) * time.Millisecond) }
 	events := []Event{
 		{Resource: "0", Time: at(0), ActorID: "u1", ActorName: "anna", Action: "auth.login", Outcome: Success},
@@ -197,6 +203,7 @@ func TestFilters(t *testing.T) {
 }
 
 func TestPagesNeitherRepeatNorMissWhileEventsArrive(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		s, fake := newService(db)
 		var want []string
@@ -241,6 +248,7 @@ func TestPagesNeitherRepeatNorMissWhileEventsArrive(t *testing.T) {
 }
 
 func TestAPageTokenHoldsForItsFilterOnly(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		s, _ := newService(db)
 		add(t, s, of(1), of(2), of(3))

@@ -20,6 +20,7 @@ import (
 )
 
 func TestConcurrentRecordsShareCommits(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		s, _ := newService(db)
 		s.patience = time.Minute // this is not about speed
@@ -58,6 +59,7 @@ func TestConcurrentRecordsShareCommits(t *testing.T) {
 }
 
 func TestOneCommitTakesWhatIsQueued(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		s, _ := newService(db)
 		waiting := enqueued(t, s, 450)
@@ -90,6 +92,7 @@ func enqueued(t *testing.T, s *Service, n int) []entry {
 }
 
 func TestNothingIsAcknowledgedWithoutADatabase(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		s, _ := newService(db)
 		run(t, s)
@@ -110,6 +113,7 @@ func TestNothingIsAcknowledgedWithoutADatabase(t *testing.T) {
 }
 
 func TestAStuckDatabaseIsGivenUpWithinASecond(t *testing.T) {
+	t.Parallel()
 	stuck := func(t *testing.T, s *Service, release func()) {
 		run(t, s)
 		began := time.Now()
@@ -160,6 +164,7 @@ func TestAStuckDatabaseIsGivenUpWithinASecond(t *testing.T) {
 }
 
 func TestRecordWaitsForAtMostASecond(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, _ := newService(nil) // and nobody writes
 		began := time.Now()
@@ -178,6 +183,7 @@ func TestRecordWaitsForAtMostASecond(t *testing.T) {
 }
 
 func TestAFullQueueRefusesAtOnce(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, _ := newService(nil)
 		enqueued(t, s, queueSize)
@@ -190,6 +196,7 @@ func TestAFullQueueRefusesAtOnce(t *testing.T) {
 }
 
 func TestHangingUpKeepsNothingOutOfTheLog(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		s, _ := newService(db)
 		ctx, cancel := context.WithCancel(t.Context())
@@ -204,6 +211,7 @@ func TestHangingUpKeepsNothingOutOfTheLog(t *testing.T) {
 }
 
 func TestShutdownDrainsTheQueue(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		s, _ := newService(db)
 		waiting := enqueued(t, s, 300)
@@ -230,6 +238,7 @@ func TestShutdownDrainsTheQueue(t *testing.T) {
 // Whatever is acknowledged around a shutdown is in the log; everything else is
 // answered at once, not left waiting.
 func TestShutdownWhileRecording(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		s, _ := newService(db)
 		s.patience = time.Minute
@@ -275,6 +284,7 @@ func TestShutdownWhileRecording(t *testing.T) {
 }
 
 func TestServicesRecordUnderTheirOwnName(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		s, _ := newService(db)
 		run(t, s)

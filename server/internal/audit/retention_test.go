@@ -27,6 +27,7 @@ func pruned(t *testing.T, s *Service) (deleted, steps int) {
 // Old events go in steps, each with its record; newer ones stay, watches see
 // what is new, and a list that was begun goes on.
 func TestPrune(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		s, fake := newService(db)
 		s.prunePause = 0
@@ -79,6 +80,7 @@ func TestPrune(t *testing.T) {
 
 // Instances that prune at the same time delete each event once.
 func TestPruneAtOnce(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		s, fake := newService(db)
 		s.prunePause = 0
@@ -112,6 +114,7 @@ func TestPruneAtOnce(t *testing.T) {
 }
 
 func TestMeasure(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		s, _ := newService(db)
 		measure := func() int64 {

@@ -24,6 +24,7 @@ import (
 )
 
 func TestRPCs(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		s, _ := newService(db)
 		run(t, s)
@@ -93,6 +94,7 @@ func TestRPCs(t *testing.T) {
 }
 
 func TestTimesOutsideOfTheCalendarAreRefused(t *testing.T) {
+	t.Parallel()
 	h := NewHandler(nil)
 	bad := &timestamppb.Timestamp{Seconds: math.MaxInt64}
 	_, err := h.ListEvents(t.Context(), &tollgatev1.ListEventsRequest{After: bad})
@@ -122,6 +124,7 @@ func fed(t *testing.T) (*Handler, func(Event)) {
 }
 
 func TestAQuietWatchIsKeptAlive(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h, tell := fed(t)
 		ctx, cancel := context.WithCancelCause(t.Context())

@@ -8,6 +8,7 @@ import (
 )
 
 func TestStats(t *testing.T) {
+	t.Parallel()
 	db := backendtest.SQLite(t)
 	s, _ := newService(db)
 	waiting := enqueued(t, s, 3)
@@ -33,6 +34,7 @@ func TestStats(t *testing.T) {
 }
 
 func TestStatsOfAFullQueue(t *testing.T) {
+	t.Parallel()
 	s, _ := newService(nil) // and nobody writes
 	enqueued(t, s, queueSize)
 	wantFault(t, s.Record(t.Context(), of(0)), fault.Unavailable, "AUDIT_BUSY")

@@ -85,6 +85,7 @@ func want(t *testing.T, got []string, want ...string) {
 }
 
 func TestWatchersGetWhatTheirFilterLetsThrough(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		s, _ := newService(db)
 		run(t, s)
@@ -104,6 +105,7 @@ func TestWatchersGetWhatTheirFilterLetsThrough(t *testing.T) {
 
 // A transaction that began first and commits last is not passed by.
 func TestALateCommitIsNotSkipped(t *testing.T) {
+	t.Parallel()
 	onPostgres(t, func(t *testing.T, s *Service, begin func() openTx) {
 		tl := stepped(s)
 		w := joined(t, tl, Filter{})
@@ -126,6 +128,7 @@ func TestALateCommitIsNotSkipped(t *testing.T) {
 // A watch that begins while transactions are open gives what commits after
 // that, whatever its place, and nothing that had committed.
 func TestAWatchBeginsBetweenCommits(t *testing.T) {
+	t.Parallel()
 	onPostgres(t, func(t *testing.T, s *Service, begin func() openTx) {
 		for name, tl := range map[string]*tail{"the first": stepped(s), "the second": stepped(s)} {
 			t.Run(name, func(t *testing.T) {
@@ -149,6 +152,7 @@ func TestAWatchBeginsBetweenCommits(t *testing.T) {
 }
 
 func TestHandover(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		s, _ := newService(db)
 		tl := stepped(s)
@@ -178,6 +182,7 @@ func TestHandover(t *testing.T) {
 // Watchers come and go while writers write: each sees, of every writer, a run
 // without gaps or repetitions that begins where the watch does.
 func TestWatchersComeAndGoWhileEventsAreWritten(t *testing.T) {
+	t.Parallel()
 	const writers = 4
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		s, _ := newService(db)
@@ -248,6 +253,7 @@ func TestWatchersComeAndGoWhileEventsAreWritten(t *testing.T) {
 }
 
 func TestASlowWatcherIsSentAway(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		s, _ := newService(db)
 		run(t, s)
@@ -276,6 +282,7 @@ func TestASlowWatcherIsSentAway(t *testing.T) {
 }
 
 func TestReadingGoesOnAfterAnOutage(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		s, _ := newService(db)
 		tl := stepped(s)
@@ -290,6 +297,7 @@ func TestReadingGoesOnAfterAnOutage(t *testing.T) {
 }
 
 func TestWatchesEndWithTheService(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		s, _ := newService(db)
 		stop := run(t, s)
@@ -305,6 +313,7 @@ func TestWatchesEndWithTheService(t *testing.T) {
 }
 
 func TestSnapshots(t *testing.T) {
+	t.Parallel()
 	m, err := parseSnapshot("100:105:100,103")
 	if err != nil {
 		t.Fatal(err)

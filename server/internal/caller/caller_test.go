@@ -7,6 +7,7 @@ import (
 )
 
 func TestACallerIsCarriedByTheContext(t *testing.T) {
+	t.Parallel()
 	want := Caller{Principal: &Principal{UserID: "u1"}, IP: netip.MustParseAddr("192.0.2.1"), UserAgent: "curl", RequestID: "r1"}
 	ctx := With(t.Context(), want)
 	if got := From(ctx); got != want {
@@ -24,6 +25,7 @@ func TestACallerIsCarriedByTheContext(t *testing.T) {
 type strange struct{}
 
 func TestNobodyMayDoNothing(t *testing.T) {
+	t.Parallel()
 	for name, ctx := range map[string]context.Context{
 		"no caller":               t.Context(),
 		"somebody else's context": context.WithValue(t.Context(), strange{}, Caller{System: true}),
@@ -35,6 +37,7 @@ func TestNobodyMayDoNothing(t *testing.T) {
 }
 
 func TestTheSystemIsNobodyElse(t *testing.T) {
+	t.Parallel()
 	ctx := With(t.Context(), Caller{Principal: &Principal{UserID: "u1"}, RequestID: "r1"})
 	if got := From(System(ctx)); !got.System || got.Principal != nil || got.RequestID != "" {
 		t.Errorf("got %+v", got)
@@ -45,6 +48,7 @@ func TestTheSystemIsNobodyElse(t *testing.T) {
 }
 
 func TestText(t *testing.T) {
+	t.Parallel()
 	c := Caller{Principal: &Principal{UserID: "u1"}, IP: netip.MustParseAddr("2001:db8::1")}
 	if c.UserID() != "u1" || c.IPString() != "2001:db8::1" {
 		t.Errorf("got %q %q", c.UserID(), c.IPString())

@@ -120,6 +120,7 @@ var errNo = errors.New("no")
 // without gaps, every instance is told all of it once and in order, and a
 // write is in force where it was made as soon as it returns.
 func TestConcurrentWriters(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		const writers, writes = 20, 5
 		fake := newClock()
@@ -220,6 +221,7 @@ func (w *warnings) Write(line []byte) (int, error) {
 }
 
 func TestRollbackLeavesNothing(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		l, f := open(t, db, newClock())
 		insert := func(ctx context.Context, tx *Tx) error {
@@ -257,6 +259,7 @@ func TestRollbackLeavesNothing(t *testing.T) {
 }
 
 func TestAWriteWithoutChanges(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		l, _ := open(t, db, newClock())
 		want := mustWrite(t, l, "a")
@@ -274,6 +277,7 @@ func TestAWriteWithoutChanges(t *testing.T) {
 }
 
 func TestEnsure(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		fake := newClock()
 		here, f := open(t, db, fake)
@@ -320,6 +324,7 @@ func TestEnsure(t *testing.T) {
 }
 
 func TestAFollowerThatFailsIsToldAgain(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		fake := newClock()
 		here, f := open(t, db, fake)

@@ -15,6 +15,7 @@ import (
 
 // A tail that cannot know what it missed has its followers start over.
 func TestLostTouch(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		what   string
 		sql    string
@@ -56,6 +57,7 @@ func TestLostTouch(t *testing.T) {
 }
 
 func TestPrune(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		fake := newClock()
 		late := clock.NewFake(fake.Now().Add(-30 * time.Minute)) // another machine's clock
@@ -105,6 +107,7 @@ func TestPrune(t *testing.T) {
 
 // More changes than one read takes arrive all the same.
 func TestManyChanges(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		const atOnce = 20
 		here, f := open(t, db, newClock())
@@ -146,6 +149,7 @@ func TestManyChanges(t *testing.T) {
 
 // A write of more changes than one statement takes keeps their order.
 func TestAWriteOfManyChanges(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		l, f := open(t, db, newClock())
 		var want []string
@@ -191,6 +195,7 @@ func (h *hub) Listen(ctx context.Context, wake func()) {
 
 // An announcement wakes the other instance's tail; without any, polling does.
 func TestRun(t *testing.T) {
+	t.Parallel()
 	for _, announced := range []bool{true, false} {
 		t.Run(fmt.Sprintf("announced=%v", announced), func(t *testing.T) {
 			backendtest.Databases(t, func(t *testing.T, db *database.DB) {

@@ -19,6 +19,7 @@ import (
 const addRole = `INSERT INTO roles (name, permissions, created_at, updated_at) VALUES ($1,'[]',0,0)`
 
 func TestErrorsAreClassified(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		const addUser = `INSERT INTO users (id, username, kind, created_at, updated_at) VALUES ($1,$2,'person',0,0)`
 		for _, err := range []error{second(db.Exec(t.Context(), addRole, "a")), second(db.Exec(t.Context(), addUser, "1", "ann"))} {
@@ -68,6 +69,7 @@ func TestErrorsAreClassified(t *testing.T) {
 func second[A any](_ A, err error) error { return err }
 
 func TestADatabaseThatDoesNotAnswer(t *testing.T) {
+	t.Parallel()
 	db, err := database.Open("postgres://someone:s3cr3t@127.0.0.1:1/tollgate?sslmode=disable")
 	if err != nil {
 		t.Fatal(err)
@@ -98,6 +100,7 @@ func TestADatabaseThatDoesNotAnswer(t *testing.T) {
 }
 
 func TestBadAddresses(t *testing.T) {
+	t.Parallel()
 	for _, address := range []string{"", "mysql://x", "sqlite:", "tollgate.db", "postgres://u:s3cr3t@host:port/x", "postgres://u:s3cr3t@h/%zz"} {
 		db, err := database.Open(address)
 		if err == nil {
@@ -112,6 +115,7 @@ func TestBadAddresses(t *testing.T) {
 }
 
 func TestWriteIsAllOrNothing(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		no := errors.New("no")
 		err := db.Write(t.Context(), func(ctx context.Context, tx *database.Tx) error {
@@ -168,6 +172,7 @@ func lost(t *testing.T, db *database.DB, address string) func(ctx context.Contex
 }
 
 func TestWriteTriesAgain(t *testing.T) {
+	t.Parallel()
 	backendtest.DatabaseURLs(t, func(t *testing.T, address string) {
 		db := open(t, address)
 		if _, err := db.MigrateUp(t.Context()); err != nil {
@@ -200,6 +205,7 @@ func TestWriteTriesAgain(t *testing.T) {
 
 // Writes wait for each other instead of failing.
 func TestWritersTogether(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		const writers = 10
 		var all sync.WaitGroup

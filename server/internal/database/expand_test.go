@@ -20,6 +20,7 @@ var (
 // During a rolling deployment a server of a previous schema runs on the newest
 // one: its statements are still understood, and its rows are whole.
 func TestStatementsOfThePreviousSchema(t *testing.T) {
+	t.Parallel()
 	const folder = "../../../migrations/testdata/"
 	for _, file := range []string{"0001_statements.sql", "0002_statements.sql"} {
 		t.Run(file, func(t *testing.T) { understood(t, folder+file) })

@@ -13,6 +13,7 @@ import (
 
 // Ten instances with connections of their own start at once: one migrates.
 func TestMigrateTogether(t *testing.T) {
+	t.Parallel()
 	backendtest.DatabaseURLs(t, func(t *testing.T, address string) {
 		var steps [10][]string
 		var errs [10]error
@@ -47,6 +48,7 @@ func TestMigrateTogether(t *testing.T) {
 }
 
 func TestMigrateUpAndDown(t *testing.T) {
+	t.Parallel()
 	backendtest.DatabaseURLs(t, func(t *testing.T, address string) {
 		db := open(t, address)
 		applied := func() (n int) {
@@ -89,6 +91,7 @@ func TestMigrateUpAndDown(t *testing.T) {
 }
 
 func TestANewerSchemaIsRefused(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		if _, err := db.Exec(t.Context(), `INSERT INTO gorp_migrations (id, applied_at) VALUES ('9999_future.sql', $1)`, time.Now()); err != nil {
 			t.Fatal(err)
@@ -105,6 +108,7 @@ func TestANewerSchemaIsRefused(t *testing.T) {
 
 // One SQL text serves both databases because they have the same columns.
 func TestTheSchemasAreTheSame(t *testing.T) {
+	t.Parallel()
 	schemas := map[database.Dialect][]string{}
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) { schemas[db.Dialect] = columns(t, db) })
 	lite, postgres := schemas[database.SQLite], schemas[database.PostgreSQL]

@@ -9,6 +9,7 @@ import (
 
 // One caller gets half, and another that comes later still gets in.
 func TestAcquireLeavesPlacesForOthers(t *testing.T) {
+	t.Parallel()
 	l := New[string](100)
 	take := func(caller string) (n int) {
 		for l.Acquire(caller, 1) {
@@ -31,6 +32,7 @@ func TestAcquireLeavesPlacesForOthers(t *testing.T) {
 
 // A caller that gives back what it took leaves nothing behind.
 func TestReleaseForgetsTheCaller(t *testing.T) {
+	t.Parallel()
 	l := New[string](10)
 	if !l.Acquire("a", 3) || !l.Acquire("a", 2) || l.Acquire("a", 1) {
 		t.Fatal("a caller gets more or less than half")
@@ -45,6 +47,7 @@ func TestReleaseForgetsTheCaller(t *testing.T) {
 // TestInvariants: no sequence of calls passes the capacity, lets a caller hold
 // more than it left free, or loses count.
 func TestInvariants(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		capacity := rapid.Int64Range(1, 200).Draw(t, "capacity")
 		l := New[int](capacity)
@@ -87,6 +90,7 @@ func TestInvariants(t *testing.T) {
 
 // Concurrent callers never hold more than the capacity.
 func TestConcurrentAcquire(t *testing.T) {
+	t.Parallel()
 	l := New[int](8)
 	var wait sync.WaitGroup
 	for caller := range 16 {

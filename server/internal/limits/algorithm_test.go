@@ -45,6 +45,7 @@ func (c Count) someCost(t *rapid.T, most int64, label string) int64 {
 // TestNeverMoreThanAllowed takes at random times and compares with the plain
 // definition: in a window of length t at most burst + rate*t pass.
 func TestNeverMoreThanAllowed(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		c := someCount(t, rates)
 		type pass struct{ at, cost int64 }
@@ -86,6 +87,7 @@ func TestNeverMoreThanAllowed(t *testing.T) {
 // TestGCRAIsExact compares with a bucket of fractions of any precision: not
 // one call more, and not one fewer.
 func TestGCRAIsExact(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		c := someCount(t, rates)
 		c.Algorithm = GCRA
@@ -115,6 +117,7 @@ func TestGCRAIsExact(t *testing.T) {
 // TestRetryAndResetAreExact: a refused call passes when it waited as told, and
 // not a microsecond earlier; after reset nothing is used.
 func TestRetryAndResetAreExact(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		c := someCount(t, allAlgorithms)
 		now := start + rapid.Int64Range(0, 3*c.Period).Draw(t, "start")
@@ -154,6 +157,7 @@ func TestRetryAndResetAreExact(t *testing.T) {
 
 // TestExtremes: the greatest and smallest numbers do not overflow.
 func TestExtremes(t *testing.T) {
+	t.Parallel()
 	for _, algorithm := range rates {
 		for _, rate := range []int64{1, maxRate} {
 			for _, period := range []int64{1_000_000, longMicro} {
@@ -182,6 +186,7 @@ func TestExtremes(t *testing.T) {
 }
 
 func TestOutcomes(t *testing.T) {
+	t.Parallel()
 	const minute = 60_000_000
 	quarter := start - start%minute + minute/4
 	for _, c := range []struct {

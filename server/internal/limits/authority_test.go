@@ -30,6 +30,7 @@ func (i *instance) as(name string, permissions []string, scopes ...string) conte
 // TestWhoMayManage: limits on calls of Tollgate's own are for who holds "*",
 // whatever is done with them; others are for whom the guard lets in.
 func TestWhoMayManage(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		i := startOn(t, db, nil)
 		i.must(i.EnsureBuiltins(t.Context()))
@@ -112,6 +113,7 @@ func TestWhoMayManage(t *testing.T) {
 // TestLimitsThatLockOut: what keeps people from signing in for long is refused
 // when it is saved, as long as it would do so.
 func TestLimitsThatLockOut(t *testing.T) {
+	t.Parallel()
 	i := onSQLite(t, nil)
 	const day = 24 * time.Hour
 	good := Limit{Name: "l", Subject: SubjectUser, Permission: "*", Rate: 1, Period: minute}
@@ -158,6 +160,7 @@ func TestLimitsThatLockOut(t *testing.T) {
 // is in force, may be eased and removed, and denies nothing to a call that no
 // limit may deny.
 func TestLimitsFromBefore(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		_, err := db.Exec(t.Context(), `INSERT INTO limits (name, description, subject, permission, rate, period, burst, algorithm,
 			mode, outage, context_key, overrides, builtin, created_at, updated_at)
@@ -186,6 +189,7 @@ func TestLimitsFromBefore(t *testing.T) {
 
 // TestResetAll forgets every key's count, on every instance, and nothing else.
 func TestResetAll(t *testing.T) {
+	t.Parallel()
 	backends(t, func(t *testing.T, b Backend) {
 		i := onSQLite(t, b)
 		i.create(Limit{Name: "l", Subject: SubjectUser, Rate: 1, Period: time.Hour})
@@ -215,6 +219,7 @@ func TestResetAll(t *testing.T) {
 }
 
 func TestRestore(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		i := startOn(t, db, nil)
 		i.must(i.EnsureBuiltins(t.Context()))

@@ -49,6 +49,7 @@ func (n *naive) look(now time.Time) (Outcome, bool) {
 // TestBackoffModel makes calls at all distances and compares Memory with what
 // people are told.
 func TestBackoffModel(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		fake, clk := testClock()
 		m := NewMemory(clk)
@@ -101,6 +102,7 @@ func TestBackoffModel(t *testing.T) {
 
 // TestBackoffGuesses: a day of guessing whenever it is allowed gets nowhere.
 func TestBackoffGuesses(t *testing.T) {
+	t.Parallel()
 	fake, clk := testClock()
 	m := NewMemory(clk)
 	c := Count{Counter: "c", Key: "k", Algorithm: Backoff, Rate: 10, Burst: 10, Period: 15 * minute.Microseconds(), Cost: 1}
@@ -125,6 +127,7 @@ func TestBackoffGuesses(t *testing.T) {
 // TestBackoffLimit: costs do not matter, overrides give another number of free
 // calls, and the burst is the rate when it is not set.
 func TestBackoffLimit(t *testing.T) {
+	t.Parallel()
 	i := onSQLite(t, nil)
 	i.create(Limit{Name: "l", Subject: SubjectUser, Algorithm: Backoff, Rate: 3,
 		Overrides: []Override{{Key: "many", Rate: 1, Burst: 5}, {Key: "few", Rate: 1}}})

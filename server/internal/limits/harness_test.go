@@ -17,7 +17,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/roles"
 )
 
-// instance is one Tollgate as far as this room goes.
+// instance is one Tollgate as far as this package goes.
 type instance struct {
 	*Service
 	t     testing.TB
@@ -25,7 +25,7 @@ type instance struct {
 	clock *clock.Fake
 }
 
-// start makes an instance that has read the limits there are. A nil backend is
+// startOn makes an instance that has read the limits there are. A nil backend is
 // a Memory on the instance's clock.
 func startOn(t testing.TB, db *database.DB, backend Backend) *instance {
 	t.Helper()
@@ -47,15 +47,7 @@ func startOn(t testing.TB, db *database.DB, backend Backend) *instance {
 // onSQLite is for tests in which the database has no part.
 func onSQLite(t testing.TB, backend Backend) *instance {
 	t.Helper()
-	db, err := database.Open(backendtest.SQLiteURL(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { db.Close() })
-	if _, err := db.MigrateUp(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	return startOn(t, db, backend)
+	return startOn(t, backendtest.SQLite(t), backend)
 }
 
 func (i *instance) must(err error) {

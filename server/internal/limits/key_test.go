@@ -6,6 +6,7 @@ import (
 )
 
 func TestIPKeys(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ text, want string }{
 		{"192.0.2.1", "192.0.2.1"},
 		{"::ffff:192.0.2.1", "192.0.2.1"},
@@ -32,6 +33,7 @@ func TestIPKeys(t *testing.T) {
 }
 
 func TestNames(t *testing.T) {
+	t.Parallel()
 	for name, want := range map[string]bool{
 		"a": true, "sign-in_2.x": true, "": false, "A": false, "1a": false, "a b": false, "aé": false, "a:b": false, "a@b": false,
 	} {
@@ -42,6 +44,7 @@ func TestNames(t *testing.T) {
 }
 
 func TestCovers(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		outer, inner string
 		want         bool

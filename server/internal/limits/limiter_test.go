@@ -27,6 +27,7 @@ func names(r Result) string {
 }
 
 func TestWhichLimitsApply(t *testing.T) {
+	t.Parallel()
 	i := onSQLite(t, nil)
 	for _, l := range []Limit{
 		{Name: "a-user", Subject: SubjectUser, Permission: "orders:*"},
@@ -66,6 +67,7 @@ func TestWhichLimitsApply(t *testing.T) {
 }
 
 func TestWhoIsCounted(t *testing.T) {
+	t.Parallel()
 	ip := netip.MustParseAddr
 	for _, c := range []struct {
 		what     string
@@ -104,6 +106,7 @@ func TestWhoIsCounted(t *testing.T) {
 }
 
 func TestResult(t *testing.T) {
+	t.Parallel()
 	i := onSQLite(t, nil)
 	i.create(Limit{Name: "wide", Subject: SubjectGlobal, Rate: 100})
 	i.create(Limit{Name: "narrow", Subject: SubjectUser, Rate: 4})
@@ -133,6 +136,7 @@ func TestResult(t *testing.T) {
 }
 
 func TestOverrides(t *testing.T) {
+	t.Parallel()
 	i := onSQLite(t, nil)
 	i.create(Limit{Name: "l", Subject: SubjectIP, Rate: 1, Overrides: []Override{{Key: "2001:db8::1", Rate: 7}, {Key: "192.0.2.1", Rate: 5, Burst: 3}}})
 	for address, want := range map[string]int64{"2001:db8::2": 7, "::ffff:192.0.2.1": 3, "192.0.2.2": 1} {
@@ -143,6 +147,7 @@ func TestOverrides(t *testing.T) {
 }
 
 func TestForget(t *testing.T) {
+	t.Parallel()
 	i := onSQLite(t, nil)
 	i.must(i.EnsureBuiltins(t.Context()))
 	r := Request{Permission: login, UserID: "u", IP: netip.MustParseAddr("192.0.2.1")}
@@ -163,6 +168,7 @@ func TestForget(t *testing.T) {
 }
 
 func TestCheckAndReset(t *testing.T) {
+	t.Parallel()
 	i := onSQLite(t, nil)
 	i.create(Limit{Name: "ips", Subject: SubjectIP, Rate: 2})
 	i.create(Limit{Name: "watching", Subject: SubjectGlobal, Permission: "x", Rate: 1, Mode: Shadow})
@@ -192,6 +198,7 @@ func TestCheckAndReset(t *testing.T) {
 // TestAnotherInstance: what one instance writes, another knows when asked for
 // the limit by name, even when nothing told it.
 func TestAnotherInstance(t *testing.T) {
+	t.Parallel()
 	one := onSQLite(t, nil)
 	two := startOn(t, one.db, nil)
 	one.create(Limit{Name: "new", Subject: SubjectGlobal, Rate: 1})
@@ -201,6 +208,7 @@ func TestAnotherInstance(t *testing.T) {
 }
 
 func TestBeforeTheStart(t *testing.T) {
+	t.Parallel()
 	s := New(nil, nil, nil, realWorld(), onSQLite(t, nil).pages, NewMemory(realWorld()))
 	_, err := s.Take(t.Context(), Request{})
 	wantFault(t, err, fault.Unavailable, "STARTING")
@@ -208,6 +216,7 @@ func TestBeforeTheStart(t *testing.T) {
 }
 
 func TestCanceled(t *testing.T) {
+	t.Parallel()
 	r := testRedis(t)
 	i := onSQLite(t, r)
 	i.create(Limit{Name: "l", Subject: SubjectGlobal, Rate: 1})
@@ -227,6 +236,7 @@ func TestCanceled(t *testing.T) {
 }
 
 func TestRPC(t *testing.T) {
+	t.Parallel()
 	i := onSQLite(t, nil)
 	h := NewHandler(i.Service)
 	ctx := i.system()

@@ -24,6 +24,7 @@ func (m *Memory) size() int {
 // TestMemoryFlood: new keys without end neither grow the memory nor give a
 // known key its allowance back.
 func TestMemoryFlood(t *testing.T) {
+	t.Parallel()
 	fake, clk := testClock()
 	m := newMemory(clk, 10*shardCount)
 	victim := Count{Counter: "flood", Key: "victim", Algorithm: GCRA, Rate: 5, Burst: 5, Period: 60_000_000, Cost: 5}
@@ -60,6 +61,7 @@ func TestMemoryFlood(t *testing.T) {
 
 // TestMemoryShrinks: counters that have run out go away with the writes.
 func TestMemoryShrinks(t *testing.T) {
+	t.Parallel()
 	fake, clk := testClock()
 	m := NewMemory(clk)
 	c := Count{Counter: "shrinks", Algorithm: GCRA, Rate: 60, Burst: 60, Period: 60_000_000, Cost: 1}

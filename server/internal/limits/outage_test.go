@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"sync"
 	"testing"
 	"time"
 
@@ -15,86 +14,23 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 )
 
-// door is a way to Redis that can be shut: while it is, connections are
-// accepted and never answered.
-type door struct {
-	listener net.Listener
-	to       string
-
-	mu    sync.Mutex
-	shut  bool
-	conns []net.Conn
-}
-
-func newDoor(t *testing.T, to string) *door {
+// overProxy makes an instance that reaches Redis by a proxy. The time that the
+// breaker goes by is the instance's.
+func overProxy(t *testing.T) (*instance, *Redis, *backendtest.Proxy) {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	proxy := backendtest.NewProxy(t, backendtest.RedisURL(t))
+	options, err := redis.ParseURL(proxy.URL)
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &door{listener: listener, to: to}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			d.mu.Lock()
-			d.conns = append(d.conns, conn)
-			if !d.shut {
-				if up, err := net.Dial("tcp", d.to); err == nil {
-					d.conns = append(d.conns, up)
-					go copyUntilClosed(up, conn)
-					go copyUntilClosed(conn, up)
-				}
-			}
-			d.mu.Unlock()
-		}
-	}()
-	t.Cleanup(func() {
-		listener.Close()
-		<-done
-		d.set(true)
-	})
-	return d
-}
-
-func copyUntilClosed(to io.WriteCloser, from io.Reader) {
-	_, _ = io.Copy(to, from)
-	_ = to.Close()
-}
-
-// set opens or shuts the door and cuts what went through it.
-func (d *door) set(shut bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.shut = shut
-	for _, c := range d.conns {
-		_ = c.Close()
-	}
-	d.conns = nil
-}
-
-// throughDoor makes an instance that reaches Redis through a door. The time
-// that the breaker goes by is the instance's.
-func throughDoor(t *testing.T) (*instance, *Redis, *door) {
-	t.Helper()
-	options, err := redis.ParseURL(backendtest.RedisURL(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, prefix := backendtest.Redis(t) // removes what we leave under it
-	d := newDoor(t, options.Addr)
-	options.Addr = d.listener.Addr().String()
+	_, prefix := backendtest.Redis(t) // removes the keys under it
 	client := redis.NewClient(options)
 	t.Cleanup(func() { client.Close() })
 	fake, clk := testClock()
 	r := NewRedis(client, prefix, clk, nil)
 	i := onSQLite(t, r)
 	i.clock = fake // moves the breaker's time
-	return i, r, d
+	return i, r, proxy
 }
 
 // quick fails the test when fn takes anywhere near what Redis clients wait by
@@ -109,14 +45,15 @@ func quick(t *testing.T, fn func()) {
 }
 
 func TestOutageModes(t *testing.T) {
-	i, r, d := throughDoor(t)
+	t.Parallel()
+	i, r, proxy := overProxy(t)
 	i.create(Limit{Name: "local", Subject: SubjectGlobal, Permission: "local", Rate: 2})
 	i.create(Limit{Name: "open", Subject: SubjectGlobal, Permission: "open", Rate: 2, Outage: Open})
 	i.create(Limit{Name: "closed", Subject: SubjectGlobal, Permission: "closed", Rate: 2, Outage: Closed})
 	i.create(Limit{Name: "closed-shadow", Subject: SubjectGlobal, Permission: "shadow", Rate: 2, Outage: Closed, Mode: Shadow})
 	i.create(Limit{Name: "both-local", Subject: SubjectGlobal, Permission: "both", Rate: 2})
 	i.create(Limit{Name: "both-closed", Subject: SubjectGlobal, Permission: "both", Rate: 2, Outage: Closed})
-	d.set(true)
+	proxy.Set(t, backendtest.Hang)
 
 	quick(t, func() {
 		for n := range 4 {
@@ -149,25 +86,26 @@ func TestOutageModes(t *testing.T) {
 }
 
 func TestOutageEnds(t *testing.T) {
-	i, r, d := throughDoor(t)
+	t.Parallel()
+	i, r, proxy := overProxy(t)
 	i.create(Limit{Name: "l", Subject: SubjectGlobal, Rate: 3, Period: maxPeriod})
-	d.set(true)
+	proxy.Set(t, backendtest.Hang)
 	i.take(Request{})
-	for range 5 { // tries and fails again, ever more seldom
+	for range 5 { // probes that fail
 		i.clock.Advance(3 * time.Second)
 		quick(t, func() { i.take(Request{}) })
 	}
 	if !r.Down() {
 		t.Fatal("Redis hangs and is not down")
 	}
-	d.set(false)
+	proxy.Set(t, backendtest.Pass)
 	r.timeout = 10 * time.Second // the test machine may be busy
 	i.take(Request{})
 	if !r.Down() {
-		t.Error("tried before the pause is over")
+		t.Error("the breaker is half-open too early")
 	}
-	// The pause is at most two seconds. Connections that died in the outage
-	// may cost more tries.
+	// It is open for at most two seconds. Connections that died in the outage
+	// may cost more probes.
 	for range 5 {
 		i.clock.Advance(maxOpen)
 		i.take(Request{})
@@ -184,13 +122,8 @@ func TestOutageEnds(t *testing.T) {
 }
 
 func TestRefusedConnection(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := listener.Addr().String()
-	listener.Close()
-	client := redis.NewClient(&redis.Options{Addr: address})
+	t.Parallel()
+	client := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})
 	t.Cleanup(func() { client.Close() })
 	i := onSQLite(t, NewRedis(client, "x:", realWorld(), nil))
 	i.create(Limit{Name: "l", Subject: SubjectGlobal, Rate: 1})
@@ -203,6 +136,7 @@ func TestRefusedConnection(t *testing.T) {
 
 // TestHangUp: a caller that gives up says nothing about Redis.
 func TestHangUp(t *testing.T) {
+	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -228,40 +162,41 @@ func TestHangUp(t *testing.T) {
 }
 
 func TestBreaker(t *testing.T) {
+	t.Parallel()
 	fake := clock.NewFake(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
 	b := &breaker{now: fake.Now}
-	enter := func(wantOK, wantTry bool) {
+	allow := func(wantOK, wantProbe bool) {
 		t.Helper()
-		if ok, try := b.Allow(); ok != wantOK || try != wantTry {
-			t.Fatalf("enter: %v %v, want %v %v", ok, try, wantOK, wantTry)
+		if ok, probe := b.Allow(); ok != wantOK || probe != wantProbe {
+			t.Fatalf("Allow: %v %v, want %v %v", ok, probe, wantOK, wantProbe)
 		}
 	}
-	enter(true, false)
-	enter(true, false)
+	allow(true, false)
+	allow(true, false)
 	if !b.Record(false, down) || b.Record(false, down) {
-		t.Error("two calls that failed together are one news")
+		t.Error("two calls that failed together open it twice")
 	}
-	enter(false, false)
+	allow(false, false)
 	fake.Advance(minOpen)
-	enter(true, true)
-	enter(false, false) // one at a time
+	allow(true, true)
+	allow(false, false) // one at a time
 	b.Record(true, unknown)
-	enter(true, true) // the other hung up: the next may try at once
+	allow(true, true) // the caller hung up: the next may probe at once
 	b.Record(true, down)
 	fake.Advance(minOpen)
-	enter(false, false) // the pause is longer now
+	allow(false, false) // the interval is longer now
 	for range 10 {
 		fake.Advance(maxOpen) // and never longer than this
-		enter(true, true)
+		allow(true, true)
 		b.Record(true, down)
 	}
 	fake.Advance(maxOpen)
-	enter(true, true)
+	allow(true, true)
 	if b.Record(false, up) || !b.IsOpen() {
 		t.Error("a call from before the outage ends it")
 	}
 	if !b.Record(true, up) || b.IsOpen() {
 		t.Error("a call that came through does not end the outage")
 	}
-	enter(true, false)
+	allow(true, false)
 }

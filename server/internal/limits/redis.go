@@ -57,7 +57,7 @@ func NewRedis(client redis.UniversalClient, prefix string, clk clock.Clock, log 
 	}
 	r := &Redis{
 		client: client, prefix: prefix + "limit:", log: log,
-		batch: batcher{client: client, script: redis.NewScript(takeScript)},
+		batch:   batcher{client: client, script: redis.NewScript(takeScript)},
 		timeout: redisTimeout, slots: make(chan struct{}, redisCalls), breaker: breaker{now: clk.Now},
 	}
 	switch client.(type) {

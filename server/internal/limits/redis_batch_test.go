@@ -34,6 +34,7 @@ func (p *pipes) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proces
 // TestCallsShareRoundTrips: calls that come at the same time share pipelines,
 // and each gets its own answer.
 func TestCallsShareRoundTrips(t *testing.T) {
+	t.Parallel()
 	client, prefix := backendtest.Redis(t)
 	script := redis.NewScript(`return {tonumber(ARGV[1])}`)
 	if err := script.Load(t.Context(), client).Err(); err != nil {
@@ -70,6 +71,7 @@ func TestCallsShareRoundTrips(t *testing.T) {
 // TestTooManyWait: when Redis cannot keep up, a call is told at once; one whose
 // caller has left is not sent.
 func TestTooManyWait(t *testing.T) {
+	t.Parallel()
 	b := &batcher{sending: pipelines, waiting: make([]*ask, maxWaiting)}
 	if _, err := b.run(t.Context(), nil, nil); err != errTooManyWaiting {
 		t.Errorf("%v, want %v", err, errTooManyWaiting)

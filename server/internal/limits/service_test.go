@@ -16,6 +16,7 @@ import (
 const minute = time.Minute
 
 func TestManage(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		i := startOn(t, db, nil)
 		made := i.create(Limit{
@@ -74,6 +75,7 @@ func second[T any](_ T, err error) error        { return err }
 func third[T, U any](_ T, _ U, err error) error { return err }
 
 func TestList(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		i := startOn(t, db, nil)
 		var want []string
@@ -107,6 +109,7 @@ func TestList(t *testing.T) {
 }
 
 func TestValidation(t *testing.T) {
+	t.Parallel()
 	i := onSQLite(t, nil)
 	good := Limit{Name: "good", Subject: SubjectUser, Permission: "a:b", Rate: 5, Period: minute}
 	for _, c := range []struct {
@@ -171,6 +174,7 @@ func TestValidation(t *testing.T) {
 }
 
 func TestAlgorithmChange(t *testing.T) {
+	t.Parallel()
 	i := onSQLite(t, nil)
 	i.create(Limit{Name: "l", Subject: SubjectGlobal, Rate: 5, Burst: 2, Overrides: []Override{{Key: "a", Rate: 3, Burst: 1}}})
 	i.check("l", "k", 2, false)
@@ -190,6 +194,7 @@ func TestAlgorithmChange(t *testing.T) {
 }
 
 func TestUpdateKeepsCounts(t *testing.T) {
+	t.Parallel()
 	for _, a := range allAlgorithms {
 		t.Run(string(a), func(t *testing.T) {
 			i := onSQLite(t, nil)
@@ -215,6 +220,7 @@ func TestUpdateKeepsCounts(t *testing.T) {
 }
 
 func TestTooManyApply(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		i := startOn(t, db, nil)
 		i.must(i.EnsureBuiltins(t.Context()))
@@ -261,6 +267,7 @@ func TestTooManyApply(t *testing.T) {
 }
 
 func TestBuiltins(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		instances := make([]*instance, 10)
 		for n := range instances {

@@ -22,6 +22,7 @@ func (f *flaky) Take(ctx context.Context, counts []Count, peek bool) ([]Outcome,
 }
 
 func TestObserve(t *testing.T) {
+	t.Parallel()
 	_, clk := testClock()
 	backend := &flaky{Backend: NewMemory(clk)}
 	i := onSQLite(t, backend)

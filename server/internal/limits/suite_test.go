@@ -66,6 +66,7 @@ func peek(t *testing.T, b Backend, list ...Count) []Outcome {
 }
 
 func TestBackends(t *testing.T) {
+	t.Parallel()
 	backends(t, func(t *testing.T, b Backend) {
 		for _, a := range allAlgorithms {
 			t.Run(string(a), func(t *testing.T) { suite(t, b, a) })
@@ -239,6 +240,7 @@ func suite(t *testing.T, b Backend, a Algorithm) {
 // TestScriptComputesTheSame runs the script on states of every age and
 // compares with algorithm.go.
 func TestScriptComputesTheSame(t *testing.T) {
+	t.Parallel()
 	r := testRedis(t)
 	ctx := t.Context()
 	if err := r.batch.script.Load(ctx, r.client).Err(); err != nil {
@@ -316,6 +318,7 @@ func TestScriptComputesTheSame(t *testing.T) {
 }
 
 func TestRedisKeysEnd(t *testing.T) {
+	t.Parallel()
 	r := testRedis(t)
 	for _, a := range allAlgorithms {
 		c := slow(a, "ends-"+string(a), 5)

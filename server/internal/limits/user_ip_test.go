@@ -13,6 +13,7 @@ import (
 )
 
 func TestUserAtAddress(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		i := startOn(t, db, nil)
 		made := i.create(Limit{
@@ -56,6 +57,7 @@ func TestUserAtAddress(t *testing.T) {
 // are now counted at each address first. Servers of the version before, which
 // may still run, read the new limit as one for each user.
 func TestUpgrade(t *testing.T) {
+	t.Parallel()
 	for name, changed := range map[string]bool{"as it came": false, "changed": true} {
 		t.Run(name, func(t *testing.T) {
 			backendtest.Databases(t, func(t *testing.T, db *database.DB) {

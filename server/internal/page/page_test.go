@@ -19,6 +19,7 @@ type place struct {
 func tokens() Tokens { return NewTokens([]byte(strings.Repeat("k", 32))) }
 
 func TestATokenLeadsBackToItsPlace(t *testing.T) {
+	t.Parallel()
 	want := place{1234567890123456, `an id with "quotes" and ünicode`}
 	token := tokens().Make("users?a", want)
 	var got place
@@ -32,6 +33,7 @@ func TestATokenLeadsBackToItsPlace(t *testing.T) {
 }
 
 func TestOtherTokensAreRefused(t *testing.T) {
+	t.Parallel()
 	token := tokens().Make("users", place{1, "x"})
 	raw, _ := base64.RawURLEncoding.DecodeString(token)
 	cases := map[string]struct{ token, list string }{
@@ -68,6 +70,7 @@ func TestOtherTokensAreRefused(t *testing.T) {
 }
 
 func TestSize(t *testing.T) {
+	t.Parallel()
 	for asked, want := range map[int32]int{-1: 50, 0: 50, 1: 1, 250: 250, 251: 250, 1 << 30: 250} {
 		if got := Size(asked); got != want {
 			t.Errorf("Size(%d) = %d, want %d", asked, got, want)
@@ -76,6 +79,7 @@ func TestSize(t *testing.T) {
 }
 
 func TestList(t *testing.T) {
+	t.Parallel()
 	all := []string{"a", "b", "c", "d", "e"}
 	read := func(after string, n int) ([]string, error) {
 		rest := all[sort.SearchStrings(all, after+"\x00"):]

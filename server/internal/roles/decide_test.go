@@ -18,6 +18,7 @@ func onSQLite(t testing.TB) *instance {
 }
 
 func TestCheck(t *testing.T) {
+	t.Parallel()
 	i := onSQLite(t)
 	i.role("clerk", "orders:*", "stock:read")
 	i.role("empty")
@@ -50,6 +51,7 @@ func TestCheck(t *testing.T) {
 }
 
 func TestNothingIsGrantedBeforeTheStart(t *testing.T) {
+	t.Parallel()
 	i := onSQLite(t)
 	early := newInstance(t, i.db, i.clock)
 	if got := early.Check(&caller.Principal{Roles: []string{Administrator}}, "orders:read"); got != caller.ReasonPermissionMissing {
@@ -58,6 +60,7 @@ func TestNothingIsGrantedBeforeTheStart(t *testing.T) {
 }
 
 func TestPatterns(t *testing.T) {
+	t.Parallel()
 	i := onSQLite(t)
 	i.role("clerk", "orders:*", "stock:read")
 	i.role("helper", "stock:read", "desk:open")
@@ -77,6 +80,7 @@ func TestPatterns(t *testing.T) {
 }
 
 func TestRolesEnd(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		i := start(t, db)
 		for _, name := range []string{"a", "b", "c"} {
@@ -128,6 +132,7 @@ func TestRolesEnd(t *testing.T) {
 // A write is in force when it has returned, here and, after one look at the
 // log, everywhere.
 func TestWritesAreInForce(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		here := start(t, db)
 		there := here.another()
@@ -166,6 +171,7 @@ func TestWritesAreInForce(t *testing.T) {
 
 // What happened between two looks at the log is taken in as a whole.
 func TestManyChangesAtOnce(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		here := start(t, db)
 		here.role("clerk", "orders:read")

@@ -18,6 +18,7 @@ import (
 )
 
 func TestMayGrant(t *testing.T) {
+	t.Parallel()
 	i := onSQLite(t)
 	i.role("clerk", "orders:*", "stock:read")
 	for _, c := range []struct {
@@ -56,6 +57,7 @@ func clerk(scopes ...string) caller.Caller {
 
 // A manager of roles who holds little gets no further by any path.
 func TestNoPathGrantsMore(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		i := start(t, db)
 		i.role("manager", "tollgate:roles:*", "orders:read")
@@ -103,6 +105,7 @@ func TestNoPathGrantsMore(t *testing.T) {
 }
 
 func TestTheLastAdministratorStays(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		i := start(t, db)
 		ctx := i.system()
@@ -143,6 +146,7 @@ func TestTheLastAdministratorStays(t *testing.T) {
 // TestServiceAccountsDoNotCount: the last administrator is a person who can sign
 // in, so nobody is locked out by a machine that stays.
 func TestServiceAccountsDoNotCount(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		i := start(t, db)
 		ann, robot, mute := i.user("ann"), i.user("robot"), i.user("mute")
@@ -166,6 +170,7 @@ func TestServiceAccountsDoNotCount(t *testing.T) {
 // TestAGrantEndsWithItsGiver: nobody gives what they hold for longer than they
 // hold it, by any path, themselves included.
 func TestAGrantEndsWithItsGiver(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		i := start(t, db)
 		i.role("manager", "tollgate:roles:*")
@@ -223,6 +228,7 @@ func TestAGrantEndsWithItsGiver(t *testing.T) {
 // TestGrantsGoByTheTruth: an instance that has not heard yet that its caller
 // was demoted or disabled gives nothing for them.
 func TestGrantsGoByTheTruth(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		here := start(t, db)
 		here.role("clerk", "orders:read")
@@ -244,6 +250,7 @@ func TestGrantsGoByTheTruth(t *testing.T) {
 // TestReservedNames: services that look at a role's name, and roles that later
 // versions bring, are not confused by a role that somebody made.
 func TestReservedNames(t *testing.T) {
+	t.Parallel()
 	i := onSQLite(t)
 	for _, name := range []string{"tollgate", "tollgate-admin", "tollgateadmin"} {
 		refused(t, third(i.Create(i.system(), name, "", nil)), fault.Invalid, "INVALID_FIELD")
@@ -255,6 +262,7 @@ func TestReservedNames(t *testing.T) {
 // Two administrators who remove each other at once never both succeed, however
 // they go about it.
 func TestAdministratorsRemoveEachOther(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		here := start(t, db)
 		there := here.another()
@@ -313,6 +321,7 @@ func TestAdministratorsRemoveEachOther(t *testing.T) {
 }
 
 func TestEnsureBuiltinsTogether(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		fake := clock.NewFake(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
 		instances := make([]*instance, 10)

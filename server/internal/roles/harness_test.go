@@ -15,7 +15,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/page"
 )
 
-// instance is one Tollgate as far as this room goes.
+// instance is one Tollgate as far as this package goes.
 type instance struct {
 	*Service
 	t     testing.TB

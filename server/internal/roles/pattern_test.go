@@ -10,6 +10,7 @@ import (
 )
 
 func TestMatch(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		pattern, permission string
 		want                bool
@@ -43,6 +44,7 @@ func TestMatch(t *testing.T) {
 }
 
 func TestValidPattern(t *testing.T) {
+	t.Parallel()
 	long := strings.Repeat("a", 128)
 	for _, c := range []struct {
 		text, message string // part of it; empty: valid
@@ -87,6 +89,7 @@ func TestValidPattern(t *testing.T) {
 }
 
 func TestValidIsTheGrammar(t *testing.T) {
+	t.Parallel()
 	permission := regexp.MustCompile(`^[a-z0-9._-]+(:[a-z0-9._-]+){0,7}$`)
 	pattern := regexp.MustCompile(`^(\*|[a-z0-9._-]+(:[a-z0-9._-]+){0,7}|[a-z0-9._-]+(:[a-z0-9._-]+){0,6}:\*)$`)
 	rapid.Check(t, func(t *rapid.T) {
@@ -130,6 +133,7 @@ func anyMatches(patterns []string, permission string) bool {
 }
 
 func TestMatchIsTheModel(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		pattern, permission := somePattern.Draw(t, "pattern"), somePermission.Draw(t, "permission")
 		if got, want := Match(pattern, permission), matches(pattern, permission); got != want {
@@ -141,6 +145,7 @@ func TestMatchIsTheModel(t *testing.T) {
 // A pattern is covered exactly when it matches nothing that is not matched
 // already. What it matches most of all is a segment that nobody else names.
 func TestCoversIsTheModel(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		patterns, q := somePatterns.Draw(t, "patterns"), somePattern.Draw(t, "q")
 		permission := somePermission.Draw(t, "permission")
@@ -158,6 +163,7 @@ func TestCoversIsTheModel(t *testing.T) {
 }
 
 func TestIntersectIsBoth(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		a, b := somePatterns.Draw(t, "a"), somePatterns.Draw(t, "b")
 		permission := somePermission.Draw(t, "permission")

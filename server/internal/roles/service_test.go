@@ -16,6 +16,7 @@ import (
 )
 
 func TestRoleLifecycle(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		i := start(t, db)
 		h, ctx := NewHandler(i.Service), i.system()
@@ -71,6 +72,7 @@ func TestRoleLifecycle(t *testing.T) {
 }
 
 func TestMembership(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		i := start(t, db)
 		h, ctx := NewHandler(i.Service), i.system()
@@ -107,6 +109,7 @@ func TestMembership(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		i := start(t, db)
 		i.role("clerk", "orders:read")
@@ -174,6 +177,7 @@ func second[A any](_ A, err error) error        { return err }
 func third[A, B any](_ A, _ B, err error) error { return err }
 
 func TestBounds(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		i := start(t, db)
 		_, err := db.Exec(t.Context(), `INSERT INTO roles (name, permissions, created_at, updated_at)
@@ -206,6 +210,7 @@ func TestBounds(t *testing.T) {
 }
 
 func TestPages(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		i := start(t, db)
 		want := []string{Administrator, Auditor, ServiceRole}

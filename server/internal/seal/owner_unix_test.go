@@ -13,6 +13,7 @@ import (
 
 // TestAKeyFileThatOthersCanReadIsRefused, and nothing of it is told.
 func TestAKeyFileThatOthersCanReadIsRefused(t *testing.T) {
+	t.Parallel()
 	for mode, good := range map[os.FileMode]bool{
 		0o600: true, 0o400: true, 0o700: true,
 		0o644: false, 0o640: false, 0o604: false, 0o660: false, 0o602: false, 0o610: false, 0o444: false, 0o777: false,
@@ -57,6 +58,7 @@ func (f foreign) Sys() any {
 // TestAMountedKeyFile: a platform's secret belongs to the platform, which also
 // decides about its mode.
 func TestAMountedKeyFile(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "master.key")
 	if err := os.WriteFile(path, nil, 0o644); err != nil {
 		t.Fatal(err)

@@ -22,6 +22,7 @@ func master(t *testing.T, fill byte) *Master {
 }
 
 func TestSealedOpensAgain(t *testing.T) {
+	t.Parallel()
 	for _, plain := range []string{"", "secret", strings.Repeat("long", 10_000)} {
 		sealed := master(t, 1).Seal([]byte(plain), "row 1")
 		if plain != "" && bytes.Contains(sealed, []byte(plain)) {
@@ -39,6 +40,7 @@ func TestSealedOpensAgain(t *testing.T) {
 }
 
 func TestWhatDoesNotOpen(t *testing.T) {
+	t.Parallel()
 	m := master(t, 1)
 	sealed := m.Seal([]byte("secret"), "row 1")
 	cases := map[string]struct {
@@ -69,6 +71,7 @@ func TestWhatDoesNotOpen(t *testing.T) {
 }
 
 func TestDerivedSecrets(t *testing.T) {
+	t.Parallel()
 	m := master(t, 1)
 	a := m.Derive("page tokens")
 	if len(a) != 32 || !bytes.Equal(a, master(t, 1).Derive("page tokens")) {
@@ -85,6 +88,7 @@ func TestDerivedSecrets(t *testing.T) {
 }
 
 func TestKeysOfOtherSizesAreRefused(t *testing.T) {
+	t.Parallel()
 	for _, n := range []int{0, 16, 31, 33} {
 		if _, err := New(make([]byte, n)); err == nil {
 			t.Errorf("%d bytes taken", n)
@@ -93,6 +97,7 @@ func TestKeysOfOtherSizesAreRefused(t *testing.T) {
 }
 
 func TestParse(t *testing.T) {
+	t.Parallel()
 	key := bytes.Repeat([]byte{0xfb, 0xef}, KeySize/2) // + and / in base64
 	for name, text := range map[string]string{
 		"standard": base64.StdEncoding.EncodeToString(key), "without padding": base64.RawStdEncoding.EncodeToString(key),
@@ -115,6 +120,7 @@ func TestParse(t *testing.T) {
 }
 
 func TestAKeyFileIsMadeOnceAndForItsOwnerOnly(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "master.key")
 	first, err := File(path)
 	if err != nil || len(first) != KeySize {
@@ -135,6 +141,7 @@ func TestAKeyFileIsMadeOnceAndForItsOwnerOnly(t *testing.T) {
 }
 
 func TestABadKeyFileIsLeftAlone(t *testing.T) {
+	t.Parallel()
 	for name, text := range map[string]string{"empty": "", "text": "not a key\n"} {
 		path := filepath.Join(t.TempDir(), "master.key")
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -154,6 +161,7 @@ func TestABadKeyFileIsLeftAlone(t *testing.T) {
 
 // Many that start at once get one key: nobody reads a file that is half written.
 func TestStartsAtOnceGetOneKey(t *testing.T) {
+	t.Parallel()
 	for range 50 {
 		path := filepath.Join(t.TempDir(), "master.key")
 		var (
@@ -197,6 +205,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestProcessesAtOnceGetOneKey(t *testing.T) {
+	t.Parallel()
 	path := filepath.Join(t.TempDir(), "master.key")
 	var (
 		running sync.WaitGroup

@@ -44,6 +44,7 @@ func TestAsked(t *testing.T) {
 }
 
 func TestNothingIsOpenedUnasked(t *testing.T) {
+	t.Parallel()
 	opened, err := Open(t.Context(), "1", slog.New(slog.DiscardHandler))
 	if err != nil || opened.calls != nil || opened.closes != nil || len(opened.Interceptors()) != 1 {
 		t.Errorf("%+v, %v", opened, err)
@@ -52,6 +53,7 @@ func TestNothingIsOpenedUnasked(t *testing.T) {
 }
 
 func TestLogLinesSayWhichRequest(t *testing.T) {
+	t.Parallel()
 	var out bytes.Buffer
 	log := Log(slog.New(slog.NewTextHandler(&out, nil)))
 	traced := trace.ContextWithSpanContext(t.Context(), trace.NewSpanContext(trace.SpanContextConfig{
