@@ -18,7 +18,7 @@ func revoking(sessions ...string) *tollgatev1.WatchRevocationsResponse {
 func TestFeedForgets(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1_800_000_000, 0)
-	f := newFeed(&Client{now: func() time.Time { return now }}, nil, time.Hour, 15*time.Minute)
+	f := newFeed(&Client{config: config{now: func() time.Time { return now }}}, nil, time.Hour, 15*time.Minute)
 	minutes := int((15*time.Minute + jose.ClockSkew) / time.Minute)
 	take := func(message *tollgatev1.WatchRevocationsResponse) {
 		t.Helper()
@@ -37,15 +37,15 @@ func TestFeedForgets(t *testing.T) {
 	for range 100 {
 		now = now.Add(time.Minute)
 		take(revoking(now.String()))
-		if n := f.sessions.len(); n > 2*minutes+2 {
+		if n := f.revoked.len(); n > 2*minutes+2 {
 			t.Fatalf("%d sessions are remembered", n)
 		}
 	}
-	if f.sessions.has("first") {
+	if f.revoked.has(revocation{ofSession, "first"}) {
 		t.Error("the first is remembered for ever")
 	}
 	take(&tollgatev1.WatchRevocationsResponse{Snapshot: true, SessionIds: []string{"last"}})
-	if n := f.sessions.len(); n != 1 {
+	if n := f.revoked.len(); n != 1 {
 		t.Errorf("%d sessions after a new beginning", n)
 	}
 }
@@ -54,7 +54,7 @@ func TestFeedForgets(t *testing.T) {
 func TestFeedOfLaggingInstance(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1_800_000_000, 0)
-	f := newFeed(&Client{now: time.Now}, nil, time.Hour, time.Hour)
+	f := newFeed(&Client{config: config{now: time.Now}}, nil, time.Hour, time.Hour)
 	for _, message := range []*tollgatev1.WatchRevocationsResponse{
 		{Snapshot: true, Revision: 7},
 		{Revision: 9, SessionIds: []string{"s-1"}, UserIds: []string{"u-1"}},
@@ -74,31 +74,45 @@ func TestFeedOfLaggingInstance(t *testing.T) {
 	if err := f.take(&tollgatev1.WatchRevocationsResponse{Snapshot: true, Revision: 9}, now); err != nil {
 		t.Fatal(err)
 	}
-	if f.users.has("u-1") {
+	if f.revoked.has(revocation{ofUser, "u-1"}) {
 		t.Error("a new beginning does not replace what was known")
 	}
 }
 
-// TestFeedIsBounded: with more than can be remembered the feed counts as lost.
+// TestFeedIsBounded: with more than can be remembered, sessions or removed keys,
+// the feed counts as lost.
 func TestFeedIsBounded(t *testing.T) {
 	t.Parallel()
-	now := time.Unix(1_800_000_000, 0)
-	f := newFeed(&Client{now: time.Now}, nil, time.Hour, time.Hour)
-	many := &tollgatev1.WatchRevocationsResponse{Snapshot: true}
-	for i := range maxRevoked {
-		many.SessionIds = append(many.SessionIds, strconv.Itoa(i))
-	}
-	if err := f.take(many, now); err != nil {
-		t.Fatal(err)
-	}
-	if _, _, ok := f.look(&claims{sessionID: "x"}, now); !ok {
-		t.Error("the feed is lost")
-	}
-	if err := f.take(revoking("one more"), now); err == nil {
-		t.Error("no error")
-	}
-	if _, _, ok := f.look(&claims{sessionID: "x"}, now); ok {
-		t.Error("the feed is trusted, although it is incomplete")
+	type message = tollgatev1.WatchRevocationsResponse
+	for name, test := range map[string]struct {
+		most   int
+		revoke func(ids ...string) *message
+	}{
+		"sessions": {maxRevoked, func(ids ...string) *message { return &message{Snapshot: true, SessionIds: ids} }},
+		"keys":     {maxRemoved, func(ids ...string) *message { return &message{Snapshot: true, SigningKeyIds: ids} }},
+	} {
+		now, client := time.Unix(1_800_000_000, 0), &Client{config: config{now: time.Now}}
+		f := newFeed(client, newKeyring(t.Context(), client, time.Hour), time.Hour, time.Hour)
+		ids := make([]string, test.most)
+		for i := range ids {
+			ids[i] = strconv.Itoa(i)
+		}
+		for range 2 { // the same ones again are no more
+			if err := f.take(test.revoke(ids...), now); err != nil {
+				t.Fatal(name, err)
+			}
+		}
+		if _, _, ok := f.look(&claims{sessionID: "x"}, now); !ok {
+			t.Errorf("%s: the feed is lost", name)
+		}
+		more := test.revoke("one more")
+		more.Snapshot = false
+		if err := f.take(more, now); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+		if _, _, ok := f.look(&claims{sessionID: "x"}, now); ok {
+			t.Errorf("%s: the feed is trusted, although it is incomplete", name)
+		}
 	}
 }
 
@@ -119,30 +133,6 @@ func TestTokenCacheIsBounded(t *testing.T) {
 	}
 	if n > maxTokens {
 		t.Errorf("%d tokens are remembered", n)
-	}
-}
-
-// TestRemovedKeysAreBounded: with more than can be remembered the feed counts as
-// lost.
-func TestRemovedKeysAreBounded(t *testing.T) {
-	t.Parallel()
-	now := time.Unix(1_800_000_000, 0)
-	keys := newKeyring(t.Context(), &Client{now: time.Now}, time.Hour)
-	f := newFeed(&Client{now: time.Now}, keys, time.Hour, time.Hour)
-	many := &tollgatev1.WatchRevocationsResponse{Snapshot: true}
-	for i := range maxRemoved {
-		many.SigningKeyIds = append(many.SigningKeyIds, strconv.Itoa(i))
-	}
-	for range 2 { // the same ones again are no more
-		if err := f.take(many, now); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := f.take(&tollgatev1.WatchRevocationsResponse{SigningKeyIds: []string{"one more"}}, now); err == nil {
-		t.Error("no error")
-	}
-	if _, _, ok := f.look(&claims{sessionID: "x"}, now); ok {
-		t.Error("the feed is trusted, although it is incomplete")
 	}
 }
 

@@ -1,6 +1,7 @@
 package tollgate
 
 import (
+	"cmp"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -23,33 +24,29 @@ const (
 // Client calls one Tollgate. Make one with [New] and keep it, because it holds
 // the connections. It is safe for concurrent use.
 type Client struct {
-	auth     tollgatev1connect.AuthServiceClient
-	roles    tollgatev1connect.RolesServiceClient
-	limits   tollgatev1connect.LimitsServiceClient
-	audit    tollgatev1connect.AuditServiceClient
-	source   TokenSource // nil: calls carry no credential
-	clientIP func(remote netip.Addr, header http.Header) netip.Addr
-	recheck  time.Duration
-	log      *slog.Logger
-	now      func() time.Time
-	reports  *reports
+	config
+	auth    tollgatev1connect.AuthServiceClient
+	roles   tollgatev1connect.RolesServiceClient
+	limits  tollgatev1connect.LimitsServiceClient
+	audit   tollgatev1connect.AuditServiceClient
+	reports *reports
 
 	// For a Verifier and a Session.
-	base    string
-	public  *http.Client // presents no credential
-	feed    tollgatev1connect.AuthServiceClient
-	timeout time.Duration
+	base   string
+	public *http.Client // presents no credential
+	feed   tollgatev1connect.AuthServiceClient
 }
 
+// config is what options set.
 type config struct {
 	http     *http.Client
-	source   TokenSource
+	source   TokenSource // nil: calls carry no credential
 	timeout  time.Duration
-	clientIP func(netip.Addr, http.Header) netip.Addr
+	clientIP func(remote netip.Addr, header http.Header) netip.Addr // nil: the peer's address
 	recheck  time.Duration
 	log      *slog.Logger
 	now      func() time.Time
-	err      error // the first option that cannot work
+	err      error // of the first option that cannot work
 }
 
 // Option changes how a [Client] works.
@@ -84,7 +81,7 @@ func WithTokenSource(source TokenSource) Option {
 // WithHTTPClient makes the calls with a copy of client: for TLS settings,
 // HTTP/2 without TLS, or instrumentation. Redirects are refused all the same.
 func WithHTTPClient(client *http.Client) Option {
-	return func(c *config) { c.http = client }
+	return func(c *config) { c.http = cmp.Or(client, http.DefaultClient) }
 }
 
 // WithTimeout bounds every call but streams; 2 s unless given. A context that
@@ -118,7 +115,7 @@ func WithRecheck(d time.Duration) Option {
 // WithLogger logs calls that were refused because Tollgate did not decide about
 // them; [slog.Default] unless given.
 func WithLogger(log *slog.Logger) Option {
-	return func(c *config) { c.log = log }
+	return func(c *config) { c.log = cmp.Or(log, slog.Default()) }
 }
 
 // WithClock reads the time from now, in tests: a [Verifier] and a [Session]
@@ -150,43 +147,29 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 	if base.User != nil || base.RawQuery != "" || base.Fragment != "" {
 		return nil, errors.New("tollgate: the base URL must hold no user, query or fragment; give the credential as an option")
 	}
-	c := config{http: &http.Client{Transport: newTransport()}, timeout: defaultTimeout, recheck: defaultRecheck, now: time.Now}
+	c := &Client{reports: newReports(), base: strings.TrimRight(baseURL, "/"), config: config{
+		http: &http.Client{Transport: newTransport()}, timeout: defaultTimeout, recheck: defaultRecheck, log: slog.Default(), now: time.Now,
+	}}
 	for _, opt := range opts {
-		opt(&c)
+		opt(&c.config)
 	}
 	if c.err != nil {
 		return nil, c.err
 	}
-	if c.log == nil {
-		c.log = slog.Default()
-	}
-	caller := http.Client{}
-	if c.http != nil {
-		caller = *c.http
-	}
-	public := caller
-	public.Transport = &transport{next: caller.Transport}
-	caller.Transport = &transport{next: caller.Transport, source: c.source}
+	caller, public := *c.http, *c.http
+	caller.Transport = &transport{next: c.http.Transport, source: c.source}
+	public.Transport = &transport{next: c.http.Transport}
 	streams := caller
 	streams.Timeout = 0 // it would end the feed again and again
 	bounds := connect.WithInterceptors(calls{c.timeout})
 	with := connect.WithClientOptions(connect.WithReadMaxBytes(maxAnswer), bounds)
-	return &Client{
-		auth:     tollgatev1connect.NewAuthServiceClient(&caller, baseURL, with),
-		roles:    tollgatev1connect.NewRolesServiceClient(&caller, baseURL, with),
-		limits:   tollgatev1connect.NewLimitsServiceClient(&caller, baseURL, with),
-		audit:    tollgatev1connect.NewAuditServiceClient(&caller, baseURL, with),
-		source:   c.source,
-		clientIP: c.clientIP,
-		recheck:  c.recheck,
-		log:      c.log,
-		now:      c.now,
-		reports:  newReports(),
-		base:     strings.TrimRight(baseURL, "/"),
-		public:   &public,
-		feed:     tollgatev1connect.NewAuthServiceClient(&streams, baseURL, connect.WithReadMaxBytes(maxRevocations), bounds),
-		timeout:  c.timeout,
-	}, nil
+	c.auth = tollgatev1connect.NewAuthServiceClient(&caller, baseURL, with)
+	c.roles = tollgatev1connect.NewRolesServiceClient(&caller, baseURL, with)
+	c.limits = tollgatev1connect.NewLimitsServiceClient(&caller, baseURL, with)
+	c.audit = tollgatev1connect.NewAuditServiceClient(&caller, baseURL, with)
+	c.feed = tollgatev1connect.NewAuthServiceClient(&streams, baseURL, connect.WithReadMaxBytes(maxRevocations), bounds)
+	c.public = &public
+	return c, nil
 }
 
 // Auth returns the generated client of AuthService: users, sessions, API keys.

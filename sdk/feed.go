@@ -27,14 +27,23 @@ type feed struct {
 	keys   *keyring
 
 	mu       sync.RWMutex
-	sessions generations[string, struct{}]
-	apiKeys  generations[string, struct{}]
-	users    generations[string, struct{}]
+	revoked  generations[revocation, struct{}]
 	rotated  time.Time
 	heard    time.Time // when the latest message came; zero: what is known is incomplete
 	revision int64
 	changed  chan struct{} // closed by the next message
 }
+
+type revocation struct {
+	kind byte
+	id   string
+}
+
+const (
+	ofSession = 's'
+	ofAPIKey  = 'k'
+	ofUser    = 'u'
+)
 
 func newFeed(client *Client, keys *keyring, bound, ttl time.Duration) *feed {
 	f := &feed{client: client, bound: bound, keep: ttl + jose.ClockSkew, keys: keys, changed: make(chan struct{})}
@@ -43,8 +52,7 @@ func newFeed(client *Client, keys *keyring, bound, ttl time.Duration) *feed {
 }
 
 func (f *feed) forget(now time.Time) {
-	f.sessions, f.apiKeys, f.users = newGenerations[string, struct{}](), newGenerations[string, struct{}](), newGenerations[string, struct{}]()
-	f.rotated = now
+	f.revoked, f.rotated = newGenerations[revocation, struct{}](), now
 }
 
 // look returns whether what a token names was revoked; ok is false when that is
@@ -55,9 +63,9 @@ func (f *feed) look(c *claims, now time.Time) (reason Reason, revision int64, ok
 	switch {
 	case f.heard.IsZero() || now.Sub(f.heard) > f.bound:
 		return "", 0, false
-	case c.sessionID != "" && f.sessions.has(c.sessionID), c.apiKeyID != "" && f.apiKeys.has(c.apiKeyID):
+	case f.revoked.has(revocation{ofSession, c.sessionID}), f.revoked.has(revocation{ofAPIKey, c.apiKeyID}):
 		return ReasonCredentialRevoked, f.revision, true
-	case f.users.has(c.userID):
+	case f.revoked.has(revocation{ofUser, c.userID}):
 		return ReasonUserDisabled, f.revision, true
 	}
 	return ReasonOK, f.revision, true
@@ -150,28 +158,24 @@ func (f *feed) take(message *tollgatev1.WatchRevocationsResponse, now time.Time)
 		f.forget(now)
 	}
 	if now.Sub(f.rotated) > f.keep {
-		f.sessions.rotate()
-		f.apiKeys.rotate()
-		f.users.rotate()
+		f.revoked.rotate()
 		f.rotated = now
 	}
-	for _, id := range message.GetSessionIds() {
-		f.sessions.set(id, struct{}{})
-	}
-	for _, id := range message.GetApiKeyIds() {
-		f.apiKeys.set(id, struct{}{})
-	}
 	for _, id := range message.GetRestoredUserIds() {
-		f.users.delete(id)
+		f.revoked.delete(revocation{ofUser, id})
 	}
-	for _, id := range message.GetUserIds() {
-		f.users.set(id, struct{}{})
+	for kind, ids := range map[byte][]string{
+		ofSession: message.GetSessionIds(), ofAPIKey: message.GetApiKeyIds(), ofUser: message.GetUserIds(),
+	} {
+		for _, id := range ids {
+			f.revoked.set(revocation{kind, id}, struct{}{})
+		}
 	}
 	remembered := true
 	if ids := message.GetSigningKeyIds(); len(ids) > 0 {
 		remembered = f.keys.remove(ids)
 	}
-	if !remembered || f.sessions.len()+f.apiKeys.len()+f.users.len() > maxRevoked {
+	if !remembered || f.revoked.len() > maxRevoked {
 		f.heard = time.Time{} // what is known is incomplete
 		return errors.New("more is revoked than can be remembered; tokens are not verified locally")
 	}

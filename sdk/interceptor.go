@@ -53,19 +53,12 @@ type interceptor struct {
 	verifier *Verifier // nil: none
 }
 
-type call struct {
-	spec    connect.Spec
-	peer    connect.Peer
-	header  http.Header
-	message any // nil for a stream
-}
-
 func (i *interceptor) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
 		if req.Spec().IsClient {
 			return next(ctx, req)
 		}
-		q, err := i.newRequest(call{req.Spec(), req.Peer(), req.Header(), req.Any()})
+		q, err := i.newRequest(req.Spec(), req.Peer(), req.Header(), req.Any())
 		if err != nil {
 			return nil, err
 		}
@@ -84,7 +77,7 @@ func (i *interceptor) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 
 func (i *interceptor) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
 	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
-		q, err := i.newRequest(call{conn.Spec(), conn.Peer(), conn.RequestHeader(), nil})
+		q, err := i.newRequest(conn.Spec(), conn.Peer(), conn.RequestHeader(), nil)
 		if err != nil {
 			return err
 		}
@@ -111,12 +104,12 @@ func (i *interceptor) WrapStreamingClient(next connect.StreamingClientFunc) conn
 	return next
 }
 
-// newRequest returns what to ask Tollgate about a call; nil when its RPC is
-// public.
-func (i *interceptor) newRequest(c call) (*AuthorizeRequest, error) {
-	guard := guardOf(c.spec)
+// newRequest returns what to ask Tollgate about a call, of which a stream has no
+// message; nil when its RPC is public.
+func (i *interceptor) newRequest(spec connect.Spec, peer connect.Peer, header http.Header, message any) (*AuthorizeRequest, error) {
+	guard := guardOf(spec)
 	request := func(permission string) *AuthorizeRequest {
-		q := i.client.newRequest(permission, strings.TrimPrefix(c.spec.Procedure, "/"), c.peer.Addr, c.header)
+		q := i.client.newRequest(permission, strings.TrimPrefix(spec.Procedure, "/"), peer.Addr, header)
 		return &q
 	}
 	switch rule := guard.GetRule().(type) {
@@ -133,12 +126,12 @@ func (i *interceptor) newRequest(c call) (*AuthorizeRequest, error) {
 	case *tollgatev1.Guard_Permission:
 		if rule.Permission != "" {
 			q := request(rule.Permission)
-			q.Self = textField(c.message, guard.GetSelf())
+			q.Self = textField(message, guard.GetSelf())
 			return q, nil
 		}
 	}
 	return nil, newError(connect.CodePermissionDenied, "NO_GUARD",
-		c.spec.Procedure+" cannot be called: its service must give it the option (tollgate.v1.guard)", 0)
+		spec.Procedure+" cannot be called: its service must give it the option (tollgate.v1.guard)", 0)
 }
 
 // decide returns the decision about a call that may go ahead; its Principal is

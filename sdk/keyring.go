@@ -2,7 +2,7 @@ package tollgate
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"io"
 	"maps"
 	"net/http"
@@ -164,22 +164,19 @@ func (r *keyring) download() (map[string]*jose.Key, error) {
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.client.base+"/.well-known/jwks.json", nil)
 	if err != nil {
-		return nil, fmt.Errorf("fetch the key set: %w", err)
+		return nil, err
 	}
 	res, err := r.client.public.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("fetch the key set: %w", err)
+		return nil, err
 	}
 	defer res.Body.Close() //nolint:errcheck // it was only read
 	if res.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("fetch the key set: the answer is %s", res.Status)
+		return nil, errors.New("the answer is " + res.Status)
 	}
-	text, err := io.ReadAll(io.LimitReader(res.Body, jose.MaxKeySetSize+1))
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("fetch the key set: %w", err)
-	case len(text) > jose.MaxKeySetSize:
-		return nil, fmt.Errorf("the key set has more than %d bytes", jose.MaxKeySetSize)
+	text, err := io.ReadAll(http.MaxBytesReader(nil, res.Body, jose.MaxKeySetSize))
+	if err != nil {
+		return nil, err
 	}
 	return jose.ParseKeySet(text)
 }

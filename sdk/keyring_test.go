@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -64,20 +65,13 @@ func (s signer) token(t *testing.T, algorithm, id string, now time.Time) string 
 
 func (s signer) good(t *testing.T, now time.Time) string { return s.token(t, s.algorithm, s.id, now) }
 
-// keySet is a key set that a test chooses.
+// keySet is a key set that a test chooses; nil: the server's own.
 type keySet struct {
-	mu      sync.Mutex
-	text    string // empty: the server's own
-	fetched int
+	text    atomic.Pointer[string]
+	fetched atomic.Int32
 }
 
-func (k *keySet) set(text string) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.text = text
-}
-
-func (k *keySet) setSigners(t *testing.T, signers ...signer) {
+func (k *keySet) set(t *testing.T, signers ...signer) {
 	t.Helper()
 	var keys []jose.Key
 	for _, s := range signers {
@@ -87,21 +81,20 @@ func (k *keySet) setSigners(t *testing.T, signers ...signer) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k.set(string(text))
+	k.text.Store(new(string(text)))
 }
 
 // replaceKeys answers requests for the key set of f.
 func (f *fixture) replaceKeys() *keySet {
 	k := &keySet{}
 	f.intercept(func(r *http.Request) (*http.Response, error) {
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		if r.URL.Path != keysPath || k.text == "" {
+		text := k.text.Load()
+		if r.URL.Path != keysPath || text == nil {
 			return f.next.RoundTrip(r)
 		}
-		k.fetched++
+		k.fetched.Add(1)
 		return &http.Response{
-			StatusCode: 200, Status: "200 OK", Header: http.Header{}, Request: r, Body: io.NopCloser(strings.NewReader(k.text)),
+			StatusCode: 200, Status: "200 OK", Header: http.Header{}, Request: r, Body: io.NopCloser(strings.NewReader(*text)),
 		}, nil
 	})
 	return k
@@ -115,7 +108,7 @@ func TestVerifierAlgorithm(t *testing.T) {
 		all = append(all, newSigner(t, "key for "+algorithm, algorithm))
 	}
 	f := newFixture(t)
-	f.replaceKeys().setSigners(t, all...)
+	f.replaceKeys().set(t, all...)
 	f.startVerifier(t, tollgate.VerifierConfig{})
 	f.waitFor(t, 0)
 	for _, s := range all {
@@ -145,7 +138,7 @@ func TestVerifierBadKeySet(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)
-			f.replaceKeys().set(text)
+			f.replaceKeys().text.Store(&text)
 			f.startVerifier(t, tollgate.VerifierConfig{})
 			f.wantNoAnswer(t, f.Token("alice"))
 		})
@@ -219,24 +212,24 @@ func TestVerifierKeyLeavesSet(t *testing.T) {
 	f := newFixture(t)
 	keys := f.replaceKeys()
 	old, next := newSigner(t, "old", jose.EdDSA), newSigner(t, "next", jose.EdDSA)
-	keys.setSigners(t, old, next)
+	keys.set(t, old, next)
 	f.startVerifier(t, tollgate.VerifierConfig{})
 	f.waitFor(t, 0)
 	oldToken, nextToken := old.good(t, f.now()), next.good(t, f.now())
 	f.wantReason(t, oldToken, tollgate.ReasonOK)
 	f.wantReason(t, nextToken, tollgate.ReasonOK)
-	keys.setSigners(t, next)
+	keys.set(t, next)
 	f.add(10 * time.Minute)
 	f.wantReason(t, oldToken, tollgate.ReasonCredentialInvalid)
 	f.wantReason(t, nextToken, tollgate.ReasonOK)
 
-	keys.setSigners(t, newSigner(t, "next", jose.EdDSA)) // the same id is not the same key
+	keys.set(t, newSigner(t, "next", jose.EdDSA)) // the same id is not the same key
 	f.add(10 * time.Minute)
 	f.wantReason(t, next.good(t, f.now()), tollgate.ReasonCredentialInvalid)
 }
 
 // serverKeys returns the key set of now.
-func (f *fixture) serverKeys(t *testing.T) string {
+func (f *fixture) serverKeys(t *testing.T) *string {
 	t.Helper()
 	res, err := http.Get(f.URL + keysPath)
 	if err != nil {
@@ -247,7 +240,7 @@ func (f *fixture) serverKeys(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(text)
+	return new(string(text))
 }
 
 // TestVerifierRemovedKey: a removed key is refused as soon as the feed says so,
@@ -260,7 +253,7 @@ func TestVerifierRemovedKey(t *testing.T) {
 	f.add(5 * time.Second)
 	old := f.Token("alice", sdktest.ExpiresAt(f.now().Add(10*time.Hour)))
 	f.wantReason(t, old, tollgate.ReasonOK)
-	keys.set(f.serverKeys(t)) // what is fetched from here on
+	keys.text.Store(f.serverKeys(t)) // what is fetched from here on
 	f.waitFor(t, f.RemoveKey())
 	f.wantReason(t, old, tollgate.ReasonCredentialInvalid)
 	for range 3 {
@@ -268,14 +261,14 @@ func TestVerifierRemovedKey(t *testing.T) {
 		f.waitFor(t, f.KeepAlive())
 		f.wantReason(t, old, tollgate.ReasonCredentialInvalid)
 	}
-	if keys.fetched < 3 {
-		t.Errorf("the stale key set was fetched %d times", keys.fetched)
+	if n := keys.fetched.Load(); n < 3 {
+		t.Errorf("the stale key set was fetched %d times", n)
 	}
 	f.startVerifier(t, tollgate.VerifierConfig{}) // begins with the stale key set
 	f.waitFor(t, 0)
 	f.wantReason(t, old, tollgate.ReasonCredentialInvalid)
 
-	keys.set("")
+	keys.text.Store(nil)
 	f.add(10 * time.Minute)
 	f.waitFor(t, f.KeepAlive())
 	f.wantReason(t, f.Token("alice"), tollgate.ReasonOK)
