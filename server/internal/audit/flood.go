@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/clock"
 )
 
@@ -69,18 +70,13 @@ func (e Event) Origin() string {
 	return network(e.IP, 64)
 }
 
-// network is an address, or of IPv6 the network of so many bits that it is in.
+// network is caller.Network, empty for what is no address.
 func network(address string, bits int) string {
 	ip, err := netip.ParseAddr(address)
 	if err != nil {
 		return ""
 	}
-	ip = ip.Unmap().WithZone("")
-	if ip.Is4() {
-		return ip.String()
-	}
-	prefix, _ := ip.Prefix(bits) // fails only for too many bits
-	return prefix.String()
+	return caller.Network(ip, bits)
 }
 
 // origin is a group of floods with a bound of its own.

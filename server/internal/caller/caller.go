@@ -107,3 +107,15 @@ func (c Caller) IPString() string {
 	}
 	return c.IP.String()
 }
+
+// Network is what a client at a valid address is counted under: IPv4 by itself,
+// also when it is written as IPv6 (::ffff:192.0.2.1); IPv6 by its network of so
+// many bits. Zones do not count.
+func Network(ip netip.Addr, bits int) string {
+	ip = ip.Unmap().WithZone("")
+	if ip.Is4() {
+		return ip.String()
+	}
+	network, _ := ip.Prefix(bits) // fails only for an invalid address
+	return network.String()
+}

@@ -1,5 +1,5 @@
 // Package database opens PostgreSQL or SQLite and hides what differs between
-// them, so that every other room writes one SQL text: PostgreSQL's style, $1
+// them, so that every other package writes one SQL text: PostgreSQL's style, $1
 // arguments, times in Unix microseconds.
 package database
 
@@ -46,7 +46,7 @@ type DB struct {
 	pool    *sqlx.DB
 	url     string
 	timeout time.Duration
-	writing chan struct{} // SQLite: holds a token while somebody writes
+	writing chan struct{} // SQLite: holds a token during a write
 }
 
 // Tx is a transaction.
@@ -80,6 +80,32 @@ func (q queries) Exec(ctx context.Context, query string, args ...any) (int64, er
 	}
 	n, err := result.RowsAffected()
 	return n, classify(ctx, err)
+}
+
+// Get is Queries.Get of a Row, converted.
+func Get[Row, T any](ctx context.Context, q Queries, convert func(Row) (T, error), query string, args ...any) (T, error) {
+	var row Row
+	if err := q.Get(ctx, &row, query, args...); err != nil {
+		var none T
+		return none, err
+	}
+	return convert(row)
+}
+
+// Select is Queries.Select of Rows, each converted.
+func Select[Row, T any](ctx context.Context, q Queries, convert func(Row) (T, error), query string, args ...any) ([]T, error) {
+	var rows []Row
+	if err := q.Select(ctx, &rows, query, args...); err != nil {
+		return nil, err
+	}
+	list := make([]T, len(rows))
+	for i, row := range rows {
+		var err error
+		if list[i], err = convert(row); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
 }
 
 // Write runs fn in a transaction and commits it. It tries again when the

@@ -5,19 +5,13 @@ import (
 	"encoding/base64"
 	"net/netip"
 	"strings"
+
+	"github.com/tollgatehq/tollgate/server/internal/caller"
 )
 
-// IPKey is what a valid address is counted under: IPv4 by itself, also when it is
-// written as IPv6 (::ffff:192.0.2.1); IPv6 by its /64, which is the least that
-// one customer gets; never with a zone.
-func IPKey(ip netip.Addr) string {
-	ip = ip.Unmap().WithZone("")
-	if ip.Is4() {
-		return ip.String()
-	}
-	network, _ := ip.Prefix(64) // fails only for an invalid address
-	return network.String()
-}
+// IPKey is what a valid address is counted under: of IPv6 its /64, which is the
+// least that one customer gets.
+func IPKey(ip netip.Addr) string { return caller.Network(ip, 64) }
 
 // parseIPKey reads an address, an IPv6 /64 or an IPv4 /32 as the key it is
 // counted under.
@@ -40,7 +34,7 @@ func parseIPKey(text string) (string, bool) {
 // address holds an "@", so the last one parts the two.
 func userIPKey(user string, ip netip.Addr) string { return user + "@" + IPKey(ip) }
 
-// canonical brings a key that somebody wrote into the form that it is counted
+// canonical brings a key from a request into the form that it is counted
 // under; false when it is not one that the subject has.
 func (s Subject) canonical(key string) (string, bool) {
 	switch s {
@@ -60,8 +54,8 @@ func (s Subject) canonical(key string) (string, bool) {
 
 // shorten bounds a key of the caller's choice. Short ones stay readable; long
 // ones, and those that could choose their place in a Redis Cluster, are
-// replaced by their SHA-256. The first byte tells the two apart, so no key can
-// be written to look like another's.
+// replaced by their SHA-256. The first byte differs between the two, so no key
+// can be written to look like another's.
 func shorten(key string) string {
 	if len(key) <= 64 && !strings.Contains(key, "{") {
 		return "=" + key

@@ -32,17 +32,6 @@ func TestIPKeys(t *testing.T) {
 	}
 }
 
-func TestNames(t *testing.T) {
-	t.Parallel()
-	for name, want := range map[string]bool{
-		"a": true, "sign-in_2.x": true, "": false, "A": false, "1a": false, "a b": false, "aé": false, "a:b": false, "a@b": false,
-	} {
-		if validName(name) != want {
-			t.Errorf("%q: %v", name, !want)
-		}
-	}
-}
-
 func TestCovers(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

@@ -156,7 +156,7 @@ func (l Limit) normal() (Limit, error) {
 // check returns the fault of the first thing wrong with a normal limit.
 func (l Limit) check() error {
 	switch {
-	case !validName(l.Name):
+	case !roles.ValidName(l.Name):
 		return fault.Field("name", `must be at most 64 characters: a lower-case letter, then lower-case letters, digits, "-", "_" or "."`)
 	case !slices.Contains([]Subject{SubjectUser, SubjectIP, SubjectAPIKey, SubjectGlobal, SubjectCustom, SubjectUserIP}, l.Subject):
 		return fault.Field("subject", "must be user, IP, API key, global, custom, or user and IP")
@@ -220,13 +220,6 @@ func (l Limit) checkAllowance(at string, rate, burst int64) error {
 		return fault.Field(at+"rate", "is more than one call a nanosecond; lower it or lengthen the period")
 	}
 	return nil
-}
-
-func validName(name string) bool {
-	if name == "" || len(name) > 64 || name[0] < 'a' || name[0] > 'z' {
-		return false
-	}
-	return strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789._-") == ""
 }
 
 // covers says whether outer matches everything that inner, a pattern or a

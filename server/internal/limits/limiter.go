@@ -10,6 +10,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/changes"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/roles"
 )
 
 // Status is where one counted key stands with one limit.
@@ -109,7 +110,7 @@ func (s *Service) rule(ctx context.Context, name string) (*rule, error) {
 		if r := all.byName[name]; r != nil {
 			return r, nil
 		}
-		if try > 0 || !validName(name) {
+		if try > 0 || !roles.ValidName(name) {
 			break
 		}
 		if err := s.log.Sync(ctx); err != nil {

@@ -12,6 +12,7 @@ import (
 
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
 	"github.com/tollgatehq/tollgate/gen/tollgate/v1/tollgatev1connect"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"google.golang.org/protobuf/types/known/durationpb"
 )
@@ -209,7 +210,7 @@ func TestAnotherInstance(t *testing.T) {
 
 func TestBeforeTheStart(t *testing.T) {
 	t.Parallel()
-	s := New(nil, nil, nil, realWorld(), onSQLite(t, nil).pages, NewMemory(realWorld()))
+	s := New(nil, nil, nil, clock.Real(), onSQLite(t, nil).pages, NewMemory(clock.Real()))
 	_, err := s.Take(t.Context(), Request{})
 	wantFault(t, err, fault.Unavailable, "STARTING")
 	wantFault(t, s.Forget(t.Context(), Request{}), fault.Unavailable, "STARTING")

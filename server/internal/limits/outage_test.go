@@ -125,7 +125,7 @@ func TestRefusedConnection(t *testing.T) {
 	t.Parallel()
 	client := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})
 	t.Cleanup(func() { client.Close() })
-	i := onSQLite(t, NewRedis(client, "x:", realWorld(), nil))
+	i := onSQLite(t, NewRedis(client, "x:", clock.Real(), nil))
 	i.create(Limit{Name: "l", Subject: SubjectGlobal, Rate: 1})
 	quick(t, func() {
 		if !i.take(Request{}).Allowed || i.take(Request{}).Allowed {
@@ -151,7 +151,7 @@ func TestHangUp(t *testing.T) {
 	}()
 	client := redis.NewClient(&redis.Options{Addr: listener.Addr().String()})
 	t.Cleanup(func() { client.Close() })
-	r := NewRedis(client, "x:", realWorld(), nil)
+	r := NewRedis(client, "x:", clock.Real(), nil)
 	r.timeout = 10 * time.Second // the test machine may be busy
 	if _, err := r.Take(ctx, []Count{slow(GCRA, "hang-up", 1)}, false); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)

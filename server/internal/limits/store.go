@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/database"
+	"github.com/tollgatehq/tollgate/server/internal/roles"
 )
 
 const columns = `name, description, subject, permission, rate, period, burst, algorithm,
@@ -33,9 +34,9 @@ type row struct {
 
 // userAtIP is the context key of a limit for each user (others have none) that
 // makes it one for each user at each address. Servers of the version before,
-// which may run beside this one, do not know that subject: had it a name of its
-// own they would count everybody together, and soon let nobody sign in. This
-// way they count each user.
+// which may run beside this one, do not know that subject: if it had a name of
+// its own they would count all users together, and soon refuse all sign-ins.
+// This way they count each user.
 const userAtIP = "ip"
 
 // subject is the limit's as stored, with the context key.
@@ -65,17 +66,6 @@ func (r row) limit() (Limit, error) {
 	return l, nil
 }
 
-func limitsOf(rows []row) ([]Limit, error) {
-	list := make([]Limit, len(rows))
-	for i, r := range rows {
-		var err error
-		if list[i], err = r.limit(); err != nil {
-			return nil, err
-		}
-	}
-	return list, nil
-}
-
 // encode is overrides as stored.
 func encode(overrides []Override) string {
 	if len(overrides) == 0 {
@@ -90,47 +80,29 @@ func encode(overrides []Override) string {
 
 // allLimits returns every limit, by name.
 func allLimits(ctx context.Context, q database.Queries) ([]Limit, error) {
-	var rows []row
-	if err := q.Select(ctx, &rows, `SELECT `+columns+` FROM limits ORDER BY name`); err != nil {
-		return nil, err
-	}
-	return limitsOf(rows)
+	return database.Select(ctx, q, row.limit, `SELECT `+columns+` FROM limits ORDER BY name`)
 }
 
-// listLimits returns up to n limits with names behind after, by name.
+// listLimits returns up to n limits with names after one, by name.
 func listLimits(ctx context.Context, q database.Queries, after string, n int) ([]Limit, error) {
-	var rows []row
-	err := q.Select(ctx, &rows, `SELECT `+columns+` FROM limits WHERE name > $1 ORDER BY name LIMIT $2`, after, n)
-	if err != nil {
-		return nil, err
-	}
-	return limitsOf(rows)
+	return database.Select(ctx, q, row.limit, `SELECT `+columns+` FROM limits WHERE name > $1 ORDER BY name LIMIT $2`, after, n)
 }
 
 // getLimit returns database.ErrNoRows when there is none.
 func getLimit(ctx context.Context, q database.Queries, name string) (Limit, error) {
-	if !validName(name) {
+	if !roles.ValidName(name) {
 		return Limit{}, database.ErrNoRows
 	}
-	var r row
-	if err := q.Get(ctx, &r, `SELECT `+columns+` FROM limits WHERE name = $1`, name); err != nil {
-		return Limit{}, err
-	}
-	return r.limit()
+	return database.Get(ctx, q, row.limit, `SELECT `+columns+` FROM limits WHERE name = $1`, name)
 }
 
-// lockLimit is getLimit that has other transactions wait with theirs until
-// this one ends.
+// lockLimit is getLimit for a limit that no other transaction may change, remove
+// or lock until this one ends.
 func lockLimit(ctx context.Context, q database.Queries, name string) (Limit, error) {
-	if !validName(name) {
+	if !roles.ValidName(name) {
 		return Limit{}, database.ErrNoRows
 	}
-	var r row
-	err := q.Get(ctx, &r, `UPDATE limits SET updated_at = updated_at WHERE name = $1 RETURNING `+columns, name)
-	if err != nil {
-		return Limit{}, err
-	}
-	return r.limit()
+	return database.Get(ctx, q, row.limit, `UPDATE limits SET updated_at = updated_at WHERE name = $1 RETURNING `+columns, name)
 }
 
 // insertLimit says whether it did: a limit of that name stays as it is.

@@ -17,19 +17,17 @@ import (
 	"pgregory.net/rapid"
 )
 
-func realWorld() clock.Clock { return clock.Real() }
-
 func testRedis(t testing.TB) *Redis {
 	t.Helper()
 	client, prefix := backendtest.Redis(t)
-	r := NewRedis(client, prefix, realWorld(), nil)
+	r := NewRedis(client, prefix, clock.Real(), nil)
 	r.timeout = 10 * time.Second // the test machine may be busy
 	return r
 }
 
 // backends runs test on every way to count.
 func backends(t *testing.T, test func(t *testing.T, b Backend)) {
-	t.Run("memory", func(t *testing.T) { test(t, NewMemory(realWorld())) })
+	t.Run("memory", func(t *testing.T) { test(t, NewMemory(clock.Real())) })
 	t.Run("redis", func(t *testing.T) { test(t, testRedis(t)) })
 	t.Run("redis one key a script", func(t *testing.T) {
 		r := testRedis(t)
@@ -331,7 +329,7 @@ func TestRedisKeysEnd(t *testing.T) {
 	}
 }
 
-func BenchmarkTakeMemory(b *testing.B) { benchmark(b, NewMemory(realWorld())) }
+func BenchmarkTakeMemory(b *testing.B) { benchmark(b, NewMemory(clock.Real())) }
 
 func BenchmarkTakeRedis(b *testing.B) { benchmark(b, testRedis(b)) }
 

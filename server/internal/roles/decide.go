@@ -87,7 +87,7 @@ func (s *Service) Apply(ctx context.Context, list []changes.Change) error {
 // has not seen lately. The slice is shared: do not change it.
 func (s *Service) RolesOf(ctx context.Context, userID string) ([]string, error) {
 	h, err := s.held.Get(ctx, userID, func(ctx context.Context) (held, error) {
-		list, err := assignments(ctx, s.db, userID)
+		list, err := listAssignments(ctx, s.db, userID)
 		if err != nil {
 			return held{}, fmt.Errorf("read the roles of user %q: %w", userID, err)
 		}

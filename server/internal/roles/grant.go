@@ -150,7 +150,7 @@ func (g *giver) mayGive(patterns []string, until int64, advice string) error {
 // holds reads what a user's memberships give now; with enabled, nothing for a
 // disabled user.
 func (s *Service) holds(ctx context.Context, q database.Queries, userID string, enabled bool) ([]hold, error) {
-	rows, err := grantsOf(ctx, q, userID, s.clock.Micros(), enabled)
+	rows, err := listGrants(ctx, q, userID, s.clock.Micros(), enabled)
 	if err != nil {
 		return nil, fmt.Errorf("read what user %q holds: %w", userID, err)
 	}

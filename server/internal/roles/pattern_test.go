@@ -176,3 +176,14 @@ func TestIntersectIsBoth(t *testing.T) {
 		}
 	})
 }
+
+func TestValidName(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]bool{
+		"a": true, "sign-in_2.x": true, "": false, "A": false, "1a": false, "a b": false, "aé": false, "a:b": false, "a@b": false,
+	} {
+		if ValidName(name) != want {
+			t.Errorf("%q: %v", name, !want)
+		}
+	}
+}

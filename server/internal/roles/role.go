@@ -43,9 +43,9 @@ type Role struct {
 	UpdatedAt   time.Time
 }
 
-// validName says whether a role can have the name. What is not one, such as
-// text with a NUL, need not reach the database.
-func validName(name string) bool {
+// ValidName says whether a role, or a limit, can have the name. What is not one,
+// such as text with a NUL, need not reach the database.
+func ValidName(name string) bool {
 	if name == "" || len(name) > 64 || name[0] < 'a' || name[0] > 'z' {
 		return false
 	}

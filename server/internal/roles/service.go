@@ -59,7 +59,7 @@ func (s *Service) EnsureBuiltins(ctx context.Context) error {
 // Create adds a role. The caller must hold its permissions, and without an end:
 // a role has none. Names that start with "tollgate" are refused.
 func (s *Service) Create(ctx context.Context, name, description string, permissions []string) (Role, int64, error) {
-	if !validName(name) {
+	if !ValidName(name) {
 		return Role{}, 0, fault.Field("name", `must be a lower-case letter, then letters, digits, "-", "_" or ".", at most 64 in all`)
 	}
 	if strings.HasPrefix(name, reservedPrefix) {
@@ -241,7 +241,7 @@ func (s *Service) AssignIn(ctx context.Context, tx *changes.Tx, role, userID str
 		return Member{}, fmt.Errorf("assign role %q to user %q: %w", role, userID, err)
 	}
 	now := s.clock.Micros()
-	others, err := removeEnded(ctx, tx, userID, role, now)
+	others, err := deleteEndedMembers(ctx, tx, userID, role, now)
 	if err != nil {
 		return Member{}, fmt.Errorf("count the roles of user %q: %w", userID, err)
 	}
@@ -249,7 +249,7 @@ func (s *Service) AssignIn(ctx context.Context, tx *changes.Tx, role, userID str
 		return Member{}, fault.New(fault.Precondition, "TOO_MANY_ROLES_OF_USER",
 			"user %q holds %d roles, the most there can be; take one away first", userID, others)
 	}
-	assigned, err := putMember(ctx, tx, role, userID, now, end)
+	assigned, err := upsertMember(ctx, tx, role, userID, now, end)
 	if err != nil {
 		return Member{}, fmt.Errorf("assign role %q to user %q: %w", role, userID, err)
 	}
@@ -260,8 +260,7 @@ func (s *Service) AssignIn(ctx context.Context, tx *changes.Tx, role, userID str
 	}
 	tx.Record(event)
 	tx.Changed(changes.Membership, userID)
-	row := memberRow{UserID: userID, Username: username, AssignedAt: assigned, ExpiresAt: end}
-	return row.member(role), nil
+	return memberRow{Role: role, UserID: userID, Username: username, AssignedAt: assigned, ExpiresAt: end}.member()
 }
 
 // Unassign takes a role from a user. The caller must hold the role's
@@ -301,7 +300,7 @@ func (s *Service) Unassign(ctx context.Context, role, userID string) (int64, err
 // is disabled. Concurrent callers wait for each other's transactions, so that
 // two cannot each count on the other.
 func (s *Service) EnsureAdministratorRemains(ctx context.Context, tx *changes.Tx, leaving string) error {
-	last, err := lastAdministrator(ctx, tx, leaving)
+	last, err := lockAdministrators(ctx, tx, leaving)
 	if err != nil {
 		return fmt.Errorf("count the administrators besides user %q: %w", leaving, err)
 	}

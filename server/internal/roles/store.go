@@ -41,17 +41,6 @@ func decode(text string) (permissions []string, err error) {
 	return permissions, nil
 }
 
-func rolesOf(rows []roleRow) ([]Role, error) {
-	list := make([]Role, len(rows))
-	for i, row := range rows {
-		var err error
-		if list[i], err = row.role(); err != nil {
-			return nil, err
-		}
-	}
-	return list, nil
-}
-
 // encode is permissions as stored.
 func encode(permissions []string) string {
 	if len(permissions) == 0 {
@@ -66,46 +55,28 @@ func encode(permissions []string) string {
 
 // getRole returns database.ErrNoRows when there is none.
 func getRole(ctx context.Context, q database.Queries, name string) (Role, error) {
-	if !validName(name) {
+	if !ValidName(name) {
 		return Role{}, database.ErrNoRows
 	}
-	var row roleRow
-	if err := q.Get(ctx, &row, `SELECT `+roleColumns+` FROM roles WHERE name = $1`, name); err != nil {
-		return Role{}, err
-	}
-	return row.role()
+	return database.Get(ctx, q, roleRow.role, `SELECT `+roleColumns+` FROM roles WHERE name = $1`, name)
 }
 
-// lockRole reads a role that nobody else can change, remove or lock until the
-// transaction ends. Locks are always taken in the order role, user.
+// lockRole is getRole for a role that no other transaction may change, remove or
+// lock until this one ends. Locks are always taken in the order role, user.
 func lockRole(ctx context.Context, q database.Queries, name string) (Role, error) {
-	if !validName(name) {
+	if !ValidName(name) {
 		return Role{}, database.ErrNoRows
 	}
-	var row roleRow
-	err := q.Get(ctx, &row, `UPDATE roles SET updated_at = updated_at WHERE name = $1 RETURNING `+roleColumns, name)
-	if err != nil {
-		return Role{}, err
-	}
-	return row.role()
+	return database.Get(ctx, q, roleRow.role, `UPDATE roles SET updated_at = updated_at WHERE name = $1 RETURNING `+roleColumns, name)
 }
 
 func allRoles(ctx context.Context, q database.Queries) ([]Role, error) {
-	var rows []roleRow
-	if err := q.Select(ctx, &rows, `SELECT `+roleColumns+` FROM roles`); err != nil {
-		return nil, err
-	}
-	return rolesOf(rows)
+	return database.Select(ctx, q, roleRow.role, `SELECT `+roleColumns+` FROM roles`)
 }
 
 // listRoles returns at most limit roles after a name.
 func listRoles(ctx context.Context, q database.Queries, after string, limit int) ([]Role, error) {
-	var rows []roleRow
-	err := q.Select(ctx, &rows, `SELECT `+roleColumns+` FROM roles WHERE name > $1 ORDER BY name LIMIT $2`, after, limit)
-	if err != nil {
-		return nil, err
-	}
-	return rolesOf(rows)
+	return database.Select(ctx, q, roleRow.role, `SELECT `+roleColumns+` FROM roles WHERE name > $1 ORDER BY name LIMIT $2`, after, limit)
 }
 
 func countRoles(ctx context.Context, q database.Queries) (n int, err error) {
@@ -147,8 +118,8 @@ type assignment struct {
 	Expires *int64 `db:"expires_at"` // microseconds; nil: never
 }
 
-// assignments returns all of a user's, ended ones too.
-func assignments(ctx context.Context, q database.Queries, userID string) ([]assignment, error) {
+// listAssignments returns all of a user's, ended ones too.
+func listAssignments(ctx context.Context, q database.Queries, userID string) ([]assignment, error) {
 	var list []assignment
 	err := q.Select(ctx, &list, `SELECT role, expires_at FROM memberships WHERE user_id = $1`, userID)
 	return list, err
@@ -160,9 +131,9 @@ type grantRow struct {
 	ExpiresAt   *int64 `db:"expires_at"` // microseconds; nil: never
 }
 
-// grantsOf returns what a user's memberships give at a time, in microseconds;
+// listGrants returns what a user's memberships give at a time, in microseconds;
 // with enabled, nothing for a disabled user.
-func grantsOf(ctx context.Context, q database.Queries, userID string, now int64, enabled bool) ([]grantRow, error) {
+func listGrants(ctx context.Context, q database.Queries, userID string, now int64, enabled bool) ([]grantRow, error) {
 	only := 0
 	if enabled {
 		only = 1
@@ -176,35 +147,27 @@ func grantsOf(ctx context.Context, q database.Queries, userID string, now int64,
 }
 
 type memberRow struct {
+	Role       string `db:"role"`
 	UserID     string `db:"user_id"`
 	Username   string `db:"username"`
 	AssignedAt int64  `db:"assigned_at"`
 	ExpiresAt  *int64 `db:"expires_at"`
 }
 
-func (r memberRow) member(role string) Member {
-	m := Member{Role: role, UserID: r.UserID, Username: r.Username, AssignedAt: time.UnixMicro(r.AssignedAt).UTC()}
+func (r memberRow) member() (Member, error) {
+	m := Member{Role: r.Role, UserID: r.UserID, Username: r.Username, AssignedAt: time.UnixMicro(r.AssignedAt).UTC()}
 	if r.ExpiresAt != nil {
 		m.ExpiresAt = time.UnixMicro(*r.ExpiresAt).UTC()
 	}
-	return m
+	return m, nil
 }
 
 // listMembers returns at most limit users after a user id who hold the role.
 func listMembers(ctx context.Context, q database.Queries, role, after string, now int64, limit int) ([]Member, error) {
-	var rows []memberRow
-	err := q.Select(ctx, &rows, `SELECT m.user_id, u.username, m.assigned_at, m.expires_at
+	return database.Select(ctx, q, memberRow.member, `SELECT m.role, m.user_id, u.username, m.assigned_at, m.expires_at
 		FROM memberships m JOIN users u ON u.id = m.user_id
 		WHERE m.role = $1 AND m.user_id > $2 AND (m.expires_at IS NULL OR m.expires_at > $3)
 		ORDER BY m.user_id LIMIT $4`, role, after, now, limit)
-	if err != nil {
-		return nil, err
-	}
-	list := make([]Member, len(rows))
-	for i, row := range rows {
-		list[i] = row.member(role)
-	}
-	return list, nil
 }
 
 // lockUser returns the user's name and keeps others from giving them roles
@@ -214,9 +177,9 @@ func lockUser(ctx context.Context, q database.Queries, userID string) (username 
 	return username, err
 }
 
-// removeEnded removes the user's memberships that are over and counts what is
-// left besides one role.
-func removeEnded(ctx context.Context, q database.Queries, userID, besides string, now int64) (left int, err error) {
+// deleteEndedMembers deletes the user's memberships that are over and counts what
+// is left besides one role.
+func deleteEndedMembers(ctx context.Context, q database.Queries, userID, besides string, now int64) (left int, err error) {
 	if _, err := q.Exec(ctx, `DELETE FROM memberships WHERE user_id = $1 AND expires_at <= $2`, userID, now); err != nil {
 		return 0, err
 	}
@@ -224,9 +187,9 @@ func removeEnded(ctx context.Context, q database.Queries, userID, besides string
 	return left, err
 }
 
-// putMember adds a member or changes when the membership ends, and returns
+// upsertMember adds a member or changes when the membership ends, and returns
 // when it began.
-func putMember(ctx context.Context, q database.Queries, role, userID string, now int64, expires *int64) (assigned int64, err error) {
+func upsertMember(ctx context.Context, q database.Queries, role, userID string, now int64, expires *int64) (assigned int64, err error) {
 	err = q.Get(ctx, &assigned, `INSERT INTO memberships (role, user_id, assigned_at, expires_at) VALUES ($1,$2,$3,$4)
 		ON CONFLICT (role, user_id) DO UPDATE SET expires_at = excluded.expires_at
 		RETURNING assigned_at`, role, userID, now, expires)
@@ -240,10 +203,10 @@ func deleteMember(ctx context.Context, q database.Queries, role, userID string, 
 	return n > 0, err
 }
 
-// lastAdministrator says whether the user is an administrator without an end
+// lockAdministrators says whether the user is an administrator without an end
 // and no other is a person who can sign in: enabled, with a password. Callers
 // run one at a time: it locks the role.
-func lastAdministrator(ctx context.Context, q database.Queries, userID string) (bool, error) {
+func lockAdministrators(ctx context.Context, q database.Queries, userID string) (bool, error) {
 	if _, err := lockRole(ctx, q, Administrator); err != nil && !errors.Is(err, database.ErrNoRows) {
 		return false, err
 	}
