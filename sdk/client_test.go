@@ -59,14 +59,19 @@ func TestNewRefuses(t *testing.T) {
 	}
 }
 
+// denied returns err as a *tollgate.DeniedError; nil when it is none.
+func denied(err error) *tollgate.DeniedError {
+	found, _ := errors.AsType[*tollgate.DeniedError](err)
+	return found
+}
+
 // TestZeroValues: a value that no call has filled in allows nothing.
 func TestZeroValues(t *testing.T) {
 	t.Parallel()
-	var denied *tollgate.DeniedError
-	if d := (&tollgate.Decision{}); d.Allowed || !errors.As(d.Err(), &denied) {
+	if d := (&tollgate.Decision{}); d.Allowed || denied(d.Err()) == nil {
 		t.Errorf("Decision: %v", d.Err())
 	}
-	if r := (&tollgate.CheckLimitResult{}); r.Allowed || !errors.As(r.Err(), &denied) {
+	if r := (&tollgate.CheckLimitResult{}); r.Allowed || denied(r.Err()) == nil {
 		t.Errorf("CheckLimitResult: %v", r.Err())
 	}
 	if v := (tollgate.Verification{}); v.Active || v.Reason == tollgate.ReasonOK {
@@ -250,8 +255,7 @@ func TestAuthorize(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var denied *tollgate.DeniedError
-	if !errors.As(d.Err(), &denied) || denied.Reason != tollgate.ReasonLimited || denied.RetryAfter != 3*time.Second {
+	if e := denied(d.Err()); e == nil || e.Reason != tollgate.ReasonLimited || e.RetryAfter != 3*time.Second {
 		t.Errorf("Err() = %v", d.Err())
 	}
 	if len(d.Limits) != 3 || d.Limits[1].Reset != 59500*time.Millisecond || !d.Limits[0].Shadow {
@@ -296,8 +300,7 @@ func TestCheckLimit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var denied *tollgate.DeniedError
-	if got.Allowed || got.Status.Limit != 5 || !errors.As(got.Err(), &denied) || denied.RetryAfter != time.Second {
+	if e := denied(got.Err()); got.Allowed || got.Status.Limit != 5 || e == nil || e.RetryAfter != time.Second {
 		t.Errorf("result %+v", got)
 	}
 }
@@ -347,8 +350,7 @@ func TestError(t *testing.T) {
 	if errors.Is(err, tollgate.ErrUnavailable) {
 		t.Error("an invalid request counts as no answer")
 	}
-	var wire *connect.Error
-	if !errors.As(err, &wire) {
+	if _, ok := errors.AsType[*connect.Error](err); !ok {
 		t.Error("there is no *connect.Error in it")
 	}
 	for _, secret := range []string{"alice.token", sdktest.ServiceKey} {

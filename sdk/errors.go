@@ -67,13 +67,12 @@ func (d *DeniedError) Error() string {
 
 // toError reads the details that Tollgate gives with an error.
 func toError(err error) *Error {
-	var known *Error
-	if errors.As(err, &known) {
+	if known, ok := errors.AsType[*Error](err); ok {
 		return known
 	}
 	e := &Error{Code: connect.CodeOf(err), Message: err.Error(), cause: err}
-	var wire *connect.Error
-	if !errors.As(err, &wire) {
+	wire, ok := errors.AsType[*connect.Error](err)
+	if !ok {
 		return e
 	}
 	e.Message = wire.Message()

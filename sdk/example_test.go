@@ -50,8 +50,7 @@ func ExampleDecision_Err() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	var denied *tollgate.DeniedError
-	if errors.As(decision.Err(), &denied) {
+	if denied, ok := errors.AsType[*tollgate.DeniedError](decision.Err()); ok {
 		fmt.Println(denied.Reason)
 	}
 	// Output: PERMISSION_MISSING

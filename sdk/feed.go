@@ -131,7 +131,7 @@ func (f *feed) follow(ctx context.Context) (received bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	defer stream.Close() //nolint:errcheck // it ends with ctx
+	defer stream.Close()
 	for stream.Receive() {
 		if !received && !stream.Msg().GetSnapshot() {
 			return false, errors.New("the stream does not begin with a snapshot")

@@ -324,8 +324,8 @@ func retryIn(seconds string, code connect.Code) error {
 // wantError returns err as a *tollgate.Error with this code.
 func wantError(t *testing.T, err error, code connect.Code) *tollgate.Error {
 	t.Helper()
-	var known *tollgate.Error
-	if !errors.As(err, &known) || known.Code != code {
+	known, ok := errors.AsType[*tollgate.Error](err)
+	if !ok || known.Code != code {
 		t.Fatalf("error %v, want %s", err, code)
 	}
 	return known

@@ -112,8 +112,8 @@ func (s *service) both(ctx context.Context, authorization ...string) map[string]
 // wantRefusal returns err as a *connect.Error with this code and reason.
 func wantRefusal(t *testing.T, err error, code connect.Code, reason string) *connect.Error {
 	t.Helper()
-	var got *connect.Error
-	if !errors.As(err, &got) || got.Code() != code {
+	got, ok := errors.AsType[*connect.Error](err)
+	if !ok || got.Code() != code {
 		t.Fatalf("error %v, want %s", err, code)
 	}
 	if info := detail[*errdetails.ErrorInfo](got); info.GetReason() != reason {

@@ -170,7 +170,7 @@ func (r *keyring) download() (map[string]*jose.Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer res.Body.Close() //nolint:errcheck // it was only read
+	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
 		return nil, errors.New("the answer is " + res.Status)
 	}

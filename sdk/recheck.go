@@ -91,8 +91,7 @@ func (c watchedConn) Send(message any) error {
 
 // refusedBy returns the refusal that ended a stream's context; nil when none did.
 func refusedBy(ctx context.Context) error {
-	var refused *connect.Error
-	if errors.As(context.Cause(ctx), &refused) {
+	if refused, ok := errors.AsType[*connect.Error](context.Cause(ctx)); ok {
 		return refused
 	}
 	return nil

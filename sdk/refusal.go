@@ -81,8 +81,7 @@ func (c *Client) unavailableError(ctx context.Context, err error) *connect.Error
 	}
 	c.log.ErrorContext(ctx, "tollgate: a call was refused because it could not be decided", "error", err)
 	wait := time.Second
-	var known *Error
-	if errors.As(err, &known) {
+	if known, ok := errors.AsType[*Error](err); ok {
 		wait = max(wait, known.RetryAfter)
 	}
 	return newError(connect.CodeUnavailable, "DEPENDENCY_DOWN", "access cannot be checked right now; try again", wait)

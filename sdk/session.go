@@ -175,8 +175,7 @@ func (s *Session) renew() (any, error) {
 		return next.access, nil
 	}
 	s.wait = min(max(2*s.wait, firstWait), lastWait)
-	var known *Error
-	if errors.As(err, &known) {
+	if known, ok := errors.AsType[*Error](err); ok {
 		s.wait = max(s.wait, known.RetryAfter)
 	}
 	s.retry = s.client.now().Add(s.wait)
@@ -217,8 +216,8 @@ func (s *Session) obtain(old tokens) (tokens, error) {
 // signIn gives the second factor when Tollgate asks for it.
 func (s *Session) signIn() (tokens, error) {
 	next, err := s.login("")
-	var known *Error
-	if s.config.SecondFactor == nil || !errors.As(err, &known) || known.Reason != string(ReasonSecondFactorRequired) {
+	known, ok := errors.AsType[*Error](err)
+	if !ok || known.Reason != string(ReasonSecondFactorRequired) || s.config.SecondFactor == nil {
 		return next, err
 	}
 	code, err := s.config.SecondFactor(s.asking)
@@ -282,8 +281,8 @@ func refused(err error) bool {
 // unspent reports whether the refresh token cannot have been spent, because the
 // call was never sent or was over a limit.
 func unspent(err error) bool {
-	var network *net.OpError
-	return connect.CodeOf(err) == connect.CodeResourceExhausted || errors.As(err, &network) && network.Op == "dial"
+	network, ok := errors.AsType[*net.OpError](err)
+	return ok && network.Op == "dial" || connect.CodeOf(err) == connect.CodeResourceExhausted
 }
 
 // Close signs out: it ends the session, its access token and its refresh token.
@@ -329,7 +328,7 @@ func (s *Session) revoke(ctx context.Context, token string) error {
 	case err != nil:
 		return noAnswer("the session cannot be ended", err)
 	}
-	defer res.Body.Close() //nolint:errcheck // it was only read
+	defer res.Body.Close()
 	message := "the session cannot be ended: the answer is " + res.Status
 	switch {
 	case res.StatusCode == http.StatusOK:

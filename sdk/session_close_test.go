@@ -132,8 +132,7 @@ func TestSessionPasswordChange(t *testing.T) {
 	f := newFixture(t)
 	f.SetUser(sdktest.User{Name: "alice", Password: password, PasswordChange: true})
 	_, err := tollgate.NewSession(t.Context(), f.URL, asAlice, f.options()...)
-	var denied *tollgate.DeniedError
-	if !errors.As(err, &denied) || denied.Reason != tollgate.ReasonPasswordChangeRequired {
+	if e := denied(err); e == nil || e.Reason != tollgate.ReasonPasswordChangeRequired {
 		t.Errorf("error %v", err)
 	}
 }
@@ -171,8 +170,8 @@ func TestNewSessionRefuses(t *testing.T) {
 		"no refresh token":      {resume, "http://localhost", asAlice, nil},
 		"no address to resume":  {resume, "", config{RefreshToken: "x"}, nil},
 	} {
-		var known *tollgate.Error
-		if s, err := test.begin(t.Context(), test.url, test.config, test.opts...); err == nil || s != nil || errors.As(err, &known) {
+		s, err := test.begin(t.Context(), test.url, test.config, test.opts...)
+		if _, called := errors.AsType[*tollgate.Error](err); err == nil || s != nil || called {
 			t.Errorf("%s: error %v", name, err)
 		}
 	}

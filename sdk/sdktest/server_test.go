@@ -126,8 +126,8 @@ func TestPermission(t *testing.T) {
 		_, err := s.Client().Authorize(t.Context(), r)
 		_, batchErr := s.Client().BatchAuthorize(t.Context(), []tollgate.AuthorizeRequest{r})
 		for _, err := range []error{err, batchErr} {
-			var known *tollgate.Error
-			if !errors.As(err, &known) || known.Code != connect.CodeInvalidArgument || known.Reason != "INVALID_FIELD" {
+			known, ok := errors.AsType[*tollgate.Error](err)
+			if !ok || known.Code != connect.CodeInvalidArgument || known.Reason != "INVALID_FIELD" {
 				t.Errorf("%q: error %v", permission, err)
 			}
 		}
@@ -159,8 +159,8 @@ func TestLimits(t *testing.T) {
 	if err != nil || !batch[0].Allowed || batch[1].Allowed {
 		t.Errorf("%+v, error %v", batch, err)
 	}
-	var known *tollgate.Error
-	if _, err := s.Client().CheckLimit(t.Context(), tollgate.CheckLimitRequest{Limit: "none"}); !errors.As(err, &known) || known.Reason != "LIMIT_NOT_FOUND" {
+	_, err = s.Client().CheckLimit(t.Context(), tollgate.CheckLimitRequest{Limit: "none"})
+	if known, ok := errors.AsType[*tollgate.Error](err); !ok || known.Reason != "LIMIT_NOT_FOUND" {
 		t.Errorf("error %v", err)
 	}
 }
@@ -193,8 +193,8 @@ func TestInterceptors(t *testing.T) {
 		}
 	})
 	client := newServer(t, sdktest.WithInterceptors(fail)).Client()
-	var known *tollgate.Error
-	if _, err := client.Verify(t.Context(), "x"); !errors.As(err, &known) || known.Code != connect.CodeResourceExhausted {
+	_, err := client.Verify(t.Context(), "x")
+	if known, ok := errors.AsType[*tollgate.Error](err); !ok || known.Code != connect.CodeResourceExhausted {
 		t.Errorf("error %v", err)
 	}
 }

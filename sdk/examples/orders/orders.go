@@ -90,7 +90,8 @@ func (o *orders) serveOrder(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write([]byte(`{"code":"not_found","message":"there is no such order"}`))
 		return
 	}
-	_ = json.NewEncoder(w).Encode(map[string]string{"id": order.GetId(), "item": order.GetItem(), "userId": order.GetUserId()})
+	body, _ := json.Marshal(map[string]string{"id": order.GetId(), "item": order.GetItem(), "userId": order.GetUserId()})
+	_, _ = w.Write(body)
 }
 
 // find returns nil when there is no such order. Orders do not change.

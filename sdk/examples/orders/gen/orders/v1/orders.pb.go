@@ -22,7 +22,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Order is what somebody wants.
+// Order is an item that a user ordered.
 type Order struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The order's number.

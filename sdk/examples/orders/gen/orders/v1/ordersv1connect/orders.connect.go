@@ -50,9 +50,9 @@ type OrdersServiceClient interface {
 	CreateOrder(context.Context, *v1.CreateOrderRequest) (*v1.CreateOrderResponse, error)
 	// GetOrder returns an order.
 	GetOrder(context.Context, *v1.GetOrderRequest) (*v1.GetOrderResponse, error)
-	// GetMenu returns what can be ordered; anybody may look.
+	// GetMenu returns what can be ordered. It is public.
 	GetMenu(context.Context, *v1.GetMenuRequest) (*v1.GetMenuResponse, error)
-	// Audit has no guard on purpose: the interceptor denies it to everybody.
+	// Audit has no guard, to show that the interceptor refuses it.
 	Audit(context.Context, *v1.AuditRequest) (*v1.AuditResponse, error)
 }
 
@@ -144,9 +144,9 @@ type OrdersServiceHandler interface {
 	CreateOrder(context.Context, *v1.CreateOrderRequest) (*v1.CreateOrderResponse, error)
 	// GetOrder returns an order.
 	GetOrder(context.Context, *v1.GetOrderRequest) (*v1.GetOrderResponse, error)
-	// GetMenu returns what can be ordered; anybody may look.
+	// GetMenu returns what can be ordered. It is public.
 	GetMenu(context.Context, *v1.GetMenuRequest) (*v1.GetMenuResponse, error)
-	// Audit has no guard on purpose: the interceptor denies it to everybody.
+	// Audit has no guard, to show that the interceptor refuses it.
 	Audit(context.Context, *v1.AuditRequest) (*v1.AuditResponse, error)
 }
 
