@@ -49,15 +49,12 @@ type commands struct {
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := readSecretFiles(); err != nil {
-		fmt.Fprintln(os.Stderr, "tollgate: "+err.Error())
-		os.Exit(1)
-	}
 	var c commands
 	c.Config.Version = buildVersion()
 	parser := kong.Must(&c,
 		kong.Name("tollgate"), kong.Description(description), kong.ShortUsageOnError(),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}),
+		kong.Resolvers(kong.ResolverFunc(secretFile)),
 		kong.BindTo(ctx, (*context.Context)(nil)), kong.Vars{"version": c.Config.Version},
 	)
 	parsed, err := parser.Parse(keyIDsLast(os.Args[1:]))

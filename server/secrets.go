@@ -6,33 +6,32 @@ import (
 	"os"
 	"strings"
 
-	"github.com/tollgatehq/tollgate/server/internal/app"
+	"github.com/alecthomas/kong"
 )
 
 // maxSecret bounds what is read of a secret's file, in bytes.
 const maxSecret = 64 << 10
 
-// readSecretFiles sets every secret's variable whose file is named, see
-// app.Secrets. Newlines at the file's end are not part of the value. No error
-// holds any of the content.
-func readSecretFiles() error {
-	for _, name := range app.Secrets() {
-		path := os.Getenv(name + "_FILE")
-		if path == "" {
-			continue
-		}
-		if os.Getenv(name) != "" {
-			return fmt.Errorf("%s and %s_FILE are both set; keep one", name, name)
-		}
-		value, err := readSecretFile(path)
-		if err != nil {
-			return fmt.Errorf("%s_FILE: %w", name, err)
-		}
-		if err := os.Setenv(name, value); err != nil {
-			return fmt.Errorf("%s_FILE: %s does not hold a line of text", name, path)
-		}
+// secretFile is a kong.ResolverFunc: it reads a flag that holds a secret from
+// the file that the flag's variable with _FILE at its end names. Newlines at
+// the file's end are not part of the value. No error holds any of the content.
+func secretFile(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
+	if !flag.Tag.Has("secret") {
+		return nil, nil
 	}
-	return nil
+	name := flag.Envs[0]
+	path := os.Getenv(name + "_FILE")
+	if path == "" {
+		return nil, nil
+	}
+	if os.Getenv(name) != "" {
+		return nil, fmt.Errorf("%s and %s_FILE are both set; unset one", name, name)
+	}
+	value, err := readSecretFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("%s_FILE: %w", name, err)
+	}
+	return value, nil
 }
 
 func readSecretFile(path string) (string, error) {
@@ -40,7 +39,7 @@ func readSecretFile(path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer file.Close()
+	defer file.Close() //nolint:errcheck // it was only read
 	content, err := io.ReadAll(io.LimitReader(file, maxSecret+1))
 	if err != nil {
 		return "", err
@@ -51,6 +50,8 @@ func readSecretFile(path string) (string, error) {
 		return "", fmt.Errorf("%s has more than %d bytes", path, maxSecret)
 	case value == "":
 		return "", fmt.Errorf("%s is empty", path)
+	case strings.ContainsRune(value, 0):
+		return "", fmt.Errorf("%s is not a text file", path)
 	}
 	return value, nil
 }

@@ -6,16 +6,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/alecthomas/kong"
 	"github.com/tollgatehq/tollgate/server/internal/app"
 )
 
 func TestSecretFiles(t *testing.T) {
-	clean := func(t *testing.T) {
-		for _, name := range app.Secrets() {
-			t.Setenv(name, "")
-			t.Setenv(name+"_FILE", "")
-		}
-	}
 	file := func(t *testing.T, content string) string {
 		path := filepath.Join(t.TempDir(), "secret")
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
@@ -23,37 +18,52 @@ func TestSecretFiles(t *testing.T) {
 		}
 		return path
 	}
-	t.Run("the value is the file's, without the newline at its end", func(t *testing.T) {
+	// parse reads the flags with nothing but these variables, and returns each
+	// secret by its variable.
+	parse := func(t *testing.T, variables map[string]string, args ...string) (map[string]string, error) {
 		for _, name := range app.Secrets() {
-			clean(t)
-			t.Setenv(name+"_FILE", file(t, " the value \r\n"))
-			if err := readSecretFiles(); err != nil {
-				t.Fatal(err)
-			}
-			if got := os.Getenv(name); got != " the value " {
-				t.Errorf("%s is %q", name, got)
+			t.Setenv(name, variables[name])
+			t.Setenv(name+"_FILE", variables[name+"_FILE"])
+		}
+		parser := kong.Must(&commands{}, kong.Vars{"version": "test"}, kong.Resolvers(kong.ResolverFunc(secretFile)))
+		_, err := parser.Parse(args)
+		secrets := map[string]string{}
+		for _, flag := range parser.Model.Flags {
+			if flag.Tag.Has("secret") {
+				secrets[flag.Envs[0]] = flag.Target.String()
 			}
 		}
-	})
-	t.Run("nothing is touched without a file", func(t *testing.T) {
-		clean(t)
-		t.Setenv("TOLLGATE_REDIS_URL", "redis://here")
-		if err := readSecretFiles(); err != nil || os.Getenv("TOLLGATE_REDIS_URL") != "redis://here" {
-			t.Errorf("error %v, value %q", err, os.Getenv("TOLLGATE_REDIS_URL"))
-		}
-	})
+		return secrets, err
+	}
+	for _, name := range app.Secrets() {
+		t.Run(name+"/the file's content without the newline at its end", func(t *testing.T) {
+			got, err := parse(t, map[string]string{name + "_FILE": file(t, " the value \r\n")})
+			if err != nil || got[name] != " the value " {
+				t.Errorf("%q, %v", got[name], err)
+			}
+		})
+	}
 	const name = "TOLLGATE_ADMIN_PASSWORD"
-	for what, set := range map[string]func(t *testing.T){
-		"both are set":         func(t *testing.T) { t.Setenv(name, "secret"); t.Setenv(name+"_FILE", file(t, "secret")) },
-		"the file is missing":  func(t *testing.T) { t.Setenv(name+"_FILE", filepath.Join(t.TempDir(), "none")) },
-		"the file is empty":    func(t *testing.T) { t.Setenv(name+"_FILE", file(t, "\n")) },
-		"the file is too long": func(t *testing.T) { t.Setenv(name+"_FILE", file(t, strings.Repeat("secret", maxSecret))) },
-		"the file is binary":   func(t *testing.T) { t.Setenv(name+"_FILE", file(t, "secret\x00secret")) },
+	t.Run("the variable", func(t *testing.T) {
+		if got, err := parse(t, map[string]string{name: "of the variable"}); err != nil || got[name] != "of the variable" {
+			t.Errorf("%q, %v", got[name], err)
+		}
+	})
+	t.Run("the flag before the file", func(t *testing.T) {
+		got, err := parse(t, map[string]string{name + "_FILE": file(t, "of the file")}, "--admin-password", "of the flag")
+		if err != nil || got[name] != "of the flag" {
+			t.Errorf("%q, %v", got[name], err)
+		}
+	})
+	for what, variables := range map[string]map[string]string{
+		"both are set":         {name: "secret", name + "_FILE": file(t, "secret")},
+		"the file is missing":  {name + "_FILE": filepath.Join(t.TempDir(), "none")},
+		"the file is empty":    {name + "_FILE": file(t, "\n")},
+		"the file is too long": {name + "_FILE": file(t, strings.Repeat("secret", maxSecret))},
+		"the file is binary":   {name + "_FILE": file(t, "secret\x00secret")},
 	} {
-		t.Run("an error that tells no secret when "+what, func(t *testing.T) {
-			clean(t)
-			set(t)
-			err := readSecretFiles()
+		t.Run("an error without the secret/"+what, func(t *testing.T) {
+			_, err := parse(t, variables)
 			if err == nil || !strings.Contains(err.Error(), name+"_FILE") || strings.Contains(err.Error(), "secretsecret") {
 				t.Errorf("error %v", err)
 			}
