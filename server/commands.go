@@ -13,14 +13,14 @@ import (
 )
 
 type migrate struct {
-	Up     migrateUp     `cmd:"" help:"Bring the schema up to this binary's version. Serving does it too."`
-	Down   migrateDown   `cmd:"" help:"Undo the newest steps. This drops what they made, and the data in it."`
-	Status migrateStatus `cmd:"" help:"Say which steps are applied."`
+	Up     migrateUp     `cmd:"" help:"Migrate the schema to this binary's version. A server does so when it starts."`
+	Down   migrateDown   `cmd:"" help:"Undo the newest migrations. This drops their tables and the data in them."`
+	Status migrateStatus `cmd:"" help:"List the migrations and say which are applied."`
 }
 
 type migrateUp struct{}
 
-// Run applies every step.
+// Run applies every migration that is not applied yet.
 func (migrateUp) Run(ctx context.Context, config app.Config) error {
 	return withDatabase(config, func(db *database.DB) error {
 		steps, err := db.MigrateUp(ctx)
@@ -29,17 +29,17 @@ func (migrateUp) Run(ctx context.Context, config app.Config) error {
 }
 
 type migrateDown struct {
-	Steps int  `help:"How many steps to undo." default:"1"`
-	Yes   bool `help:"Really drop the tables and their data."`
+	Steps int  `help:"How many migrations to undo." default:"1"`
+	Yes   bool `help:"Confirm that tables and their data may be dropped."`
 }
 
-// Run undoes steps.
+// Run undoes the newest migrations.
 func (m migrateDown) Run(ctx context.Context, config app.Config) error {
 	if m.Steps < 1 {
 		return errors.New("--steps must be at least 1")
 	}
 	if !m.Yes {
-		return errors.New("this drops tables and the data in them; say --yes if you mean it")
+		return errors.New("this would drop tables and the data in them; repeat it with --yes to do so")
 	}
 	return withDatabase(config, func(db *database.DB) error {
 		steps, err := db.MigrateDown(ctx, m.Steps)
@@ -49,7 +49,7 @@ func (m migrateDown) Run(ctx context.Context, config app.Config) error {
 
 type migrateStatus struct{}
 
-// Run lists the steps.
+// Run lists the migrations.
 func (migrateStatus) Run(ctx context.Context, config app.Config) error {
 	return withDatabase(config, func(db *database.DB) error {
 		steps, err := db.MigrationStatus(ctx)
@@ -88,8 +88,8 @@ func withDatabase(config app.Config, fn func(*database.DB) error) error {
 	return errors.Join(fn(db), db.Close())
 }
 
-// withApp opens everything but the listeners, so that a command does what a
-// request would, with the same records.
+// withApp opens everything but the listeners, so that a command changes the data
+// and writes the audit log as a request does.
 func withApp(ctx context.Context, config app.Config, out app.Out, fn func(context.Context, *app.App) error) error {
 	a, err := app.Open(ctx, config, clock.Real(), out)
 	if err != nil {

@@ -15,10 +15,10 @@ import (
 )
 
 type keys struct {
-	List   keysList   `cmd:"" help:"List the keys that access tokens are signed with."`
-	Rotate keysRotate `cmd:"" help:"Make a new signing key. It is published now and signs in some minutes; no token is refused."`
-	Remove keysRemove `cmd:"" help:"Stop a signing key that leaked, now. Every token that it signed is refused."`
-	Reseal keysReseal `cmd:"" help:"Seal everything secret in the database under a new master key."`
+	List   keysList   `cmd:"" help:"List the keys that sign access tokens."`
+	Rotate keysRotate `cmd:"" help:"Create a new signing key. It is published at once and signs after some minutes; no token is refused."`
+	Remove keysRemove `cmd:"" help:"Remove a signing key that leaked, at once. Every token that it signed is refused."`
+	Rewrap keysRewrap `cmd:"" aliases:"reseal" help:"Seal every secret in the database under a new master key."`
 }
 
 type keysList struct{}
@@ -41,7 +41,7 @@ func (keysList) Run(ctx context.Context, config app.Config, out app.Out) error {
 	})
 }
 
-// when is a time in a table, "-" for one that is not known.
+// when formats a time for a table; a time that is not known is "-".
 func when(t time.Time) string {
 	if t.IsZero() {
 		return "-"
@@ -50,25 +50,24 @@ func when(t time.Time) string {
 }
 
 type keysRotate struct {
-	Algorithm string `help:"EdDSA, ES256 or RS256; empty: that of --signing-algorithm." enum:",EdDSA,ES256,RS256" default:"" placeholder:"NAME"`
+	Algorithm string `help:"EdDSA, ES256 or RS256. Default: the one of --signing-algorithm." enum:",EdDSA,ES256,RS256" default:"" placeholder:"NAME"`
 }
 
-// Run makes the next key.
+// Run creates the next key.
 func (k keysRotate) Run(ctx context.Context, config app.Config, out app.Out) error {
 	return withApp(ctx, config, out, func(ctx context.Context, a *app.App) error {
 		key, _, err := a.Auth.RotateSigningKey(ctx, k.Algorithm)
 		if err != nil {
 			return err
 		}
-		fmt.Printf("made signing key %s (%s); it signs from %s on\n", key.ID, key.Algorithm, when(key.ActiveAt))
+		fmt.Printf("created signing key %s (%s); it signs from %s on\n", key.ID, key.Algorithm, when(key.ActiveAt))
 		return nil
 	})
 }
 
-// keyIDsLast moves arguments that are a signing key's id and begin with "-" to
-// the end, after "--": the parser would take them for flags, and one id in 64
-// begins so. An id is 43 characters of base64url (RFC 7638 with SHA-256), which
-// no flag of ours is.
+// keyIDsLast moves signing key ids that begin with "-", as one in 64 does, to
+// the end, after "--": the parser would take them for flags. An id is 43
+// characters of base64url (RFC 7638 with SHA-256), which no flag is.
 func keyIDsLast(args []string) []string {
 	var others, ids []string
 	for i, arg := range args {
@@ -104,26 +103,26 @@ func (k keysRemove) Run(ctx context.Context, config app.Config, out app.Out) err
 			return err
 		}
 		fmt.Println("removed signing key", k.ID)
-		fmt.Println("its tokens are refused from now on; services that verify tokens by themselves may take up to 5 minutes, for which they may keep the key set")
+		fmt.Println("its tokens are refused from now on; services that verify tokens themselves may accept them for up to 5 minutes more, while they cache the key set")
 		return nil
 	})
 }
 
-type keysReseal struct {
-	NewMasterKey string `help:"The new master key: 32 random bytes in base64 (openssl rand -base64 32), or file:PATH to read or make them there." required:"" env:"TOLLGATE_NEW_MASTER_KEY" placeholder:"KEY"`
+type keysRewrap struct {
+	NewMasterKey string `help:"The new master key: 32 random bytes in base64 (openssl rand -base64 32), or file:PATH to read them from a file, which is created when it is missing." required:"" env:"TOLLGATE_NEW_MASTER_KEY" placeholder:"KEY"`
 }
 
-// Help says how to go about it.
-func (keysReseal) Help() string {
-	return `Opens every secret in the database, signing keys and second factors, with the present master key (TOLLGATE_MASTER_KEY) and seals it under the new one, all or nothing.
+// Help says in which order to do it.
+func (keysRewrap) Help() string {
+	return `Opens every secret in the database, signing keys and second factors, with the current master key (TOLLGATE_MASTER_KEY) and seals it under the new one. It changes all of them or none.
 
-Servers that run keep signing and verifying with the keys in their memory. Until they are started again with the new master key they can neither check nor take in second factors, nor rotate the signing key. So: no rotation pending (tollgate keys list), run this, set TOLLGATE_MASTER_KEY to the new key everywhere, and start every server again at once. A second factor set up on a server between this command and its restart has to be set up again. Page tokens made under the old key are refused; lists start again at their first page.
+Running servers keep signing and verifying with the keys in their memory. Until you restart them with the new master key they cannot check or enroll second factors, nor rotate the signing key. In this order: make sure that no rotation is pending (tollgate keys list), run this command, set TOLLGATE_MASTER_KEY to the new key everywhere, and restart every server at once. A second factor enrolled on a server between this command and its restart must be enrolled again. Page tokens made under the old key are refused; read those lists again from their first page.
 
-Keep the old key as long as you keep backups from before.`
+Keep the old key for as long as you keep backups made before.`
 }
 
-// Run seals everything again.
-func (k keysReseal) Run(ctx context.Context, config app.Config) error {
+// Run rewraps the secrets.
+func (k keysRewrap) Run(ctx context.Context, config app.Config) error {
 	done, err := app.Reseal(ctx, config, k.NewMasterKey, clock.Real())
 	if err != nil {
 		return err
@@ -133,6 +132,6 @@ func (k keysReseal) Run(ctx context.Context, config app.Config) error {
 	if strings.HasPrefix(k.NewMasterKey, "file:") {
 		source = k.NewMasterKey
 	}
-	fmt.Printf("now set TOLLGATE_MASTER_KEY to %s for every server and start them again\n", source)
+	fmt.Printf("now set TOLLGATE_MASTER_KEY to %s on every server and restart them all\n", source)
 	return nil
 }

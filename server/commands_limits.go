@@ -11,27 +11,27 @@ import (
 )
 
 type limits struct {
-	List    limitsList    `cmd:"" help:"List the limits: what they count, whom, and how many calls they allow."`
-	Delete  limitsDelete  `cmd:"" help:"Remove a limit. Built-in ones can be restored instead."`
-	Restore limitsRestore `cmd:"" help:"Make a built-in limit what it came as."`
-	Reset   limitsReset   `cmd:"" help:"Forget what a limit has counted, for everybody."`
+	List    limitsList    `cmd:"" help:"List the limits: what they count, for which subject, and how many calls they allow."`
+	Delete  limitsDelete  `cmd:"" help:"Remove a limit. Built-in limits cannot be removed; restore them instead."`
+	Restore limitsRestore `cmd:"" help:"Set a built-in limit back to its defaults."`
+	Reset   limitsReset   `cmd:"" help:"Set the counts of a limit back to zero, for every user, address and key."`
 }
 
-// Help says when these are needed.
+// Help says when these commands are needed.
 func (limits) Help() string {
-	return `For whoever owns the database, when a limit refuses the sign-ins of those who could mend it over the API. A server may run meanwhile and goes by the change within a second; nothing has to be started again, whether it counts in Redis or by itself.
+	return `Use these commands with access to the database when a limit refuses the sign-ins of the administrators who could change it over the API. Servers may keep running: they apply the change within a second, whether they count in Redis or in memory.
 
-Nobody can sign in, or call anything:
+When no user can sign in or make a call:
 
-    tollgate limits list                   # which limit is on "*" or tollgate:…, and allows too little?
-    tollgate limits delete NAME            # one that somebody made
-    tollgate limits restore sign-in-per-ip # one that came with Tollgate and was changed
+    tollgate limits list                   # find a limit on "*" or tollgate:… that allows too little
+    tollgate limits delete NAME            # remove a limit that a user created
+    tollgate limits restore sign-in-per-ip # set back a built-in limit that was changed
 
-Somebody is told "too many attempts" after the guesses of others:
+When a user gets "too many attempts" because others guessed their password:
 
     tollgate limits reset sign-in-per-user
 
-All of it is in the audit log, as done by "system". Administrators, who hold "*", can do the same over the API; limits do not refuse them these calls.`
+The audit log records these changes with the actor "system". Administrators, who hold "*", can make the same changes over the API; limits never refuse those calls.`
 }
 
 type limitsList struct{}
@@ -82,14 +82,14 @@ type limitsRestore struct {
 	Name string `arg:"" help:"The built-in limit's name, as listed."`
 }
 
-// Run restores the limit.
+// Run sets the limit back to its defaults.
 func (l limitsRestore) Run(ctx context.Context, config app.Config, out app.Out) error {
 	return withApp(ctx, config, out, func(ctx context.Context, a *app.App) error {
 		restored, err := a.Limits.Restore(ctx, l.Name)
 		if err != nil {
 			return err
 		}
-		fmt.Printf("limit %s is what it came as: %d calls of %s per %s\n", restored.Name, restored.Rate, restored.Permission, restored.Period)
+		fmt.Printf("restored limit %s to its defaults: %d calls of %s per %s\n", restored.Name, restored.Rate, restored.Permission, restored.Period)
 		return nil
 	})
 }
@@ -98,18 +98,18 @@ type limitsReset struct {
 	Name string `arg:"" help:"The limit's name, as listed."`
 }
 
-// Help says what is forgotten.
+// Help says which counts are reset.
 func (limitsReset) Help() string {
-	return `Forgets the counts of every key of the limit: of all users, addresses or API keys. An administrator can forget those of one key over the API: POST /v1/limits/NAME/reset {"key": "…"}.`
+	return `Sets the counts of every key of the limit back to zero: of all users, addresses or API keys. An administrator can reset one key over the API: POST /v1/limits/NAME/reset {"key": "…"}.`
 }
 
-// Run forgets the counts.
+// Run resets the counts.
 func (l limitsReset) Run(ctx context.Context, config app.Config, out app.Out) error {
 	return withApp(ctx, config, out, func(ctx context.Context, a *app.App) error {
 		if _, err := a.Limits.ResetAll(ctx, l.Name); err != nil {
 			return err
 		}
-		fmt.Println("forgot what limit", l.Name, "has counted")
+		fmt.Println("reset the counts of limit", l.Name)
 		return nil
 	})
 }

@@ -177,7 +177,7 @@ func TestUserCommands(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	// While the server is stopped, and before it ever ran.
-	if out := succeed(t, dir, "a password of mia\n", "user", "create", "Mia", "--role", "administrator"); !strings.Contains(out, "made user mia (") {
+	if out := succeed(t, dir, "a password of mia\n", "user", "create", "Mia", "--role", "administrator"); !strings.Contains(out, "created user mia (") {
 		t.Errorf("user create: %s", out)
 	}
 	for _, args := range [][]string{{"user", "create", "mia"}, {"user", "create", "tom", "--role", "nothing"}, {"user", "create", "a\nb"}} {

@@ -15,11 +15,11 @@ import (
 )
 
 type user struct {
-	List          userList          `cmd:"" help:"List people and service accounts with their roles."`
-	Create        userCreate        `cmd:"" help:"Make a person, with roles."`
-	ResetPassword userResetPassword `cmd:"" name:"reset-password" help:"Give a person a new password, end their sessions and revoke their API keys."`
+	List          userList          `cmd:"" help:"List users and service accounts with their roles."`
+	Create        userCreate        `cmd:"" help:"Create a user, with roles."`
+	ResetPassword userResetPassword `cmd:"" name:"reset-password" help:"Set a new password for a user, revoke their sessions and their API keys."`
 
-	ResetSecondFactor userResetSecondFactor `cmd:"" name:"reset-second-factor" help:"Turn off the second factor of a person who has lost it."`
+	ResetSecondFactor userResetSecondFactor `cmd:"" name:"reset-second-factor" help:"Turn off the second factor of a user who has lost it."`
 }
 
 type userList struct{}
@@ -58,11 +58,11 @@ func (userList) Run(ctx context.Context, config app.Config, out app.Out) error {
 
 type userCreate struct {
 	Username string   `arg:"" help:"The name to sign in with."`
-	Role     []string `help:"A role to give; more than once for more." placeholder:"NAME"`
-	Generate bool     `help:"Make up a one-time password, which must be changed at the first sign-in, instead of reading one."`
+	Role     []string `help:"A role to assign. Repeat the flag for more." placeholder:"NAME"`
+	Generate bool     `help:"Generate a one-time password, which must be changed at the first sign-in, instead of reading a password."`
 }
 
-// Run makes the user; the password comes from the terminal or a pipe.
+// Run creates the user. It reads the password from the terminal or a pipe.
 func (u userCreate) Run(ctx context.Context, config app.Config, out app.Out) error {
 	return withApp(ctx, config, out, func(ctx context.Context, a *app.App) error {
 		var password string
@@ -70,11 +70,8 @@ func (u userCreate) Run(ctx context.Context, config app.Config, out app.Out) err
 			password = a.Auth.NewOneTimePassword()
 		} else {
 			var err error
-			if password, err = readSecret(ctx, "Password for "+u.Username+": "); err != nil {
-				return fmt.Errorf("read the password: %w", err)
-			}
-			if password == "" { // a pipe that failed must not make a user who cannot sign in
-				return errors.New("the password is empty; give one, or say --generate")
+			if password, err = readPassword(ctx, "Password for "+u.Username+": "); err != nil {
+				return err
 			}
 		}
 		made, _, err := a.Auth.CreateUser(ctx, auth.NewUser{
@@ -86,13 +83,26 @@ func (u userCreate) Run(ctx context.Context, config app.Config, out app.Out) err
 		if u.Generate {
 			fmt.Println("one-time password:", password)
 		}
-		fmt.Printf("made user %s (%s)\n", made.Username, made.ID)
+		fmt.Printf("created user %s (%s)\n", made.Username, made.ID)
 		return nil
 	})
 }
 
+// readPassword refuses an empty password: a pipe that failed must not create a
+// user who cannot sign in.
+func readPassword(ctx context.Context, prompt string) (string, error) {
+	password, err := readSecret(ctx, prompt)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("read the password: %w", err)
+	case password == "":
+		return "", errors.New("the password is empty; type one, or use --generate")
+	}
+	return password, nil
+}
+
 type userResetSecondFactor struct {
-	Username string `arg:"" help:"Whose second factor."`
+	Username string `arg:"" help:"The user's name."`
 }
 
 // Run turns the second factor off.
@@ -101,16 +111,16 @@ func (u userResetSecondFactor) Run(ctx context.Context, config app.Config, out a
 		if err := a.Auth.ResetSecondFactor(ctx, u.Username); err != nil {
 			return err
 		}
-		fmt.Println("the second factor of", u.Username, "is off; the password alone signs in")
+		fmt.Println("the second factor of", u.Username, "is off; the password alone is enough to sign in")
 		return nil
 	})
 }
 
 type userResetPassword struct {
-	Username string `arg:"" help:"Whose password."`
-	Generate bool   `help:"Make up a one-time password, which must be changed at the next sign-in, instead of reading one."`
+	Username string `arg:"" help:"The user's name."`
+	Generate bool   `help:"Generate a one-time password, which must be changed at the next sign-in, instead of reading a password."`
 
-	KeepAPIKeys bool `name:"keep-api-keys" help:"Leave the person's API keys as they are."`
+	KeepAPIKeys bool `name:"keep-api-keys" help:"Keep the user's API keys."`
 }
 
 // Run resets the password.
@@ -119,11 +129,8 @@ func (u userResetPassword) Run(ctx context.Context, config app.Config, out app.O
 		var password string
 		if !u.Generate {
 			var err error
-			if password, err = readSecret(ctx, "New password for "+u.Username+": "); err != nil {
-				return fmt.Errorf("read the password: %w", err)
-			}
-			if password == "" {
-				return errors.New("the password is empty; give one, or say --generate")
+			if password, err = readPassword(ctx, "New password for "+u.Username+": "); err != nil {
+				return err
 			}
 		}
 		done, err := a.Auth.ResetPassword(ctx, u.Username, password, u.KeepAPIKeys)
@@ -133,7 +140,7 @@ func (u userResetPassword) Run(ctx context.Context, config app.Config, out app.O
 		if done.OneTime != "" {
 			fmt.Println("one-time password:", done.OneTime)
 		}
-		fmt.Printf("the password is reset and every session of %s has ended; API keys revoked: %d\n", u.Username, done.RevokedAPIKeys)
+		fmt.Printf("reset the password of %s and revoked every session; API keys revoked: %d\n", u.Username, done.RevokedAPIKeys)
 		return nil
 	})
 }

@@ -13,20 +13,19 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/app"
 )
 
-// patience is how long the health command waits for an answer.
-const patience = 2 * time.Second
+// probeTimeout bounds the health command's wait for an answer.
+const probeTimeout = 2 * time.Second
 
 type health struct{}
 
-// Run asks the server at the listen address whether it is ready. It is an
-// error, and so exit status 1, when it is not: what a container's health check
-// needs where there is no shell and no curl.
+// Run asks the server at the listen address whether it is ready, and fails when
+// it is not. It is for health checks of containers without a shell.
 func (health) Run(ctx context.Context, config app.Config) error {
-	address, err := askable(config.Listen)
+	address, err := probeAddress(config.Listen)
 	if err != nil {
 		return err
 	}
-	// Not the default transport: the server is next door, never behind a proxy.
+	// Not the default transport: it would go through HTTP_PROXY.
 	transport := &http.Transport{DisableKeepAlives: true}
 	at := "http://" + address + "/readyz"
 	if config.TLSCert != "" {
@@ -35,7 +34,7 @@ func (health) Run(ctx context.Context, config app.Config) error {
 			return err
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at, nil)
 	if err != nil {
@@ -43,7 +42,7 @@ func (health) Run(ctx context.Context, config app.Config) error {
 	}
 	res, err := (&http.Client{Transport: transport}).Do(req)
 	if err != nil {
-		return fmt.Errorf("not healthy: %w", err)
+		return fmt.Errorf("not healthy: %w; start the server, or name its address with --listen", err)
 	}
 	defer res.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(res.Body, 4096))
@@ -57,10 +56,10 @@ func (health) Run(ctx context.Context, config app.Config) error {
 	return nil
 }
 
-// probeTLS asks over TLS without checking who answers: the certificate is made
-// out to the server's public name, not to this address, nothing secret is sent,
-// and the answer is only believed to be a status. Where clients need a
-// certificate, the probe shows the server's own, which the server accepts.
+// probeTLS accepts any certificate: the server's is for its public name, not for
+// this address, and the probe sends no secret and reads only a status. Where
+// clients need a certificate, the probe presents the server's own, which the
+// server accepts.
 func probeTLS(config app.Config) (*tls.Config, error) {
 	probe := &tls.Config{MinVersion: tls.VersionTLS13, InsecureSkipVerify: true}
 	if config.TLSClientCA == "" {
@@ -70,18 +69,18 @@ func probeTLS(config app.Config) (*tls.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--tls-cert and --tls-key: %w", err)
 	}
-	// Not Certificates: it would be held back, as none of the clients' CAs
-	// issued it.
+	// Not Certificates: the client would not send it, because none of the CAs
+	// that the server names issued it.
 	probe.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return &own, nil }
 	return probe, nil
 }
 
-// askable is where a server that listens on this address can be asked from the
-// same machine: a wildcard is no address to connect to.
-func askable(listen string) (string, error) {
+// probeAddress returns the address to connect to for a listen address, which may
+// be a wildcard.
+func probeAddress(listen string) (string, error) {
 	host, port, err := net.SplitHostPort(listen)
 	if err != nil {
-		return "", fmt.Errorf("--listen %q is not HOST:PORT", listen)
+		return "", fmt.Errorf("--listen %q is not HOST:PORT, such as 127.0.0.1:8000", listen)
 	}
 	switch host {
 	case "", "0.0.0.0":

@@ -82,13 +82,13 @@ func TestHealthOverTLS(t *testing.T) {
 	}
 }
 
-func TestAskable(t *testing.T) {
+func TestProbeAddress(t *testing.T) {
 	t.Parallel()
 	for listen, want := range map[string]string{
 		"127.0.0.1:8000": "127.0.0.1:8000", "0.0.0.0:8000": "127.0.0.1:8000", ":8000": "127.0.0.1:8000",
 		"[::]:8000": "[::1]:8000", "10.0.0.7:80": "10.0.0.7:80", "localhost:80": "localhost:80", "8000": "",
 	} {
-		if got, _ := askable(listen); got != want {
+		if got, _ := probeAddress(listen); got != want {
 			t.Errorf("%s is asked at %q, want %q", listen, got, want)
 		}
 	}

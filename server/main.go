@@ -1,5 +1,5 @@
-// Command tollgate is the server: an access-control plane that says who is
-// calling, whether they may, how often, and keeps a record of it.
+// Command tollgate is the server: an access-control plane that decides who is
+// calling, what they may do and how often, and keeps a record of it.
 package main
 
 import (
@@ -25,7 +25,7 @@ import (
 
 const description = `Tollgate answers four questions before a request gets through: who is this, may they, how often, and what happened.
 
-Without a command it serves the API on http://127.0.0.1:8000 and keeps everything in tollgate.db, a SQLite file that it makes. Every flag can be an environment variable instead; those that hold secrets can be in a file, which the variable's name with _FILE at its end names.`
+Without a command it serves the API on http://127.0.0.1:8000 and keeps its data in tollgate.db, a SQLite file that it creates. Every flag can be set by an environment variable instead. A secret can also be read from a file: set the variable with _FILE appended to the file's path.`
 
 // version is set when a release is built: -ldflags "-X main.version=…".
 var version string
@@ -34,16 +34,16 @@ type commands struct {
 	app.Config
 
 	Serve   serve   `cmd:"" default:"1" help:"Serve the API (the default)."`
-	Migrate migrate `cmd:"" help:"Look at the database's schema or change it."`
-	User    user    `cmd:"" help:"List and make users, and reset passwords when nobody can sign in."`
-	Limits  limits  `cmd:"" help:"Look at the limits, and remove or reset one that keeps people out."`
-	Keys    keys    `cmd:"" help:"Look at the signing keys, rotate or remove one, or seal them under a new master key."`
-	Health  health  `cmd:"" help:"Ask the server at the listen address whether it is ready: exit status 0 or 1."`
+	Migrate migrate `cmd:"" help:"Show the database's schema or change it."`
+	User    user    `cmd:"" help:"List and create users, and reset passwords when no administrator can sign in."`
+	Limits  limits  `cmd:"" help:"List the limits, and remove or reset one that locks users out."`
+	Keys    keys    `cmd:"" help:"List, rotate and remove signing keys, and change the master key that seals them."`
+	Health  health  `cmd:"" help:"Check whether the server at the listen address is ready: exit status 0 or 1."`
 
-	Help    help         `cmd:"" help:"Explain a command: tollgate help user create."`
+	Help    help         `cmd:"" help:"Show the help of a command: tollgate help user create."`
 	Version printVersion `cmd:"" name:"version" help:"Print the version."`
 
-	ShowVersion kong.VersionFlag `name:"version" help:"Print the version and leave."`
+	ShowVersion kong.VersionFlag `name:"version" help:"Print the version and exit."`
 }
 
 func main() {
@@ -62,12 +62,13 @@ func main() {
 	out := newOut(c.Config)
 	redis.SetLogger(redisLog{out.Log})
 	if err := parsed.Run(c.Config, out); err != nil {
-		fmt.Fprintln(os.Stderr, "tollgate: "+told(err))
+		fmt.Fprintln(os.Stderr, "tollgate: "+userMessage(err))
 		os.Exit(1)
 	}
 }
 
-// buildVersion is the release, or else the commit that this was built of.
+// buildVersion is the release, or else the commit that the program was built
+// from.
 func buildVersion() string {
 	if version != "" {
 		return version
@@ -79,9 +80,9 @@ func buildVersion() string {
 	return info.Main.Version
 }
 
-// told is the error for the person at the terminal: the message they can act
-// on, with its cause.
-func told(err error) string {
+// userMessage returns the text of an error for the terminal: the message with
+// its cause, without the kind and reason that are for API clients.
+func userMessage(err error) string {
 	var f *fault.Error
 	if errors.As(err, &f) && f.Cause == nil {
 		return strings.Replace(err.Error(), f.Error(), f.Message, 1)
@@ -89,8 +90,8 @@ func told(err error) string {
 	return err.Error()
 }
 
-// newOut has the log on standard error, readable on a terminal and JSON
-// elsewhere, and what is for the person on standard output.
+// newOut writes the log to standard error, as text on a terminal and as JSON
+// elsewhere, and messages for the operator to standard output.
 func newOut(c app.Config) app.Out {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(c.LogLevel)); err != nil {
@@ -105,10 +106,10 @@ func newOut(c app.Config) app.Out {
 	return app.Out{Stdout: os.Stdout, Log: slog.New(handler), Terminal: isTerminal(os.Stdout)}
 }
 
-// redisLog has the lines of the Redis client in our log.
+// redisLog writes the lines of the Redis client to our log.
 type redisLog struct{ log *slog.Logger }
 
-// Printf is for redis.SetLogger.
+// Printf implements the interface of redis.SetLogger.
 func (r redisLog) Printf(ctx context.Context, format string, args ...any) {
 	r.log.WarnContext(ctx, "redis client", "message", fmt.Sprintf(format, args...))
 }
@@ -123,7 +124,7 @@ func shortTime(groups []string, a slog.Attr) slog.Attr {
 }
 
 type help struct {
-	Command []string `arg:"" optional:"" help:"The command to explain; none: all."`
+	Command []string `arg:"" optional:"" help:"The command; all of them when none is given."`
 }
 
 // Run prints what --help after the command prints, and ends the program.
@@ -149,8 +150,8 @@ func (serve) Run(ctx context.Context, config app.Config, out app.Out) (err error
 		return err
 	}
 	defer listener.Close()
-	// Before anything is made: an address that is taken must not cost the first
-	// administrator's password, which is shown once.
+	// Before the first administrator is created, whose password is shown once: a
+	// start that fails for a taken address must not use it up.
 	var metrics net.Listener
 	if config.MetricsListen != "" {
 		if metrics, err = net.Listen("tcp", config.MetricsListen); err != nil {

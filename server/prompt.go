@@ -11,11 +11,11 @@ import (
 	"golang.org/x/term"
 )
 
-// errInterrupted says that Ctrl-C or SIGTERM came while a secret was awaited.
+// errInterrupted is the error of a prompt that Ctrl-C or SIGTERM ended.
 var errInterrupted = errors.New("interrupted; nothing was changed")
 
 // readSecret reads a line from a terminal without showing it, or from a pipe.
-// When ctx ends it returns errInterrupted, with the terminal as it was before.
+// When ctx ends it restores the terminal and returns errInterrupted.
 func readSecret(ctx context.Context, prompt string) (string, error) {
 	type line struct {
 		text string
@@ -35,8 +35,8 @@ func readSecret(ctx context.Context, prompt string) (string, error) {
 		}
 		fmt.Fprint(os.Stderr, prompt)
 		defer fmt.Fprintln(os.Stderr)
-		// Nothing ends a read from a terminal but its line: at an interruption
-		// the goroutine is left behind, and ends with the program.
+		// A read from a terminal cannot be canceled: when interrupted, the
+		// goroutine stays until the program exits.
 		go func() {
 			text, err := term.ReadPassword(in)
 			read <- line{string(text), err}

@@ -51,7 +51,7 @@ func TestLostKeyFile(t *testing.T) {
 	if err := os.Rename(key, key+".lost"); err != nil {
 		t.Fatal(err)
 	}
-	for _, args := range [][]string{{"keys", "list"}, {"--listen", "127.0.0.1:0", "--metrics-listen="}, {"keys", "reseal", "--new-master-key", "file:new.key"}} {
+	for _, args := range [][]string{{"keys", "list"}, {"--listen", "127.0.0.1:0", "--metrics-listen="}, {"keys", "rewrap", "--new-master-key", "file:new.key"}} {
 		if code, _, stderr := command(t, dir, "", args...); code != 1 || !strings.Contains(stderr, "tollgate.db.key is missing") {
 			t.Errorf("%s: exit code %d, %s", args, code, stderr)
 		}

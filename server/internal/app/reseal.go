@@ -14,7 +14,7 @@ import (
 
 // Reseal seals everything in the database under a new master key, which is
 // given as Config.MasterKey is, in one transaction. Servers may run meanwhile;
-// see the help of "tollgate keys reseal".
+// see the help of "tollgate keys rewrap".
 func Reseal(ctx context.Context, config Config, next string, clk clock.Clock) (done auth.Resealed, err error) {
 	if err := config.check(); err != nil {
 		return auth.Resealed{}, err

@@ -114,7 +114,7 @@ func TestKeyRotation(t *testing.T) {
 	}
 }
 
-// The keys commands work on the database alone; a reseal changes which master
+// The keys commands work on the database alone; a rewrap changes which master
 // key opens it.
 func TestKeysCommands(t *testing.T) {
 	t.Parallel()
@@ -146,13 +146,13 @@ func TestKeysCommands(t *testing.T) {
 		t.Fatal(now)
 	}
 
-	if code, _, stderr := command(t, dir, "", "keys", "reseal", "--new-master-key", "too short"); code != 1 || strings.Contains(stderr, "too short") {
+	if code, _, stderr := command(t, dir, "", "keys", "rewrap", "--new-master-key", "too short"); code != 1 || strings.Contains(stderr, "too short") {
 		t.Errorf("a bad key: %d %s", code, stderr)
 	}
-	if code, _, stderr := command(t, dir, "", "keys", "reseal", "--new-master-key", "file:tollgate.db.key"); code != 1 || !strings.Contains(stderr, "present one") {
+	if code, _, stderr := command(t, dir, "", "keys", "rewrap", "--new-master-key", "file:tollgate.db.key"); code != 1 || !strings.Contains(stderr, "present one") {
 		t.Errorf("the present key: %d %s", code, stderr)
 	}
-	said := succeed(t, dir, "", "keys", "reseal", "--new-master-key", "file:new.key")
+	said := succeed(t, dir, "", "keys", "rewrap", "--new-master-key", "file:new.key")
 	if !strings.Contains(said, "sealed 1 signing keys") || !strings.Contains(said, "TOLLGATE_MASTER_KEY to file:new.key") {
 		t.Error(said)
 	}
