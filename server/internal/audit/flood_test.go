@@ -30,9 +30,7 @@ func by(actor string) Event {
 
 func (s *Service) refuse(t *testing.T, e Event, kind string) {
 	t.Helper()
-	if err := s.RecordRefusal(t.Context(), e, kind, e.Origin()); err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, s.RecordRefusal(t.Context(), e, kind, e.Origin()))
 }
 
 // told is how many refusals the log tells of, and in how many events.
@@ -255,9 +253,7 @@ func TestCountsOutliveAnOutage(t *testing.T) {
 			s.refuse(t, from("192.0.2.1"), "x")
 		}
 		rename := func(from, to string) {
-			if _, err := db.Exec(t.Context(), `ALTER TABLE `+from+` RENAME TO `+to); err != nil {
-				t.Fatal(err)
-			}
+			backendtest.Must(t, second(db.Exec(t.Context(), `ALTER TABLE `+from+` RENAME TO `+to)))
 		}
 		rename("audit_events", "lost")
 		wantFault(t, s.RecordRefusal(t.Context(), from("192.0.2.2"), "x", "192.0.2.2"), fault.Unavailable, "AUDIT_UNAVAILABLE")
@@ -285,9 +281,7 @@ func TestAFloodOfCallersThatHangUp(t *testing.T) {
 		cancel()
 		wantFault(t, s.RecordRefusal(gone, from("192.0.2.1"), "x", "192.0.2.1"), fault.Canceled, "CANCELED")
 		for range 9 {
-			if err := s.RecordRefusal(gone, from("192.0.2.1"), "x", "192.0.2.1"); err != nil {
-				t.Fatal(err)
-			}
+			backendtest.Must(t, s.RecordRefusal(gone, from("192.0.2.1"), "x", "192.0.2.1"))
 		}
 		run(t, s)() // to its end: everything is written
 		if refused, events := told(t, s); refused != 10 || events != 2 {
@@ -349,9 +343,7 @@ func shared(n int, do func(i int)) {
 
 // The writer sees by itself that a window has ended.
 func TestTheWriterWritesCounts(t *testing.T) {
-	t.Parallel()
-	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		s, fake := newService(db)
+	onDatabases(t, func(t *testing.T, s *Service, fake *clock.Fake) {
 		s.sweepEvery = time.Millisecond
 		run(t, s)
 		for range 3 {

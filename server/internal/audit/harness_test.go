@@ -25,6 +25,17 @@ func newService(db *database.DB) (*Service, *clock.Fake) {
 	return NewService(db, clk, page.NewTokens([]byte("a secret of at least 32 bytes....")), nil), fake
 }
 
+// onDatabases runs test in parallel with others, once on each database, with a
+// service that does not run.
+func onDatabases(t *testing.T, test func(t *testing.T, s *Service, fake *clock.Fake)) {
+	t.Helper()
+	t.Parallel()
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		s, fake := newService(db)
+		test(t, s, fake)
+	})
+}
+
 // run runs the service until the test ends or stop is called, which waits.
 func run(t *testing.T, s *Service) (stop func()) {
 	t.Helper()
@@ -42,9 +53,7 @@ func run(t *testing.T, s *Service) (stop func()) {
 // add commits events in one transaction.
 func add(t *testing.T, s *Service, events ...Event) {
 	t.Helper()
-	if err := commit(s, events...); err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, commit(s, events...))
 }
 
 func commit(s *Service, events ...Event) error {
@@ -62,9 +71,7 @@ func all(t *testing.T, s *Service, f Filter, size int32) []Event {
 	token := ""
 	for {
 		some, next, err := s.List(t.Context(), f, size, token)
-		if err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
 		events = append(events, some...)
 		if next == "" {
 			return events
@@ -117,17 +124,15 @@ func onPostgres(t *testing.T, test func(t *testing.T, s *Service, begin func() o
 	address := backendtest.PostgreSQLURL(t)
 	db := backendtest.Open(t, address)
 	raw, err := sql.Open("postgres", address)
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	t.Cleanup(func() { raw.Close() })
 	s, _ := newService(db)
 	test(t, s, func() openTx {
 		tx, err := raw.Begin()
-		if err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
 		t.Cleanup(func() { tx.Rollback() })
 		return openTx{Tx: tx}
 	})
 }
+
+func second[T any](_ T, err error) error { return err }

@@ -13,14 +13,13 @@ import (
 	"unicode/utf8"
 
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 )
 
 func TestAnEventIsListedAsItWasAppended(t *testing.T) {
-	t.Parallel()
-	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		s, _ := newService(db)
+	onDatabases(t, func(t *testing.T, s *Service, _ *clock.Fake) {
 		want := Event{
 			ID: "0197-id", Time: start.Add(123 * time.Microsecond), ActorID: "u1", ActorName: "Zoë", SessionID: "s1", APIKeyID: "k1",
 			Action: RoleAssign, Outcome: Denied, Reason: "permission_missing", Resource: "roles/clerk",
@@ -36,9 +35,7 @@ func TestAnEventIsListedAsItWasAppended(t *testing.T) {
 }
 
 func TestAnEventIsNotChangedByAnotherOfItsID(t *testing.T) {
-	t.Parallel()
-	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		s, _ := newService(db)
+	onDatabases(t, func(t *testing.T, s *Service, _ *clock.Fake) {
 		run(t, s)
 		first := of(1)
 		first.ID = "the same"
@@ -59,9 +56,7 @@ func TestAnEventIsNotChangedByAnotherOfItsID(t *testing.T) {
 }
 
 func TestOneTransactionTakesAnyNumberOfEvents(t *testing.T) {
-	t.Parallel()
-	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		s, _ := newService(db)
+	onDatabases(t, func(t *testing.T, s *Service, _ *clock.Fake) {
 		var events []Event
 		for i := range 301 { // many statements, the last one short
 			events = append(events, of(i))
@@ -203,9 +198,7 @@ func TestFilters(t *testing.T) {
 }
 
 func TestPagesNeitherRepeatNorMissWhileEventsArrive(t *testing.T) {
-	t.Parallel()
-	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		s, fake := newService(db)
+	onDatabases(t, func(t *testing.T, s *Service, fake *clock.Fake) {
 		var want []string
 		for i := range 100 {
 			if i%7 == 0 { // many at the same microsecond
@@ -248,9 +241,7 @@ func TestPagesNeitherRepeatNorMissWhileEventsArrive(t *testing.T) {
 }
 
 func TestAPageTokenHoldsForItsFilterOnly(t *testing.T) {
-	t.Parallel()
-	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		s, _ := newService(db)
+	onDatabases(t, func(t *testing.T, s *Service, _ *clock.Fake) {
 		add(t, s, of(1), of(2), of(3))
 		_, token, err := s.List(t.Context(), Filter{Action: "test.*"}, 1, "")
 		if err != nil || token == "" {

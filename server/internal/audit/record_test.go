@@ -15,14 +15,13 @@ import (
 
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 )
 
 func TestConcurrentRecordsShareCommits(t *testing.T) {
-	t.Parallel()
-	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		s, _ := newService(db)
+	onDatabases(t, func(t *testing.T, s *Service, _ *clock.Fake) {
 		s.patience = time.Minute // this is not about speed
 		run(t, s)
 		const n = 500
@@ -45,11 +44,9 @@ func TestConcurrentRecordsShareCommits(t *testing.T) {
 		if got := len(all(t, s, Filter{}, 250)); got != n {
 			t.Errorf("%d events, want %d", got, n)
 		}
-		if db.Dialect == database.PostgreSQL {
+		if s.db.Dialect == database.PostgreSQL {
 			var commits int
-			if err := db.Get(t.Context(), &commits, `SELECT COUNT(DISTINCT writer) FROM audit_events`); err != nil {
-				t.Fatal(err)
-			}
+			backendtest.Must(t, s.db.Get(t.Context(), &commits, `SELECT COUNT(DISTINCT writer) FROM audit_events`))
 			if commits > n/4 {
 				t.Errorf("%d commits for %d events", commits, n)
 			}
@@ -59,9 +56,7 @@ func TestConcurrentRecordsShareCommits(t *testing.T) {
 }
 
 func TestOneCommitTakesWhatIsQueued(t *testing.T) {
-	t.Parallel()
-	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		s, _ := newService(db)
+	onDatabases(t, func(t *testing.T, s *Service, _ *clock.Fake) {
 		waiting := enqueued(t, s, 450)
 		for _, want := range []int{200, 200, 50} {
 			batch := s.gather(<-s.queue)
@@ -83,22 +78,16 @@ func enqueued(t *testing.T, s *Service, n int) []entry {
 	var waiting []entry
 	for i := range n {
 		e := entry{event: of(i), done: make(chan error, 1)}
-		if err := s.enqueue(e); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, s.enqueue(e))
 		waiting = append(waiting, e)
 	}
 	return waiting
 }
 
 func TestNothingIsAcknowledgedWithoutADatabase(t *testing.T) {
-	t.Parallel()
-	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		s, _ := newService(db)
+	onDatabases(t, func(t *testing.T, s *Service, _ *clock.Fake) {
 		run(t, s)
-		if err := db.Close(); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, s.db.Close())
 		var recording sync.WaitGroup
 		for range 50 {
 			recording.Go(func() {
@@ -132,13 +121,9 @@ func TestAStuckDatabaseIsGivenUpWithinASecond(t *testing.T) {
 	}
 	t.Run("sqlite", func(t *testing.T) {
 		db, err := database.Open(backendtest.SQLiteURL(t))
-		if err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
 		t.Cleanup(func() { db.Close() })
-		if _, err := db.MigrateUp(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, second(db.MigrateUp(t.Context())))
 		s, _ := newService(db)
 		held, release := make(chan struct{}), make(chan struct{})
 		var holding sync.WaitGroup
@@ -155,9 +140,7 @@ func TestAStuckDatabaseIsGivenUpWithinASecond(t *testing.T) {
 	t.Run("postgres", func(t *testing.T) {
 		onPostgres(t, func(t *testing.T, s *Service, begin func() openTx) {
 			lock := begin()
-			if _, err := lock.Exec(t.Context(), `LOCK TABLE audit_events`); err != nil {
-				t.Fatal(err)
-			}
+			backendtest.Must(t, second(lock.Exec(t.Context(), `LOCK TABLE audit_events`)))
 			stuck(t, s, func() { lock.Rollback() })
 		})
 	})
@@ -196,9 +179,7 @@ func TestAFullQueueRefusesAtOnce(t *testing.T) {
 }
 
 func TestHangingUpKeepsNothingOutOfTheLog(t *testing.T) {
-	t.Parallel()
-	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		s, _ := newService(db)
+	onDatabases(t, func(t *testing.T, s *Service, _ *clock.Fake) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		wantFault(t, s.Record(ctx, of(1)), fault.Canceled, "CANCELED")
@@ -211,9 +192,7 @@ func TestHangingUpKeepsNothingOutOfTheLog(t *testing.T) {
 }
 
 func TestShutdownDrainsTheQueue(t *testing.T) {
-	t.Parallel()
-	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		s, _ := newService(db)
+	onDatabases(t, func(t *testing.T, s *Service, _ *clock.Fake) {
 		waiting := enqueued(t, s, 300)
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
@@ -238,9 +217,7 @@ func TestShutdownDrainsTheQueue(t *testing.T) {
 // Whatever is acknowledged around a shutdown is in the log; everything else is
 // answered at once, not left waiting.
 func TestShutdownWhileRecording(t *testing.T) {
-	t.Parallel()
-	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		s, _ := newService(db)
+	onDatabases(t, func(t *testing.T, s *Service, _ *clock.Fake) {
 		s.patience = time.Minute
 		stop := run(t, s)
 		var (
@@ -284,17 +261,13 @@ func TestShutdownWhileRecording(t *testing.T) {
 }
 
 func TestServicesRecordUnderTheirOwnName(t *testing.T) {
-	t.Parallel()
-	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		s, _ := newService(db)
+	onDatabases(t, func(t *testing.T, s *Service, _ *clock.Fake) {
 		run(t, s)
 		ctx := caller.With(t.Context(), caller.Caller{Principal: &caller.Principal{UserID: "svc-1"}})
 		got, err := s.recordFromService(ctx, Event{
 			ID: "chosen", Time: start.Add(-time.Hour), RecordedBy: "somebody", ActorID: "u1", Action: "order.cancel", Outcome: Denied,
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
 		if got.RecordedBy != "svc-1" || got.ID == "chosen" || !got.Time.Equal(start) || got.ActorID != "u1" {
 			t.Errorf("recorded %+v", got)
 		}
@@ -316,9 +289,7 @@ func TestServicesRecordUnderTheirOwnName(t *testing.T) {
 func ownActions(t *testing.T) []Action {
 	t.Helper()
 	file, err := parser.ParseFile(token.NewFileSet(), "event.go", nil, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	var actions []Action
 	ast.Inspect(file, func(n ast.Node) bool {
 		spec, ok := n.(*ast.ValueSpec)
@@ -327,9 +298,7 @@ func ownActions(t *testing.T) []Action {
 		}
 		if kind, ok := spec.Type.(*ast.Ident); ok && kind.Name == "Action" {
 			name, err := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value)
-			if err != nil {
-				t.Fatal(err)
-			}
+			backendtest.Must(t, err)
 			actions = append(actions, Action(name))
 		}
 		return true

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
-	"github.com/tollgatehq/tollgate/server/internal/database"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 )
 
 // pruned is how many events the log says were deleted, and in how many steps.
@@ -27,9 +27,7 @@ func pruned(t *testing.T, s *Service) (deleted, steps int) {
 // Old events go in steps, each with its record; newer ones stay, watches see
 // what is new, and a list that was begun goes on.
 func TestPrune(t *testing.T) {
-	t.Parallel()
-	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		s, fake := newService(db)
+	onDatabases(t, func(t *testing.T, s *Service, fake *clock.Fake) {
 		s.prunePause = 0
 		run(t, s)
 		const old, young = 2*pruneAtOnce + 300, 50
@@ -41,9 +39,7 @@ func TestPrune(t *testing.T) {
 		}
 		add(t, s, events...)
 		first, token, err := s.List(t.Context(), Filter{Action: "test.event"}, 20, "")
-		if err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
 		w := subscribe(t, s, Filter{Action: "test.*"})
 
 		fake.Advance(100 * 24 * time.Hour)
@@ -70,9 +66,7 @@ func TestPrune(t *testing.T) {
 
 		// Also when nothing is left, places are not given twice.
 		fake.Advance(time.Hour)
-		if _, err := s.Prune(t.Context(), fake.Now()); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, second(s.Prune(t.Context(), fake.Now())))
 		add(t, s, Event{Action: "test.event", Resource: "newer"})
 		want(t, next(t, w, 1), "newer")
 	})
@@ -80,9 +74,7 @@ func TestPrune(t *testing.T) {
 
 // Instances that prune at the same time delete each event once.
 func TestPruneAtOnce(t *testing.T) {
-	t.Parallel()
-	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		s, fake := newService(db)
+	onDatabases(t, func(t *testing.T, s *Service, fake *clock.Fake) {
 		s.prunePause = 0
 		var events []Event
 		for i := range 2500 {
@@ -104,9 +96,7 @@ func TestPruneAtOnce(t *testing.T) {
 			})
 		}
 		all.Wait()
-		if _, err := s.Prune(t.Context(), border); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, second(s.Prune(t.Context(), border)))
 		if n, _ := pruned(t, s); n != 2500 {
 			t.Errorf("%d deleted are on record, want 2500", n)
 		}
@@ -114,14 +104,10 @@ func TestPruneAtOnce(t *testing.T) {
 }
 
 func TestMeasure(t *testing.T) {
-	t.Parallel()
-	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		s, _ := newService(db)
+	onDatabases(t, func(t *testing.T, s *Service, _ *clock.Fake) {
 		measure := func() int64 {
 			t.Helper()
-			if err := s.Measure(t.Context()); err != nil {
-				t.Fatal(err)
-			}
+			backendtest.Must(t, s.Measure(t.Context()))
 			return s.Stats().Bytes
 		}
 		before := measure()

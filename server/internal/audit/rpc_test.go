@@ -18,15 +18,12 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/clock"
-	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/page"
 )
 
 func TestRPCs(t *testing.T) {
-	t.Parallel()
-	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		s, _ := newService(db)
+	onDatabases(t, func(t *testing.T, s *Service, _ *clock.Fake) {
 		run(t, s)
 		_, handler := tollgatev1connect.NewAuditServiceHandler(NewHandler(s))
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -39,9 +36,7 @@ func TestRPCs(t *testing.T) {
 		defer cancel()
 
 		watch, err := client.WatchEvents(ctx, &tollgatev1.WatchEventsRequest{Action: "order.*"})
-		if err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
 		defer watch.Close()
 		if !watch.Receive() || watch.Msg().Event != nil {
 			t.Fatalf("the first message is %v, want a keep-alive; %v", watch.Msg(), watch.Err())
@@ -55,9 +50,7 @@ func TestRPCs(t *testing.T) {
 				Action: "order.cancel", Outcome: outcome, Reason: "because", Resource: fmt.Sprint("orders/", i),
 				Ip: "192.0.2.1", UserAgent: "curl", RequestId: "r1", Details: map[string]string{"k": "v"},
 			})
-			if err != nil {
-				t.Fatal(err)
-			}
+			backendtest.Must(t, err)
 			recorded = append(recorded, response.Event)
 		}
 		want := recorded[1]

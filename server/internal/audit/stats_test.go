@@ -17,16 +17,12 @@ func TestStats(t *testing.T) {
 	}
 	run(t, s)
 	for _, e := range waiting {
-		if err := <-e.done; err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, <-e.done)
 	}
 	if got := s.Stats(); got != (Stats{Events: 3, Commits: 1}) {
 		t.Errorf("after a commit of three: %+v", got)
 	}
-	if _, err := db.Exec(t.Context(), `ALTER TABLE audit_events RENAME TO lost`); err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, second(db.Exec(t.Context(), `ALTER TABLE audit_events RENAME TO lost`)))
 	wantFault(t, s.Record(t.Context(), of(4)), fault.Unavailable, "AUDIT_UNAVAILABLE")
 	if got := s.Stats(); got != (Stats{Events: 3, Commits: 1, Failures: 1}) {
 		t.Errorf("after a failure: %+v", got)

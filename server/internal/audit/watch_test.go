@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 )
@@ -37,9 +38,7 @@ func next(t *testing.T, w *Subscription, n int) []string {
 func subscribe(t *testing.T, s *Service, f Filter) *Subscription {
 	t.Helper()
 	w, err := s.Subscribe(t.Context(), f)
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	t.Cleanup(w.Close)
 	return w
 }
@@ -53,9 +52,7 @@ func stepped(s *Service) *tail {
 func joined(t *testing.T, tl *tail, f Filter) *Subscription {
 	t.Helper()
 	w := &Subscription{filter: f, events: make(chan *Event, 10_000), gone: make(chan struct{})}
-	if err := tl.join(t.Context(), w); err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, tl.join(t.Context(), w))
 	return w
 }
 
@@ -85,18 +82,14 @@ func want(t *testing.T, got []string, want ...string) {
 }
 
 func TestWatchersGetWhatTheirFilterLetsThrough(t *testing.T) {
-	t.Parallel()
-	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		s, _ := newService(db)
+	onDatabases(t, func(t *testing.T, s *Service, _ *clock.Fake) {
 		run(t, s)
 		add(t, s, Event{Action: "before.it", Resource: "x"})
 		everything := subscribe(t, s, Filter{})
 		denied := subscribe(t, s, Filter{Outcome: Denied})
 		mine := subscribe(t, s, Filter{Actor: "me", Action: "my.*"})
 		add(t, s, Event{Action: "my.a", ActorName: "me", Resource: "1", Outcome: Success}, Event{Action: "other.a", ActorID: "me", Resource: "2", Outcome: Denied})
-		if err := s.Record(t.Context(), Event{Action: "my.b", ActorID: "me", Resource: "3", Outcome: Denied, Details: map[string]string{"k": "v"}}); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, s.Record(t.Context(), Event{Action: "my.b", ActorID: "me", Resource: "3", Outcome: Denied, Details: map[string]string{"k": "v"}}))
 		want(t, next(t, everything, 3), "1", "2", "3")
 		want(t, next(t, denied, 2), "2", "3")
 		want(t, next(t, mine, 2), "1", "3")
@@ -110,14 +103,10 @@ func TestALateCommitIsNotSkipped(t *testing.T) {
 		tl := stepped(s)
 		w := joined(t, tl, Filter{})
 		late := begin()
-		if err := Append(t.Context(), late, s.clock, Event{Resource: "late"}); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, Append(t.Context(), late, s.clock, Event{Resource: "late"}))
 		add(t, s, Event{Resource: "early"})
 		tl.poll(t.Context())
-		if err := late.Commit(); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, late.Commit())
 		add(t, s, Event{Resource: "last"})
 		want(t, until(t, tl, w, "last"), "late", "early", "last")
 		tl.poll(t.Context())
@@ -136,15 +125,11 @@ func TestAWatchBeginsBetweenCommits(t *testing.T) {
 					joined(t, tl, Filter{})
 				}
 				late := begin()
-				if err := Append(t.Context(), late, s.clock, Event{Resource: "late"}); err != nil {
-					t.Fatal(err)
-				}
+				backendtest.Must(t, Append(t.Context(), late, s.clock, Event{Resource: "late"}))
 				add(t, s, Event{Resource: "before"})
 				w := joined(t, tl, Filter{})
 				add(t, s, Event{Resource: "after"})
-				if err := late.Commit(); err != nil {
-					t.Fatal(err)
-				}
+				backendtest.Must(t, late.Commit())
 				want(t, until(t, tl, w, "after"), "late", "after")
 			})
 		}
@@ -152,9 +137,7 @@ func TestAWatchBeginsBetweenCommits(t *testing.T) {
 }
 
 func TestHandover(t *testing.T) {
-	t.Parallel()
-	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		s, _ := newService(db)
+	onDatabases(t, func(t *testing.T, s *Service, _ *clock.Fake) {
 		tl := stepped(s)
 		add(t, s, Event{Resource: "0"})
 		tl.poll(t.Context())
@@ -253,9 +236,7 @@ func TestWatchersComeAndGoWhileEventsAreWritten(t *testing.T) {
 }
 
 func TestASlowWatcherIsSentAway(t *testing.T) {
-	t.Parallel()
-	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		s, _ := newService(db)
+	onDatabases(t, func(t *testing.T, s *Service, _ *clock.Fake) {
 		run(t, s)
 		slow := subscribe(t, s, Filter{})
 		quick := subscribe(t, s, Filter{})
@@ -282,9 +263,7 @@ func TestASlowWatcherIsSentAway(t *testing.T) {
 }
 
 func TestReadingGoesOnAfterAnOutage(t *testing.T) {
-	t.Parallel()
-	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		s, _ := newService(db)
+	onDatabases(t, func(t *testing.T, s *Service, _ *clock.Fake) {
 		tl := stepped(s)
 		w := joined(t, tl, Filter{})
 		add(t, s, Event{Resource: "1"})
@@ -297,9 +276,7 @@ func TestReadingGoesOnAfterAnOutage(t *testing.T) {
 }
 
 func TestWatchesEndWithTheService(t *testing.T) {
-	t.Parallel()
-	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		s, _ := newService(db)
+	onDatabases(t, func(t *testing.T, s *Service, _ *clock.Fake) {
 		stop := run(t, s)
 		w := subscribe(t, s, Filter{})
 		stop()
@@ -315,9 +292,7 @@ func TestWatchesEndWithTheService(t *testing.T) {
 func TestSnapshots(t *testing.T) {
 	t.Parallel()
 	m, err := parseSnapshot("100:105:100,103")
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	for writer, want := range map[int64]bool{99: true, 100: false, 101: true, 102: true, 103: false, 104: true, 105: false, 106: false} {
 		if got := m.includes(place{writer, 7}); got != want {
 			t.Errorf("writer %d: %t", writer, got)

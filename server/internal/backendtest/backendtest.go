@@ -29,6 +29,14 @@ func Databases(t *testing.T, test func(t *testing.T, db *database.DB)) {
 	DatabaseURLs(t, func(t *testing.T, address string) { test(t, Open(t, address)) })
 }
 
+// Must ends the test at an error.
+func Must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // SQLite is a fresh database at this binary's version, for tests that any
 // database serves.
 func SQLite(t testing.TB) *database.DB {

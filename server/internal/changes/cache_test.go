@@ -7,15 +7,15 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 )
 
 // get reads value unless the cache has one.
 func get(t *testing.T, c *Cache[string, int], key string, value int) int {
 	t.Helper()
 	got, err := c.Get(t.Context(), key, func(context.Context) (int, error) { return value, nil })
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	return got
 }
 

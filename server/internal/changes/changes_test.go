@@ -80,9 +80,7 @@ func open(t testing.TB, db *database.DB, fake *clock.Fake) (*Log, *follower) {
 	f := &follower{}
 	l := New(db, Options{Clock: fake.Clock()})
 	l.Follow(f)
-	if err := l.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, l.Start(t.Context()))
 	return l, f
 }
 
@@ -100,17 +98,13 @@ func write(ctx context.Context, l *Log, subjects ...string) (int64, error) {
 func mustWrite(t testing.TB, l *Log, subjects ...string) int64 {
 	t.Helper()
 	revision, err := write(t.Context(), l, subjects...)
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	return revision
 }
 
 func count(t testing.TB, db *database.DB, query string) (n int64) {
 	t.Helper()
-	if err := db.Get(t.Context(), &n, query); err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, db.Get(t.Context(), &n, query))
 	return n
 }
 
@@ -178,9 +172,7 @@ func TestConcurrentWriters(t *testing.T) {
 		close(written)
 		tail.Wait()
 		for _, l := range []*Log{here, there} {
-			if err := l.Sync(t.Context()); err != nil {
-				t.Fatal(err)
-			}
+			backendtest.Must(t, l.Sync(t.Context()))
 		}
 
 		var rows []struct {
@@ -188,9 +180,7 @@ func TestConcurrentWriters(t *testing.T) {
 			Change   string `db:"change"`
 		}
 		err := db.Select(t.Context(), &rows, `SELECT revision, 'role ' || subject AS change FROM changes ORDER BY revision, position`)
-		if err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
 		var want []string
 		for i, row := range rows { // two a revision
 			if row.Revision != int64(i/2+1) {
@@ -284,9 +274,7 @@ func TestEnsure(t *testing.T) {
 		there, _ := open(t, db, fake)
 		ensure := func(revision int64) {
 			t.Helper()
-			if err := here.Ensure(t.Context(), revision); err != nil {
-				t.Fatal(err)
-			}
+			backendtest.Must(t, here.Ensure(t.Context(), revision))
 		}
 		mustWrite(t, there, "a")
 		fake.Advance(4 * time.Second)
@@ -309,9 +297,7 @@ func TestEnsure(t *testing.T) {
 		if !errors.As(err, &e) || e.Kind != fault.Unavailable || e.Reason != "REVISION_NOT_REACHED" {
 			t.Errorf("a revision that does not exist: %v", err)
 		}
-		if err := db.Close(); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, db.Close())
 		ensure(revision)
 		fake.Advance(5 * time.Second)
 		if err := here.Ensure(t.Context(), 0); !fault.Is(err, fault.Unavailable) {
@@ -346,3 +332,5 @@ func TestAFollowerThatFailsIsToldAgain(t *testing.T) {
 		}
 	})
 }
+
+func second[T any](_ T, err error) error { return err }

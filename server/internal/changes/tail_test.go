@@ -38,13 +38,9 @@ func TestLostTouch(t *testing.T) {
 					mustWrite(t, there, subject)
 				}
 				if c.sql != "" {
-					if _, err := db.Exec(t.Context(), c.sql); err != nil {
-						t.Fatal(err)
-					}
+					backendtest.Must(t, second(db.Exec(t.Context(), c.sql)))
 				}
-				if err := here.Sync(t.Context()); err != nil {
-					t.Fatal(err)
-				}
+				backendtest.Must(t, here.Sync(t.Context()))
 				if f.wasReset() != c.resets || !slices.Equal(f.seen(), c.got) {
 					t.Errorf("%d resets, told %q; want %d, %q", f.wasReset(), f.seen(), c.resets, c.got)
 				}
@@ -71,9 +67,7 @@ func TestPrune(t *testing.T) {
 		left := func() []int64 {
 			t.Helper()
 			var revisions []int64
-			if err := db.Select(t.Context(), &revisions, `SELECT revision FROM changes ORDER BY revision`); err != nil {
-				t.Fatal(err)
-			}
+			backendtest.Must(t, db.Select(t.Context(), &revisions, `SELECT revision FROM changes ORDER BY revision`))
 			return revisions
 		}
 		fake.Advance(keepFor - time.Minute)
@@ -82,9 +76,7 @@ func TestPrune(t *testing.T) {
 		if got := left(); !slices.Equal(got, []int64{1, 2, 3, 4}) {
 			t.Errorf("left are %d", got)
 		}
-		if err := behind.Sync(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, behind.Sync(t.Context()))
 		if got := f.seen(); f.wasReset() != 1 || !slices.Equal(got, []string{"role c", "role d"}) {
 			t.Errorf("a tail that was behind was told %q", got)
 		}
@@ -117,12 +109,8 @@ func TestManyChanges(t *testing.T) {
 			_, err := db.Exec(t.Context(), `INSERT INTO changes (revision, position, kind, subject, at)
 				WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < $2 - 1)
 				SELECT CAST($1 AS BIGINT), i, 'role', $1 || '.' || i, 0 FROM n`, revision, n)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err := db.Exec(t.Context(), `UPDATE change_head SET revision = $1`, revision); err != nil {
-				t.Fatal(err)
-			}
+			backendtest.Must(t, err)
+			backendtest.Must(t, second(db.Exec(t.Context(), `UPDATE change_head SET revision = $1`, revision)))
 		}
 		var want []string
 		for revision := range int64(3) {
@@ -131,16 +119,12 @@ func TestManyChanges(t *testing.T) {
 				want = append(want, fmt.Sprintf("role %d.%d", revision+1, n))
 			}
 		}
-		if err := here.Sync(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, here.Sync(t.Context()))
 		if got := f.seen(); f.wasReset() != 1 || !slices.Equal(got, want) {
 			t.Errorf("told %d changes after %d resets, want %d after 1", len(got), f.wasReset(), len(want))
 		}
 		bulk(4, atOnce+1)
-		if err := here.Sync(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, here.Sync(t.Context()))
 		if f.wasReset() != 2 || here.Revision() != 4 {
 			t.Errorf("one revision of too many changes: %d resets, at revision %d", f.wasReset(), here.Revision())
 		}
@@ -161,9 +145,7 @@ func TestAWriteOfManyChanges(t *testing.T) {
 			}
 			return nil
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
 		if got := f.seen(); !slices.Equal(got, want) {
 			t.Errorf("told %d changes, want %d in order", len(got), len(want))
 		}
@@ -210,9 +192,7 @@ func TestRun(t *testing.T) {
 				here, there := New(db, options), New(db, options)
 				here.Follow(f)
 				for _, l := range []*Log{here, there} {
-					if err := l.Start(t.Context()); err != nil {
-						t.Fatal(err)
-					}
+					backendtest.Must(t, l.Start(t.Context()))
 				}
 				ctx, stop := context.WithTimeout(t.Context(), 10*time.Second)
 				defer stop()

@@ -23,9 +23,7 @@ func TestErrorsAreClassified(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		const addUser = `INSERT INTO users (id, username, kind, created_at, updated_at) VALUES ($1,$2,'person',0,0)`
 		for _, err := range []error{second(db.Exec(t.Context(), addRole, "a")), second(db.Exec(t.Context(), addUser, "1", "ann"))} {
-			if err != nil {
-				t.Fatal(err)
-			}
+			backendtest.Must(t, err)
 		}
 		var text string
 		canceled, cancel := context.WithCancel(t.Context())
@@ -71,9 +69,7 @@ func second[A any](_ A, err error) error { return err }
 func TestADatabaseThatDoesNotAnswer(t *testing.T) {
 	t.Parallel()
 	db, err := database.Open("postgres://someone:s3cr3t@127.0.0.1:1/tollgate?sslmode=disable")
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	defer db.Close()
 	err = db.Ping(t.Context())
 	if !fault.Is(err, fault.Unavailable) || strings.Contains(err.Error(), "s3cr3t") {
@@ -85,9 +81,7 @@ func TestADatabaseThatDoesNotAnswer(t *testing.T) {
 	}
 
 	db, err = database.Open(backendtest.PostgreSQLURL(t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	defer db.Close()
 	var void string
 	if err := db.Get(t.Context(), &void, `SELECT pg_sleep(30)::text`); !fault.Is(err, fault.Unavailable) {
@@ -147,9 +141,7 @@ func TestWriteIsAllOrNothing(t *testing.T) {
 
 func roles(t *testing.T, db *database.DB) (names []string) {
 	t.Helper()
-	if err := db.Select(t.Context(), &names, `SELECT name FROM roles ORDER BY name`); err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, db.Select(t.Context(), &names, `SELECT name FROM roles ORDER BY name`))
 	return names
 }
 
@@ -162,9 +154,7 @@ func lost(t *testing.T, db *database.DB, address string) func(ctx context.Contex
 		}
 	}
 	impatient, err := sql.Open("sqlite", "file:"+strings.TrimPrefix(address, "sqlite:")+"?_pragma=busy_timeout(0)")
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	t.Cleanup(func() { impatient.Close() })
 	return func(ctx context.Context, _ *database.Tx) error {
 		return second(impatient.ExecContext(ctx, `UPDATE change_head SET revision = 0`))
@@ -175,9 +165,7 @@ func TestWriteTriesAgain(t *testing.T) {
 	t.Parallel()
 	backendtest.DatabaseURLs(t, func(t *testing.T, address string) {
 		db := open(t, address)
-		if _, err := db.MigrateUp(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, second(db.MigrateUp(t.Context())))
 		lose := lost(t, db, address)
 		for _, c := range []struct{ losses, runs int }{{0, 1}, {1, 2}, {3, 4}, {4, 4}} {
 			name, runs := fmt.Sprintf("r%d", c.losses), 0
@@ -230,9 +218,7 @@ func TestWritersTogether(t *testing.T) {
 func open(t *testing.T, address string) *database.DB {
 	t.Helper()
 	db, err := database.Open(address)
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	t.Cleanup(func() { db.Close() })
 	return db
 }

@@ -29,9 +29,7 @@ func TestStatementsOfThePreviousSchema(t *testing.T) {
 
 func understood(t *testing.T, name string) {
 	file, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	var statements []string
 	for line := range strings.Lines(string(file)) {
 		if statement, ok := strings.CutSuffix(strings.TrimSpace(line), ";"); ok && !strings.HasPrefix(line, "--") {
@@ -80,8 +78,6 @@ func needed(t *testing.T, db *database.DB, table string) []string {
 			AND is_nullable = 'NO' AND column_default IS NULL AND is_identity = 'NO' AND is_generated = 'NEVER'`
 	}
 	var columns []string
-	if err := db.Select(t.Context(), &columns, query, table); err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, db.Select(t.Context(), &columns, query, table))
 	return columns
 }

@@ -31,9 +31,7 @@ func TestMigrateTogether(t *testing.T) {
 		done := slices.Concat(steps[:]...)
 		slices.Sort(done)
 		status, err := open(t, address).MigrationStatus(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
 		var want []string
 		for _, m := range status {
 			want = append(want, m.ID)
@@ -54,9 +52,7 @@ func TestMigrateUpAndDown(t *testing.T) {
 		applied := func() (n int) {
 			t.Helper()
 			status, err := db.MigrationStatus(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
+			backendtest.Must(t, err)
 			for _, m := range status {
 				if !m.AppliedAt.IsZero() {
 					n++
@@ -93,9 +89,7 @@ func TestMigrateUpAndDown(t *testing.T) {
 func TestANewerSchemaIsRefused(t *testing.T) {
 	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		if _, err := db.Exec(t.Context(), `INSERT INTO gorp_migrations (id, applied_at) VALUES ('9999_future.sql', $1)`, time.Now()); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, second(db.Exec(t.Context(), `INSERT INTO gorp_migrations (id, applied_at) VALUES ('9999_future.sql', $1)`, time.Now())))
 		if _, err := db.MigrateUp(t.Context()); err == nil || !strings.Contains(err.Error(), "newer than this binary") {
 			t.Errorf("up: %v", err)
 		}
@@ -137,8 +131,6 @@ func columns(t *testing.T, db *database.DB) (list []string) {
 			FROM sqlite_master t JOIN pragma_table_info(t.name) c
 			WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite_%' AND t.name <> 'gorp_migrations' ORDER BY 1`
 	}
-	if err := db.Select(t.Context(), &list, query); err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, db.Select(t.Context(), &list, query))
 	return list
 }

@@ -30,9 +30,7 @@ func (i *instance) as(name string, permissions []string, scopes ...string) conte
 // TestWhoMayManage: limits on calls of Tollgate's own are for who holds "*",
 // whatever is done with them; others are for whom the guard lets in.
 func TestWhoMayManage(t *testing.T) {
-	t.Parallel()
-	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		i := startOn(t, db, nil)
+	onDatabases(t, func(t *testing.T, i *instance) {
 		i.must(i.EnsureBuiltins(t.Context()))
 		clerk := i.as("clerk", []string{"tollgate:*", "orders:*"})
 		key := i.as("key", []string{"*"}, "tollgate:*")
@@ -76,7 +74,7 @@ func TestWhoMayManage(t *testing.T) {
 		}
 		// Whose role was taken away a moment ago, unknown yet to this instance.
 		late := i.as("late", []string{"*"})
-		_, err = db.Exec(t.Context(), `DELETE FROM memberships WHERE user_id = 'late'`)
+		_, err = i.db.Exec(t.Context(), `DELETE FROM memberships WHERE user_id = 'late'`)
 		i.must(err)
 		wantFault(t, third(i.Create(late, limit(""))), fault.Denied, "LIMITS_TOLLGATE")
 		wantFault(t, second(i.Delete(late, "all")), fault.Denied, "LIMITS_TOLLGATE")
@@ -165,9 +163,7 @@ func TestLimitsFromBefore(t *testing.T) {
 		_, err := db.Exec(t.Context(), `INSERT INTO limits (name, description, subject, permission, rate, period, burst, algorithm,
 			mode, outage, context_key, overrides, builtin, created_at, updated_at)
 			VALUES ('typo', '', 'global', '*', 1, 2678400000000, 0, 'gcra', 'enforce', 'local', '', '[]', 0, 1, 1)`)
-		if err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
 		i := startOn(t, db, nil)
 		r := Request{Permission: "tollgate:limits:write"}
 		if !i.take(r).Allowed || i.take(r).Allowed {
@@ -219,9 +215,7 @@ func TestResetAll(t *testing.T) {
 }
 
 func TestRestore(t *testing.T) {
-	t.Parallel()
-	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		i := startOn(t, db, nil)
+	onDatabases(t, func(t *testing.T, i *instance) {
 		i.must(i.EnsureBuiltins(t.Context()))
 		i.create(Limit{Name: "mine", Subject: SubjectUser, Rate: 1})
 		for _, want := range builtins() {

@@ -112,3 +112,10 @@ func wantFault(t testing.TB, err error, kind fault.Kind, reasonOrField string) {
 		t.Fatalf("got %s %s %v, want %s %s", f.Kind, f.Reason, f.Violations, kind, reasonOrField)
 	}
 }
+
+// onDatabases runs test in parallel with others, once on each database.
+func onDatabases(t *testing.T, test func(t *testing.T, i *instance)) {
+	t.Helper()
+	t.Parallel()
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) { test(t, startOn(t, db, nil)) })
+}

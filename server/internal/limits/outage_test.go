@@ -20,9 +20,7 @@ func overProxy(t *testing.T) (*instance, *Redis, *backendtest.Proxy) {
 	t.Helper()
 	proxy := backendtest.NewProxy(t, backendtest.RedisURL(t))
 	options, err := redis.ParseURL(proxy.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	_, prefix := backendtest.Redis(t) // removes the keys under it
 	client := redis.NewClient(options)
 	t.Cleanup(func() { client.Close() })
@@ -138,9 +136,7 @@ func TestRefusedConnection(t *testing.T) {
 func TestHangUp(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	defer listener.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {

@@ -37,9 +37,7 @@ func TestCallsShareRoundTrips(t *testing.T) {
 	t.Parallel()
 	client, prefix := backendtest.Redis(t)
 	script := redis.NewScript(`return {tonumber(ARGV[1])}`)
-	if err := script.Load(t.Context(), client).Err(); err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, script.Load(t.Context(), client).Err())
 	counted := &pipes{}
 	client.AddHook(counted)
 	b := &batcher{client: client, script: script}

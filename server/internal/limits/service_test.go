@@ -16,9 +16,7 @@ import (
 const minute = time.Minute
 
 func TestManage(t *testing.T) {
-	t.Parallel()
-	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		i := startOn(t, db, nil)
+	onDatabases(t, func(t *testing.T, i *instance) {
 		made := i.create(Limit{
 			Name: "orders", Description: "Orders.", Subject: SubjectIP, Permission: "orders:*", Rate: 10, Burst: 3,
 			Overrides: []Override{{Key: "2001:db8::9", Rate: 100}, {Key: "::ffff:192.0.2.1", Rate: 5, Burst: 2}},
@@ -75,9 +73,7 @@ func second[T any](_ T, err error) error        { return err }
 func third[T, U any](_ T, _ U, err error) error { return err }
 
 func TestList(t *testing.T) {
-	t.Parallel()
-	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		i := startOn(t, db, nil)
+	onDatabases(t, func(t *testing.T, i *instance) {
 		var want []string
 		for n := range 7 {
 			name := fmt.Sprintf("limit-%d", n)
@@ -220,9 +216,7 @@ func TestUpdateKeepsCounts(t *testing.T) {
 }
 
 func TestTooManyApply(t *testing.T) {
-	t.Parallel()
-	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		i := startOn(t, db, nil)
+	onDatabases(t, func(t *testing.T, i *instance) {
 		i.must(i.EnsureBuiltins(t.Context()))
 		i.create(Limit{Name: "elsewhere", Subject: SubjectGlobal, Permission: "b:x", Rate: 1})
 		i.create(Limit{Name: "everything", Subject: SubjectGlobal, Permission: "*", Rate: 60})
@@ -254,7 +248,7 @@ func TestTooManyApply(t *testing.T) {
 		for add() == nil {
 		}
 		var all int
-		i.must(db.Get(t.Context(), &all, `SELECT COUNT(*) FROM limits WHERE permission = 'a:b'`))
+		i.must(i.db.Get(t.Context(), &all, `SELECT COUNT(*) FROM limits WHERE permission = 'a:b'`))
 		if all != 30 {
 			t.Errorf("%d made, want 30", all)
 		}

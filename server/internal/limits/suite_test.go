@@ -48,18 +48,14 @@ func slow(a Algorithm, name string, burst int64) Count {
 func take(t *testing.T, b Backend, list ...Count) []Outcome {
 	t.Helper()
 	outcomes, err := b.Take(t.Context(), list, false)
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	return outcomes
 }
 
 func peek(t *testing.T, b Backend, list ...Count) []Outcome {
 	t.Helper()
 	outcomes, err := b.Take(t.Context(), list, true)
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	return outcomes
 }
 
@@ -164,9 +160,7 @@ func suite(t *testing.T, b Backend, a Algorithm) {
 	t.Run("forget", func(t *testing.T) {
 		c, other := slow(a, name(t), 1), slow(a, name(t)+"other", 1)
 		take(t, b, c, other)
-		if err := b.Forget(t.Context(), []Count{c}); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, b.Forget(t.Context(), []Count{c}))
 		if o := peek(t, b, c, other); o[0].Exceeded || !o[1].Exceeded {
 			t.Errorf("%+v", o)
 		}

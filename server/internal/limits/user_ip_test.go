@@ -13,9 +13,7 @@ import (
 )
 
 func TestUserAtAddress(t *testing.T) {
-	t.Parallel()
-	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		i := startOn(t, db, nil)
+	onDatabases(t, func(t *testing.T, i *instance) {
 		made := i.create(Limit{
 			Name: "l", Subject: SubjectUserIP, Permission: "a:b", Rate: 2,
 			Overrides: []Override{{Key: "ann@example.com@2001:db8::9", Rate: 5}, {Key: "bob@::ffff:192.0.2.1", Rate: 3}},
@@ -62,13 +60,9 @@ func TestUpgrade(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 				steps, err := db.MigrationStatus(t.Context())
-				if err != nil {
-					t.Fatal(err)
-				}
+				backendtest.Must(t, err)
 				back := len(steps) - 2 // to the version before
-				if _, err := db.MigrateDown(t.Context(), back); err != nil {
-					t.Fatal(err)
-				}
+				backendtest.Must(t, second(db.MigrateDown(t.Context(), back)))
 				const insert = `INSERT INTO limits (name, description, subject, permission, rate, period, burst, algorithm,
 					mode, outage, context_key, overrides, builtin, created_at, updated_at)
 					VALUES ('sign-in-per-user', '', 'user', 'tollgate:login', 10, 900000000, 10, 'backoff',
@@ -77,12 +71,8 @@ func TestUpgrade(t *testing.T) {
 				if changed {
 					updated = 2
 				}
-				if _, err := db.Exec(t.Context(), insert, updated); err != nil {
-					t.Fatal(err)
-				}
-				if _, err := db.MigrateUp(t.Context()); err != nil {
-					t.Fatal(err)
-				}
+				backendtest.Must(t, second(db.Exec(t.Context(), insert, updated)))
+				backendtest.Must(t, second(db.MigrateUp(t.Context())))
 				i := startOn(t, db, nil)
 				i.must(i.EnsureBuiltins(t.Context()))
 				l, err := i.Get(i.system(), "sign-in-per-user")
@@ -98,9 +88,7 @@ func TestUpgrade(t *testing.T) {
 				if stored.Subject != string(SubjectUser) || stored.ContextKey != userAtIP {
 					t.Errorf("the version before reads %+v", stored)
 				}
-				if _, err := db.MigrateDown(t.Context(), back); err != nil {
-					t.Fatal(err)
-				}
+				backendtest.Must(t, second(db.MigrateDown(t.Context(), back)))
 				var left []string
 				i.must(db.Select(t.Context(), &left, `SELECT name FROM limits WHERE context_key = 'ip'`))
 				if len(left) != 0 {

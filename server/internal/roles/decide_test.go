@@ -80,9 +80,7 @@ func TestPatterns(t *testing.T) {
 }
 
 func TestRolesEnd(t *testing.T) {
-	t.Parallel()
-	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		i := start(t, db)
+	onDatabases(t, func(t *testing.T, i *instance) {
 		for _, name := range []string{"a", "b", "c"} {
 			i.role(name, "x:"+name)
 		}

@@ -57,9 +57,7 @@ func clerk(scopes ...string) caller.Caller {
 
 // A manager of roles who holds little gets no further by any path.
 func TestNoPathGrantsMore(t *testing.T) {
-	t.Parallel()
-	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		i := start(t, db)
+	onDatabases(t, func(t *testing.T, i *instance) {
 		i.role("manager", "tollgate:roles:*", "orders:read")
 		i.role("reader", "orders:read")
 		i.role("writer", "orders:read", "orders:write")
@@ -105,9 +103,7 @@ func TestNoPathGrantsMore(t *testing.T) {
 }
 
 func TestTheLastAdministratorStays(t *testing.T) {
-	t.Parallel()
-	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		i := start(t, db)
+	onDatabases(t, func(t *testing.T, i *instance) {
 		ctx := i.system()
 		ann, bob, cid := i.user("ann"), i.user("bob"), i.user("cid")
 		i.assign(Administrator, ann)
@@ -131,12 +127,12 @@ func TestTheLastAdministratorStays(t *testing.T) {
 		last(keep(ann))
 		i.assign(Administrator, bob)
 		i.must(keep(ann))
-		_, err = db.Exec(t.Context(), `UPDATE users SET disabled_at = 1 WHERE id = $1`, bob)
+		_, err = i.db.Exec(t.Context(), `UPDATE users SET disabled_at = 1 WHERE id = $1`, bob)
 		i.must(err)
 		last(keep(ann)) // nor does one who is disabled
 		i.must(keep(bob))
 
-		_, err = db.Exec(t.Context(), `UPDATE users SET disabled_at = NULL WHERE id = $1`, bob)
+		_, err = i.db.Exec(t.Context(), `UPDATE users SET disabled_at = NULL WHERE id = $1`, bob)
 		i.must(err)
 		i.must(second(i.Unassign(ctx, Administrator, ann)))
 		last(second(i.Unassign(ctx, Administrator, bob)))
@@ -146,12 +142,10 @@ func TestTheLastAdministratorStays(t *testing.T) {
 // TestServiceAccountsDoNotCount: the last administrator is a person who can sign
 // in, so nobody is locked out by a machine that stays.
 func TestServiceAccountsDoNotCount(t *testing.T) {
-	t.Parallel()
-	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		i := start(t, db)
+	onDatabases(t, func(t *testing.T, i *instance) {
 		ann, robot, mute := i.user("ann"), i.user("robot"), i.user("mute")
 		for id, change := range map[string]string{robot: `kind = 'service', password_hash = ''`, mute: `password_hash = ''`} {
-			_, err := db.Exec(t.Context(), `UPDATE users SET `+change+` WHERE id = $1`, id)
+			_, err := i.db.Exec(t.Context(), `UPDATE users SET `+change+` WHERE id = $1`, id)
 			i.must(err)
 		}
 		for _, id := range []string{ann, robot, mute} {
@@ -170,9 +164,7 @@ func TestServiceAccountsDoNotCount(t *testing.T) {
 // TestAGrantEndsWithItsGiver: nobody gives what they hold for longer than they
 // hold it, by any path, themselves included.
 func TestAGrantEndsWithItsGiver(t *testing.T) {
-	t.Parallel()
-	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		i := start(t, db)
+	onDatabases(t, func(t *testing.T, i *instance) {
 		i.role("manager", "tollgate:roles:*")
 		i.role("clerk", "orders:read")
 		i.role("twin", "orders:read")

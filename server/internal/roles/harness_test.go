@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/changes"
 	"github.com/tollgatehq/tollgate/server/internal/clock"
@@ -115,4 +116,11 @@ func (i *instance) count(query string, args ...any) (n int) {
 	i.t.Helper()
 	i.must(i.db.Get(i.t.Context(), &n, query, args...))
 	return n
+}
+
+// onDatabases runs test in parallel with others, once on each database.
+func onDatabases(t *testing.T, test func(t *testing.T, i *instance)) {
+	t.Helper()
+	t.Parallel()
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) { test(t, start(t, db)) })
 }

@@ -10,15 +10,11 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
-	"github.com/tollgatehq/tollgate/server/internal/backendtest"
-	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 )
 
 func TestRoleLifecycle(t *testing.T) {
-	t.Parallel()
-	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		i := start(t, db)
+	onDatabases(t, func(t *testing.T, i *instance) {
 		h, ctx := NewHandler(i.Service), i.system()
 
 		created, err := h.CreateRole(ctx, &tollgatev1.CreateRoleRequest{
@@ -72,9 +68,7 @@ func TestRoleLifecycle(t *testing.T) {
 }
 
 func TestMembership(t *testing.T) {
-	t.Parallel()
-	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		i := start(t, db)
+	onDatabases(t, func(t *testing.T, i *instance) {
 		h, ctx := NewHandler(i.Service), i.system()
 		i.role("clerk", "orders:read")
 		ann := i.user("ann")
@@ -109,9 +103,7 @@ func TestMembership(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
-	t.Parallel()
-	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		i := start(t, db)
+	onDatabases(t, func(t *testing.T, i *instance) {
 		i.role("clerk", "orders:read")
 		ann, nobody := i.user("ann"), "0198f000-0000-7000-8000-000000000000"
 		ctx := i.system()
@@ -177,10 +169,8 @@ func second[A any](_ A, err error) error        { return err }
 func third[A, B any](_ A, _ B, err error) error { return err }
 
 func TestBounds(t *testing.T) {
-	t.Parallel()
-	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		i := start(t, db)
-		_, err := db.Exec(t.Context(), `INSERT INTO roles (name, permissions, created_at, updated_at)
+	onDatabases(t, func(t *testing.T, i *instance) {
+		_, err := i.db.Exec(t.Context(), `INSERT INTO roles (name, permissions, created_at, updated_at)
 			WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $1)
 			SELECT 'bulk' || i, '[]', 0, 0 FROM n`, maxRoles-4)
 		i.must(err)
@@ -193,7 +183,7 @@ func TestBounds(t *testing.T) {
 
 		ann := i.user("ann")
 		end := i.clock.Now().Add(time.Hour).UnixMicro()
-		_, err = db.Exec(t.Context(), `INSERT INTO memberships (role, user_id, assigned_at, expires_at)
+		_, err = i.db.Exec(t.Context(), `INSERT INTO memberships (role, user_id, assigned_at, expires_at)
 			WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $1)
 			SELECT 'bulk' || i, $2, 0, CASE WHEN i = 7 THEN CAST($3 AS BIGINT) END FROM n`, maxOfAUser, ann, end)
 		i.must(err)
@@ -210,9 +200,7 @@ func TestBounds(t *testing.T) {
 }
 
 func TestPages(t *testing.T) {
-	t.Parallel()
-	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		i := start(t, db)
+	onDatabases(t, func(t *testing.T, i *instance) {
 		want := []string{Administrator, Auditor, ServiceRole}
 		for n := range 4 {
 			name := fmt.Sprintf("role%d", n)
