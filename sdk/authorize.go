@@ -132,7 +132,7 @@ func (r AuthorizeRequest) proto() (req *tollgatev1.AuthorizeRequest, wellFormed 
 		Client: &tollgatev1.Client{
 			Ip: ipText(r.IP), UserAgent: clip(r.UserAgent, 512), RequestId: clip(r.RequestID, 128),
 		},
-		Cost: r.Cost, MinRevision: r.MinRevision, Authenticated: r.Authenticated, Recheck: r.Recheck,
+		Cost: r.Cost, MinRevision: r.MinRevision, Authenticated: r.Authenticated, SelfOnly: r.SelfOnly, Recheck: r.Recheck,
 	}
 	if len(r.Self) <= maxUserID && utf8.ValidString(r.Self) { // no user has another id
 		req.Self = r.Self

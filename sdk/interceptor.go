@@ -21,6 +21,8 @@ import (
 //     read before the decision.
 //   - authenticated: any good credential is enough; limits that match the
 //     option's action count, or "authenticated" when it has none.
+//   - self_only: only the person who is signed in as the user whose id the
+//     request's field holds; limits count as for authenticated.
 //   - public: every call passes, without a call to Tollgate.
 //   - no option: every call is refused.
 //
@@ -121,6 +123,12 @@ func (i *interceptor) newRequest(spec connect.Spec, peer connect.Peer, header ht
 		if rule.Authenticated {
 			q := request(guard.GetAction())
 			q.Authenticated = true
+			return q, nil
+		}
+	case *tollgatev1.Guard_SelfOnly:
+		if rule.SelfOnly != "" {
+			q := request(guard.GetAction())
+			q.SelfOnly, q.Self = true, textField(c.message, rule.SelfOnly)
 			return q, nil
 		}
 	case *tollgatev1.Guard_Permission:

@@ -293,6 +293,26 @@ func TestInterceptorSelf(t *testing.T) {
 	}
 }
 
+// No permission makes up for being another user.
+func TestInterceptorSelfOnly(t *testing.T) {
+	t.Parallel()
+	server := sdktest.NewServer()
+	t.Cleanup(server.Close)
+	server.SetRole("all", "*")
+	alice, bob := server.SetUser(sdktest.User{Name: "alice"}), server.SetUser(sdktest.User{Name: "bob", Roles: []string{"all"}})
+	s := newService(t, server.Client().Interceptor(), &tollgatev1.Guard{Rule: &tollgatev1.Guard_SelfOnly{SelfOnly: "id"}, Action: "me:write"})
+	get := func(credential, id string) error { return s.get(t.Context(), id, "Bearer "+credential) }
+	if err := get(server.Token("alice"), alice.ID); err != nil {
+		t.Error(err)
+	}
+	wantRefusal(t, get(server.Token("bob"), alice.ID), connect.CodePermissionDenied, "SELF_ONLY")
+	wantRefusal(t, get(server.APIKey("bob"), bob.ID), connect.CodePermissionDenied, "SELF_ONLY")
+	wantRefusal(t, get("rubbish", alice.ID), connect.CodeUnauthenticated, "CREDENTIAL_INVALID")
+	if len(s.passed) != 1 {
+		t.Errorf("%d calls passed, want 1", len(s.passed))
+	}
+}
+
 // TestInterceptorCountsBadCredentials: they count and are recorded under every
 // rule.
 func TestInterceptorCountsBadCredentials(t *testing.T) {

@@ -50,6 +50,8 @@ func refusal(d *Decision, permission string) *connect.Error {
 		message = fmt.Sprintf("this needs the permission %s, which none of your roles grants", permission)
 	case ReasonScopeMissing:
 		message = fmt.Sprintf("this needs the permission %s, which the API key's scopes leave out", permission)
+	case ReasonSelfOnly:
+		message = "only the user in question may make this call, signed in as a person"
 	case ReasonPasswordChangeRequired:
 		message = "choose a new password first"
 	}

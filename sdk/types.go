@@ -29,6 +29,7 @@ const (
 	ReasonWrongAudience          Reason = "WRONG_AUDIENCE"
 	ReasonSecondFactorRequired   Reason = "SECOND_FACTOR_REQUIRED"
 	ReasonSignInRequired         Reason = "SIGN_IN_REQUIRED"
+	ReasonSelfOnly               Reason = "SELF_ONLY"
 )
 
 func reasonOf(r tollgatev1.Reason) Reason {
@@ -110,6 +111,9 @@ type AuthorizeRequest struct {
 	// Self is the id of the user that the call is about: a person who is signed
 	// in as this user needs no Permission. API keys do.
 	Self string
+	// SelfOnly lets only the person who is signed in as Self pass. Permission is
+	// then only the name that limits match, as with Authenticated.
+	SelfOnly bool
 	// Resource is what the call is about, for the audit log: "orders/42". It is
 	// cut after 256 bytes.
 	Resource string

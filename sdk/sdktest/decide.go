@@ -67,7 +67,7 @@ func (s *Server) decide(req *tollgatev1.AuthorizeRequest) *tollgatev1.AuthorizeR
 		key = req.GetClient().GetIp()
 	}
 	name := req.GetPermission()
-	if name == "" && req.GetAuthenticated() {
+	if name == "" && (req.GetAuthenticated() || req.GetSelfOnly()) {
 		name = "authenticated"
 	}
 	over := !req.GetRecheck() && s.count(res, name, key, max(req.GetCost(), 1))
@@ -76,8 +76,10 @@ func (s *Server) decide(req *tollgatev1.AuthorizeRequest) *tollgatev1.AuthorizeR
 	case over:
 		res.Reason = tollgatev1.Reason_REASON_LIMITED
 	case reason != tollgatev1.Reason_REASON_OK:
-	case req.GetAuthenticated(), own:
+	case own, req.GetAuthenticated() && !req.GetSelfOnly():
 		res.Allowed = true
+	case req.GetSelfOnly():
+		res.Reason = tollgatev1.Reason_REASON_SELF_ONLY
 	case !s.holds(s.users[who.GetUsername()], req.GetPermission()):
 		res.Reason = tollgatev1.Reason_REASON_PERMISSION_MISSING
 	case len(who.GetScopes()) > 0 && !anyMatch(who.GetScopes(), req.GetPermission()):

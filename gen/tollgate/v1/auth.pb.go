@@ -78,109 +78,6 @@ func (UserKind) EnumDescriptor() ([]byte, []int) {
 	return file_tollgate_v1_auth_proto_rawDescGZIP(), []int{0}
 }
 
-// Reason says why a decision came out as it did. Verify and Authorize share it.
-type Reason int32
-
-const (
-	// Not set; never returned.
-	Reason_REASON_UNSPECIFIED Reason = 0
-	// The credential is good; with Authorize, the call is allowed.
-	Reason_REASON_OK Reason = 1
-	// No credential was given.
-	Reason_REASON_CREDENTIAL_MISSING Reason = 2
-	// Neither a token nor a key of ours: wrong form, wrong signature, wrong
-	// issuer, or a key nobody was given.
-	Reason_REASON_CREDENTIAL_INVALID Reason = 3
-	// The token's or the key's time is over.
-	Reason_REASON_CREDENTIAL_EXPIRED Reason = 4
-	// The session was ended or the key revoked.
-	Reason_REASON_CREDENTIAL_REVOKED Reason = 5
-	// The user was disabled.
-	Reason_REASON_USER_DISABLED Reason = 6
-	// There is no such user (any more).
-	Reason_REASON_USER_UNKNOWN Reason = 7
-	// A limit is used up.
-	Reason_REASON_LIMITED Reason = 8
-	// No role of the user grants the permission.
-	Reason_REASON_PERMISSION_MISSING Reason = 9
-	// The user holds the permission, but the key's scopes leave it out.
-	Reason_REASON_SCOPE_MISSING Reason = 10
-	// The user must first choose a new password.
-	Reason_REASON_PASSWORD_CHANGE_REQUIRED Reason = 11
-	// The token was issued for another audience than the one that asks.
-	Reason_REASON_WRONG_AUDIENCE Reason = 12
-	// The call is one that the user's roles may make only after signing in with a
-	// second factor.
-	Reason_REASON_SECOND_FACTOR_REQUIRED Reason = 13
-	// The call is one that takes a more recent sign-in.
-	Reason_REASON_SIGN_IN_REQUIRED Reason = 14
-)
-
-// Enum value maps for Reason.
-var (
-	Reason_name = map[int32]string{
-		0:  "REASON_UNSPECIFIED",
-		1:  "REASON_OK",
-		2:  "REASON_CREDENTIAL_MISSING",
-		3:  "REASON_CREDENTIAL_INVALID",
-		4:  "REASON_CREDENTIAL_EXPIRED",
-		5:  "REASON_CREDENTIAL_REVOKED",
-		6:  "REASON_USER_DISABLED",
-		7:  "REASON_USER_UNKNOWN",
-		8:  "REASON_LIMITED",
-		9:  "REASON_PERMISSION_MISSING",
-		10: "REASON_SCOPE_MISSING",
-		11: "REASON_PASSWORD_CHANGE_REQUIRED",
-		12: "REASON_WRONG_AUDIENCE",
-		13: "REASON_SECOND_FACTOR_REQUIRED",
-		14: "REASON_SIGN_IN_REQUIRED",
-	}
-	Reason_value = map[string]int32{
-		"REASON_UNSPECIFIED":              0,
-		"REASON_OK":                       1,
-		"REASON_CREDENTIAL_MISSING":       2,
-		"REASON_CREDENTIAL_INVALID":       3,
-		"REASON_CREDENTIAL_EXPIRED":       4,
-		"REASON_CREDENTIAL_REVOKED":       5,
-		"REASON_USER_DISABLED":            6,
-		"REASON_USER_UNKNOWN":             7,
-		"REASON_LIMITED":                  8,
-		"REASON_PERMISSION_MISSING":       9,
-		"REASON_SCOPE_MISSING":            10,
-		"REASON_PASSWORD_CHANGE_REQUIRED": 11,
-		"REASON_WRONG_AUDIENCE":           12,
-		"REASON_SECOND_FACTOR_REQUIRED":   13,
-		"REASON_SIGN_IN_REQUIRED":         14,
-	}
-)
-
-func (x Reason) Enum() *Reason {
-	p := new(Reason)
-	*p = x
-	return p
-}
-
-func (x Reason) String() string {
-	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
-}
-
-func (Reason) Descriptor() protoreflect.EnumDescriptor {
-	return file_tollgate_v1_auth_proto_enumTypes[1].Descriptor()
-}
-
-func (Reason) Type() protoreflect.EnumType {
-	return &file_tollgate_v1_auth_proto_enumTypes[1]
-}
-
-func (x Reason) Number() protoreflect.EnumNumber {
-	return protoreflect.EnumNumber(x)
-}
-
-// Deprecated: Use Reason.Descriptor instead.
-func (Reason) EnumDescriptor() ([]byte, []int) {
-	return file_tollgate_v1_auth_proto_rawDescGZIP(), []int{1}
-}
-
 // SigningKeyState is where a signing key is in its life.
 type SigningKeyState int32
 
@@ -226,11 +123,11 @@ func (x SigningKeyState) String() string {
 }
 
 func (SigningKeyState) Descriptor() protoreflect.EnumDescriptor {
-	return file_tollgate_v1_auth_proto_enumTypes[2].Descriptor()
+	return file_tollgate_v1_auth_proto_enumTypes[1].Descriptor()
 }
 
 func (SigningKeyState) Type() protoreflect.EnumType {
-	return &file_tollgate_v1_auth_proto_enumTypes[2]
+	return &file_tollgate_v1_auth_proto_enumTypes[1]
 }
 
 func (x SigningKeyState) Number() protoreflect.EnumNumber {
@@ -239,7 +136,7 @@ func (x SigningKeyState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use SigningKeyState.Descriptor instead.
 func (SigningKeyState) EnumDescriptor() ([]byte, []int) {
-	return file_tollgate_v1_auth_proto_rawDescGZIP(), []int{2}
+	return file_tollgate_v1_auth_proto_rawDescGZIP(), []int{1}
 }
 
 // Principal is who a credential stands for.
@@ -3815,7 +3712,7 @@ var File_tollgate_v1_auth_proto protoreflect.FileDescriptor
 
 const file_tollgate_v1_auth_proto_rawDesc = "" +
 	"\n" +
-	"\x16tollgate/v1/auth.proto\x12\vtollgate.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19tollgate/v1/options.proto\"\xf8\x02\n" +
+	"\x16tollgate/v1/auth.proto\x12\vtollgate.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19tollgate/v1/options.proto\x1a\x18tollgate/v1/reason.proto\"\xf8\x02\n" +
 	"\tPrincipal\x12\x17\n" +
 	"\auser_id\x18\x01 \x01(\tR\x06userId\x12\x1a\n" +
 	"\busername\x18\x02 \x01(\tR\busername\x12)\n" +
@@ -4001,12 +3898,12 @@ const file_tollgate_v1_auth_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x02id\"_\n" +
 	"\x16RevokeSessionsResponse\x12)\n" +
 	"\x10revoked_sessions\x18\x01 \x01(\x05R\x0frevokedSessions\x12\x1a\n" +
-	"\brevision\x18\x02 \x01(\x03R\brevision\"\xc3\x01\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\"\xed\x01\n" +
 	"\x13CreateAPIKeyRequest\x12$\n" +
 	"\auser_id\x18\x01 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\x06userId\x12\x1e\n" +
 	"\x04name\x18\x02 \x01(\tB\n" +
-	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\x04name\x12+\n" +
-	"\x06scopes\x18\x03 \x03(\tB\x13\xbaH\x10\x92\x01\r\x10d\x18\x01\"\ar\x05\x10\x01\x18\x80\x01R\x06scopes\x129\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\x04name\x12U\n" +
+	"\x06scopes\x18\x03 \x03(\tB=\xbaH:\x92\x017\x10d\x18\x01\"1r/\x10\x01\x18\x80\x012(^([a-z0-9._-]+:){0,7}([a-z0-9._-]+|[*])$R\x06scopes\x129\n" +
 	"\n" +
 	"expires_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"}\n" +
 	"\x14CreateAPIKeyResponse\x12\x1b\n" +
@@ -4091,37 +3988,20 @@ const file_tollgate_v1_auth_proto_rawDesc = "" +
 	"\bUserKind\x12\x19\n" +
 	"\x15USER_KIND_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10USER_KIND_PERSON\x10\x01\x12\x15\n" +
-	"\x11USER_KIND_SERVICE\x10\x02*\xab\x03\n" +
-	"\x06Reason\x12\x16\n" +
-	"\x12REASON_UNSPECIFIED\x10\x00\x12\r\n" +
-	"\tREASON_OK\x10\x01\x12\x1d\n" +
-	"\x19REASON_CREDENTIAL_MISSING\x10\x02\x12\x1d\n" +
-	"\x19REASON_CREDENTIAL_INVALID\x10\x03\x12\x1d\n" +
-	"\x19REASON_CREDENTIAL_EXPIRED\x10\x04\x12\x1d\n" +
-	"\x19REASON_CREDENTIAL_REVOKED\x10\x05\x12\x18\n" +
-	"\x14REASON_USER_DISABLED\x10\x06\x12\x17\n" +
-	"\x13REASON_USER_UNKNOWN\x10\a\x12\x12\n" +
-	"\x0eREASON_LIMITED\x10\b\x12\x1d\n" +
-	"\x19REASON_PERMISSION_MISSING\x10\t\x12\x18\n" +
-	"\x14REASON_SCOPE_MISSING\x10\n" +
-	"\x12#\n" +
-	"\x1fREASON_PASSWORD_CHANGE_REQUIRED\x10\v\x12\x19\n" +
-	"\x15REASON_WRONG_AUDIENCE\x10\f\x12!\n" +
-	"\x1dREASON_SECOND_FACTOR_REQUIRED\x10\r\x12\x1b\n" +
-	"\x17REASON_SIGN_IN_REQUIRED\x10\x0e*\xb0\x01\n" +
+	"\x11USER_KIND_SERVICE\x10\x02*\xb0\x01\n" +
 	"\x0fSigningKeyState\x12!\n" +
 	"\x1dSIGNING_KEY_STATE_UNSPECIFIED\x10\x00\x12\x1d\n" +
 	"\x19SIGNING_KEY_STATE_PENDING\x10\x01\x12\x1c\n" +
 	"\x18SIGNING_KEY_STATE_ACTIVE\x10\x02\x12\x1e\n" +
 	"\x1aSIGNING_KEY_STATE_RETIRING\x10\x03\x12\x1d\n" +
-	"\x19SIGNING_KEY_STATE_REMOVED\x10\x042\x89\x1c\n" +
+	"\x19SIGNING_KEY_STATE_REMOVED\x10\x042\x8f\x1c\n" +
 	"\vAuthService\x12o\n" +
 	"\x05Login\x12\x19.tollgate.v1.LoginRequest\x1a\x1a.tollgate.v1.LoginResponse\"/\x8a\xe4\x19\x12*\x0etollgate:login\x18\x01\x82\xd3\xe4\x93\x02\x13:\x01*\"\x0e/v1/auth/login\x12y\n" +
-	"\aRefresh\x12\x1b.tollgate.v1.RefreshRequest\x1a\x1c.tollgate.v1.RefreshResponse\"3\x8a\xe4\x19\x14*\x10tollgate:refresh\x18\x01\x82\xd3\xe4\x93\x02\x15:\x01*\"\x10/v1/auth/refresh\x12t\n" +
-	"\x06Logout\x12\x1a.tollgate.v1.LogoutRequest\x1a\x1b.tollgate.v1.LogoutResponse\"1\x8a\xe4\x19\x13*\x0ftollgate:logout\x10\x01\x82\xd3\xe4\x93\x02\x14:\x01*\"\x0f/v1/auth/logout\x12r\n" +
+	"\aRefresh\x12\x1b.tollgate.v1.RefreshRequest\x1a\x1c.tollgate.v1.RefreshResponse\"3\x8a\xe4\x19\x14*\x10tollgate:refresh\x18\x01\x82\xd3\xe4\x93\x02\x15:\x01*\"\x10/v1/auth/refresh\x12v\n" +
+	"\x06Logout\x12\x1a.tollgate.v1.LogoutRequest\x1a\x1b.tollgate.v1.LogoutResponse\"3\x8a\xe4\x19\x15*\x0ftollgate:logout@\x01\x10\x01\x82\xd3\xe4\x93\x02\x14:\x01*\"\x0f/v1/auth/logout\x12r\n" +
 	"\x06Verify\x12\x1a.tollgate.v1.VerifyRequest\x1a\x1b.tollgate.v1.VerifyResponse\"/\x8a\xe4\x19\x11\n" +
-	"\x0ftollgate:verify\x82\xd3\xe4\x93\x02\x14:\x01*\"\x0f/v1/auth/verify\x12t\n" +
-	"\x06WhoAmI\x12\x1a.tollgate.v1.WhoAmIRequest\x1a\x1b.tollgate.v1.WhoAmIResponse\"1\x8a\xe4\x19\x13*\x0ftollgate:whoami\x10\x01\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/auth/whoami\x90\x02\x01\x12\x7f\n" +
+	"\x0ftollgate:verify\x82\xd3\xe4\x93\x02\x14:\x01*\"\x0f/v1/auth/verify\x12v\n" +
+	"\x06WhoAmI\x12\x1a.tollgate.v1.WhoAmIRequest\x1a\x1b.tollgate.v1.WhoAmIResponse\"3\x8a\xe4\x19\x15*\x0ftollgate:whoami@\x01\x10\x01\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/auth/whoami\x90\x02\x01\x12\x7f\n" +
 	"\n" +
 	"CreateUser\x12\x1e.tollgate.v1.CreateUserRequest\x1a\x1f.tollgate.v1.CreateUserResponse\"0\x8a\xe4\x19\x180\x01\n" +
 	"\x14tollgate:users:write\x82\xd3\xe4\x93\x02\x0e:\x01*\"\t/v1/users\x12y\n" +
@@ -4134,8 +4014,8 @@ const file_tollgate_v1_auth_proto_rawDesc = "" +
 	"\x14tollgate:users:write\x82\xd3\xe4\x93\x02\x13:\x01*2\x0e/v1/users/{id}\x12\x81\x01\n" +
 	"\n" +
 	"DeleteUser\x12\x1e.tollgate.v1.DeleteUserRequest\x1a\x1f.tollgate.v1.DeleteUserResponse\"2\x8a\xe4\x19\x180\x01\n" +
-	"\x14tollgate:users:write\x82\xd3\xe4\x93\x02\x10*\x0e/v1/users/{id}\x12\x94\x01\n" +
-	"\vSetPassword\x12\x1f.tollgate.v1.SetPasswordRequest\x1a .tollgate.v1.SetPasswordResponse\"B\x8a\xe4\x19\x1c\"\x02id0\x01\n" +
+	"\x14tollgate:users:write\x82\xd3\xe4\x93\x02\x10*\x0e/v1/users/{id}\x12\x96\x01\n" +
+	"\vSetPassword\x12\x1f.tollgate.v1.SetPasswordRequest\x1a .tollgate.v1.SetPasswordResponse\"D\x8a\xe4\x19\x1e\"\x02id0\x01@\x01\n" +
 	"\x14tollgate:users:write\x82\xd3\xe4\x93\x02\x1c:\x01*\"\x17/v1/users/{id}/password\x12\x94\x01\n" +
 	"\fListSessions\x12 .tollgate.v1.ListSessionsRequest\x1a!.tollgate.v1.ListSessionsResponse\"?\x8a\xe4\x19\x19\"\x02id\n" +
 	"\x13tollgate:users:read\x82\xd3\xe4\x93\x02\x19\x12\x17/v1/users/{id}/sessions\x90\x02\x01\x12\xa2\x01\n" +
@@ -4151,10 +4031,8 @@ const file_tollgate_v1_auth_proto_rawDesc = "" +
 	"\x13tollgate:keys:write\x82\xd3\xe4\x93\x02\x13*\x11/v1/api-keys/{id}\x12\x93\x01\n" +
 	"\fRotateAPIKey\x12 .tollgate.v1.RotateAPIKeyRequest\x1a!.tollgate.v1.RotateAPIKeyResponse\">\x8a\xe4\x19\x170\x01\n" +
 	"\x13tollgate:keys:write\x82\xd3\xe4\x93\x02\x1d:\x01*\"\x18/v1/api-keys/{id}/rotate\x12\xac\x01\n" +
-	"\x12EnrollSecondFactor\x12&.tollgate.v1.EnrollSecondFactorRequest\x1a'.tollgate.v1.EnrollSecondFactorResponse\"E\x8a\xe4\x19\x1a\"\x02id\n" +
-	"\x14tollgate:users:write\x82\xd3\xe4\x93\x02!:\x01*\"\x1c/v1/users/{id}/second-factor\x12\xb7\x01\n" +
-	"\x13ConfirmSecondFactor\x12'.tollgate.v1.ConfirmSecondFactorRequest\x1a(.tollgate.v1.ConfirmSecondFactorResponse\"M\x8a\xe4\x19\x1a\"\x02id\n" +
-	"\x14tollgate:users:write\x82\xd3\xe4\x93\x02):\x01*\"$/v1/users/{id}/second-factor/confirm\x12\xb5\x01\n" +
+	"\x12EnrollSecondFactor\x12&.tollgate.v1.EnrollSecondFactorRequest\x1a'.tollgate.v1.EnrollSecondFactorResponse\"E\x8a\xe4\x19\x1a*\x14tollgate:users:write:\x02id\x82\xd3\xe4\x93\x02!:\x01*\"\x1c/v1/users/{id}/second-factor\x12\xb7\x01\n" +
+	"\x13ConfirmSecondFactor\x12'.tollgate.v1.ConfirmSecondFactorRequest\x1a(.tollgate.v1.ConfirmSecondFactorResponse\"M\x8a\xe4\x19\x1a*\x14tollgate:users:write:\x02id\x82\xd3\xe4\x93\x02):\x01*\"$/v1/users/{id}/second-factor/confirm\x12\xb5\x01\n" +
 	"\x12RemoveSecondFactor\x12&.tollgate.v1.RemoveSecondFactorRequest\x1a'.tollgate.v1.RemoveSecondFactorResponse\"N\x8a\xe4\x19\x1c\"\x02id0\x01\n" +
 	"\x14tollgate:users:write\x82\xd3\xe4\x93\x02(:\x01*\"#/v1/users/{id}/second-factor/remove\x12\x99\x01\n" +
 	"\x0fListSigningKeys\x12#.tollgate.v1.ListSigningKeysRequest\x1a$.tollgate.v1.ListSigningKeysResponse\";\x8a\xe4\x19\x1c\n" +
@@ -4179,156 +4057,156 @@ func file_tollgate_v1_auth_proto_rawDescGZIP() []byte {
 	return file_tollgate_v1_auth_proto_rawDescData
 }
 
-var file_tollgate_v1_auth_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_tollgate_v1_auth_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
 var file_tollgate_v1_auth_proto_msgTypes = make([]protoimpl.MessageInfo, 55)
 var file_tollgate_v1_auth_proto_goTypes = []any{
 	(UserKind)(0),                       // 0: tollgate.v1.UserKind
-	(Reason)(0),                         // 1: tollgate.v1.Reason
-	(SigningKeyState)(0),                // 2: tollgate.v1.SigningKeyState
-	(*Principal)(nil),                   // 3: tollgate.v1.Principal
-	(*User)(nil),                        // 4: tollgate.v1.User
-	(*Session)(nil),                     // 5: tollgate.v1.Session
-	(*APIKey)(nil),                      // 6: tollgate.v1.APIKey
-	(*LoginRequest)(nil),                // 7: tollgate.v1.LoginRequest
-	(*LoginResponse)(nil),               // 8: tollgate.v1.LoginResponse
-	(*RefreshRequest)(nil),              // 9: tollgate.v1.RefreshRequest
-	(*RefreshResponse)(nil),             // 10: tollgate.v1.RefreshResponse
-	(*LogoutRequest)(nil),               // 11: tollgate.v1.LogoutRequest
-	(*LogoutResponse)(nil),              // 12: tollgate.v1.LogoutResponse
-	(*VerifyRequest)(nil),               // 13: tollgate.v1.VerifyRequest
-	(*VerifyResponse)(nil),              // 14: tollgate.v1.VerifyResponse
-	(*WhoAmIRequest)(nil),               // 15: tollgate.v1.WhoAmIRequest
-	(*WhoAmIResponse)(nil),              // 16: tollgate.v1.WhoAmIResponse
-	(*CreateUserRequest)(nil),           // 17: tollgate.v1.CreateUserRequest
-	(*CreateUserResponse)(nil),          // 18: tollgate.v1.CreateUserResponse
-	(*ListUsersRequest)(nil),            // 19: tollgate.v1.ListUsersRequest
-	(*ListUsersResponse)(nil),           // 20: tollgate.v1.ListUsersResponse
-	(*GetUserRequest)(nil),              // 21: tollgate.v1.GetUserRequest
-	(*GetUserResponse)(nil),             // 22: tollgate.v1.GetUserResponse
-	(*UpdateUserRequest)(nil),           // 23: tollgate.v1.UpdateUserRequest
-	(*UpdateUserResponse)(nil),          // 24: tollgate.v1.UpdateUserResponse
-	(*DeleteUserRequest)(nil),           // 25: tollgate.v1.DeleteUserRequest
-	(*DeleteUserResponse)(nil),          // 26: tollgate.v1.DeleteUserResponse
-	(*SetPasswordRequest)(nil),          // 27: tollgate.v1.SetPasswordRequest
-	(*SetPasswordResponse)(nil),         // 28: tollgate.v1.SetPasswordResponse
-	(*ListSessionsRequest)(nil),         // 29: tollgate.v1.ListSessionsRequest
-	(*ListSessionsResponse)(nil),        // 30: tollgate.v1.ListSessionsResponse
-	(*RevokeSessionRequest)(nil),        // 31: tollgate.v1.RevokeSessionRequest
-	(*RevokeSessionResponse)(nil),       // 32: tollgate.v1.RevokeSessionResponse
-	(*RevokeSessionsRequest)(nil),       // 33: tollgate.v1.RevokeSessionsRequest
-	(*RevokeSessionsResponse)(nil),      // 34: tollgate.v1.RevokeSessionsResponse
-	(*CreateAPIKeyRequest)(nil),         // 35: tollgate.v1.CreateAPIKeyRequest
-	(*CreateAPIKeyResponse)(nil),        // 36: tollgate.v1.CreateAPIKeyResponse
-	(*ListAPIKeysRequest)(nil),          // 37: tollgate.v1.ListAPIKeysRequest
-	(*ListAPIKeysResponse)(nil),         // 38: tollgate.v1.ListAPIKeysResponse
-	(*RevokeAPIKeyRequest)(nil),         // 39: tollgate.v1.RevokeAPIKeyRequest
-	(*RevokeAPIKeyResponse)(nil),        // 40: tollgate.v1.RevokeAPIKeyResponse
-	(*RotateAPIKeyRequest)(nil),         // 41: tollgate.v1.RotateAPIKeyRequest
-	(*RotateAPIKeyResponse)(nil),        // 42: tollgate.v1.RotateAPIKeyResponse
-	(*EnrollSecondFactorRequest)(nil),   // 43: tollgate.v1.EnrollSecondFactorRequest
-	(*EnrollSecondFactorResponse)(nil),  // 44: tollgate.v1.EnrollSecondFactorResponse
-	(*ConfirmSecondFactorRequest)(nil),  // 45: tollgate.v1.ConfirmSecondFactorRequest
-	(*ConfirmSecondFactorResponse)(nil), // 46: tollgate.v1.ConfirmSecondFactorResponse
-	(*RemoveSecondFactorRequest)(nil),   // 47: tollgate.v1.RemoveSecondFactorRequest
-	(*RemoveSecondFactorResponse)(nil),  // 48: tollgate.v1.RemoveSecondFactorResponse
-	(*SigningKey)(nil),                  // 49: tollgate.v1.SigningKey
-	(*ListSigningKeysRequest)(nil),      // 50: tollgate.v1.ListSigningKeysRequest
-	(*ListSigningKeysResponse)(nil),     // 51: tollgate.v1.ListSigningKeysResponse
-	(*RotateSigningKeyRequest)(nil),     // 52: tollgate.v1.RotateSigningKeyRequest
-	(*RotateSigningKeyResponse)(nil),    // 53: tollgate.v1.RotateSigningKeyResponse
-	(*RemoveSigningKeyRequest)(nil),     // 54: tollgate.v1.RemoveSigningKeyRequest
-	(*RemoveSigningKeyResponse)(nil),    // 55: tollgate.v1.RemoveSigningKeyResponse
-	(*WatchRevocationsRequest)(nil),     // 56: tollgate.v1.WatchRevocationsRequest
-	(*WatchRevocationsResponse)(nil),    // 57: tollgate.v1.WatchRevocationsResponse
-	(*timestamppb.Timestamp)(nil),       // 58: google.protobuf.Timestamp
+	(SigningKeyState)(0),                // 1: tollgate.v1.SigningKeyState
+	(*Principal)(nil),                   // 2: tollgate.v1.Principal
+	(*User)(nil),                        // 3: tollgate.v1.User
+	(*Session)(nil),                     // 4: tollgate.v1.Session
+	(*APIKey)(nil),                      // 5: tollgate.v1.APIKey
+	(*LoginRequest)(nil),                // 6: tollgate.v1.LoginRequest
+	(*LoginResponse)(nil),               // 7: tollgate.v1.LoginResponse
+	(*RefreshRequest)(nil),              // 8: tollgate.v1.RefreshRequest
+	(*RefreshResponse)(nil),             // 9: tollgate.v1.RefreshResponse
+	(*LogoutRequest)(nil),               // 10: tollgate.v1.LogoutRequest
+	(*LogoutResponse)(nil),              // 11: tollgate.v1.LogoutResponse
+	(*VerifyRequest)(nil),               // 12: tollgate.v1.VerifyRequest
+	(*VerifyResponse)(nil),              // 13: tollgate.v1.VerifyResponse
+	(*WhoAmIRequest)(nil),               // 14: tollgate.v1.WhoAmIRequest
+	(*WhoAmIResponse)(nil),              // 15: tollgate.v1.WhoAmIResponse
+	(*CreateUserRequest)(nil),           // 16: tollgate.v1.CreateUserRequest
+	(*CreateUserResponse)(nil),          // 17: tollgate.v1.CreateUserResponse
+	(*ListUsersRequest)(nil),            // 18: tollgate.v1.ListUsersRequest
+	(*ListUsersResponse)(nil),           // 19: tollgate.v1.ListUsersResponse
+	(*GetUserRequest)(nil),              // 20: tollgate.v1.GetUserRequest
+	(*GetUserResponse)(nil),             // 21: tollgate.v1.GetUserResponse
+	(*UpdateUserRequest)(nil),           // 22: tollgate.v1.UpdateUserRequest
+	(*UpdateUserResponse)(nil),          // 23: tollgate.v1.UpdateUserResponse
+	(*DeleteUserRequest)(nil),           // 24: tollgate.v1.DeleteUserRequest
+	(*DeleteUserResponse)(nil),          // 25: tollgate.v1.DeleteUserResponse
+	(*SetPasswordRequest)(nil),          // 26: tollgate.v1.SetPasswordRequest
+	(*SetPasswordResponse)(nil),         // 27: tollgate.v1.SetPasswordResponse
+	(*ListSessionsRequest)(nil),         // 28: tollgate.v1.ListSessionsRequest
+	(*ListSessionsResponse)(nil),        // 29: tollgate.v1.ListSessionsResponse
+	(*RevokeSessionRequest)(nil),        // 30: tollgate.v1.RevokeSessionRequest
+	(*RevokeSessionResponse)(nil),       // 31: tollgate.v1.RevokeSessionResponse
+	(*RevokeSessionsRequest)(nil),       // 32: tollgate.v1.RevokeSessionsRequest
+	(*RevokeSessionsResponse)(nil),      // 33: tollgate.v1.RevokeSessionsResponse
+	(*CreateAPIKeyRequest)(nil),         // 34: tollgate.v1.CreateAPIKeyRequest
+	(*CreateAPIKeyResponse)(nil),        // 35: tollgate.v1.CreateAPIKeyResponse
+	(*ListAPIKeysRequest)(nil),          // 36: tollgate.v1.ListAPIKeysRequest
+	(*ListAPIKeysResponse)(nil),         // 37: tollgate.v1.ListAPIKeysResponse
+	(*RevokeAPIKeyRequest)(nil),         // 38: tollgate.v1.RevokeAPIKeyRequest
+	(*RevokeAPIKeyResponse)(nil),        // 39: tollgate.v1.RevokeAPIKeyResponse
+	(*RotateAPIKeyRequest)(nil),         // 40: tollgate.v1.RotateAPIKeyRequest
+	(*RotateAPIKeyResponse)(nil),        // 41: tollgate.v1.RotateAPIKeyResponse
+	(*EnrollSecondFactorRequest)(nil),   // 42: tollgate.v1.EnrollSecondFactorRequest
+	(*EnrollSecondFactorResponse)(nil),  // 43: tollgate.v1.EnrollSecondFactorResponse
+	(*ConfirmSecondFactorRequest)(nil),  // 44: tollgate.v1.ConfirmSecondFactorRequest
+	(*ConfirmSecondFactorResponse)(nil), // 45: tollgate.v1.ConfirmSecondFactorResponse
+	(*RemoveSecondFactorRequest)(nil),   // 46: tollgate.v1.RemoveSecondFactorRequest
+	(*RemoveSecondFactorResponse)(nil),  // 47: tollgate.v1.RemoveSecondFactorResponse
+	(*SigningKey)(nil),                  // 48: tollgate.v1.SigningKey
+	(*ListSigningKeysRequest)(nil),      // 49: tollgate.v1.ListSigningKeysRequest
+	(*ListSigningKeysResponse)(nil),     // 50: tollgate.v1.ListSigningKeysResponse
+	(*RotateSigningKeyRequest)(nil),     // 51: tollgate.v1.RotateSigningKeyRequest
+	(*RotateSigningKeyResponse)(nil),    // 52: tollgate.v1.RotateSigningKeyResponse
+	(*RemoveSigningKeyRequest)(nil),     // 53: tollgate.v1.RemoveSigningKeyRequest
+	(*RemoveSigningKeyResponse)(nil),    // 54: tollgate.v1.RemoveSigningKeyResponse
+	(*WatchRevocationsRequest)(nil),     // 55: tollgate.v1.WatchRevocationsRequest
+	(*WatchRevocationsResponse)(nil),    // 56: tollgate.v1.WatchRevocationsResponse
+	(*timestamppb.Timestamp)(nil),       // 57: google.protobuf.Timestamp
+	(Reason)(0),                         // 58: tollgate.v1.Reason
 	(*durationpb.Duration)(nil),         // 59: google.protobuf.Duration
 }
 var file_tollgate_v1_auth_proto_depIdxs = []int32{
 	0,  // 0: tollgate.v1.Principal.kind:type_name -> tollgate.v1.UserKind
-	58, // 1: tollgate.v1.Principal.expires_at:type_name -> google.protobuf.Timestamp
-	58, // 2: tollgate.v1.Principal.auth_time:type_name -> google.protobuf.Timestamp
+	57, // 1: tollgate.v1.Principal.expires_at:type_name -> google.protobuf.Timestamp
+	57, // 2: tollgate.v1.Principal.auth_time:type_name -> google.protobuf.Timestamp
 	0,  // 3: tollgate.v1.User.kind:type_name -> tollgate.v1.UserKind
-	58, // 4: tollgate.v1.User.created_at:type_name -> google.protobuf.Timestamp
-	58, // 5: tollgate.v1.User.updated_at:type_name -> google.protobuf.Timestamp
-	58, // 6: tollgate.v1.Session.created_at:type_name -> google.protobuf.Timestamp
-	58, // 7: tollgate.v1.Session.refreshed_at:type_name -> google.protobuf.Timestamp
-	58, // 8: tollgate.v1.Session.expires_at:type_name -> google.protobuf.Timestamp
-	58, // 9: tollgate.v1.APIKey.created_at:type_name -> google.protobuf.Timestamp
-	58, // 10: tollgate.v1.APIKey.expires_at:type_name -> google.protobuf.Timestamp
-	58, // 11: tollgate.v1.APIKey.last_used_at:type_name -> google.protobuf.Timestamp
-	58, // 12: tollgate.v1.APIKey.revoked_at:type_name -> google.protobuf.Timestamp
-	1,  // 13: tollgate.v1.VerifyResponse.reason:type_name -> tollgate.v1.Reason
-	3,  // 14: tollgate.v1.VerifyResponse.principal:type_name -> tollgate.v1.Principal
-	3,  // 15: tollgate.v1.WhoAmIResponse.principal:type_name -> tollgate.v1.Principal
+	57, // 4: tollgate.v1.User.created_at:type_name -> google.protobuf.Timestamp
+	57, // 5: tollgate.v1.User.updated_at:type_name -> google.protobuf.Timestamp
+	57, // 6: tollgate.v1.Session.created_at:type_name -> google.protobuf.Timestamp
+	57, // 7: tollgate.v1.Session.refreshed_at:type_name -> google.protobuf.Timestamp
+	57, // 8: tollgate.v1.Session.expires_at:type_name -> google.protobuf.Timestamp
+	57, // 9: tollgate.v1.APIKey.created_at:type_name -> google.protobuf.Timestamp
+	57, // 10: tollgate.v1.APIKey.expires_at:type_name -> google.protobuf.Timestamp
+	57, // 11: tollgate.v1.APIKey.last_used_at:type_name -> google.protobuf.Timestamp
+	57, // 12: tollgate.v1.APIKey.revoked_at:type_name -> google.protobuf.Timestamp
+	58, // 13: tollgate.v1.VerifyResponse.reason:type_name -> tollgate.v1.Reason
+	2,  // 14: tollgate.v1.VerifyResponse.principal:type_name -> tollgate.v1.Principal
+	2,  // 15: tollgate.v1.WhoAmIResponse.principal:type_name -> tollgate.v1.Principal
 	0,  // 16: tollgate.v1.CreateUserRequest.kind:type_name -> tollgate.v1.UserKind
-	4,  // 17: tollgate.v1.CreateUserResponse.user:type_name -> tollgate.v1.User
-	4,  // 18: tollgate.v1.ListUsersResponse.users:type_name -> tollgate.v1.User
-	4,  // 19: tollgate.v1.GetUserResponse.user:type_name -> tollgate.v1.User
-	4,  // 20: tollgate.v1.UpdateUserResponse.user:type_name -> tollgate.v1.User
-	5,  // 21: tollgate.v1.ListSessionsResponse.sessions:type_name -> tollgate.v1.Session
-	58, // 22: tollgate.v1.CreateAPIKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
-	6,  // 23: tollgate.v1.CreateAPIKeyResponse.api_key:type_name -> tollgate.v1.APIKey
-	6,  // 24: tollgate.v1.ListAPIKeysResponse.api_keys:type_name -> tollgate.v1.APIKey
+	3,  // 17: tollgate.v1.CreateUserResponse.user:type_name -> tollgate.v1.User
+	3,  // 18: tollgate.v1.ListUsersResponse.users:type_name -> tollgate.v1.User
+	3,  // 19: tollgate.v1.GetUserResponse.user:type_name -> tollgate.v1.User
+	3,  // 20: tollgate.v1.UpdateUserResponse.user:type_name -> tollgate.v1.User
+	4,  // 21: tollgate.v1.ListSessionsResponse.sessions:type_name -> tollgate.v1.Session
+	57, // 22: tollgate.v1.CreateAPIKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
+	5,  // 23: tollgate.v1.CreateAPIKeyResponse.api_key:type_name -> tollgate.v1.APIKey
+	5,  // 24: tollgate.v1.ListAPIKeysResponse.api_keys:type_name -> tollgate.v1.APIKey
 	59, // 25: tollgate.v1.RotateAPIKeyRequest.overlap:type_name -> google.protobuf.Duration
-	6,  // 26: tollgate.v1.RotateAPIKeyResponse.api_key:type_name -> tollgate.v1.APIKey
-	6,  // 27: tollgate.v1.RotateAPIKeyResponse.replaced:type_name -> tollgate.v1.APIKey
-	2,  // 28: tollgate.v1.SigningKey.state:type_name -> tollgate.v1.SigningKeyState
-	58, // 29: tollgate.v1.SigningKey.created_at:type_name -> google.protobuf.Timestamp
-	58, // 30: tollgate.v1.SigningKey.active_at:type_name -> google.protobuf.Timestamp
-	58, // 31: tollgate.v1.SigningKey.retired_at:type_name -> google.protobuf.Timestamp
-	58, // 32: tollgate.v1.SigningKey.removed_at:type_name -> google.protobuf.Timestamp
-	49, // 33: tollgate.v1.ListSigningKeysResponse.signing_keys:type_name -> tollgate.v1.SigningKey
-	49, // 34: tollgate.v1.RotateSigningKeyResponse.signing_key:type_name -> tollgate.v1.SigningKey
-	7,  // 35: tollgate.v1.AuthService.Login:input_type -> tollgate.v1.LoginRequest
-	9,  // 36: tollgate.v1.AuthService.Refresh:input_type -> tollgate.v1.RefreshRequest
-	11, // 37: tollgate.v1.AuthService.Logout:input_type -> tollgate.v1.LogoutRequest
-	13, // 38: tollgate.v1.AuthService.Verify:input_type -> tollgate.v1.VerifyRequest
-	15, // 39: tollgate.v1.AuthService.WhoAmI:input_type -> tollgate.v1.WhoAmIRequest
-	17, // 40: tollgate.v1.AuthService.CreateUser:input_type -> tollgate.v1.CreateUserRequest
-	19, // 41: tollgate.v1.AuthService.ListUsers:input_type -> tollgate.v1.ListUsersRequest
-	21, // 42: tollgate.v1.AuthService.GetUser:input_type -> tollgate.v1.GetUserRequest
-	23, // 43: tollgate.v1.AuthService.UpdateUser:input_type -> tollgate.v1.UpdateUserRequest
-	25, // 44: tollgate.v1.AuthService.DeleteUser:input_type -> tollgate.v1.DeleteUserRequest
-	27, // 45: tollgate.v1.AuthService.SetPassword:input_type -> tollgate.v1.SetPasswordRequest
-	29, // 46: tollgate.v1.AuthService.ListSessions:input_type -> tollgate.v1.ListSessionsRequest
-	31, // 47: tollgate.v1.AuthService.RevokeSession:input_type -> tollgate.v1.RevokeSessionRequest
-	33, // 48: tollgate.v1.AuthService.RevokeSessions:input_type -> tollgate.v1.RevokeSessionsRequest
-	35, // 49: tollgate.v1.AuthService.CreateAPIKey:input_type -> tollgate.v1.CreateAPIKeyRequest
-	37, // 50: tollgate.v1.AuthService.ListAPIKeys:input_type -> tollgate.v1.ListAPIKeysRequest
-	39, // 51: tollgate.v1.AuthService.RevokeAPIKey:input_type -> tollgate.v1.RevokeAPIKeyRequest
-	41, // 52: tollgate.v1.AuthService.RotateAPIKey:input_type -> tollgate.v1.RotateAPIKeyRequest
-	43, // 53: tollgate.v1.AuthService.EnrollSecondFactor:input_type -> tollgate.v1.EnrollSecondFactorRequest
-	45, // 54: tollgate.v1.AuthService.ConfirmSecondFactor:input_type -> tollgate.v1.ConfirmSecondFactorRequest
-	47, // 55: tollgate.v1.AuthService.RemoveSecondFactor:input_type -> tollgate.v1.RemoveSecondFactorRequest
-	50, // 56: tollgate.v1.AuthService.ListSigningKeys:input_type -> tollgate.v1.ListSigningKeysRequest
-	52, // 57: tollgate.v1.AuthService.RotateSigningKey:input_type -> tollgate.v1.RotateSigningKeyRequest
-	54, // 58: tollgate.v1.AuthService.RemoveSigningKey:input_type -> tollgate.v1.RemoveSigningKeyRequest
-	56, // 59: tollgate.v1.AuthService.WatchRevocations:input_type -> tollgate.v1.WatchRevocationsRequest
-	8,  // 60: tollgate.v1.AuthService.Login:output_type -> tollgate.v1.LoginResponse
-	10, // 61: tollgate.v1.AuthService.Refresh:output_type -> tollgate.v1.RefreshResponse
-	12, // 62: tollgate.v1.AuthService.Logout:output_type -> tollgate.v1.LogoutResponse
-	14, // 63: tollgate.v1.AuthService.Verify:output_type -> tollgate.v1.VerifyResponse
-	16, // 64: tollgate.v1.AuthService.WhoAmI:output_type -> tollgate.v1.WhoAmIResponse
-	18, // 65: tollgate.v1.AuthService.CreateUser:output_type -> tollgate.v1.CreateUserResponse
-	20, // 66: tollgate.v1.AuthService.ListUsers:output_type -> tollgate.v1.ListUsersResponse
-	22, // 67: tollgate.v1.AuthService.GetUser:output_type -> tollgate.v1.GetUserResponse
-	24, // 68: tollgate.v1.AuthService.UpdateUser:output_type -> tollgate.v1.UpdateUserResponse
-	26, // 69: tollgate.v1.AuthService.DeleteUser:output_type -> tollgate.v1.DeleteUserResponse
-	28, // 70: tollgate.v1.AuthService.SetPassword:output_type -> tollgate.v1.SetPasswordResponse
-	30, // 71: tollgate.v1.AuthService.ListSessions:output_type -> tollgate.v1.ListSessionsResponse
-	32, // 72: tollgate.v1.AuthService.RevokeSession:output_type -> tollgate.v1.RevokeSessionResponse
-	34, // 73: tollgate.v1.AuthService.RevokeSessions:output_type -> tollgate.v1.RevokeSessionsResponse
-	36, // 74: tollgate.v1.AuthService.CreateAPIKey:output_type -> tollgate.v1.CreateAPIKeyResponse
-	38, // 75: tollgate.v1.AuthService.ListAPIKeys:output_type -> tollgate.v1.ListAPIKeysResponse
-	40, // 76: tollgate.v1.AuthService.RevokeAPIKey:output_type -> tollgate.v1.RevokeAPIKeyResponse
-	42, // 77: tollgate.v1.AuthService.RotateAPIKey:output_type -> tollgate.v1.RotateAPIKeyResponse
-	44, // 78: tollgate.v1.AuthService.EnrollSecondFactor:output_type -> tollgate.v1.EnrollSecondFactorResponse
-	46, // 79: tollgate.v1.AuthService.ConfirmSecondFactor:output_type -> tollgate.v1.ConfirmSecondFactorResponse
-	48, // 80: tollgate.v1.AuthService.RemoveSecondFactor:output_type -> tollgate.v1.RemoveSecondFactorResponse
-	51, // 81: tollgate.v1.AuthService.ListSigningKeys:output_type -> tollgate.v1.ListSigningKeysResponse
-	53, // 82: tollgate.v1.AuthService.RotateSigningKey:output_type -> tollgate.v1.RotateSigningKeyResponse
-	55, // 83: tollgate.v1.AuthService.RemoveSigningKey:output_type -> tollgate.v1.RemoveSigningKeyResponse
-	57, // 84: tollgate.v1.AuthService.WatchRevocations:output_type -> tollgate.v1.WatchRevocationsResponse
+	5,  // 26: tollgate.v1.RotateAPIKeyResponse.api_key:type_name -> tollgate.v1.APIKey
+	5,  // 27: tollgate.v1.RotateAPIKeyResponse.replaced:type_name -> tollgate.v1.APIKey
+	1,  // 28: tollgate.v1.SigningKey.state:type_name -> tollgate.v1.SigningKeyState
+	57, // 29: tollgate.v1.SigningKey.created_at:type_name -> google.protobuf.Timestamp
+	57, // 30: tollgate.v1.SigningKey.active_at:type_name -> google.protobuf.Timestamp
+	57, // 31: tollgate.v1.SigningKey.retired_at:type_name -> google.protobuf.Timestamp
+	57, // 32: tollgate.v1.SigningKey.removed_at:type_name -> google.protobuf.Timestamp
+	48, // 33: tollgate.v1.ListSigningKeysResponse.signing_keys:type_name -> tollgate.v1.SigningKey
+	48, // 34: tollgate.v1.RotateSigningKeyResponse.signing_key:type_name -> tollgate.v1.SigningKey
+	6,  // 35: tollgate.v1.AuthService.Login:input_type -> tollgate.v1.LoginRequest
+	8,  // 36: tollgate.v1.AuthService.Refresh:input_type -> tollgate.v1.RefreshRequest
+	10, // 37: tollgate.v1.AuthService.Logout:input_type -> tollgate.v1.LogoutRequest
+	12, // 38: tollgate.v1.AuthService.Verify:input_type -> tollgate.v1.VerifyRequest
+	14, // 39: tollgate.v1.AuthService.WhoAmI:input_type -> tollgate.v1.WhoAmIRequest
+	16, // 40: tollgate.v1.AuthService.CreateUser:input_type -> tollgate.v1.CreateUserRequest
+	18, // 41: tollgate.v1.AuthService.ListUsers:input_type -> tollgate.v1.ListUsersRequest
+	20, // 42: tollgate.v1.AuthService.GetUser:input_type -> tollgate.v1.GetUserRequest
+	22, // 43: tollgate.v1.AuthService.UpdateUser:input_type -> tollgate.v1.UpdateUserRequest
+	24, // 44: tollgate.v1.AuthService.DeleteUser:input_type -> tollgate.v1.DeleteUserRequest
+	26, // 45: tollgate.v1.AuthService.SetPassword:input_type -> tollgate.v1.SetPasswordRequest
+	28, // 46: tollgate.v1.AuthService.ListSessions:input_type -> tollgate.v1.ListSessionsRequest
+	30, // 47: tollgate.v1.AuthService.RevokeSession:input_type -> tollgate.v1.RevokeSessionRequest
+	32, // 48: tollgate.v1.AuthService.RevokeSessions:input_type -> tollgate.v1.RevokeSessionsRequest
+	34, // 49: tollgate.v1.AuthService.CreateAPIKey:input_type -> tollgate.v1.CreateAPIKeyRequest
+	36, // 50: tollgate.v1.AuthService.ListAPIKeys:input_type -> tollgate.v1.ListAPIKeysRequest
+	38, // 51: tollgate.v1.AuthService.RevokeAPIKey:input_type -> tollgate.v1.RevokeAPIKeyRequest
+	40, // 52: tollgate.v1.AuthService.RotateAPIKey:input_type -> tollgate.v1.RotateAPIKeyRequest
+	42, // 53: tollgate.v1.AuthService.EnrollSecondFactor:input_type -> tollgate.v1.EnrollSecondFactorRequest
+	44, // 54: tollgate.v1.AuthService.ConfirmSecondFactor:input_type -> tollgate.v1.ConfirmSecondFactorRequest
+	46, // 55: tollgate.v1.AuthService.RemoveSecondFactor:input_type -> tollgate.v1.RemoveSecondFactorRequest
+	49, // 56: tollgate.v1.AuthService.ListSigningKeys:input_type -> tollgate.v1.ListSigningKeysRequest
+	51, // 57: tollgate.v1.AuthService.RotateSigningKey:input_type -> tollgate.v1.RotateSigningKeyRequest
+	53, // 58: tollgate.v1.AuthService.RemoveSigningKey:input_type -> tollgate.v1.RemoveSigningKeyRequest
+	55, // 59: tollgate.v1.AuthService.WatchRevocations:input_type -> tollgate.v1.WatchRevocationsRequest
+	7,  // 60: tollgate.v1.AuthService.Login:output_type -> tollgate.v1.LoginResponse
+	9,  // 61: tollgate.v1.AuthService.Refresh:output_type -> tollgate.v1.RefreshResponse
+	11, // 62: tollgate.v1.AuthService.Logout:output_type -> tollgate.v1.LogoutResponse
+	13, // 63: tollgate.v1.AuthService.Verify:output_type -> tollgate.v1.VerifyResponse
+	15, // 64: tollgate.v1.AuthService.WhoAmI:output_type -> tollgate.v1.WhoAmIResponse
+	17, // 65: tollgate.v1.AuthService.CreateUser:output_type -> tollgate.v1.CreateUserResponse
+	19, // 66: tollgate.v1.AuthService.ListUsers:output_type -> tollgate.v1.ListUsersResponse
+	21, // 67: tollgate.v1.AuthService.GetUser:output_type -> tollgate.v1.GetUserResponse
+	23, // 68: tollgate.v1.AuthService.UpdateUser:output_type -> tollgate.v1.UpdateUserResponse
+	25, // 69: tollgate.v1.AuthService.DeleteUser:output_type -> tollgate.v1.DeleteUserResponse
+	27, // 70: tollgate.v1.AuthService.SetPassword:output_type -> tollgate.v1.SetPasswordResponse
+	29, // 71: tollgate.v1.AuthService.ListSessions:output_type -> tollgate.v1.ListSessionsResponse
+	31, // 72: tollgate.v1.AuthService.RevokeSession:output_type -> tollgate.v1.RevokeSessionResponse
+	33, // 73: tollgate.v1.AuthService.RevokeSessions:output_type -> tollgate.v1.RevokeSessionsResponse
+	35, // 74: tollgate.v1.AuthService.CreateAPIKey:output_type -> tollgate.v1.CreateAPIKeyResponse
+	37, // 75: tollgate.v1.AuthService.ListAPIKeys:output_type -> tollgate.v1.ListAPIKeysResponse
+	39, // 76: tollgate.v1.AuthService.RevokeAPIKey:output_type -> tollgate.v1.RevokeAPIKeyResponse
+	41, // 77: tollgate.v1.AuthService.RotateAPIKey:output_type -> tollgate.v1.RotateAPIKeyResponse
+	43, // 78: tollgate.v1.AuthService.EnrollSecondFactor:output_type -> tollgate.v1.EnrollSecondFactorResponse
+	45, // 79: tollgate.v1.AuthService.ConfirmSecondFactor:output_type -> tollgate.v1.ConfirmSecondFactorResponse
+	47, // 80: tollgate.v1.AuthService.RemoveSecondFactor:output_type -> tollgate.v1.RemoveSecondFactorResponse
+	50, // 81: tollgate.v1.AuthService.ListSigningKeys:output_type -> tollgate.v1.ListSigningKeysResponse
+	52, // 82: tollgate.v1.AuthService.RotateSigningKey:output_type -> tollgate.v1.RotateSigningKeyResponse
+	54, // 83: tollgate.v1.AuthService.RemoveSigningKey:output_type -> tollgate.v1.RemoveSigningKeyResponse
+	56, // 84: tollgate.v1.AuthService.WatchRevocations:output_type -> tollgate.v1.WatchRevocationsResponse
 	60, // [60:85] is the sub-list for method output_type
 	35, // [35:60] is the sub-list for method input_type
 	35, // [35:35] is the sub-list for extension type_name
@@ -4342,6 +4220,7 @@ func file_tollgate_v1_auth_proto_init() {
 		return
 	}
 	file_tollgate_v1_options_proto_init()
+	file_tollgate_v1_reason_proto_init()
 	file_tollgate_v1_auth_proto_msgTypes[10].OneofWrappers = []any{
 		(*VerifyRequest_AccessToken)(nil),
 		(*VerifyRequest_ApiKey)(nil),
@@ -4353,7 +4232,7 @@ func file_tollgate_v1_auth_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tollgate_v1_auth_proto_rawDesc), len(file_tollgate_v1_auth_proto_rawDesc)),
-			NumEnums:      3,
+			NumEnums:      2,
 			NumMessages:   55,
 			NumExtensions: 0,
 			NumServices:   1,

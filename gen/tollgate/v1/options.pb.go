@@ -38,6 +38,7 @@ type Guard struct {
 	//	*Guard_Permission
 	//	*Guard_Authenticated
 	//	*Guard_Public
+	//	*Guard_SelfOnly
 	Rule isGuard_Rule `protobuf_oneof:"rule"`
 	// A field of the request, by its proto name, that holds a user's id. A
 	// signed-in person whose own id it is may call without the permission.
@@ -52,9 +53,12 @@ type Guard struct {
 	// who calls as self, and service accounts, may without. Needs a permission.
 	// Tollgate looks at it on its own RPCs only: on yours, look at the principal's
 	// amr and auth_time.
-	Sensitive     bool `protobuf:"varint,6,opt,name=sensitive,proto3" json:"sensitive,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Sensitive bool `protobuf:"varint,6,opt,name=sensitive,proto3" json:"sensitive,omitempty"`
+	// A user who must first choose a new password may call, too, where the rest of
+	// the guard lets them. Tollgate looks at it on its own RPCs only.
+	AllowBeforePasswordChange bool `protobuf:"varint,8,opt,name=allow_before_password_change,json=allowBeforePasswordChange,proto3" json:"allow_before_password_change,omitempty"`
+	unknownFields             protoimpl.UnknownFields
+	sizeCache                 protoimpl.SizeCache
 }
 
 func (x *Guard) Reset() {
@@ -121,6 +125,15 @@ func (x *Guard) GetPublic() bool {
 	return false
 }
 
+func (x *Guard) GetSelfOnly() string {
+	if x != nil {
+		if x, ok := x.Rule.(*Guard_SelfOnly); ok {
+			return x.SelfOnly
+		}
+	}
+	return ""
+}
+
 func (x *Guard) GetSelf() string {
 	if x != nil {
 		return x.Self
@@ -138,6 +151,13 @@ func (x *Guard) GetAction() string {
 func (x *Guard) GetSensitive() bool {
 	if x != nil {
 		return x.Sensitive
+	}
+	return false
+}
+
+func (x *Guard) GetAllowBeforePasswordChange() bool {
+	if x != nil {
+		return x.AllowBeforePasswordChange
 	}
 	return false
 }
@@ -161,11 +181,20 @@ type Guard_Public struct {
 	Public bool `protobuf:"varint,3,opt,name=public,proto3,oneof"`
 }
 
+type Guard_SelfOnly struct {
+	// A field of the request, by its proto name, that holds a user's id: only the
+	// person who is signed in as that user may call. No permission suffices, and
+	// API keys may not. Not for streams, whose message is yet to come.
+	SelfOnly string `protobuf:"bytes,7,opt,name=self_only,json=selfOnly,proto3,oneof"`
+}
+
 func (*Guard_Permission) isGuard_Rule() {}
 
 func (*Guard_Authenticated) isGuard_Rule() {}
 
 func (*Guard_Public) isGuard_Rule() {}
+
+func (*Guard_SelfOnly) isGuard_Rule() {}
 
 var file_tollgate_v1_options_proto_extTypes = []protoimpl.ExtensionInfo{
 	{
@@ -190,16 +219,18 @@ var File_tollgate_v1_options_proto protoreflect.FileDescriptor
 
 const file_tollgate_v1_options_proto_rawDesc = "" +
 	"\n" +
-	"\x19tollgate/v1/options.proto\x12\vtollgate.v1\x1a google/protobuf/descriptor.proto\"\xbd\x01\n" +
+	"\x19tollgate/v1/options.proto\x12\vtollgate.v1\x1a google/protobuf/descriptor.proto\"\x9d\x02\n" +
 	"\x05Guard\x12 \n" +
 	"\n" +
 	"permission\x18\x01 \x01(\tH\x00R\n" +
 	"permission\x12&\n" +
 	"\rauthenticated\x18\x02 \x01(\bH\x00R\rauthenticated\x12\x18\n" +
-	"\x06public\x18\x03 \x01(\bH\x00R\x06public\x12\x12\n" +
+	"\x06public\x18\x03 \x01(\bH\x00R\x06public\x12\x1d\n" +
+	"\tself_only\x18\a \x01(\tH\x00R\bselfOnly\x12\x12\n" +
 	"\x04self\x18\x04 \x01(\tR\x04self\x12\x16\n" +
 	"\x06action\x18\x05 \x01(\tR\x06action\x12\x1c\n" +
-	"\tsensitive\x18\x06 \x01(\bR\tsensitiveB\x06\n" +
+	"\tsensitive\x18\x06 \x01(\bR\tsensitive\x12?\n" +
+	"\x1callow_before_password_change\x18\b \x01(\bR\x19allowBeforePasswordChangeB\x06\n" +
 	"\x04rule:J\n" +
 	"\x05guard\x12\x1e.google.protobuf.MethodOptions\x18\xc1\x9c\x03 \x01(\v2\x12.tollgate.v1.GuardR\x05guardB\xa7\x01\n" +
 	"\x0fcom.tollgate.v1B\fOptionsProtoP\x01Z9github.com/tollgatehq/tollgate/gen/tollgate/v1;tollgatev1\xa2\x02\x03TXX\xaa\x02\vTollgate.V1\xca\x02\vTollgate\\V1\xe2\x02\x17Tollgate\\V1\\GPBMetadata\xea\x02\fTollgate::V1b\x06proto3"
@@ -240,6 +271,7 @@ func file_tollgate_v1_options_proto_init() {
 		(*Guard_Permission)(nil),
 		(*Guard_Authenticated)(nil),
 		(*Guard_Public)(nil),
+		(*Guard_SelfOnly)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -1155,8 +1155,9 @@ type AuthorizeRequest struct {
 	//	*AuthorizeRequest_ApiKey
 	//	*AuthorizeRequest_UserId
 	Credential isAuthorizeRequest_Credential `protobuf_oneof:"credential"`
-	// What the call needs, without wildcards: "orders:read". With authenticated
-	// it is only the name that limits match: "authenticated" when it is empty.
+	// What the call needs, without wildcards: "orders:read". With authenticated or
+	// self_only it is only the name that limits match: "authenticated" when it is
+	// empty.
 	// Tollgate's own ("tollgate:…") are refused, INVALID_ARGUMENT: it decides about
 	// its own API by itself.
 	Permission string `protobuf:"bytes,4,opt,name=permission,proto3" json:"permission,omitempty"`
@@ -1179,7 +1180,10 @@ type AuthorizeRequest struct {
 	Self string `protobuf:"bytes,11,opt,name=self,proto3" json:"self,omitempty"`
 	// Decide again about a call that was let through and goes on, such as a
 	// stream. It counts against no limit; a refusal is recorded all the same.
-	Recheck       bool `protobuf:"varint,12,opt,name=recheck,proto3" json:"recheck,omitempty"`
+	Recheck bool `protobuf:"varint,12,opt,name=recheck,proto3" json:"recheck,omitempty"`
+	// Only the person who is signed in as self may call; no permission suffices, as
+	// with the option guard's self_only.
+	SelfOnly      bool `protobuf:"varint,13,opt,name=self_only,json=selfOnly,proto3" json:"self_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1307,6 +1311,13 @@ func (x *AuthorizeRequest) GetSelf() string {
 func (x *AuthorizeRequest) GetRecheck() bool {
 	if x != nil {
 		return x.Recheck
+	}
+	return false
+}
+
+func (x *AuthorizeRequest) GetSelfOnly() bool {
+	if x != nil {
+		return x.SelfOnly
 	}
 	return false
 }
@@ -1523,7 +1534,7 @@ var File_tollgate_v1_roles_proto protoreflect.FileDescriptor
 
 const file_tollgate_v1_roles_proto_rawDesc = "" +
 	"\n" +
-	"\x17tollgate/v1/roles.proto\x12\vtollgate.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16tollgate/v1/auth.proto\x1a\x18tollgate/v1/limits.proto\x1a\x19tollgate/v1/options.proto\"\xee\x01\n" +
+	"\x17tollgate/v1/roles.proto\x12\vtollgate.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16tollgate/v1/auth.proto\x1a\x18tollgate/v1/limits.proto\x1a\x19tollgate/v1/options.proto\x1a\x18tollgate/v1/reason.proto\"\xee\x01\n" +
 	"\x04Role\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\vdescription\x18\x02 \x01(\tR\vdescription\x12 \n" +
@@ -1541,11 +1552,11 @@ const file_tollgate_v1_roles_proto_rawDesc = "" +
 	"\vassigned_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"assignedAt\x129\n" +
 	"\n" +
-	"expires_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"\xa7\x01\n" +
+	"expires_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"\xd1\x01\n" +
 	"\x11CreateRoleRequest\x120\n" +
 	"\x04name\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x18@2\x13^[a-z][a-z0-9._-]*$R\x04name\x12*\n" +
-	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\vdescription\x124\n" +
-	"\vpermissions\x18\x03 \x03(\tB\x12\xbaH\x0f\x92\x01\f\x10\xf4\x03\"\ar\x05\x10\x01\x18\x80\x01R\vpermissions\"W\n" +
+	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\vdescription\x12^\n" +
+	"\vpermissions\x18\x03 \x03(\tB<\xbaH9\x92\x016\x10\xf4\x03\"1r/\x10\x01\x18\x80\x012(^([a-z0-9._-]+:){0,7}([a-z0-9._-]+|[*])$R\vpermissions\"W\n" +
 	"\x12CreateRoleResponse\x12%\n" +
 	"\x04role\x18\x01 \x01(\v2\x11.tollgate.v1.RoleR\x04role\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\"d\n" +
@@ -1560,11 +1571,11 @@ const file_tollgate_v1_roles_proto_rawDesc = "" +
 	"\x0eGetRoleRequest\x12\x1d\n" +
 	"\x04name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x04name\"8\n" +
 	"\x0fGetRoleResponse\x12%\n" +
-	"\x04role\x18\x01 \x01(\v2\x11.tollgate.v1.RoleR\x04role\"\xd6\x01\n" +
+	"\x04role\x18\x01 \x01(\v2\x11.tollgate.v1.RoleR\x04role\"\x80\x02\n" +
 	"\x11UpdateRoleRequest\x12\x1d\n" +
 	"\x04name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x04name\x12/\n" +
-	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04H\x00R\vdescription\x88\x01\x01\x124\n" +
-	"\vpermissions\x18\x03 \x03(\tB\x12\xbaH\x0f\x92\x01\f\x10\xf4\x03\"\ar\x05\x10\x01\x18\x80\x01R\vpermissions\x12+\n" +
+	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04H\x00R\vdescription\x88\x01\x01\x12^\n" +
+	"\vpermissions\x18\x03 \x03(\tB<\xbaH9\x92\x016\x10\xf4\x03\"1r/\x10\x01\x18\x80\x012(^([a-z0-9._-]+:){0,7}([a-z0-9._-]+|[*])$R\vpermissions\x12+\n" +
 	"\x11clear_permissions\x18\x04 \x01(\bR\x10clearPermissionsB\x0e\n" +
 	"\f_description\"W\n" +
 	"\x12UpdateRoleResponse\x12%\n" +
@@ -1602,13 +1613,14 @@ const file_tollgate_v1_roles_proto_rawDesc = "" +
 	"\n" +
 	"user_agent\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\tuserAgent\x12'\n" +
 	"\n" +
-	"request_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\trequestId\"\xe1\x04\n" +
+	"request_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\trequestId\"\xd9\a\n" +
 	"\x10AuthorizeRequest\x120\n" +
 	"\faccess_token\x18\x01 \x01(\tB\v\xbaH\x05r\x03\x18\x80@\x80\x01\x01H\x00R\vaccessToken\x12&\n" +
 	"\aapi_key\x18\x02 \x01(\tB\v\xbaH\x05r\x03\x18\x80\x02\x80\x01\x01H\x00R\x06apiKey\x12#\n" +
-	"\auser_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01H\x00R\x06userId\x12(\n" +
+	"\auser_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01H\x00R\x06userId\x12\xda\x01\n" +
 	"\n" +
-	"permission\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\n" +
+	"permission\x18\x04 \x01(\tB\xb9\x01\xbaH\xb5\x01\xba\x01\x85\x01\n" +
+	"\x0epermission.own\x12Tmust be one of your own: Tollgate decides about its own API (tollgate:…) by itself\x1a\x1d!this.startsWith('tollgate:')\xd8\x01\x01r'\x18\x80\x012\"^([a-z0-9._-]+:){0,7}[a-z0-9._-]+$R\n" +
 	"permission\x12$\n" +
 	"\bresource\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\bresource\x12]\n" +
 	"\acontext\x18\x06 \x03(\v2*.tollgate.v1.AuthorizeRequest.ContextEntryB\x17\xbaH\x14\x9a\x01\x11\x10 \"\x06r\x04\x10\x01\x18@*\x05r\x03\x18\x80\x02R\acontext\x12+\n" +
@@ -1618,10 +1630,12 @@ const file_tollgate_v1_roles_proto_rawDesc = "" +
 	"\rauthenticated\x18\n" +
 	" \x01(\bR\rauthenticated\x12\x1b\n" +
 	"\x04self\x18\v \x01(\tB\a\xbaH\x04r\x02\x18@R\x04self\x12\x18\n" +
-	"\arecheck\x18\f \x01(\bR\arecheck\x1a:\n" +
+	"\arecheck\x18\f \x01(\bR\arecheck\x12\x1b\n" +
+	"\tself_only\x18\r \x01(\bR\bselfOnly\x1a:\n" +
 	"\fContextEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\f\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01:\xa5\x01\xbaH\xa1\x01\x1a\x9e\x01\n" +
+	"\x13permission.required\x12Hpermission: must not be empty, unless authenticated or self_only is true\x1a=this.permission != '' || this.authenticated || this.self_onlyB\f\n" +
 	"\n" +
 	"credential\"\x9a\x02\n" +
 	"\x11AuthorizeResponse\x12\x18\n" +
@@ -1765,6 +1779,7 @@ func file_tollgate_v1_roles_proto_init() {
 	file_tollgate_v1_auth_proto_init()
 	file_tollgate_v1_limits_proto_init()
 	file_tollgate_v1_options_proto_init()
+	file_tollgate_v1_reason_proto_init()
 	file_tollgate_v1_roles_proto_msgTypes[8].OneofWrappers = []any{}
 	file_tollgate_v1_roles_proto_msgTypes[19].OneofWrappers = []any{
 		(*AuthorizeRequest_AccessToken)(nil),

@@ -67,7 +67,7 @@ func TestEveryRPC(t *testing.T) {
 	i := startEmbedded(t)
 	i.call(t, "PATCH", "/v1/limits/sign-in-per-ip", i.admin, map[string]any{"rate": 1000, "burst": 1000}).Want(t, 200)
 	_, without := i.newUser(t, "without", "something:else")
-	for _, method := range contract.Methods() {
+	for procedure, method := range contract.Methods() {
 		t.Run(string(method.FullName()), func(t *testing.T) {
 			guard, _ := proto.GetExtension(method.Options(), tollgatev1.E_Guard).(*tollgatev1.Guard)
 			if guard.GetPublic() {
@@ -91,6 +91,16 @@ func TestEveryRPC(t *testing.T) {
 			}
 			if code := i.callRPC(t, method, without); code != "permission_denied" {
 				t.Errorf("without the permission: %q, want permission_denied", code)
+			}
+			if field := guard.GetSelfOnly(); field != "" {
+				key := i.call(t, "POST", "/v1/api-keys", i.admin, map[string]any{"name": "k"}).Want(t, 200).Str("secret")
+				for credential, want := range map[string]int{without: 403, i.admin: 400, key: 403} {
+					a := i.call(t, "POST", procedure, credential, map[string]any{field: i.user})
+					if a.Status != want || want == 403 && a.Reason() != "SELF_ONLY" {
+						t.Errorf("about the administrator: %d %s, want %d", a.Status, a.Raw, want)
+					}
+				}
+				return
 			}
 			_, with := i.newUser(t, strings.ToLower("with-"+string(method.Name())), guard.GetPermission())
 			if code := i.callRPC(t, method, with); code == "unauthenticated" || code == "permission_denied" {

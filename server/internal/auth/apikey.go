@@ -174,7 +174,7 @@ func (s *Service) newAPIKey(ctx context.Context, in NewAPIKey) (APIKey, error) {
 		key.UserID = caller.From(ctx).UserID()
 	}
 	if key.UserID == "" {
-		return APIKey{}, fault.Field("user_id", "say whom the key acts as")
+		return APIKey{}, fault.Field("userId", "say whom the key acts as")
 	}
 	if key.Name == "" || len(key.Name) > 512 || !utf8.ValidString(key.Name) || strings.ContainsFunc(key.Name, unicode.IsControl) {
 		return APIKey{}, fault.Field("name", "must be 1 to 128 characters, none of them a control character")
@@ -187,7 +187,7 @@ func (s *Service) newAPIKey(ctx context.Context, in NewAPIKey) (APIKey, error) {
 	key.Scopes = slices.Compact(slices.Sorted(slices.Values(in.Scopes)))
 	if !in.ExpiresAt.IsZero() {
 		if !in.ExpiresAt.After(now) {
-			return APIKey{}, fault.Field("expires_at", "must be in the future")
+			return APIKey{}, fault.Field("expiresAt", "must be in the future")
 		}
 		key.ExpiresAt = in.ExpiresAt.UTC().Truncate(time.Microsecond)
 	}

@@ -132,7 +132,7 @@ func TestKeyIsNotItsOwner(t *testing.T) {
 			_, err := d.SetPassword(narrow, change)
 			wantRefusal(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
 			_, err = d.SetPassword(wide, change)
-			wantField(t, err, "current_password")
+			wantField(t, err, "currentPassword")
 		}
 		_, err := d.RemoveSecondFactor(wide, user.ID, "")
 		wantField(t, err, "code")

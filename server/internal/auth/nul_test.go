@@ -28,11 +28,11 @@ func TestNULInPasswords(t *testing.T) {
 
 		self := d.as(Credential{AccessToken: d.login("ann").AccessToken})
 		_, err = d.SetPassword(self, PasswordChange{UserID: ann.ID, Current: password, New: doubled(password)})
-		wantField(t, err, "new_password")
+		wantField(t, err, "newPassword")
 		_, err = d.SetPassword(self, PasswordChange{UserID: ann.ID, Current: doubled(password), New: "another password"})
-		wantField(t, err, "current_password")
+		wantField(t, err, "currentPassword")
 		_, err = d.SetPassword(d.system(), PasswordChange{UserID: ann.ID, New: "another password\x00"})
-		wantField(t, err, "new_password")
+		wantField(t, err, "newPassword")
 		d.login("ann")
 	})
 }

@@ -86,13 +86,13 @@ func (s *Service) NewOneTimePassword() string { return newOneTimePassword() }
 
 func (s *Service) changePassword(ctx context.Context, user userRow, p PasswordChange) (PasswordSet, error) {
 	if p.Current == "" {
-		return PasswordSet{}, fault.Field("current_password", "is required to change your own password")
+		return PasswordSet{}, fault.Field("currentPassword", "is required to change your own password")
 	}
-	if err := checkPassword("new_password", user.Username, p.New); err != nil {
+	if err := checkPassword("newPassword", user.Username, p.New); err != nil {
 		return PasswordSet{}, err
 	}
 	if p.New == p.Current {
-		return PasswordSet{}, fault.Field("new_password", "must differ from the current one")
+		return PasswordSet{}, fault.Field("newPassword", "must differ from the current one")
 	}
 	event := audit.New(ctx, audit.PasswordChange, audit.Success, "users/"+user.ID)
 	if err := s.askPassword(ctx, user, p.Current, event); err != nil {
@@ -121,7 +121,7 @@ func (s *Service) askPassword(ctx context.Context, user userRow, current string,
 	if err := s.audit.Record(ctx, event.Because(reasonWrongPassword)); err != nil {
 		return err
 	}
-	return fault.Field("current_password", "is wrong")
+	return fault.Field("currentPassword", "is wrong")
 }
 
 func (s *Service) resetPassword(ctx context.Context, user userRow, p PasswordChange) (PasswordSet, error) {
@@ -130,7 +130,7 @@ func (s *Service) resetPassword(ctx context.Context, user userRow, p PasswordCha
 		oneTime = newOneTimePassword()
 		p.New = oneTime
 	}
-	if err := checkPassword("new_password", user.Username, p.New); err != nil {
+	if err := checkPassword("newPassword", user.Username, p.New); err != nil {
 		return PasswordSet{}, err
 	}
 	// Whoever resets another's password knows it, so it must not stay. The

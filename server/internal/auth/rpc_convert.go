@@ -6,46 +6,17 @@ import (
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/protoconv"
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
 // tokenScheme is how access tokens are presented (RFC 6750).
 const tokenScheme = "Bearer"
 
+var reasons = protoconv.NewEnum[caller.Reason, tollgatev1.Reason](tollgatev1.Reason_name)
+
 // ReasonProto is a reason as the API says it.
-func ReasonProto(r caller.Reason) tollgatev1.Reason {
-	switch r {
-	case caller.ReasonOK:
-		return tollgatev1.Reason_REASON_OK
-	case caller.ReasonCredentialMissing:
-		return tollgatev1.Reason_REASON_CREDENTIAL_MISSING
-	case caller.ReasonCredentialInvalid:
-		return tollgatev1.Reason_REASON_CREDENTIAL_INVALID
-	case caller.ReasonCredentialExpired:
-		return tollgatev1.Reason_REASON_CREDENTIAL_EXPIRED
-	case caller.ReasonCredentialRevoked:
-		return tollgatev1.Reason_REASON_CREDENTIAL_REVOKED
-	case caller.ReasonUserDisabled:
-		return tollgatev1.Reason_REASON_USER_DISABLED
-	case caller.ReasonUserUnknown:
-		return tollgatev1.Reason_REASON_USER_UNKNOWN
-	case caller.ReasonLimited:
-		return tollgatev1.Reason_REASON_LIMITED
-	case caller.ReasonPasswordChangeRequired:
-		return tollgatev1.Reason_REASON_PASSWORD_CHANGE_REQUIRED
-	case caller.ReasonPermissionMissing:
-		return tollgatev1.Reason_REASON_PERMISSION_MISSING
-	case caller.ReasonScopeMissing:
-		return tollgatev1.Reason_REASON_SCOPE_MISSING
-	case caller.ReasonWrongAudience:
-		return tollgatev1.Reason_REASON_WRONG_AUDIENCE
-	case caller.ReasonSecondFactorRequired:
-		return tollgatev1.Reason_REASON_SECOND_FACTOR_REQUIRED
-	case caller.ReasonSignInRequired:
-		return tollgatev1.Reason_REASON_SIGN_IN_REQUIRED
-	}
-	return tollgatev1.Reason_REASON_UNSPECIFIED
-}
+func ReasonProto(r caller.Reason) tollgatev1.Reason { return reasons.Proto(r) }
 
 // PrincipalProto is a principal as the API shows it; nil for nil.
 func PrincipalProto(p *caller.Principal) *tollgatev1.Principal {

@@ -57,7 +57,7 @@ func TestRPCs(t *testing.T) {
 		t.Fatal(key, err)
 	}
 	_, err = h.CreateAPIKey(ctx, &tollgatev1.CreateAPIKeyRequest{Name: "key", ExpiresAt: &timestamppb.Timestamp{Nanos: -1}})
-	wantField(t, err, "expires_at")
+	wantField(t, err, "expiresAt")
 
 	verify, err := h.Verify(ctx, &tollgatev1.VerifyRequest{
 		Credential: &tollgatev1.VerifyRequest_ApiKey{ApiKey: key.Secret}, MinRevision: key.Revision,

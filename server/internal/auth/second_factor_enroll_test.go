@@ -21,7 +21,7 @@ func TestEnrollingTakesThePassword(t *testing.T) {
 		stolen := d.as(Credential{AccessToken: d.login("ann").AccessToken})
 		for _, guess := range []string{"", "a wrong guess"} {
 			_, err := d.EnrollSecondFactor(stolen, ann.ID, guess)
-			wantField(t, err, "current_password")
+			wantField(t, err, "currentPassword")
 		}
 		var pending int
 		if err := d.db.Get(t.Context(), &pending, `SELECT COUNT(*) FROM second_factors`); err != nil || pending != 0 {
@@ -33,7 +33,7 @@ func TestEnrollingTakesThePassword(t *testing.T) {
 		}
 		for range 8 {
 			_, err := d.EnrollSecondFactor(stolen, ann.ID, "a wrong guess")
-			wantField(t, err, "current_password")
+			wantField(t, err, "currentPassword")
 		}
 		compares := d.compares.Load()
 		_, err := d.EnrollSecondFactor(stolen, ann.ID, password)

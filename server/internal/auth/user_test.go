@@ -75,7 +75,7 @@ func TestUserErrors(t *testing.T) {
 	for field, n := range map[string]NewUser{
 		"username":     {Username: "two words"},
 		"password":     {Username: "new", Password: "short"},
-		"display_name": {Username: "new", DisplayName: "a\x00"},
+		"displayName": {Username: "new", DisplayName: "a\x00"},
 		"kind":         {Username: "new", Kind: "robot"},
 	} {
 		_, _, err := d.CreateUser(ctx, n)
@@ -94,7 +94,7 @@ func TestUserErrors(t *testing.T) {
 	_, _, err = d.UpdateUser(ctx, ann.ID, UserUpdate{Username: to("\x00")})
 	wantField(t, err, "username")
 	_, _, err = d.UpdateUser(ctx, ann.ID, UserUpdate{DisplayName: to("\x00")})
-	wantField(t, err, "display_name")
+	wantField(t, err, "displayName")
 	_, err = d.SetPassword(ctx, PasswordChange{UserID: robot.ID, New: password})
 	wantRefusal(t, err, fault.Precondition, "SERVICE_ACCOUNT")
 
@@ -148,7 +148,7 @@ func TestUserPages(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, _, err = d.ListUsers(ctx, "c", 1, next)
-		wantField(t, err, "page_token")
+		wantField(t, err, "pageToken")
 		_, _, err = d.ListUsers(ctx, "two words", 1, "")
 		wantField(t, err, "username")
 	})
@@ -241,16 +241,16 @@ func TestSetPassword(t *testing.T) {
 		first, second := d.login("ann"), d.login("ann")
 		self := d.as(Credential{AccessToken: first.AccessToken})
 		for field, change := range map[string]PasswordChange{
-			"current_password": {UserID: ann.ID, New: next},
-			"new_password":     {UserID: ann.ID, Current: password},
+			"currentPassword": {UserID: ann.ID, New: next},
+			"newPassword":     {UserID: ann.ID, Current: password},
 		} {
 			_, err := d.SetPassword(self, change)
 			wantField(t, err, field)
 		}
 		_, err := d.SetPassword(self, PasswordChange{UserID: ann.ID, Current: password, New: password})
-		wantField(t, err, "new_password")
+		wantField(t, err, "newPassword")
 		_, err = d.SetPassword(self, PasswordChange{UserID: ann.ID, Current: "not the password", New: next})
-		wantField(t, err, "current_password")
+		wantField(t, err, "currentPassword")
 		d.wantReason(first.AccessToken, caller.ReasonOK)
 		if failed := d.recorded(audit.PasswordChange); len(failed) != 1 || failed[0].Outcome != audit.Failure {
 			t.Errorf("recorded %+v", failed)
@@ -364,9 +364,9 @@ func TestCommonPasswords(t *testing.T) {
 	d.user("ann-lee-rose")
 	for _, bad := range []string{"iloveyou1", "ann-LEE-rose"} {
 		_, err := d.ResetPassword(t.Context(), "ann-lee-rose", bad, false)
-		wantField(t, err, "new_password")
+		wantField(t, err, "newPassword")
 		ctx := d.as(Credential{AccessToken: d.login("ann-lee-rose").AccessToken})
 		_, err = d.SetPassword(ctx, PasswordChange{UserID: caller.From(ctx).Principal.UserID, Current: password, New: bad})
-		wantField(t, err, "new_password")
+		wantField(t, err, "newPassword")
 	}
 }

@@ -122,11 +122,11 @@ func isUUID(s string) bool {
 func checkDisplayName(name string) error {
 	switch {
 	case !utf8.ValidString(name):
-		return fault.Field("display_name", "must be UTF-8")
+		return fault.Field("displayName", "must be UTF-8")
 	case utf8.RuneCountInString(name) > maxDisplayName:
-		return fault.Field("display_name", "must have at most %d characters", maxDisplayName)
+		return fault.Field("displayName", "must have at most %d characters", maxDisplayName)
 	case strings.ContainsFunc(name, unicode.IsControl):
-		return fault.Field("display_name", "must not contain control characters")
+		return fault.Field("displayName", "must not contain control characters")
 	}
 	return nil
 }

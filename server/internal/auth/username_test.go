@@ -86,6 +86,6 @@ func TestCheckDisplayName(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{"a\x00b", "a\nb", "\xff", strings.Repeat("a", 257)} {
-		wantField(t, checkDisplayName(bad), "display_name")
+		wantField(t, checkDisplayName(bad), "displayName")
 	}
 }

@@ -1,7 +1,8 @@
 package caller
 
-// Reason says why a caller was let through or not. The set is closed: it is
-// used as a metric's label.
+// Reason says why a caller was let through or not. It is the name of a value of
+// the contract's enum Reason, in lower case and without its prefix, and a metric's
+// label.
 type Reason string
 
 // The reasons, in the order in which they are looked for.
@@ -20,4 +21,5 @@ const (
 	ReasonScopeMissing           Reason = "scope_missing"
 	ReasonSecondFactorRequired   Reason = "second_factor_required"
 	ReasonSignInRequired         Reason = "sign_in_required"
+	ReasonSelfOnly               Reason = "self_only"
 )

@@ -24,6 +24,7 @@ type Rule struct {
 	AnyUser    bool   // any good credential will do
 	Public     bool   // none is needed, and none is looked at
 	Self       string // a person with this user id may pass without Permission
+	SelfOnly   bool   // nobody but the person with the user id Self may pass
 
 	// BeforePassword: also who must first choose a new password may pass, if the
 	// rest of the rule lets them. No other rule does.
@@ -184,6 +185,8 @@ func (s *Service) judge(reason caller.Reason, p *caller.Principal, rule Rule) ca
 		return reason
 	case rule.AnyUser, own:
 		return caller.ReasonOK
+	case rule.SelfOnly:
+		return caller.ReasonSelfOnly
 	case rule.Permission == "":
 		return caller.ReasonPermissionMissing
 	}

@@ -3,17 +3,13 @@ package decision
 import (
 	"cmp"
 	"context"
-	"errors"
-	"fmt"
 	"net/netip"
 
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
 	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/auth"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
-	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/limits"
-	"github.com/tollgatehq/tollgate/server/internal/roles"
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
@@ -25,20 +21,12 @@ func NewAuthorizer(s *Service) *Authorizer { return &Authorizer{s} }
 
 // Authorize decides one call.
 func (a *Authorizer) Authorize(ctx context.Context, req *tollgatev1.AuthorizeRequest) (*tollgatev1.AuthorizeResponse, error) {
-	if err := checkPermission(req); err != nil {
-		return nil, fault.Field("permission", "%v", err)
-	}
 	return a.decide(ctx, req)
 }
 
-// BatchAuthorize decides several calls in order. All are checked before the
-// first is decided, so that a bad one costs nothing.
+// BatchAuthorize decides several calls in order. The guard has validated all of
+// them before the first is decided, so that a bad one costs nothing.
 func (a *Authorizer) BatchAuthorize(ctx context.Context, req *tollgatev1.BatchAuthorizeRequest) (*tollgatev1.BatchAuthorizeResponse, error) {
-	for i, r := range req.GetRequests() {
-		if err := checkPermission(r); err != nil {
-			return nil, fault.Field(fmt.Sprintf("requests[%d].permission", i), "%v", err)
-		}
-	}
 	res := &tollgatev1.BatchAuthorizeResponse{Responses: make([]*tollgatev1.AuthorizeResponse, 0, len(req.GetRequests()))}
 	for _, r := range req.GetRequests() {
 		decided, err := a.decide(ctx, r)
@@ -50,27 +38,16 @@ func (a *Authorizer) BatchAuthorize(ctx context.Context, req *tollgatev1.BatchAu
 	return res, nil
 }
 
-// checkPermission says what is wrong with a request's permission. There need be
-// none where any good credential will do. Tollgate's own are refused: services
-// have no use for them but to find out who administers Tollgate, or to use up
-// limits on sign-ins.
-func checkPermission(req *tollgatev1.AuthorizeRequest) error {
-	if req.GetPermission() == "" && req.GetAuthenticated() {
-		return nil
-	}
-	if roles.Own(req.GetPermission()) {
-		return errors.New("must be one of your own: Tollgate decides about its own API (tollgate:…) by itself")
-	}
-	return roles.ValidPermission(req.GetPermission())
-}
-
 // unnamed is what limits match of a call that any good credential may make and
 // that says no more.
 const unnamed = "authenticated"
 
 // ruleOf is what the call asks of its caller, as the option guard says it.
 func ruleOf(req *tollgatev1.AuthorizeRequest) Rule {
-	if req.GetAuthenticated() {
+	switch {
+	case req.GetSelfOnly():
+		return Rule{SelfOnly: true, Self: req.GetSelf(), Action: cmp.Or(req.GetPermission(), unnamed)}
+	case req.GetAuthenticated():
 		return Rule{AnyUser: true, Action: cmp.Or(req.GetPermission(), unnamed)}
 	}
 	return Rule{Permission: req.GetPermission(), Self: req.GetSelf()}

@@ -8,11 +8,14 @@ import (
 	"strings"
 	"time"
 
+	"buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	"buf.build/go/protovalidate"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/decision"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/limits"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
 // refusal is the error for a call that a decision did not allow.
@@ -25,6 +28,8 @@ func refusal(d decision.Decision, rule decision.Rule) error {
 		return fault.New(fault.Denied, reason, "this needs the permission %s, which none of %s's roles grants", rule.Permission, d.Principal.Username)
 	case caller.ReasonScopeMissing:
 		return fault.New(fault.Denied, reason, "this needs the permission %s, which the API key's scopes leave out", rule.Permission)
+	case caller.ReasonSelfOnly:
+		return fault.New(fault.Denied, reason, "only the user in question may make this call, signed in with a password: send that user's access token")
 	case caller.ReasonPasswordChangeRequired:
 		return fault.New(fault.Denied, reason, "choose a new password first: POST /v1/users/%s/password", d.Principal.UserID)
 	case caller.ReasonCredentialMissing:
@@ -64,40 +69,81 @@ func wait(d time.Duration) time.Duration {
 }
 
 // invalid is the error for a message that breaks the contract's bounds.
-func invalid(err error) error {
+func invalid(m proto.Message, err error) error {
 	var failed *protovalidate.ValidationError
 	if !errors.As(err, &failed) {
 		return fmt.Errorf("validate: %w", err)
 	}
 	f := fault.New(fault.Invalid, "INVALID_FIELD", "")
-	for _, v := range failed.Violations {
-		f.Violations = append(f.Violations, fault.Violation{
-			Field: protovalidate.FieldPathString(v.Proto.GetField()), Message: message(v),
-		})
-	}
-	messages := make([]string, len(f.Violations))
-	for i, v := range f.Violations {
-		messages[i] = strings.TrimPrefix(v.Field+": ", ": ") + v.Message
+	messages := make([]string, len(failed.Violations))
+	for i, v := range failed.Violations {
+		field, at := fieldPath(m.ProtoReflect().Descriptor(), v.Proto.GetField())
+		message := violationMessage(at, v)
+		// The text of a rule of a whole message names the field first.
+		if name, rest, found := strings.Cut(message, ": "); found && at != nil && at.Fields().ByJSONName(name) != nil {
+			field, message = strings.TrimPrefix(field+"."+name, "."), rest
+		}
+		f.Violations = append(f.Violations, fault.Violation{Field: field, Message: message})
+		messages[i] = field + ": " + message
 	}
 	f.Message = strings.Join(messages, "; ")
 	return f
 }
 
-// message is what is wrong with a field; of an enum it names the values, which
-// the rule knows as numbers only.
-func message(v *protovalidate.Violation) string {
-	field := v.FieldDescriptor
-	if field == nil || field.Enum() == nil || field.IsList() || field.IsMap() {
-		return v.Proto.GetMessage()
-	}
+// fieldPath is a field's path with the names of JSON, requests[0].userId, and the
+// message there, if it is one. The last part may be a oneof of that message.
+func fieldPath(root protoreflect.MessageDescriptor, path *validate.FieldPath) (text string, at protoreflect.MessageDescriptor) {
 	var names []string
-	values := field.Enum().Values()
-	for i := range values.Len() {
-		if value := values.Get(i); value.Number() != 0 { // UNSPECIFIED
-			names = append(names, string(value.Name()))
+	at = root
+	for _, element := range path.GetElements() {
+		name := protovalidate.FieldPathString(validate.FieldPath_builder{Elements: []*validate.FieldPathElement{element}}.Build())
+		if field := at.Fields().ByName(protoreflect.Name(element.GetFieldName())); field != nil {
+			name = field.JSONName() + strings.TrimPrefix(name, element.GetFieldName())
+			if at = field.Message(); field.IsMap() {
+				at = field.MapValue().Message()
+			}
 		}
+		names = append(names, name)
 	}
-	return "must be one of " + strings.Join(names, ", ")
+	return strings.Join(names, "."), at
+}
+
+// patternMessages say what the patterns of the contract ask for.
+var patternMessages = map[string]string{
+	`^([a-z0-9._-]+:){0,7}[a-z0-9._-]+$`:       `must be one permission: 1 to 8 segments of lower-case letters, digits, ".", "_" and "-" with ":" between, as in "orders:read"`,
+	`^([a-z0-9._-]+:){0,7}([a-z0-9._-]+|[*])$`: `must be a permission pattern: 1 to 8 segments of lower-case letters, digits, ".", "_" and "-" with ":" between, of which the last may be "*", as in "orders:read" or "orders:*"`,
+	`^[a-z][a-z0-9._-]*$`:                      `must be a lower-case letter, then lower-case letters, digits, ".", "_" and "-"`,
+	`^[a-z][a-z0-9_-]*(\.[a-z][a-z0-9_-]*)+$`:  `must be two or more names with "." between, each a lower-case letter, then lower-case letters, digits, "_" and "-", as in "order.cancel"`,
+	`^[!-~]*$`: `must be printable ASCII without spaces`,
+}
+
+// violationMessage is what is wrong with a field, where protovalidate's own words
+// are a regular expression, the numbers of enums, or name no field.
+func violationMessage(at protoreflect.MessageDescriptor, v *protovalidate.Violation) string {
+	field := v.FieldDescriptor
+	switch {
+	case v.Proto.GetRuleId() == "string.pattern" && patternMessages[v.RuleValue.String()] != "":
+		return patternMessages[v.RuleValue.String()]
+	case field == nil && v.Proto.GetRuleId() == "required":
+		elements := v.Proto.GetField().GetElements()
+		if oneof := at.Oneofs().ByName(protoreflect.Name(elements[len(elements)-1].GetFieldName())); oneof != nil {
+			var names []string
+			for i := range oneof.Fields().Len() {
+				names = append(names, oneof.Fields().Get(i).JSONName())
+			}
+			return "send one of " + strings.Join(names, ", ")
+		}
+	case field != nil && field.Enum() != nil && !field.IsList() && !field.IsMap():
+		var names []string
+		values := field.Enum().Values()
+		for i := range values.Len() {
+			if value := values.Get(i); value.Number() != 0 { // UNSPECIFIED
+				names = append(names, string(value.Name()))
+			}
+		}
+		return "must be one of " + strings.Join(names, ", ")
+	}
+	return v.Proto.GetMessage()
 }
 
 // writeLimits sets the RateLimit fields (draft-ietf-httpapi-ratelimit-headers)

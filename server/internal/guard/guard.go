@@ -96,7 +96,7 @@ func (g *Guard) Admit(ctx context.Context, procedure string, header, response ht
 	}
 	if m, ok := message.(proto.Message); ok {
 		if err := g.validator.Validate(m); err != nil {
-			return ctx, invalid(err)
+			return ctx, invalid(m, err)
 		}
 	}
 	return ctx, nil
@@ -269,7 +269,7 @@ func (c validatedConn) Receive(message any) error {
 	}
 	if m, ok := message.(proto.Message); ok {
 		if err := c.validator.Validate(m); err != nil {
-			return invalid(err)
+			return invalid(m, err)
 		}
 	}
 	return nil

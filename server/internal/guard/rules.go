@@ -1,11 +1,11 @@
 package guard
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
-	"github.com/tollgatehq/tollgate/gen/tollgate/v1/tollgatev1connect"
 	"github.com/tollgatehq/tollgate/server/internal/decision"
 	"github.com/tollgatehq/tollgate/server/internal/roles"
 	"google.golang.org/protobuf/proto"
@@ -27,28 +27,15 @@ func readRules(methods map[string]protoreflect.MethodDescriptor) (map[string]rul
 		if err != nil {
 			return nil, fmt.Errorf("guard of %s: %w", method.FullName(), err)
 		}
-		r.BeforePassword = beforePassword(procedure)
-		r.ManagesLimits = strings.HasPrefix(r.Permission, "tollgate:limits:")
 		rules[procedure] = r
 	}
 	return rules, nil
 }
 
-// beforePassword says whether somebody who must first choose a new password may
-// call the RPC: to choose it, to see who they are and to leave.
-func beforePassword(procedure string) bool {
-	switch procedure {
-	case tollgatev1connect.AuthServiceSetPasswordProcedure,
-		tollgatev1connect.AuthServiceWhoAmIProcedure,
-		tollgatev1connect.AuthServiceLogoutProcedure:
-		return true
-	}
-	return false
-}
-
 func readRule(method protoreflect.MethodDescriptor) (rule, error) {
 	option, _ := proto.GetExtension(method.Options(), tollgatev1.E_Guard).(*tollgatev1.Guard)
 	var r rule
+	self := option.GetSelf()
 	switch set := option.GetRule().(type) {
 	case *tollgatev1.Guard_Permission:
 		r.Permission = set.Permission
@@ -59,24 +46,29 @@ func readRule(method protoreflect.MethodDescriptor) (rule, error) {
 		r.AnyUser = set.Authenticated
 	case *tollgatev1.Guard_Public:
 		r.Public = set.Public
+	case *tollgatev1.Guard_SelfOnly:
+		r.SelfOnly, self = set.SelfOnly != "", set.SelfOnly
 	}
-	if r.Permission == "" && !r.AnyUser && !r.Public {
-		return rule{}, fmt.Errorf("there is none; add option (tollgate.v1.guard)")
+	if r.Permission == "" && !r.AnyUser && !r.Public && !r.SelfOnly {
+		return rule{}, errors.New("there is none; add option (tollgate.v1.guard)")
 	}
-	r.Sensitive = option.GetSensitive()
-	if r.Sensitive && r.Permission == "" {
-		return rule{}, fmt.Errorf("sensitive needs a permission: it is an addition to one")
-	}
-	r.Action = option.GetAction()
+	r.Sensitive, r.Action, r.BeforePassword = option.GetSensitive(), option.GetAction(), option.GetAllowBeforePasswordChange()
+	r.ManagesLimits = strings.HasPrefix(r.Permission, "tollgate:limits:")
 	if r.Permission == "" {
+		if r.Sensitive {
+			return rule{}, errors.New("sensitive needs a permission: it is an addition to one")
+		}
 		if err := roles.ValidPermission(r.Action); err != nil {
 			return rule{}, fmt.Errorf("a rule without a permission needs an action: %w", err)
 		}
 	}
-	if name := option.GetSelf(); name != "" {
-		r.self = method.Input().Fields().ByName(protoreflect.Name(name))
+	if r.SelfOnly && (method.IsStreamingClient() || method.IsStreamingServer()) {
+		return rule{}, errors.New("self_only: a stream is admitted before its first message; only unary RPCs can have it")
+	}
+	if self != "" {
+		r.self = method.Input().Fields().ByName(protoreflect.Name(self))
 		if r.self == nil || r.self.Kind() != protoreflect.StringKind || r.self.IsList() {
-			return rule{}, fmt.Errorf("self: %s has no string field %q", method.Input().FullName(), name)
+			return rule{}, fmt.Errorf("self: %s has no string field %q", method.Input().FullName(), self)
 		}
 	}
 	return r, nil

@@ -111,7 +111,9 @@ var (
 	// What the transcoder says about a query or path that does not fit the
 	// message; it calls these internal errors.
 	badQuery = regexp.MustCompile(`^(?:unknown field in field path|in field path|invalid parameter) "([A-Za-z0-9_.]*)"|^(request) should have no body`)
-	badField = regexp.MustCompile(`unknown field "([^"]+)"|field ([A-Za-z0-9_.]+):`)
+	// The transcoder names fields as the protos do, not as JSON.
+	underscore = regexp.MustCompile(`_[a-z]`)
+	badField   = regexp.MustCompile(`unknown field "([^"]+)"|field ([A-Za-z0-9_.]+):`)
 )
 
 // rewriteBare dresses an error that was made before the guard saw the call: a
@@ -124,8 +126,11 @@ func rewriteBare(w http.ResponseWriter, status int, code, message, requestID str
 	message = strings.TrimPrefix(message, "unmarshal message: ")
 	field := ""
 	if m := badQuery.FindStringSubmatch(message); m != nil {
-		parsed, status, field = connect.CodeInvalidArgument, http.StatusBadRequest, m[1]+m[2]
-		message = "bad query or path: " + message
+		parsed, status = connect.CodeInvalidArgument, http.StatusBadRequest
+		if field = m[1] + m[2]; strings.HasPrefix(message, "invalid parameter") {
+			field = underscore.ReplaceAllStringFunc(field, func(s string) string { return strings.ToUpper(s[1:]) })
+		}
+		message = "bad query or path: " + strings.Replace(message, m[1]+m[2], field, 1)
 	} else if m := badField.FindStringSubmatch(message); m != nil {
 		field = m[1] + m[2]
 	} else if parsed == connect.CodeUnknown && strings.HasPrefix(message, "read message: ") {

@@ -152,13 +152,13 @@ func (route restRoute) check(query url.Values) *fault.Error {
 		switch {
 		case field == nil:
 		case slices.Contains(route.segments, "{"+string(field.Name())+"}"):
-			return fault.Field(string(field.Name()), "is in the path; leave it out of the query")
+			return fault.Field(field.JSONName(), "is in the path; leave it out of the query")
 		case nested:
-			return fault.Field(string(field.Name()), "has no parts in a query; give it as one value")
+			return fault.Field(field.JSONName(), "has no parts in a query; give it as one value")
 		case !field.IsList() && (len(values) > 1 || given[field.FullName()]):
-			return fault.Field(string(field.Name()), "is in the query more than once; give it once")
+			return fault.Field(field.JSONName(), "is in the query more than once; give it once")
 		case isTime(field) && !isRFC3339(values[0]):
-			return fault.Field(string(field.Name()), "must be a time of RFC 3339, such as 2026-11-24T15:04:05Z")
+			return fault.Field(field.JSONName(), "must be a time of RFC 3339, such as 2026-11-24T15:04:05Z")
 		default:
 			given[field.FullName()] = true
 		}

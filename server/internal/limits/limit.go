@@ -171,11 +171,11 @@ func (l Limit) check() error {
 	case l.Period%time.Microsecond != 0:
 		return fault.Field("period", "must be whole microseconds")
 	case l.Subject == SubjectCustom && l.ContextKey == "":
-		return fault.Field("context_key", "is needed for a custom subject: name the context entry to count by")
+		return fault.Field("contextKey", "is needed for a custom subject: name the context entry to count by")
 	case l.Subject != SubjectCustom && l.ContextKey != "":
-		return fault.Field("context_key", "is only for a custom subject; leave it out")
+		return fault.Field("contextKey", "is only for a custom subject; leave it out")
 	case utf8.RuneCountInString(l.ContextKey) > 64 || strings.Contains(l.ContextKey, "\x00"):
-		return fault.Field("context_key", "must be at most 64 characters, without NUL")
+		return fault.Field("contextKey", "must be at most 64 characters, without NUL")
 	case utf8.RuneCountInString(l.Description) > 512 || strings.Contains(l.Description, "\x00"):
 		return fault.Field("description", "must be at most 512 characters, without NUL")
 	case len(l.Overrides) > maxOverrides:

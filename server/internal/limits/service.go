@@ -157,7 +157,7 @@ func (s *Service) List(ctx context.Context, size int32, token string) ([]Limit, 
 // windows do not have.
 func (s *Service) Update(ctx context.Context, name string, edit Edit) (Limit, int64, error) {
 	if edit.ClearOverrides && len(edit.Overrides) > 0 {
-		return Limit{}, 0, fault.Field("clear_overrides", "cannot be combined with overrides; give one of them")
+		return Limit{}, 0, fault.Field("clearOverrides", "cannot be combined with overrides; give one of them")
 	}
 	if edit.empty() {
 		return Limit{}, 0, fault.NothingToUpdate()

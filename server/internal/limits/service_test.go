@@ -100,7 +100,7 @@ func TestList(t *testing.T) {
 			t.Errorf("got %v", got)
 		}
 		_, _, err := i.List(i.system(), 3, "forged")
-		wantFault(t, err, fault.Invalid, "page_token")
+		wantFault(t, err, fault.Invalid, "pageToken")
 	})
 }
 
@@ -132,8 +132,8 @@ func TestValidation(t *testing.T) {
 		{"outage", func(l *Limit) { l.Outage, l.Permission = Open, "" }},
 		{"outage", func(l *Limit) { l.Outage, l.Permission = Open, "tollgate:*" }},
 		{"outage", func(l *Limit) { l.Outage, l.Permission = Open, "tollgate:login" }},
-		{"context_key", func(l *Limit) { l.Subject = SubjectCustom }},
-		{"context_key", func(l *Limit) { l.ContextKey = "tenant" }},
+		{"contextKey", func(l *Limit) { l.Subject = SubjectCustom }},
+		{"contextKey", func(l *Limit) { l.ContextKey = "tenant" }},
 		{"overrides[0].key", func(l *Limit) { l.Overrides = []Override{{Key: "", Rate: 1}} }},
 		{"overrides[1].key", func(l *Limit) { l.Overrides = []Override{{Key: "a", Rate: 1}, {Key: "a", Rate: 2}} }},
 		{"overrides[0].rate", func(l *Limit) { l.Overrides = []Override{{Key: "a"}} }},
@@ -156,7 +156,7 @@ func TestValidation(t *testing.T) {
 		field string
 		edit  Edit
 	}{
-		{"clear_overrides", Edit{ClearOverrides: true, Overrides: []Override{{Key: "a", Rate: 1}}}},
+		{"clearOverrides", Edit{ClearOverrides: true, Overrides: []Override{{Key: "a", Rate: 1}}}},
 		{"burst", Edit{Algorithm: new(FixedWindow), Burst: new(int64(5))}},
 		{"rate", Edit{Period: new(time.Millisecond), Rate: new(int64(2_000_000))}},
 	} {

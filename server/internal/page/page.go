@@ -89,5 +89,5 @@ func (t Tokens) sum(list string, body []byte) []byte {
 }
 
 func bad() error {
-	return fault.Field("page_token", "is not from this list with these filters; start again without one")
+	return fault.Field("pageToken", "is not from this list with these filters; start again without one")
 }

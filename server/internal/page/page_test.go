@@ -55,7 +55,7 @@ func TestOtherTokensAreRefused(t *testing.T) {
 		if more || !fault.Is(err, fault.Invalid) {
 			t.Errorf("%s: %t, %v", name, more, err)
 		}
-		if f := fault.From(err); len(f.Violations) != 1 || f.Violations[0].Field != "page_token" {
+		if f := fault.From(err); len(f.Violations) != 1 || f.Violations[0].Field != "pageToken" {
 			t.Errorf("%s: does not name the field: %+v", name, f)
 		}
 	}

@@ -63,7 +63,7 @@ func (h *Handler) DeleteRole(ctx context.Context, req *tollgatev1.DeleteRoleRequ
 
 // AssignRole implements RolesService.
 func (h *Handler) AssignRole(ctx context.Context, req *tollgatev1.AssignRoleRequest) (*tollgatev1.AssignRoleResponse, error) {
-	expires, err := protoconv.Time("expires_at", req.GetExpiresAt())
+	expires, err := protoconv.Time("expiresAt", req.GetExpiresAt())
 	if err != nil {
 		return nil, err
 	}

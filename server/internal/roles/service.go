@@ -123,7 +123,7 @@ func (s *Service) List(ctx context.Context, size int32, token string) ([]Role, s
 // refused.
 func (s *Service) Update(ctx context.Context, name string, edit Edit) (Role, int64, error) {
 	if edit.ClearPermissions && len(edit.Permissions) > 0 {
-		return Role{}, 0, fault.Field("clear_permissions", "cannot be combined with permissions; give one of them")
+		return Role{}, 0, fault.Field("clearPermissions", "cannot be combined with permissions; give one of them")
 	}
 	if edit.Description == nil && len(edit.Permissions) == 0 && !edit.ClearPermissions {
 		return Role{}, 0, fault.NothingToUpdate()
@@ -217,7 +217,7 @@ func (s *Service) AssignIn(ctx context.Context, tx *changes.Tx, role, userID str
 	if !expires.IsZero() {
 		micros := expires.UnixMicro()
 		if micros <= s.clock.Micros() {
-			return Member{}, fault.Field("expires_at", "must be in the future; leave it out for no end")
+			return Member{}, fault.Field("expiresAt", "must be in the future; leave it out for no end")
 		}
 		end = &micros
 	}
