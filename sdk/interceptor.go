@@ -128,7 +128,7 @@ func (i *interceptor) newRequest(spec connect.Spec, peer connect.Peer, header ht
 	case *tollgatev1.Guard_SelfOnly:
 		if rule.SelfOnly != "" {
 			q := request(guard.GetAction())
-			q.SelfOnly, q.Self = true, textField(c.message, rule.SelfOnly)
+			q.SelfOnly, q.Self = true, textField(message, rule.SelfOnly)
 			return q, nil
 		}
 	case *tollgatev1.Guard_Permission:
