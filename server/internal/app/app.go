@@ -200,7 +200,8 @@ func (a *App) Handler() (http.Handler, error) {
 		return nil, err
 	}
 	return httpapi.New(httpapi.Options{
-		Auth: auth.NewHandler(a.Auth),
+		Version: a.config.Version,
+		Auth:    auth.NewHandler(a.Auth),
 		Roles: struct {
 			*roles.Handler
 			*decision.Authorizer

@@ -12,9 +12,12 @@ const (
 	readyPath  = "/readyz"
 )
 
-// healthz says that the process runs: a restart would not help.
-func healthz(w http.ResponseWriter, _ *http.Request) {
-	writeStatus(w, http.StatusOK, map[string]string{"status": "ok"})
+// healthz says that the process runs, so that a restart would not help, and which
+// version it is.
+func healthz(version string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		writeStatus(w, http.StatusOK, map[string]string{"status": "ok", "version": version})
+	}
 }
 
 // Dependency is something that serving needs.

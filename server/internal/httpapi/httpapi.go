@@ -38,6 +38,7 @@ type Options struct {
 	JWKS           func() []byte
 	OAuth          *auth.Service
 	Issuer         string // of access tokens
+	Version        string // of the program
 	Ready          func(context.Context) []Dependency
 	Health         grpchealth.Checker
 	Reflection     bool
@@ -89,7 +90,7 @@ func New(o Options) (http.Handler, error) {
 	mux.Handle(watchPath, &events{guard: o.Guard, service: o.Events, codec: codec})
 	mux.Handle("GET /.well-known/jwks.json", jwks(o.JWKS))
 	(&oauth{guard: o.Guard, service: o.OAuth, log: o.Log}).register(mux, o.Issuer)
-	mux.HandleFunc("GET "+healthPath, healthz)
+	mux.Handle("GET "+healthPath, healthz(o.Version))
 	mux.Handle("GET "+readyPath, readyz(o.Ready))
 	mux.Handle(grpchealth.NewHandler(o.Health))
 	if o.Reflection {
