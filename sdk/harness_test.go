@@ -297,7 +297,7 @@ var refusals = []struct {
 	{"limited", limited(11500 * time.Millisecond), connect.CodeResourceExhausted, 429, "LIMITED", "", "12"},
 	{"limited for less than a second", limited(time.Millisecond), connect.CodeResourceExhausted, 429, "LIMITED", "", "1"},
 	{"limited for good", limited(0), connect.CodeResourceExhausted, 429, "LIMITED", "", ""},
-	{"unknown reason", refused(99), connect.CodePermissionDenied, 403, "99", noScope, ""},
+	{"unknown reason", refused(9999), connect.CodePermissionDenied, 403, "9999", noScope, ""},
 	{"reason OK", refused(tollgatev1.Reason_REASON_OK), connect.CodePermissionDenied, 403, "OK", noScope, ""},
 }
 
