@@ -31,7 +31,7 @@ func (c *Client) Verify(ctx context.Context, credential string) (*Verification, 
 		return nil, err
 	}
 	if res.GetActive() && res.GetPrincipal() == nil {
-		return nil, incomplete("a good credential, but not whose it is")
+		return nil, incomplete("the principal")
 	}
 	return &Verification{
 		Active: res.GetActive(), Reason: reasonOf(res.GetReason()),
@@ -72,7 +72,7 @@ func (c *Client) BatchAuthorize(ctx context.Context, requests []AuthorizeRequest
 		return nil, err
 	}
 	if len(res.GetResponses()) != len(requests) {
-		return nil, incomplete("not one decision for each request")
+		return nil, incomplete("a decision for each request")
 	}
 	decisions := make([]*Decision, len(requests))
 	for i, r := range res.GetResponses() {
@@ -155,13 +155,16 @@ func decisionOf(res *tollgatev1.AuthorizeResponse, wellFormed bool) (*Decision, 
 		}
 	}
 	if d.Allowed && d.Principal == nil {
-		return nil, incomplete("permission, but not for whom")
+		return nil, incomplete("the principal")
 	}
 	return d, nil
 }
 
 func incomplete(what string) *Error {
-	return &Error{Code: connect.CodeInternal, Reason: "INCOMPLETE_ANSWER", Message: "the answer gives " + what}
+	return &Error{
+		Code: connect.CodeInternal, Reason: "INCOMPLETE_ANSWER",
+		Message: "the answer lacks " + what + "; check that the base URL leads to Tollgate",
+	}
 }
 
 func ipText(ip netip.Addr) string {

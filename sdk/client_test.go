@@ -95,25 +95,18 @@ func TestZeroValues(t *testing.T) {
 	}
 }
 
+func errorOf(_ any, err error) error { return err }
+
 func TestTimeout(t *testing.T) {
 	t.Parallel()
 	c := newClient(t, unanswered(t), tollgate.WithTimeout(20*time.Millisecond))
 	for name, call := range map[string]func(context.Context) error{
-		"Verify": func(ctx context.Context) error { _, err := c.Verify(ctx, "alice.token"); return err },
-		"Authorize": func(ctx context.Context) error {
-			_, err := c.Authorize(ctx, tollgate.AuthorizeRequest{})
-			return err
-		},
-		"BatchAuthorize": func(ctx context.Context) error { _, err := c.BatchAuthorize(ctx, nil); return err },
-		"CheckLimit": func(ctx context.Context) error {
-			_, err := c.CheckLimit(ctx, tollgate.CheckLimitRequest{})
-			return err
-		},
-		"RecordEvent": func(ctx context.Context) error { return c.RecordEvent(ctx, tollgate.Event{}) },
-		"a generated client": func(ctx context.Context) error {
-			_, err := c.Auth().WhoAmI(ctx, &tollgatev1.WhoAmIRequest{})
-			return err
-		},
+		"Verify":             func(ctx context.Context) error { return errorOf(c.Verify(ctx, "alice.token")) },
+		"Authorize":          func(ctx context.Context) error { return errorOf(c.Authorize(ctx, tollgate.AuthorizeRequest{})) },
+		"BatchAuthorize":     func(ctx context.Context) error { return errorOf(c.BatchAuthorize(ctx, nil)) },
+		"CheckLimit":         func(ctx context.Context) error { return errorOf(c.CheckLimit(ctx, tollgate.CheckLimitRequest{})) },
+		"RecordEvent":        func(ctx context.Context) error { return c.RecordEvent(ctx, tollgate.Event{}) },
+		"a generated client": func(ctx context.Context) error { return errorOf(c.Auth().WhoAmI(ctx, &tollgatev1.WhoAmIRequest{})) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -23,37 +23,26 @@ func exampleTollgate() (server *sdktest.Server, client *tollgate.Client, alicesT
 	return server, server.Client(), server.Token("alice")
 }
 
-func Example() {
+func ExampleClient_Authorize() {
 	server, client, alicesToken := exampleTollgate() // tollgate.New("https://tollgate.internal", tollgate.WithAPIKey(key))
 	defer server.Close()
 
-	decision, err := client.Authorize(context.Background(), tollgate.AuthorizeRequest{
-		Credential: alicesToken,
-		Permission: "orders:read",
-		Resource:   "orders/42",
-	})
-	if err != nil {
-		log.Fatal(err) // no decision: do not go ahead
+	for _, permission := range []string{"orders:read", "orders:delete"} {
+		decision, err := client.Authorize(context.Background(), tollgate.AuthorizeRequest{
+			Credential: alicesToken, Permission: permission, Resource: "orders/42",
+		})
+		if err != nil {
+			log.Fatal(err) // no decision: do not go ahead
+		}
+		if denied, ok := errors.AsType[*tollgate.DeniedError](decision.Err()); ok {
+			fmt.Println(denied.Reason)
+		} else {
+			fmt.Println("allowed:", decision.Principal.Username)
+		}
 	}
-	fmt.Println(decision.Allowed, decision.Reason, decision.Principal.Username)
-	// Output: true OK alice
-}
-
-func ExampleDecision_Err() {
-	server, client, alicesToken := exampleTollgate()
-	defer server.Close()
-
-	decision, err := client.Authorize(context.Background(), tollgate.AuthorizeRequest{
-		Credential: alicesToken,
-		Permission: "orders:delete",
-	})
-	if err != nil {
-		log.Fatal(err)
-	}
-	if denied, ok := errors.AsType[*tollgate.DeniedError](decision.Err()); ok {
-		fmt.Println(denied.Reason)
-	}
-	// Output: PERMISSION_MISSING
+	// Output:
+	// allowed: alice
+	// PERMISSION_MISSING
 }
 
 func ExampleClient_Verify() {

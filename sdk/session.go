@@ -260,7 +260,7 @@ func newTokens(answer interface {
 }, begun time.Time) (tokens, error) {
 	life := time.Duration(answer.GetExpiresIn()) * time.Second
 	if kindOf(answer.GetAccessToken()) != accessToken || answer.GetRefreshToken() == "" || life <= 0 {
-		return tokens{}, incomplete("a session, but not its tokens")
+		return tokens{}, incomplete("the tokens of the session")
 	}
 	return tokens{
 		access: answer.GetAccessToken(), refresh: answer.GetRefreshToken(),

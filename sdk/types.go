@@ -7,6 +7,7 @@ import (
 	"time"
 
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
+	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
 // Reason says why a decision came out as it did. A newer Tollgate may give
@@ -55,19 +56,19 @@ func principalOf(p *tollgatev1.Principal) *Principal {
 	if p == nil {
 		return nil
 	}
-	out := &Principal{
+	return &Principal{
 		UserID: p.GetUserId(), Username: p.GetUsername(),
 		Service: p.GetKind() == tollgatev1.UserKind_USER_KIND_SERVICE,
 		Roles:   p.GetRoles(), SessionID: p.GetSessionId(), APIKeyID: p.GetApiKeyId(), Scopes: p.GetScopes(),
-		Audience: p.GetAudience(), Amr: p.GetAmr(),
+		Audience: p.GetAudience(), Amr: p.GetAmr(), ExpiresAt: timeOf(p.GetExpiresAt()), AuthTime: timeOf(p.GetAuthTime()),
 	}
-	if p.GetExpiresAt() != nil {
-		out.ExpiresAt = p.GetExpiresAt().AsTime()
+}
+
+func timeOf(t *timestamppb.Timestamp) time.Time {
+	if t == nil {
+		return time.Time{}
 	}
-	if p.GetAuthTime() != nil {
-		out.AuthTime = p.GetAuthTime().AsTime()
-	}
-	return out
+	return t.AsTime()
 }
 
 type principalKey struct{}

@@ -191,16 +191,15 @@ func TestNewVerifierRefuses(t *testing.T) {
 	t.Parallel()
 	client := newFixture(t).client(t)
 	for name, config := range map[string]tollgate.VerifierConfig{
-		"no issuer":             {Audience: "a"},
-		"no audience":           {Issuer: "i"},
-		"a bound below 1 s":     {Issuer: "i", Audience: "a", FeedBound: time.Second},
-		"too fresh keys":        {Issuer: "i", Audience: "a", StaleKeys: time.Second},
-		"too short a lifetime":  {Issuer: "i", Audience: "a", AccessTokenTTL: time.Millisecond},
-		"too long a lifetime":   {Issuer: "i", Audience: "a", AccessTokenTTL: 25 * time.Hour},
-		"a negative FeedBound":  {Issuer: "i", Audience: "a", FeedBound: -time.Hour},
-		"a negative StaleKeys":  {Issuer: "i", Audience: "a", StaleKeys: -time.Hour},
-		"a negative lifetime":   {Issuer: "i", Audience: "a", AccessTokenTTL: -time.Hour},
-		"nothing but a timeout": {FeedBound: time.Hour},
+		"no issuer":            {Audience: "a"},
+		"no audience":          {Issuer: "i"},
+		"a bound below 1 s":    {Issuer: "i", Audience: "a", FeedBound: time.Second},
+		"too fresh keys":       {Issuer: "i", Audience: "a", StaleKeys: time.Second},
+		"too short a lifetime": {Issuer: "i", Audience: "a", AccessTokenTTL: time.Millisecond},
+		"too long a lifetime":  {Issuer: "i", Audience: "a", AccessTokenTTL: 25 * time.Hour},
+		"a negative FeedBound": {Issuer: "i", Audience: "a", FeedBound: -time.Hour},
+		"a negative StaleKeys": {Issuer: "i", Audience: "a", StaleKeys: -time.Hour},
+		"a negative lifetime":  {Issuer: "i", Audience: "a", AccessTokenTTL: -time.Hour},
 	} {
 		if v, err := tollgate.NewVerifier(client, config); err == nil || v != nil {
 			t.Errorf("%s: no error", name)

@@ -10,18 +10,11 @@ import (
 
 	"connectrpc.com/connect"
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
-	"github.com/tollgatehq/tollgate/gen/tollgate/v1/tollgatev1connect"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// auth has the RPCs that the SDK calls.
-type auth struct {
-	tollgatev1connect.UnimplementedAuthServiceHandler
-	server *Server
-}
-
-func (h auth) Login(_ context.Context, req *tollgatev1.LoginRequest) (*tollgatev1.LoginResponse, error) {
+func (h handler) Login(_ context.Context, req *tollgatev1.LoginRequest) (*tollgatev1.LoginResponse, error) {
 	s := h.server
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -53,7 +46,7 @@ func badCredentials() error {
 }
 
 // Refresh revokes the session when a refresh token is used again.
-func (h auth) Refresh(_ context.Context, req *tollgatev1.RefreshRequest) (*tollgatev1.RefreshResponse, error) {
+func (h handler) Refresh(_ context.Context, req *tollgatev1.RefreshRequest) (*tollgatev1.RefreshResponse, error) {
 	s := h.server
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -78,7 +71,7 @@ func (h auth) Refresh(_ context.Context, req *tollgatev1.RefreshRequest) (*tollg
 	}, nil
 }
 
-func (h auth) Logout(ctx context.Context, req *tollgatev1.LogoutRequest) (*tollgatev1.LogoutResponse, error) {
+func (h handler) Logout(ctx context.Context, req *tollgatev1.LogoutRequest) (*tollgatev1.LogoutResponse, error) {
 	s := h.server
 	call, _ := connect.CallInfoForHandlerContext(ctx)
 	credential := strings.TrimPrefix(call.RequestHeader().Get("Authorization"), "Bearer ")
@@ -112,7 +105,7 @@ func (s *Server) serveRevoke(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (h auth) Verify(_ context.Context, req *tollgatev1.VerifyRequest) (*tollgatev1.VerifyResponse, error) {
+func (h handler) Verify(_ context.Context, req *tollgatev1.VerifyRequest) (*tollgatev1.VerifyResponse, error) {
 	s := h.server
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -125,7 +118,7 @@ func (h auth) Verify(_ context.Context, req *tollgatev1.VerifyRequest) (*tollgat
 }
 
 // WatchRevocations sends a snapshot and then what changes.
-func (h auth) WatchRevocations(ctx context.Context, _ *tollgatev1.WatchRevocationsRequest, stream *connect.ServerStream[tollgatev1.WatchRevocationsResponse]) error {
+func (h handler) WatchRevocations(ctx context.Context, _ *tollgatev1.WatchRevocationsRequest, stream *connect.ServerStream[tollgatev1.WatchRevocationsResponse]) error {
 	s := h.server
 	beat := time.NewTicker(s.keepAlive)
 	defer beat.Stop()

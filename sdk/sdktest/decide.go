@@ -9,16 +9,10 @@ import (
 
 	"connectrpc.com/connect"
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
-	"github.com/tollgatehq/tollgate/gen/tollgate/v1/tollgatev1connect"
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
-type roles struct {
-	tollgatev1connect.UnimplementedRolesServiceHandler
-	server *Server
-}
-
-func (h roles) Authorize(_ context.Context, req *tollgatev1.AuthorizeRequest) (*tollgatev1.AuthorizeResponse, error) {
+func (h handler) Authorize(_ context.Context, req *tollgatev1.AuthorizeRequest) (*tollgatev1.AuthorizeResponse, error) {
 	if message := badPermission(req); message != "" {
 		return nil, refuse(connect.CodeInvalidArgument, "INVALID_FIELD", "permission: "+message)
 	}
@@ -27,7 +21,7 @@ func (h roles) Authorize(_ context.Context, req *tollgatev1.AuthorizeRequest) (*
 	return h.server.decide(req), nil
 }
 
-func (h roles) BatchAuthorize(_ context.Context, req *tollgatev1.BatchAuthorizeRequest) (*tollgatev1.BatchAuthorizeResponse, error) {
+func (h handler) BatchAuthorize(_ context.Context, req *tollgatev1.BatchAuthorizeRequest) (*tollgatev1.BatchAuthorizeResponse, error) {
 	for i, one := range req.GetRequests() {
 		if message := badPermission(one); message != "" {
 			return nil, refuse(connect.CodeInvalidArgument, "INVALID_FIELD", fmt.Sprintf("requests[%d].permission: %s", i, message))
@@ -128,12 +122,7 @@ func (s *Server) status(c counter, exceeded bool) *tollgatev1.LimitStatus {
 	}
 }
 
-type limits struct {
-	tollgatev1connect.UnimplementedLimitsServiceHandler
-	server *Server
-}
-
-func (h limits) CheckLimit(_ context.Context, req *tollgatev1.CheckLimitRequest) (*tollgatev1.CheckLimitResponse, error) {
+func (h handler) CheckLimit(_ context.Context, req *tollgatev1.CheckLimitRequest) (*tollgatev1.CheckLimitResponse, error) {
 	s := h.server
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -153,12 +142,7 @@ func (h limits) CheckLimit(_ context.Context, req *tollgatev1.CheckLimitRequest)
 	return res, nil
 }
 
-type audit struct {
-	tollgatev1connect.UnimplementedAuditServiceHandler
-	server *Server
-}
-
-func (h audit) RecordEvent(_ context.Context, req *tollgatev1.RecordEventRequest) (*tollgatev1.RecordEventResponse, error) {
+func (h handler) RecordEvent(_ context.Context, req *tollgatev1.RecordEventRequest) (*tollgatev1.RecordEventResponse, error) {
 	h.server.mu.Lock()
 	defer h.server.mu.Unlock()
 	h.server.events = append(h.server.events, req)

@@ -13,6 +13,7 @@ import (
 	"connectrpc.com/connect"
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
 	"github.com/tollgatehq/tollgate/gen/tollgate/v1/tollgatev1connect"
+	"github.com/tollgatehq/tollgate/internal/jose"
 	tollgate "github.com/tollgatehq/tollgate/sdk"
 )
 
@@ -41,8 +42,8 @@ type Server struct {
 	mu       sync.Mutex
 	down     bool
 	signer   ed25519.PrivateKey
-	keys     []ed25519.PublicKey
-	removed  []string // ids of keys
+	keys     []jose.Key // the signer's is the last one
+	removed  []string   // ids of keys
 	roles    map[string][]string
 	users    map[string]User // by name
 	apiKeys  map[string]apiKey
@@ -58,6 +59,15 @@ type Server struct {
 	calls     map[string]int
 	decisions []Decision
 	events    []*tollgatev1.RecordEventRequest
+}
+
+// handler has the RPCs that the SDK calls.
+type handler struct {
+	tollgatev1connect.UnimplementedAuthServiceHandler
+	tollgatev1connect.UnimplementedRolesServiceHandler
+	tollgatev1connect.UnimplementedLimitsServiceHandler
+	tollgatev1connect.UnimplementedAuditServiceHandler
+	server *Server
 }
 
 // Option changes how a [Server] works.
@@ -101,10 +111,11 @@ func NewServer(opts ...Option) *Server {
 	s.RotateKey()
 	mux := http.NewServeMux()
 	with := connect.WithInterceptors(s.interceptors...)
-	mux.Handle(tollgatev1connect.NewAuthServiceHandler(auth{server: s}, with))
-	mux.Handle(tollgatev1connect.NewRolesServiceHandler(roles{server: s}, with))
-	mux.Handle(tollgatev1connect.NewLimitsServiceHandler(limits{server: s}, with))
-	mux.Handle(tollgatev1connect.NewAuditServiceHandler(audit{server: s}, with))
+	h := handler{server: s}
+	mux.Handle(tollgatev1connect.NewAuthServiceHandler(h, with))
+	mux.Handle(tollgatev1connect.NewRolesServiceHandler(h, with))
+	mux.Handle(tollgatev1connect.NewLimitsServiceHandler(h, with))
+	mux.Handle(tollgatev1connect.NewAuditServiceHandler(h, with))
 	mux.HandleFunc("GET /.well-known/jwks.json", s.serveKeys)
 	mux.HandleFunc("POST /v1/oauth2/revoke", s.serveRevoke)
 	s.http = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

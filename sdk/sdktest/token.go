@@ -71,8 +71,7 @@ func (s *Server) sign(u User, sessionID string, opts ...TokenOption) string {
 	if err != nil {
 		panic(err)
 	}
-	header := jose.EncodeHeader(jose.EdDSA, thumbprint(s.signer.Public().(ed25519.PublicKey)))
-	token, err := jose.Encode(header, text, s.signer)
+	token, err := jose.Encode(jose.EncodeHeader(jose.EdDSA, s.keys[len(s.keys)-1].ID), text, s.signer)
 	if err != nil {
 		panic(err) // it is an Ed25519 key
 	}
@@ -92,7 +91,11 @@ func (s *Server) newKey() {
 	if err != nil {
 		panic(err)
 	}
-	s.signer, s.keys = private, append(s.keys, public)
+	id, err := jose.Thumbprint(public)
+	if err != nil {
+		panic(err)
+	}
+	s.signer, s.keys = private, append(s.keys, jose.Key{ID: id, Algorithm: jose.EdDSA, Public: public})
 }
 
 // RemoveKey replaces the signing key as one that leaked: its tokens are refused,
@@ -100,11 +103,12 @@ func (s *Server) newKey() {
 func (s *Server) RemoveKey() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	leaked := s.signer.Public().(ed25519.PublicKey)
+	last := len(s.keys) - 1
+	leaked := s.keys[last].ID
+	s.keys = slices.Delete(s.keys, last, last+1)
 	s.newKey()
-	s.keys = slices.DeleteFunc(s.keys, func(key ed25519.PublicKey) bool { return key.Equal(leaked) })
-	s.removed = append(s.removed, thumbprint(leaked))
-	return s.send(&tollgatev1.WatchRevocationsResponse{SigningKeyIds: []string{thumbprint(leaked)}})
+	s.removed = append(s.removed, leaked)
+	return s.send(&tollgatev1.WatchRevocationsResponse{SigningKeyIds: []string{leaked}})
 }
 
 // opened holds the claims of a token.
@@ -127,7 +131,7 @@ func (s *Server) open(text string) (opened, bool) {
 		return opened{}, false
 	}
 	for _, key := range s.keys {
-		if !jose.Verify(key, token.Signed, token.Signature) {
+		if !key.Verify(token) {
 			continue
 		}
 		raw, err := base64.RawURLEncoding.DecodeString(token.Payload)
@@ -143,25 +147,12 @@ func (s *Server) open(text string) (opened, bool) {
 
 func (s *Server) serveKeys(w http.ResponseWriter, _ *http.Request) {
 	s.mu.Lock()
-	var keys []jose.Key
-	for _, key := range s.keys {
-		keys = append(keys, jose.Key{ID: thumbprint(key), Algorithm: jose.EdDSA, Public: key})
-	}
+	set, err := jose.EncodeKeySet(s.keys)
 	s.mu.Unlock()
-	set, err := jose.EncodeKeySet(keys)
 	if err != nil {
 		panic(err) // they are Ed25519 keys
 	}
 	w.Header().Set("Content-Type", "application/jwk-set+json")
 	w.Header().Set("Cache-Control", fmt.Sprintf("public, max-age=%d", int(jose.KeySetMaxAge.Seconds())))
 	_, _ = w.Write(set) // it fails when the caller hung up
-}
-
-// thumbprint returns the key's id.
-func thumbprint(key ed25519.PublicKey) string {
-	id, err := jose.Thumbprint(key)
-	if err != nil {
-		panic(err) // it is an Ed25519 key
-	}
-	return id
 }
