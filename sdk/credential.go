@@ -8,7 +8,7 @@ import (
 	"github.com/tollgatehq/tollgate/internal/jose"
 )
 
-// keyPrefix tells API keys from access tokens.
+// keyPrefix is what API keys start with, and access tokens do not.
 const keyPrefix = "tg_"
 
 // malformed stands for a credential that is no single token: it is invalid, not

@@ -42,7 +42,7 @@
 //
 // A [Verifier] verifies access tokens in your process: it keeps Tollgate's
 // public keys and follows its feed of revocations, so a revoked session is
-// refused at once. It tells who is calling. What the caller may do is decided
+// refused at once. It says who is calling. What the caller may do is decided
 // by [Client.Authorize] only.
 //
 //	verifier, err := tollgate.NewVerifier(client, tollgate.VerifierConfig{

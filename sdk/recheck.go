@@ -11,10 +11,10 @@ import (
 
 // watch returns a context for a stream that ends, with a *connect.Error as its
 // cause, when the caller may no longer have the stream. Call stop at its end.
-func (i *interceptor) watch(ctx context.Context, q AuthorizeRequest, who *Principal) (watched context.Context, stop func()) {
+func (i *interceptor) watch(ctx context.Context, q AuthorizeRequest, p *Principal) (watched context.Context, stop func()) {
 	watched, cancel := context.WithCancelCause(ctx)
 	go func() {
-		if err := i.follow(watched, q, who); err != nil {
+		if err := i.follow(watched, q, p); err != nil {
 			cancel(err)
 		}
 	}()
@@ -24,7 +24,7 @@ func (i *interceptor) watch(ctx context.Context, q AuthorizeRequest, who *Princi
 // follow returns why the caller of a stream may no longer have it, and nil when
 // ctx ends before. It asks when half of the time between checks has passed, which
 // leaves time for another try.
-func (i *interceptor) follow(ctx context.Context, q AuthorizeRequest, who *Principal) error {
+func (i *interceptor) follow(ctx context.Context, q AuthorizeRequest, p *Principal) error {
 	q.Recheck = true
 	every := i.client.recheck
 	answered, wait := time.Now(), every/2
@@ -35,7 +35,7 @@ func (i *interceptor) follow(ctx context.Context, q AuthorizeRequest, who *Princ
 		var news <-chan struct{}
 		if i.verifier != nil {
 			news = i.verifier.feed.next() // first, so that no message is missed in between
-			if reason := i.verifier.recheck(ctx, q.Credential, who); reason != ReasonOK {
+			if reason := i.verifier.recheck(ctx, q.Credential, p); reason != ReasonOK {
 				return refusal(i.verifier.client.report(ctx, q, reason), q.Permission)
 			}
 		}

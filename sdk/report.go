@@ -83,7 +83,7 @@ func (r *reports) find(ip netip.Addr) *address {
 	return a
 }
 
-// report tells Tollgate of a credential that was refused here, and returns the
+// report sends a credential that was refused here to Tollgate, and returns the
 // decision to answer with: the refusal, or that the caller is over a limit. It
 // never allows, whatever Tollgate answers.
 func (c *Client) report(ctx context.Context, q AuthorizeRequest, reason Reason) *Decision {

@@ -241,14 +241,14 @@ func (v *Verifier) decide(ctx context.Context, q AuthorizeRequest) (*Decision, e
 
 // recheck returns why a credential that was good is so no more; ReasonOK when it
 // still is, or when this process does not know.
-func (v *Verifier) recheck(ctx context.Context, credential string, who *Principal) Reason {
+func (v *Verifier) recheck(ctx context.Context, credential string, p *Principal) Reason {
 	if kindOf(credential) == accessToken {
 		if found, err := v.verify(ctx, credential); err == nil && found != nil {
 			return found.Reason
 		}
 		return ReasonOK
 	}
-	reason, _, ok := v.feed.look(&claims{userID: who.UserID, apiKeyID: who.APIKeyID}, v.client.now())
+	reason, _, ok := v.feed.look(&claims{userID: p.UserID, apiKeyID: p.APIKeyID}, v.client.now())
 	if !ok {
 		return ReasonOK
 	}

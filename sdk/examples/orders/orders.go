@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net/http"
 	"strconv"
 	"sync"
@@ -90,8 +91,9 @@ func (o *orders) serveOrder(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write([]byte(`{"code":"not_found","message":"there is no such order"}`))
 		return
 	}
-	body, _ := json.Marshal(map[string]string{"id": order.GetId(), "item": order.GetItem(), "userId": order.GetUserId()})
-	_, _ = w.Write(body)
+	if err := json.NewEncoder(w).Encode(map[string]string{"id": order.GetId(), "item": order.GetItem(), "userId": order.GetUserId()}); err != nil {
+		slog.Warn("an order was not sent", "error", err)
+	}
 }
 
 // find returns nil when there is no such order. Orders do not change.
