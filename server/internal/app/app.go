@@ -129,6 +129,10 @@ func (a *App) open(ctx context.Context, master *seal.Master) error {
 		Clock: a.clock, Log: a.out.Log, Announcer: announcer, Staleness: a.config.Staleness, OnEvents: a.audit.Wake,
 	})
 	a.roles = roles.New(a.db, a.log, a.clock, pages)
+	a.roles.Declare(roles.Declared{
+		Permissions: contract.Permissions(),
+		Actions:     append(contract.Actions(), limits.Anonymous, auth.CodePermission),
+	})
 	a.Limits = limits.New(a.db, a.log, a.roles, a.clock, pages, backend)
 	a.Auth = auth.New(auth.Options{
 		DB: a.db, Log: a.log, Audit: a.audit, Roles: a.roles, Limits: a.Limits, Clock: a.clock,

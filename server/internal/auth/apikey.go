@@ -20,7 +20,6 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/page"
-	"github.com/tollgatehq/tollgate/server/internal/roles"
 )
 
 const (
@@ -180,8 +179,8 @@ func (s *Service) newAPIKey(ctx context.Context, in NewAPIKey) (APIKey, error) {
 		return APIKey{}, fault.Field("name", "must be 1 to 128 characters, none of them a control character")
 	}
 	for i, scope := range in.Scopes {
-		if err := roles.ValidPattern(scope); err != nil {
-			return APIKey{}, fault.Field(fmt.Sprintf("scopes[%d]", i), "%v", err)
+		if err := s.roles.CheckPattern(fmt.Sprintf("scopes[%d]", i), scope); err != nil {
+			return APIKey{}, err
 		}
 	}
 	key.Scopes = slices.Compact(slices.Sorted(slices.Values(in.Scopes)))

@@ -2,8 +2,18 @@
 package contract
 
 import (
+	"slices"
+
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+)
+
+// What limits count calls under that are no RPCs.
+const (
+	ActionToken      = "tollgate:token"      // the OAuth 2.0 token endpoint's client credentials
+	ActionRevoke     = "tollgate:revoke"     // the OAuth 2.0 revocation endpoint
+	ActionReflection = "tollgate:reflection" // gRPC server reflection
 )
 
 // Services returns the services of the API.
@@ -39,4 +49,24 @@ func Methods() map[string]protoreflect.MethodDescriptor {
 		}
 	}
 	return methods
+}
+
+// Permissions returns the permissions that RPCs need, sorted.
+func Permissions() []string { return fromGuards((*tollgatev1.Guard).GetPermission) }
+
+// Actions returns the names, sorted, that calls are counted under which need no
+// permission.
+func Actions() []string {
+	return fromGuards((*tollgatev1.Guard).GetAction, ActionToken, ActionRevoke, ActionReflection)
+}
+
+func fromGuards(read func(*tollgatev1.Guard) string, names ...string) []string {
+	for _, method := range Methods() {
+		guard, _ := proto.GetExtension(method.Options(), tollgatev1.E_Guard).(*tollgatev1.Guard)
+		if name := read(guard); name != "" {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }

@@ -117,7 +117,7 @@ func signedIn(g *guard.Guard, next http.Handler) http.Handler {
 		credential, err := guard.Bearer(r.Header)
 		if err == nil {
 			_, err = g.AdmitCredential(r.Context(), r.URL.Path,
-				decision.Rule{AnyUser: true, Action: "tollgate:reflection"}, credential, w.Header())
+				decision.Rule{AnyUser: true, Action: contract.ActionReflection}, credential, w.Header())
 		}
 		if err != nil {
 			refuse(w, r, fault.Of(r.Context(), err), caller.From(r.Context()).RequestID)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/tollgatehq/tollgate/server/internal/auth"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/contract"
 	"github.com/tollgatehq/tollgate/server/internal/decision"
 	"github.com/tollgatehq/tollgate/server/internal/guard"
 )
@@ -107,7 +108,7 @@ func (o *oauth) token(ctx context.Context, response http.Header, from client, f 
 	case "":
 		return nil, badForm("grant_type is missing")
 	case grantClient:
-		ctx, err := o.admit(ctx, tokenPath, decision.Rule{AnyUser: true, Action: "tollgate:token"}, from, response)
+		ctx, err := o.admit(ctx, tokenPath, decision.Rule{AnyUser: true, Action: contract.ActionToken}, from, response)
 		if err != nil {
 			return nil, err
 		}
@@ -196,7 +197,7 @@ func (o *oauth) introspect(ctx context.Context, response http.Header, from clien
 // revoke is the revocation endpoint. Refresh tokens belong to a public client,
 // which has no secret: to have the token is enough.
 func (o *oauth) revoke(ctx context.Context, response http.Header, from client, f form) (any, error) {
-	ctx, err := o.admit(ctx, revokePath, decision.Rule{Public: true, Action: "tollgate:revoke"}, from, response)
+	ctx, err := o.admit(ctx, revokePath, decision.Rule{Public: true, Action: contract.ActionRevoke}, from, response)
 	if err != nil {
 		return nil, err
 	}

@@ -106,6 +106,9 @@ func (s *Service) Create(ctx context.Context, l Limit) (Limit, int64, error) {
 	if err := l.check(); err != nil {
 		return Limit{}, 0, err
 	}
+	if err := s.roles.CheckCounted("permission", l.Permission); err != nil {
+		return Limit{}, 0, err
+	}
 	l.Builtin = false
 	l.CreatedAt = s.now()
 	l.UpdatedAt = l.CreatedAt
@@ -183,6 +186,9 @@ func (s *Service) Update(ctx context.Context, name string, edit Edit) (Limit, in
 			return err
 		}
 		if l.Permission != before.Permission {
+			if err := s.roles.CheckCounted("permission", l.Permission); err != nil {
+				return err
+			}
 			if err := crowded(l, others); err != nil {
 				return err
 			}

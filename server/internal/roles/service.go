@@ -25,6 +25,8 @@ type Service struct {
 	clock clock.Clock
 	pages page.Tokens
 
+	declared Declared
+
 	compiled atomic.Pointer[map[string]compiled]
 	held     *changes.Cache[string, held]
 }
@@ -68,7 +70,7 @@ func (s *Service) Create(ctx context.Context, name, description string, permissi
 	if err := validDescription(description); err != nil {
 		return Role{}, 0, err
 	}
-	if err := validPatterns(permissions); err != nil {
+	if err := s.checkPatterns(permissions, nil); err != nil {
 		return Role{}, 0, err
 	}
 	permissions = tidy(permissions)
@@ -133,9 +135,6 @@ func (s *Service) Update(ctx context.Context, name string, edit Edit) (Role, int
 			return Role{}, 0, err
 		}
 	}
-	if err := validPatterns(edit.Permissions); err != nil {
-		return Role{}, 0, err
-	}
 	var r Role
 	revision, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) (err error) {
 		r, err = lockRole(ctx, tx, name)
@@ -147,6 +146,9 @@ func (s *Service) Update(ctx context.Context, name string, edit Edit) (Role, int
 		}
 		event := audit.New(ctx, audit.RoleUpdate, audit.Success, "roles/"+name)
 		before := r.Permissions
+		if err := s.checkPatterns(edit.Permissions, before); err != nil {
+			return err
+		}
 		if edit.Description != nil {
 			r.Description = *edit.Description
 			event = event.With("description", r.Description)
@@ -343,15 +345,6 @@ func beyond(patterns, others []string) (more []string) {
 
 // now is the time as it is stored.
 func (s *Service) now() time.Time { return time.UnixMicro(s.clock.Micros()).UTC() }
-
-func validPatterns(patterns []string) error {
-	for i, p := range patterns {
-		if err := ValidPattern(p); err != nil {
-			return fault.Field(fmt.Sprintf("permissions[%d]", i), "%s", err.Error())
-		}
-	}
-	return nil
-}
 
 // roleError wraps the store's error about one role; no rows are ROLE_NOT_FOUND.
 func roleError(verb, name string, err error) error {
