@@ -100,7 +100,7 @@ type limitsReset struct {
 
 // Help says which counts are reset.
 func (limitsReset) Help() string {
-	return `Sets the counts of every key of the limit back to zero: of all users, addresses or API keys. An administrator can reset one key over the API: POST /v1/limits/NAME/reset {"key": "…"}.`
+	return `Sets the counts of every key of the limit back to zero: of all users, addresses or API keys. An administrator can reset one key over the API: POST /v1/limits/NAME/reset {"key": "…"}; a user's key may be the user name or the id.`
 }
 
 // Run resets the counts.

@@ -1348,9 +1348,16 @@ type CreateUserRequest struct {
 	// Person (the default) or service.
 	Kind UserKind `protobuf:"varint,4,opt,name=kind,proto3,enum=tollgate.v1.UserKind" json:"kind,omitempty"`
 	// For a service account: the audience of the access tokens that it accepts.
-	Audience      string `protobuf:"bytes,5,opt,name=audience,proto3" json:"audience,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Audience string `protobuf:"bytes,5,opt,name=audience,proto3" json:"audience,omitempty"`
+	// Roles to begin with, by name, without an end. The caller must hold what they
+	// grant, as for AssignRole: PERMISSION_DENIED, GRANT_EXCEEDS_OWN; an unknown
+	// one is NOT_FOUND. Either the user is made with all of them or not at all.
+	Roles []string `protobuf:"bytes,6,rep,name=roles,proto3" json:"roles,omitempty"`
+	// The password is good for nothing but to choose another, as one that an
+	// administrator has reset. Needs a password.
+	PasswordChangeRequired bool `protobuf:"varint,7,opt,name=password_change_required,json=passwordChangeRequired,proto3" json:"password_change_required,omitempty"`
+	unknownFields          protoimpl.UnknownFields
+	sizeCache              protoimpl.SizeCache
 }
 
 func (x *CreateUserRequest) Reset() {
@@ -1418,6 +1425,20 @@ func (x *CreateUserRequest) GetAudience() string {
 	return ""
 }
 
+func (x *CreateUserRequest) GetRoles() []string {
+	if x != nil {
+		return x.Roles
+	}
+	return nil
+}
+
+func (x *CreateUserRequest) GetPasswordChangeRequired() bool {
+	if x != nil {
+		return x.PasswordChangeRequired
+	}
+	return false
+}
+
 // CreateUserResponse is the new user.
 type CreateUserResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1481,7 +1502,12 @@ type ListUsersRequest struct {
 	// next_page_token of the page before.
 	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
 	// Only the user of this name.
-	Username      string `protobuf:"bytes,3,opt,name=username,proto3" json:"username,omitempty"`
+	Username string `protobuf:"bytes,3,opt,name=username,proto3" json:"username,omitempty"`
+	// Only users whose names start with this, in the order of their names. Cannot
+	// be combined with username.
+	UsernamePrefix string `protobuf:"bytes,4,opt,name=username_prefix,json=usernamePrefix,proto3" json:"username_prefix,omitempty"`
+	// Only users who are disabled (true) or not (false); unset: both.
+	Disabled      *bool `protobuf:"varint,5,opt,name=disabled,proto3,oneof" json:"disabled,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1535,6 +1561,20 @@ func (x *ListUsersRequest) GetUsername() string {
 		return x.Username
 	}
 	return ""
+}
+
+func (x *ListUsersRequest) GetUsernamePrefix() string {
+	if x != nil {
+		return x.UsernamePrefix
+	}
+	return ""
+}
+
+func (x *ListUsersRequest) GetDisabled() bool {
+	if x != nil && x.Disabled != nil {
+		return *x.Disabled
+	}
+	return false
 }
 
 // ListUsersResponse is a page of users.
@@ -2387,7 +2427,8 @@ type CreateAPIKeyRequest struct {
 	// What it is for.
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	// Narrow the key to these permission patterns; empty means all its owner's,
-	// as they are at the time of use.
+	// as they are at the time of use. One under "tollgate:" must match a permission
+	// of Tollgate's: INVALID_ARGUMENT.
 	Scopes []string `protobuf:"bytes,3,rep,name=scopes,proto3" json:"scopes,omitempty"`
 	// When it ends; unset: never. A key that is made with an API key ends no later
 	// than that one, and one with scopes no later than the caller's own hold of
@@ -3824,7 +3865,7 @@ const file_tollgate_v1_auth_proto_rawDesc = "" +
 	"\rWhoAmIRequest\"h\n" +
 	"\x0eWhoAmIResponse\x124\n" +
 	"\tprincipal\x18\x01 \x01(\v2\x16.tollgate.v1.PrincipalR\tprincipal\x12 \n" +
-	"\vpermissions\x18\x02 \x03(\tR\vpermissions\"\xf5\x01\n" +
+	"\vpermissions\x18\x02 \x03(\tR\vpermissions\"\xd9\x02\n" +
 	"\x11CreateUserRequest\x12&\n" +
 	"\busername\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\busername\x12&\n" +
@@ -3832,16 +3873,21 @@ const file_tollgate_v1_auth_proto_rawDesc = "" +
 	"\xbaH\x04r\x02(H\x80\x01\x01R\bpassword\x12+\n" +
 	"\fdisplay_name\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\vdisplayName\x123\n" +
 	"\x04kind\x18\x04 \x01(\x0e2\x15.tollgate.v1.UserKindB\b\xbaH\x05\x82\x01\x02\x10\x01R\x04kind\x12.\n" +
-	"\baudience\x18\x05 \x01(\tB\x12\xbaH\x0fr\r\x18\x80\x012\b^[!-~]*$R\baudience\"W\n" +
+	"\baudience\x18\x05 \x01(\tB\x12\xbaH\x0fr\r\x18\x80\x012\b^[!-~]*$R\baudience\x12(\n" +
+	"\x05roles\x18\x06 \x03(\tB\x12\xbaH\x0f\x92\x01\f\x10d\x18\x01\"\x06r\x04\x10\x01\x18@R\x05roles\x128\n" +
+	"\x18password_change_required\x18\a \x01(\bR\x16passwordChangeRequired\"W\n" +
 	"\x12CreateUserResponse\x12%\n" +
 	"\x04user\x18\x01 \x01(\v2\x11.tollgate.v1.UserR\x04user\x12\x1a\n" +
-	"\brevision\x18\x02 \x01(\x03R\brevision\"\x8a\x01\n" +
+	"\brevision\x18\x02 \x01(\x03R\brevision\"\xeb\x01\n" +
 	"\x10ListUsersRequest\x12'\n" +
 	"\tpage_size\x18\x01 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\xfa\x01(\x00R\bpageSize\x12'\n" +
 	"\n" +
 	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\tpageToken\x12$\n" +
-	"\busername\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\busername\"d\n" +
+	"\busername\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\busername\x121\n" +
+	"\x0fusername_prefix\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x0eusernamePrefix\x12\x1f\n" +
+	"\bdisabled\x18\x05 \x01(\bH\x00R\bdisabled\x88\x01\x01B\v\n" +
+	"\t_disabled\"d\n" +
 	"\x11ListUsersResponse\x12'\n" +
 	"\x05users\x18\x01 \x03(\v2\x11.tollgate.v1.UserR\x05users\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"*\n" +
@@ -4225,6 +4271,7 @@ func file_tollgate_v1_auth_proto_init() {
 		(*VerifyRequest_AccessToken)(nil),
 		(*VerifyRequest_ApiKey)(nil),
 	}
+	file_tollgate_v1_auth_proto_msgTypes[16].OneofWrappers = []any{}
 	file_tollgate_v1_auth_proto_msgTypes[20].OneofWrappers = []any{}
 	file_tollgate_v1_auth_proto_msgTypes[24].OneofWrappers = []any{}
 	type x struct{}

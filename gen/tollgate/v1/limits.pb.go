@@ -275,8 +275,12 @@ func (Outage) EnumDescriptor() ([]byte, []int) {
 // Override gives one key its own allowance.
 type Override struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The counted key: a user's id, an IP address or /64, an API key's id, a
-	// custom value, or USER@ADDRESS.
+	// The counted key: a user, an IP address or /64, an API key's id, a custom
+	// value, or USER@ADDRESS. A user is given by id or name and must exist:
+	// INVALID_ARGUMENT. What is kept and returned is what the limit counts: the
+	// name where it counts sign-ins or second factors, else the id. A limit that
+	// counts those and other calls, such as one on "*", keeps what was given: with
+	// the id it is for the other calls, with the name for sign-ins.
 	Key string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
 	// Calls per period of the limit.
 	Rate int64 `protobuf:"varint,2,opt,name=rate,proto3" json:"rate,omitempty"`
@@ -610,13 +614,15 @@ type CreateLimitRequest struct {
 	Description string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
 	// Whom it counts.
 	Subject Subject `protobuf:"varint,3,opt,name=subject,proto3,enum=tollgate.v1.Subject" json:"subject,omitempty"`
-	// Which calls it counts: a permission pattern; empty means "*".
+	// Which calls it counts: a permission pattern; empty means "*". One under
+	// "tollgate:" must match a permission of Tollgate's or the name of one of its
+	// calls that need none, such as "tollgate:login": INVALID_ARGUMENT.
 	Permission string `protobuf:"bytes,4,opt,name=permission,proto3" json:"permission,omitempty"`
 	// Calls per period.
 	Rate int64 `protobuf:"varint,5,opt,name=rate,proto3" json:"rate,omitempty"`
 	// The period: 1 ms to 31 days.
 	Period *durationpb.Duration `protobuf:"bytes,6,opt,name=period,proto3" json:"period,omitempty"`
-	// Calls at once; 0 means the rate.
+	// Calls at once; 0 means the rate, also when that changes.
 	Burst int64 `protobuf:"varint,7,opt,name=burst,proto3" json:"burst,omitempty"`
 	// How it counts; GCRA when not set.
 	Algorithm Algorithm `protobuf:"varint,8,opt,name=algorithm,proto3,enum=tollgate.v1.Algorithm" json:"algorithm,omitempty"`
@@ -1010,13 +1016,14 @@ type UpdateLimitRequest struct {
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// A new description.
 	Description *string `protobuf:"bytes,2,opt,name=description,proto3,oneof" json:"description,omitempty"`
-	// A new permission pattern.
+	// A new permission pattern; see CreateLimitRequest.
 	Permission *string `protobuf:"bytes,3,opt,name=permission,proto3,oneof" json:"permission,omitempty"`
-	// A new rate.
+	// A new rate. A burst that was never set, or that equals the old rate, becomes
+	// the new rate with it; any other stays as it is, as do the overrides.
 	Rate *int64 `protobuf:"varint,4,opt,name=rate,proto3,oneof" json:"rate,omitempty"`
 	// A new period: 1 ms to 31 days.
 	Period *durationpb.Duration `protobuf:"bytes,5,opt,name=period,proto3" json:"period,omitempty"`
-	// A new burst.
+	// A new burst; 0 means the rate, now and whenever that changes.
 	Burst *int64 `protobuf:"varint,6,opt,name=burst,proto3,oneof" json:"burst,omitempty"`
 	// A new algorithm.
 	Algorithm *Algorithm `protobuf:"varint,7,opt,name=algorithm,proto3,enum=tollgate.v1.Algorithm,oneof" json:"algorithm,omitempty"`
@@ -1429,7 +1436,9 @@ type ResetLimitRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The limit's name.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Whose count to forget.
+	// Whose count to forget: a user's id or name, an address, USER@ADDRESS, an API
+	// key's id or a custom value, as the limit's subject is; empty for
+	// SUBJECT_GLOBAL.
 	Key           string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1602,7 +1611,7 @@ const file_tollgate_v1_limits_proto_rawDesc = "" +
 	"\"\b\x18\x80\x94\xeb\xdc\x03(\x01H\x02R\x04rate\x88\x01\x01\x12F\n" +
 	"\x06period\x18\x05 \x01(\v2\x19.google.protobuf.DurationB\x13\xbaH\x10\xaa\x01\r\"\x05\b\x80\xbd\xa3\x012\x04\x10\xc0\x84=R\x06period\x12(\n" +
 	"\x05burst\x18\x06 \x01(\x03B\r\xbaH\n" +
-	"\"\b\x18\x80\x94\xeb\xdc\x03(\x01H\x03R\x05burst\x88\x01\x01\x12E\n" +
+	"\"\b\x18\x80\x94\xeb\xdc\x03(\x00H\x03R\x05burst\x88\x01\x01\x12E\n" +
 	"\talgorithm\x18\a \x01(\x0e2\x16.tollgate.v1.AlgorithmB\n" +
 	"\xbaH\a\x82\x01\x04\x10\x01 \x00H\x04R\talgorithm\x88\x01\x01\x126\n" +
 	"\x04mode\x18\b \x01(\x0e2\x11.tollgate.v1.ModeB\n" +

@@ -205,7 +205,8 @@ type CreateRoleRequest struct {
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// What it is for.
 	Description string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
-	// Permission patterns.
+	// Permission patterns. One under "tollgate:" must match a permission of
+	// Tollgate's: INVALID_ARGUMENT.
 	Permissions   []string `protobuf:"bytes,3,rep,name=permissions,proto3" json:"permissions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -526,7 +527,8 @@ type UpdateRoleRequest struct {
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// A new description.
 	Description *string `protobuf:"bytes,2,opt,name=description,proto3,oneof" json:"description,omitempty"`
-	// Replaces all permissions, when not empty.
+	// Replaces all permissions, when not empty. New ones under "tollgate:" must
+	// match a permission of Tollgate's: INVALID_ARGUMENT.
 	Permissions []string `protobuf:"bytes,3,rep,name=permissions,proto3" json:"permissions,omitempty"`
 	// Removes all permissions; cannot be combined with permissions.
 	ClearPermissions bool `protobuf:"varint,4,opt,name=clear_permissions,json=clearPermissions,proto3" json:"clear_permissions,omitempty"`

@@ -131,7 +131,7 @@ func (a *App) open(ctx context.Context, master *seal.Master) error {
 	a.roles = roles.New(a.db, a.log, a.clock, pages)
 	a.roles.Declare(roles.Declared{
 		Permissions: contract.Permissions(),
-		Actions:     append(contract.Actions(), limits.Anonymous, auth.CodePermission),
+		Actions:     append(contract.Actions(), limits.Anonymous, limits.SecondFactor),
 	})
 	a.Limits = limits.New(a.db, a.log, a.roles, a.clock, pages, backend)
 	a.Auth = auth.New(auth.Options{
@@ -144,6 +144,7 @@ func (a *App) open(ctx context.Context, master *seal.Master) error {
 		// Those kept waiting are under way: they must not take the places of others.
 		MaxHeld: max(1, min(128, cmp.Or(a.config.MaxCalls, 1024)/8)),
 	})
+	a.Limits.ResolveUsers(a.Auth.ResolveUser)
 	a.log.Follow(a.roles)
 	a.log.Follow(a.Limits)
 	a.log.Follow(a.Auth)

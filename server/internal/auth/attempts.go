@@ -29,15 +29,12 @@ func (s *Service) reserve(ctx context.Context, name string, event audit.Event) e
 	return s.reserved(ctx, result, err, event)
 }
 
-// CodePermission is what limits on codes of second factors apply to.
-const CodePermission = "tollgate:second-factor"
-
 // codeAttempt is a guess at a user's second factor. Only who knows the user's
 // password or has a token of theirs gets to make one, so that no stranger can
 // keep the user out with it, and the address need not matter: a code has a
 // million values, not as many as a password.
 func codeAttempt(name string) limits.Request {
-	return limits.Request{Permission: CodePermission, UserID: name, Cost: 1, Only: []limits.Subject{limits.SubjectUser}}
+	return limits.Request{Permission: limits.SecondFactor, UserID: name, Cost: 1, Only: []limits.Subject{limits.SubjectUser}}
 }
 
 // reserveCode counts an attempt to guess a code of a user's second factor,

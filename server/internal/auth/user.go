@@ -116,6 +116,23 @@ func (s *Service) FindUser(ctx context.Context, username string) (User, error) {
 	return s.withRoles(ctx, row)
 }
 
+// ResolveUser finds the id and the name of the user of an id or a name, in
+// whatever form the name is written; found is false when there is none.
+func (s *Service) ResolveUser(ctx context.Context, q database.Queries, idOrName string) (id, name string, found bool, err error) {
+	find := userByID
+	if !isUUID(idOrName) { // no name has the form of an id
+		if idOrName, err = canonicalName(idOrName); err != nil {
+			return "", "", false, nil
+		}
+		find = userByName
+	}
+	row, err := find(ctx, q, idOrName)
+	if errors.Is(err, database.ErrNoRows) {
+		return "", "", false, nil
+	}
+	return row.ID, row.Username, err == nil, err
+}
+
 func (s *Service) withRoles(ctx context.Context, row userRow) (User, error) {
 	user := row.user()
 	var err error

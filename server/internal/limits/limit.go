@@ -241,7 +241,7 @@ func builtins() []Limit {
 	return []Limit{
 		{
 			Name: "second-factor-per-user", Description: "Codes of one user's second factor.", Subject: SubjectUser,
-			Permission: "tollgate:second-factor", Rate: 10, Period: 15 * time.Minute, Burst: 10,
+			Permission: SecondFactor, Rate: 10, Period: 15 * time.Minute, Burst: 10,
 			Algorithm: Backoff, Mode: Enforce, Outage: Local, Builtin: true,
 		},
 		{

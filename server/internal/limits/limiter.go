@@ -74,26 +74,32 @@ func (s *Service) Check(ctx context.Context, name, key string, cost int64, peek 
 	return s.take(ctx, []match{r.named(key, cost)}, peek)
 }
 
-// ResetKey forgets what a limit has counted for a key. The audit event is
-// durable before anything is forgotten; when the counters cannot be reached it
-// stays and the call may be made again.
+// ResetKey forgets what a limit has counted for a key; a user's may be the id or
+// the name. The audit event is durable before anything is forgotten; when the
+// counters cannot be reached it stays and the call may be made again.
 func (s *Service) ResetKey(ctx context.Context, name, key string) error {
 	r, err := s.rule(ctx, name)
 	if err != nil {
 		return err
 	}
-	c := r.named(key, 1)
+	if err := s.mayManage(ctx, s.db, r.Permission); err != nil { // before a user is looked for, and again after
+		return err
+	}
+	matches, err := s.keysToForget(ctx, r, key)
+	if err != nil {
+		return err
+	}
 	_, err = s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
 		if err := s.mayManage(ctx, tx, r.Permission); err != nil {
 			return err
 		}
-		tx.Record(audit.New(ctx, audit.LimitReset, audit.Success, "limits/"+name).With("key", c.Key))
+		tx.Record(audit.New(ctx, audit.LimitReset, audit.Success, "limits/"+name).With("key", matches[0].Key))
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("record the reset of limit %q: %w", name, err)
 	}
-	return s.forget(ctx, []Count{c.Count})
+	return s.forget(ctx, counts(matches))
 }
 
 // rule finds a limit in memory. One that is not there may be too new: it reads

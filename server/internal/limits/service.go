@@ -32,6 +32,8 @@ type Service struct {
 
 	observe func(where Counted, took time.Duration) // nil: nobody
 
+	findUser FindUser // nil: keys are taken as they are
+
 	rules atomic.Pointer[rules]
 }
 
@@ -112,8 +114,11 @@ func (s *Service) Create(ctx context.Context, l Limit) (Limit, int64, error) {
 	l.Builtin = false
 	l.CreatedAt = s.now()
 	l.UpdatedAt = l.CreatedAt
-	revision, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
+	revision, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) (err error) {
 		if err := s.mayManage(ctx, tx, l.Permission); err != nil {
+			return err
+		}
+		if l.Overrides, err = s.resolveOverrides(ctx, tx, l, nil); err != nil {
 			return err
 		}
 		others, err := others(ctx, tx, l.Name)
@@ -185,6 +190,9 @@ func (s *Service) Update(ctx context.Context, name string, edit Edit) (Limit, in
 		if err := l.check(); err != nil {
 			return err
 		}
+		if l.Overrides, err = s.resolveOverrides(ctx, tx, l, before.Overrides); err != nil {
+			return err
+		}
 		if l.Permission != before.Permission {
 			if err := s.roles.CheckCounted("permission", l.Permission); err != nil {
 				return err
@@ -221,6 +229,9 @@ func (e Edit) apply(l Limit) Limit {
 	}
 	set(&l.Description, e.Description)
 	set(&l.Permission, e.Permission)
+	if e.Rate != nil && l.Burst == l.Rate { // a burst that is the rate stays the rate
+		l.Burst = 0
+	}
 	set(&l.Rate, e.Rate)
 	set(&l.Period, e.Period)
 	set(&l.Burst, e.Burst)

@@ -118,10 +118,11 @@ type AuthServiceClient interface {
 	Verify(context.Context, *v1.VerifyRequest) (*v1.VerifyResponse, error)
 	// WhoAmI returns the caller and the permissions that the caller holds.
 	WhoAmI(context.Context, *v1.WhoAmIRequest) (*v1.WhoAmIResponse, error)
-	// CreateUser adds a person or a service account. Names are unique regardless
-	// of case: ALREADY_EXISTS.
+	// CreateUser adds a person or a service account, with roles if any are given.
+	// Names are unique regardless of case: ALREADY_EXISTS.
 	CreateUser(context.Context, *v1.CreateUserRequest) (*v1.CreateUserResponse, error)
-	// ListUsers returns users in the order of their creation.
+	// ListUsers returns users that match every filter given, in the order of their
+	// creation; with username_prefix, in the order of their names.
 	ListUsers(context.Context, *v1.ListUsersRequest) (*v1.ListUsersResponse, error)
 	// GetUser returns one user with the roles they hold.
 	GetUser(context.Context, *v1.GetUserRequest) (*v1.GetUserResponse, error)
@@ -626,10 +627,11 @@ type AuthServiceHandler interface {
 	Verify(context.Context, *v1.VerifyRequest) (*v1.VerifyResponse, error)
 	// WhoAmI returns the caller and the permissions that the caller holds.
 	WhoAmI(context.Context, *v1.WhoAmIRequest) (*v1.WhoAmIResponse, error)
-	// CreateUser adds a person or a service account. Names are unique regardless
-	// of case: ALREADY_EXISTS.
+	// CreateUser adds a person or a service account, with roles if any are given.
+	// Names are unique regardless of case: ALREADY_EXISTS.
 	CreateUser(context.Context, *v1.CreateUserRequest) (*v1.CreateUserResponse, error)
-	// ListUsers returns users in the order of their creation.
+	// ListUsers returns users that match every filter given, in the order of their
+	// creation; with username_prefix, in the order of their names.
 	ListUsers(context.Context, *v1.ListUsersRequest) (*v1.ListUsersResponse, error)
 	// GetUser returns one user with the roles they hold.
 	GetUser(context.Context, *v1.GetUserRequest) (*v1.GetUserResponse, error)

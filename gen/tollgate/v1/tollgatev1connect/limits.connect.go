@@ -73,9 +73,13 @@ type LimitsServiceClient interface {
 	// removed: FAILED_PRECONDITION.
 	DeleteLimit(context.Context, *v1.DeleteLimitRequest) (*v1.DeleteLimitResponse, error)
 	// CheckLimit counts a call against one limit under a key of the caller's
-	// choice, whatever the limit's subject. A refusal is an answer, not an error.
+	// choice, whatever the limit's subject, and just as it is given: sign-ins are
+	// counted under the user's name, other calls under the id. A refusal is an
+	// answer, not an error.
 	CheckLimit(context.Context, *v1.CheckLimitRequest) (*v1.CheckLimitResponse, error)
-	// ResetLimit forgets what a limit has counted for one key.
+	// ResetLimit forgets what a limit has counted for one key. For a user's it takes
+	// the id or the name. NOT_FOUND, USER_NOT_FOUND, when the limit counts users and
+	// the key is neither a user nor anything that it has counted.
 	ResetLimit(context.Context, *v1.ResetLimitRequest) (*v1.ResetLimitResponse, error)
 }
 
@@ -229,9 +233,13 @@ type LimitsServiceHandler interface {
 	// removed: FAILED_PRECONDITION.
 	DeleteLimit(context.Context, *v1.DeleteLimitRequest) (*v1.DeleteLimitResponse, error)
 	// CheckLimit counts a call against one limit under a key of the caller's
-	// choice, whatever the limit's subject. A refusal is an answer, not an error.
+	// choice, whatever the limit's subject, and just as it is given: sign-ins are
+	// counted under the user's name, other calls under the id. A refusal is an
+	// answer, not an error.
 	CheckLimit(context.Context, *v1.CheckLimitRequest) (*v1.CheckLimitResponse, error)
-	// ResetLimit forgets what a limit has counted for one key.
+	// ResetLimit forgets what a limit has counted for one key. For a user's it takes
+	// the id or the name. NOT_FOUND, USER_NOT_FOUND, when the limit counts users and
+	// the key is neither a user nor anything that it has counted.
 	ResetLimit(context.Context, *v1.ResetLimitRequest) (*v1.ResetLimitResponse, error)
 }
 
