@@ -25,11 +25,11 @@ WITH_SERVICES = go build -C tools -o '$(CURDIR)/bin/services' ./services && exec
 # -race turns checkptr on, which makes the SQLite driver many times slower.
 GO_TEST := go test -race -gcflags=all=-d=checkptr=0 -timeout 20m
 
-.PHONY: help run services test cover bench fuzz chaos check fmt lint lint-go lint-proto \
+.PHONY: help run services test test-oauth-clients cover bench fuzz chaos check fmt lint lint-go lint-proto \
 	tidy-check generate generate-check breaking third-party
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Start the server on http://127.0.0.1:8000 with a SQLite file
 	go run ./server
@@ -40,6 +40,13 @@ services: ## Run PostgreSQL and Redis for trying things, until Ctrl-C
 test: ## Run every test on SQLite, PostgreSQL, memory and Redis, with the race detector
 	@cd tools && go test ./... >&2
 	$(WITH_SERVICES) $(GO_TEST) $(PKG)
+
+# Clients that others wrote, against the real binary. Not part of `make test`:
+# it needs Node and the npm registry.
+test-oauth-clients: ## Run oauth4webapi and openid-client against a server (needs Node)
+	go build -o bin/tollgate ./server
+	npm --prefix tools/oauth-clients ci --no-audit --no-fund
+	TOLLGATE_BINARY="$(CURDIR)/bin/tollgate" npm --prefix tools/oauth-clients test
 
 cover: ## Run every test and write coverage to cover.out and cover.html
 	$(WITH_SERVICES) go test -timeout 20m -coverpkg=./server/...,./sdk/...,./internal/... -coverprofile=cover.out $(PKG)
