@@ -104,8 +104,6 @@ const (
 	Reason_REASON_BODY_TIMEOUT Reason = 47
 	// An update names no field to change.
 	Reason_REASON_NOTHING_TO_UPDATE Reason = 48
-	// The same, for users.
-	Reason_REASON_NOTHING_TO_CHANGE Reason = 49
 	// The Authorization header is not one bearer credential.
 	Reason_REASON_BAD_AUTHORIZATION Reason = 60
 	// The user name or the password is wrong, or the user cannot sign in.
@@ -268,7 +266,6 @@ var (
 		46:  "REASON_TOO_LARGE",
 		47:  "REASON_BODY_TIMEOUT",
 		48:  "REASON_NOTHING_TO_UPDATE",
-		49:  "REASON_NOTHING_TO_CHANGE",
 		60:  "REASON_BAD_AUTHORIZATION",
 		61:  "REASON_BAD_CREDENTIALS",
 		62:  "REASON_BAD_REFRESH_TOKEN",
@@ -367,7 +364,6 @@ var (
 		"REASON_TOO_LARGE":                  46,
 		"REASON_BODY_TIMEOUT":               47,
 		"REASON_NOTHING_TO_UPDATE":          48,
-		"REASON_NOTHING_TO_CHANGE":          49,
 		"REASON_BAD_AUTHORIZATION":          60,
 		"REASON_BAD_CREDENTIALS":            61,
 		"REASON_BAD_REFRESH_TOKEN":          62,
@@ -463,7 +459,7 @@ var File_tollgate_v1_reason_proto protoreflect.FileDescriptor
 
 const file_tollgate_v1_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x18tollgate/v1/reason.proto\x12\vtollgate.v1*\x96\x15\n" +
+	"\x18tollgate/v1/reason.proto\x12\vtollgate.v1*\xf8\x14\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tREASON_OK\x10\x01\x12\x1d\n" +
@@ -501,7 +497,6 @@ const file_tollgate_v1_reason_proto_rawDesc = "" +
 	"\x10REASON_TOO_LARGE\x10.\x12\x17\n" +
 	"\x13REASON_BODY_TIMEOUT\x10/\x12\x1c\n" +
 	"\x18REASON_NOTHING_TO_UPDATE\x100\x12\x1c\n" +
-	"\x18REASON_NOTHING_TO_CHANGE\x101\x12\x1c\n" +
 	"\x18REASON_BAD_AUTHORIZATION\x10<\x12\x1a\n" +
 	"\x16REASON_BAD_CREDENTIALS\x10=\x12\x1c\n" +
 	"\x18REASON_BAD_REFRESH_TOKEN\x10>\x12\x1f\n" +

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
+	"github.com/tollgatehq/tollgate/server/internal/apitest"
 	"github.com/tollgatehq/tollgate/server/internal/contract"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -124,16 +125,21 @@ func TestRefusalsAreRecorded(t *testing.T) {
 	t.Parallel()
 	i := startEmbedded(t)
 	id, token := i.newUser(t, "mallory", "something:else")
+	_, grantor := i.newUser(t, "grantor", "tollgate:roles:write")
 	i.call(t, "GET", "/v1/roles", token, nil).Want(t, http.StatusForbidden)
 	i.call(t, "GET", "/v1/roles", "", nil).Want(t, http.StatusUnauthorized)
-	events, _ := i.call(t, "GET", "/v1/audit/events?action=tollgate.refused", i.admin, nil).Want(t, 200).Body["events"].([]any)
-	if len(events) != 2 {
-		t.Fatalf("%d refusals recorded, want 2: %v", len(events), events)
+	a := i.call(t, "POST", "/v1/roles", grantor, map[string]any{"name": "more", "permissions": []string{"*"}}).Want(t, http.StatusForbidden)
+	if a.Reason() != "GRANT_EXCEEDS_OWN" {
+		t.Errorf("answered %s", a.Raw)
 	}
-	second, _ := events[1].(map[string]any)
-	actor, _ := second["actor"].(map[string]any)
-	if actor["userId"] != id || second["reason"] != "permission_missing" || second["outcome"] != "OUTCOME_DENIED" {
-		t.Errorf("recorded %v", second)
+	events := i.As(i.admin).Events(t, "action=tollgate.refused")
+	if len(events) != 3 || events[2]["outcome"] != "OUTCOME_DENIED" || apitest.Dig(events[2], "actor", "userId") != id {
+		t.Fatalf("recorded %v", events)
+	}
+	for n, want := range []string{"grant_exceeds_own", "credential_missing", "permission_missing"} {
+		if events[n]["reason"] != want {
+			t.Errorf("recorded %v, want %s", events[n], want)
+		}
 	}
 }
 

@@ -27,8 +27,8 @@ const (
 // Why a sign-in failed, for the audit log only: the caller must not learn it.
 const (
 	reasonLimited       = "limited"
-	reasonUnknownUser   = "unknown_user"
-	reasonDisabled      = "disabled"
+	reasonUnknownUser   = "user_unknown"
+	reasonDisabled      = "user_disabled"
 	reasonNoPassword    = "no_password"
 	reasonWrongPassword = "wrong_password"
 )

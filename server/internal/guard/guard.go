@@ -171,7 +171,7 @@ func (g *Guard) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 			defer g.calls.Release(user, 1)
 		}
 		if res, err = next(ctx, req); err != nil {
-			return nil, g.refusedInside(ctx, req.Spec().Procedure, err)
+			return nil, g.recordRefusal(ctx, req.Spec().Procedure, err)
 		}
 		for name, values := range limits {
 			res.Header()[name] = values
@@ -212,7 +212,7 @@ func (g *Guard) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.
 		if errors.As(context.Cause(ctx), &ended) {
 			return ended
 		}
-		return g.refusedInside(ctx, procedure, err)
+		return g.recordRefusal(ctx, procedure, err)
 	}
 }
 
@@ -293,13 +293,13 @@ func unreadable(err error) error {
 	}
 }
 
-// refusedInside records a refusal that a service decided, such as a grant of
-// more than one holds. When it cannot be recorded, that is the error.
-func (g *Guard) refusedInside(ctx context.Context, procedure string, err error) error {
+// recordRefusal records a refusal that a service decided, such as a grant of
+// more than the caller holds. When it cannot be recorded, that is the error.
+func (g *Guard) recordRefusal(ctx context.Context, procedure string, err error) error {
 	if !fault.Is(err, fault.Denied) {
 		return err
 	}
-	event := audit.New(ctx, audit.TollgateRefused, audit.Denied, procedure).Because(fault.From(err).Reason)
+	event := audit.New(ctx, audit.TollgateRefused, audit.Denied, procedure).Because(strings.ToLower(fault.From(err).Reason))
 	if failed := g.audit.RecordRefusal(ctx, event, event.Reason+" "+procedure, event.Origin()); failed != nil {
 		return failed
 	}
