@@ -293,21 +293,20 @@ func TestInterceptorSelf(t *testing.T) {
 	}
 }
 
-// No permission makes up for being another user.
+// TestInterceptorSelfOnly: no permission makes up for being another user.
 func TestInterceptorSelfOnly(t *testing.T) {
 	t.Parallel()
-	server := sdktest.NewServer()
-	t.Cleanup(server.Close)
-	server.SetRole("all", "*")
-	alice, bob := server.SetUser(sdktest.User{Name: "alice"}), server.SetUser(sdktest.User{Name: "bob", Roles: []string{"all"}})
-	s := newService(t, server.Client().Interceptor(), &tollgatev1.Guard{Rule: &tollgatev1.Guard_SelfOnly{SelfOnly: "id"}, Action: "me:write"})
+	f := newFixture(t)
+	f.SetRole("all", "*")
+	bob := f.SetUser(sdktest.User{Name: "bob", Roles: []string{"all"}})
+	s := newService(t, f.client(t).Interceptor(), &tollgatev1.Guard{Rule: &tollgatev1.Guard_SelfOnly{SelfOnly: "id"}, Action: "me:write"})
 	get := func(credential, id string) error { return s.get(t.Context(), id, "Bearer "+credential) }
-	if err := get(server.Token("alice"), alice.ID); err != nil {
+	if err := get(f.Token("alice"), alicesUser); err != nil {
 		t.Error(err)
 	}
-	wantRefusal(t, get(server.Token("bob"), alice.ID), connect.CodePermissionDenied, "SELF_ONLY")
-	wantRefusal(t, get(server.APIKey("bob"), bob.ID), connect.CodePermissionDenied, "SELF_ONLY")
-	wantRefusal(t, get("rubbish", alice.ID), connect.CodeUnauthenticated, "CREDENTIAL_INVALID")
+	wantRefusal(t, get(f.Token("bob"), alicesUser), connect.CodePermissionDenied, "SELF_ONLY")
+	wantRefusal(t, get(f.APIKey("bob"), bob.ID), connect.CodePermissionDenied, "SELF_ONLY")
+	wantRefusal(t, get("rubbish", alicesUser), connect.CodeUnauthenticated, "CREDENTIAL_INVALID")
 	if len(s.passed) != 1 {
 		t.Errorf("%d calls passed, want 1", len(s.passed))
 	}

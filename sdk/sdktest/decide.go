@@ -4,16 +4,19 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
+	"buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	"connectrpc.com/connect"
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
 func (h handler) Authorize(_ context.Context, req *tollgatev1.AuthorizeRequest) (*tollgatev1.AuthorizeResponse, error) {
-	if message := badPermission(req); message != "" {
+	if message := h.server.badPermission(req); message != "" {
 		return nil, refuse(connect.CodeInvalidArgument, "INVALID_FIELD", "permission: "+message)
 	}
 	h.server.mu.Lock()
@@ -23,7 +26,7 @@ func (h handler) Authorize(_ context.Context, req *tollgatev1.AuthorizeRequest) 
 
 func (h handler) BatchAuthorize(_ context.Context, req *tollgatev1.BatchAuthorizeRequest) (*tollgatev1.BatchAuthorizeResponse, error) {
 	for i, one := range req.GetRequests() {
-		if message := badPermission(one); message != "" {
+		if message := h.server.badPermission(one); message != "" {
 			return nil, refuse(connect.CodeInvalidArgument, "INVALID_FIELD", fmt.Sprintf("requests[%d].permission: %s", i, message))
 		}
 	}
@@ -36,17 +39,24 @@ func (h handler) BatchAuthorize(_ context.Context, req *tollgatev1.BatchAuthoriz
 	return res, nil
 }
 
-// badPermission returns what is wrong with the permission of a request, as the
-// server says it.
-func badPermission(req *tollgatev1.AuthorizeRequest) string {
+// permissionPattern returns the contract's.
+func permissionPattern() *regexp.Regexp {
+	field := (&tollgatev1.AuthorizeRequest{}).ProtoReflect().Descriptor().Fields().ByName("permission")
+	rules, _ := proto.GetExtension(field.Options(), validate.E_Field).(*validate.FieldRules)
+	return regexp.MustCompile(rules.GetString().GetPattern())
+}
+
+// badPermission returns what is wrong with the permission of a request, which the
+// server refuses.
+func (s *Server) badPermission(req *tollgatev1.AuthorizeRequest) string {
 	switch p := req.GetPermission(); {
-	case p == "" && req.GetAuthenticated():
+	case p == "" && (req.GetAuthenticated() || req.GetSelfOnly()):
 	case p == "":
-		return "must not be empty"
+		return "must not be empty, unless authenticated or self_only is true"
 	case strings.HasPrefix(p, "tollgate:"):
 		return "must be one of your own: Tollgate decides about its own API (tollgate:…) by itself"
-	case strings.Contains(p, "*"):
-		return `must name one permission, without "*"`
+	case !s.permission.MatchString(p):
+		return `must name one permission, such as "orders:read"`
 	}
 	return ""
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -37,6 +38,7 @@ type Server struct {
 	tokenTTL     time.Duration
 	audience     string
 	interceptors []connect.Interceptor
+	permission   *regexp.Regexp
 	ended        chan struct{} // closed by Close
 
 	mu       sync.Mutex
@@ -99,7 +101,7 @@ func WithInterceptors(interceptors ...connect.Interceptor) Option {
 // NewServer starts a [Server] on a loopback port. Close it when the test ends.
 func NewServer(opts ...Option) *Server {
 	s := &Server{
-		now: time.Now, keepAlive: 500 * time.Millisecond, tokenTTL: 15 * time.Minute, audience: Audience, ended: make(chan struct{}),
+		now: time.Now, keepAlive: 500 * time.Millisecond, tokenTTL: 15 * time.Minute, audience: Audience, permission: permissionPattern(), ended: make(chan struct{}),
 		roles: map[string][]string{}, users: map[string]User{}, apiKeys: map[string]apiKey{},
 		sessions: map[string]*session{}, refresh: map[string]string{},
 		limits: map[string]Limit{}, used: map[counter]int64{}, calls: map[string]int{},

@@ -121,7 +121,7 @@ func TestPermission(t *testing.T) {
 	t.Parallel()
 	s := newServer(t)
 	s.SetRole("clerk", "*")
-	for _, permission := range []string{"tollgate:users:read", "tollgate:", "*", "orders:*", ""} {
+	for _, permission := range []string{"tollgate:users:read", "tollgate:", "*", "orders:*", "Orders:read", "orders:", ""} {
 		r := tollgate.AuthorizeRequest{Credential: s.Token("alice"), Permission: permission}
 		_, err := s.Client().Authorize(t.Context(), r)
 		_, batchErr := s.Client().BatchAuthorize(t.Context(), []tollgate.AuthorizeRequest{r})
@@ -134,6 +134,12 @@ func TestPermission(t *testing.T) {
 	}
 	if n := len(s.Decisions()); n != 0 {
 		t.Errorf("%d decisions", n)
+	}
+	for _, r := range []tollgate.AuthorizeRequest{{Authenticated: true}, {SelfOnly: true, Self: "user-alice"}} {
+		r.Credential = s.Token("alice")
+		if got := decide(t, s, r); got != tollgate.ReasonOK {
+			t.Errorf("%+v: %s", r, got)
+		}
 	}
 }
 
