@@ -232,8 +232,8 @@ func TestCompression(t *testing.T) {
 	s := serveAdmin(t)
 	var packed bytes.Buffer
 	w := gzip.NewWriter(&packed)
-	w.Write([]byte(`{"username":"mia"}`)) //nolint:errcheck // to memory
-	w.Close()                             //nolint:errcheck // to memory
+	w.Write([]byte(`{"username":"mia"}`))
+	w.Close()
 	s.Call(t, "POST", "/v1/users", packed.String(), "Content-Encoding", "gzip").Want(t, http.StatusOK)
 	s.Call(t, "POST", "/tollgate.v1.AuthService/CreateUser", packed.String(), "Content-Encoding", "gzip").Want(t, http.StatusConflict)
 
@@ -297,11 +297,11 @@ func bomb(t *testing.T) string {
 	t.Helper()
 	var packed bytes.Buffer
 	w := gzip.NewWriter(&packed)
-	w.Write([]byte(`{"username":"`)) //nolint:errcheck // to memory
+	w.Write([]byte(`{"username":"`))
 	for range 2 {
-		w.Write(bytes.Repeat([]byte("x"), 1<<20)) //nolint:errcheck // to memory
+		w.Write(bytes.Repeat([]byte("x"), 1<<20))
 	}
-	w.Write([]byte(`"}`)) //nolint:errcheck // to memory
+	w.Write([]byte(`"}`))
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -77,7 +77,7 @@ func newMortal(t *testing.T) (m *mortal, ok bool) {
 	}
 	t.Cleanup(func() {
 		stdin.Close()
-		cmd.Wait() //nolint:errcheck // PostgreSQL was killed on purpose
+		cmd.Wait()
 		cancel()
 	})
 	m = &mortal{}

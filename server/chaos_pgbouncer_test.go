@@ -123,7 +123,7 @@ max_client_conn = 500
 	}
 	t.Cleanup(func() {
 		cmd.Process.Kill()
-		cmd.Wait() //nolint:errcheck // it was killed
+		cmd.Wait()
 		if t.Failed() {
 			t.Logf("pgbouncer:\n%s", log)
 		}

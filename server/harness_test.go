@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	code := m.Run()
-	os.RemoveAll(built) //nolint:errcheck // it is in the temporary folder
+	os.RemoveAll(built)
 	os.Exit(code)
 }
 

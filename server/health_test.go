@@ -25,7 +25,7 @@ func TestHealth(t *testing.T) {
 			status = http.StatusNotFound
 		}
 		w.WriteHeader(status)
-		w.Write([]byte(`{"database":"down"}`)) //nolint:errcheck // a test's server
+		w.Write([]byte(`{"database":"down"}`))
 	}))
 	defer server.Close()
 	config := app.Config{Listen: strings.TrimPrefix(server.URL, "http://")}
@@ -70,7 +70,7 @@ func TestHealthOverTLS(t *testing.T) {
 			t.Fatal(err)
 		}
 		server := &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), ErrorLog: log.New(io.Discard, "", 0)}
-		go server.Serve(listener) //nolint:errcheck // it is closed
+		go server.Serve(listener)
 		config.Listen = listener.Addr().String()
 		if err := (health{}).Run(t.Context(), config); err != nil {
 			t.Errorf("client CA %q: %v", clientCA, err)

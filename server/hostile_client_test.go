@@ -3,6 +3,7 @@ package main_test
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -81,7 +82,7 @@ func (h *hostile) write(c net.Conn, text string) {
 func ended(c net.Conn) (said string) {
 	c.SetReadDeadline(time.Now().Add(apitest.Timeout)) //nolint:errcheck // the read fails, too
 	all, err := io.ReadAll(c)
-	if err, ok := err.(net.Error); ok && err.Timeout() {
+	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
 		return "still open: " + string(all)
 	}
 	return string(all)

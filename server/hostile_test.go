@@ -141,7 +141,7 @@ func endlessHeaderBlocks(t *testing.T, _ *honest, h *hostile) {
 	for range 100 {
 		c := h.http2(t, 65535)
 		c.mu.Lock()
-		c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte{0x82}}) //nolint:errcheck // the server may have hung up
+		c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte{0x82}})
 		c.mu.Unlock()
 	}
 }
@@ -151,7 +151,7 @@ func headerFloods(t *testing.T, _ *honest, h *hostile) {
 		h.write(h.dial(t), "GET /healthz HTTP/1.1\r\nHost: tollgate\r\n"+strings.Repeat("X-Flood: "+strings.Repeat("a", 1000)+"\r\n", 1000))
 		c := h.http2(t, 65535)
 		c.mu.Lock()
-		c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte{0x82}}) //nolint:errcheck // see below
+		c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: []byte{0x82}})
 		field := append([]byte{0x00, 0x01, 'a', 0x7f, 0x81, 0x7e}, bytes.Repeat([]byte{'b'}, 16<<10-128)...)
 		for range 200 {
 			if c.framer.WriteContinuation(1, false, field) != nil { // it has hung up, as it should
@@ -233,7 +233,7 @@ func unreadAnswers(t *testing.T, _ *honest, h *hostile) {
 	request := strings.Repeat("GET /.well-known/jwks.json HTTP/1.1\r\nHost: tollgate\r\n\r\n", 500)
 	for range 50 {
 		c := h.dial(t)
-		c.(*net.TCPConn).SetReadBuffer(4096) //nolint:errcheck // only more to send then
+		c.(*net.TCPConn).SetReadBuffer(4096)
 		for range 10 {
 			h.write(c, request)
 		}
@@ -312,7 +312,7 @@ func TestHostileWaits(t *testing.T) {
 		t.Errorf("a gRPC call without its message: %s", said)
 	}
 	if took := time.Since(began); took > 15*time.Second {
-		t.Errorf("bodies were waited for for %s", took)
+		t.Errorf("bodies were waited for %s", took)
 	}
 	apitest.Eventually(t, "an answer that nobody reads is given up", func() bool {
 		return unread.count(func(id uint32) bool { return unread.ended[id] }) == 1

@@ -71,13 +71,13 @@ func TestInterruptedPrompt(t *testing.T) {
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
-			late := time.AfterFunc(apitest.Timeout, func() { cmd.Process.Kill() }) //nolint:errcheck // Wait tells
+			late := time.AfterFunc(apitest.Timeout, func() { cmd.Process.Kill() })
 			defer late.Stop()
 			apitest.Eventually(t, "the prompt hides what is typed", func() bool { return !echoes(t, terminal) })
 			if err := interrupt(user, cmd.Process); err != nil {
 				t.Fatal(err)
 			}
-			cmd.Wait() //nolint:errcheck // the code says it
+			cmd.Wait()
 			if code := cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(said.String(), "interrupted") {
 				t.Errorf("exit code %d, and it said %s", code, &said)
 			}

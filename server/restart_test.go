@@ -234,7 +234,7 @@ func TestStopFinishesCalls(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(apitest.Timeout)) //nolint:errcheck // a connection has deadlines
+	conn.SetDeadline(time.Now().Add(apitest.Timeout))
 	body := `{"username":"mia","password":"a password of mia"}`
 	fmt.Fprintf(conn, "POST /v1/users HTTP/1.1\r\nHost: tollgate\r\nContent-Type: application/json\r\nAuthorization: Bearer %s\r\n"+
 		"Content-Length: %d\r\nExpect: 100-continue\r\n\r\n", s.Token, len(body))

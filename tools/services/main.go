@@ -51,8 +51,9 @@ func run(args []string) int {
 	dir := flags.String("dir", "", "")
 	pgbouncer := flags.Bool("pgbouncer", false, "")
 	noInstall := flags.Bool("no-install", false, "")
-	if len(args) == 0 || flags.Parse(args[1:]) != nil ||
-		!(args[0] == "exec" && flags.NArg() > 0 || args[0] == "up" && flags.NArg() == 0) {
+	valid := len(args) > 0 && flags.Parse(args[1:]) == nil &&
+		(args[0] == "exec" && flags.NArg() > 0 || args[0] == "up" && flags.NArg() == 0)
+	if !valid {
 		fmt.Fprint(os.Stderr, usage)
 		return 2
 	}

@@ -34,10 +34,10 @@ type session struct {
 
 func (s *session) start(ctx context.Context, pgbouncer bool) error {
 	if err := s.startPostgres(ctx); err != nil {
-		return fmt.Errorf("PostgreSQL: %w; or set %s=postgres://user:password@host:5432/database", err, postgresEnv)
+		return fmt.Errorf("start PostgreSQL: %w; or set %s=postgres://user:password@host:5432/database", err, postgresEnv)
 	}
 	if err := s.startRedis(ctx); err != nil {
-		return fmt.Errorf("Redis: %w; or set %s=redis://host:6379/0", err, redisEnv)
+		return fmt.Errorf("start Redis: %w; or set %s=redis://host:6379/0", err, redisEnv)
 	}
 	if !pgbouncer || os.Getenv(pgbouncerEnv) != "" {
 		return nil

@@ -83,7 +83,7 @@ func (c Client) Try(ctx context.Context, method, path string, body any, header .
 	if err != nil {
 		return Answer{}, err
 	}
-	defer res.Body.Close() //nolint:errcheck // it is read to its end
+	defer res.Body.Close()
 	a := Answer{Status: res.StatusCode, Header: res.Header}
 	if a.Raw, err = io.ReadAll(res.Body); err != nil {
 		return Answer{}, err

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"maps"
 	"net/url"
 	"testing"
 
@@ -116,9 +117,7 @@ func TestOAuthAudience(t *testing.T) {
 				client = ""
 				f.Set("refresh_token", refresh)
 			}
-			for name, values := range more {
-				f[name] = values
-			}
+			maps.Copy(f, more)
 			a := i.post(t, "/v1/oauth2/token", client, f.Encode()).Want(t, 200)
 			if next := a.Str("refresh_token"); next != "" {
 				refresh = next

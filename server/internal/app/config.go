@@ -78,7 +78,7 @@ func (c Config) check() error {
 		if err != nil {
 			return fmt.Errorf("--redis-url: %w", err)
 		}
-		client.Close() //nolint:errcheck // it has not connected
+		client.Close()
 	}
 	switch {
 	case c.AccessTokenTTL < time.Second || c.AccessTokenTTL > jose.MaxTokenTTL:

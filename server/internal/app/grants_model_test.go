@@ -40,7 +40,7 @@ func TestNothingBeyondWhatWasGranted(t *testing.T) {
 		if err := flag.Set(name, value); err != nil {
 			t.Fatal(err)
 		}
-		defer flag.Set(name, before) //nolint:errcheck // it was that before
+		defer flag.Set(name, before)
 	}
 	backendtest.DatabaseURLs(t, func(t *testing.T, address string) {
 		fake := clock.NewFake(time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC))

@@ -66,7 +66,7 @@ func TestCallersThatLeaveAreNoFailure(t *testing.T) {
 	}
 
 	text, _ := i.scrape(t)
-	for _, line := range strings.Split(text, "\n") {
+	for line := range strings.SplitSeq(text, "\n") {
 		if strings.HasPrefix(line, "tollgate_requests_total") && (strings.Contains(line, `"unavailable"`) || strings.Contains(line, `"internal"`)) {
 			t.Errorf("counted as ours: %s", line)
 		}

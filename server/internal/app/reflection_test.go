@@ -23,7 +23,7 @@ func TestReflectionNeedsACredential(t *testing.T) {
 			header.Set("Authorization", "Bearer "+token)
 		}
 		stream := grpcreflect.NewClient(client, i.URL, connect.WithGRPC()).NewStream(t.Context(), grpcreflect.WithRequestHeaders(header))
-		defer stream.Close() //nolint:errcheck // it was only read from
+		defer stream.Close()
 		services, err := stream.ListServices()
 		var names []string
 		for _, s := range services {

@@ -49,10 +49,10 @@ func TestSecondFactorIsRequired(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
 	config := testConfig(backendtest.SQLiteURL(t))
-	config.RequireSecondFactorFor = []string{"administrator", "adminstrator"}
+	config.RequireSecondFactorFor = []string{"administrator", "administrater"}
 	i, fake := clocked(t, config, slog.New(slog.NewTextHandler(&log, nil)))
-	if n := strings.Count(log.String(), "names a role that there is not"); n != 1 || !strings.Contains(log.String(), "role=adminstrator") {
-		t.Errorf("%d warnings of the misspelt role: %s", n, log.String())
+	if n := strings.Count(log.String(), "names a role that there is not"); n != 1 || !strings.Contains(log.String(), "role=administrater") {
+		t.Errorf("%d warnings of the misspelled role: %s", n, log.String())
 	}
 	for _, method := range contract.Methods() {
 		guard, _ := proto.GetExtension(method.Options(), tollgatev1.E_Guard).(*tollgatev1.Guard)

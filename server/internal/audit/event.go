@@ -139,9 +139,7 @@ func (e Event) Because(reason string) Event {
 // With adds a fact. The event's own map is not shared.
 func (e Event) With(key, value string) Event {
 	details := make(map[string]string, len(e.Details)+1)
-	for k, v := range e.Details {
-		details[k] = v
-	}
+	maps.Copy(details, e.Details)
 	details[key] = value
 	e.Details = details
 	return e

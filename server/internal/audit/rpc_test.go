@@ -134,7 +134,7 @@ func TestAQuietWatchIsKeptAlive(t *testing.T) {
 		<-time.After(31 * time.Second)
 		hungUp := errors.New("hung up")
 		cancel(hungUp)
-		if err := <-ended; err != hungUp {
+		if err := <-ended; !errors.Is(err, hungUp) {
 			t.Errorf("ended with %v", err)
 		}
 		want(t, sent, " after 0s", "it after 0s", " after 15s", " after 30s")

@@ -177,7 +177,7 @@ func (t *tail) tell(ctx context.Context, rows []row) {
 			}
 			if grace == nil {
 				var cancel context.CancelFunc
-				grace, cancel = context.WithTimeout(ctx, watcherGrace)
+				grace, cancel = context.WithTimeout(ctx, watcherGrace) //nolint:fatcontext // at most once: it is nil before
 				defer cancel()
 			}
 			select {

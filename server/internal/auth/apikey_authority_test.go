@@ -341,7 +341,7 @@ func TestResetEndsKeys(t *testing.T) {
 				return d.SetPassword(root, PasswordChange{UserID: ann.ID, New: "first new password"})
 			}, true},
 			{"a reset that keeps", func() (PasswordSet, error) {
-				return d.SetPassword(root, PasswordChange{UserID: ann.ID, New: "second new password", RevokeAPIKeys: to(false)})
+				return d.SetPassword(root, PasswordChange{UserID: ann.ID, New: "second new password", RevokeAPIKeys: new(false)})
 			}, false},
 			{"by the command line", func() (PasswordSet, error) {
 				return d.ResetPassword(t.Context(), "ann", "third new password", false)
@@ -358,7 +358,7 @@ func TestResetEndsKeys(t *testing.T) {
 					return PasswordSet{}, err
 				}
 				return d.SetPassword(d.as(Credential{AccessToken: g.AccessToken}),
-					PasswordChange{UserID: ann.ID, Current: current, New: "sixth new password", RevokeAPIKeys: to(true)})
+					PasswordChange{UserID: ann.ID, Current: current, New: "sixth new password", RevokeAPIKeys: new(true)})
 			}, true},
 		} {
 			ids, secrets := issue()

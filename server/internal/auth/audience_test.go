@@ -198,7 +198,7 @@ func TestServiceAudience(t *testing.T) {
 		h := NewHandler(d.Service)
 
 		for _, audience := range []string{"orders", "bills", "", "tollgate"} {
-			u, _, err := d.UpdateUser(asRoot, service, UserUpdate{Audience: to(audience)})
+			u, _, err := d.UpdateUser(asRoot, service, UserUpdate{Audience: new(audience)})
 			if audience == "tollgate" {
 				audience = ""
 			}
@@ -240,14 +240,14 @@ func TestServiceAudience(t *testing.T) {
 		}
 
 		// Who may have one, and who may give it.
-		_, _, err := d.UpdateUser(asRoot, root.ID, UserUpdate{Audience: to("orders")})
+		_, _, err := d.UpdateUser(asRoot, root.ID, UserUpdate{Audience: new("orders")})
 		wantField(t, err, "audience")
-		if _, _, err := d.UpdateUser(asRoot, root.ID, UserUpdate{Audience: to("")}); err != nil {
+		if _, _, err := d.UpdateUser(asRoot, root.ID, UserUpdate{Audience: new("")}); err != nil {
 			t.Error(err)
 		}
 		_, _, err = d.CreateUser(d.system(), NewUser{Username: "person", Audience: "orders"})
 		wantField(t, err, "audience")
-		_, _, err = d.UpdateUser(asRoot, service, UserUpdate{Audience: to("a b")})
+		_, _, err = d.UpdateUser(asRoot, service, UserUpdate{Audience: new("a b")})
 		wantRefusal(t, err, fault.Invalid, "INVALID_AUDIENCE")
 		made, _, err := d.CreateUser(d.system(), NewUser{Username: "made", Kind: caller.Service, Audience: "made"})
 		if err != nil {
@@ -257,7 +257,7 @@ func TestServiceAudience(t *testing.T) {
 			t.Errorf("made %+v, %v", u, err)
 		}
 		d.user("weak")
-		_, _, err = d.UpdateUser(d.as(Credential{AccessToken: d.login("weak").AccessToken}), service, UserUpdate{Audience: to("weak")})
+		_, _, err = d.UpdateUser(d.as(Credential{AccessToken: d.login("weak").AccessToken}), service, UserUpdate{Audience: new("weak")})
 		wantRefusal(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
 	})
 }

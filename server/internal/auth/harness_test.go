@@ -31,7 +31,7 @@ const (
 	password = "correct horse battery"
 )
 
-// desk is a whole auth service with its neighbours, on a clock of its own.
+// desk is a whole auth service with its neighbors, on a clock of its own.
 type desk struct {
 	*Service
 	t        testing.TB
@@ -230,4 +230,5 @@ func wantField(t testing.TB, err error, field string) {
 	}
 }
 
-func to[T any](v T) *T { return &v }
+//go:fix inline
+func to[T any](v T) *T { return new(v) }

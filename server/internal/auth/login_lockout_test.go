@@ -131,7 +131,7 @@ func TestAKnownAddress(t *testing.T) {
 				d := deskOn(t, db, fake, testTTL, make(t, fake.Clock()))
 				d.limit(limits.Edit{Outage: to(limits.Closed)}) // a slow Redis must not start anew
 				d.change("sign-in-per-user", limits.Edit{
-					Algorithm: to(limits.GCRA), Rate: to(int64(1)), Burst: to(int64(12)),
+					Algorithm: to(limits.GCRA), Rate: new(int64(1)), Burst: new(int64(12)),
 				})
 				ann := d.user("ann")
 				attack := func(name string) {
@@ -177,7 +177,7 @@ func TestAKnownAddress(t *testing.T) {
 				attack2 := func() {
 					t.Helper()
 					for i := range 12 {
-						d.guess("ann", fmt.Sprintf("198.51.100.%d", i+1)) //nolint:errcheck // refused or not
+						d.guess("ann", fmt.Sprintf("198.51.100.%d", i+1))
 					}
 				}
 				attack2()

@@ -73,7 +73,7 @@ func TestLoginRefusalsAreAlike(t *testing.T) {
 		d, ctx := newDesk(t, db), caller.System(t.Context())
 		d.user("ann")
 		gone := d.user("gone")
-		if _, _, err := d.UpdateUser(ctx, gone.ID, UserUpdate{Disabled: to(true)}); err != nil {
+		if _, _, err := d.UpdateUser(ctx, gone.ID, UserUpdate{Disabled: new(true)}); err != nil {
 			t.Fatal(err)
 		}
 		for _, n := range []NewUser{{Username: "robot", Kind: caller.Service}, {Username: "later"}} {
@@ -213,7 +213,7 @@ func TestLoginDuringChange(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		for what, change := range map[string]func(*desk, string) error{
 			"disable": func(d *desk, id string) error {
-				_, _, err := d.UpdateUser(d.system(), id, UserUpdate{Disabled: to(true)})
+				_, _, err := d.UpdateUser(d.system(), id, UserUpdate{Disabled: new(true)})
 				return err
 			},
 			"password": func(d *desk, id string) error {
@@ -269,7 +269,7 @@ func TestLoginHoldsTheUser(t *testing.T) {
 				t.Errorf("not locked: %v, %v", same, err)
 			}
 			go func() {
-				_, _, err := d.UpdateUser(d.system(), ann.ID, UserUpdate{Disabled: to(true)})
+				_, _, err := d.UpdateUser(d.system(), ann.ID, UserUpdate{Disabled: new(true)})
 				disabled <- err
 			}()
 			select {
@@ -307,7 +307,7 @@ func TestLoginAgainstDisable(t *testing.T) {
 				})
 			}
 			both.Go(func() {
-				if _, _, err := d.UpdateUser(d.system(), ann.ID, UserUpdate{Disabled: to(true)}); err != nil {
+				if _, _, err := d.UpdateUser(d.system(), ann.ID, UserUpdate{Disabled: new(true)}); err != nil {
 					t.Error(err)
 				}
 			})
@@ -315,7 +315,7 @@ func TestLoginAgainstDisable(t *testing.T) {
 			if n := d.live(ann.ID); n != 0 {
 				t.Fatalf("%d sessions of a disabled user are live", n)
 			}
-			if _, _, err := d.UpdateUser(d.system(), ann.ID, UserUpdate{Disabled: to(false)}); err != nil {
+			if _, _, err := d.UpdateUser(d.system(), ann.ID, UserUpdate{Disabled: new(false)}); err != nil {
 				t.Fatal(err)
 			}
 			d.clock.Advance(time.Hour) // the attempts count

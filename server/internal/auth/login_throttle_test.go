@@ -156,12 +156,12 @@ func TestRefusalsTakeTheSameTime(t *testing.T) {
 		rounds, cost = 1000, 7
 	}
 	d := newDeskOnSQLite(t)
-	d.limit(limits.Edit{Burst: to(int64(1_000_000))})
+	d.limit(limits.Edit{Burst: new(int64(1_000_000))})
 	d.user("old") // at the cost of the tests, 4
 	d.passwords = newPasswords(cost, 2, 0)
 	d.user("ann")
 	gone := d.user("gone")
-	if _, _, err := d.UpdateUser(d.system(), gone.ID, UserUpdate{Disabled: to(true)}); err != nil {
+	if _, _, err := d.UpdateUser(d.system(), gone.ID, UserUpdate{Disabled: new(true)}); err != nil {
 		t.Fatal(err)
 	}
 	kinds := []struct{ what, name, password string }{

@@ -164,7 +164,7 @@ func TestLookalikesOnlyInNewNames(t *testing.T) {
 		if u, err := d.FindUser(t.Context(), fake); err != nil || u.ID != old.ID {
 			t.Errorf("found %+v, %v", u, err)
 		}
-		if _, _, err := d.UpdateUser(d.system(), old.ID, UserUpdate{Username: to("honest")}); err != nil {
+		if _, _, err := d.UpdateUser(d.system(), old.ID, UserUpdate{Username: new("honest")}); err != nil {
 			t.Errorf("cannot be given another name: %v", err)
 		}
 	})

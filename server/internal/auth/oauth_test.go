@@ -134,7 +134,7 @@ func TestClientTokenOfAll(t *testing.T) {
 	wantRefusal(t, err, fault.Invalid, "INVALID_SCOPE")
 
 	// A disabled owner's tokens stop.
-	if _, _, err := d.UpdateUser(d.system(), key.UserID, UserUpdate{Disabled: to(true)}); err != nil {
+	if _, _, err := d.UpdateUser(d.system(), key.UserID, UserUpdate{Disabled: new(true)}); err != nil {
 		t.Fatal(err)
 	}
 	d.wantReason(g.AccessToken, caller.ReasonUserDisabled)

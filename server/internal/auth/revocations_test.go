@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -75,7 +76,7 @@ func TestWatchRevocations(t *testing.T) {
 			t.Errorf("a deleted user: %+v", next)
 		}
 		hangUp(context.Canceled)
-		if err := <-ended; err != context.Canceled {
+		if err := <-ended; !errors.Is(err, context.Canceled) {
 			t.Errorf("ended with %v", err)
 		}
 		// A watcher who comes later is told of the deleted user too.

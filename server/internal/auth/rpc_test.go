@@ -121,7 +121,7 @@ func TestRPCs(t *testing.T) {
 	if err != nil || reset.OneTimePassword == "" {
 		t.Errorf("reset %+v, %v", reset, err)
 	}
-	changed, err := h.UpdateUser(ctx, &tollgatev1.UpdateUserRequest{Id: id, Disabled: to(true)})
+	changed, err := h.UpdateUser(ctx, &tollgatev1.UpdateUserRequest{Id: id, Disabled: new(true)})
 	if err != nil || !changed.User.Disabled || !changed.User.PasswordChangeRequired {
 		t.Errorf("changed %+v, %v", changed, err)
 	}

@@ -94,7 +94,7 @@ func (s *Service) EnrollSecondFactor(ctx context.Context, userID, currentPasswor
 	}
 	event := audit.New(ctx, audit.SecondFactorEnroll, audit.Success, "users/"+userID)
 	if err := s.askPassword(ctx, user, currentPassword, event); err != nil {
-		return Enrolment{}, fmt.Errorf("enrol a second factor of user %s: %w", userID, err)
+		return Enrolment{}, fmt.Errorf("enroll a second factor of user %s: %w", userID, err)
 	}
 	secret := make([]byte, factorSecret)
 	rand.Read(secret)
@@ -135,7 +135,7 @@ func (s *Service) EnrollSecondFactor(ctx context.Context, userID, currentPasswor
 		return nil
 	})
 	if err != nil {
-		return Enrolment{}, fmt.Errorf("enrol a second factor of user %s: %w", userID, err)
+		return Enrolment{}, fmt.Errorf("enroll a second factor of user %s: %w", userID, err)
 	}
 	s.forgetAttempts(ctx, user.Username)
 	return made, nil
@@ -161,7 +161,7 @@ func (s *Service) ConfirmSecondFactor(ctx context.Context, userID, code string) 
 		row, err := secondFactor(ctx, tx, userID)
 		switch {
 		case errors.Is(err, database.ErrNoRows):
-			return fault.New(fault.Precondition, "SECOND_FACTOR_NOT_ENROLLED", "there is no second factor to confirm; enrol one first")
+			return fault.New(fault.Precondition, "SECOND_FACTOR_NOT_ENROLLED", "there is no second factor to confirm; enroll one first")
 		case err != nil:
 			return err
 		case row.ConfirmedAt != nil:

@@ -48,7 +48,7 @@ func TestEnrollingTakesThePassword(t *testing.T) {
 	})
 }
 
-// TestEnrollingWhileThePasswordChanges: the old password enrols nothing once
+// TestEnrollingWhileThePasswordChanges: the old password enrolls nothing once
 // another was set, though it was compared before.
 func TestEnrollingWhileThePasswordChanges(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {

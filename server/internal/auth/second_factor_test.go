@@ -81,7 +81,7 @@ func TestSecondFactor(t *testing.T) {
 		if u, err := d.GetUser(ctx, ann.ID); err != nil || !u.SecondFactor {
 			t.Errorf("the user does not show it: %+v, %v", u, err)
 		}
-		if u, _, err := d.UpdateUser(d.system(), ann.ID, UserUpdate{DisplayName: to("Ann")}); err != nil || !u.SecondFactor {
+		if u, _, err := d.UpdateUser(d.system(), ann.ID, UserUpdate{DisplayName: new("Ann")}); err != nil || !u.SecondFactor {
 			t.Errorf("the changed user does not show it: %+v, %v", u, err)
 		}
 		wantRefusal(t, d.loginWith("ann", d.code(made, 0)), fault.Unauthenticated, "BAD_CREDENTIALS") // used up by the confirmation

@@ -91,7 +91,7 @@ func device(c caller.Caller) (ip, network, userAgent string) {
 	return c.IPString(), network, userAgent
 }
 
-// endedSessions are the sessions whose access tokens must not be honoured any
+// endedSessions are the sessions whose access tokens must not be honored any
 // more: those that were revoked within the lifetime of an access token.
 type endedSessions struct {
 	mu     sync.RWMutex

@@ -156,7 +156,7 @@ func TestEndedSessionsOnEveryInstance(t *testing.T) {
 }
 
 // TestLoweredLifetime: an instance that is started with a shorter lifetime does
-// not honour the older, longer-lived tokens of sessions whose end it no longer
+// not honor the older, longer-lived tokens of sessions whose end it no longer
 // remembers.
 func TestLoweredLifetime(t *testing.T) {
 	d := newDeskOnSQLite(t)

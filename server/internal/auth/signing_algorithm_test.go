@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -58,7 +59,7 @@ func publicOf(entry map[string]string) (crypto.PublicKey, error) {
 	member := func(name string) []byte {
 		b, err := base64.RawURLEncoding.DecodeString(entry[name])
 		if err != nil || len(b) == 0 {
-			bad = fmt.Errorf("member %s is %q: %v", name, entry[name], err)
+			bad = fmt.Errorf("member %s is %q: %w", name, entry[name], err)
 		}
 		return b
 	}
@@ -109,7 +110,7 @@ func TestAlgorithms(t *testing.T) {
 				t.Error(err)
 			}
 
-			for i := 0; i < len(token); i++ { // every character changed; RS256 is slow
+			for i := range len(token) { // every character changed; RS256 is slow
 				if algorithm == jose.RS256 && i%7 > 0 {
 					continue
 				}
@@ -121,7 +122,7 @@ func TestAlgorithms(t *testing.T) {
 			at := strings.LastIndexByte(token, '.') + 1
 			signature, _ := base64.RawURLEncoding.DecodeString(token[at:])
 			for name, other := range map[string][]byte{
-				"no signature": nil, "cut": signature[:len(signature)-1], "longer": append(signature[:len(signature):len(signature)], 0),
+				"no signature": nil, "cut": signature[:len(signature)-1], "longer": append(slices.Clip(signature), 0),
 				"zeros": make([]byte, len(signature)), "a zero before": append([]byte{0}, signature...),
 			} {
 				k.expect(t, name, token[:at]+encode(string(other)), caller.ReasonCredentialInvalid)

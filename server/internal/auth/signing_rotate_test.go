@@ -107,7 +107,7 @@ func TestRotation(t *testing.T) {
 				if err := i.log.Sync(t.Context()); err != nil {
 					t.Fatal(err)
 				}
-				for _, id := range strings.Fields(i.published(t)) {
+				for id := range strings.FieldsSeq(i.published(t)) {
 					if _, seen := since[id]; !seen {
 						since[id] = fake.Now()
 					}

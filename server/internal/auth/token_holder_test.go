@@ -2,6 +2,7 @@ package auth
 
 import (
 	"encoding/json"
+	"maps"
 	"testing"
 
 	"github.com/tollgatehq/tollgate/server/internal/caller"
@@ -35,9 +36,7 @@ func TestTokenHolder(t *testing.T) {
 			"iss": "https://tollgate.test", "sub": "user-1", "aud": "tollgate", "exp": issued.Unix() + 900, "iat": issued.Unix(),
 			"jti": "token-1", "client_id": "tollgate",
 		}
-		for name, value := range c.claims {
-			claims[name] = value
-		}
+		maps.Copy(claims, c.claims)
 		text, err := json.Marshal(claims)
 		if err != nil {
 			t.Fatal(err)

@@ -41,9 +41,9 @@ func TestUsers(t *testing.T) {
 
 		d.clock.Advance(time.Minute)
 		bob := d.user("bob")
-		_, _, err = d.UpdateUser(ctx, made.ID, UserUpdate{Username: to("Bob")})
+		_, _, err = d.UpdateUser(ctx, made.ID, UserUpdate{Username: new("Bob")})
 		wantRefusal(t, err, fault.Exists, "USER_EXISTS")
-		changed, _, err := d.UpdateUser(ctx, made.ID, UserUpdate{Username: to("Anna"), DisplayName: to("")})
+		changed, _, err := d.UpdateUser(ctx, made.ID, UserUpdate{Username: new("Anna"), DisplayName: new("")})
 		if err != nil || changed.Username != "anna" || changed.DisplayName != "" || changed.Disabled ||
 			!changed.UpdatedAt.Equal(d.clock.Now()) || !changed.CreatedAt.Equal(made.CreatedAt) {
 			t.Errorf("changed to %+v, %v", changed, err)
@@ -73,10 +73,10 @@ func TestUserErrors(t *testing.T) {
 		t.Fatal(robot, err)
 	}
 	for field, n := range map[string]NewUser{
-		"username":     {Username: "two words"},
-		"password":     {Username: "new", Password: "short"},
+		"username":    {Username: "two words"},
+		"password":    {Username: "new", Password: "short"},
 		"displayName": {Username: "new", DisplayName: "a\x00"},
-		"kind":         {Username: "new", Kind: "robot"},
+		"kind":        {Username: "new", Kind: "robot"},
 	} {
 		_, _, err := d.CreateUser(ctx, n)
 		wantField(t, err, field)
@@ -91,16 +91,16 @@ func TestUserErrors(t *testing.T) {
 	}
 	_, _, err = d.UpdateUser(ctx, ann.ID, UserUpdate{})
 	wantRefusal(t, err, fault.Invalid, "NOTHING_TO_UPDATE")
-	_, _, err = d.UpdateUser(ctx, ann.ID, UserUpdate{Username: to("\x00")})
+	_, _, err = d.UpdateUser(ctx, ann.ID, UserUpdate{Username: new("\x00")})
 	wantField(t, err, "username")
-	_, _, err = d.UpdateUser(ctx, ann.ID, UserUpdate{DisplayName: to("\x00")})
+	_, _, err = d.UpdateUser(ctx, ann.ID, UserUpdate{DisplayName: new("\x00")})
 	wantField(t, err, "displayName")
 	_, err = d.SetPassword(ctx, PasswordChange{UserID: robot.ID, New: password})
 	wantRefusal(t, err, fault.Precondition, "SERVICE_ACCOUNT")
 
 	for what, call := range map[string]func() error{
 		"get":      func() error { _, err := d.GetUser(ctx, nobodysID); return err },
-		"update":   func() error { _, _, err := d.UpdateUser(ctx, nobodysID, UserUpdate{Disabled: to(true)}); return err },
+		"update":   func() error { _, _, err := d.UpdateUser(ctx, nobodysID, UserUpdate{Disabled: new(true)}); return err },
 		"delete":   func() error { _, err := d.DeleteUser(ctx, nobodysID); return err },
 		"password": func() error { _, err := d.SetPassword(ctx, PasswordChange{UserID: nobodysID}); return err },
 		"sessions": func() error { _, _, err := d.ListSessions(ctx, nobodysID, 0, ""); return err },
@@ -174,11 +174,11 @@ func TestManage(t *testing.T) {
 
 		actions := map[string]func(ctx context.Context, id string) error{
 			"rename": func(ctx context.Context, id string) error {
-				_, _, err := d.UpdateUser(ctx, id, UserUpdate{Username: to("renamed")})
+				_, _, err := d.UpdateUser(ctx, id, UserUpdate{Username: new("renamed")})
 				return err
 			},
 			"disable": func(ctx context.Context, id string) error {
-				_, _, err := d.UpdateUser(ctx, id, UserUpdate{Disabled: to(true)})
+				_, _, err := d.UpdateUser(ctx, id, UserUpdate{Disabled: new(true)})
 				return err
 			},
 			"reset": func(ctx context.Context, id string) error {
@@ -217,10 +217,10 @@ func TestLastAdministratorStays(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d, ctx := newDesk(t, db), caller.System(t.Context())
 		first, second := d.user("first", roles.Administrator), d.user("second", roles.Administrator)
-		if _, _, err := d.UpdateUser(ctx, first.ID, UserUpdate{Disabled: to(true)}); err != nil {
+		if _, _, err := d.UpdateUser(ctx, first.ID, UserUpdate{Disabled: new(true)}); err != nil {
 			t.Fatal(err)
 		}
-		_, _, err := d.UpdateUser(ctx, second.ID, UserUpdate{Disabled: to(true)})
+		_, _, err := d.UpdateUser(ctx, second.ID, UserUpdate{Disabled: new(true)})
 		wantRefusal(t, err, fault.Precondition, "LAST_ADMINISTRATOR")
 		_, err = d.DeleteUser(ctx, second.ID)
 		wantRefusal(t, err, fault.Precondition, "LAST_ADMINISTRATOR")

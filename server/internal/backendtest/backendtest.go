@@ -54,7 +54,7 @@ func Open(t testing.TB, address string) *database.DB {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { db.Close() }) //nolint:errcheck // a test may have closed it
+	t.Cleanup(func() { db.Close() })
 	if _, err := db.MigrateUp(t.Context()); err != nil {
 		t.Fatal(err)
 	}

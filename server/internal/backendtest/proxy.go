@@ -79,7 +79,7 @@ func (p *Proxy) Set(t testing.TB, m Mode) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if m == Refuse && p.listener != nil {
-		p.listener.Close() //nolint:errcheck // nothing is lost with it
+		p.listener.Close()
 		p.listener = nil
 	}
 	if m != Refuse && p.listener == nil {
@@ -100,9 +100,9 @@ func (p *Proxy) Set(t testing.TB, m Mode) {
 // reset closes with an RST.
 func reset(conn net.Conn) {
 	if tcp, ok := conn.(*net.TCPConn); ok {
-		tcp.SetLinger(0) //nolint:errcheck // it is closed all the same
+		tcp.SetLinger(0)
 	}
-	conn.Close() //nolint:errcheck // it may be closed already
+	conn.Close()
 }
 
 func (p *Proxy) now() (Mode, <-chan struct{}) {
@@ -119,7 +119,7 @@ func (p *Proxy) keep(conn net.Conn) (done func()) {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		delete(p.open, conn)
-		conn.Close() //nolint:errcheck // it may be closed already
+		conn.Close()
 	}
 }
 
@@ -143,9 +143,9 @@ func (p *Proxy) carry(near net.Conn) {
 	var both sync.WaitGroup
 	for from, to := range map[net.Conn]net.Conn{near: far, far: near} {
 		both.Go(func() {
-			io.Copy(proxied{p, to}, from) //nolint:errcheck // either side may hang up
-			near.Close()                  //nolint:errcheck // either side may hang up
-			far.Close()                   //nolint:errcheck // either side may hang up
+			io.Copy(proxied{p, to}, from)
+			near.Close()
+			far.Close()
 		})
 	}
 	both.Wait()

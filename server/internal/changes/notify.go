@@ -43,7 +43,7 @@ func (a *RedisAnnouncer) Listen(ctx context.Context, wake func()) {
 		case <-a.pending:
 			// Bounded, so that a Redis that hangs delays only announcements.
 			send, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
-			a.client.Publish(send, a.channel, "") //nolint:errcheck // the tails poll
+			a.client.Publish(send, a.channel, "")
 			cancel()
 		case _, open := <-messages:
 			if !open {

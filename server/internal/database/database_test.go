@@ -145,7 +145,7 @@ func roles(t *testing.T, db *database.DB) (names []string) {
 	return names
 }
 
-// lost has the database refuse a statement in favour of another transaction:
+// lost has the database refuse a statement in favor of another transaction:
 // on SQLite one that stands in the way, which is a Write that is under way.
 func lost(t *testing.T, db *database.DB, address string) func(ctx context.Context, tx *database.Tx) error {
 	if db.Dialect == database.PostgreSQL {

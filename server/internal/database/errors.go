@@ -60,16 +60,14 @@ func advised(err error) error {
 }
 
 func postgresCode(err error) string {
-	var e *pq.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*pq.Error](err); ok {
 		return string(e.Code)
 	}
 	return ""
 }
 
 func sqliteCode(err error) int {
-	var e *sqlite.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*sqlite.Error](err); ok {
 		return e.Code()
 	}
 	return 0

@@ -22,8 +22,8 @@ func TestAdviceWithoutTLS(t *testing.T) {
 				return
 			}
 			var request [8]byte
-			io.ReadFull(conn, request[:]) //nolint:errcheck // the driver tells
-			conn.Write([]byte("N"))       //nolint:errcheck // no TLS here: SSLRequest
+			io.ReadFull(conn, request[:])
+			conn.Write([]byte("N"))
 			conn.Close()
 		}
 	}()

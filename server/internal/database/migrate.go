@@ -134,8 +134,7 @@ func (db *DB) take(ctx context.Context, conn *sql.DB, known migrate.MigrationSou
 		known = &migrate.MemoryMigrationSource{Migrations: list[:i+1]}
 	}
 	n, err := migrate.MigrationSet{}.ExecMaxContext(ctx, conn, gorpDialect(db.Dialect), known, direction, 1)
-	var tx *migrate.TxError
-	if errors.As(err, &tx) {
+	if tx, ok := errors.AsType[*migrate.TxError](err); ok {
 		err = fmt.Errorf("%s: %w", tx.Migration.Id, tx.Err)
 	}
 	return n > 0, err
@@ -184,7 +183,7 @@ func (db *DB) forMigration(ctx context.Context, fn func(*sql.DB) error) error {
 }
 
 func migrationError(err error) error {
-	if _, unknown := err.(*migrate.PlanError); unknown {
+	if _, unknown := errors.AsType[*migrate.PlanError](err); unknown {
 		return fmt.Errorf("the database's schema is newer than this binary (%w); start the newer binary, or have it run 'migrate down'", err)
 	}
 	return fmt.Errorf("migrate: %w", advised(err))

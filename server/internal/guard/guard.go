@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/http"
 	"runtime/debug"
 	"strings"
@@ -173,9 +174,7 @@ func (g *Guard) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 		if res, err = next(ctx, req); err != nil {
 			return nil, g.recordRefusal(ctx, req.Spec().Procedure, err)
 		}
-		for name, values := range limits {
-			res.Header()[name] = values
-		}
+		maps.Copy(res.Header(), limits)
 		return res, nil
 	}
 }
@@ -199,17 +198,14 @@ func (g *Guard) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.
 		if err != nil {
 			return err
 		}
-		for name, values := range limits {
-			conn.ResponseHeader()[name] = values
-		}
+		maps.Copy(conn.ResponseHeader(), limits)
 		ctx, done, err := g.Watch(ctx, procedure, conn.RequestHeader())
 		if err != nil {
 			return err
 		}
 		defer done()
 		err = next(ctx, validatedConn{conn, g.validator})
-		var ended *fault.Error
-		if errors.As(context.Cause(ctx), &ended) {
+		if ended, ok := errors.AsType[*fault.Error](context.Cause(ctx)); ok {
 			return ended
 		}
 		return g.recordRefusal(ctx, procedure, err)
@@ -345,9 +341,7 @@ func (g *Guard) tell(ctx context.Context, procedure string, err error, header ht
 		g.log.DebugContext(ctx, "call failed", "procedure", procedure, "reason", f.Reason, "error", f.Cause)
 	}
 	told := fault.Connect(f, caller.From(ctx).RequestID)
-	for name, values := range header {
-		told.Meta()[name] = values
-	}
+	maps.Copy(told.Meta(), header)
 	return told
 }
 

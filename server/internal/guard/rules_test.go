@@ -22,12 +22,12 @@ func newMethod(t *testing.T, option *tollgatev1.Guard, streaming bool) protorefl
 		proto.SetExtension(options, tollgatev1.E_Guard, option)
 	}
 	file, err := protodesc.NewFile(&descriptorpb.FileDescriptorProto{
-		Name: proto.String("test.proto"), Package: proto.String("test"), Dependency: []string{"tollgate/v1/auth.proto"},
+		Name: new("test.proto"), Package: new("test"), Dependency: []string{"tollgate/v1/auth.proto"},
 		Service: []*descriptorpb.ServiceDescriptorProto{{
-			Name: proto.String("Service"),
+			Name: new("Service"),
 			Method: []*descriptorpb.MethodDescriptorProto{{
-				Name: proto.String("Call"), Options: options, ServerStreaming: &streaming,
-				InputType: proto.String(".tollgate.v1.GetUserRequest"), OutputType: proto.String(".tollgate.v1.GetUserResponse"),
+				Name: new("Call"), Options: options, ServerStreaming: &streaming,
+				InputType: new(".tollgate.v1.GetUserRequest"), OutputType: new(".tollgate.v1.GetUserResponse"),
 			}},
 		}},
 	}, protoregistry.GlobalFiles)

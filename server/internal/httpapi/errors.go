@@ -3,6 +3,7 @@ package httpapi
 import (
 	"encoding/base64"
 	"encoding/json"
+	"maps"
 	"net/http"
 	"regexp"
 	"strings"
@@ -50,9 +51,7 @@ func writeFault(w http.ResponseWriter, f *fault.Error, requestID string) {
 // fault's own.
 func writeStatusFault(w http.ResponseWriter, status int, f *fault.Error, requestID string) {
 	told := fault.Connect(f, requestID)
-	for name, values := range told.Meta() {
-		w.Header()[name] = values
-	}
+	maps.Copy(w.Header(), told.Meta())
 	writeWire(w, status, newWireError(told))
 }
 

@@ -22,7 +22,7 @@ func TestBadValueNamesField(t *testing.T) {
 		{`{"period":"9999999999999s"}`, `field period: ` + seconds, &tollgatev1.CreateLimitRequest{}},
 		{`{"subject":"USER"}`, `field subject: must be one of "SUBJECT_USER", "SUBJECT_IP"`, &tollgatev1.CreateLimitRequest{}},
 		{`{"rate":"x"}`, `invalid value for`, &tollgatev1.CreateLimitRequest{}},
-		{`{"nmae":"x"}`, `unknown field "nmae"`, &tollgatev1.CreateLimitRequest{}},
+		{`{"nam":"x"}`, `unknown field "nam"`, &tollgatev1.CreateLimitRequest{}},
 		{`{"name":"x"`, `unexpected EOF`, &tollgatev1.CreateLimitRequest{}},
 		{`{"name":"k","expiresAt":"tomorrow"}`, `field expiresAt: must be a time of RFC 3339`, &tollgatev1.CreateAPIKeyRequest{}},
 	} {

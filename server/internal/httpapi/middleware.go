@@ -162,7 +162,7 @@ func (m *middleware) serveStream(w http.ResponseWriter, r *http.Request, k kind,
 
 // panicked logs a panic, and passes on one that only ends the request.
 func (m *middleware) panicked(r *http.Request, p any) {
-	if p == http.ErrAbortHandler {
+	if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 		panic(p)
 	}
 	m.log.ErrorContext(r.Context(), "panic", "path", loggable(r.URL.Path), "panic", p, "stack", string(debug.Stack()))

@@ -101,11 +101,11 @@ func TestNothingStaysHeld(t *testing.T) {
 			started <- struct{}{}
 			<-r.Context().Done()
 		case watchPath:
-			io.WriteString(w, "one") //nolint:errcheck // a test
+			io.WriteString(w, "one")
 			http.NewResponseController(w).Flush()
 			panic("a bug in a stream")
 		default:
-			io.Copy(w, r.Body) //nolint:errcheck // a test
+			io.Copy(w, r.Body)
 		}
 	})
 	for name, client := range map[string]*http.Client{"HTTP/1.1": server.Client(), "HTTP/2": overHTTP2(t)} {
@@ -124,7 +124,7 @@ func TestNothingStaysHeld(t *testing.T) {
 					t.Fatalf("a large gRPC message: %v", header)
 				}
 				if res, err := client.Post(server.URL+"/abort", "text/plain", nil); err == nil {
-					res.Body.Close() //nolint:errcheck // a test
+					res.Body.Close()
 					t.Fatal("an aborted answer looks whole")
 				}
 				res, err := client.Get(server.URL + watchPath)
@@ -134,7 +134,7 @@ func TestNothingStaysHeld(t *testing.T) {
 				if body, err := io.ReadAll(res.Body); err == nil || string(body) != "one" {
 					t.Fatalf("a stream that broke off: %q, %v", body, err)
 				}
-				res.Body.Close() //nolint:errcheck // a test
+				res.Body.Close()
 				ctx, cancel := context.WithCancel(t.Context())
 				req, err := http.NewRequestWithContext(ctx, "POST", server.URL+"/until-canceled", nil)
 				if err != nil {
@@ -165,7 +165,7 @@ func TestOverloaded(t *testing.T) {
 	for range 2 { // half of the places
 		calls.Go(func() {
 			if res, err := client.Post(server.URL+"/call", "application/json", nil); err == nil {
-				res.Body.Close() //nolint:errcheck // a test
+				res.Body.Close()
 			}
 		})
 		<-running
@@ -229,8 +229,8 @@ func TestLimitConnections(t *testing.T) {
 		dial("127.0.0.9")
 		<-accepted
 	}
-	first.Close() //nolint:errcheck // a test
-	first.Close() //nolint:errcheck // twice is no harm
+	first.Close()
+	first.Close()
 	dial("127.0.0.1")
 	<-accepted
 }

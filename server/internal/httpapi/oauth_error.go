@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"net/http"
@@ -38,7 +39,7 @@ func invalidTarget(description string) error {
 
 // refuse answers with an error. The log gets what the caller is not told.
 func (o *oauth) refuse(w http.ResponseWriter, r *http.Request, err error, from client) {
-	e, known := err.(*oauthError)
+	e, known := errors.AsType[*oauthError](err)
 	if !known {
 		f := fault.Of(r.Context(), err)
 		o.guard.Count(f)

@@ -93,7 +93,7 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 		if tcp, ok := conn.(*net.TCPConn); ok {
 			tcp.SetLinger(0) //nolint:errcheck // it is closed anyway
 		}
-		conn.Close() //nolint:errcheck // nobody uses it
+		conn.Close()
 	}
 }
 

@@ -93,7 +93,7 @@ func (u *unaryWriter) send(w http.ResponseWriter, r *http.Request, requestID str
 		w.Write(u.body.Bytes()) //nolint:errcheck // the caller hung up
 	}
 	if r.ProtoMajor < 2 || framed(r) && u.body.Len() > 0 {
-		http.NewResponseController(w).Flush() //nolint:errcheck // the caller hung up
+		http.NewResponseController(w).Flush()
 	}
 	return u.status
 }

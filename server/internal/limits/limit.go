@@ -224,7 +224,7 @@ func (l Limit) checkAllowance(at string, rate, burst int64) error {
 
 // covers says whether outer matches everything that inner, a pattern or a
 // permission, does. Unlike roles.Match it does not ask whether inner is valid:
-// a call must not pass by a limit because its permission is misspelt.
+// a call must not pass by a limit because its permission is misspelled.
 func covers(outer, inner string) bool {
 	if before, ok := strings.CutSuffix(outer, "*"); ok {
 		return strings.HasPrefix(inner, before)

@@ -2,6 +2,7 @@ package limits
 
 import (
 	"context"
+	"errors"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -49,7 +50,7 @@ func TestCallsShareRoundTrips(t *testing.T) {
 		all.Go(func() {
 			for range 3 {
 				numbers, err := b.run(ctx, []string{prefix + "key"}, []any{n})
-				if err == errTooManyWaiting {
+				if errors.Is(err, errTooManyWaiting) {
 					continue // told at once, which is the promise
 				}
 				if err != nil || len(numbers) != 1 || numbers[0] != n {
@@ -71,7 +72,7 @@ func TestCallsShareRoundTrips(t *testing.T) {
 func TestTooManyWait(t *testing.T) {
 	t.Parallel()
 	b := &batcher{sending: pipelines, waiting: make([]*ask, maxWaiting)}
-	if _, err := b.run(t.Context(), nil, nil); err != errTooManyWaiting {
+	if _, err := b.run(t.Context(), nil, nil); !errors.Is(err, errTooManyWaiting) {
 		t.Errorf("%v, want %v", err, errTooManyWaiting)
 	}
 	left, leave := context.WithCancel(t.Context())

@@ -46,7 +46,7 @@ func TestOtherTokensAreRefused(t *testing.T) {
 		"padded":                {base64.URLEncoding.EncodeToString(append(raw, ' ')), "users"},
 		"too short":             {base64.RawURLEncoding.EncodeToString(raw[:15]), "users"},
 		"the sum alone":         {base64.RawURLEncoding.EncodeToString(raw[:16]), "users"},
-		"more after it":         {base64.RawURLEncoding.EncodeToString(append(raw[:len(raw):len(raw)], ' ')), "users"},
+		"more after it":         {base64.RawURLEncoding.EncodeToString(append(slices.Clip(raw), ' ')), "users"},
 		"a place of other form": {tokens().Make("users", []int{1}), "users"},
 	}
 	for name, c := range cases {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -64,9 +65,7 @@ func (s *Service) Apply(ctx context.Context, list []changes.Change) error {
 	}
 	old := *s.compiled.Load()
 	next := make(map[string]compiled, len(old)+len(names))
-	for name, c := range old {
-		next[name] = c
-	}
+	maps.Copy(next, old)
 	for _, name := range names {
 		r, err := getRole(ctx, s.db, name)
 		switch {

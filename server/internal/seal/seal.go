@@ -108,7 +108,7 @@ func makeFile(path string, key []byte) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(file.Name()) //nolint:errcheck // the linked name stays
+	defer os.Remove(file.Name())
 	_, err = file.WriteString(base64.StdEncoding.EncodeToString(key) + "\n")
 	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
 		return err
@@ -119,8 +119,8 @@ func makeFile(path string, key []byte) error {
 	// What is sealed under the key must not outlive it: the name is to be on
 	// the disk too, where folders can be synced.
 	if folder, err := os.Open(filepath.Dir(path)); err == nil {
-		folder.Sync()  //nolint:errcheck
-		folder.Close() //nolint:errcheck
+		folder.Sync() //nolint:errcheck // not every file system can
+		folder.Close()
 	}
 	return nil
 }

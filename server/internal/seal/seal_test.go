@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -54,7 +55,7 @@ func TestWhatDoesNotOpen(t *testing.T) {
 		"nothing":         {m, nil, "row 1"},
 		"the nonce alone": {m, sealed[:12], "row 1"},
 		"cut":             {m, sealed[:len(sealed)-1], "row 1"},
-		"more":            {m, append(sealed[:len(sealed):len(sealed)], 0), "row 1"},
+		"more":            {m, append(slices.Clip(sealed), 0), "row 1"},
 	}
 	for name, c := range cases {
 		if got, err := c.master.Open(c.sealed, c.context); !errors.Is(err, ErrWrongKey) || got != nil {
