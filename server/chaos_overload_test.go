@@ -18,7 +18,7 @@ func TestChaosOverload(t *testing.T) {
 	t.Parallel()
 	b := newBackends(t)
 	const most = 16 // of one address, which gets half of the places
-	c := startCluster(t, 1, settings(b.postgresProxy.URL, b.redis, "TOLLGATE_MAX_CALLS=32"))
+	c := startCluster(t, 1, settings(b.postgresProxy.URL, b.redis, "TOLLGATE_MAX_IN_FLIGHT=32"))
 	s := c.on(0)
 	b.postgresProxy.Set(t, backendtest.Hang)
 	var mu sync.Mutex

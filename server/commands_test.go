@@ -92,7 +92,7 @@ func TestMistakes(t *testing.T) {
 		{[]string{"--listen", "127.0.0.1:0", "--issuer", "foo"}, "--issuer"},
 		{[]string{"--listen", "127.0.0.1:0", "--issuer", "https://"}, "--issuer"},
 		{[]string{"--listen", "127.0.0.1:0", "--issuer", "https://auth.example.com/?a"}, "--issuer"},
-		{[]string{"--listen", "127.0.0.1:0", "--max-calls=-1"}, "--max-calls"},
+		{[]string{"--listen", "127.0.0.1:0", "--max-calls=-1"}, "--max-in-flight"},
 		{[]string{"--listen", "127.0.0.1:0", "--trusted-proxies", "10.0.0.0/33"}, "--trusted-proxies"},
 		{[]string{"--listen", "127.0.0.1:0", "--master-key", goodKey, "--database-url", "mysql://x"}, "--database-url"},
 		{[]string{"--listen", "127.0.0.1:0", "--master-key", goodKey, "--database-url", "postgres://u:hunter2@%zz/"}, "database URL"},

@@ -142,7 +142,7 @@ func (a *App) open(ctx context.Context, master *seal.Master) error {
 		SigningAlgorithm: a.config.SigningAlgorithm, SigningKeyRotation: a.config.SigningKeyRotation,
 		SigningKeyAhead: a.signingKeyAhead(),
 		// Those kept waiting are under way: they must not take the places of others.
-		MaxHeld: max(1, min(128, cmp.Or(a.config.MaxCalls, 1024)/8)),
+		MaxHeld: max(1, min(128, cmp.Or(a.config.MaxInFlight, 1024)/8)),
 	})
 	a.Limits.ResolveUsers(a.Auth.ResolveUser)
 	a.log.Follow(a.roles)
@@ -195,7 +195,7 @@ func (a *App) Handler() (http.Handler, error) {
 	decisions := decision.New(a.log, a.Auth, a.roles, a.Limits, a.audit, a.clock, a.stepUp(), a.metrics.Decided)
 	g, err := guard.New(guard.Options{
 		Decisions: decisions, Audit: a.audit, Log: a.out.Log, Draining: a.draining,
-		MaxCalls: a.config.MaxCalls, Refused: a.refused.count,
+		MaxInFlight: a.config.MaxInFlight, Refused: a.refused.count,
 	})
 	if err != nil {
 		return nil, err
@@ -216,7 +216,7 @@ func (a *App) Handler() (http.Handler, error) {
 		Guard:  g, Interceptors: append(a.telemetry.Interceptors(), a.metrics), Events: a.audit, JWKS: a.Auth.JWKS,
 		OAuth: a.Auth, Issuer: a.config.Issuer,
 		Ready: a.readiness, Health: health{a}, Reflection: a.config.Reflection, PublicTools: a.config.local(),
-		TrustedProxies: proxies, MaxCalls: a.config.MaxCalls, Refused: a.refused.count, Clock: a.clock, Log: a.out.Log,
+		TrustedProxies: proxies, MaxInFlight: a.config.MaxInFlight, Refused: a.refused.count, Clock: a.clock, Log: a.out.Log,
 	})
 }
 

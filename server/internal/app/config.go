@@ -39,7 +39,7 @@ type Config struct {
 	BcryptCost     int           `help:"Work per password check: each step doubles it." default:"12" env:"TOLLGATE_BCRYPT_COST"`
 	Staleness      time.Duration `help:"How long an instance that cannot reach the database still answers from memory." default:"5s" env:"TOLLGATE_STALENESS"`
 	MaxConnections int           `help:"How many connections may be open at once; one more is closed at once. One address gets at most half of the places, except for a trusted proxy. 0: 4096." default:"4096" env:"TOLLGATE_MAX_CONNECTIONS"`
-	MaxCalls       int           `help:"How many calls may run at once; one more is answered with 503 at once. One address, and one user, gets at most half of the places. Streams and health checks do not count. 0: 1024." default:"1024" env:"TOLLGATE_MAX_CALLS"`
+	MaxInFlight    int           `aliases:"max-calls" help:"How many calls may run at once; one more is answered with 503 at once. One address, and one user, gets at most half of the places. Streams and health checks do not count. 0: 1024." default:"1024" env:"TOLLGATE_MAX_IN_FLIGHT,TOLLGATE_MAX_CALLS"`
 	DrainDelay     time.Duration `help:"How long to go on as usual after SIGTERM, with /readyz saying no already: as long as your load balancer takes to notice. 5s is usual." default:"0s" env:"TOLLGATE_DRAIN_DELAY"`
 	AuditRetention time.Duration `help:"How long audit events are kept, at least 24h; older ones are deleted. 0: for good." default:"0s" env:"TOLLGATE_AUDIT_RETENTION"`
 	Reflection     bool          `help:"Let gRPC tools list and describe the API. It takes a credential, unless the server is the embedded default on a loopback address." default:"true" negatable:"" env:"TOLLGATE_REFLECTION"`
@@ -103,8 +103,8 @@ func (c Config) check() error {
 		return fmt.Errorf("--staleness must be from 1s to 1h, not %s", c.Staleness)
 	case c.MaxConnections < 0:
 		return fmt.Errorf("--max-connections must not be negative; 0 is the default")
-	case c.MaxCalls < 0:
-		return fmt.Errorf("--max-calls must not be negative; 0 is the default")
+	case c.MaxInFlight < 0:
+		return fmt.Errorf("--max-in-flight must not be negative; 0 is the default")
 	case c.DrainDelay < 0 || c.DrainDelay > time.Hour:
 		return fmt.Errorf("--drain-delay must be from 0s to 1h, not %s", c.DrainDelay)
 	case c.AuditRetention != 0 && c.AuditRetention < 24*time.Hour:

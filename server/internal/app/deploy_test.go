@@ -56,7 +56,7 @@ func settings() []string {
 	var names []string
 	for field := range reflect.TypeFor[Config]().Fields() {
 		if name := field.Tag.Get("env"); name != "" {
-			names = append(names, name)
+			names = append(names, strings.Split(name, ",")...)
 		}
 	}
 	for _, name := range Secrets() {

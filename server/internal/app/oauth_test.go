@@ -189,7 +189,7 @@ func TestOAuthRefusals(t *testing.T) {
 }
 
 // TestOAuthTokensEnd: introspection and revocation over HTTP, limits that hold
-// at this door too, and a revoked key whose tokens end at once.
+// at these endpoints too, and a revoked key whose tokens end at once.
 func TestOAuthTokensEnd(t *testing.T) {
 	t.Parallel()
 	i := startEmbedded(t)

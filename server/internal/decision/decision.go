@@ -1,4 +1,4 @@
-// Package decision is the one pipeline behind every door: who is calling, how
+// Package decision is the one pipeline behind every way in: who is calling, how
 // often, may they, and a record of refusals. Authorize decides for downstream
 // services, the guard decides about calls of Tollgate's own API; both ask here.
 package decision
@@ -60,8 +60,24 @@ type Request struct {
 	// MinRevision has the decision wait for a write that was answered elsewhere.
 	MinRevision int64
 
-	// Event is the action that a refusal is recorded under.
-	Event audit.Action
+	Source Source
+}
+
+// Source says whose call is decided about. It is a metric's label.
+type Source string
+
+// The sources.
+const (
+	SourceAPI     Source = "api"     // a call of Tollgate's own API
+	SourceService Source = "service" // a call of a service, which asked by Authorize
+)
+
+// action is the name that refusals of the source's calls are recorded under.
+func (s Source) action() audit.Action {
+	if s == SourceService {
+		return audit.AccessDenied
+	}
+	return audit.TollgateRefused
 }
 
 // Decision is the outcome.
@@ -84,12 +100,12 @@ type Service struct {
 	audit  *audit.Service
 	clock  clock.Clock
 	stepUp StepUp
-	count  func(door string, reason caller.Reason)
+	count  func(source Source, reason caller.Reason)
 }
 
-// New joins the four questions. Each decision is counted under the door that it
-// was made for, "api" or "service", and its reason.
-func New(log *changes.Log, a *auth.Service, r *roles.Service, l *limits.Service, e *audit.Service, clk clock.Clock, stepUp StepUp, count func(door string, reason caller.Reason)) *Service {
+// New joins the four questions. Each decision is counted by its source and
+// reason.
+func New(log *changes.Log, a *auth.Service, r *roles.Service, l *limits.Service, e *audit.Service, clk clock.Clock, stepUp StepUp, count func(source Source, reason caller.Reason)) *Service {
 	return &Service{log: log, auth: a, roles: r, limits: l, audit: e, clock: clk, stepUp: stepUp, count: count}
 }
 
@@ -126,7 +142,7 @@ func (s *Service) Decide(ctx context.Context, r Request) (Decision, error) {
 	switch {
 	case d.Principal != nil:
 		counted.UserID, counted.APIKeyID = d.Principal.UserID, d.Principal.APIKeyID
-	case !r.Rule.Public && r.Event == audit.TollgateRefused:
+	case !r.Rule.Public && r.Source == SourceAPI:
 		counted.Also = limits.Anonymous
 	}
 	taken := limits.Result{Allowed: true}
@@ -149,11 +165,7 @@ func (s *Service) Decide(ctx context.Context, r Request) (Decision, error) {
 	if d.Reason == caller.ReasonSignInRequired {
 		d.MaxAge = s.stepUp.RecentSignIn
 	}
-	door := "api"
-	if r.Event == audit.AccessDenied {
-		door = "service"
-	}
-	s.count(door, d.Reason)
+	s.count(r.Source, d.Reason)
 	if d.Allowed {
 		return d, nil
 	}
@@ -202,7 +214,7 @@ func (s *Service) judge(reason caller.Reason, p *caller.Principal, rule Rule) ca
 // resource is another one.
 func (s *Service) record(ctx context.Context, r Request, d Decision, stray *caller.Principal, taken limits.Result) error {
 	event := audit.Event{
-		Action: r.Event, Outcome: audit.Denied, Reason: string(d.Reason), Resource: r.Resource,
+		Action: r.Source.action(), Outcome: audit.Denied, Reason: string(d.Reason), Resource: r.Resource,
 		UserAgent: r.UserAgent, RequestID: r.RequestID,
 	}
 	if r.IP.IsValid() {
@@ -219,13 +231,13 @@ func (s *Service) record(ctx context.Context, r Request, d Decision, stray *call
 	} else {
 		event = event.With("action", r.Rule.Action)
 	}
-	if asker := caller.From(ctx); asker.Principal != nil && r.Event == audit.AccessDenied {
+	if asker := caller.From(ctx); asker.Principal != nil && r.Source == SourceService {
 		event = event.With("asked_by", asker.Principal.UserID)
 	}
 	switch {
 	case d.Reason == caller.ReasonLimited:
 		return s.audit.RecordRefusal(ctx, event.With("limit", taken.Name), "limit "+taken.Name, taken.Key)
-	case r.Event == audit.TollgateRefused:
+	case r.Source == SourceAPI:
 		return s.audit.RecordRefusal(ctx, event, event.Reason+" "+r.Resource, event.Origin())
 	case d.Principal == nil:
 		return s.audit.RecordRefusal(ctx, event, event.Reason+" "+cmp.Or(r.Rule.Permission, r.Rule.Action), event.Details["asked_by"]+" "+event.Origin())

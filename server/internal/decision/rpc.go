@@ -6,7 +6,6 @@ import (
 	"net/netip"
 
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
-	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/auth"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/limits"
@@ -64,7 +63,7 @@ func (a *Authorizer) decide(ctx context.Context, req *tollgatev1.AuthorizeReques
 		Rule:     ruleOf(req),
 		Resource: req.GetResource(), Context: req.GetContext(),
 		IP: ip, UserAgent: req.GetClient().GetUserAgent(), RequestID: req.GetClient().GetRequestId(),
-		Cost: req.GetCost(), Recheck: req.GetRecheck(), MinRevision: req.GetMinRevision(), Event: audit.AccessDenied,
+		Cost: req.GetCost(), Recheck: req.GetRecheck(), MinRevision: req.GetMinRevision(), Source: SourceService,
 	})
 	if err != nil {
 		return nil, err

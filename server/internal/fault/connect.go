@@ -14,7 +14,7 @@ import (
 // Domain is the domain of Tollgate's google.rpc.ErrorInfo.
 const Domain = "tollgate.dev"
 
-// Connect is the error in the form that every door sends: the code, the
+// Connect is the error in the form that every protocol sends: the code, the
 // message, and as details a google.rpc.ErrorInfo with the reason and the
 // request id, a BadRequest for wrong fields and a RetryInfo when waiting helps.
 // The headers Retry-After and WWW-Authenticate are set where they apply (RFC
@@ -52,7 +52,7 @@ func Connect(f *Error, requestID string) *connect.Error {
 }
 
 // KindOf is the kind that fits a Connect code, for errors that Connect or the
-// REST door made by themselves.
+// REST transcoder made by themselves.
 func KindOf(code connect.Code) Kind {
 	for kind, row := range kinds {
 		if row.code == code && Kind(kind) != TooLarge {

@@ -52,7 +52,7 @@ type Options struct {
 	Log       *slog.Logger
 	Draining  context.Context // streams end when it does
 
-	MaxCalls int // that run at once; 0: 1024
+	MaxInFlight int // calls that run at once; 0: 1024
 	// Refused counts calls that are turned away without being served, by a
 	// reason of metrics' closed set and what is known of the cause.
 	Refused func(reason string, cause error)
@@ -76,7 +76,7 @@ func New(o Options) (*Guard, error) {
 	}
 	return &Guard{
 		decisions: o.Decisions, audit: o.Audit, validator: validator, rules: rules, log: o.Log, draining: o.Draining,
-		calls: inflight.New[string](int64(cmp.Or(o.MaxCalls, defaultCalls))), streams: inflight.New[string](maxStreams),
+		calls: inflight.New[string](int64(cmp.Or(o.MaxInFlight, defaultCalls))), streams: inflight.New[string](maxStreams),
 		refused: o.Refused,
 	}, nil
 }
@@ -111,7 +111,7 @@ func (g *Guard) AdmitCredential(ctx context.Context, name string, rule decision.
 	d, err := g.decisions.Decide(ctx, decision.Request{
 		Credential: credential, Rule: rule, Resource: name,
 		IP: origin.IP, UserAgent: origin.UserAgent, RequestID: origin.RequestID,
-		Event: audit.TollgateRefused,
+		Source: decision.SourceAPI,
 	})
 	if err != nil {
 		return ctx, err

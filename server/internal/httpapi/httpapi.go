@@ -1,4 +1,4 @@
-// Package httpapi is every door on the API's port: Connect, gRPC and gRPC-Web;
+// Package httpapi serves the API's port: Connect, gRPC and gRPC-Web;
 // REST under /v1; Server-Sent Events; the key set; health.
 package httpapi
 
@@ -25,7 +25,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/guard"
 )
 
-// Options are the handlers behind the doors.
+// Options are the handlers and what they need.
 type Options struct {
 	Auth   tollgatev1connect.AuthServiceHandler
 	Roles  tollgatev1connect.RolesServiceHandler
@@ -44,13 +44,13 @@ type Options struct {
 	Reflection     bool
 	PublicTools    bool // reflection takes no credential
 	TrustedProxies []netip.Prefix
-	MaxCalls       int                              // that run at once, streams left out; 0: 1024
+	MaxInFlight    int                              // that run at once, streams left out; 0: 1024
 	Refused        func(reason string, cause error) // counts refusals for want of places or memory
 	Clock          clock.Clock
 	Log            *slog.Logger
 }
 
-// New joins the doors.
+// New makes the handler of the port.
 func New(o Options) (http.Handler, error) {
 	codec := newStrictJSON()
 	with := connect.WithHandlerOptions(
@@ -107,7 +107,7 @@ func New(o Options) (http.Handler, error) {
 	}
 	return withSecurityHeaders(&middleware{
 		next: mux, trusted: o.TrustedProxies, clock: o.Clock, log: o.Log,
-		limiters: newLimiters(o.MaxCalls), refused: o.Refused,
+		limiters: newLimiters(o.MaxInFlight), refused: o.Refused,
 	}), nil
 }
 

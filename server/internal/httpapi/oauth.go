@@ -26,7 +26,7 @@ const (
 	grantRefresh = "refresh_token"
 )
 
-// oauth is the door for standard OAuth 2.0 clients: tokens (RFC 6749),
+// oauth serves standard OAuth 2.0 clients: tokens (RFC 6749),
 // introspection (RFC 7662), revocation (RFC 7009) and metadata (RFC 8414). An
 // API key is a client: its id is the client_id and the key the client_secret.
 // People's sessions belong to the public client "tollgate".
@@ -132,7 +132,7 @@ func (o *oauth) token(ctx context.Context, response http.Header, from client, f 
 		if err != nil {
 			return nil, err
 		}
-		// The action is that of the Refresh RPC: limits count both doors.
+		// The action is that of the Refresh RPC: limits count both.
 		ctx, err := o.admit(ctx, tokenPath, decision.Rule{Public: true, Action: "tollgate:refresh"}, from, response)
 		if err != nil {
 			return nil, err

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/decision"
 	"github.com/tollgatehq/tollgate/server/internal/limits"
 )
 
@@ -42,8 +43,8 @@ func New() *Metrics {
 			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5},
 		}, []string{"procedure"}),
 		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "tollgate_decisions_total", Help: "Decisions, by whom they were made for (api: Tollgate's own calls, service: Authorize) and reason.",
-		}, []string{"door", "reason"}),
+			Name: "tollgate_decisions_total", Help: "Decisions, by source (api: Tollgate's own calls, service: Authorize) and reason.",
+		}, []string{"source", "reason"}),
 		counted: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tollgate_limiter_calls_total", Help: "Calls that limits apply to, by where they were counted (ok: by the limiter's backend, local: in this process because the backend is down, down: not at all).",
 		}, []string{"outcome"}),
@@ -66,8 +67,8 @@ func (m *Metrics) Handler() http.Handler {
 }
 
 // Decided counts a decision.
-func (m *Metrics) Decided(door string, reason caller.Reason) {
-	m.decisions.WithLabelValues(door, string(reason)).Inc()
+func (m *Metrics) Decided(source decision.Source, reason caller.Reason) {
+	m.decisions.WithLabelValues(string(source), string(reason)).Inc()
 }
 
 // CountedCall counts a call that limits apply to: where it was counted, of a
