@@ -15,7 +15,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/apitest"
 )
 
-// bad is a call that must be refused.
+// bad is a call that the server must refuse.
 type bad struct {
 	name   string
 	method string // POST when empty
@@ -49,7 +49,7 @@ func TestBadRequests(t *testing.T) {
 	long := func(n int) string { return strings.Repeat("x", n) }
 
 	for _, b := range []bad{
-		// Not the message it should be.
+		// Malformed messages.
 		{name: "cut JSON", path: users, rpc: createUser, body: `{"username":"x`, reason: "BAD_REQUEST"},
 		{name: "an array", path: users, rpc: createUser, body: `[]`, reason: "BAD_REQUEST"},
 		{name: "two objects", path: users, rpc: createUser, body: `{} {}`, reason: "BAD_REQUEST"},
@@ -68,7 +68,7 @@ func TestBadRequests(t *testing.T) {
 		{name: "not a time", path: keys, rpc: createKey, body: object{"name": "k", "expiresAt": "tomorrow"}, reason: "BAD_REQUEST"},
 		{name: "two credentials", path: decide, rpc: authorize, body: `{"permission":"a:b","accessToken":"x","apiKey":"y"}`, reason: "BAD_REQUEST"},
 
-		// Fields out of bounds.
+		// Invalid fields.
 		{name: "no username", path: users, rpc: createUser, body: object{}, field: "username"},
 		{name: "empty username", path: users, rpc: createUser, body: user(""), field: "username"},
 		{name: "long username", path: users, rpc: createUser, body: user(long(129)), field: "username"},
@@ -131,7 +131,7 @@ func TestBadRequests(t *testing.T) {
 		{name: "a query with a body", path: users + "?username=eve", body: user("mia"), reason: "BAD_REQUEST"},
 		{name: "a query beside no body", path: "/v1/auth/logout?everywhere=true", reason: "BAD_REQUEST"},
 
-		// What is not there.
+		// Unknown paths and names.
 		{name: "unknown path", method: "GET", path: "/v1/nothing", status: 404, reason: "UNKNOWN_PATH"},
 		{name: "outside the API", method: "GET", path: "/etc/passwd", status: 404, reason: "UNKNOWN_PATH"},
 		{name: "unknown RPC", path: "/tollgate.v1.AuthService/Nothing", body: object{}, status: 404, reason: "UNKNOWN_PATH"},
@@ -139,7 +139,7 @@ func TestBadRequests(t *testing.T) {
 		{name: "unknown user", method: "GET", path: users + "/00000000-0000-7000-8000-000000000000", status: 404},
 		{name: "unknown limit", path: "/v1/limits/check", body: object{"limit": "nothing"}, status: 404},
 
-		// Wrong doors.
+		// Wrong methods, types and encodings.
 		{name: "method", method: "PUT", path: users, body: object{}, status: 405, reason: "METHOD_NOT_ALLOWED"},
 		{name: "made-up method", method: "BREW", path: users, status: 405, reason: "METHOD_NOT_ALLOWED"},
 		{name: "method on the key set", method: "DELETE", path: "/.well-known/jwks.json", status: 405, reason: "METHOD_NOT_ALLOWED"},
@@ -199,8 +199,8 @@ func (b bad) check(t *testing.T, a apitest.Answer) {
 
 var insides = regexp.MustCompile(`goroutine|\.go:|(?i)\bsql|sqlite|pq:|connectrpc|vanguard|runtime error`)
 
-// wantShape checks that an error has the one shape and tells nothing of our
-// insides.
+// wantShape checks that an error has the documented shape and reveals no
+// internals.
 func wantShape(t *testing.T, a apitest.Answer) {
 	t.Helper()
 	names := map[string]bool{}
@@ -225,8 +225,8 @@ func wantShape(t *testing.T, a apitest.Answer) {
 	}
 }
 
-// What is compressed well is served well; a message that unpacks to too much is
-// refused inside of a stream, too.
+// TestCompression checks that compressed requests are served and that a message
+// that decompresses to too much is refused, in a stream too.
 func TestCompression(t *testing.T) {
 	t.Parallel()
 	s := serveAdmin(t)
@@ -270,7 +270,7 @@ func TestCompression(t *testing.T) {
 	}
 }
 
-// everything is all that a call can change.
+// everything returns all data that a call can change, as text.
 func everything(t *testing.T, c apitest.Client) string {
 	t.Helper()
 	state := object{
@@ -292,7 +292,7 @@ func many(n int) object {
 	return o
 }
 
-// bomb is little that gunzips to much.
+// bomb returns a small gzip file that decompresses to 2 MiB.
 func bomb(t *testing.T) string {
 	t.Helper()
 	var packed bytes.Buffer

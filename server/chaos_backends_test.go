@@ -20,8 +20,8 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 )
 
-// backends are an empty PostgreSQL schema and an empty Redis, also with a proxy
-// before each.
+// backends are an empty PostgreSQL schema and an empty Redis, with a proxy in
+// front of each.
 type backends struct {
 	postgres, redis           string // URLs
 	postgresProxy, redisProxy *backendtest.Proxy
@@ -42,13 +42,13 @@ var servicesProgram = sync.OnceValues(func() (string, error) {
 	return file, nil
 })
 
-// mortal is a PostgreSQL of the test's own that can be killed.
-type mortal struct{ url, bin, data string }
+// killable is a PostgreSQL of the test's own that it can kill.
+type killable struct{ url, bin, data string }
 
-// newMortal starts one. It ends with the test, however that ends. Where
-// PostgreSQL comes in a container nobody can kill it: the full run fails then,
-// a usual one goes without.
-func newMortal(t *testing.T) (m *mortal, ok bool) {
+// newKillable starts a PostgreSQL that ends with the test. When PostgreSQL runs
+// in a container the test cannot kill it: the full run fails then, a short run
+// skips that part.
+func newKillable(t *testing.T) (m *killable, ok bool) {
 	t.Helper()
 	program, err := servicesProgram()
 	if err != nil {
@@ -80,7 +80,7 @@ func newMortal(t *testing.T) (m *mortal, ok bool) {
 		cmd.Wait()
 		cancel()
 	})
-	m = &mortal{}
+	m = &killable{}
 	for lines := bufio.NewScanner(stdout); lines.Scan() && lines.Text() != ""; {
 		name, value, _ := strings.Cut(lines.Text(), "=")
 		switch name {
@@ -103,8 +103,8 @@ func newMortal(t *testing.T) (m *mortal, ok bool) {
 	return m, true
 }
 
-// kill kills the server's first process; the others end when they notice.
-func (m *mortal) kill(t *testing.T) {
+// kill kills the postmaster; its child processes exit when they notice.
+func (m *killable) kill(t *testing.T) {
 	t.Helper()
 	pid, err := os.ReadFile(filepath.Join(m.data, "postmaster.pid"))
 	if err != nil {
@@ -120,8 +120,9 @@ func (m *mortal) kill(t *testing.T) {
 	}
 }
 
-// start starts it again, on the same port, and waits until it takes calls.
-func (m *mortal) start(t *testing.T) {
+// start restarts PostgreSQL on the same port and waits until it accepts
+// connections.
+func (m *killable) start(t *testing.T) {
 	t.Helper()
 	owner, err := os.Stat(m.data)
 	if err != nil {

@@ -12,8 +12,9 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 )
 
-// A Redis that fails costs 50 ms at most, limits go by their outage mode, and
-// it is used again soon after it is back.
+// TestChaosRedisFaults checks that a failing Redis adds at most 50 ms to a
+// call, that limits follow their outage mode, and that the server uses Redis
+// again soon after it is back.
 func TestChaosRedisFaults(t *testing.T) {
 	t.Parallel()
 	for _, m := range []backendtest.Mode{backendtest.Refuse, backendtest.Hang, backendtest.Reset} {
@@ -81,9 +82,9 @@ func TestChaosRedisFaults(t *testing.T) {
 	}
 }
 
-// Without PostgreSQL credentials are verified for as long as the staleness
-// bound; what needs the truth is unavailable within a second and does not
-// happen.
+// TestChaosPostgreSQLFaults checks that without PostgreSQL credentials are
+// verified for as long as the staleness bound, and that calls that need the
+// database are unavailable within a second and have no effect.
 func TestChaosPostgreSQLFaults(t *testing.T) {
 	t.Parallel()
 	for _, m := range []backendtest.Mode{backendtest.Refuse, backendtest.Hang, backendtest.Reset} {
@@ -99,7 +100,7 @@ func TestChaosPostgreSQLFaults(t *testing.T) {
 
 			b.postgresProxy.Set(t, m)
 			down := time.Now()
-			w := newCrew(t)
+			w := newWorkers(t)
 			var mu sync.Mutex
 			var firstRefusal, lastAnswer time.Duration
 			var took []time.Duration

@@ -18,9 +18,9 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 )
 
-// A flood of calls that are refused for want of a good credential costs next to
-// nothing of the database, and the log tells of each of them, also of those
-// before the server was stopped in the middle of it.
+// TestChaosAnonymousFlood checks that a flood of calls without a valid
+// credential hardly grows the database, and that the audit log counts every one
+// of them, also when the server is stopped during the flood.
 func TestChaosAnonymousFlood(t *testing.T) {
 	t.Parallel()
 	forms := map[string]string{

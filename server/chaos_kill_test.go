@@ -15,7 +15,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 )
 
-// ledger is what a cluster said it had done, by the resource that it did it to.
+// ledger records what a cluster acknowledged, by resource.
 type ledger struct {
 	mu          sync.Mutex
 	users       map[string]string // id -> name
@@ -27,9 +27,8 @@ type ledger struct {
 	unavailable atomic.Int64
 }
 
-// worker does one kind of thing over and over; it goes on elsewhere when a
-// server is gone.
-func (l *ledger) workers(t *testing.T, c *roster, w *crew) {
+// worker repeats one kind of call, at another server when one is gone.
+func (l *ledger) workers(t *testing.T, c *roster, w *workers) {
 	post := func(i int, method, path string, body any) (apitest.Answer, bool) {
 		to, ok := c.pick(i)
 		if !ok {
@@ -113,10 +112,11 @@ func (l *ledger) workers(t *testing.T, c *roster, w *crew) {
 	}
 }
 
-// unsure has check find out what became of the last refresh.
+// unsure marks that the outcome of the last refresh is unknown; check finds it
+// out.
 func (c *chain) unsure() { c.session, c.refresh = c.session+"?", "" }
 
-// roster is the servers that are there.
+// roster lists the servers that run.
 type roster struct {
 	mu      sync.Mutex
 	servers []*tollgate
@@ -150,8 +150,8 @@ func newLedger(t *testing.T, c *cluster) *ledger {
 	return l
 }
 
-// check counts what was acknowledged and is lost or not recorded, and what is
-// recorded and not there.
+// check counts acknowledged changes that are lost or not in the audit log, and
+// changes in the audit log that did not happen.
 func (l *ledger) check(t *testing.T, s apitest.Client) (lost, silent, untrue int) {
 	t.Helper()
 	events := func(action string) map[string]int {
@@ -232,14 +232,14 @@ func (l *ledger) check(t *testing.T, s apitest.Client) (lost, silent, untrue int
 	return lost, silent, untrue
 }
 
-// Killed servers lose nothing that they acknowledged, and record nothing that
-// did not happen.
+// TestChaosKillServers checks that killed servers lose no acknowledged change
+// and record none that did not happen.
 func TestChaosKillServers(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3)
 	l := newLedger(t, c)
 	r := &roster{servers: append([]*tollgate(nil), c.servers...), admin: c.admin}
-	w := newCrew(t)
+	w := newWorkers(t)
 	began := time.Now()
 	l.workers(t, r, w)
 	kills := often(2, 50)
@@ -256,17 +256,18 @@ func TestChaosKillServers(t *testing.T) {
 	l.judge(t, fmt.Sprintf("kill -9 of an instance, %d times", kills), r.servers[0].Client, took)
 }
 
-// A killed PostgreSQL costs answers, but nothing that was acknowledged.
+// TestChaosKillPostgreSQL checks that killing PostgreSQL loses no acknowledged
+// change.
 func TestChaosKillPostgreSQL(t *testing.T) {
 	t.Parallel()
-	m, ok := newMortal(t)
+	m, ok := newKillable(t)
 	if !ok {
 		return
 	}
 	c := startCluster(t, 3, settings(m.url, backendtest.EmptyRedisURL(t)))
 	l := newLedger(t, c)
 	r := &roster{servers: c.servers, admin: c.admin}
-	w := newCrew(t)
+	w := newWorkers(t)
 	began := time.Now()
 	l.workers(t, r, w)
 	kills := often(1, 5)

@@ -12,8 +12,8 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 )
 
-// A server with as much to do as it takes refuses more at once, and still says
-// that it lives.
+// TestChaosOverload checks that a server with all its calls in flight refuses
+// more at once and still answers health checks.
 func TestChaosOverload(t *testing.T) {
 	t.Parallel()
 	b := newBackends(t)
@@ -24,7 +24,7 @@ func TestChaosOverload(t *testing.T) {
 	var mu sync.Mutex
 	var shed, health []time.Duration
 	other, calls := 0, often(200, 1000)
-	w := newCrew(t)
+	w := newWorkers(t)
 	w.work(20*time.Millisecond, func(int) {
 		began := time.Now()
 		a, err := s.As("").Try(context.Background(), "GET", "/healthz", nil)
@@ -60,7 +60,8 @@ func TestChaosOverload(t *testing.T) {
 	}
 }
 
-// A flood of sign-ins leaves the verifying of credentials alone.
+// TestChaosLoginFlood checks that a flood of sign-ins does not slow down
+// Verify.
 func TestChaosLoginFlood(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 1, "TOLLGATE_BCRYPT_COST=12")
@@ -79,7 +80,7 @@ func TestChaosLoginFlood(t *testing.T) {
 	}
 	verify() // everything is warm
 	alone := verify()
-	w := newCrew(t)
+	w := newWorkers(t)
 	var mu sync.Mutex
 	statuses := map[int]int{}
 	for range 32 {

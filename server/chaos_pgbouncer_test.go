@@ -17,9 +17,10 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/apitest"
 )
 
-// Everything works through a pooler in transaction mode, where consecutive
-// statements of one client meet different connections. It needs PgBouncer: the
-// full run fails without, a usual run goes without.
+// TestChaosPgBouncer checks that everything works through a pooler in
+// transaction mode, where consecutive statements of one client use different
+// connections. Without PgBouncer the full run fails and a short run does
+// nothing.
 func TestChaosPgBouncer(t *testing.T) {
 	t.Parallel()
 	program, err := exec.LookPath(cmp.Or(os.Getenv("TOLLGATE_TEST_PGBOUNCER"), "pgbouncer"))
@@ -67,7 +68,7 @@ func TestChaosPgBouncer(t *testing.T) {
 		"%d rounds of make, grant, decide, sign in, refresh, sign out at 2 instances: wrong %d, events %d; revocations: %s", rounds, wrong, made, spread(late))
 }
 
-// pgbouncer starts one before a PostgreSQL and returns the URL to use.
+// pgbouncer starts a PgBouncer in front of a PostgreSQL and returns its URL.
 func pgbouncer(t *testing.T, program, postgres string) string {
 	t.Helper()
 	u, err := url.Parse(postgres)

@@ -16,8 +16,8 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/apitest"
 )
 
-// balancer sends requests in turn to the servers that say they are ready. It
-// asks them every 50 ms, and tries nothing twice.
+// balancer sends requests in turn to the servers that are ready. It checks them
+// every 50 ms and retries nothing.
 type balancer struct {
 	*httptest.Server
 	mu    sync.Mutex
@@ -58,7 +58,7 @@ func newBalancer(t *testing.T, servers func() []*tollgate) *balancer {
 	look(0)
 	b.Server = httptest.NewServer(b)
 	t.Cleanup(b.Close)
-	newCrew(t).work(50*time.Millisecond, look)
+	newWorkers(t).work(50*time.Millisecond, look)
 	return b
 }
 
@@ -73,7 +73,8 @@ func (b *balancer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ready[int(b.next.Add(1))%len(ready)].ServeHTTP(w, r)
 }
 
-// A rolling restart behind a balancer fails no request.
+// TestChaosRollingRestart checks that a rolling restart behind a balancer fails
+// no request.
 func TestChaosRollingRestart(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3, "TOLLGATE_DRAIN_DELAY=1s")
@@ -88,7 +89,7 @@ func TestChaosRollingRestart(t *testing.T) {
 
 	var good, bad atomic.Int64
 	var first sync.Once
-	w := newCrew(t)
+	w := newWorkers(t)
 	began := time.Now()
 	for side := range 8 {
 		w.work(20*time.Millisecond, func(i int) {

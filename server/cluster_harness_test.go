@@ -14,11 +14,12 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 )
 
-// chaos is the full run, "make chaos". Without it the same tests run with
-// small numbers, and bounds on time are not judged.
+// chaos is whether this is the full run, "make chaos". Without it the same
+// tests run with small numbers and do not judge times.
 var chaos = os.Getenv("TOLLGATE_CHAOS") != ""
 
-// often is how often to do something: in a usual run, and in the full one.
+// often returns how many times to repeat something, in a short and in the full
+// run.
 func often(short, full int) int {
 	if chaos {
 		return full
@@ -26,8 +27,8 @@ func often(short, full int) int {
 	return short
 }
 
-// promise writes a row of the table that "make chaos" prints. A promise that is
-// broken fails the test.
+// promise writes a row of the table that "make chaos" prints, and fails the
+// test when the promise is broken.
 func promise(t *testing.T, what string, kept bool, format string, args ...any) {
 	t.Helper()
 	measured, verdict := fmt.Sprintf(format, args...), "kept"
@@ -48,14 +49,14 @@ func promise(t *testing.T, what string, kept bool, format string, args ...any) {
 	fmt.Fprintf(table, "| %s | %s | %s |\n", what, measured, verdict)
 }
 
-// bound is promise for a time, which only the full run judges.
+// bound is promise for an upper bound on times, which only the full run judges.
 func bound(t *testing.T, what string, measured []time.Duration, most time.Duration) {
 	t.Helper()
 	d := spread(measured)
 	promise(t, what, !chaos || d.max <= most, "%s (bound %s)", d, most)
 }
 
-// distribution is what times were like.
+// distribution summarizes times.
 type distribution struct {
 	n             int
 	p50, p99, max time.Duration
@@ -75,14 +76,14 @@ func (d distribution) String() string {
 	return fmt.Sprintf("n %d, p50 %s, p99 %s, max %s", d.n, short(d.p50), short(d.p99), short(d.max))
 }
 
-// cluster is several servers on one PostgreSQL and one Redis.
+// cluster is a number of servers on one PostgreSQL and one Redis.
 type cluster struct {
 	env     []string
 	servers []*tollgate
 	admin   string // an access token, good at each
 }
 
-// settings is what the servers of a cluster have in common.
+// settings returns the environment that the servers of a cluster share.
 func settings(database, redis string, further ...string) []string {
 	return append([]string{
 		"TOLLGATE_DATABASE_URL=" + database, "TOLLGATE_REDIS_URL=" + redis,
@@ -91,8 +92,8 @@ func settings(database, redis string, further ...string) []string {
 	}, further...)
 }
 
-// newCluster starts n servers with an empty schema in PostgreSQL and an empty
-// Redis, where anybody may sign in as often as they like.
+// newCluster starts n servers on an empty PostgreSQL schema and an empty Redis,
+// without limits on sign-ins.
 func newCluster(t *testing.T, n int, further ...string) *cluster {
 	t.Helper()
 	return startCluster(t, n, settings(backendtest.PostgreSQLURL(t), backendtest.EmptyRedisURL(t), further...))
@@ -114,7 +115,7 @@ func startCluster(t *testing.T, n int, env []string) *cluster {
 	return c
 }
 
-// add starts one more server.
+// add starts another server.
 func (c *cluster) add(t *testing.T) *tollgate {
 	t.Helper()
 	s := serve(t, t.TempDir(), c.env...)
@@ -123,10 +124,10 @@ func (c *cluster) add(t *testing.T) *tollgate {
 	return s
 }
 
-// on is a server's client, whatever the number.
+// on returns the client of server i modulo the number of servers.
 func (c *cluster) on(i int) apitest.Client { return c.servers[i%len(c.servers)].Client }
 
-// together calls do n times at once, as much as that goes.
+// together calls do n times, all at the same time.
 func together(n int, do func(i int)) {
 	var all sync.WaitGroup
 	start := make(chan struct{})
@@ -140,7 +141,7 @@ func together(n int, do func(i int)) {
 	all.Wait()
 }
 
-// shared has workers take the numbers up to n.
+// shared calls do for the numbers below n, shared by a number of workers.
 func shared(workers, n int, do func(i int)) {
 	numbers := make(chan int)
 	go func() {
@@ -156,22 +157,22 @@ func shared(workers, n int, do func(i int)) {
 	})
 }
 
-// crew are workers that go on until they are told to end.
-type crew struct {
+// workers run until end.
+type workers struct {
 	stop context.CancelFunc
 	ctx  context.Context
 	all  sync.WaitGroup
 }
 
-func newCrew(t *testing.T) *crew {
+func newWorkers(t *testing.T) *workers {
 	ctx, stop := context.WithCancel(context.Background())
-	c := &crew{stop: stop, ctx: ctx}
+	c := &workers{stop: stop, ctx: ctx}
 	t.Cleanup(c.end)
 	return c
 }
 
-// work has do called over and over, at most once in every.
-func (c *crew) work(every time.Duration, do func(i int)) {
+// work starts a worker that calls do again and again, once per interval.
+func (c *workers) work(every time.Duration, do func(i int)) {
 	c.all.Go(func() {
 		ticker := time.NewTicker(max(every, 1))
 		defer ticker.Stop()
@@ -186,7 +187,7 @@ func (c *crew) work(every time.Duration, do func(i int)) {
 	})
 }
 
-func (c *crew) end() {
+func (c *workers) end() {
 	c.stop()
 	c.all.Wait()
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 )
 
-// Of any number of refreshes with one token, at any instances, one succeeds,
-// and the session is over.
+// TestClusterRefreshOnce checks that of many refreshes with one token at
+// several instances one succeeds, and that the session is then revoked.
 func TestClusterRefreshOnce(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3)
@@ -64,8 +64,8 @@ func TestClusterRefreshOnce(t *testing.T) {
 		"%d rounds: none succeeded in %d, more than one in %d, family alive in %d; refused %d, unavailable %d", rounds, none, more, revived, refused, busy)
 }
 
-// In every window of time all instances together admit no more than the burst
-// and what the rate gives.
+// TestClusterLimit checks that in every window of time all instances together
+// allow at most the burst and what the rate adds.
 func TestClusterLimit(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3)
@@ -100,8 +100,8 @@ func TestClusterLimit(t *testing.T) {
 		}
 	})
 	all := slices.Concat(each...)
-	// An admission was at some time between its question and its answer, so
-	// those that were asked and answered in a window are all in it.
+	// An allowed call was counted at some time between request and answer, so
+	// those sent and answered in a window are all in it.
 	broken, windows, tightest := 0, 0, 0.0
 	for _, first := range all {
 		var ends []time.Duration
@@ -128,8 +128,8 @@ func TestClusterLimit(t *testing.T) {
 		len(all), asked.Load(), time.Since(began).Round(time.Second), windows, broken, 100*tightest)
 }
 
-// A revocation that one instance has acknowledged is in force on the others
-// within the bound.
+// TestClusterRevocation checks that a revocation that one instance has
+// acknowledged is in force on the others within the bound.
 func TestClusterRevocation(t *testing.T) {
 	t.Parallel()
 	database := newBackends(t)
@@ -140,8 +140,8 @@ func TestClusterRevocation(t *testing.T) {
 	bound(t, "a revocation is in force on the other instances (Redis down)", revocations(t, c, n, 8), time.Second)
 }
 
-// revocations signs in and out, and returns how long after the acknowledgement
-// another instance was still asked without a refusal.
+// revocations signs in and out, and returns for how long after the
+// acknowledgment another instance still accepted the token.
 func revocations(t *testing.T, c *cluster, n, workers int) []time.Duration {
 	t.Helper()
 	late := make([]time.Duration, 2*n)
@@ -169,7 +169,8 @@ func revocations(t *testing.T, c *cluster, n, workers int) []time.Duration {
 	return late
 }
 
-// Who gives the revision of a write gets answers that are as new, anywhere.
+// TestClusterReadYourWrites checks that an answer for the revision of a write
+// is at least as new as the write, at every instance.
 func TestClusterReadYourWrites(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, 3)
@@ -209,7 +210,8 @@ func TestClusterReadYourWrites(t *testing.T) {
 	}
 }
 
-// Instances that start at once on an empty database make one of everything.
+// TestClusterStartsAtOnce checks that instances that start together on an empty
+// database create one schema, one key and one administrator.
 func TestClusterStartsAtOnce(t *testing.T) {
 	t.Parallel()
 	n := often(4, 10)
@@ -250,7 +252,8 @@ func TestClusterStartsAtOnce(t *testing.T) {
 		len(sets), strings.Count(strings.Join(sets, ""), `"kid"`), admins, made, good, n*n)
 }
 
-// The schema goes up, down and up again by the program itself.
+// TestMigratePostgreSQL checks that the program migrates the schema up, down
+// and up again.
 func TestMigratePostgreSQL(t *testing.T) {
 	t.Parallel()
 	env := settings(newBackends(t).postgres, "")

@@ -18,7 +18,7 @@ type keys struct {
 	List   keysList   `cmd:"" help:"List the keys that sign access tokens."`
 	Rotate keysRotate `cmd:"" help:"Create a new signing key. It is published at once and signs after some minutes; no token is refused."`
 	Remove keysRemove `cmd:"" help:"Remove a signing key that leaked, at once. Every token that it signed is refused."`
-	Rewrap keysRewrap `cmd:"" aliases:"reseal" help:"Seal every secret in the database under a new master key."`
+	Rewrap keysRewrap `cmd:"" help:"Seal every secret in the database under a new master key."`
 }
 
 type keysList struct{}

@@ -8,7 +8,8 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// A key's id that begins with "-" is an argument, wherever it stands.
+// TestDashedKeyID checks that a key id that begins with "-" is taken as an
+// argument in every position.
 func TestDashedKeyID(t *testing.T) {
 	t.Parallel()
 	for _, id := range []string{
@@ -36,7 +37,7 @@ func TestDashedKeyID(t *testing.T) {
 			}
 		}
 	}
-	// Flags with their values are never taken for one.
+	// No flag looks like a key id.
 	for _, flag := range (func() (all []string) {
 		parser, err := kong.New(&commands{}, kong.Vars{"version": "test"})
 		if err != nil {

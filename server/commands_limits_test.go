@@ -9,8 +9,9 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 )
 
-// Whoever owns the database gets in again while the server runs, however it
-// counts.
+// TestLimitsCommands checks that an operator with access to the database can
+// undo a lockout while the server runs, whether it counts in memory or in
+// Redis.
 func TestLimitsCommands(t *testing.T) {
 	t.Parallel()
 	for name, env := range map[string]func() []string{

@@ -59,8 +59,8 @@ func TestHelp(t *testing.T) {
 	}
 }
 
-// What cannot work is said in a few words on standard error, naming what to
-// change, and nothing is left behind.
+// TestMistakes checks that a mistake is reported in one line on standard error
+// that names what to change, and that nothing is left behind.
 func TestMistakes(t *testing.T) {
 	t.Parallel()
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
@@ -129,8 +129,9 @@ func TestMistakes(t *testing.T) {
 	}
 }
 
-// A start that fails for a taken address has made nothing: the next one shows
-// the first administrator's password.
+// TestFailedStartKeepsFirstPassword checks that a start that fails for an
+// address in use creates nothing: the next start shows the first
+// administrator's password.
 func TestFailedStartKeepsFirstPassword(t *testing.T) {
 	t.Parallel()
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
@@ -184,7 +185,7 @@ func TestMigrate(t *testing.T) {
 func TestUserCommands(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	// While the server is stopped, and before it ever ran.
+	// Before a server has ever run.
 	if out := succeed(t, dir, "a password of mia\n", "user", "create", "Mia", "--role", "administrator"); !strings.Contains(out, "created user mia (") {
 		t.Errorf("user create: %s", out)
 	}
@@ -204,8 +205,8 @@ func TestUserCommands(t *testing.T) {
 		t.Errorf("users: %v", users)
 	}
 
-	// While it runs on the same file: keys go with the password unless told
-	// otherwise.
+	// While a server runs on the same file: the API keys are revoked with the
+	// password unless --keep-api-keys is given.
 	key := s.As(mia.Post(t, "/v1/api-keys", object{"name": "a key"}).Str("secret"))
 	out := succeed(t, dir, "a password of mia, too", "user", "reset-password", "mia", "--keep-api-keys")
 	if !strings.Contains(out, "API keys revoked: 0") {
@@ -238,7 +239,7 @@ func TestUserCommands(t *testing.T) {
 		}
 	}
 
-	// A one-time password leads only to a new one.
+	// A one-time password can only be used to choose another.
 	s.signal(t, syscall.SIGTERM)
 	s.wait(t)
 	out = succeed(t, dir, "", "user", "reset-password", "tom", "--generate")
@@ -255,8 +256,8 @@ func TestUserCommands(t *testing.T) {
 	s.SignedIn(t, "tom", "a password of tom").Get(t, "/v1/audit/events")
 }
 
-// A person who is made with a one-time password can do one thing with it:
-// choose another.
+// TestUserCreateGenerate checks that a user created with a one-time password
+// can only use it to choose another.
 func TestUserCreateGenerate(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

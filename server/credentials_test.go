@@ -9,7 +9,8 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/apitest"
 )
 
-// Every credential that is not a good one is refused in the same way.
+// TestBadCredentials checks that every invalid credential is refused in the
+// same way.
 func TestBadCredentials(t *testing.T) {
 	t.Parallel()
 	s := serveAdmin(t)
@@ -45,23 +46,23 @@ func TestBadCredentials(t *testing.T) {
 			for _, value := range c.header {
 				header = append(header, "Authorization", value)
 			}
-			nobody := s.As("")
-			for door, a := range map[string]apitest.Answer{
-				"REST":    nobody.Call(t, "GET", "/v1/users", nil, header...),
-				"Connect": nobody.Call(t, "POST", "/tollgate.v1.AuthService/ListUsers", object{}, header...),
-				"watch":   nobody.Call(t, "GET", "/v1/audit/events/watch", nil, header...),
+			anonymous := s.As("")
+			for protocol, a := range map[string]apitest.Answer{
+				"REST":    anonymous.Call(t, "GET", "/v1/users", nil, header...),
+				"Connect": anonymous.Call(t, "POST", "/tollgate.v1.AuthService/ListUsers", object{}, header...),
+				"watch":   anonymous.Call(t, "GET", "/v1/audit/events/watch", nil, header...),
 			} {
 				if a.Status != http.StatusUnauthorized || a.Reason() != c.reason || a.Str("code") != "unauthenticated" {
-					t.Errorf("%s: %d %s", door, a.Status, a.Raw)
+					t.Errorf("%s: %d %s", protocol, a.Status, a.Raw)
 				}
 				if !strings.HasPrefix(a.Header.Get("WWW-Authenticate"), "Bearer") {
-					t.Errorf("%s: WWW-Authenticate: %q", door, a.Header.Get("WWW-Authenticate"))
+					t.Errorf("%s: WWW-Authenticate: %q", protocol, a.Header.Get("WWW-Authenticate"))
 				}
 				wantShape(t, a)
 			}
 		})
 	}
-	// Who may not is told so before being told what is wrong with the request.
+	// Authentication comes before validation.
 	s.As("").Call(t, "POST", "/v1/users", object{"username": ""}).Want(t, http.StatusUnauthorized)
 }
 

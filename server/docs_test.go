@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// The tests that docs/security.md names exist.
-func TestTheTestsOfTheThreatModelExist(t *testing.T) {
+// TestSecurityDoc checks that the tests that docs/security.md names exist.
+func TestSecurityDoc(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile("../docs/security.md")
 	if err != nil {
@@ -44,7 +44,7 @@ func TestTheTestsOfTheThreatModelExist(t *testing.T) {
 	}
 }
 
-// The files that CONTRIBUTING.md sends people to exist.
+// TestWhereIs checks that the files that CONTRIBUTING.md names exist.
 func TestWhereIs(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile("../CONTRIBUTING.md")

@@ -26,7 +26,7 @@ func h2c(t *testing.T) *http.Client {
 	return &http.Client{Transport: transport}
 }
 
-// protocol is a way to call an RPC.
+// protocol is a protocol to call an RPC with.
 type protocol struct {
 	name    string
 	options []connect.ClientOption
@@ -41,7 +41,7 @@ var protocols = []protocol{
 	{"Connect GET", []connect.ClientOption{connect.WithHTTPGet()}},
 }
 
-// credential has every call of a client carry a token.
+// credential is an interceptor that sends a token with every call.
 type credential string
 
 func (c credential) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
@@ -65,7 +65,7 @@ func (credential) WrapStreamingHandler(next connect.StreamingHandlerFunc) connec
 	return next
 }
 
-// with is the protocol's options with a token.
+// with returns the protocol's options with a token.
 func (p protocol) with(token string) connect.ClientOption {
 	return connect.WithClientOptions(append(slices.Clone(p.options), connect.WithInterceptors(credential(token)))...)
 }
@@ -78,7 +78,7 @@ func TestProtocols(t *testing.T) {
 	}
 }
 
-// core is the tour's core over one protocol.
+// core makes the calls of the quickstart over one protocol.
 func core(t *testing.T, s *tollgate, p protocol, name string) {
 	ctx, client := t.Context(), h2c(t)
 	auth := func(token string) tollgatev1connect.AuthServiceClient {

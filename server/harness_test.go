@@ -49,7 +49,7 @@ func build(name, source string) (string, error) {
 	return file, nil
 }
 
-// output is what a program printed so far.
+// output collects what a program prints.
 type output struct {
 	mu    sync.Mutex
 	text  bytes.Buffer
@@ -85,8 +85,8 @@ type process struct {
 	err            error // of its end; read after exited
 }
 
-// run starts a program in dir with nothing in its environment but env. It is
-// killed at the test's end, and its output shown if the test failed.
+// run starts a program in dir with only env as its environment. The test's end
+// kills it, and shows its output if the test failed.
 func run(t *testing.T, file func() (string, error), dir string, env []string, stdin string, args ...string) *process {
 	t.Helper()
 	path, err := file()
@@ -125,7 +125,7 @@ func (p *process) kill(t *testing.T) {
 	<-p.exited
 }
 
-// wait returns the exit code.
+// wait waits for the program's end and returns its exit code.
 func (p *process) wait(t *testing.T) int {
 	t.Helper()
 	select {
@@ -169,7 +169,7 @@ type tollgate struct {
 
 var greeting = regexp.MustCompile(`(?s)Tollgate answers on (https?://\S+)\n(?:.*is shown only now.\n\n    (\S+)\n)?.*curl \S+/v1/audit/events`)
 
-// serve starts a server in dir on a free port; env are further variables.
+// serve starts a server in dir on a free port, with more variables in env.
 func serve(t *testing.T, dir string, env ...string) *tollgate {
 	t.Helper()
 	p := run(t, tollgateBinary, dir, env, "", "--listen", "127.0.0.1:0", "--metrics-listen=")
@@ -179,8 +179,7 @@ func serve(t *testing.T, dir string, env ...string) *tollgate {
 
 const adminPassword = "correct horse battery"
 
-// serveAdmin starts a server in a new folder with an administrator who is
-// signed in.
+// serveAdmin starts a server in a new directory and signs its administrator in.
 func serveAdmin(t *testing.T) *tollgate {
 	t.Helper()
 	s := serve(t, t.TempDir(), "TOLLGATE_ADMIN_PASSWORD="+adminPassword)
@@ -188,8 +187,7 @@ func serveAdmin(t *testing.T) *tollgate {
 	return s
 }
 
-// again starts a server in the same folder after the end of this one; its
-// clients stay signed in.
+// again starts the next server in the same directory; it keeps the token.
 func (s *tollgate) again(t *testing.T) *tollgate {
 	t.Helper()
 	next := serve(t, s.dir)

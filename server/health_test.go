@@ -44,8 +44,8 @@ func TestHealth(t *testing.T) {
 	}
 }
 
-// TestHealthOverTLS: the probe knows no CA and has no certificate but the
-// server's own, also where clients need one.
+// TestHealthOverTLS checks the probe without a CA, and with no certificate but
+// the server's own where clients need one.
 func TestHealthOverTLS(t *testing.T) {
 	t.Parallel()
 	example := httptest.NewTLSServer(nil) // for its certificate

@@ -18,8 +18,8 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// hostile is a client at one address that keeps to no rule. Its connections
-// are closed at the test's end.
+// hostile is a misbehaving client at one address. The test's end closes its
+// connections.
 type hostile struct {
 	host string // of the server
 	from net.IP
@@ -28,7 +28,7 @@ type hostile struct {
 	conns []net.Conn
 }
 
-// newHostile is a client at an address of the loopback network.
+// newHostile returns a client at an address of the loopback network.
 func newHostile(t *testing.T, server, from string) *hostile {
 	t.Helper()
 	u, err := url.Parse(server)
@@ -59,7 +59,7 @@ func (h *hostile) dial(t *testing.T) net.Conn {
 	return c
 }
 
-// tryDial is dial for a server that may close it at once.
+// tryDial is dial for a server that may close the connection at once.
 func (h *hostile) tryDial(t *testing.T) (net.Conn, error) {
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: h.from}, Timeout: apitest.Timeout}
 	c, err := dialer.DialContext(t.Context(), "tcp", h.host)
@@ -72,13 +72,14 @@ func (h *hostile) tryDial(t *testing.T) (net.Conn, error) {
 	return c, nil
 }
 
-// write sends bytes; that the server has hung up is no error.
+// write sends bytes and ignores that the server has hung up.
 func (h *hostile) write(c net.Conn, text string) {
 	c.SetWriteDeadline(time.Now().Add(time.Second)) //nolint:errcheck // the write fails, too
 	io.WriteString(c, text)                         //nolint:errcheck // see above
 }
 
-// ended waits until the server has closed the connection, whatever it said.
+// ended waits until the server has closed the connection and returns what it
+// sent.
 func ended(c net.Conn) (said string) {
 	c.SetReadDeadline(time.Now().Add(apitest.Timeout)) //nolint:errcheck // the read fails, too
 	all, err := io.ReadAll(c)
@@ -104,8 +105,8 @@ type h2 struct {
 	changed chan struct{}
 }
 
-// http2 opens an HTTP/2 connection on which every stream has the window. It
-// reads what the server sends, and gives no window back.
+// http2 opens an HTTP/2 connection with this window for every stream. It reads
+// what the server sends and never updates a window.
 func (h *hostile) http2(t *testing.T, window uint32) *h2 {
 	t.Helper()
 	conn := h.dial(t)
@@ -181,7 +182,7 @@ func (c *h2) message(id uint32, message []byte) {
 	c.framer.WriteData(id, true, append(framed, message...)) //nolint:errcheck // the server may have hung up
 }
 
-// count is how many streams fulfil a condition.
+// count returns how many streams meet a condition.
 func (c *h2) count(fulfils func(id uint32) bool) (n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -193,7 +194,7 @@ func (c *h2) count(fulfils func(id uint32) bool) (n int) {
 	return n
 }
 
-// said are the header fields of a stream's answer, in one line.
+// said returns the header fields of a stream's answer in one line.
 func (c *h2) said(id uint32) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()

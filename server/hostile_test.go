@@ -21,7 +21,7 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// What one hostile client may cost, whatever it does.
+// Bounds of the memory that a hostile client can make a server use.
 const (
 	hostileMemory = 96 << 20 // bytes
 	streamMemory  = 50 << 20 // bytes, of 1,920 streams whose answers nobody reads
@@ -72,8 +72,8 @@ func (h *honest) calls(t *testing.T, n int) distribution {
 	return spread(times)
 }
 
-// memory is what the server's process holds, in bytes; 0 where that cannot be
-// known.
+// memory returns the resident bytes of the server's process; 0 where /proc does
+// not tell.
 func (h *honest) memory(t *testing.T) int64 {
 	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", h.cmd.Process.Pid))
@@ -88,8 +88,9 @@ func (h *honest) memory(t *testing.T) int64 {
 	return kib << 10
 }
 
-// One hostile client, at the honest one's address or at another, takes nothing
-// from it, whatever it does, and costs a bounded amount of memory.
+// TestHostileClients checks that a hostile client, at the honest client's
+// address or another, fails none of its calls and uses a bounded amount of
+// memory.
 func TestHostileClients(t *testing.T) {
 	t.Parallel()
 	const same, other = "127.0.0.1", "127.0.0.2"
@@ -179,8 +180,8 @@ func grpcWithoutMessage(t *testing.T, _ *honest, h *hostile) {
 	}
 }
 
-// answered waits until the server has begun to answer, or turned away, every
-// stream of the connections.
+// answered waits until the server has begun to answer or has reset every stream
+// of the connections.
 func answered(t *testing.T, conns []*h2) {
 	t.Helper()
 	for _, c := range conns {
@@ -287,7 +288,8 @@ func tooManyConnections(t *testing.T, _ *honest, h *hostile) {
 	}
 }
 
-// Nothing that does not arrive is waited for: bodies, messages and headers.
+// TestHostileWaits checks that the server does not wait long for bodies,
+// messages and headers that never arrive.
 func TestHostileWaits(t *testing.T) {
 	t.Parallel()
 	s := newHonest(t)
@@ -319,8 +321,8 @@ func TestHostileWaits(t *testing.T) {
 	})
 }
 
-// A principal gets at most half of the streams, and no more than are left when
-// others have some; a second one still gets its own.
+// TestHostileStreams checks that one principal gets at most half of the
+// streams, so that another still gets one.
 func TestHostileStreams(t *testing.T) {
 	t.Parallel()
 	s := newHonest(t)

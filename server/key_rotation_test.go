@@ -15,7 +15,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 )
 
-// signedWith is the id of the key that signed an access token.
+// signedWith returns the id of the key that signed an access token.
 func signedWith(t *testing.T, token string) string {
 	t.Helper()
 	head, _, _ := strings.Cut(token, ".")
@@ -32,8 +32,8 @@ func signedWith(t *testing.T, token string) string {
 	return header.ID
 }
 
-// Two servers whose signing keys follow each other every five seconds refuse
-// none of the tokens that either of them issues. It runs for ten seconds, or
+// TestKeyRotation checks that two servers that rotate the signing key every
+// five seconds refuse none of each other's tokens. It runs for ten seconds, or
 // for two minutes with TOLLGATE_CHAOS=1.
 func TestKeyRotation(t *testing.T) {
 	t.Parallel()
@@ -63,8 +63,9 @@ func TestKeyRotation(t *testing.T) {
 		passed := time.Since(began)
 		return t.Failed() || passed > lasts && (len(keys) >= least || passed > lasts+apitest.Timeout)
 	}
-	// told is what a server says: yes, no, or nothing because it is too busy.
-	told := func(a apitest.Answer, err error) (yes bool) {
+	// accepted reads an answer: yes, no, or none because the server is too
+	// busy.
+	accepted := func(a apitest.Answer, err error) (yes bool) {
 		mu.Lock()
 		defer mu.Unlock()
 		switch {
@@ -88,11 +89,11 @@ func TestKeyRotation(t *testing.T) {
 					path, body = "/v1/auth/login", object{"username": "admin", "password": adminPassword}
 				}
 				a, err := s.As("").Try(t.Context(), "POST", path, body)
-				if refresh = a.Str("refreshToken"); !told(a, err) {
+				if refresh = a.Str("refreshToken"); !accepted(a, err) {
 					continue
 				}
 				token := a.Str("accessToken")
-				told(other.As(token).Try(t.Context(), "GET", "/v1/auth/whoami", nil))
+				accepted(other.As(token).Try(t.Context(), "GET", "/v1/auth/whoami", nil))
 				mu.Lock()
 				tokens, keys[signedWith(t, token)] = append(tokens, token), true
 				mu.Unlock()
@@ -103,7 +104,7 @@ func TestKeyRotation(t *testing.T) {
 				mu.Lock()
 				token := tokens[i*7919%len(tokens)]
 				mu.Unlock()
-				told(s.As(token).Try(t.Context(), "GET", "/v1/auth/whoami", nil))
+				accepted(s.As(token).Try(t.Context(), "GET", "/v1/auth/whoami", nil))
 			}
 		})
 	}
@@ -114,8 +115,8 @@ func TestKeyRotation(t *testing.T) {
 	}
 }
 
-// The keys commands work on the database alone; a rewrap changes which master
-// key opens it.
+// TestKeysCommands checks the keys commands without a running server, and that
+// a rewrap changes which master key opens the database.
 func TestKeysCommands(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

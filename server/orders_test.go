@@ -11,7 +11,8 @@ import (
 
 var serving = regexp.MustCompile(`serving at (http://[^,\s]+)`)
 
-// The example service, protected by the SDK, with a real Tollgate behind it.
+// TestOrders runs the example service, which the SDK protects, with a real
+// Tollgate.
 func TestOrders(t *testing.T) {
 	t.Parallel()
 	s := serveAdmin(t)
@@ -62,7 +63,8 @@ func TestOrders(t *testing.T) {
 			t.Errorf("%s: WWW-Authenticate: %q", name, challenge)
 		}
 	}
-	// The refusals are in Tollgate's log with the person's address, not the service's.
+	// The denials are in the audit log with the user's address, not the
+	// service's.
 	denied := s.Events(t, "action=access.denied&actor=bob")
 	if len(denied) != 1 || apitest.Dig(denied[0], "details", "permission") != "orders:write" || denied[0]["ip"] != "127.0.0.1" {
 		t.Errorf("events of bob: %v", denied)
@@ -81,7 +83,8 @@ func TestOrders(t *testing.T) {
 	reader.Call(t, "POST", rpc+"GetOrder", object{"id": made.Str("order", "id")}).Want(t, http.StatusTooManyRequests)
 	clerk.Get(t, path)
 
-	// A session that ends at Tollgate ends here; without Tollgate nobody passes.
+	// A session that is revoked at Tollgate is refused here; without Tollgate
+	// every call is.
 	s.As(session.Str("accessToken")).Post(t, "/v1/auth/logout", object{})
 	clerk.Call(t, "GET", path, nil).Want(t, http.StatusUnauthorized)
 	s.kill(t)

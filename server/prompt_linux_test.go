@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openTerminal opens a pseudo-terminal: what its user types is written to user,
-// what a program shows is read from it.
+// openTerminal opens a pseudo-terminal: write to user what the user types, and
+// read from it what a program prints.
 func openTerminal(t *testing.T) (user, program *os.File) {
 	t.Helper()
 	user, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
@@ -47,8 +47,8 @@ func echoes(t *testing.T, terminal *os.File) bool {
 	return state.Lflag&unix.ECHO != 0
 }
 
-// Who changes their mind at a password's prompt gets out, with a terminal that
-// shows what they type.
+// TestInterruptedPrompt checks that an interrupted password prompt exits and
+// leaves a terminal that echoes.
 func TestInterruptedPrompt(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

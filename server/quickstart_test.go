@@ -11,9 +11,8 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/apitest"
 )
 
-// What a person does who follows the documentation from top to bottom, with
-// nothing but HTTP and JSON.
-func TestTour(t *testing.T) {
+// TestQuickstart makes the calls of the quickstart over REST.
+func TestQuickstart(t *testing.T) {
 	t.Parallel()
 	s := serve(t, t.TempDir())
 	if s.password == "" {
@@ -84,7 +83,7 @@ func TestTour(t *testing.T) {
 		t.Errorf("the shadow limit's state: %s", limited.Raw)
 	}
 
-	// The log has it all.
+	// Every change is in the audit log.
 	for query, expected := range map[string]string{
 		"action=user.create&outcome=OUTCOME_SUCCESS&resource=users/" + userID: "",
 		"action=role.create&resource=roles/clerk":                             "",
@@ -104,7 +103,8 @@ func TestTour(t *testing.T) {
 	}
 }
 
-// A limit on Tollgate's own API answers with what HTTP has for it.
+// TestOwnLimit checks the status and header fields of a limit on Tollgate's own
+// API.
 func TestOwnLimit(t *testing.T) {
 	t.Parallel()
 	s := serveAdmin(t)
@@ -172,8 +172,8 @@ func TestSignInLimit(t *testing.T) {
 	}
 }
 
-// Paging through the log shows each event once, newest first, whatever is
-// added meanwhile.
+// TestAuditPaging checks that paging shows each event once, newest first, while
+// events are added.
 func TestAuditPaging(t *testing.T) {
 	t.Parallel()
 	s := serveAdmin(t)
@@ -208,7 +208,8 @@ func TestAuditPaging(t *testing.T) {
 	}
 }
 
-// A refresh token works once; a copy of it ends the session for everybody.
+// TestSessionLife checks that a refresh token works once and that its reuse
+// revokes the session.
 func TestSessionLife(t *testing.T) {
 	t.Parallel()
 	s := serveAdmin(t)

@@ -18,7 +18,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/apitest"
 )
 
-// written is what the server said it had done.
+// written records what the server acknowledged.
 type written struct {
 	mu     sync.Mutex
 	users  map[string]string // id -> name
@@ -26,16 +26,16 @@ type written struct {
 	chains []*chain
 }
 
-// chain is a session that is refreshed over and over.
+// chain is a session that is refreshed again and again.
 type chain struct {
 	session, access, refresh string
 	refreshed                int
 }
 
-// What was acknowledged before a kill is there after it, with its record; what
-// is recorded as done is done. A killed process loses nothing that it gave the
-// kernel, so this says nothing about power cuts: the test passes with SQLite's
-// journal and syncing off, too.
+// TestKill checks that changes acknowledged before a kill are there after it
+// and in the audit log, and that every change in the audit log happened. A
+// killed process loses nothing that it gave the kernel, so this says nothing
+// about power cuts: the test passes with SQLite's journal and syncing off, too.
 func TestKill(t *testing.T) {
 	t.Parallel()
 	s := serveAdmin(t)
@@ -53,8 +53,8 @@ func TestKill(t *testing.T) {
 	}
 }
 
-// until writes from several sides until the server has acknowledged n writes,
-// kills it in the middle of the next ones, and waits for the writers.
+// until writes from several goroutines until the server has acknowledged n
+// writes, kills it during the next ones, and waits for the writers.
 func (w *written) until(t *testing.T, s *tollgate, round, n int) {
 	acknowledged := make(chan struct{})
 	var writers sync.WaitGroup
@@ -168,8 +168,8 @@ func (w *written) check(t *testing.T, s *tollgate) {
 	t.Logf("%d users, %d roles", len(names), len(roles))
 }
 
-// check verifies the token of before the kill, and that the refresh in flight
-// at the kill happened wholly or not at all.
+// check verifies the token from before the kill, and that the refresh in flight
+// at the kill happened completely or not at all.
 func (c *chain) check(t *testing.T, s *tollgate) {
 	t.Helper()
 	if c.refresh == "" {
@@ -189,8 +189,8 @@ func (c *chain) check(t *testing.T, s *tollgate) {
 	}
 }
 
-// A stop by either signal ends well and soon, and the next start finds
-// everything.
+// TestStop checks that either signal stops the server soon with exit status 0,
+// and that the next start finds all data.
 func TestStop(t *testing.T) {
 	t.Parallel()
 	for _, signal := range []os.Signal{syscall.SIGTERM, os.Interrupt} {
@@ -224,7 +224,8 @@ func TestStop(t *testing.T) {
 	}
 }
 
-// A call that is under way when the server is told to stop gets its answer.
+// TestStopFinishesCalls checks that a call in flight gets its answer when the
+// server is stopped.
 func TestStopFinishesCalls(t *testing.T) {
 	t.Parallel()
 	s := serveAdmin(t)
@@ -267,8 +268,9 @@ func TestStopFinishesCalls(t *testing.T) {
 	}
 }
 
-// The made-up password is shown to the person who starts the server, once. Here
-// it goes to no terminal, so it must be changed at the first sign-in.
+// TestFirstPassword checks that the generated password is printed once.
+// Standard output is no terminal here, so it must be changed at the first
+// sign-in.
 func TestFirstPassword(t *testing.T) {
 	t.Parallel()
 	s := serve(t, t.TempDir())
@@ -301,7 +303,7 @@ func TestFirstPassword(t *testing.T) {
 	}
 }
 
-// How long a start takes and how much it keeps; for people, not judged.
+// TestColdStart logs how long a start takes and how much memory it uses.
 func TestColdStart(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -12,8 +12,8 @@ import (
 	_ "modernc.org/sqlite"
 )
 
-// A server that is told how long to keep the audit log deletes what is older,
-// and says so in the log; one that is not keeps everything.
+// TestAuditRetention checks that --audit-retention deletes older events and
+// logs it, and that without it all are kept.
 func TestAuditRetention(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -25,7 +25,7 @@ func TestAuditRetention(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// Everything so far was three days ago.
+	// Make every event so far three days old.
 	result, err := db.ExecContext(t.Context(), `UPDATE audit_events SET time = time - $1`, (72 * time.Hour).Microseconds())
 	if err != nil {
 		t.Fatal(err)

@@ -9,8 +9,9 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/apitest"
 )
 
-// A start says what it uses, and that a first password is not used again; what
-// it suggests to try cannot be mistaken for a command with the password in it.
+// TestStartSays checks that a start logs its settings and that the password of
+// the first administrator is no longer used, and that no command it suggests
+// contains the password.
 func TestStartSays(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -38,7 +39,8 @@ func TestStartSays(t *testing.T) {
 	}
 }
 
-// A lost key file is not replaced by a new one, which would open nothing.
+// TestLostKeyFile checks that a missing key file is not replaced by a new key,
+// which could not open the secrets.
 func TestLostKeyFile(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -65,7 +67,7 @@ func TestLostKeyFile(t *testing.T) {
 	serve(t, dir).Get(t, "/healthz")
 }
 
-// A damaged file is told with what to do about it.
+// TestDamagedFile checks that the error for a damaged database says what to do.
 func TestDamagedFile(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -16,25 +16,25 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/apitest"
 )
 
-// watcher is a stream of events over some door. A test that waits on it too
-// long fails by the context's end.
+// watcher is a stream of events over one protocol. Its context ends a wait that
+// takes too long.
 type watcher struct {
 	next func() (*event, error) // nil and an error at the stream's end
 }
 
 type event struct{ action, resource string }
 
-// watchDoors are the ways to watch, by name. Each returns when the watch has
+// watches are the ways to watch, by protocol. Each returns when the watch has
 // begun.
-func watchDoors(s *tollgate) map[string]func(*testing.T, context.Context, string) watcher {
-	doors := map[string]func(*testing.T, context.Context, string) watcher{"Server-Sent Events": s.watchSSE}
+func watches(s *tollgate) map[string]func(*testing.T, context.Context, string) watcher {
+	all := map[string]func(*testing.T, context.Context, string) watcher{"Server-Sent Events": s.watchSSE}
 	for _, p := range protocols {
 		if p.name == "Connect GET" {
 			continue // streams have none
 		}
-		doors[p.name] = func(t *testing.T, ctx context.Context, token string) watcher { return s.watchRPC(t, ctx, p, token) }
+		all[p.name] = func(t *testing.T, ctx context.Context, token string) watcher { return s.watchRPC(t, ctx, p, token) }
 	}
-	return doors
+	return all
 }
 
 func (s *tollgate) watchRPC(t *testing.T, ctx context.Context, p protocol, token string) watcher {
@@ -106,8 +106,8 @@ func (s *tollgate) watchSSE(t *testing.T, ctx context.Context, token string) wat
 	}}
 }
 
-// A watcher gets what happens after the watch began, and nothing any more once
-// the session that watches is ended.
+// TestWatch checks that a watcher gets the events after its start, and none
+// once its session is revoked.
 func TestWatch(t *testing.T) {
 	t.Parallel()
 	s := serveAdmin(t)
@@ -115,8 +115,8 @@ func TestWatch(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), apitest.Timeout)
 	defer cancel()
 	watchers := map[string]watcher{}
-	for name, door := range watchDoors(s) {
-		watchers[name] = door(t, ctx, s.Login(t, "mia", "a password of mia").Str("accessToken"))
+	for name, watch := range watches(s) {
+		watchers[name] = watch(t, ctx, s.Login(t, "mia", "a password of mia").Str("accessToken"))
 	}
 	s.Post(t, "/v1/roles", object{"name": "clerk"})
 	s.Call(t, "DELETE", "/v1/roles/clerk", nil).Want(t, http.StatusOK)
@@ -154,16 +154,16 @@ func TestWatchNeedsPermission(t *testing.T) {
 	}
 }
 
-// A server that stops tells its watchers to come again, and does not wait for
-// them.
+// TestWatchEndsWithServer checks that a server that stops ends its watches with
+// unavailable and does not wait for the watchers.
 func TestWatchEndsWithServer(t *testing.T) {
 	t.Parallel()
 	s := serveAdmin(t)
 	ctx, cancel := context.WithTimeout(t.Context(), apitest.Timeout)
 	defer cancel()
 	watchers := map[string]watcher{}
-	for name, door := range watchDoors(s) {
-		watchers[name] = door(t, ctx, s.Token)
+	for name, watch := range watches(s) {
+		watchers[name] = watch(t, ctx, s.Token)
 	}
 	s.signal(t, syscall.SIGTERM)
 	for name, w := range watchers {

@@ -15,7 +15,7 @@ import (
 
 const adminPassword = "correct horse battery"
 
-// instance is a whole Tollgate in this process, behind a real listener.
+// instance is a complete Tollgate in this process, with a listener.
 type instance struct {
 	*App
 	apitest.Client
@@ -23,7 +23,7 @@ type instance struct {
 	user  string // the administrator's id
 }
 
-// testConfig is the embedded default with cheap passwords.
+// testConfig is the embedded default with the lowest bcrypt cost.
 func testConfig(databaseURL string) Config {
 	return Config{
 		Listen: "127.0.0.1:0", DatabaseURL: databaseURL, Issuer: "http://tollgate.test", Audience: "tollgate",
@@ -77,7 +77,7 @@ func (i *instance) call(t testing.TB, method, path, token string, body any) apit
 	return i.As(token).Call(t, method, path, body)
 }
 
-// send makes a call as the administrator, with a body and its type as they are.
+// send makes a call as the administrator with a body of any type.
 func (i *instance) send(t testing.TB, method, path, contentType, body string) apitest.Answer {
 	t.Helper()
 	return i.As(i.admin).Call(t, method, path, body, "Content-Type", contentType)
