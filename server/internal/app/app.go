@@ -110,7 +110,7 @@ func (a *App) open(ctx context.Context, master *seal.Master) error {
 
 	var backend limits.Backend = limits.NewMemory(a.clock)
 	limiterDown := func() bool { return false }
-	var announcer changes.Announcer
+	var notifier changes.Notifier
 	if a.config.RedisURL != "" {
 		if a.redis, err = openRedis(a.config.RedisURL); err != nil {
 			return err
@@ -120,13 +120,13 @@ func (a *App) open(ctx context.Context, master *seal.Master) error {
 		}
 		counters := limits.NewRedis(a.redis, redisPrefix, a.clock, a.out.Log)
 		backend, limiterDown = counters, counters.Down
-		announcer = changes.NewRedisAnnouncer(a.redis, redisPrefix)
+		notifier = changes.NewRedisNotifier(a.redis, redisPrefix)
 	}
 
 	pages := page.NewTokens(master.Derive("page tokens v1"))
 	a.audit = audit.NewService(a.db, a.clock, pages, a.out.Log)
 	a.log = changes.New(a.db, changes.Options{
-		Clock: a.clock, Log: a.out.Log, Announcer: announcer, Staleness: a.config.Staleness, OnEvents: a.audit.Wake,
+		Clock: a.clock, Log: a.out.Log, Notifier: notifier, Staleness: a.config.Staleness, OnEvents: a.audit.Wake,
 	})
 	a.roles = roles.New(a.db, a.log, a.clock, pages)
 	a.roles.Declare(roles.Declared{

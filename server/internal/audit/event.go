@@ -45,7 +45,7 @@ const (
 	SecondFactorEnroll Action = "user.second_factor_enroll" // not asked for yet
 	SecondFactorOn     Action = "user.second_factor_on"
 	SecondFactorOff    Action = "user.second_factor_off"   // by the person
-	SecondFactorReset  Action = "user.second_factor_reset" // by somebody else
+	SecondFactorReset  Action = "user.second_factor_reset" // by another user
 
 	APIKeyCreate    Action = "api_key.create"
 	APIKeyRotate    Action = "api_key.rotate"
@@ -68,7 +68,7 @@ const (
 	Retention       Action = "tollgate.audit_retention" // old events were deleted
 )
 
-// own says whether the name is for Tollgate's own actions.
+// own says whether the name is reserved for Tollgate's actions.
 func (a Action) own() bool {
 	service, _, _ := strings.Cut(string(a), ".")
 	switch service {
@@ -84,7 +84,7 @@ func (a Action) own() bool {
 type Event struct {
 	ID         string    // empty: given when it is recorded
 	Time       time.Time // to the microsecond; zero: when it is recorded
-	ActorID    string    // a user id; empty for nobody known and for the system
+	ActorID    string    // a user id; empty for an unknown caller and for the system
 	ActorName  string    // the name then, or the name tried at a sign-in
 	SessionID  string
 	APIKeyID   string
@@ -145,9 +145,9 @@ func (e Event) With(key, value string) Event {
 	return e
 }
 
-// complete gives the event an id and a time if it has none, and makes every
-// text fit. What an attacker chose, such as a User-Agent, is cut
-// rather than refused: it must not keep its own event out of the log.
+// complete gives the event an id and a time if it has none, and makes every text
+// fit. What an attacker chose, such as a User-Agent, is cut rather than refused:
+// it must not keep its own event out of the log.
 func (e *Event) complete(clk clock.Clock) {
 	if e.ID == "" {
 		e.ID = clk.NewID()

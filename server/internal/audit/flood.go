@@ -16,14 +16,14 @@ import (
 const (
 	// floodWindow is for how long refusals of one kind and key make one event.
 	floodWindow = 10 * time.Second
-	// floodsOpen is how many kinds and keys are told apart: about 10 MB.
+	// floodsOpen is how many kinds and keys are counted separately: about 10 MB.
 	floodsOpen = 10_000
-	// How many of them one origin may have. What is beyond is counted together
-	// under the origin, so that nobody's flood takes the place of others.
+	// How many of them one origin may have. Further ones are counted together
+	// under the origin, so that one origin's flood does not displace others.
 	floodsPerAddress = 16
 	floodsPerNetwork = 64   // an IPv6 /48, which one customer gets
-	floodsPerActor   = 64   // a known caller
-	floodsAnonymous  = 2000 // everybody unknown
+	floodsPerActor   = 64   // an authenticated caller
+	floodsAnonymous  = 2000 // all unauthenticated callers
 )
 
 // RecordRefusal is Record for a refusal, of which there may be a flood: the
@@ -37,7 +37,7 @@ const (
 // together; their event has the origin as its detail "from".
 func (s *Service) RecordRefusal(ctx context.Context, e Event, kind, key string) error {
 	e.fit() // it is kept
-	first, evicted := s.floods.note(e, floodKey{kind, key})
+	first, evicted := s.floods.add(e, floodKey{kind, key})
 	for _, f := range evicted {
 		if _, err := s.record(ctx, f.summary(), func() { s.floods.restore(f) }); err != nil {
 			return err
@@ -52,8 +52,8 @@ func (s *Service) RecordRefusal(ctx context.Context, e Event, kind, key string) 
 	return err
 }
 
-// Flush writes what was counted, also of windows that have not ended. The end
-// of Run does so by itself.
+// Flush writes what was counted, also of windows that have not ended. Run does
+// so when it ends.
 func (s *Service) Flush(ctx context.Context) error {
 	if s.sweep(ctx, true, false) {
 		return unavailable()
@@ -61,8 +61,8 @@ func (s *Service) Flush(ctx context.Context) error {
 	return nil
 }
 
-// Origin is who a refused call is counted under: the actor, or of nobody known
-// the address, of IPv6 its /64.
+// Origin is who a refused call is counted under: the actor or, of an unknown
+// caller, the address, of IPv6 its /64.
 func (e Event) Origin() string {
 	if e.ActorID != "" {
 		return e.ActorID
@@ -114,16 +114,16 @@ type flood struct {
 	event   Event    // the newest refusal
 	since   time.Time
 	until   time.Time
-	count   int // refusals that no event stands for yet
+	count   int // refusals that are not recorded yet
 }
 
 func newFloods(clk clock.Clock) *floods {
 	return &floods{clock: clk, open: map[floodKey]*ordered.Element{}, order: ordered.New(), sizes: map[string]int{}}
 }
 
-// note counts a refusal, unless it is the first: then it is to be recorded as
-// it is. The evicted are to be recorded too.
-func (f *floods) note(e Event, k floodKey) (first bool, evicted []*flood) {
+// add counts a refusal, unless it is the first: the caller records that one as it
+// is, and the evicted floods.
+func (f *floods) add(e Event, k floodKey) (first bool, evicted []*flood) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	now := f.clock.Now()
@@ -177,10 +177,9 @@ func (f *floods) remove(at *ordered.Element) *flood {
 	return one
 }
 
-// ended gives up to most floods whose window has ended and that have something
-// to be recorded, and forgets the quiet ones. One that goes on gets another
-// window, so that it makes one event a window. At the end of everything all
-// windows have ended.
+// ended returns up to most floods whose window has ended and that have something
+// to record, and forgets the others. A flood that goes on gets another window,
+// so that it makes one event a window. With everything, all windows have ended.
 func (f *floods) ended(everything bool, most int) []*flood {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -213,7 +212,7 @@ func (f *floods) forget(k floodKey) {
 	}
 }
 
-// restore takes back what could not be recorded.
+// restore counts again what could not be recorded.
 func (f *floods) restore(one *flood) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -227,7 +226,7 @@ func (f *floods) restore(one *flood) {
 	f.insert(one)
 }
 
-// counted is how many refusals no event stands for.
+// counted is how many refusals are not recorded yet.
 func (f *floods) counted() (n int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -53,7 +53,7 @@ func told(t *testing.T, s *Service) (refused, events int) {
 // newFloodService is newService that writes counts only when the test says so.
 func newFloodService(db *database.DB) (*Service, *clock.Fake) {
 	s, fake := newService(db)
-	s.patience, s.sweepEvery = time.Minute, time.Hour
+	s.timeout, s.sweepEvery = time.Minute, time.Hour
 	return s, fake
 }
 
@@ -68,7 +68,7 @@ func pass(t *testing.T, s *Service, advance func(time.Duration), d time.Duration
 
 // A flood is an event at once and then one a window with the number, also the
 // last window's, when nothing comes any more.
-func TestAFloodIsAnEventAWindow(t *testing.T) {
+func TestFloodIsAnEventAWindow(t *testing.T) {
 	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		s, fake := newFloodService(db)
@@ -100,7 +100,7 @@ func TestAFloodIsAnEventAWindow(t *testing.T) {
 }
 
 // Different kinds and keys are different floods.
-func TestFloodsAreToldApart(t *testing.T) {
+func TestFloodsByKindAndKey(t *testing.T) {
 	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		s, _ := newFloodService(db)
@@ -116,7 +116,7 @@ func TestFloodsAreToldApart(t *testing.T) {
 }
 
 // After 10,000 callers were held off once, others are seen as before.
-func TestThrottledCallersDoNotBlindTheLogForOthers(t *testing.T) {
+func TestFloodsOfOthersAreRecorded(t *testing.T) {
 	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		s, fake := newFloodService(db)
@@ -143,7 +143,7 @@ func TestThrottledCallersDoNotBlindTheLogForOthers(t *testing.T) {
 // While somebody with an IPv6 /48 floods, and 3,000 addresses do, the first
 // refusal of every known caller is recorded, and of the flood every refusal is
 // counted in few events.
-func TestAFloodFromManyAddressesTakesNobodysPlace(t *testing.T) {
+func TestFloodFromManyAddresses(t *testing.T) {
 	t.Parallel()
 	s, fake := newServiceOnSQLite(t)
 	run(t, s)
@@ -193,7 +193,7 @@ func TestAFloodFromManyAddressesTakesNobodysPlace(t *testing.T) {
 }
 
 // Memory is bounded: the oldest flood makes room, and its count is recorded.
-func TestTheOldestFloodMakesRoom(t *testing.T) {
+func TestFloodEvictsTheOldest(t *testing.T) {
 	t.Parallel()
 	s, fake := newServiceOnSQLite(t)
 	run(t, s)
@@ -211,7 +211,7 @@ func TestTheOldestFloodMakesRoom(t *testing.T) {
 
 // Whatever comes in whatever order, and whenever the server stops: the log
 // tells of every refusal, once.
-func TestEveryRefusalIsOnRecord(t *testing.T) {
+func TestFloodCountsEveryRefusal(t *testing.T) {
 	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		s, fake := newFloodService(db)
@@ -243,11 +243,11 @@ func TestEveryRefusalIsOnRecord(t *testing.T) {
 }
 
 // Counts that cannot be written now are written later, once.
-func TestCountsOutliveAnOutage(t *testing.T) {
+func TestFloodCountsOutliveAnOutage(t *testing.T) {
 	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		s, fake := newFloodService(db)
-		s.patience = patience
+		s.timeout = recordTimeout
 		run(t, s)
 		for range 5 {
 			s.refuse(t, from("192.0.2.1"), "x")
@@ -273,7 +273,7 @@ func TestCountsOutliveAnOutage(t *testing.T) {
 
 // Callers that hang up do not make each of their refusals the first, which would
 // be an event each; and all are on record.
-func TestAFloodOfCallersThatHangUp(t *testing.T) {
+func TestFloodOfCanceledCalls(t *testing.T) {
 	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		s, _ := newFloodService(db)
@@ -291,7 +291,7 @@ func TestAFloodOfCallersThatHangUp(t *testing.T) {
 }
 
 // A clock that was put back does not keep windows open.
-func TestFloodsWithAClockThatStepsBack(t *testing.T) {
+func TestFloodWhenTheClockStepsBack(t *testing.T) {
 	t.Parallel()
 	s, fake := newServiceOnSQLite(t)
 	run(t, s)
@@ -303,7 +303,7 @@ func TestFloodsWithAClockThatStepsBack(t *testing.T) {
 	}
 }
 
-func TestOrigin(t *testing.T) {
+func TestEventOrigin(t *testing.T) {
 	t.Parallel()
 	for e, want := range map[string]string{
 		"192.0.2.1": "192.0.2.1", "::ffff:192.0.2.1": "192.0.2.1", "2001:db8::1": "2001:db8::/64",
@@ -342,7 +342,7 @@ func shared(n int, do func(i int)) {
 }
 
 // The writer sees by itself that a window has ended.
-func TestTheWriterWritesCounts(t *testing.T) {
+func TestFloodCountsAreWritten(t *testing.T) {
 	onDatabases(t, func(t *testing.T, s *Service, fake *clock.Fake) {
 		s.sweepEvery = time.Millisecond
 		run(t, s)

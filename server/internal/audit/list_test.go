@@ -18,7 +18,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 )
 
-func TestAnEventIsListedAsItWasAppended(t *testing.T) {
+func TestListReturnsWhatWasAppended(t *testing.T) {
 	onDatabases(t, func(t *testing.T, s *Service, _ *clock.Fake) {
 		want := Event{
 			ID: "0197-id", Time: start.Add(123 * time.Microsecond), ActorID: "u1", ActorName: "Zoë", SessionID: "s1", APIKeyID: "k1",
@@ -34,7 +34,7 @@ func TestAnEventIsListedAsItWasAppended(t *testing.T) {
 	})
 }
 
-func TestAnEventIsNotChangedByAnotherOfItsID(t *testing.T) {
+func TestAppendTwiceTheSameID(t *testing.T) {
 	onDatabases(t, func(t *testing.T, s *Service, _ *clock.Fake) {
 		run(t, s)
 		first := of(1)
@@ -55,7 +55,7 @@ func TestAnEventIsNotChangedByAnotherOfItsID(t *testing.T) {
 	})
 }
 
-func TestOneTransactionTakesAnyNumberOfEvents(t *testing.T) {
+func TestAppendManyEvents(t *testing.T) {
 	onDatabases(t, func(t *testing.T, s *Service, _ *clock.Fake) {
 		var events []Event
 		for i := range 301 { // many statements, the last one short
@@ -68,7 +68,7 @@ func TestOneTransactionTakesAnyNumberOfEvents(t *testing.T) {
 	})
 }
 
-func TestTextsAreBounded(t *testing.T) {
+func TestAppendCutsTexts(t *testing.T) {
 	t.Parallel()
 	nasty := map[string]string{
 		"huge":          strings.Repeat("x", 1<<20),
@@ -123,7 +123,7 @@ func fits(t *testing.T, name, s string, limit int) {
 	}
 }
 
-func TestTextKeepsWhatFits(t *testing.T) {
+func TestTextFits(t *testing.T) {
 	t.Parallel()
 	for _, s := range []string{"", "plain", "Zoë", strings.Repeat("x", 128), strings.Repeat("€", 42)} {
 		if got := text(s, 128); got != s {
@@ -132,7 +132,7 @@ func TestTextKeepsWhatFits(t *testing.T) {
 	}
 }
 
-func TestFilters(t *testing.T) {
+func TestFilter(t *testing.T) {
 	t.Parallel()
 	at := func(ms int) time.Time { return start.Add(time.Duration(ms) * time.Millisecond) }
 	events := []Event{
@@ -197,7 +197,7 @@ func TestFilters(t *testing.T) {
 	})
 }
 
-func TestPagesNeitherRepeatNorMissWhileEventsArrive(t *testing.T) {
+func TestListWhileEventsArrive(t *testing.T) {
 	onDatabases(t, func(t *testing.T, s *Service, fake *clock.Fake) {
 		var want []string
 		for i := range 100 {
@@ -240,7 +240,7 @@ func TestPagesNeitherRepeatNorMissWhileEventsArrive(t *testing.T) {
 	})
 }
 
-func TestAPageTokenHoldsForItsFilterOnly(t *testing.T) {
+func TestListTokenOfAnotherFilter(t *testing.T) {
 	onDatabases(t, func(t *testing.T, s *Service, _ *clock.Fake) {
 		add(t, s, of(1), of(2), of(3))
 		_, token, err := s.List(t.Context(), Filter{Action: "test.*"}, 1, "")

@@ -20,9 +20,9 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 )
 
-func TestConcurrentRecordsShareCommits(t *testing.T) {
+func TestRecordSharesCommits(t *testing.T) {
 	onDatabases(t, func(t *testing.T, s *Service, _ *clock.Fake) {
-		s.patience = time.Minute // this is not about speed
+		s.timeout = time.Minute // this is not about speed
 		run(t, s)
 		const n = 500
 		var recording sync.WaitGroup
@@ -55,7 +55,7 @@ func TestConcurrentRecordsShareCommits(t *testing.T) {
 	})
 }
 
-func TestOneCommitTakesWhatIsQueued(t *testing.T) {
+func TestGatherTakesABatch(t *testing.T) {
 	onDatabases(t, func(t *testing.T, s *Service, _ *clock.Fake) {
 		waiting := enqueued(t, s, 450)
 		for _, want := range []int{200, 200, 50} {
@@ -84,7 +84,7 @@ func enqueued(t *testing.T, s *Service, n int) []entry {
 	return waiting
 }
 
-func TestNothingIsAcknowledgedWithoutADatabase(t *testing.T) {
+func TestRecordWithoutADatabase(t *testing.T) {
 	onDatabases(t, func(t *testing.T, s *Service, _ *clock.Fake) {
 		run(t, s)
 		backendtest.Must(t, s.db.Close())
@@ -101,7 +101,7 @@ func TestNothingIsAcknowledgedWithoutADatabase(t *testing.T) {
 	})
 }
 
-func TestAStuckDatabaseIsGivenUpWithinASecond(t *testing.T) {
+func TestRecordWithAStuckDatabase(t *testing.T) {
 	t.Parallel()
 	stuck := func(t *testing.T, s *Service, release func()) {
 		run(t, s)
@@ -146,7 +146,7 @@ func TestAStuckDatabaseIsGivenUpWithinASecond(t *testing.T) {
 	})
 }
 
-func TestRecordWaitsForAtMostASecond(t *testing.T) {
+func TestRecordTimeout(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, _ := newService(nil) // and nobody writes
@@ -165,7 +165,7 @@ func TestRecordWaitsForAtMostASecond(t *testing.T) {
 	})
 }
 
-func TestAFullQueueRefusesAtOnce(t *testing.T) {
+func TestRecordWithAFullQueue(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, _ := newService(nil)
@@ -178,7 +178,7 @@ func TestAFullQueueRefusesAtOnce(t *testing.T) {
 	})
 }
 
-func TestHangingUpKeepsNothingOutOfTheLog(t *testing.T) {
+func TestRecordAfterCancel(t *testing.T) {
 	onDatabases(t, func(t *testing.T, s *Service, _ *clock.Fake) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
@@ -191,7 +191,7 @@ func TestHangingUpKeepsNothingOutOfTheLog(t *testing.T) {
 	})
 }
 
-func TestShutdownDrainsTheQueue(t *testing.T) {
+func TestShutdownWritesTheQueue(t *testing.T) {
 	onDatabases(t, func(t *testing.T, s *Service, _ *clock.Fake) {
 		waiting := enqueued(t, s, 300)
 		ctx, cancel := context.WithCancel(t.Context())
@@ -218,7 +218,7 @@ func TestShutdownDrainsTheQueue(t *testing.T) {
 // answered at once, not left waiting.
 func TestShutdownWhileRecording(t *testing.T) {
 	onDatabases(t, func(t *testing.T, s *Service, _ *clock.Fake) {
-		s.patience = time.Minute
+		s.timeout = time.Minute
 		stop := run(t, s)
 		var (
 			mu           sync.Mutex
@@ -233,7 +233,7 @@ func TestShutdownWhileRecording(t *testing.T) {
 					e := of(i*1_000_000 + n)
 					began := time.Now()
 					if err := s.Record(context.Background(), e); err != nil {
-						if !fault.Is(err, fault.Unavailable) || time.Since(began) > s.patience/2 {
+						if !fault.Is(err, fault.Unavailable) || time.Since(began) > s.timeout/2 {
 							t.Errorf("refused after %s: %v", time.Since(began), err)
 						}
 						return
@@ -260,7 +260,7 @@ func TestShutdownWhileRecording(t *testing.T) {
 	})
 }
 
-func TestServicesRecordUnderTheirOwnName(t *testing.T) {
+func TestRecordFromService(t *testing.T) {
 	onDatabases(t, func(t *testing.T, s *Service, _ *clock.Fake) {
 		run(t, s)
 		ctx := caller.With(t.Context(), caller.Caller{Principal: &caller.Principal{UserID: "svc-1"}})

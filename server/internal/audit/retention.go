@@ -10,9 +10,8 @@ import (
 )
 
 const (
-	// pruneAtOnce is how many events one transaction deletes, and prunePause how
-	// long others have the database to themselves between two: a log of years is
-	// deleted without anybody noticing.
+	// pruneAtOnce is how many events one transaction deletes, and prunePause the
+	// pause between two, so that deleting years of events slows no caller down.
 	pruneAtOnce = 1000
 	prunePause  = 100 * time.Millisecond
 )
@@ -22,8 +21,8 @@ const (
 // action Retention, whose details say how many ("deleted") and from before what
 // time ("before"). Several instances may prune at once.
 //
-// A watch never reads events that are that old, and pages go on from times: both
-// bear what is deleted meanwhile.
+// Watches and pages work while events are deleted: a watch never reads events
+// that are that old, and a page token names a time.
 func (s *Service) Prune(ctx context.Context, before time.Time) (deleted int64, err error) {
 	for {
 		n, err := s.pruneSome(ctx, before)

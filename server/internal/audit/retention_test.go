@@ -73,7 +73,7 @@ func TestPrune(t *testing.T) {
 }
 
 // Instances that prune at the same time delete each event once.
-func TestPruneAtOnce(t *testing.T) {
+func TestPruneConcurrently(t *testing.T) {
 	onDatabases(t, func(t *testing.T, s *Service, fake *clock.Fake) {
 		s.prunePause = 0
 		var events []Event

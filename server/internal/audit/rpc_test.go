@@ -86,7 +86,7 @@ func TestRPCs(t *testing.T) {
 	})
 }
 
-func TestTimesOutsideOfTheCalendarAreRefused(t *testing.T) {
+func TestListEventsRefusesInvalidTimes(t *testing.T) {
 	t.Parallel()
 	h := NewHandler(nil)
 	bad := &timestamppb.Timestamp{Seconds: math.MaxInt64}
@@ -116,7 +116,7 @@ func fed(t *testing.T) (*Handler, func(Event)) {
 	}
 }
 
-func TestAQuietWatchIsKeptAlive(t *testing.T) {
+func TestWatchKeepAlive(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		h, tell := fed(t)

@@ -18,12 +18,12 @@ import (
 const (
 	queueSize = 4096
 	batchSize = 200             // events that share a commit, at most
-	drainTime = 5 * time.Second // how long the writer goes on after Run was told to end
+	drainTime = 5 * time.Second // how long the writer goes on after Run's context ended
 	// sweepEvery is how often the writer looks which windows of refusals ended.
 	sweepEvery = time.Second
-	// patience is how long Record waits for its commit: the answer, too, has to
-	// get out within the second.
-	patience = 950 * time.Millisecond
+	// recordTimeout is how long Record waits for its commit: less than the second
+	// within which its caller has an answer.
+	recordTimeout = 950 * time.Millisecond
 )
 
 // Service writes the log, lists it and lets it be watched.
@@ -33,7 +33,7 @@ type Service struct {
 	pages page.Tokens
 	log   *slog.Logger
 
-	patience   time.Duration // how long Record waits for its commit
+	timeout    time.Duration // how long Record waits for its commit
 	sweepEvery time.Duration // how often the writer writes what was counted
 	prunePause time.Duration // between two steps of Prune
 
@@ -52,7 +52,7 @@ type Service struct {
 // entry is an event that waits for its commit.
 type entry struct {
 	event Event
-	done  chan error // has room for the one answer
+	done  chan error // buffers the one answer
 	lost  func()     // called once when the event is not written, unless nil
 }
 
@@ -62,7 +62,7 @@ func NewService(db *database.DB, clk clock.Clock, pages page.Tokens, log *slog.L
 		log = slog.New(slog.DiscardHandler)
 	}
 	return &Service{
-		db: db, clock: clk, pages: pages, log: log, patience: patience, sweepEvery: sweepEvery, prunePause: prunePause,
+		db: db, clock: clk, pages: pages, log: log, timeout: recordTimeout, sweepEvery: sweepEvery, prunePause: prunePause,
 		floods: newFloods(clk), queue: make(chan entry, queueSize), wake: make(chan struct{}, 1),
 		joins: make(chan *Subscription), unwatched: make(chan struct{}),
 	}
@@ -92,8 +92,8 @@ func (s *Service) Record(ctx context.Context, e Event) error {
 }
 
 // record returns the event as it was written. It calls lost, unless nil, once
-// when the event was not written or its commit was not waited for until
-// patience ended, but not because ctx ended: such an event is still written.
+// when the event was not written or its commit took too long, but not when ctx
+// ended: such an event is still written.
 func (s *Service) record(ctx context.Context, e Event, lost func()) (Event, error) {
 	if lost == nil {
 		lost = func() {}
@@ -105,7 +105,7 @@ func (s *Service) record(ctx context.Context, e Event, lost func()) (Event, erro
 		lost()
 		return Event{}, err
 	}
-	timer := time.NewTimer(s.patience)
+	timer := time.NewTimer(s.timeout)
 	defer timer.Stop()
 	select {
 	case err := <-waiting.done:
@@ -117,7 +117,7 @@ func (s *Service) record(ctx context.Context, e Event, lost func()) (Event, erro
 		return Event{}, fault.From(ctx.Err())
 	case <-timer.C:
 		lost()
-		return Event{}, unavailable().Because(fmt.Errorf("no commit within %s", s.patience))
+		return Event{}, unavailable().Because(fmt.Errorf("no commit within %s", s.timeout))
 	}
 }
 
@@ -132,7 +132,7 @@ func (s *Service) enqueue(e entry) error {
 		return nil
 	default:
 		s.counters.refused.Add(1)
-		return fault.New(fault.Unavailable, "AUDIT_BUSY", "more happens than can be recorded; try again").After(time.Second)
+		return fault.New(fault.Unavailable, "AUDIT_BUSY", "the audit log is busy, so this was not done; try again").After(time.Second)
 	}
 }
 
@@ -177,9 +177,8 @@ func (s *Service) gather(first entry) []entry {
 	return batch
 }
 
-// sweep writes the counts of the floods whose window has ended, at the end of
-// everything all, until one commit fails: then they are counted on. It says
-// whether one did.
+// sweep writes the counts of the floods whose window has ended, or of all, until
+// a commit fails, after which they are counted on. It says whether one did.
 func (s *Service) sweep(ctx context.Context, everything, broken bool) bool {
 	for {
 		due := s.floods.ended(everything, batchSize)
@@ -202,7 +201,7 @@ func (s *Service) sweep(ctx context.Context, everything, broken bool) bool {
 	}
 }
 
-// commit writes a batch and tells its callers. It says whether it failed.
+// commit writes a batch and answers its callers. It says whether it failed.
 func (s *Service) commit(ctx context.Context, batch []entry, broken bool) bool {
 	events := make([]Event, len(batch))
 	for i := range batch {
@@ -240,8 +239,8 @@ func (s *Service) List(ctx context.Context, f Filter, size int32, token string) 
 	}, func(e Event) cursor { return cursor{e.Time.UnixMicro(), e.ID} })
 }
 
-// recordFromService records what a downstream service says has happened and
-// returns it as recorded. Who says so is noted beside the actor it claims.
+// recordFromService records what a downstream service reports and returns it as
+// recorded, with the service beside the actor that it claims.
 func (s *Service) recordFromService(ctx context.Context, e Event) (Event, error) {
 	if service, _, _ := strings.Cut(string(e.Action), "."); e.Action.own() {
 		return Event{}, fault.Field("action", "must not begin with %q, which is for Tollgate's own events; begin it with your service's name",

@@ -25,8 +25,8 @@ const columnCount = 15
 // short ones; for PostgreSQL each is a round trip.
 const rowsAtOnce = 25
 
-// Append writes events inside a transaction, so that they stand or fall with
-// what they record. It gives an id and a time to those that have none, and
+// Append writes events inside a transaction, so that they are committed or rolled
+// back with what they record. It gives an id and a time to those that have none, and
 // cuts their texts to the bounds.
 func Append(ctx context.Context, q database.Queries, clk clock.Clock, events ...Event) error {
 	for part := range slices.Chunk(events, rowsAtOnce) {
@@ -173,7 +173,7 @@ func conditions(q *query, f Filter) []string {
 	return where
 }
 
-// place is where an event stands in the order in which the tail reads.
+// place is an event's position in the order in which the tail reads.
 type place struct {
 	Writer   int64 `db:"writer"`
 	Position int64 `db:"position"`
@@ -181,8 +181,8 @@ type place struct {
 
 // mark is a moment of the log, between commits.
 type mark struct {
-	start place   // every event that commits after the moment stands behind it
-	end   place   // no event that committed before the moment stands at or behind it
+	start place   // every event that commits after the moment comes after it
+	end   place   // no event that committed before the moment is at it or after it
 	open  []int64 // the writers between them that had not committed
 }
 
@@ -262,8 +262,8 @@ func deleteBefore(ctx context.Context, q database.Queries, before int64, limit i
 		SELECT id FROM audit_events WHERE time < $1 ORDER BY time, id LIMIT $2)`, before, limit)
 }
 
-// size is how many bytes the log and its indexes take up; of SQLite, which does
-// not tell its tables apart, the whole database's. It looks at no row.
+// size is how many bytes the log and its indexes take up; for SQLite, which has
+// no size by table, the whole database's. It reads no row.
 func size(ctx context.Context, db *database.DB) (int64, error) {
 	statement := `SELECT pg_total_relation_size('audit_events')`
 	if db.Dialect == database.SQLite {

@@ -9,11 +9,11 @@ import (
 )
 
 const (
-	pollEvery    = 500 * time.Millisecond // when nobody calls Wake
-	readAtOnce   = 200
-	watcherRoom  = 256                    // events that a watcher may be behind
-	watcherGrace = 250 * time.Millisecond // how long one with no room left holds the others up
-	joinTime     = 5 * time.Second
+	pollEvery     = 500 * time.Millisecond // without a Wake
+	readAtOnce    = 200
+	watcherBuffer = 256                    // events that a watcher may be behind
+	watcherGrace  = 250 * time.Millisecond // how long one whose buffer is full delays the others
+	joinTime      = 5 * time.Second
 )
 
 // Subscription is a watch that has begun.
@@ -23,7 +23,7 @@ type Subscription struct {
 	events chan *Event
 	err    error // set before events is closed
 
-	joined chan error // has room for the one answer
+	joined chan error // buffers the one answer
 	gone   chan struct{}
 	once   sync.Once
 }
@@ -47,7 +47,7 @@ func (w *Subscription) Close() { w.once.Do(func() { close(w.gone) }) }
 // has ended, so a transaction left open on that server holds watches up.
 func (s *Service) Subscribe(ctx context.Context, f Filter) (*Subscription, error) {
 	w := &Subscription{
-		filter: f.stored(), events: make(chan *Event, watcherRoom),
+		filter: f.stored(), events: make(chan *Event, watcherBuffer),
 		joined: make(chan error, 1), gone: make(chan struct{}),
 	}
 	timer := time.NewTimer(joinTime)
@@ -73,18 +73,17 @@ func (s *Service) Subscribe(ctx context.Context, f Filter) (*Subscription, error
 	}
 }
 
-// Wake has the watchers told soon of what was committed.
+// Wake schedules a read of the log for the watchers.
 func (s *Service) Wake() {
 	select {
 	case s.wake <- struct{}{}:
-	default: // the log is about to be read anyway
+	default: // one is scheduled already
 	}
 }
 
-// tail reads the log for all watchers. It alone knows them and the place up to
-// which they have been told, so that joining and reading cannot miss each
-// other: a watcher's mark is taken between two reads, and what a read gives is
-// told to everybody who joined before it.
+// tail reads the log for all watchers. Its goroutine alone adds watchers and
+// reads, so that neither can miss the other: a watcher's mark is taken between
+// two reads, and what a read returns goes to all who joined before it.
 type tail struct {
 	*Service
 	watchers map[*Subscription]struct{}
@@ -118,7 +117,7 @@ func (s *Service) tail(ctx context.Context) {
 	}
 }
 
-// join takes a watcher in. With the first one, reading begins at its mark.
+// join adds a watcher. With the first one, reading begins at its mark.
 func (t *tail) join(ctx context.Context, w *Subscription) error {
 	t.sweep()
 	begun, err := now(ctx, t.db)
@@ -133,8 +132,8 @@ func (t *tail) join(ctx context.Context, w *Subscription) error {
 	return nil
 }
 
-// poll tells the watchers everything new. After an error it goes on from the
-// same place next time.
+// poll sends the watchers everything new. After an error the next poll goes on
+// from the same place.
 func (t *tail) poll(ctx context.Context) {
 	for t.sweep(); len(t.watchers) > 0; t.sweep() {
 		rows, err := since(ctx, t.db, t.at, readAtOnce)
@@ -149,7 +148,7 @@ func (t *tail) poll(ctx context.Context) {
 			t.broken = false
 			t.log.InfoContext(ctx, "reading the audit log for its watchers again")
 		}
-		t.tell(ctx, rows)
+		t.send(ctx, rows)
 		if len(rows) > 0 {
 			t.at = rows[len(rows)-1].place
 			t.at.Position++
@@ -160,9 +159,9 @@ func (t *tail) poll(ctx context.Context) {
 	}
 }
 
-// tell gives the rows to whom they are for. Watchers with no room left get one
-// grace between them.
-func (t *tail) tell(ctx context.Context, rows []row) {
+// send sends the rows to the watchers whose filter lets them through. Those whose
+// buffer is full share one grace period.
+func (t *tail) send(ctx context.Context, rows []row) {
 	var grace context.Context
 	for i := range rows {
 		e := rows[i].event()
@@ -186,7 +185,7 @@ func (t *tail) tell(ctx context.Context, rows []row) {
 				delete(t.watchers, w)
 			case <-grace.Done():
 				if ctx.Err() != nil {
-					return // everybody's watch is ending
+					return // all watches are ending
 				}
 				t.end(w, tooSlow())
 			}
@@ -194,7 +193,7 @@ func (t *tail) tell(ctx context.Context, rows []row) {
 	}
 }
 
-// sweep forgets watchers that are gone.
+// sweep removes watchers that are gone.
 func (t *tail) sweep() {
 	for w := range t.watchers {
 		select {
@@ -205,7 +204,7 @@ func (t *tail) sweep() {
 	}
 }
 
-// end ends a watch from our side.
+// end ends a watch with an error.
 func (t *tail) end(w *Subscription, err error) {
 	delete(t.watchers, w)
 	w.err = err
@@ -214,5 +213,5 @@ func (t *tail) end(w *Subscription, err error) {
 
 func tooSlow() *fault.Error {
 	return fault.New(fault.Unavailable, "WATCHER_TOO_SLOW",
-		"this watch fell %d events behind; list the events after the last one received, then watch again", watcherRoom)
+		"this watch fell %d events behind; list the events after the last one received, then watch again", watcherBuffer)
 }

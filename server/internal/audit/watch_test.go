@@ -81,7 +81,7 @@ func want(t *testing.T, got []string, want ...string) {
 	}
 }
 
-func TestWatchersGetWhatTheirFilterLetsThrough(t *testing.T) {
+func TestWatchFilters(t *testing.T) {
 	onDatabases(t, func(t *testing.T, s *Service, _ *clock.Fake) {
 		run(t, s)
 		add(t, s, Event{Action: "before.it", Resource: "x"})
@@ -97,7 +97,7 @@ func TestWatchersGetWhatTheirFilterLetsThrough(t *testing.T) {
 }
 
 // A transaction that began first and commits last is not passed by.
-func TestALateCommitIsNotSkipped(t *testing.T) {
+func TestWatchLateCommit(t *testing.T) {
 	t.Parallel()
 	onPostgres(t, func(t *testing.T, s *Service, begin func() openTx) {
 		tl := stepped(s)
@@ -116,7 +116,7 @@ func TestALateCommitIsNotSkipped(t *testing.T) {
 
 // A watch that begins while transactions are open gives what commits after
 // that, whatever its place, and nothing that had committed.
-func TestAWatchBeginsBetweenCommits(t *testing.T) {
+func TestWatchBeginsBetweenCommits(t *testing.T) {
 	t.Parallel()
 	onPostgres(t, func(t *testing.T, s *Service, begin func() openTx) {
 		for name, tl := range map[string]*tail{"the first": stepped(s), "the second": stepped(s)} {
@@ -136,7 +136,7 @@ func TestAWatchBeginsBetweenCommits(t *testing.T) {
 	})
 }
 
-func TestHandover(t *testing.T) {
+func TestWatchersJoinAndLeave(t *testing.T) {
 	onDatabases(t, func(t *testing.T, s *Service, _ *clock.Fake) {
 		tl := stepped(s)
 		add(t, s, Event{Resource: "0"})
@@ -164,7 +164,7 @@ func TestHandover(t *testing.T) {
 
 // Watchers come and go while writers write: each sees, of every writer, a run
 // without gaps or repetitions that begins where the watch does.
-func TestWatchersComeAndGoWhileEventsAreWritten(t *testing.T) {
+func TestWatchersJoinAndLeaveDuringWrites(t *testing.T) {
 	t.Parallel()
 	const writers = 4
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
@@ -235,7 +235,7 @@ func TestWatchersComeAndGoWhileEventsAreWritten(t *testing.T) {
 	})
 }
 
-func TestASlowWatcherIsSentAway(t *testing.T) {
+func TestWatchTooSlow(t *testing.T) {
 	onDatabases(t, func(t *testing.T, s *Service, _ *clock.Fake) {
 		run(t, s)
 		slow := subscribe(t, s, Filter{})
@@ -255,14 +255,14 @@ func TestASlowWatcherIsSentAway(t *testing.T) {
 			}
 			got++
 		}
-		if got != watcherRoom {
-			t.Errorf("the slow one got %d events, want %d", got, watcherRoom)
+		if got != watcherBuffer {
+			t.Errorf("the slow one got %d events, want %d", got, watcherBuffer)
 		}
 		wantFault(t, slow.Err(), fault.Unavailable, "WATCHER_TOO_SLOW")
 	})
 }
 
-func TestReadingGoesOnAfterAnOutage(t *testing.T) {
+func TestWatchAfterAnOutage(t *testing.T) {
 	onDatabases(t, func(t *testing.T, s *Service, _ *clock.Fake) {
 		tl := stepped(s)
 		w := joined(t, tl, Filter{})
@@ -275,7 +275,7 @@ func TestReadingGoesOnAfterAnOutage(t *testing.T) {
 	})
 }
 
-func TestWatchesEndWithTheService(t *testing.T) {
+func TestWatchEndsWithTheService(t *testing.T) {
 	onDatabases(t, func(t *testing.T, s *Service, _ *clock.Fake) {
 		stop := run(t, s)
 		w := subscribe(t, s, Filter{})
@@ -289,7 +289,7 @@ func TestWatchesEndWithTheService(t *testing.T) {
 	})
 }
 
-func TestSnapshots(t *testing.T) {
+func TestParseSnapshot(t *testing.T) {
 	t.Parallel()
 	m, err := parseSnapshot("100:105:100,103")
 	backendtest.Must(t, err)

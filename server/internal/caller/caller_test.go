@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestACallerIsCarriedByTheContext(t *testing.T) {
+func TestWithFrom(t *testing.T) {
 	t.Parallel()
 	want := Caller{Principal: &Principal{UserID: "u1"}, IP: netip.MustParseAddr("192.0.2.1"), UserAgent: "curl", RequestID: "r1"}
 	ctx := With(t.Context(), want)
@@ -24,7 +24,7 @@ func TestACallerIsCarriedByTheContext(t *testing.T) {
 
 type strange struct{}
 
-func TestNobodyMayDoNothing(t *testing.T) {
+func TestFromEmptyContext(t *testing.T) {
 	t.Parallel()
 	for name, ctx := range map[string]context.Context{
 		"no caller":               t.Context(),
@@ -36,7 +36,7 @@ func TestNobodyMayDoNothing(t *testing.T) {
 	}
 }
 
-func TestTheSystemIsNobodyElse(t *testing.T) {
+func TestSystem(t *testing.T) {
 	t.Parallel()
 	ctx := With(t.Context(), Caller{Principal: &Principal{UserID: "u1"}, RequestID: "r1"})
 	if got := From(System(ctx)); !got.System || got.Principal != nil || got.RequestID != "" {
@@ -47,7 +47,7 @@ func TestTheSystemIsNobodyElse(t *testing.T) {
 	}
 }
 
-func TestText(t *testing.T) {
+func TestUserIDAndIPString(t *testing.T) {
 	t.Parallel()
 	c := Caller{Principal: &Principal{UserID: "u1"}, IP: netip.MustParseAddr("2001:db8::1")}
 	if c.UserID() != "u1" || c.IPString() != "2001:db8::1" {

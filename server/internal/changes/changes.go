@@ -3,8 +3,8 @@
 //
 // A write commits three things in one transaction: the change itself, its
 // audit event, and its rows in the log. Every instance follows the log and
-// tells its Followers, which keep caches; an instance that has lost touch says
-// so instead of answering from a cache that may be stale.
+// passes changes to its Followers, which keep caches. An instance that cannot
+// read the log is unavailable and does not answer from a cache that may be stale.
 package changes
 
 import (
@@ -38,17 +38,17 @@ type Change struct {
 	Subject string
 }
 
-// Tx is a transaction that also gathers what to tell others about it.
+// Tx is a transaction that also collects its audit events and changes.
 type Tx struct {
 	*database.Tx
 	events  []audit.Event
 	changes []Change
 }
 
-// Record has an audit event committed with the transaction.
+// Record adds an audit event to the transaction.
 func (tx *Tx) Record(e audit.Event) { tx.events = append(tx.events, e) }
 
-// Changed has every instance told that the thing changed.
+// Changed adds a change to the transaction.
 func (tx *Tx) Changed(kind Kind, subject string) {
 	tx.changes = append(tx.changes, Change{kind, subject})
 }
@@ -70,7 +70,7 @@ func (l *Log) Write(ctx context.Context, fn func(ctx context.Context, tx *Tx) er
 		if err := audit.Append(ctx, tx, l.clock, tx.events...); err != nil {
 			return err
 		}
-		// Last, because from here to the commit nobody else can write changes.
+		// Last, because from here to the commit no other transaction can write changes.
 		revision, err = l.append(ctx, tx)
 		return err
 	})
@@ -83,13 +83,13 @@ func (l *Log) Write(ctx context.Context, fn func(ctx context.Context, tx *Tx) er
 	if revision == 0 {
 		return l.Revision(), nil
 	}
-	l.announce()
+	l.notify()
 	if l.Revision() >= revision {
 		return revision, nil
 	}
 	if err := l.Sync(ctx); err != nil {
-		// The write is done and durable. Saying otherwise would have it
-		// tried again; the tail catches up when it can.
+		// The write is durable: after an error the caller would try it again. The
+		// tail catches up when it can.
 		l.log.WarnContext(ctx, "a committed change is not in force here yet", "revision", revision, "error", err)
 	}
 	return revision, nil

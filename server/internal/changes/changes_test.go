@@ -18,13 +18,13 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 )
 
-// follower collects what it is told.
+// follower collects the changes that it gets.
 type follower struct {
-	mu     sync.Mutex
-	resets int
-	got    []string
-	fail   error         // what Apply and Reset answer instead of taking anything in
-	told   chan struct{} // when set, gets a token after every Apply
+	mu      sync.Mutex
+	resets  int
+	got     []string
+	fail    error         // what Apply and Reset answer instead of taking anything in
+	applied chan struct{} // when set, gets a token after every Apply
 }
 
 func (f *follower) Reset(context.Context) error {
@@ -46,8 +46,8 @@ func (f *follower) Apply(_ context.Context, list []Change) error {
 	for _, c := range list {
 		f.got = append(f.got, string(c.Kind)+" "+c.Subject)
 	}
-	if f.told != nil {
-		f.told <- struct{}{}
+	if f.applied != nil {
+		f.applied <- struct{}{}
 	}
 	return nil
 }
@@ -111,9 +111,9 @@ func count(t testing.TB, db *database.DB, query string) (n int64) {
 var errNo = errors.New("no")
 
 // Twenty writers at once, some of which fail: what is committed is numbered
-// without gaps, every instance is told all of it once and in order, and a
+// without gaps, every instance gets all of it once and in order, and a
 // write is in force where it was made as soon as it returns.
-func TestConcurrentWriters(t *testing.T) {
+func TestWriteConcurrently(t *testing.T) {
 	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		const writers, writes = 20, 5
@@ -125,7 +125,7 @@ func TestConcurrentWriters(t *testing.T) {
 
 		written := make(chan struct{}, 1)
 		var tail, all sync.WaitGroup
-		tail.Go(func() { // in the middle of it all
+		tail.Go(func() { // meanwhile
 			for range written {
 				if err := there.Sync(t.Context()); err != nil {
 					t.Logf("the other instance reads again: %v", err)
@@ -193,7 +193,7 @@ func TestConcurrentWriters(t *testing.T) {
 		}
 		for where, f := range map[string]*follower{"here": atHere, "there": atThere} {
 			if !slices.Equal(f.seen(), want) {
-				t.Errorf("%s was told %d changes, which are not the log's %d in order", where, len(f.seen()), len(want))
+				t.Errorf("%s got %d changes, which are not the log's %d in order", where, len(f.seen()), len(want))
 			}
 			if n := f.wasReset(); n != 1 {
 				t.Errorf("%s was reset %d times", where, n)
@@ -210,7 +210,7 @@ func (w *warnings) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-func TestRollbackLeavesNothing(t *testing.T) {
+func TestWriteRollsBackEverything(t *testing.T) {
 	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		l, f := open(t, db, newClock())
@@ -243,12 +243,12 @@ func TestRollbackLeavesNothing(t *testing.T) {
 			}
 		}
 		if got := f.seen(); len(got) != 0 {
-			t.Errorf("the follower was told %q", got)
+			t.Errorf("the follower got %q", got)
 		}
 	})
 }
 
-func TestAWriteWithoutChanges(t *testing.T) {
+func TestWriteWithoutChanges(t *testing.T) {
 	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		l, _ := open(t, db, newClock())
@@ -309,7 +309,7 @@ func TestEnsure(t *testing.T) {
 	})
 }
 
-func TestAFollowerThatFailsIsToldAgain(t *testing.T) {
+func TestSyncRetriesAFailedFollower(t *testing.T) {
 	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		fake := newClock()

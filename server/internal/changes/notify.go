@@ -7,43 +7,43 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// RedisAnnouncer tells other instances over Redis Pub/Sub that the log has
-// something new. Messages are empty and may be lost: tails poll as well.
-type RedisAnnouncer struct {
+// RedisNotifier is a Notifier over Redis Pub/Sub. Messages are empty and may be
+// lost: tails poll as well.
+type RedisNotifier struct {
 	client  redis.UniversalClient
 	channel string
 	pending chan struct{}
 }
 
-// NewRedisAnnouncer uses a channel of the prefix's own.
-func NewRedisAnnouncer(client redis.UniversalClient, prefix string) *RedisAnnouncer {
-	return &RedisAnnouncer{client: client, channel: prefix + "changes", pending: make(chan struct{}, 1)}
+// NewRedisNotifier uses a channel of the prefix's own.
+func NewRedisNotifier(client redis.UniversalClient, prefix string) *RedisNotifier {
+	return &RedisNotifier{client: client, channel: prefix + "changes", pending: make(chan struct{}, 1)}
 }
 
-// Announce has a message sent soon. Calls that come faster than messages go
-// out share one.
-func (a *RedisAnnouncer) Announce() {
+// Notify schedules a message. Calls that come faster than messages go out share
+// one.
+func (n *RedisNotifier) Notify() {
 	select {
-	case a.pending <- struct{}{}:
+	case n.pending <- struct{}{}:
 	default:
 	}
 }
 
-// Listen sends what is announced here and wakes for what is announced
-// elsewhere, until ctx ends. The client subscribes again by itself after an
+// Listen sends the scheduled messages, and calls wake for those of other
+// instances, until ctx ends. The client subscribes again by itself after an
 // outage.
-func (a *RedisAnnouncer) Listen(ctx context.Context, wake func()) {
-	subscription := a.client.Subscribe(ctx, a.channel)
+func (n *RedisNotifier) Listen(ctx context.Context, wake func()) {
+	subscription := n.client.Subscribe(ctx, n.channel)
 	defer subscription.Close()
 	messages := subscription.Channel()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-a.pending:
-			// Bounded, so that a Redis that hangs delays only announcements.
+		case <-n.pending:
+			// Bounded, so that a Redis that hangs delays only messages.
 			send, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
-			a.client.Publish(send, a.channel, "")
+			n.client.Publish(send, n.channel, "") // the tails poll as well
 			cancel()
 		case _, open := <-messages:
 			if !open {

@@ -15,12 +15,12 @@ import (
 )
 
 const (
-	// pollEvery is how often the log is read when nobody calls: the bound on
-	// how late a change arrives while the announcements are down.
+	// pollEvery is how often the log is read without a notification: the bound on
+	// how late a change arrives while notifications fail.
 	pollEvery = 500 * time.Millisecond
 	// catchUp is how long one call waits for the log.
 	catchUp = 900 * time.Millisecond
-	// tooLate is how long a call may have waited for somebody else's read and
+	// tooLate is how long a call may have waited for another call's read and
 	// still begin its own, which may take as long as the database may.
 	tooLate = 100 * time.Millisecond
 	// readAtOnce is how many changes one read takes.
@@ -33,20 +33,20 @@ const (
 // Follower keeps something in memory that the log's changes make stale. Its
 // methods are called one at a time.
 type Follower interface {
-	// Reset forgets everything and reads it again, at the start and after the
-	// tail has missed changes.
+	// Reset reads everything again, at the start and after the tail has missed
+	// changes.
 	Reset(ctx context.Context) error
-	// Apply takes in changes, in order. After an error it is called again with
-	// the same changes, or Reset is.
+	// Apply applies changes in order. After an error it is called again with the
+	// same changes, or Reset is.
 	Apply(ctx context.Context, changes []Change) error
 }
 
-// Announcer wakes the other instances' tails; Redis Pub/Sub in production. It
-// only makes things faster: every tail polls as well.
-type Announcer interface {
-	// Announce says that there is something new. It does not wait.
-	Announce()
-	// Listen calls wake for every announcement until ctx ends.
+// Notifier wakes the other instances' tails. It only makes changes arrive
+// sooner: every tail polls as well.
+type Notifier interface {
+	// Notify says that there is something new. It does not wait.
+	Notify()
+	// Listen calls wake for every notification until ctx ends.
 	Listen(ctx context.Context, wake func())
 }
 
@@ -54,7 +54,7 @@ type Announcer interface {
 type Options struct {
 	Clock     clock.Clock
 	Log       *slog.Logger
-	Announcer Announcer     // nil: the only instance
+	Notifier  Notifier      // nil: the only instance
 	Staleness time.Duration // how old the last look at the log may be; 0: 5 s
 	OnEvents  func()        // called after a commit that may hold audit events
 }
@@ -64,7 +64,7 @@ type Log struct {
 	db        *database.DB
 	clock     clock.Clock
 	log       *slog.Logger
-	announcer Announcer
+	notifier  Notifier
 	staleness time.Duration
 	onEvents  func()
 	followers []Follower
@@ -94,7 +94,7 @@ func New(db *database.DB, options Options) *Log {
 		options.Log = slog.New(slog.DiscardHandler)
 	}
 	return &Log{
-		db: db, clock: options.Clock, log: options.Log, announcer: options.Announcer,
+		db: db, clock: options.Clock, log: options.Log, notifier: options.Notifier,
 		staleness: options.Staleness, onEvents: options.OnEvents, atOnce: readAtOnce,
 		wake: make(chan struct{}, 1), reading: make(chan struct{}, 1),
 	}
@@ -108,8 +108,8 @@ func (l *Log) Start(ctx context.Context) error { return l.Sync(ctx) }
 
 // Run follows the log until ctx ends.
 func (l *Log) Run(ctx context.Context) {
-	if l.announcer != nil {
-		go l.announcer.Listen(ctx, l.Wake)
+	if l.notifier != nil {
+		go l.notifier.Listen(ctx, l.Wake)
 	}
 	ticker := time.NewTicker(pollEvery)
 	defer ticker.Stop()
@@ -141,18 +141,18 @@ func (l *Log) Run(ctx context.Context) {
 	}
 }
 
-// Wake has the log read soon.
+// Wake schedules a read of the log.
 func (l *Log) Wake() {
 	select {
 	case l.wake <- struct{}{}:
-	default: // it is about to be read anyway
+	default: // one is scheduled already
 	}
 }
 
-func (l *Log) announce() {
+func (l *Log) notify() {
 	l.Wake()
-	if l.announcer != nil {
-		l.announcer.Announce()
+	if l.notifier != nil {
+		l.notifier.Notify()
 	}
 }
 
@@ -242,11 +242,7 @@ func (l *Log) read(ctx context.Context) error {
 		lost := head.Revision > revision && (head.Oldest == 0 || head.Oldest > revision+1) || head.Revision < revision
 		if !l.started || lost {
 			// The head was read first, so the reset shows it or something newer.
-			if err := l.reset(ctx); err != nil {
-				return err
-			}
-			l.advance(head.Revision, began)
-			return nil
+			return l.reset(ctx, head.Revision, began)
 		}
 		if head.Revision == revision {
 			l.advance(revision, began)
@@ -268,11 +264,7 @@ func (l *Log) read(ctx context.Context) error {
 			whole = rows[len(rows)-1].Revision - 1
 		}
 		if whole == revision { // one revision with more changes than we read at once
-			if err := l.reset(ctx); err != nil {
-				return err
-			}
-			l.advance(head.Revision, began)
-			return nil
+			return l.reset(ctx, head.Revision, began)
 		}
 		changes := make([]Change, 0, len(rows))
 		for _, row := range rows {
@@ -293,13 +285,15 @@ func (l *Log) read(ctx context.Context) error {
 	}
 }
 
-func (l *Log) reset(ctx context.Context) error {
+// reset resets the followers, which are then at a revision at least.
+func (l *Log) reset(ctx context.Context, revision int64, began time.Time) error {
 	for _, f := range l.followers {
 		if err := f.Reset(ctx); err != nil {
 			return fmt.Errorf("read the present state: %w", err)
 		}
 	}
 	l.started = true
+	l.advance(revision, began)
 	return nil
 }
 
@@ -313,8 +307,8 @@ func (l *Log) advance(revision int64, seen time.Time) {
 	}
 }
 
-// prune removes changes that no tail needs any more. It takes them from the
-// old end only, though clocks differ: a tail would pass by a hole unaware.
+// prune deletes changes that no tail needs any more, only up to the first one
+// that is needed: a tail would not notice a gap.
 func (l *Log) prune(ctx context.Context) {
 	before := l.clock.Now().Add(-keepFor).UnixMicro()
 	if _, err := l.db.Exec(ctx, `DELETE FROM changes WHERE revision < COALESCE(

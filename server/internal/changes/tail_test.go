@@ -13,8 +13,8 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/database"
 )
 
-// A tail that cannot know what it missed has its followers start over.
-func TestLostTouch(t *testing.T) {
+// A tail that cannot know what it missed resets its followers.
+func TestSyncAfterAGap(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		what   string
@@ -42,7 +42,7 @@ func TestLostTouch(t *testing.T) {
 				}
 				backendtest.Must(t, here.Sync(t.Context()))
 				if f.wasReset() != c.resets || !slices.Equal(f.seen(), c.got) {
-					t.Errorf("%d resets, told %q; want %d, %q", f.wasReset(), f.seen(), c.resets, c.got)
+					t.Errorf("%d resets, changes %q; want %d, %q", f.wasReset(), f.seen(), c.resets, c.got)
 				}
 				if head := count(t, db, `SELECT revision FROM change_head`); here.Revision() != head {
 					t.Errorf("at revision %d, the head is %d", here.Revision(), head)
@@ -72,13 +72,13 @@ func TestPrune(t *testing.T) {
 		}
 		fake.Advance(keepFor - time.Minute)
 		here.prune(t.Context())
-		// Only 2 and 4 look old, but a hole would have a tail pass by them.
+		// Only 2 and 4 look old, but a tail would skip them if there were a gap.
 		if got := left(); !slices.Equal(got, []int64{1, 2, 3, 4}) {
 			t.Errorf("left are %d", got)
 		}
 		backendtest.Must(t, behind.Sync(t.Context()))
 		if got := f.seen(); f.wasReset() != 1 || !slices.Equal(got, []string{"role c", "role d"}) {
-			t.Errorf("a tail that was behind was told %q", got)
+			t.Errorf("a tail that was behind read %q", got)
 		}
 		mustWrite(t, here, "e") // 5, young
 		fake.Advance(2 * time.Minute)
@@ -98,7 +98,7 @@ func TestPrune(t *testing.T) {
 }
 
 // More changes than one read takes arrive all the same.
-func TestManyChanges(t *testing.T) {
+func TestSyncManyChanges(t *testing.T) {
 	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		const atOnce = 20
@@ -121,7 +121,7 @@ func TestManyChanges(t *testing.T) {
 		}
 		backendtest.Must(t, here.Sync(t.Context()))
 		if got := f.seen(); f.wasReset() != 1 || !slices.Equal(got, want) {
-			t.Errorf("told %d changes after %d resets, want %d after 1", len(got), f.wasReset(), len(want))
+			t.Errorf("%d changes after %d resets, want %d after 1", len(got), f.wasReset(), len(want))
 		}
 		bulk(4, atOnce+1)
 		backendtest.Must(t, here.Sync(t.Context()))
@@ -132,7 +132,7 @@ func TestManyChanges(t *testing.T) {
 }
 
 // A write of more changes than one statement takes keeps their order.
-func TestAWriteOfManyChanges(t *testing.T) {
+func TestWriteManyChanges(t *testing.T) {
 	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		l, f := open(t, db, newClock())
@@ -147,7 +147,7 @@ func TestAWriteOfManyChanges(t *testing.T) {
 		})
 		backendtest.Must(t, err)
 		if got := f.seen(); !slices.Equal(got, want) {
-			t.Errorf("told %d changes, want %d in order", len(got), len(want))
+			t.Errorf("%d changes, want %d in order", len(got), len(want))
 		}
 	})
 }
@@ -159,7 +159,7 @@ type hub struct {
 	ready chan struct{} // gets a token for every listener
 }
 
-func (h *hub) Announce() {
+func (h *hub) Notify() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, wake := range h.wakes {
@@ -175,19 +175,17 @@ func (h *hub) Listen(ctx context.Context, wake func()) {
 	<-ctx.Done()
 }
 
-// An announcement wakes the other instance's tail; without any, polling does.
+// A notification wakes the other instance's tail; without any, polling does.
 func TestRun(t *testing.T) {
 	t.Parallel()
-	for _, announced := range []bool{true, false} {
-		t.Run(fmt.Sprintf("announced=%v", announced), func(t *testing.T) {
+	for _, notified := range []bool{true, false} {
+		t.Run(fmt.Sprintf("notified=%v", notified), func(t *testing.T) {
 			backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-				fake := newClock()
-				clk := fake.Clock()
 				h := &hub{ready: make(chan struct{}, 1)}
-				f := &follower{told: make(chan struct{}, 1)}
-				options := Options{Clock: clk}
-				if announced {
-					options.Announcer = h
+				f := &follower{applied: make(chan struct{}, 1)}
+				options := Options{Clock: newClock().Clock()}
+				if notified {
+					options.Notifier = h
 				}
 				here, there := New(db, options), New(db, options)
 				here.Follow(f)
@@ -198,12 +196,12 @@ func TestRun(t *testing.T) {
 				defer stop()
 				var running sync.WaitGroup
 				running.Go(func() { here.Run(ctx) })
-				if announced {
+				if notified {
 					<-h.ready
 				}
 				mustWrite(t, there, "a")
 				select {
-				case <-f.told:
+				case <-f.applied:
 				case <-ctx.Done():
 					t.Error("the change did not arrive")
 				}

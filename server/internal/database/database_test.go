@@ -18,7 +18,7 @@ import (
 
 const addRole = `INSERT INTO roles (name, permissions, created_at, updated_at) VALUES ($1,'[]',0,0)`
 
-func TestErrorsAreClassified(t *testing.T) {
+func TestClassify(t *testing.T) {
 	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		const addUser = `INSERT INTO users (id, username, kind, created_at, updated_at) VALUES ($1,$2,'person',0,0)`
@@ -66,7 +66,7 @@ func TestErrorsAreClassified(t *testing.T) {
 
 func second[A any](_ A, err error) error { return err }
 
-func TestADatabaseThatDoesNotAnswer(t *testing.T) {
+func TestUnavailable(t *testing.T) {
 	t.Parallel()
 	db, err := database.Open("postgres://someone:s3cr3t@127.0.0.1:1/tollgate?sslmode=disable")
 	backendtest.Must(t, err)
@@ -93,7 +93,7 @@ func TestADatabaseThatDoesNotAnswer(t *testing.T) {
 	}
 }
 
-func TestBadAddresses(t *testing.T) {
+func TestOpenInvalid(t *testing.T) {
 	t.Parallel()
 	for _, address := range []string{"", "mysql://x", "sqlite:", "tollgate.db", "postgres://u:s3cr3t@host:port/x", "postgres://u:s3cr3t@h/%zz"} {
 		db, err := database.Open(address)
@@ -161,7 +161,7 @@ func lost(t *testing.T, db *database.DB, address string) func(ctx context.Contex
 	}
 }
 
-func TestWriteTriesAgain(t *testing.T) {
+func TestWriteRetries(t *testing.T) {
 	t.Parallel()
 	backendtest.DatabaseURLs(t, func(t *testing.T, address string) {
 		db := open(t, address)
@@ -192,7 +192,7 @@ func TestWriteTriesAgain(t *testing.T) {
 }
 
 // Writes wait for each other instead of failing.
-func TestWritersTogether(t *testing.T) {
+func TestWriteConcurrently(t *testing.T) {
 	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		const writers = 10

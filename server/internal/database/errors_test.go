@@ -8,7 +8,7 @@ import (
 )
 
 // A server without TLS is told with what to do about it.
-func TestAdviceWithoutTLS(t *testing.T) {
+func TestAdvisedTLS(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

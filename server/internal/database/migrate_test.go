@@ -12,7 +12,7 @@ import (
 )
 
 // Ten instances with connections of their own start at once: one migrates.
-func TestMigrateTogether(t *testing.T) {
+func TestMigrateConcurrently(t *testing.T) {
 	t.Parallel()
 	backendtest.DatabaseURLs(t, func(t *testing.T, address string) {
 		var steps [10][]string
@@ -86,7 +86,7 @@ func TestMigrateUpAndDown(t *testing.T) {
 	})
 }
 
-func TestANewerSchemaIsRefused(t *testing.T) {
+func TestMigrateNewerSchema(t *testing.T) {
 	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		backendtest.Must(t, second(db.Exec(t.Context(), `INSERT INTO gorp_migrations (id, applied_at) VALUES ('9999_future.sql', $1)`, time.Now())))
@@ -101,7 +101,7 @@ func TestANewerSchemaIsRefused(t *testing.T) {
 }
 
 // One SQL text serves both databases because they have the same columns.
-func TestTheSchemasAreTheSame(t *testing.T) {
+func TestSchemasAreTheSame(t *testing.T) {
 	t.Parallel()
 	schemas := map[database.Dialect][]string{}
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) { schemas[db.Dialect] = columns(t, db) })

@@ -8,7 +8,7 @@ import (
 )
 
 // One caller gets half, and another that comes later still gets in.
-func TestAcquireLeavesPlacesForOthers(t *testing.T) {
+func TestAcquireSharesCapacity(t *testing.T) {
 	t.Parallel()
 	l := New[string](100)
 	take := func(caller string) (n int) {
@@ -31,7 +31,7 @@ func TestAcquireLeavesPlacesForOthers(t *testing.T) {
 }
 
 // A caller that gives back what it took leaves nothing behind.
-func TestReleaseForgetsTheCaller(t *testing.T) {
+func TestRelease(t *testing.T) {
 	t.Parallel()
 	l := New[string](10)
 	if !l.Acquire("a", 3) || !l.Acquire("a", 2) || l.Acquire("a", 1) {
@@ -89,7 +89,7 @@ func TestInvariants(t *testing.T) {
 }
 
 // Concurrent callers never hold more than the capacity.
-func TestConcurrentAcquire(t *testing.T) {
+func TestAcquireConcurrently(t *testing.T) {
 	t.Parallel()
 	l := New[int](8)
 	var wait sync.WaitGroup

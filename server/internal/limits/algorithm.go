@@ -9,8 +9,8 @@ import (
 
 // Backend keeps the counters. It is safe for concurrent use.
 type Backend interface {
-	// Take counts each Count, all or nothing: when one that is not in shadow
-	// has no room, only counts in shadow are taken, each by itself. With peek
+	// Take counts each Count, all or nothing: when one that is not in shadow is
+	// exceeded, only counts in shadow are taken, each by itself. With peek
 	// nothing is counted. The outcomes are in the order of the counts. An error
 	// means that the counters cannot be reached (or that ctx ended); the calls
 	// may have been counted nevertheless.
@@ -64,8 +64,8 @@ type state struct {
 // it fits under the burst. Counted in 1/period of a call all of this is whole
 // numbers, so that nothing is rounded and nothing drifts.
 //
-// A clock that steps back makes a counter stand still until it is reached
-// again; one that steps back by more than a period is believed at once.
+// While a clock that stepped back is behind the counter, nothing decays; when it
+// is behind by more than a period, the counter goes by it at once.
 func (c Count) advance(s state, now int64) state {
 	switch c.Algorithm {
 	case GCRA:
@@ -127,8 +127,8 @@ func (c Count) decayGCRA(s state, now int64) state {
 }
 
 // decayBackoff forgets the calls when there was none for a period after the wait. A
-// state that was written under another period is asked by that one first:
-// whether the counter was still there must not matter.
+// state that was written under another period is judged by that one first: the
+// result must not depend on whether the counter was already removed.
 func (c Count) decayBackoff(s state, now int64) state {
 	if s.period == 0 {
 		return state{at: now, period: c.Period}
@@ -177,7 +177,7 @@ func (c Count) used(s state, now int64) int64 {
 	return s.count + weighted
 }
 
-// exceeded says whether an advanced state has no room for the cost.
+// exceeded says whether the cost does not fit an advanced state.
 func (c Count) exceeded(s state, now int64) bool {
 	if c.Algorithm == Backoff {
 		return s.count >= c.Burst && now < later(s.at, c.wait(s))
@@ -214,8 +214,8 @@ func (c Count) end(s state) int64 {
 	}
 }
 
-// retry is when an advanced state that is exceeded will have room, if nothing
-// else is counted. The cost fits under the burst.
+// retry is when the cost will fit an exceeded state, if nothing else is counted.
+// The cost fits under the burst.
 func (c Count) retry(s state) int64 {
 	switch c.Algorithm {
 	case GCRA:
@@ -225,15 +225,15 @@ func (c Count) retry(s state) int64 {
 	case Backoff:
 		return s.at + c.wait(s)
 	}
-	// The share of the window before has to shrink to room.
-	start, before, room := s.at, s.rest, c.Burst-s.count-c.Cost
-	if room < 0 { // not before the next window, where this one's share has to
-		start, before, room = s.at+c.Period, s.count, c.Burst-c.Cost
+	// The share of the window before has to shrink to what is left for it.
+	start, before, left := s.at, s.rest, c.Burst-s.count-c.Cost
+	if left < 0 { // not before the next window, where this one's share has to
+		start, before, left = s.at+c.Period, s.count, c.Burst-c.Cost
 	}
-	if before <= room {
+	if before <= left {
 		return start
 	}
-	share, _ := muldiv(c.Period, room, before)
+	share, _ := muldiv(c.Period, left, before)
 	return start + c.Period - share
 }
 

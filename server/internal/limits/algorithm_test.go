@@ -42,9 +42,9 @@ func (c Count) someCost(t *rapid.T, most int64, label string) int64 {
 	return rapid.OneOf(rapid.Just(int64(1)), rapid.Int64Range(1, most)).Draw(t, label)
 }
 
-// TestNeverMoreThanAllowed takes at random times and compares with the plain
+// TestTakeNeverExceedsTheLimit takes at random times and compares with the plain
 // definition: in a window of length t at most burst + rate*t pass.
-func TestNeverMoreThanAllowed(t *testing.T) {
+func TestTakeNeverExceedsTheLimit(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		c := someCount(t, rates)

@@ -16,7 +16,7 @@ const everything = "*"
 
 // mayManage refuses to let a caller make, change, remove or reset a limit with
 // one of the permission patterns that covers a call of Tollgate's own, unless
-// the caller holds "*": a limit that refuses sign-ins locks everybody out, and
+// the caller holds "*": a limit that refuses sign-ins locks all users out, and
 // one that is eased or reset lets passwords be guessed. It is Denied,
 // LIMITS_TOLLGATE. It reads the truth through q; call it in the transaction.
 func (s *Service) mayManage(ctx context.Context, q database.Queries, patterns ...string) error {
@@ -27,8 +27,8 @@ func (s *Service) mayManage(ctx context.Context, q database.Queries, patterns ..
 	return forAdministrators(patterns[i], s.roles.MayGrantIn(ctx, q, []string{everything}, s.now()))
 }
 
-// mayCheck is mayManage for who counts a call, and uses up what is somebody
-// else's. It does no I/O.
+// mayCheck is mayManage for a caller who counts a call, which uses up what others
+// are allowed. It does no I/O.
 func (s *Service) mayCheck(ctx context.Context, pattern string) error {
 	if !roles.Own(pattern) {
 		return nil
@@ -36,14 +36,14 @@ func (s *Service) mayCheck(ctx context.Context, pattern string) error {
 	return forAdministrators(pattern, s.roles.MayGrant(ctx, []string{everything}))
 }
 
-// forAdministrators says what a caller who does not hold "*" can do instead.
+// forAdministrators says what a caller without "*" can do instead.
 func forAdministrators(pattern string, err error) error {
 	if !fault.Is(err, fault.Denied) {
 		return err
 	}
 	return fault.New(fault.Denied, "LIMITS_TOLLGATE",
-		"a limit on %q counts calls of Tollgate's own API, so only who holds %q may make, change, check or reset it; "+
-			"have the limit count only permissions of your own, such as \"orders:*\", or ask an administrator", pattern, everything)
+		"a limit on %q counts calls of Tollgate's own API, so creating, changing, checking or resetting it needs %q; "+
+			"give the limit a permission of your own, such as \"orders:*\", or ask an administrator", pattern, everything)
 }
 
 const (
@@ -51,13 +51,13 @@ const (
 	// until it lets the next one pass: a period of a window or backoff, or the
 	// time that GCRA takes to give one call back.
 	longestLockout = 15 * time.Minute
-	// sharedGap is the same for each call of a limit that counts everybody's
-	// sign-ins together, who take from each other what comes back.
+	// sharedGap is the same for each call of a limit that counts all users'
+	// sign-ins together: they compete for what comes back.
 	sharedGap = time.Second
 )
 
-// checkSignIns refuses a limit on sign-ins that keeps people out for long, the
-// one among them who mistyped it.
+// checkSignIns refuses a limit on sign-ins that locks users out for long, the
+// administrator who mistyped it among them.
 func (l Limit) checkSignIns() error {
 	if l.Mode != Enforce || l.Subject == SubjectAPIKey || !covers(l.Permission, login) {
 		return nil
@@ -67,9 +67,9 @@ func (l Limit) checkSignIns() error {
 	gap := func(rate int64) time.Duration { return l.Period / time.Duration(rate) }
 	switch {
 	case shared && l.Algorithm == Backoff:
-		return fault.Field("algorithm", "must not be backoff for everybody together, %s", because)
+		return fault.Field("algorithm", "must not be backoff for all users together, %s", because)
 	case shared && gap(l.Rate) > sharedGap:
-		return fault.Field("rate", "must be at least one call in %s for everybody together, %s", sharedGap, because)
+		return fault.Field("rate", "must be at least one call in %s for all users together, %s", sharedGap, because)
 	case l.Algorithm != GCRA && l.Period > longestLockout:
 		return fault.Field("period", "must be at most %s, %s", longestLockout, because)
 	case l.Algorithm == GCRA && gap(l.Rate) > longestLockout:

@@ -27,9 +27,9 @@ func (i *instance) as(name string, permissions []string, scopes ...string) conte
 	}})
 }
 
-// TestWhoMayManage: limits on calls of Tollgate's own are for who holds "*",
+// TestMayManage: limits on calls of Tollgate's own are for who holds "*",
 // whatever is done with them; others are for whom the guard lets in.
-func TestWhoMayManage(t *testing.T) {
+func TestMayManage(t *testing.T) {
 	onDatabases(t, func(t *testing.T, i *instance) {
 		i.must(i.EnsureBuiltins(t.Context()))
 		clerk := i.as("clerk", []string{"tollgate:*", "orders:*"})
@@ -62,7 +62,7 @@ func TestWhoMayManage(t *testing.T) {
 				"reset all":        second(i.ResetAll(ctx, "all")),
 				"restore":          second(i.Restore(ctx, "sign-in-per-ip")),
 			} {
-				if f := fault.From(err); f == nil || f.Kind != fault.Denied || f.Reason != "LIMITS_TOLLGATE" || !strings.Contains(f.Message, "only who holds") {
+				if f := fault.From(err); f == nil || f.Kind != fault.Denied || f.Reason != "LIMITS_TOLLGATE" || !strings.Contains(f.Message, "ask an administrator") {
 					t.Errorf("%s: %s: %v", name, what, err)
 				}
 			}
@@ -108,9 +108,9 @@ func TestWhoMayManage(t *testing.T) {
 	})
 }
 
-// TestLimitsThatLockOut: what keeps people from signing in for long is refused
+// TestSignInLimitsThatLockOut: what keeps people from signing in for long is refused
 // when it is saved, as long as it would do so.
-func TestLimitsThatLockOut(t *testing.T) {
+func TestSignInLimitsThatLockOut(t *testing.T) {
 	t.Parallel()
 	i := onSQLite(t, nil)
 	const day = 24 * time.Hour
@@ -154,10 +154,10 @@ func TestLimitsThatLockOut(t *testing.T) {
 	i.create(Limit{Name: "keys", Subject: SubjectAPIKey, Permission: "*", Rate: 1, Period: day})
 }
 
-// TestLimitsFromBefore: a limit that would be refused now and is there already
+// TestLimitsOfOlderVersions: a limit that would be refused now and is there already
 // is in force, may be eased and removed, and denies nothing to a call that no
 // limit may deny.
-func TestLimitsFromBefore(t *testing.T) {
+func TestLimitsOfOlderVersions(t *testing.T) {
 	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		_, err := db.Exec(t.Context(), `INSERT INTO limits (name, description, subject, permission, rate, period, burst, algorithm,

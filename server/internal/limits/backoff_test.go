@@ -100,8 +100,8 @@ func TestBackoffModel(t *testing.T) {
 	})
 }
 
-// TestBackoffGuesses: a day of guessing whenever it is allowed gets nowhere.
-func TestBackoffGuesses(t *testing.T) {
+// TestBackoffForADay: a day of guessing whenever it is allowed gets nowhere.
+func TestBackoffForADay(t *testing.T) {
 	t.Parallel()
 	fake, clk := testClock()
 	m := NewMemory(clk)

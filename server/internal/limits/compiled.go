@@ -105,7 +105,7 @@ func (r *rule) key(q Request) (string, bool) {
 	}
 }
 
-// named is the match for a key as somebody wrote it.
+// named is the match for a key as a caller wrote it.
 func (r *rule) named(key string, cost int64) match {
 	if canonical, ok := r.Subject.canonical(key); ok {
 		key = canonical

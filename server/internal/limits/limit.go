@@ -22,7 +22,7 @@ const (
 	SubjectUser   Subject = "user"
 	SubjectIP     Subject = "ip"
 	SubjectAPIKey Subject = "api_key"
-	SubjectGlobal Subject = "global"  // everybody together
+	SubjectGlobal Subject = "global"  // all callers together
 	SubjectCustom Subject = "custom"  // each value of one entry of the request's context
 	SubjectUserIP Subject = "user_ip" // each user at each address
 )
@@ -70,7 +70,7 @@ const (
 	maxPeriod    = 31 * 24 * time.Hour
 	maxOverrides = 100
 	// maxLimits is how many limits there may be, and maxApplying how many of
-	// them may count the same call. Both are looked after when a limit is made
+	// them may count the same call. Both are checked when a limit is created
 	// or changed; every limit that exists is enforced.
 	maxLimits   = 1000
 	maxApplying = 32
@@ -79,8 +79,8 @@ const (
 // login is the permission that a sign-in is counted under.
 const login = "tollgate:login"
 
-// Anonymous is the permission that a refused call of nobody known is counted
-// under, besides its own: one without a credential, or with a bad one.
+// Anonymous is the permission that a refused call without a good credential is
+// counted under, besides its own.
 const Anonymous = "tollgate:anonymous"
 
 // Limit allows Rate calls per Period, and with GCRA and Backoff Burst at once.
@@ -198,7 +198,7 @@ func (l Limit) check() error {
 			return fault.Field(at+"key", "must be 1 to 256 characters")
 		}
 		if seen[o.Key] {
-			return fault.Field(at+"key", "is there twice: one override a key")
+			return fault.Field(at+"key", "appears twice; give one override for each key")
 		}
 		seen[o.Key] = true
 		if err := l.checkAllowance(at, o.Rate, o.Burst); err != nil {
@@ -250,8 +250,8 @@ func builtins() []Limit {
 			Algorithm: GCRA, Mode: Enforce, Outage: Local, Builtin: true,
 		},
 		{
-			// The number of wrong passwords in a row that NIST SP 800-63B §5.2.2
-			// has a verifier bear at most.
+			// The most wrong passwords in a row that NIST SP 800-63B §5.2.2 lets a
+			// verifier accept.
 			Name: "sign-in-per-user", Description: "Sign-ins as one user from all addresses together.", Subject: SubjectUser,
 			Permission: login, Rate: 100, Period: 15 * time.Minute, Burst: 100,
 			Algorithm: Backoff, Mode: Enforce, Outage: Local, Builtin: true,

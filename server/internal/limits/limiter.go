@@ -40,7 +40,7 @@ type Result struct {
 }
 
 // Take counts a call against every limit that applies: against all of them
-// when all have room, against none otherwise. Limits in shadow mode count by
+// when none is exceeded, against none otherwise. Limits in shadow mode count by
 // themselves. A call that no limit applies to is allowed. The error is
 // Unavailable before the limits are known, or the context's.
 func (s *Service) Take(ctx context.Context, r Request) (Result, error) {
@@ -251,9 +251,9 @@ const (
 	CountedDown  Counted = "down"  // nowhere: the backend is down, and the limits are open or closed then
 )
 
-// Observe has fn told about every call that limits apply to: where it was
-// counted, and how long the backend took. Call it before the first Take. fn
-// must not wait.
+// Observe calls fn for every call that limits apply to, with where it was counted
+// and how long the backend took. Call it before the first Take. fn must not
+// block.
 func (s *Service) Observe(fn func(where Counted, took time.Duration)) { s.observe = fn }
 
 func (s *Service) observed(where Counted, took time.Duration) {

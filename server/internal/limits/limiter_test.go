@@ -27,7 +27,7 @@ func names(r Result) string {
 	return strings.Join(list, " ")
 }
 
-func TestWhichLimitsApply(t *testing.T) {
+func TestTakeMatches(t *testing.T) {
 	t.Parallel()
 	i := onSQLite(t, nil)
 	for _, l := range []Limit{
@@ -67,7 +67,7 @@ func TestWhichLimitsApply(t *testing.T) {
 	}
 }
 
-func TestWhoIsCounted(t *testing.T) {
+func TestTakeCountsBySubject(t *testing.T) {
 	t.Parallel()
 	ip := netip.MustParseAddr
 	for _, c := range []struct {
@@ -106,7 +106,7 @@ func TestWhoIsCounted(t *testing.T) {
 	}
 }
 
-func TestResult(t *testing.T) {
+func TestTakeResult(t *testing.T) {
 	t.Parallel()
 	i := onSQLite(t, nil)
 	i.create(Limit{Name: "wide", Subject: SubjectGlobal, Rate: 100})
@@ -136,7 +136,7 @@ func TestResult(t *testing.T) {
 	}
 }
 
-func TestOverrides(t *testing.T) {
+func TestTakeOverrides(t *testing.T) {
 	t.Parallel()
 	i := onSQLite(t, nil)
 	i.create(Limit{Name: "l", Subject: SubjectIP, Rate: 1, Overrides: []Override{{Key: "2001:db8::1", Rate: 7}, {Key: "192.0.2.1", Rate: 5, Burst: 3}}})
@@ -196,9 +196,9 @@ func TestCheckAndReset(t *testing.T) {
 	}
 }
 
-// TestAnotherInstance: what one instance writes, another knows when asked for
+// TestCheckOnAnotherInstance: what one instance writes, another knows when asked for
 // the limit by name, even when nothing told it.
-func TestAnotherInstance(t *testing.T) {
+func TestCheckOnAnotherInstance(t *testing.T) {
 	t.Parallel()
 	one := onSQLite(t, nil)
 	two := startOn(t, one.db, nil)
@@ -208,7 +208,7 @@ func TestAnotherInstance(t *testing.T) {
 	}
 }
 
-func TestBeforeTheStart(t *testing.T) {
+func TestTakeBeforeStart(t *testing.T) {
 	t.Parallel()
 	s := New(nil, nil, nil, clock.Real(), onSQLite(t, nil).pages, NewMemory(clock.Real()))
 	_, err := s.Take(t.Context(), Request{})
@@ -216,7 +216,7 @@ func TestBeforeTheStart(t *testing.T) {
 	wantFault(t, s.Forget(t.Context(), Request{}), fault.Unavailable, "STARTING")
 }
 
-func TestCanceled(t *testing.T) {
+func TestTakeCanceled(t *testing.T) {
 	t.Parallel()
 	r := testRedis(t)
 	i := onSQLite(t, r)

@@ -133,7 +133,7 @@ func (m *Memory) unlock(set uint64) {
 }
 
 // name is where to count: the counter's own place, or the shared one when it
-// has none and there is no room.
+// has none and the shard is full.
 func (s *shard) name(n counter, max int, now int64) counter {
 	if _, known := s.counters[n]; known || len(s.counters) < max {
 		return n

@@ -83,7 +83,7 @@ func TestOutageModes(t *testing.T) {
 	})
 }
 
-func TestOutageEnds(t *testing.T) {
+func TestOutageRecovery(t *testing.T) {
 	t.Parallel()
 	i, r, proxy := overProxy(t)
 	i.create(Limit{Name: "l", Subject: SubjectGlobal, Rate: 3, Period: maxPeriod})
@@ -119,7 +119,7 @@ func TestOutageEnds(t *testing.T) {
 	}
 }
 
-func TestRefusedConnection(t *testing.T) {
+func TestOutageRefusedConnection(t *testing.T) {
 	t.Parallel()
 	client := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})
 	t.Cleanup(func() { client.Close() })
@@ -132,8 +132,8 @@ func TestRefusedConnection(t *testing.T) {
 	})
 }
 
-// TestHangUp: a caller that gives up says nothing about Redis.
-func TestHangUp(t *testing.T) {
+// TestOutageIsNotACanceledCall: a caller that gives up says nothing about Redis.
+func TestOutageIsNotACanceledCall(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	backendtest.Must(t, err)

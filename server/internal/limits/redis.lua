@@ -6,8 +6,8 @@
 -- backoff), rate, burst, period in microseconds, cost, shadow (0 or 1)
 --
 -- Returns the time in Unix microseconds, then four for each key: exceeded (0 or
--- 1) and the state: at, count, rest. What they mean is told in algorithm.go, which
--- computes the same: change both or neither. Every number is an integer below
+-- 1) and the state: at, count, rest, as in algorithm.go, which computes the same:
+-- change both or neither. Every number is an integer below
 -- 2^53, so Lua's doubles are exact.
 
 -- x*y/z rounded down and the remainder, for x and z below 2^42, y below 2^40:

@@ -32,9 +32,9 @@ func (p *pipes) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proces
 	}
 }
 
-// TestCallsShareRoundTrips: calls that come at the same time share pipelines,
+// TestBatchSharesRoundTrips: calls that come at the same time share pipelines,
 // and each gets its own answer.
-func TestCallsShareRoundTrips(t *testing.T) {
+func TestBatchSharesRoundTrips(t *testing.T) {
 	t.Parallel()
 	client, prefix := backendtest.Redis(t)
 	script := redis.NewScript(`return {tonumber(ARGV[1])}`)
@@ -67,9 +67,9 @@ func TestCallsShareRoundTrips(t *testing.T) {
 	}
 }
 
-// TestTooManyWait: when Redis cannot keep up, a call is told at once; one whose
+// TestBatchTooManyWait: when Redis cannot keep up, a call is told at once; one whose
 // caller has left is not sent.
-func TestTooManyWait(t *testing.T) {
+func TestBatchTooManyWait(t *testing.T) {
 	t.Parallel()
 	b := &batcher{sending: pipelines, waiting: make([]*ask, maxWaiting)}
 	if _, err := b.run(t.Context(), nil, nil); !errors.Is(err, errTooManyWaiting) {

@@ -30,7 +30,7 @@ type Service struct {
 	backend Backend
 	local   *Memory // counts while the backend cannot be reached
 
-	observe func(where Counted, took time.Duration) // nil: nobody
+	observe func(where Counted, took time.Duration) // may be nil
 
 	findUser FindUser // nil: keys are taken as they are
 
@@ -75,9 +75,8 @@ type Edit struct {
 	ClearOverrides bool
 }
 
-// EnsureBuiltins adds the built-in limits that are missing. It leaves alone
-// those that are there, with everything that was changed about them. Any
-// number of instances may call it at once.
+// EnsureBuiltins adds the built-in limits that are missing and leaves the others
+// as they are. Any number of instances may call it at once.
 func (s *Service) EnsureBuiltins(ctx context.Context) error {
 	_, err := s.log.Write(caller.System(ctx), func(ctx context.Context, tx *changes.Tx) error {
 		for _, l := range builtins() {
@@ -97,9 +96,9 @@ func (s *Service) EnsureBuiltins(ctx context.Context) error {
 	return err
 }
 
-// Create adds a limit. It is in force on this instance when Create returns. Who
-// makes, changes, removes, checks or resets one that covers calls of Tollgate's
-// own needs "*".
+// Create adds a limit. It is in force on this instance when Create returns.
+// Creating, changing, removing, checking or resetting one that covers calls of
+// Tollgate's own API needs "*".
 func (s *Service) Create(ctx context.Context, l Limit) (Limit, int64, error) {
 	l, err := l.normal()
 	if err != nil {
@@ -121,7 +120,7 @@ func (s *Service) Create(ctx context.Context, l Limit) (Limit, int64, error) {
 		if l.Overrides, err = s.resolveOverrides(ctx, tx, l, nil); err != nil {
 			return err
 		}
-		others, err := others(ctx, tx, l.Name)
+		others, err := lockOthers(ctx, tx, l.Name)
 		if err != nil {
 			return err
 		}
@@ -129,7 +128,7 @@ func (s *Service) Create(ctx context.Context, l Limit) (Limit, int64, error) {
 			return fault.New(fault.Precondition, "TOO_MANY_LIMITS",
 				"there are %d limits, the most there can be; remove one that is not needed first", maxLimits)
 		}
-		if err := crowded(l, others); err != nil {
+		if err := checkApplying(l, others); err != nil {
 			return err
 		}
 		inserted, err := insertLimit(ctx, tx, l)
@@ -149,7 +148,7 @@ func (s *Service) Create(ctx context.Context, l Limit) (Limit, int64, error) {
 // Get reads a limit from the database.
 func (s *Service) Get(ctx context.Context, name string) (Limit, error) {
 	l, err := getLimit(ctx, s.db, name)
-	return l, failed("read", name, err)
+	return l, limitError("read", name, err)
 }
 
 // List returns a page of limits by name, and the next page's token, empty on
@@ -172,13 +171,13 @@ func (s *Service) Update(ctx context.Context, name string, edit Edit) (Limit, in
 	}
 	var l Limit
 	revision, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
-		others, err := others(ctx, tx, name)
+		others, err := lockOthers(ctx, tx, name)
 		if err != nil {
 			return err
 		}
 		before, err := lockLimit(ctx, tx, name)
 		if err != nil {
-			return failed("update", name, err)
+			return limitError("update", name, err)
 		}
 		l, err = edit.apply(before).normal()
 		if err != nil {
@@ -197,7 +196,7 @@ func (s *Service) Update(ctx context.Context, name string, edit Edit) (Limit, in
 			if err := s.roles.CheckCounted("permission", l.Permission); err != nil {
 				return err
 			}
-			if err := crowded(l, others); err != nil {
+			if err := checkApplying(l, others); err != nil {
 				return err
 			}
 		}
@@ -254,14 +253,14 @@ func (s *Service) Delete(ctx context.Context, name string) (int64, error) {
 	return s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
 		l, err := lockLimit(ctx, tx, name)
 		if err != nil {
-			return failed("delete", name, err)
+			return limitError("delete", name, err)
 		}
 		if err := s.mayManage(ctx, tx, l.Permission); err != nil {
 			return err
 		}
 		if l.Builtin {
 			return fault.New(fault.Precondition, "BUILTIN_LIMIT",
-				"the limit %q is built in and cannot be removed; update it instead, or make it what it came as: tollgate limits restore %s", name, name)
+				"the limit %q is built in and cannot be removed; update it instead, or restore it to its original values: tollgate limits restore %s", name, name)
 		}
 		if err := deleteLimit(ctx, tx, name); err != nil {
 			return fmt.Errorf("delete limit %q: %w", name, err)
@@ -278,7 +277,7 @@ func (s *Service) ResetAll(ctx context.Context, name string) (int64, error) {
 	return s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
 		l, err := lockLimit(ctx, tx, name)
 		if err != nil {
-			return failed("reset", name, err)
+			return limitError("reset", name, err)
 		}
 		if err := s.mayManage(ctx, tx, l.Permission); err != nil {
 			return err
@@ -292,14 +291,14 @@ func (s *Service) ResetAll(ctx context.Context, name string) (int64, error) {
 	})
 }
 
-// Restore makes a built-in limit what it came as. What it has counted stays.
+// Restore gives a built-in limit its original values. What it has counted stays.
 func (s *Service) Restore(ctx context.Context, name string) (Limit, error) {
 	list := builtins()
 	i := slices.IndexFunc(list, func(l Limit) bool { return l.Name == name })
 	_, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
 		before, err := lockLimit(ctx, tx, name)
 		if err != nil {
-			return failed("restore", name, err)
+			return limitError("restore", name, err)
 		}
 		if i < 0 || !before.Builtin {
 			return fault.New(fault.Precondition, "NOT_BUILTIN",
@@ -325,9 +324,9 @@ func (s *Service) Restore(ctx context.Context, name string) (Limit, error) {
 // now is the time as it is stored.
 func (s *Service) now() time.Time { return time.UnixMicro(s.clock.Micros()).UTC() }
 
-// others returns all limits but one, and has writers of limits wait for each
-// other, so that what is counted here stays so until the commit.
-func others(ctx context.Context, tx *changes.Tx, name string) ([]Limit, error) {
+// lockOthers returns all limits but one, and makes writers of limits wait for
+// each other, so that the result holds until the commit.
+func lockOthers(ctx context.Context, tx *changes.Tx, name string) ([]Limit, error) {
 	if _, err := lockLimit(ctx, tx, firstBuiltin); err != nil && !errors.Is(err, database.ErrNoRows) {
 		return nil, fmt.Errorf("wait for other writers of limits: %w", err)
 	}
@@ -344,10 +343,10 @@ func others(ctx context.Context, tx *changes.Tx, name string) ([]Limit, error) {
 	return rest, nil
 }
 
-// crowded is the fault of a limit that would be one too many on some call. The
-// limits on one call cover each other like prefixes, so it is enough to look
-// at each limit's own pattern.
-func crowded(l Limit, others []Limit) error {
+// checkApplying refuses a limit with which more than maxApplying would count some
+// call. The limits on one call cover each other like prefixes, so it is enough to
+// check each limit's own pattern.
+func checkApplying(l Limit, others []Limit) error {
 	all := append([]Limit{l}, others...)
 	for _, narrow := range all {
 		if !covers(l.Permission, narrow.Permission) {
@@ -379,8 +378,9 @@ func allowance(l Limit) string {
 		l.AtOnce(), l.Algorithm, l.Mode, l.Outage, len(l.Overrides))
 }
 
-// failed makes a store's error about one limit the caller's.
-func failed(verb, name string, err error) error {
+// limitError wraps the store's error about one limit; no rows are
+// LIMIT_NOT_FOUND.
+func limitError(verb, name string, err error) error {
 	switch {
 	case err == nil:
 		return nil
@@ -392,5 +392,5 @@ func failed(verb, name string, err error) error {
 }
 
 func missing(name string) error {
-	return fault.New(fault.NotFound, "LIMIT_NOT_FOUND", "there is no limit %q; ListLimits names those there are", name)
+	return fault.New(fault.NotFound, "LIMIT_NOT_FOUND", "there is no limit %q; list the limits to see their names", name)
 }

@@ -15,7 +15,7 @@ import (
 
 const minute = time.Minute
 
-func TestManage(t *testing.T) {
+func TestCreateUpdateDelete(t *testing.T) {
 	onDatabases(t, func(t *testing.T, i *instance) {
 		made := i.create(Limit{
 			Name: "orders", Description: "Orders.", Subject: SubjectIP, Permission: "orders:*", Rate: 10, Burst: 3,
@@ -104,7 +104,7 @@ func TestList(t *testing.T) {
 	})
 }
 
-func TestValidation(t *testing.T) {
+func TestCreateInvalid(t *testing.T) {
 	t.Parallel()
 	i := onSQLite(t, nil)
 	good := Limit{Name: "good", Subject: SubjectUser, Permission: "a:b", Rate: 5, Period: minute}
@@ -169,7 +169,7 @@ func TestValidation(t *testing.T) {
 	wantFault(t, err, fault.Invalid, "outage")
 }
 
-func TestAlgorithmChange(t *testing.T) {
+func TestUpdateAlgorithm(t *testing.T) {
 	t.Parallel()
 	i := onSQLite(t, nil)
 	i.create(Limit{Name: "l", Subject: SubjectGlobal, Rate: 5, Burst: 2, Overrides: []Override{{Key: "a", Rate: 3, Burst: 1}}})
@@ -215,7 +215,7 @@ func TestUpdateKeepsCounts(t *testing.T) {
 	}
 }
 
-func TestTooManyApply(t *testing.T) {
+func TestTooManyLimitsApply(t *testing.T) {
 	onDatabases(t, func(t *testing.T, i *instance) {
 		i.must(i.EnsureBuiltins(t.Context()))
 		i.create(Limit{Name: "elsewhere", Subject: SubjectGlobal, Permission: "b:x", Rate: 1})

@@ -229,9 +229,9 @@ func suite(t *testing.T, b Backend, a Algorithm) {
 	})
 }
 
-// TestScriptComputesTheSame runs the script on states of every age and
+// TestRedisScriptAgainstGo runs the script on states of every age and
 // compares with algorithm.go.
-func TestScriptComputesTheSame(t *testing.T) {
+func TestRedisScriptAgainstGo(t *testing.T) {
 	t.Parallel()
 	r := testRedis(t)
 	ctx := t.Context()
@@ -309,7 +309,7 @@ func TestScriptComputesTheSame(t *testing.T) {
 	})
 }
 
-func TestRedisKeysEnd(t *testing.T) {
+func TestRedisKeysExpire(t *testing.T) {
 	t.Parallel()
 	r := testRedis(t)
 	for _, a := range allAlgorithms {

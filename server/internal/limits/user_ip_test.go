@@ -12,7 +12,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 )
 
-func TestUserAtAddress(t *testing.T) {
+func TestUserIPLimit(t *testing.T) {
 	onDatabases(t, func(t *testing.T, i *instance) {
 		made := i.create(Limit{
 			Name: "l", Subject: SubjectUserIP, Permission: "a:b", Rate: 2,
@@ -50,11 +50,11 @@ func TestUserAtAddress(t *testing.T) {
 	})
 }
 
-// TestUpgrade: the schema of the version before, with data. What an operator
+// TestUpgradeFromUserLimit: the schema of the version before, with data. What an operator
 // changed about the built-in limit stays; else it is raised, because sign-ins
 // are now counted at each address first. Servers of the version before, which
 // may still run, read the new limit as one for each user.
-func TestUpgrade(t *testing.T) {
+func TestUpgradeFromUserLimit(t *testing.T) {
 	t.Parallel()
 	for name, changed := range map[string]bool{"as it came": false, "changed": true} {
 		t.Run(name, func(t *testing.T) {

@@ -18,7 +18,7 @@ type place struct {
 
 func tokens() Tokens { return NewTokens([]byte(strings.Repeat("k", 32))) }
 
-func TestATokenLeadsBackToItsPlace(t *testing.T) {
+func TestTokensRoundTrip(t *testing.T) {
 	t.Parallel()
 	want := place{1234567890123456, `an id with "quotes" and ünicode`}
 	token := tokens().Make("users?a", want)
@@ -32,7 +32,7 @@ func TestATokenLeadsBackToItsPlace(t *testing.T) {
 	}
 }
 
-func TestOtherTokensAreRefused(t *testing.T) {
+func TestReadRefusesOtherTokens(t *testing.T) {
 	t.Parallel()
 	token := tokens().Make("users", place{1, "x"})
 	raw, _ := base64.RawURLEncoding.DecodeString(token)

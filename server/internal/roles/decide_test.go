@@ -50,7 +50,7 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-func TestNothingIsGrantedBeforeTheStart(t *testing.T) {
+func TestCheckBeforeStart(t *testing.T) {
 	t.Parallel()
 	i := onSQLite(t)
 	early := newInstance(t, i.db, i.clock)
@@ -79,7 +79,7 @@ func TestPatterns(t *testing.T) {
 	}
 }
 
-func TestRolesEnd(t *testing.T) {
+func TestRolesOfAfterTheirEnd(t *testing.T) {
 	onDatabases(t, func(t *testing.T, i *instance) {
 		for _, name := range []string{"a", "b", "c"} {
 			i.role(name, "x:"+name)
@@ -129,7 +129,7 @@ func TestRolesEnd(t *testing.T) {
 
 // A write is in force when it has returned, here and, after one look at the
 // log, everywhere.
-func TestWritesAreInForce(t *testing.T) {
+func TestWritesAreInForceAtOnce(t *testing.T) {
 	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		here := start(t, db)
@@ -168,7 +168,7 @@ func TestWritesAreInForce(t *testing.T) {
 }
 
 // What happened between two looks at the log is taken in as a whole.
-func TestManyChangesAtOnce(t *testing.T) {
+func TestApplyManyChanges(t *testing.T) {
 	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		here := start(t, db)

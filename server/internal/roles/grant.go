@@ -48,8 +48,8 @@ func (s *Service) MayGrant(ctx context.Context, patterns []string) error {
 // MayGrantIn returns nil when the context's caller holds every pattern until
 // expires, or for good when that is zero: by roles that end no sooner and, with
 // an API key, within its scopes and its own end. The system holds all.
-// Otherwise it is Denied, GRANT_EXCEEDS_OWN: nobody gives what they do not
-// hold, or for longer than they hold it. For what only takes something away,
+// Otherwise it is Denied, GRANT_EXCEEDS_OWN: a caller cannot give what it does
+// not hold, or for longer than it holds it. For what only takes something away,
 // the present is the end.
 //
 // It reads the truth through q; call it in the transaction that gives.
@@ -67,14 +67,14 @@ func (s *Service) mayPut(ctx context.Context, q database.Queries, patterns []str
 	if err != nil || len(patterns) == 0 {
 		return err
 	}
-	return g.mayGive(patterns, forever, "a role has no end, so ask somebody who holds it without one")
+	return g.mayGive(patterns, forever, "a role has no end, so ask a user who holds it without one")
 }
 
 // MayActAs returns nil when the context's caller holds everything that a user
 // holds, each thing until the user's own hold of it ends or until expires,
 // whichever is sooner; zero is never. Otherwise it is Denied,
 // GRANT_EXCEEDS_OWN. Call it in the transaction that acts, with the user's row
-// locked, so that nobody gives the user more meanwhile.
+// locked, so that the user is given no more meanwhile.
 func (s *Service) MayActAs(ctx context.Context, q database.Queries, userID string, expires time.Time) error {
 	g, err := s.giver(ctx, q)
 	if err != nil || g.everything {
@@ -85,7 +85,7 @@ func (s *Service) MayActAs(ctx context.Context, q database.Queries, userID strin
 		return err
 	}
 	for _, h := range theirs {
-		if err := g.mayGive(h.patterns, min(h.ends, endOf(expires)), "the user holds it for longer, so ask somebody who does, too"); err != nil {
+		if err := g.mayGive(h.patterns, min(h.ends, endOf(expires)), "the user holds it for longer, so ask a user who does, too"); err != nil {
 			return err
 		}
 	}
@@ -113,10 +113,10 @@ func newGiver(ctx context.Context, holds func(*caller.Principal) ([]hold, error)
 }
 
 // sooner is what to do about a grant that would last too long.
-const sooner = "set expires_at to that time or sooner, or ask somebody who holds it for longer"
+const sooner = "set expires_at to that time or sooner, or ask a user who holds it for longer"
 
-// mayGive is MayGrantIn for an end in microseconds. The advice is for who holds
-// something for too short a time.
+// mayGive is MayGrantIn for an end in microseconds. The advice is for a caller who
+// holds something for too short a time.
 func (g *giver) mayGive(patterns []string, until int64, advice string) error {
 	if g.everything {
 		return nil
@@ -135,7 +135,7 @@ func (g *giver) mayGive(patterns []string, until int64, advice string) error {
 		switch {
 		case ends == 0:
 			return fault.New(fault.Denied, "GRANT_EXCEEDS_OWN",
-				"this needs %q, which you do not hold; ask somebody who holds it", pattern)
+				"this needs %q, which you do not hold; ask a user who holds it", pattern)
 		case len(g.scopes) > 0 && !g.scopes.covers(pattern):
 			return fault.New(fault.Denied, "GRANT_EXCEEDS_OWN",
 				"this needs %q, which your API key's scopes leave out; use a key that has it", pattern)

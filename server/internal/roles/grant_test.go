@@ -56,7 +56,7 @@ func clerk(scopes ...string) caller.Caller {
 }
 
 // A manager of roles who holds little gets no further by any path.
-func TestNoPathGrantsMore(t *testing.T) {
+func TestGrantExceedsOwn(t *testing.T) {
 	onDatabases(t, func(t *testing.T, i *instance) {
 		i.role("manager", "tollgate:roles:*", "orders:read")
 		i.role("reader", "orders:read")
@@ -102,7 +102,7 @@ func TestNoPathGrantsMore(t *testing.T) {
 	})
 }
 
-func TestTheLastAdministratorStays(t *testing.T) {
+func TestLastAdministrator(t *testing.T) {
 	onDatabases(t, func(t *testing.T, i *instance) {
 		ctx := i.system()
 		ann, bob, cid := i.user("ann"), i.user("bob"), i.user("cid")
@@ -139,9 +139,9 @@ func TestTheLastAdministratorStays(t *testing.T) {
 	})
 }
 
-// TestServiceAccountsDoNotCount: the last administrator is a person who can sign
+// TestLastAdministratorIsAPerson: the last administrator is a person who can sign
 // in, so nobody is locked out by a machine that stays.
-func TestServiceAccountsDoNotCount(t *testing.T) {
+func TestLastAdministratorIsAPerson(t *testing.T) {
 	onDatabases(t, func(t *testing.T, i *instance) {
 		ann, robot, mute := i.user("ann"), i.user("robot"), i.user("mute")
 		for id, change := range map[string]string{robot: `kind = 'service', password_hash = ''`, mute: `password_hash = ''`} {
@@ -161,9 +161,9 @@ func TestServiceAccountsDoNotCount(t *testing.T) {
 	})
 }
 
-// TestAGrantEndsWithItsGiver: nobody gives what they hold for longer than they
+// TestGrantEndsWithItsGiver: nobody gives what they hold for longer than they
 // hold it, by any path, themselves included.
-func TestAGrantEndsWithItsGiver(t *testing.T) {
+func TestGrantEndsWithItsGiver(t *testing.T) {
 	onDatabases(t, func(t *testing.T, i *instance) {
 		i.role("manager", "tollgate:roles:*")
 		i.role("clerk", "orders:read")
@@ -217,9 +217,9 @@ func TestAGrantEndsWithItsGiver(t *testing.T) {
 	})
 }
 
-// TestGrantsGoByTheTruth: an instance that has not heard yet that its caller
+// TestMayGrantInReadsTheDatabase: an instance that has not heard yet that its caller
 // was demoted or disabled gives nothing for them.
-func TestGrantsGoByTheTruth(t *testing.T) {
+func TestMayGrantInReadsTheDatabase(t *testing.T) {
 	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		here := start(t, db)
@@ -239,9 +239,9 @@ func TestGrantsGoByTheTruth(t *testing.T) {
 	})
 }
 
-// TestReservedNames: services that look at a role's name, and roles that later
+// TestCreateReservedName: services that look at a role's name, and roles that later
 // versions bring, are not confused by a role that somebody made.
-func TestReservedNames(t *testing.T) {
+func TestCreateReservedName(t *testing.T) {
 	t.Parallel()
 	i := onSQLite(t)
 	for _, name := range []string{"tollgate", "tollgate-admin", "tollgateadmin"} {
@@ -253,7 +253,7 @@ func TestReservedNames(t *testing.T) {
 
 // Two administrators who remove each other at once never both succeed, however
 // they go about it.
-func TestAdministratorsRemoveEachOther(t *testing.T) {
+func TestLastAdministratorConcurrently(t *testing.T) {
 	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		here := start(t, db)
@@ -312,7 +312,7 @@ func TestAdministratorsRemoveEachOther(t *testing.T) {
 	})
 }
 
-func TestEnsureBuiltinsTogether(t *testing.T) {
+func TestEnsureBuiltinsConcurrently(t *testing.T) {
 	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		fake := clock.NewFake(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))

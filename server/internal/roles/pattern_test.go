@@ -87,7 +87,7 @@ func TestValidPattern(t *testing.T) {
 	}
 }
 
-func TestValidIsTheGrammar(t *testing.T) {
+func TestValidPatternAgainstGrammar(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		text := rapid.StringMatching(`[a-cA0._:*é-]{0,20}`).Draw(t, "text")
@@ -129,7 +129,7 @@ func anyMatches(patterns []string, permission string) bool {
 	return slices.ContainsFunc(patterns, func(p string) bool { return matches(p, permission) })
 }
 
-func TestMatchIsTheModel(t *testing.T) {
+func TestMatchAgainstModel(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		pattern, permission := somePattern.Draw(t, "pattern"), somePermission.Draw(t, "permission")
@@ -141,7 +141,7 @@ func TestMatchIsTheModel(t *testing.T) {
 
 // A pattern is covered exactly when it matches nothing that is not matched
 // already. What it matches most of all is a segment that nobody else names.
-func TestCoversIsTheModel(t *testing.T) {
+func TestCoversAgainstModel(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		patterns, q := somePatterns.Draw(t, "patterns"), somePattern.Draw(t, "q")
@@ -159,7 +159,7 @@ func TestCoversIsTheModel(t *testing.T) {
 	})
 }
 
-func TestIntersectIsBoth(t *testing.T) {
+func TestIntersectAgainstModel(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		a, b := somePatterns.Draw(t, "a"), somePatterns.Draw(t, "b")

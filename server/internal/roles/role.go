@@ -9,16 +9,15 @@ const (
 	ServiceRole   = "service"       // may ask for decisions: what a service behind Tollgate holds
 )
 
-// reservedPrefix starts no name of a role but Tollgate's. A built-in role that
-// a later version brings takes a name with it: EnsureBuiltins would make a role
-// of that name, and its members, what the version says.
+// reservedPrefix is for the names of Tollgate's roles: EnsureBuiltins would turn a
+// role of the same name into the built-in role of a later version.
 const reservedPrefix = "tollgate"
 
 const (
 	maxRoles    = 10_000 // all are compiled in memory
 	maxOfAUser  = 100    // live roles of one user
 	cachedUsers = 50_000 // users whose roles are kept in memory
-	reloadAll   = 50     // changed roles from which on one read of all is cheaper
+	reloadAll   = 50     // changed roles from which on one read of all costs less
 )
 
 // builtins in the order of their names, in which every instance writes them.

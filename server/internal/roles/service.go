@@ -18,7 +18,7 @@ import (
 )
 
 // Service keeps roles and who holds them. It is a changes.Follower: until the
-// log has started it grants nothing to anybody.
+// log has started it grants nothing.
 type Service struct {
 	db    *database.DB
 	log   *changes.Log
@@ -31,7 +31,7 @@ type Service struct {
 	held     *changes.Cache[string, held]
 }
 
-// New makes the service. The caller has the log follow it.
+// New makes the service. Follow it with the log.
 func New(db *database.DB, log *changes.Log, clk clock.Clock, pages page.Tokens) *Service {
 	s := &Service{db: db, log: log, clock: clk, pages: pages, held: changes.NewCache[string, held](cachedUsers)}
 	s.compiled.Store(&map[string]compiled{})
@@ -174,7 +174,7 @@ func (s *Service) Update(ctx context.Context, name string, edit Edit) (Role, int
 	return r, revision, err
 }
 
-// Delete removes a role and takes it from everybody. The caller must hold its
+// Delete removes a role and takes it from its members. The caller must hold its
 // permissions; built-in roles are refused.
 func (s *Service) Delete(ctx context.Context, name string) (int64, error) {
 	return s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
@@ -298,7 +298,7 @@ func (s *Service) Unassign(ctx context.Context, role, userID string) (int64, err
 // disables a user or ends their administrator role, before it touches the
 // user. It is a Precondition fault, LAST_ADMINISTRATOR, when the user is an
 // administrator without an end and no other is a person who can sign in: a
-// service account lets nobody in, nor does a person without a password or who
+// service account cannot sign in, nor can a person without a password or who
 // is disabled. Concurrent callers wait for each other's transactions, so that
 // two cannot each count on the other.
 func (s *Service) EnsureAdministratorRemains(ctx context.Context, tx *changes.Tx, leaving string) error {
@@ -360,5 +360,5 @@ func roleError(verb, name string, err error) error {
 
 func builtin(name string) error {
 	return fault.New(fault.Precondition, "BUILTIN_ROLE",
-		"role %q came with Tollgate and cannot be changed; create a role of your own instead", name)
+		"role %q is built in and cannot be changed; create a role of your own instead", name)
 }

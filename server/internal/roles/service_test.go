@@ -102,7 +102,7 @@ func TestMembership(t *testing.T) {
 	})
 }
 
-func TestRefusals(t *testing.T) {
+func TestWritesRefused(t *testing.T) {
 	onDatabases(t, func(t *testing.T, i *instance) {
 		i.role("clerk", "orders:read")
 		ann, nobody := i.user("ann"), "0198f000-0000-7000-8000-000000000000"
@@ -199,7 +199,7 @@ func TestBounds(t *testing.T) {
 	})
 }
 
-func TestPages(t *testing.T) {
+func TestListPages(t *testing.T) {
 	onDatabases(t, func(t *testing.T, i *instance) {
 		want := []string{Administrator, Auditor, ServiceRole}
 		for n := range 4 {

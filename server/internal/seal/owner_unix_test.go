@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// TestAKeyFileThatOthersCanReadIsRefused, and nothing of it is told.
-func TestAKeyFileThatOthersCanReadIsRefused(t *testing.T) {
+// TestFileModeRefused, and nothing of it is told.
+func TestFileModeRefused(t *testing.T) {
 	t.Parallel()
 	for mode, good := range map[os.FileMode]bool{
 		0o600: true, 0o400: true, 0o700: true,
@@ -55,9 +55,9 @@ func (f foreign) Sys() any {
 	return &stat
 }
 
-// TestAMountedKeyFile: a platform's secret belongs to the platform, which also
+// TestFileOfAnotherOwner: a platform's secret belongs to the platform, which also
 // decides about its mode.
-func TestAMountedKeyFile(t *testing.T) {
+func TestFileOfAnotherOwner(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "master.key")
 	if err := os.WriteFile(path, nil, 0o644); err != nil {

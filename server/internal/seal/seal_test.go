@@ -5,7 +5,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -22,7 +21,7 @@ func master(t *testing.T, fill byte) *Master {
 	return m
 }
 
-func TestSealedOpensAgain(t *testing.T) {
+func TestSealOpen(t *testing.T) {
 	t.Parallel()
 	for _, plain := range []string{"", "secret", strings.Repeat("long", 10_000)} {
 		sealed := master(t, 1).Seal([]byte(plain), "row 1")
@@ -40,7 +39,7 @@ func TestSealedOpensAgain(t *testing.T) {
 	}
 }
 
-func TestWhatDoesNotOpen(t *testing.T) {
+func TestOpenRefuses(t *testing.T) {
 	t.Parallel()
 	m := master(t, 1)
 	sealed := m.Seal([]byte("secret"), "row 1")
@@ -71,7 +70,7 @@ func TestWhatDoesNotOpen(t *testing.T) {
 	}
 }
 
-func TestDerivedSecrets(t *testing.T) {
+func TestDerive(t *testing.T) {
 	t.Parallel()
 	m := master(t, 1)
 	a := m.Derive("page tokens")
@@ -88,7 +87,7 @@ func TestDerivedSecrets(t *testing.T) {
 	}
 }
 
-func TestKeysOfOtherSizesAreRefused(t *testing.T) {
+func TestNewRefusesOtherSizes(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int{0, 16, 31, 33} {
 		if _, err := New(make([]byte, n)); err == nil {
@@ -120,7 +119,7 @@ func TestParse(t *testing.T) {
 	}
 }
 
-func TestAKeyFileIsMadeOnceAndForItsOwnerOnly(t *testing.T) {
+func TestFileIsCreatedOnce(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "master.key")
 	first, err := File(path)
@@ -141,7 +140,7 @@ func TestAKeyFileIsMadeOnceAndForItsOwnerOnly(t *testing.T) {
 	}
 }
 
-func TestABadKeyFileIsLeftAlone(t *testing.T) {
+func TestFileInvalid(t *testing.T) {
 	t.Parallel()
 	for name, text := range map[string]string{"empty": "", "text": "not a key\n"} {
 		path := filepath.Join(t.TempDir(), "master.key")
@@ -161,7 +160,7 @@ func TestABadKeyFileIsLeftAlone(t *testing.T) {
 }
 
 // Many that start at once get one key: nobody reads a file that is half written.
-func TestStartsAtOnceGetOneKey(t *testing.T) {
+func TestFileConcurrently(t *testing.T) {
 	t.Parallel()
 	for range 50 {
 		path := filepath.Join(t.TempDir(), "master.key")
@@ -186,46 +185,6 @@ func TestStartsAtOnceGetOneKey(t *testing.T) {
 		}
 		if names, _ := os.ReadDir(filepath.Dir(path)); len(names) != 1 {
 			t.Fatalf("left behind: %v", names)
-		}
-	}
-}
-
-const keyFile = "TOLLGATE_TEST_KEY_FILE"
-
-func TestMain(m *testing.M) {
-	if path := os.Getenv(keyFile); path != "" { // a process of TestProcessesAtOnceGetOneKey
-		key, err := File(path)
-		if err != nil {
-			os.Stderr.WriteString(err.Error())
-			os.Exit(1)
-		}
-		os.Stdout.Write(key)
-		os.Exit(0)
-	}
-	os.Exit(m.Run())
-}
-
-func TestProcessesAtOnceGetOneKey(t *testing.T) {
-	t.Parallel()
-	path := filepath.Join(t.TempDir(), "master.key")
-	var (
-		running sync.WaitGroup
-		keys    [4][]byte
-	)
-	for i := range keys {
-		running.Go(func() {
-			command := exec.CommandContext(t.Context(), os.Args[0])
-			command.Env = append(os.Environ(), keyFile+"="+path)
-			var err error
-			if keys[i], err = command.Output(); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	running.Wait()
-	for i := range keys {
-		if len(keys[i]) != KeySize || !bytes.Equal(keys[i], keys[0]) {
-			t.Errorf("process %d has another key", i)
 		}
 	}
 }

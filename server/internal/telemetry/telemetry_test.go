@@ -11,7 +11,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-func TestAsked(t *testing.T) {
+func TestSignalEnabled(t *testing.T) {
 	const at = "http://127.0.0.1:4318"
 	for _, test := range []struct {
 		name string
@@ -43,7 +43,7 @@ func TestAsked(t *testing.T) {
 	}
 }
 
-func TestNothingIsOpenedUnasked(t *testing.T) {
+func TestOpenWithoutEnvironment(t *testing.T) {
 	t.Parallel()
 	opened, err := Open(t.Context(), "1", slog.New(slog.DiscardHandler))
 	if err != nil || opened.calls != nil || opened.closes != nil || len(opened.Interceptors()) != 1 {
@@ -52,7 +52,7 @@ func TestNothingIsOpenedUnasked(t *testing.T) {
 	opened.Close()
 }
 
-func TestLogLinesSayWhichRequest(t *testing.T) {
+func TestLogAddsRequestID(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
 	log := Log(slog.New(slog.NewTextHandler(&out, nil)))
