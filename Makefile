@@ -26,7 +26,7 @@ WITH_SERVICES = go build -C tools -o '$(CURDIR)/bin/services' ./services && exec
 GO_TEST := go test -race -gcflags=all=-d=checkptr=0 -timeout 20m
 
 .PHONY: help run services test test-oauth-clients cover bench fuzz chaos check fmt lint lint-go lint-proto \
-	tidy-check generate generate-check breaking third-party
+	tidy-check words generate generate-check breaking third-party
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -73,7 +73,7 @@ chaos: ## Break servers and backends under load; print what was promised and mea
 	status=$$?; cat $$table; rm -f $$table; exit $$status
 
 # The tests come last, so that a run ends with their own lines.
-check: lint tidy-check generate-check breaking test ## Everything CI checks
+check: lint tidy-check words generate-check breaking test ## Everything CI checks
 
 fmt: third-party ## Format Go and protos
 	$(GOLANGCI) fmt
@@ -81,7 +81,7 @@ fmt: third-party ## Format Go and protos
 	$(BUF) format -w proto
 	$(BUF) format -w sdk/examples/orders/proto
 
-lint: lint-proto lint-go ## Lint Go, protos and the words we use
+lint: lint-proto lint-go ## Lint Go and protos
 
 lint-go:
 	$(GOLANGCI) run
@@ -91,6 +91,9 @@ lint-proto: third-party
 	$(BUF) lint
 	$(BUF) format --diff --exit-code proto
 	$(BUF) format --diff --exit-code sdk/examples/orders/proto
+
+words: ## Fail on words that have a standard term (tools/words/words.txt)
+	@go run -C tools ./words ..
 
 tidy-check: ## Fail if a go.mod or go.sum is not tidy
 	go mod tidy -diff
