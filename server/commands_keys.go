@@ -26,7 +26,7 @@ type keysList struct{}
 // Run prints a table.
 func (keysList) Run(ctx context.Context, config app.Config, out app.Out) error {
 	return withApp(ctx, config, out, func(ctx context.Context, a *app.App) error {
-		list, err := a.Auth.SigningKeys(ctx)
+		list, err := a.Auth.SigningKeys.List(ctx)
 		if err != nil {
 			return err
 		}
@@ -56,7 +56,7 @@ type keysRotate struct {
 // Run creates the next key.
 func (k keysRotate) Run(ctx context.Context, config app.Config, out app.Out) error {
 	return withApp(ctx, config, out, func(ctx context.Context, a *app.App) error {
-		key, _, err := a.Auth.RotateSigningKey(ctx, k.Algorithm)
+		key, _, err := a.Auth.SigningKeys.Rotate(ctx, k.Algorithm)
 		if err != nil {
 			return err
 		}
@@ -99,7 +99,7 @@ type keysRemove struct {
 // Run removes the key.
 func (k keysRemove) Run(ctx context.Context, config app.Config, out app.Out) error {
 	return withApp(ctx, config, out, func(ctx context.Context, a *app.App) error {
-		if _, err := a.Auth.RemoveSigningKey(ctx, k.ID); err != nil {
+		if _, err := a.Auth.SigningKeys.Remove(ctx, k.ID); err != nil {
 			return err
 		}
 		fmt.Println("removed signing key", k.ID)
@@ -123,7 +123,7 @@ Keep the old key for as long as you keep backups made before.`
 
 // Run rewraps the secrets.
 func (k keysRewrap) Run(ctx context.Context, config app.Config) error {
-	done, err := app.Reseal(ctx, config, k.NewMasterKey, clock.Real())
+	done, err := app.Rewrap(ctx, config, k.NewMasterKey, clock.Real())
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/tollgatehq/tollgate/server/internal/app"
 	"github.com/tollgatehq/tollgate/server/internal/auth"
+	"github.com/tollgatehq/tollgate/server/internal/auth/password"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 )
 
@@ -65,23 +66,23 @@ type userCreate struct {
 // Run creates the user. It reads the password from the terminal or a pipe.
 func (u userCreate) Run(ctx context.Context, config app.Config, out app.Out) error {
 	return withApp(ctx, config, out, func(ctx context.Context, a *app.App) error {
-		var password string
+		var secret string
 		if u.Generate {
-			password = a.Auth.NewOneTimePassword()
+			secret = password.NewOneTime()
 		} else {
 			var err error
-			if password, err = readPassword(ctx, "Password for "+u.Username+": "); err != nil {
+			if secret, err = readPassword(ctx, "Password for "+u.Username+": "); err != nil {
 				return err
 			}
 		}
 		made, _, err := a.Auth.CreateUser(ctx, auth.NewUser{
-			Username: u.Username, Password: password, Kind: caller.Person, Roles: u.Role, PasswordChangeRequired: u.Generate,
+			Username: u.Username, Password: secret, Kind: caller.Person, Roles: u.Role, PasswordChangeRequired: u.Generate,
 		})
 		if err != nil {
 			return err
 		}
 		if u.Generate {
-			fmt.Println("one-time password:", password)
+			fmt.Println("one-time password:", secret)
 		}
 		fmt.Printf("created user %s (%s)\n", made.Username, made.ID)
 		return nil

@@ -21,6 +21,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/auth"
+	"github.com/tollgatehq/tollgate/server/internal/auth/password"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/changes"
 	"github.com/tollgatehq/tollgate/server/internal/clock"
@@ -138,11 +139,14 @@ func (a *App) open(ctx context.Context, master *seal.Master) error {
 		DB: a.db, Log: a.log, Audit: a.audit, Roles: a.roles, Limits: a.Limits, Clock: a.clock,
 		Pages: pages, Master: master, Issuer: a.config.Issuer, Audience: a.config.Audience,
 		AccessTokenTTL: a.config.AccessTokenTTL, SessionIdle: a.config.SessionIdle,
-		SessionMax: a.config.SessionMax, RefreshGrace: a.config.RefreshGrace, BcryptCost: a.config.BcryptCost,
+		SessionMax: a.config.SessionMax, RefreshGrace: a.config.RefreshGrace,
 		SigningAlgorithm: a.config.SigningAlgorithm, SigningKeyRotation: a.config.SigningKeyRotation,
 		SigningKeyAhead: a.signingKeyAhead(),
-		// Those kept waiting are under way: they must not take the places of others.
-		MaxHeld: max(1, min(128, cmp.Or(a.config.MaxInFlight, 1024)/8)),
+		Passwords: password.Options{
+			Cost: a.config.BcryptCost,
+			// Those kept waiting are under way: they must not take the places of others.
+			MaxHeld: max(1, min(128, cmp.Or(a.config.MaxInFlight, 1024)/8)),
+		},
 	})
 	a.Limits.ResolveUsers(a.Auth.ResolveUser)
 	a.log.Follow(a.roles)
@@ -152,7 +156,7 @@ func (a *App) open(ctx context.Context, master *seal.Master) error {
 
 	// What a new database lacks, each in its own transaction and safe to repeat.
 	for _, ensure := range []func(context.Context) error{
-		a.Auth.EnsureSigningKey, a.roles.EnsureBuiltins, a.Limits.EnsureBuiltins, a.log.Start,
+		a.Auth.SigningKeys.Ensure, a.roles.EnsureBuiltins, a.Limits.EnsureBuiltins, a.log.Start,
 	} {
 		if err := ensure(ctx); err != nil {
 			return err
@@ -178,7 +182,7 @@ func (a *App) Close() error {
 	if a.stopWork != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 		defer cancel()
-		flushed = a.Auth.FlushLastUsed(ctx)
+		flushed = a.Auth.APIKeys.FlushLastUsed(ctx)
 		a.stopWork()
 		a.work.Wait()
 		a.refused.flush(ctx)
@@ -213,7 +217,7 @@ func (a *App) Handler() (http.Handler, error) {
 		}{roles.NewHandler(a.roles), decision.NewAuthorizer(decisions)},
 		Limits: limits.NewHandler(a.Limits),
 		Audit:  audit.NewHandler(a.audit),
-		Guard:  g, Interceptors: append(a.telemetry.Interceptors(), a.metrics), Events: a.audit, JWKS: a.Auth.JWKS,
+		Guard:  g, Interceptors: append(a.telemetry.Interceptors(), a.metrics), Events: a.audit, JWKS: a.Auth.SigningKeys.JWKS,
 		OAuth: a.Auth, Issuer: a.config.Issuer,
 		Ready: a.readiness, Health: health{a}, Reflection: a.config.Reflection, PublicTools: a.config.local(),
 		TrustedProxies: proxies, MaxInFlight: a.config.MaxInFlight, Refused: a.refused.count, Clock: a.clock, Log: a.out.Log,

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/auth"
+	"github.com/tollgatehq/tollgate/server/internal/auth/apikey"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/clock"
@@ -93,7 +94,7 @@ type loot struct {
 // victim is somebody whom the attacker is not.
 type victim struct {
 	id   string
-	keys []auth.APIKey // that they had before
+	keys []apikey.Key // that they had before
 }
 
 // reach is one sequence.
@@ -176,18 +177,18 @@ func (m *reach) user(kind caller.Kind) string {
 	return user.ID
 }
 
-func (m *reach) issue(user string, scopes []string, ends time.Time) (auth.APIKey, string) {
-	key, secret, _, err := m.i.Auth.CreateAPIKey(caller.System(m.i.draining),
-		auth.NewAPIKey{UserID: user, Name: "a key", Scopes: scopes, ExpiresAt: ends})
+func (m *reach) issue(user string, scopes []string, ends time.Time) (apikey.Key, string) {
+	made, err := m.i.Auth.APIKeys.Create(caller.System(m.i.draining),
+		apikey.New{UserID: user, Name: "a key", Scopes: scopes, ExpiresAt: ends})
 	m.must(err)
-	m.keys = append(m.keys, key.ID)
-	return key, secret
+	m.keys = append(m.keys, made.Key.ID)
+	return made.Key, made.Secret
 }
 
 // begin makes the attacker and the others.
 func (m *reach) begin() {
 	m.people, m.roles, m.own = []string{m.i.user}, []string{roles.Administrator}, map[string]bool{}
-	addVictim := func(id string, keys ...auth.APIKey) { m.victims = append(m.victims, victim{id, keys}) }
+	addVictim := func(id string, keys ...apikey.Key) { m.victims = append(m.victims, victim{id, keys}) }
 	all, _ := m.issue(m.i.user, nil, time.Time{})
 	some, _ := m.issue(m.i.user, []string{"tollgate:keys:write"}, time.Time{})
 	addVictim(m.i.user, all, some)
@@ -261,7 +262,7 @@ func (m *reach) end() {
 		_, _ = m.i.Auth.DeleteUser(ctx, user)
 	}
 	for _, key := range m.keys {
-		_, _ = m.i.Auth.RevokeAPIKey(ctx, key)
+		_, _ = m.i.Auth.APIKeys.Revoke(ctx, key)
 	}
 }
 

@@ -22,7 +22,7 @@ func (a *App) maintain(ctx context.Context) {
 			return
 		case <-often.C:
 			a.refused.flush(ctx)
-			err = errors.Join(a.Auth.FlushLastUsed(ctx), a.audit.Measure(ctx))
+			err = errors.Join(a.Auth.APIKeys.FlushLastUsed(ctx), a.audit.Measure(ctx))
 		case <-seldom.C:
 			err = a.Auth.Prune(ctx)
 		}
@@ -69,7 +69,7 @@ func (a *App) rotateKeys(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
-		err := a.Auth.RotateIfDue(ctx)
+		err := a.Auth.SigningKeys.RotateIfDue(ctx)
 		if err != nil && ctx.Err() == nil && !failing {
 			a.out.Log.WarnContext(ctx, "the signing key is due and cannot be rotated; trying again", "error", err)
 		}

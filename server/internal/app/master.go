@@ -42,7 +42,7 @@ func mayMakeKey(ctx context.Context, config Config, path string) error {
 	// A faster instance makes the file before it seals anything.
 	if sealed && missing(path) {
 		return fmt.Errorf("the master key file %s is missing, and the database has secrets that only its key opens; "+
-			"restore the file from a backup, or set TOLLGATE_MASTER_KEY to where the key is; %s", path, auth.AfterLoss)
+			"restore the file from a backup, or set TOLLGATE_MASTER_KEY to where the key is; %s", path, seal.AfterLoss)
 	}
 	return nil
 }

@@ -2,7 +2,7 @@ package app
 
 import (
 	"github.com/tollgatehq/tollgate/server/internal/audit"
-	"github.com/tollgatehq/tollgate/server/internal/auth"
+	"github.com/tollgatehq/tollgate/server/internal/auth/password"
 )
 
 // registerMetrics registers what the packages count. limiterDown says whether
@@ -42,15 +42,15 @@ func (a *App) registerMetrics(limiterDown func() bool) {
 	m.Gauge("tollgate_audit_log_bytes", "What the audit log and its indexes take up on the disk; with SQLite, the whole database. Read every ten seconds, the same for every instance.",
 		func() float64 { return float64(a.audit.Stats().Bytes) })
 
-	hashing := func(read func(auth.PasswordStats) int) func() float64 {
-		return func() float64 { return float64(read(a.Auth.PasswordStats())) }
+	hashing := func(read func(password.Stats) int) func() float64 {
+		return func() float64 { return float64(read(a.Auth.Passwords.Stats())) }
 	}
 	m.Gauge("tollgate_password_workers", "How many passwords may be checked at once.",
-		hashing(func(s auth.PasswordStats) int { return s.Workers }))
+		hashing(func(s password.Stats) int { return s.Workers }))
 	m.Gauge("tollgate_password_checks_running", "Passwords that are being checked.",
-		hashing(func(s auth.PasswordStats) int { return s.Running }))
+		hashing(func(s password.Stats) int { return s.Running }))
 	m.Gauge("tollgate_password_checks_waiting", "Sign-ins that wait for a worker.",
-		hashing(func(s auth.PasswordStats) int { return s.Waiting }))
+		hashing(func(s password.Stats) int { return s.Waiting }))
 	m.Counter("tollgate_password_checks_refused_total", "Sign-ins that were told to try again because too many waited.",
-		func() float64 { return float64(a.Auth.PasswordStats().Refused) })
+		func() float64 { return float64(a.Auth.Passwords.Stats().Refused) })
 }

@@ -8,15 +8,17 @@ import (
 	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/audit"
+	"github.com/tollgatehq/tollgate/server/internal/auth/apikey"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/fault/faulttest"
 	"github.com/tollgatehq/tollgate/server/internal/roles"
 )
 
 // holder makes a person who holds a role with just these permissions.
-func (d *desk) holder(name string, permissions ...string) User {
+func (d *fixture) holder(name string, permissions ...string) User {
 	d.t.Helper()
 	if _, _, err := d.roles.Create(d.system(), "role-of-"+name, "", permissions); err != nil {
 		d.t.Fatal(err)
@@ -25,19 +27,17 @@ func (d *desk) holder(name string, permissions ...string) User {
 }
 
 // inPerson is the context of a call by a person who has just signed in.
-func (d *desk) inPerson(name string) context.Context {
+func (d *fixture) inPerson(name string) context.Context {
 	d.t.Helper()
 	return d.as(Credential{AccessToken: d.login(name).AccessToken})
 }
 
 // create makes a key and returns the context of a call with it.
-func (d *desk) create(ctx context.Context, in NewAPIKey) (APIKey, context.Context) {
+func (d *fixture) create(ctx context.Context, in apikey.New) (apikey.Key, context.Context) {
 	d.t.Helper()
 	in.Name = "a key"
-	key, secret, _, err := d.CreateAPIKey(ctx, in)
-	if err != nil {
-		d.t.Fatal(err)
-	}
+	made := d.createKey(ctx, in)
+	key, secret := made.Key, made.Secret
 	return key, d.as(Credential{APIKey: secret})
 }
 
@@ -45,7 +45,7 @@ func (d *desk) create(ctx context.Context, in NewAPIKey) (APIKey, context.Contex
 // calls, so nobody makes one of a person whom they could not sign in as.
 func TestKeysForOthers(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newDesk(t, db)
+		d := newFixture(t, db)
 		admin := d.user("root", roles.Administrator)
 		d.holder("mallory", "tollgate:keys:write", "orders:read")
 		d.holder("helper", "tollgate:keys:write", "tollgate:users:write", "orders:read")
@@ -56,30 +56,30 @@ func TestKeysForOthers(t *testing.T) {
 		read := []string{"orders:read"}
 		for what, c := range map[string]struct {
 			ctx     context.Context
-			in      NewAPIKey
+			in      apikey.New
 			allowed bool
 		}{
-			"keys:write as the administrator":     {mallory, NewAPIKey{UserID: admin.ID, Scopes: []string{"tollgate:keys:write"}}, false},
-			"keys:write as one who holds no more": {mallory, NewAPIKey{UserID: carl.ID, Scopes: read}, false},
-			"keys:write as a service account":     {mallory, NewAPIKey{UserID: machine.UserID, Scopes: read}, true},
-			"the same, beyond one's own":          {mallory, NewAPIKey{UserID: machine.UserID, Scopes: []string{"orders:write"}}, false},
-			"the same, growing":                   {mallory, NewAPIKey{UserID: machine.UserID}, false},
-			"users:write as one who holds more":   {helper, NewAPIKey{UserID: dora.ID, Scopes: read}, false},
-			"users:write as one who holds less":   {helper, NewAPIKey{UserID: carl.ID, Scopes: read}, true},
-			"users:write, growing":                {helper, NewAPIKey{UserID: carl.ID}, false},
-			"the administrator, growing":          {root, NewAPIKey{UserID: carl.ID}, true},
+			"keys:write as the administrator":     {mallory, apikey.New{UserID: admin.ID, Scopes: []string{"tollgate:keys:write"}}, false},
+			"keys:write as one who holds no more": {mallory, apikey.New{UserID: carl.ID, Scopes: read}, false},
+			"keys:write as a service account":     {mallory, apikey.New{UserID: machine.UserID, Scopes: read}, true},
+			"the same, beyond one's own":          {mallory, apikey.New{UserID: machine.UserID, Scopes: []string{"orders:write"}}, false},
+			"the same, growing":                   {mallory, apikey.New{UserID: machine.UserID}, false},
+			"users:write as one who holds more":   {helper, apikey.New{UserID: dora.ID, Scopes: read}, false},
+			"users:write as one who holds less":   {helper, apikey.New{UserID: carl.ID, Scopes: read}, true},
+			"users:write, growing":                {helper, apikey.New{UserID: carl.ID}, false},
+			"the administrator, growing":          {root, apikey.New{UserID: carl.ID}, true},
 		} {
 			c.in.Name = "a key"
-			_, _, _, err := d.CreateAPIKey(c.ctx, c.in)
+			_, err := d.APIKeys.Create(c.ctx, c.in)
 			if c.allowed && err != nil {
 				t.Errorf("%s: %v", what, err)
 			}
 			if !c.allowed {
-				wantKeyFault(t, what, err, fault.Denied, "GRANT_EXCEEDS_OWN")
+				faulttest.Want(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
 			}
 		}
 		for _, user := range []User{admin, dora} {
-			if keys, _, err := d.ListAPIKeys(t.Context(), user.ID, 10, ""); err != nil || len(keys) != 0 {
+			if keys, _, err := d.APIKeys.List(t.Context(), user.ID, 10, ""); err != nil || len(keys) != 0 {
 				t.Errorf("%s has the keys %+v, %v", user.Username, keys, err)
 			}
 		}
@@ -90,14 +90,14 @@ func TestKeysForOthers(t *testing.T) {
 // only to those that may do no more than it.
 func TestKeyIsNotItsOwner(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newDesk(t, db)
+		d := newFixture(t, db)
 		user := d.holder("owner", "tollgate:keys:write", "tollgate:users:write", "orders:*")
 		self := d.inPerson("owner")
-		_, narrow := d.create(self, NewAPIKey{Scopes: []string{"tollgate:keys:write", "tollgate:users:write", "orders:read"}})
-		_, wide := d.create(self, NewAPIKey{})
-		all, _ := d.create(self, NewAPIKey{})
-		more, _ := d.create(self, NewAPIKey{Scopes: []string{"orders:*"}})
-		less, _ := d.create(self, NewAPIKey{Scopes: []string{"orders:read"}})
+		_, narrow := d.create(self, apikey.New{Scopes: []string{"tollgate:keys:write", "tollgate:users:write", "orders:read"}})
+		_, wide := d.create(self, apikey.New{})
+		all, _ := d.create(self, apikey.New{})
+		more, _ := d.create(self, apikey.New{Scopes: []string{"orders:*"}})
+		less, _ := d.create(self, apikey.New{Scopes: []string{"orders:read"}})
 		token := d.as(Credential{AccessToken: func() string {
 			g, err := d.ClientToken(wide, "tollgate:keys:write orders:read")
 			if err != nil {
@@ -106,22 +106,22 @@ func TestKeyIsNotItsOwner(t *testing.T) {
 			return g.AccessToken
 		}()})
 		for _, ctx := range []context.Context{narrow, token} {
-			for _, key := range []APIKey{all, more} {
-				_, err := d.RevokeAPIKey(ctx, key.ID)
-				wantRefusal(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
-				_, err = d.RotateAPIKey(ctx, key.ID, time.Hour)
-				wantRefusal(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
+			for _, key := range []apikey.Key{all, more} {
+				_, err := d.APIKeys.Revoke(ctx, key.ID)
+				faulttest.Want(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
+				_, err = d.APIKeys.Rotate(ctx, key.ID, time.Hour)
+				faulttest.Want(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
 			}
 		}
-		if r, err := d.RotateAPIKey(token, less.ID, 0); err != nil {
+		if r, err := d.APIKeys.Rotate(token, less.ID, 0); err != nil {
 			t.Errorf("rotate one that may do less: %v", err)
-		} else if _, err := d.RevokeAPIKey(narrow, r.Key.ID); err != nil {
+		} else if _, err := d.APIKeys.Revoke(narrow, r.Key.ID); err != nil {
 			t.Errorf("revoke one that may do less: %v", err)
 		}
-		if _, err := d.RevokeAPIKey(wide, more.ID); err != nil {
+		if _, err := d.APIKeys.Revoke(wide, more.ID); err != nil {
 			t.Errorf("revoke one that may do less, by a key that may do all: %v", err)
 		}
-		if _, err := d.RevokeAPIKey(self, all.ID); err != nil {
+		if _, err := d.APIKeys.Revoke(self, all.ID); err != nil {
 			t.Errorf("one's own in person: %v", err)
 		}
 
@@ -130,15 +130,15 @@ func TestKeyIsNotItsOwner(t *testing.T) {
 		for _, change := range []PasswordChange{{}, {New: "another password"}} {
 			change.UserID = user.ID
 			_, err := d.SetPassword(narrow, change)
-			wantRefusal(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
+			faulttest.Want(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
 			_, err = d.SetPassword(wide, change)
-			wantField(t, err, "currentPassword")
+			faulttest.WantField(t, err, "currentPassword")
 		}
 		_, err := d.RemoveSecondFactor(wide, user.ID, "")
-		wantField(t, err, "code")
+		faulttest.WantField(t, err, "code")
 		_, err = d.RemoveSecondFactor(narrow, user.ID, "123456")
-		wantRefusal(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
-		if _, err := d.SetPassword(wide, PasswordChange{UserID: user.ID, Current: password, New: "another password"}); err != nil {
+		faulttest.Want(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
+		if _, err := d.SetPassword(wide, PasswordChange{UserID: user.ID, Current: goodPassword, New: "another password"}); err != nil {
 			t.Errorf("with the current password: %v", err)
 		}
 	})
@@ -147,19 +147,19 @@ func TestKeyIsNotItsOwner(t *testing.T) {
 // TestWhoCreatedAKey is on record with the key and in the event.
 func TestWhoCreatedAKey(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newDesk(t, db)
+		d := newFixture(t, db)
 		root := d.user("root", roles.Administrator)
-		first, byKey := d.create(d.inPerson("root"), NewAPIKey{})
-		second, _ := d.create(byKey, NewAPIKey{})
-		third, _ := d.create(d.system(), NewAPIKey{UserID: root.ID})
-		fourth, err := d.RotateAPIKey(byKey, third.ID, time.Hour)
+		first, byKey := d.create(d.inPerson("root"), apikey.New{})
+		second, _ := d.create(byKey, apikey.New{})
+		third, _ := d.create(d.system(), apikey.New{UserID: root.ID})
+		fourth, err := d.APIKeys.Rotate(byKey, third.ID, time.Hour)
 		if err != nil {
 			t.Fatal(err)
 		}
 		want := map[string][2]string{
 			first.ID: {root.ID, ""}, second.ID: {root.ID, first.ID}, third.ID: {"", ""}, fourth.Key.ID: {root.ID, first.ID},
 		}
-		keys, _, err := d.ListAPIKeys(t.Context(), root.ID, 10, "")
+		keys, _, err := d.APIKeys.List(t.Context(), root.ID, 10, "")
 		if err != nil || len(keys) != len(want) {
 			t.Fatal(keys, err)
 		}
@@ -187,7 +187,7 @@ func TestWhoCreatedAKey(t *testing.T) {
 // nor than the maker's hold of what it may do.
 func TestKeysEndWithTheirMaker(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newDesk(t, db)
+		d := newFixture(t, db)
 		user := d.holder("owner", "tollgate:keys:write", "orders:read")
 		self := d.inPerson("owner")
 		end := d.clock.Now().Add(time.Hour)
@@ -199,44 +199,44 @@ func TestKeysEndWithTheirMaker(t *testing.T) {
 		}
 		robot, _ := d.client("robot", []string{"stock:read"}, nil, time.Time{})
 		plain := d.user("plain")
-		forGood, _ := d.create(self, NewAPIKey{})
-		_, ending := d.create(self, NewAPIKey{ExpiresAt: end})
-		_, narrow := d.create(self, NewAPIKey{ExpiresAt: end, Scopes: []string{"tollgate:keys:write", "orders:read"}})
+		forGood, _ := d.create(self, apikey.New{})
+		_, ending := d.create(self, apikey.New{ExpiresAt: end})
+		_, narrow := d.create(self, apikey.New{ExpiresAt: end, Scopes: []string{"tollgate:keys:write", "orders:read"}})
 		token := d.as(Credential{AccessToken: d.clientTokenOf(ending).AccessToken})
 		stock, orders := []string{"stock:read"}, []string{"orders:read"}
 		for what, c := range map[string]struct {
 			ctx context.Context
-			in  NewAPIKey
+			in  apikey.New
 		}{
-			"an ending key, its like":             {ending, NewAPIKey{}},
-			"an ending key, narrowed":             {ending, NewAPIKey{Scopes: orders}},
-			"a narrow ending key":                 {narrow, NewAPIKey{Scopes: orders}},
-			"a client's token":                    {token, NewAPIKey{Scopes: orders}},
-			"an ending role":                      {self, NewAPIKey{Scopes: stock}},
-			"an ending role, for another":         {self, NewAPIKey{Scopes: stock, UserID: robot.UserID}},
-			"held for good, as long as one may":   {self, NewAPIKey{Scopes: orders, UserID: plain.ID}},
-			"the same, by what manages the owner": {ending, NewAPIKey{Scopes: orders, UserID: plain.ID}},
+			"an ending key, its like":             {ending, apikey.New{}},
+			"an ending key, narrowed":             {ending, apikey.New{Scopes: orders}},
+			"a narrow ending key":                 {narrow, apikey.New{Scopes: orders}},
+			"a client's token":                    {token, apikey.New{Scopes: orders}},
+			"an ending role":                      {self, apikey.New{Scopes: stock}},
+			"an ending role, for another":         {self, apikey.New{Scopes: stock, UserID: robot.UserID}},
+			"held for good, as long as one may":   {self, apikey.New{Scopes: orders, UserID: plain.ID}},
+			"the same, by what manages the owner": {ending, apikey.New{Scopes: orders, UserID: plain.ID}},
 		} {
 			for _, late := range []time.Time{{}, end.Add(time.Second)} {
 				c.in.Name, c.in.ExpiresAt = "a key", late
-				_, _, _, err := d.CreateAPIKey(c.ctx, c.in)
-				wantKeyFault(t, what, err, fault.Denied, "GRANT_EXCEEDS_OWN")
+				_, err := d.APIKeys.Create(c.ctx, c.in)
+				faulttest.Want(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
 			}
 			c.in.ExpiresAt = end
-			if _, _, _, err := d.CreateAPIKey(c.ctx, c.in); err != nil {
+			if _, err := d.APIKeys.Create(c.ctx, c.in); err != nil {
 				t.Errorf("%s, ending in time: %v", what, err)
 			}
 		}
 		// A rotation does not prolong, and gives nobody else what lasts longer.
-		_, err := d.RotateAPIKey(ending, forGood.ID, 0)
-		wantRefusal(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
-		if r, err := d.RotateAPIKey(self, forGood.ID, 0); err != nil || !r.Key.ExpiresAt.IsZero() {
+		_, err := d.APIKeys.Rotate(ending, forGood.ID, 0)
+		faulttest.Want(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
+		if r, err := d.APIKeys.Rotate(self, forGood.ID, 0); err != nil || !r.Key.ExpiresAt.IsZero() {
 			t.Errorf("one's own in person: %+v, %v", r, err)
 		}
 	})
 }
 
-func (d *desk) clientTokenOf(ctx context.Context) ClientGrant {
+func (d *fixture) clientTokenOf(ctx context.Context) ClientGrant {
 	d.t.Helper()
 	g, err := d.ClientToken(ctx, "")
 	if err != nil {
@@ -250,7 +250,7 @@ func (d *desk) clientTokenOf(ctx context.Context) ClientGrant {
 // theirs.
 func TestATemporaryAdministratorBecomesNobody(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newDesk(t, db)
+		d := newFixture(t, db)
 		root, eve := d.user("root", roles.Administrator), d.user("eve")
 		plain, brief := d.user("plain"), d.user("brief")
 		end := d.clock.Now().Add(time.Hour)
@@ -261,11 +261,11 @@ func TestATemporaryAdministratorBecomesNobody(t *testing.T) {
 		}
 		ctx := d.inPerson("eve")
 		_, err := d.SetPassword(ctx, PasswordChange{UserID: root.ID})
-		wantRefusal(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
+		faulttest.Want(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
 		_, err = d.RemoveSecondFactor(ctx, root.ID, "")
-		wantRefusal(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
-		_, _, _, err = d.CreateAPIKey(ctx, NewAPIKey{UserID: root.ID, Name: "a key"})
-		wantRefusal(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
+		faulttest.Want(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
+		_, err = d.APIKeys.Create(ctx, apikey.New{UserID: root.ID, Name: "a key"})
+		faulttest.Want(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
 		for _, user := range []User{plain, brief} {
 			if _, err := d.SetPassword(ctx, PasswordChange{UserID: user.ID}); err != nil {
 				t.Errorf("reset of %s, who holds nothing that lasts longer: %v", user.Username, err)
@@ -281,21 +281,21 @@ func TestATemporaryAdministratorBecomesNobody(t *testing.T) {
 // password is being hashed keeps the old one.
 func TestPromotedDuringAReset(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newDesk(t, db)
+		d := newFixture(t, db)
 		d.user("root", roles.Administrator)
 		d.holder("clerk", "tollgate:users:write")
 		ann := d.user("ann")
 		clerk := d.inPerson("clerk")
-		real := d.passwords.generate
-		d.passwords.generate = func(password []byte, cost int) ([]byte, error) {
+		real := d.Passwords.Generate
+		d.Passwords.Generate = func(password []byte, cost int) ([]byte, error) {
 			if _, _, err := d.roles.Assign(d.system(), roles.Administrator, ann.ID, time.Time{}); err != nil {
 				t.Error(err)
 			}
 			return real(password, cost)
 		}
 		_, err := d.SetPassword(clerk, PasswordChange{UserID: ann.ID, New: "another password"})
-		wantRefusal(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
-		d.passwords.generate = real
+		faulttest.Want(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
+		d.Passwords.Generate = real
 		d.login("ann") // with the old one
 	})
 }
@@ -304,17 +304,15 @@ func TestPromotedDuringAReset(t *testing.T) {
 // their hands on, who then has its keys, too.
 func TestResetEndsKeys(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newDesk(t, db)
+		d := newFixture(t, db)
 		d.user("root", roles.Administrator)
 		ann := d.holder("ann", "tollgate:keys:write")
 		root := d.inPerson("root")
-		watcher := d.revocations.join()
+		watcher := d.feed.join()
 		issue := func() (ids, secrets []string) {
 			for range 2 {
-				key, secret, _, err := d.CreateAPIKey(d.system(), NewAPIKey{UserID: ann.ID, Name: "a key"})
-				if err != nil {
-					t.Fatal(err)
-				}
+				made := d.createKey(d.system(), apikey.New{UserID: ann.ID, Name: "a key"})
+				key, secret := made.Key, made.Secret
 				ids, secrets = append(ids, key.ID), append(secrets, secret)
 			}
 			slices.Sort(ids)
@@ -331,7 +329,7 @@ func TestResetEndsKeys(t *testing.T) {
 				}
 			}
 		}
-		events, current := 0, password
+		events, current := 0, goodPassword
 		for n, c := range []struct {
 			what   string
 			change func() (PasswordSet, error)
@@ -347,10 +345,10 @@ func TestResetEndsKeys(t *testing.T) {
 				return d.ResetPassword(t.Context(), "ann", "third new password", false)
 			}, true},
 			{"by the command line, keeping", func() (PasswordSet, error) {
-				return d.ResetPassword(t.Context(), "ann", password, true)
+				return d.ResetPassword(t.Context(), "ann", goodPassword, true)
 			}, false},
 			{"one's own", func() (PasswordSet, error) {
-				return d.SetPassword(d.inPerson("ann"), PasswordChange{UserID: ann.ID, Current: password, New: "fifth new password"})
+				return d.SetPassword(d.inPerson("ann"), PasswordChange{UserID: ann.ID, Current: goodPassword, New: "fifth new password"})
 			}, false},
 			{"one's own, ending", func() (PasswordSet, error) {
 				g, err := d.Login(d.visitor(), "ann", current, "")
@@ -368,7 +366,7 @@ func TestResetEndsKeys(t *testing.T) {
 			if err != nil {
 				t.Fatal(c.what, err)
 			}
-			current = []string{"", "", "", password, "fifth new password", ""}[n]
+			current = []string{"", "", "", goodPassword, "fifth new password", ""}[n]
 			var want []string
 			if c.ends {
 				want = ids
@@ -410,24 +408,24 @@ func contains(all, some []string) bool {
 // key was revoked makes no new key for it, which would outlive the revocation.
 func TestNoKeyAfterTheEnd(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		here := newDesk(t, db)
-		there := deskAt(t, db, here.clock, testTTL)
+		here := newFixture(t, db)
+		there := fixtureAt(t, db, here.clock)
 		here.holder("ann", "tollgate:keys:write")
 		if err := there.log.Sync(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		g := here.login("ann")
 		session := there.as(Credential{AccessToken: g.AccessToken})
-		key, _ := there.create(session, NewAPIKey{})
-		_, byKey := there.create(session, NewAPIKey{})
+		key, _ := there.create(session, apikey.New{})
+		_, byKey := there.create(session, apikey.New{})
 		if _, err := here.ResetPassword(t.Context(), "ann", "another password", false); err != nil {
 			t.Fatal(err)
 		}
 		for _, ctx := range []context.Context{session, byKey} {
-			_, _, _, err := there.CreateAPIKey(ctx, NewAPIKey{Name: "a key"})
-			wantRefusal(t, err, fault.Unauthenticated, "CREDENTIAL_REVOKED")
-			_, err = there.RotateAPIKey(ctx, key.ID, 0)
-			wantRefusal(t, err, fault.Unauthenticated, "CREDENTIAL_REVOKED")
+			_, err := there.APIKeys.Create(ctx, apikey.New{Name: "a key"})
+			faulttest.Want(t, err, fault.Unauthenticated, "CREDENTIAL_REVOKED")
+			_, err = there.APIKeys.Rotate(ctx, key.ID, 0)
+			faulttest.Want(t, err, fault.Unauthenticated, "CREDENTIAL_REVOKED")
 		}
 	})
 }

@@ -12,9 +12,10 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/fault/faulttest"
 )
 
-func (d *desk) keyReason(secret string) caller.Reason {
+func (d *fixture) keyReason(secret string) caller.Reason {
 	d.t.Helper()
 	v, err := d.Verify(d.t.Context(), Credential{APIKey: secret})
 	if err != nil {
@@ -25,12 +26,12 @@ func (d *desk) keyReason(secret string) caller.Reason {
 
 func TestRotateAPIKey(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newDesk(t, db)
+		d := newFixture(t, db)
 		end := d.clock.Now().Add(30 * 24 * time.Hour).Truncate(time.Microsecond)
 		key, secret := d.client("robot", []string{"orders:*"}, []string{"orders:read"}, end)
 		token := d.clientToken(secret, "").AccessToken
 
-		r, err := d.RotateAPIKey(d.system(), key.ID, time.Minute)
+		r, err := d.APIKeys.Rotate(d.system(), key.ID, time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -45,8 +46,8 @@ func TestRotateAPIKey(t *testing.T) {
 				t.Errorf("during the overlap: %s", got)
 			}
 		}
-		_, err = d.RotateAPIKey(d.system(), key.ID, 0)
-		wantRefusal(t, err, fault.Precondition, "API_KEY_ROTATED")
+		_, err = d.APIKeys.Rotate(d.system(), key.ID, 0)
+		faulttest.Want(t, err, fault.Precondition, "API_KEY_ROTATED")
 		d.wantReason(token, caller.ReasonOK)
 		d.clock.Advance(time.Minute)
 		d.wantReason(token, caller.ReasonCredentialExpired)
@@ -55,7 +56,7 @@ func TestRotateAPIKey(t *testing.T) {
 		}
 
 		// Without overlap the old one ends at once.
-		next, err := d.RotateAPIKey(d.system(), r.Key.ID, 0)
+		next, err := d.APIKeys.Rotate(d.system(), r.Key.ID, 0)
 		if err != nil || next.Replaced.RevokedAt.IsZero() || !next.Replaced.ExpiresAt.Equal(end) {
 			t.Fatal(next, err)
 		}
@@ -64,7 +65,7 @@ func TestRotateAPIKey(t *testing.T) {
 		}
 		// The overlap does not prolong a key.
 		d.clock.Advance(end.Sub(d.clock.Now()) - time.Hour)
-		last, err := d.RotateAPIKey(d.system(), next.Key.ID, 24*time.Hour)
+		last, err := d.APIKeys.Rotate(d.system(), next.Key.ID, 24*time.Hour)
 		if err != nil || !last.Replaced.ExpiresAt.Equal(end) || !last.Key.ExpiresAt.Equal(end) {
 			t.Fatal(last, err)
 		}
@@ -72,15 +73,15 @@ func TestRotateAPIKey(t *testing.T) {
 			t.Errorf("recorded %+v", events)
 		}
 		d.clock.Advance(time.Hour)
-		_, err = d.RotateAPIKey(d.system(), last.Key.ID, 0)
-		wantRefusal(t, err, fault.Precondition, "API_KEY_EXPIRED")
+		_, err = d.APIKeys.Rotate(d.system(), last.Key.ID, 0)
+		faulttest.Want(t, err, fault.Precondition, "API_KEY_EXPIRED")
 		for _, id := range []string{"", "x", "0000000000000000"} {
-			_, err = d.RotateAPIKey(d.system(), id, 0)
-			wantRefusal(t, err, fault.NotFound, "API_KEY_NOT_FOUND")
+			_, err = d.APIKeys.Rotate(d.system(), id, 0)
+			faulttest.Want(t, err, fault.NotFound, "API_KEY_NOT_FOUND")
 		}
-		for _, overlap := range []time.Duration{-1, maxOverlap + 1} {
-			_, err = d.RotateAPIKey(d.system(), last.Key.ID, overlap)
-			wantField(t, err, "overlap")
+		for _, overlap := range []time.Duration{-1, 7*24*time.Hour + 1} {
+			_, err = d.APIKeys.Rotate(d.system(), last.Key.ID, overlap)
+			faulttest.WantField(t, err, "overlap")
 		}
 	})
 }
@@ -88,7 +89,7 @@ func TestRotateAPIKey(t *testing.T) {
 // TestRotateAPIKeyNeedsTheRights: nobody gets a key, or ends one, that does
 // more than they may.
 func TestRotateAPIKeyNeedsTheRights(t *testing.T) {
-	d := newDeskOnSQLite(t)
+	d := newFixture(t, backendtest.SQLite(t))
 	narrow, narrowSecret := d.client("narrow", []string{"orders:*"}, []string{"orders:read"}, time.Time{})
 	all, allSecret := d.client("all", []string{"orders:*", "stock:*"}, nil, time.Time{})
 	_, reader := d.client("reader", []string{"orders:read"}, nil, time.Time{})
@@ -103,10 +104,10 @@ func TestRotateAPIKeyNeedsTheRights(t *testing.T) {
 		"of an owner with more":     {reader, narrow.ID, false},
 		"its own that grows":        {allSecret, all.ID, true},
 	} {
-		_, err := d.RotateAPIKey(d.as(Credential{APIKey: c.as}), c.key, time.Hour)
+		_, err := d.APIKeys.Rotate(d.as(Credential{APIKey: c.as}), c.key, time.Hour)
 		switch {
 		case !c.may:
-			wantRefusal(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
+			faulttest.Want(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
 		case err != nil && fault.From(err).Reason != "API_KEY_ROTATED":
 			t.Errorf("%s: %v", name, err)
 		}
@@ -116,13 +117,13 @@ func TestRotateAPIKeyNeedsTheRights(t *testing.T) {
 // TestRotateAPIKeyAtOnce: one rotation of many wins, and one key results.
 func TestRotateAPIKeyAtOnce(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newDesk(t, db)
+		d := newFixture(t, db)
 		key, _ := d.client("robot", []string{"orders:*"}, nil, time.Time{})
 		var all sync.WaitGroup
 		var wins atomic.Int64
 		for i := range 10 {
 			all.Go(func() {
-				_, err := d.RotateAPIKey(d.system(), key.ID, time.Duration(i%2)*time.Hour)
+				_, err := d.APIKeys.Rotate(d.system(), key.ID, time.Duration(i%2)*time.Hour)
 				if err == nil {
 					wins.Add(1)
 				} else if fault.From(err).Reason != "API_KEY_ROTATED" {
@@ -131,7 +132,7 @@ func TestRotateAPIKeyAtOnce(t *testing.T) {
 			})
 		}
 		all.Wait()
-		keys, _, err := d.ListAPIKeys(d.system(), key.UserID, 0, "")
+		keys, _, err := d.APIKeys.List(d.system(), key.UserID, 0, "")
 		if err != nil || wins.Load() != 1 || len(keys) != 2 {
 			t.Errorf("%d won, %d keys, %v", wins.Load(), len(keys), err)
 		}

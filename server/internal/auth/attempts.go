@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
@@ -18,34 +19,34 @@ func attempt(ctx context.Context, name string, subjects ...limits.Subject) limit
 	}
 }
 
-// reserve counts an attempt to guess a user's password, before it is looked
+// countAttempt counts an attempt to guess a user's password, before it is looked
 // at: for the user at this address, and for the user everywhere. When there
 // were too many, it records the event as denied.
-func (s *Service) reserve(ctx context.Context, name string, event audit.Event) error {
+func (s *Service) countAttempt(ctx context.Context, name string, event audit.Event) error {
 	result, err := s.limits.Take(ctx, attempt(ctx, name, limits.SubjectUserIP, limits.SubjectUser))
 	if err == nil && !result.Allowed && !result.Outage {
-		result, err = s.reserveKnown(ctx, name, result)
+		result, err = s.countFromKnown(ctx, name, result)
 	}
-	return s.reserved(ctx, result, err, event)
+	return s.checkAttempt(ctx, result, err, event)
 }
 
-// codeAttempt is a guess at a user's second factor. Only who knows the user's
-// password or has a token of theirs gets to make one, so that no stranger can
+// codeAttempt is a guess at a user's second factor. Only a caller who knows the
+// user's password or has a token of theirs gets to make one, so that no stranger can
 // keep the user out with it, and the address need not matter: a code has a
 // million values, not as many as a password.
 func codeAttempt(name string) limits.Request {
 	return limits.Request{Permission: limits.SecondFactor, UserID: name, Cost: 1, Only: []limits.Subject{limits.SubjectUser}}
 }
 
-// reserveCode counts an attempt to guess a code of a user's second factor,
-// beside reserve and in the same way.
-func (s *Service) reserveCode(ctx context.Context, name string, event audit.Event) error {
+// countCodeAttempt counts an attempt to guess a code of a user's second factor,
+// beside countAttempt and in the same way.
+func (s *Service) countCodeAttempt(ctx context.Context, name string, event audit.Event) error {
 	result, err := s.limits.Take(ctx, codeAttempt(name))
-	return s.reserved(ctx, result, err, event)
+	return s.checkAttempt(ctx, result, err, event)
 }
 
-// reserved is the error for an attempt that was counted with this result.
-func (s *Service) reserved(ctx context.Context, result limits.Result, err error, event audit.Event) error {
+// checkAttempt is the error for an attempt that was counted with this result.
+func (s *Service) checkAttempt(ctx context.Context, result limits.Result, err error, event audit.Event) error {
 	if err != nil {
 		return fmt.Errorf("count the attempt: %w", err)
 	}
@@ -64,12 +65,12 @@ func (s *Service) reserved(ctx context.Context, result limits.Result, err error,
 		After(result.RetryAfter)
 }
 
-// reserveKnown lets no stranger keep a user out by using up what the user has
+// countFromKnown lets no stranger keep a user out by using up what the user has
 // everywhere: an attempt from an address that the user has signed in from
 // before is counted for the user at this address alone. It needs a limit that
-// does so and has room, or else the refusal stays. The address is looked up for
-// whatever name, so that the work tells nothing about who there is.
-func (s *Service) reserveKnown(ctx context.Context, name string, refused limits.Result) (limits.Result, error) {
+// does so and is not used up, or else the refusal stays. The address is looked
+// up for every name, so that the work reveals no names.
+func (s *Service) countFromKnown(ctx context.Context, name string, refused limits.Result) (limits.Result, error) {
 	bounded := false
 	for _, l := range refused.Limits {
 		if l.Subject != limits.SubjectUserIP || l.Shadow {
@@ -83,17 +84,52 @@ func (s *Service) reserveKnown(ctx context.Context, name string, refused limits.
 	if !bounded {
 		return refused, nil
 	}
-	known, err := signedInFrom(ctx, s.db, name, limits.IPKey(caller.From(ctx).IP))
-	if err != nil || !known {
+	n, err := countSessionsFrom(ctx, s.db, name, limits.IPKey(caller.From(ctx).IP))
+	if err != nil || n == 0 {
 		return refused, err
 	}
 	return s.limits.Take(ctx, attempt(ctx, name, limits.SubjectUserIP))
 }
 
-// forgetAttempts lets those who know the password start afresh, here and
+// resetAttempts lets a user who knows the password start afresh, here and
 // everywhere; guesses from other addresses stay counted there. When it cannot be
 // done now, the counts run out by themselves.
-func (s *Service) forgetAttempts(ctx context.Context, name string) {
+func (s *Service) resetAttempts(ctx context.Context, name string) {
 	_ = s.limits.Forget(ctx, attempt(ctx, name, limits.SubjectUserIP, limits.SubjectUser))
 	_ = s.limits.Forget(ctx, codeAttempt(name))
+}
+
+// refuseAnonymous counts and records an anonymous call that was refused for its
+// token, and returns the answer: the one given, or that there were too many such
+// calls from the address. Calls with a good token are not counted, so that they
+// are never refused for others behind the same address.
+func (s *Service) refuseAnonymous(ctx context.Context, event audit.Event, answer error) error {
+	if err := s.countAnonymous(ctx, event); err != nil {
+		return err
+	}
+	if err := s.audit.RecordRefusal(ctx, event, string(event.Action)+" "+event.Reason, event.Origin()); err != nil {
+		return err
+	}
+	return answer
+}
+
+// countAnonymous counts a call with a token that is not good. The error says
+// that there were too many from the address; that is recorded.
+func (s *Service) countAnonymous(ctx context.Context, event audit.Event) error {
+	taken, err := s.limits.Take(ctx, limits.Request{Permission: limits.Anonymous, IP: caller.From(ctx).IP, Cost: 1})
+	switch {
+	case err != nil:
+		return fmt.Errorf("count the refusal: %w", err)
+	case taken.Allowed:
+		return nil
+	case taken.Outage:
+		return fault.Down("the store of the limits' counters", nil)
+	}
+	event.Outcome = audit.Denied
+	event = event.Because(reasonLimited).With("limit", taken.Name)
+	if err := s.audit.RecordRefusal(ctx, event, "limit "+taken.Name, taken.Key); err != nil {
+		return err
+	}
+	return fault.New(fault.Limited, "LIMITED", "too many bad tokens from this address; try again in %s",
+		max(taken.RetryAfter.Truncate(time.Second), time.Second)).After(taken.RetryAfter)
 }

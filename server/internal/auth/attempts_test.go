@@ -12,25 +12,26 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/fault/faulttest"
 )
 
 // Tokens that are unknown, or whose session is over, open no transaction: they
 // are refused while another transaction keeps every writer of sessions waiting.
 func TestBadTokensOpenNoTransaction(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newDesk(t, db)
+		d := newFixture(t, db)
 		d.user("ann")
 		ended := d.login("ann")
 		renewed := d.refresh(ended.RefreshToken)
 		_, err := d.Refresh(d.visitor(), ended.RefreshToken) // ends the session
-		wantRefusal(t, err, fault.Unauthenticated, "REFRESH_TOKEN_REUSED")
+		faulttest.Want(t, err, fault.Unauthenticated, "REFRESH_TOKEN_REUSED")
 		late := d.login("ann")
 		d.clock.Advance(testIdle + time.Second)
 		unknown, _ := newRefreshToken()
 		_, err = d.Refresh(d.visitor(), unknown) // those that follow are counted
-		wantRefusal(t, err, fault.Unauthenticated, "BAD_REFRESH_TOKEN")
+		faulttest.Want(t, err, fault.Unauthenticated, "BAD_REFRESH_TOKEN")
 		_, err = d.Refresh(d.visitor(), ended.RefreshToken)
-		wantRefusal(t, err, fault.Unauthenticated, "REFRESH_TOKEN_REUSED")
+		faulttest.Want(t, err, fault.Unauthenticated, "REFRESH_TOKEN_REUSED")
 
 		err = db.Write(t.Context(), func(ctx context.Context, tx *database.Tx) error {
 			if db.Dialect == database.PostgreSQL {
@@ -44,7 +45,7 @@ func TestBadTokensOpenNoTransaction(t *testing.T) {
 					renewed.RefreshToken: "BAD_REFRESH_TOKEN", ended.RefreshToken: "REFRESH_TOKEN_REUSED",
 				} {
 					_, err := d.Refresh(d.visitor(), token)
-					wantRefusal(t, err, fault.Unauthenticated, want)
+					faulttest.Want(t, err, fault.Unauthenticated, want)
 				}
 				for _, token := range []string{unknown, "x", ended.RefreshToken, renewed.RefreshToken, ended.AccessToken} {
 					if err := d.RevokeToken(d.visitor(), token); err != nil {
@@ -68,7 +69,7 @@ func TestBadTokensOpenNoTransaction(t *testing.T) {
 // from the same address.
 func TestBadTokensAreLimitedByAddress(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newDesk(t, db)
+		d := newFixture(t, db)
 		d.user("ann")
 		g := d.login("ann")
 		unknown, _ := newRefreshToken()
@@ -103,10 +104,10 @@ func TestBadTokensAreLimitedByAddress(t *testing.T) {
 
 		elsewhere := caller.With(context.Background(), caller.Caller{IP: netip.MustParseAddr("192.0.2.8")})
 		_, err := d.Refresh(elsewhere, unknown)
-		wantRefusal(t, err, fault.Unauthenticated, "BAD_REFRESH_TOKEN")
+		faulttest.Want(t, err, fault.Unauthenticated, "BAD_REFRESH_TOKEN")
 		d.clock.Advance(time.Minute)
 		_, err = d.Refresh(d.visitor(), unknown)
-		wantRefusal(t, err, fault.Unauthenticated, "BAD_REFRESH_TOKEN")
+		faulttest.Want(t, err, fault.Unauthenticated, "BAD_REFRESH_TOKEN")
 	})
 }
 
@@ -114,25 +115,25 @@ func TestBadTokensAreLimitedByAddress(t *testing.T) {
 // ever: the transaction decides by itself.
 func TestTheLookAtATokenDecidesNothing(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newDesk(t, db)
+		d := newFixture(t, db)
 		d.user("ann")
 		g := d.login("ann")
-		found, err := findToken(t.Context(), db, hashToken(g.RefreshToken))
+		found, err := getTokenSession(t.Context(), db, hashToken(g.RefreshToken))
 		if err != nil || found.Spent || found.ID != g.SessionID || found.RevokedAt != nil {
 			t.Fatalf("%+v, %v", found, err)
 		}
 		next := d.refresh(g.RefreshToken)
-		found, err = findToken(t.Context(), db, hashToken(g.RefreshToken))
+		found, err = getTokenSession(t.Context(), db, hashToken(g.RefreshToken))
 		if err != nil || !found.Spent || found.ID != g.SessionID {
 			t.Fatalf("%+v, %v", found, err)
 		}
 		_, err = d.Refresh(d.visitor(), g.RefreshToken)
-		wantRefusal(t, err, fault.Unauthenticated, "REFRESH_TOKEN_REUSED")
-		if found, err = findToken(t.Context(), db, hashToken(next.RefreshToken)); err != nil || found.RevokedAt == nil {
+		faulttest.Want(t, err, fault.Unauthenticated, "REFRESH_TOKEN_REUSED")
+		if found, err = getTokenSession(t.Context(), db, hashToken(next.RefreshToken)); err != nil || found.RevokedAt == nil {
 			t.Fatalf("%+v, %v", found, err)
 		}
 		unknown, _ := newRefreshToken()
-		if _, err := findToken(t.Context(), db, hashToken(unknown)); !errors.Is(err, database.ErrNoRows) {
+		if _, err := getTokenSession(t.Context(), db, hashToken(unknown)); !errors.Is(err, database.ErrNoRows) {
 			t.Errorf("an unknown token: %v", err)
 		}
 	})

@@ -28,7 +28,7 @@ func (s *Service) audience(name string) (string, error) {
 			return "", badAudience("the audience must be printable ASCII without spaces: the name of a service, or its URI")
 		}
 	}
-	if name == s.keys.audience {
+	if name == s.SigningKeys.Audience {
 		return "", nil
 	}
 	return name, nil
@@ -39,7 +39,7 @@ func (s *Service) audience(name string) (string, error) {
 // audience gets no tokens for another, the server's own included.
 func (s *Service) audienceOf(session sessionRow, asked string) (audience string, ok bool) {
 	switch {
-	case session.Audience == "" && asked != s.keys.audience:
+	case session.Audience == "" && asked != s.SigningKeys.Audience:
 		return asked, true
 	case session.Audience == "":
 		return "", true
@@ -48,7 +48,7 @@ func (s *Service) audienceOf(session sessionRow, asked string) (audience string,
 	}
 }
 
-// withAudience notes an audience that is not the server's own.
+// withAudience records an audience that is not the server's own.
 func withAudience(event audit.Event, audience string) audit.Event {
 	if audience == "" {
 		return event
@@ -71,7 +71,7 @@ func audienceOfPerson() error {
 }
 
 // recordStray records that the caller, a service, was shown an access token
-// that is meant for others: somebody replays it, or a client mixes services up.
+// that is meant for others: an attacker replays it, or a client mixes services up.
 func (s *Service) recordStray(ctx context.Context, stray *caller.Principal) error {
 	event := audit.New(ctx, audit.AccessDenied, audit.Denied, "").Because(string(caller.ReasonWrongAudience))
 	event = event.With("audience", stray.Audience).With("asked_by", caller.From(ctx).UserID())

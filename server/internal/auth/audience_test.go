@@ -12,13 +12,14 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/fault/faulttest"
 	"github.com/tollgatehq/tollgate/server/internal/roles"
 )
 
 // loginFor signs in for an audience.
-func (d *desk) loginFor(name, audience string) Grant {
+func (d *fixture) loginFor(name, audience string) Grant {
 	d.t.Helper()
-	g, err := d.Service.Login(d.visitor(), SignIn{Username: name, Password: password, Audience: audience})
+	g, err := d.Service.Login(d.visitor(), SignIn{Username: name, Password: goodPassword, Audience: audience})
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -26,7 +27,7 @@ func (d *desk) loginFor(name, audience string) Grant {
 }
 
 // refreshFor refreshes for an audience.
-func (d *desk) refreshFor(token, audience string) Grant {
+func (d *fixture) refreshFor(token, audience string) Grant {
 	d.t.Helper()
 	g, err := d.Service.Refresh(d.visitor(), token, audience)
 	if err != nil {
@@ -36,7 +37,7 @@ func (d *desk) refreshFor(token, audience string) Grant {
 }
 
 // shown is how a token is verified that was presented to an audience.
-func (d *desk) shown(token, audience string) caller.Reason {
+func (d *fixture) shown(token, audience string) caller.Reason {
 	d.t.Helper()
 	v, err := d.Verify(context.Background(), Credential{AccessToken: token, Audience: audience})
 	if err != nil {
@@ -50,7 +51,7 @@ func (d *desk) shown(token, audience string) caller.Reason {
 
 // wantFor checks that a token is good for one audience only, however often and
 // in whatever order it is shown: what is remembered of it is not for whom.
-func (d *desk) wantFor(token, audience string) {
+func (d *fixture) wantFor(token, audience string) {
 	d.t.Helper()
 	for range 2 {
 		for _, to := range []string{"", "orders", "bills", "https://ship.example/v1", "tollgate2"} {
@@ -69,7 +70,7 @@ func (d *desk) wantFor(token, audience string) {
 // that was begun for one never gets tokens for another.
 func TestAudience(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newDesk(t, db)
+		d := newFixture(t, db)
 		d.user("ann")
 
 		own := d.login("ann")
@@ -87,7 +88,7 @@ func TestAudience(t *testing.T) {
 		d.clock.Advance(time.Millisecond)
 		for _, ask := range []string{"tollgate", "bills", "Orders"} {
 			_, err := d.Service.Refresh(d.visitor(), orders.RefreshToken, ask)
-			wantRefusal(t, err, fault.Invalid, "INVALID_AUDIENCE")
+			faulttest.Want(t, err, fault.Invalid, "INVALID_AUDIENCE")
 		}
 		events := d.recorded(audit.Refresh)
 		if last := events[len(events)-1]; last.Outcome != audit.Denied || last.Reason != "wrong_audience" ||
@@ -108,10 +109,10 @@ func TestAudience(t *testing.T) {
 		d.wantFor(next.AccessToken, "")
 
 		for _, bad := range []string{"a b", "é", "a\nb", "\x7f", strings.Repeat("a", maxAudience+1)} {
-			_, err := d.Service.Login(d.visitor(), SignIn{Username: "ann", Password: password, Audience: bad})
-			wantRefusal(t, err, fault.Invalid, "INVALID_AUDIENCE")
+			_, err := d.Service.Login(d.visitor(), SignIn{Username: "ann", Password: goodPassword, Audience: bad})
+			faulttest.Want(t, err, fault.Invalid, "INVALID_AUDIENCE")
 			_, err = d.Service.Refresh(d.visitor(), next.RefreshToken, bad)
-			wantRefusal(t, err, fault.Invalid, "INVALID_AUDIENCE")
+			faulttest.Want(t, err, fault.Invalid, "INVALID_AUDIENCE")
 		}
 		logins := d.recorded(audit.Login)
 		if last := logins[len(logins)-1]; last.Details["audience"] != "orders" {
@@ -129,7 +130,7 @@ func TestAudience(t *testing.T) {
 			t.Errorf("over and for others: %s", got)
 		}
 		orders = d.refreshFor(orders.RefreshToken, "")
-		wantRefusal(t, d.RevokeToken(d.visitor(), orders.AccessToken), fault.Invalid, "UNSUPPORTED_TOKEN_TYPE")
+		faulttest.Want(t, d.RevokeToken(d.visitor(), orders.AccessToken), fault.Invalid, "UNSUPPORTED_TOKEN_TYPE")
 		if got := d.shown(orders.AccessToken, "orders"); got != caller.ReasonOK {
 			t.Errorf("shown to Tollgate to revoke it: %s", got)
 		}
@@ -146,13 +147,13 @@ func TestAudience(t *testing.T) {
 // audience than before.
 func TestAudienceDuringGrace(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newDesk(t, db)
+		d := newFixture(t, db)
 		d.refreshGrace = 10 * time.Second
 		d.user("ann")
 		first := d.loginFor("ann", "orders")
 		d.refreshFor(first.RefreshToken, "")
 		_, err := d.Service.Refresh(d.visitor(), first.RefreshToken, "tollgate")
-		wantRefusal(t, err, fault.Invalid, "INVALID_AUDIENCE")
+		faulttest.Want(t, err, fault.Invalid, "INVALID_AUDIENCE")
 		d.wantFor(d.refreshFor(first.RefreshToken, "").AccessToken, "orders")
 	})
 }
@@ -161,7 +162,7 @@ func TestAudienceDuringGrace(t *testing.T) {
 // bound by one itself.
 func TestClientTokenAudience(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newDesk(t, db)
+		d := newFixture(t, db)
 		_, secret := d.client("robot", []string{"orders:*"}, nil, time.Time{})
 		ctx := d.as(Credential{APIKey: secret})
 		for ask, want := range map[string]string{"": "", "tollgate": "", "orders": "orders"} {
@@ -175,7 +176,7 @@ func TestClientTokenAudience(t *testing.T) {
 			t.Errorf("recorded %+v", events)
 		}
 		_, err := d.Service.ClientToken(ctx, "", "a b")
-		wantRefusal(t, err, fault.Invalid, "INVALID_AUDIENCE")
+		faulttest.Want(t, err, fault.Invalid, "INVALID_AUDIENCE")
 		v, err := d.Verify(t.Context(), Credential{APIKey: secret, Audience: "orders"})
 		if err != nil || v.Reason != caller.ReasonOK {
 			t.Errorf("a key shown to an audience: %s, %v", v.Reason, err)
@@ -188,7 +189,7 @@ func TestClientTokenAudience(t *testing.T) {
 // service and introspection do as before.
 func TestServiceAudience(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newDesk(t, db)
+		d := newFixture(t, db)
 		root := d.user("root", roles.Administrator)
 		asRoot := d.as(Credential{AccessToken: d.login("root").AccessToken})
 		_, secret := d.client("orders-service", []string{"tollgate:verify"}, nil, time.Time{})
@@ -241,14 +242,14 @@ func TestServiceAudience(t *testing.T) {
 
 		// Who may have one, and who may give it.
 		_, _, err := d.UpdateUser(asRoot, root.ID, UserUpdate{Audience: new("orders")})
-		wantField(t, err, "audience")
+		faulttest.WantField(t, err, "audience")
 		if _, _, err := d.UpdateUser(asRoot, root.ID, UserUpdate{Audience: new("")}); err != nil {
 			t.Error(err)
 		}
 		_, _, err = d.CreateUser(d.system(), NewUser{Username: "person", Audience: "orders"})
-		wantField(t, err, "audience")
+		faulttest.WantField(t, err, "audience")
 		_, _, err = d.UpdateUser(asRoot, service, UserUpdate{Audience: new("a b")})
-		wantRefusal(t, err, fault.Invalid, "INVALID_AUDIENCE")
+		faulttest.Want(t, err, fault.Invalid, "INVALID_AUDIENCE")
 		made, _, err := d.CreateUser(d.system(), NewUser{Username: "made", Kind: caller.Service, Audience: "made"})
 		if err != nil {
 			t.Fatal(err)
@@ -258,7 +259,7 @@ func TestServiceAudience(t *testing.T) {
 		}
 		d.user("weak")
 		_, _, err = d.UpdateUser(d.as(Credential{AccessToken: d.login("weak").AccessToken}), service, UserUpdate{Audience: new("weak")})
-		wantRefusal(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
+		faulttest.Want(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
 	})
 }
 

@@ -3,6 +3,8 @@ package auth
 import (
 	"bytes"
 	"context"
+	"github.com/tollgatehq/tollgate/server/internal/auth/password"
+	"golang.org/x/crypto/bcrypt"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -11,12 +13,11 @@ import (
 	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/audit"
+	"github.com/tollgatehq/tollgate/server/internal/auth/apikey"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/changes"
 	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
-	"github.com/tollgatehq/tollgate/server/internal/fault"
-	"github.com/tollgatehq/tollgate/server/internal/inflight"
 	"github.com/tollgatehq/tollgate/server/internal/limits"
 	"github.com/tollgatehq/tollgate/server/internal/page"
 	"github.com/tollgatehq/tollgate/server/internal/roles"
@@ -28,11 +29,11 @@ const (
 	testIdle = 24 * time.Hour
 	testMax  = 72 * time.Hour
 
-	password = "correct horse battery"
+	goodPassword = "correct horse battery"
 )
 
-// desk is a whole auth service with its neighbors, on a clock of its own.
-type desk struct {
+// fixture is a whole auth service with what it needs, on a fake clock.
+type fixture struct {
 	*Service
 	t        testing.TB
 	clock    *clock.Fake
@@ -40,23 +41,22 @@ type desk struct {
 	compares atomic.Int64 // how many passwords were compared
 }
 
-func newDesk(t testing.TB, db *database.DB) *desk { return deskAt(t, db, newClock(), testTTL) }
+// newFixture makes a service on a clock of its own.
+func newFixture(t testing.TB, db *database.DB, edits ...func(*Options)) *fixture {
+	return fixtureAt(t, db, newClock(), edits...)
+}
 
 func newClock() *clock.Fake { return clock.NewFake(time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC)) }
 
-// deskAt makes an instance; several may share a database and a clock.
-func deskAt(t testing.TB, db *database.DB, fake *clock.Fake, ttl time.Duration) *desk {
-	t.Helper()
-	clk := clock.Real()
-	clk.Now = fake.Now
-	return deskOn(t, db, fake, ttl, limits.NewMemory(clk))
+// fixtureAt makes an instance; several may share a database and a clock.
+func fixtureAt(t testing.TB, db *database.DB, fake *clock.Fake, edits ...func(*Options)) *fixture {
+	return fixtureOn(t, db, fake, limits.NewMemory(fake.Clock()), edits...)
 }
 
-// deskOn makes an instance that counts attempts where it is told to.
-func deskOn(t testing.TB, db *database.DB, fake *clock.Fake, ttl time.Duration, counters limits.Backend) *desk {
+// fixtureOn makes an instance that counts attempts in counters.
+func fixtureOn(t testing.TB, db *database.DB, fake *clock.Fake, counters limits.Backend, edits ...func(*Options)) *fixture {
 	t.Helper()
-	clk := clock.Real()
-	clk.Now = fake.Now
+	clk := fake.Clock()
 	master, err := seal.New(bytes.Repeat([]byte("m"), seal.KeySize))
 	if err != nil {
 		t.Fatal(err)
@@ -71,21 +71,23 @@ func deskOn(t testing.TB, db *database.DB, fake *clock.Fake, ttl time.Duration, 
 	log := changes.New(db, changes.Options{Clock: clk})
 	grants := roles.New(db, log, clk, pages)
 	counts := limits.New(db, log, grants, clk, pages, counters)
-	s := New(Options{
+	d := &fixture{t: t, clock: fake, events: events}
+	o := Options{
 		DB: db, Log: log, Audit: events, Roles: grants, Limits: counts, Clock: clk, Pages: pages, Master: master,
 		Issuer: "https://tollgate.test", Audience: "tollgate",
-		AccessTokenTTL: ttl, SessionIdle: testIdle, SessionMax: testMax, BcryptCost: 4, BcryptWorkers: 2,
-	})
-	// Races of hundreds are about atomicity here; the pool has tests of its own.
-	s.passwords.waiting = inflight.New[netip.Addr](2000)
-	s.passwords.wait = time.Minute
-	d := &desk{Service: s, t: t, clock: fake, events: events}
-	real := s.passwords.compare
-	s.passwords.compare = func(hash, password []byte) error { d.compares.Add(1); return real(hash, password) }
+		AccessTokenTTL: testTTL, SessionIdle: testIdle, SessionMax: testMax,
+		// Races of hundreds are about atomicity here; the pool has tests of its own.
+		Passwords: password.Options{Cost: 4, Workers: 2, MaxWaiting: 2000, MaxWait: time.Minute, Compare: d.compare},
+	}
+	for _, edit := range edits {
+		edit(&o)
+	}
+	s := New(o)
+	d.Service = s
 	log.Follow(grants)
 	log.Follow(counts)
 	log.Follow(s)
-	for _, ensure := range []func(context.Context) error{s.EnsureSigningKey, grants.EnsureBuiltins, counts.EnsureBuiltins, log.Start} {
+	for _, ensure := range []func(context.Context) error{s.SigningKeys.Ensure, grants.EnsureBuiltins, counts.EnsureBuiltins, log.Start} {
 		if err := ensure(caller.System(context.Background())); err != nil {
 			t.Fatal(err)
 		}
@@ -93,11 +95,17 @@ func deskOn(t testing.TB, db *database.DB, fake *clock.Fake, ttl time.Duration, 
 	return d
 }
 
-// system is a context that may do everything.
-func (d *desk) system() context.Context { return caller.System(context.Background()) }
+// compare counts.
+func (d *fixture) compare(hash, password []byte) error {
+	d.compares.Add(1)
+	return bcrypt.CompareHashAndPassword(hash, password)
+}
 
-// visitor is the context of somebody who has not signed in.
-func (d *desk) visitor() context.Context {
+// system is a context that may do everything.
+func (d *fixture) system() context.Context { return caller.System(context.Background()) }
+
+// visitor is the context of a caller who has not signed in.
+func (d *fixture) visitor() context.Context {
 	return caller.With(context.Background(), caller.Caller{
 		IP: home, UserAgent: "test/1 \xff", RequestID: "request-1",
 	})
@@ -106,13 +114,13 @@ func (d *desk) visitor() context.Context {
 // home is where people call from, unless a test says otherwise.
 var home = netip.MustParseAddr("192.0.2.7")
 
-// from is the context of somebody who has not signed in, elsewhere.
+// from is the context of a caller who has not signed in, elsewhere.
 func from(address string) context.Context {
 	return caller.With(context.Background(), caller.Caller{IP: netip.MustParseAddr(address)})
 }
 
 // as is the context of the caller with this credential, at home.
-func (d *desk) as(c Credential) context.Context {
+func (d *fixture) as(c Credential) context.Context {
 	d.t.Helper()
 	v, err := d.Verify(context.Background(), c)
 	if err != nil || v.Principal == nil {
@@ -122,32 +130,42 @@ func (d *desk) as(c Credential) context.Context {
 }
 
 // Login signs in for the server's own audience.
-func (d *desk) Login(ctx context.Context, name, password, code string) (Grant, error) {
+func (d *fixture) Login(ctx context.Context, name, password, code string) (Grant, error) {
 	return d.Service.Login(ctx, SignIn{Username: name, Password: password, SecondFactor: code})
 }
 
 // Refresh asks for the session's audience.
-func (d *desk) Refresh(ctx context.Context, token string) (Grant, error) {
+func (d *fixture) Refresh(ctx context.Context, token string) (Grant, error) {
 	return d.Service.Refresh(ctx, token, "")
 }
 
 // ClientToken is for the server's own audience.
-func (d *desk) ClientToken(ctx context.Context, scope string) (ClientGrant, error) {
+func (d *fixture) ClientToken(ctx context.Context, scope string) (ClientGrant, error) {
 	return d.Service.ClientToken(ctx, scope, "")
 }
 
-func (d *desk) user(name string, roles ...string) User {
+// createKey makes an API key.
+func (d *fixture) createKey(ctx context.Context, in apikey.New) apikey.Created {
 	d.t.Helper()
-	u, _, err := d.CreateUser(d.system(), NewUser{Username: name, Password: password, Roles: roles})
+	made, err := d.APIKeys.Create(ctx, in)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return made
+}
+
+func (d *fixture) user(name string, roles ...string) User {
+	d.t.Helper()
+	u, _, err := d.CreateUser(d.system(), NewUser{Username: name, Password: goodPassword, Roles: roles})
 	if err != nil {
 		d.t.Fatal(err)
 	}
 	return u
 }
 
-func (d *desk) login(name string) Grant {
+func (d *fixture) login(name string) Grant {
 	d.t.Helper()
-	g, err := d.Login(d.visitor(), name, password, "")
+	g, err := d.Login(d.visitor(), name, goodPassword, "")
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -155,7 +173,7 @@ func (d *desk) login(name string) Grant {
 }
 
 // reason is how the access token is verified now.
-func (d *desk) reason(token string) caller.Reason {
+func (d *fixture) reason(token string) caller.Reason {
 	d.t.Helper()
 	v, err := d.Verify(context.Background(), Credential{AccessToken: token})
 	if err != nil {
@@ -164,7 +182,7 @@ func (d *desk) reason(token string) caller.Reason {
 	return v.Reason
 }
 
-func (d *desk) wantReason(token string, want caller.Reason) {
+func (d *fixture) wantReason(token string, want caller.Reason) {
 	d.t.Helper()
 	if got := d.reason(token); got != want {
 		d.t.Errorf("access token is verified as %q, want %q", got, want)
@@ -172,7 +190,7 @@ func (d *desk) wantReason(token string, want caller.Reason) {
 }
 
 // live counts the user's sessions that would still work.
-func (d *desk) live(userID string) (n int) {
+func (d *fixture) live(userID string) (n int) {
 	d.t.Helper()
 	err := d.db.Get(context.Background(), &n, `SELECT COUNT(*) FROM sessions
 		WHERE user_id = $1 AND revoked_at IS NULL AND idle_expires_at > $2`, userID, d.clock.Clock().Micros())
@@ -184,7 +202,7 @@ func (d *desk) live(userID string) (n int) {
 
 // recorded returns the events of an action, the oldest first. What was counted
 // of floods is written before.
-func (d *desk) recorded(action audit.Action) []audit.Event {
+func (d *fixture) recorded(action audit.Action) []audit.Event {
 	d.t.Helper()
 	if err := d.events.Flush(context.Background()); err != nil {
 		d.t.Fatal(err)
@@ -208,27 +226,3 @@ func refusals(events []audit.Event) (n int) {
 	}
 	return n
 }
-
-// wantRefusal checks an error's kind and reason.
-func wantRefusal(t testing.TB, err error, kind fault.Kind, reason string) {
-	t.Helper()
-	if err == nil {
-		t.Errorf("no error, want %v %s", kind, reason)
-		return
-	}
-	if f := fault.From(err); f.Kind != kind || f.Reason != reason {
-		t.Errorf("error %v %s (%v), want %v %s", f.Kind, f.Reason, err, kind, reason)
-	}
-}
-
-// wantField checks that the error is about one field.
-func wantField(t testing.TB, err error, field string) {
-	t.Helper()
-	f := fault.From(err)
-	if f == nil || f.Kind != fault.Invalid || len(f.Violations) != 1 || f.Violations[0].Field != field {
-		t.Errorf("error %v, want one about the field %q", err, field)
-	}
-}
-
-//go:fix inline
-func to[T any](v T) *T { return new(v) }

@@ -7,13 +7,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tollgatehq/tollgate/server/internal/auth/apikey"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 )
 
 // Introspection is what a token stands for at this moment (RFC 7662 §2.2).
-// Every field but Active is unset for a token that is not active: why it is not
-// is for nobody to know.
+// Every field but Active is unset for a token that is not active, which hides
+// why it is not.
 type Introspection struct {
 	Active    bool
 	TokenType string // "Bearer"; "refresh_token" for what must not be taken for a bearer's
@@ -31,58 +32,48 @@ type Introspection struct {
 	AuthTime  time.Time // when (RFC 9470 §6.2); zero: not by a sign-in, or unknown
 }
 
-// Introspect looks at an access token, a refresh token or an API key, whose
-// form tells which it is. A refresh token is active when Refresh would take it
-// as the newest of its session; looking does not spend it. An access token that
-// is for another audience than the caller's is not active, as in Verify. The error is not nil
+// Introspect describes an access token, a refresh token or an API key; the form
+// tells which it is. A refresh token is active when Refresh would take it as the
+// newest of its session; it is not spent. An access token that is for another
+// audience than the caller's is not active, as in Verify. The error is not nil
 // only when it cannot be decided.
 func (s *Service) Introspect(ctx context.Context, token string) (Introspection, error) {
-	switch {
-	case isRefreshToken(token):
-		return s.introspectRefresh(ctx, token)
-	case strings.HasPrefix(token, APIKeyPrefix):
-		v, err := s.Verify(ctx, Credential{APIKey: token})
-		if err != nil || v.Reason != caller.ReasonOK {
-			return Introspection{}, err
-		}
-		return s.introspected(v.Principal, Introspection{ClientID: v.Principal.APIKeyID}), nil
-	default:
-		v, err := s.Verify(ctx, Credential{AccessToken: token, Audience: caller.From(ctx).Accepts()})
-		if v.Stray != nil {
-			return Introspection{}, s.recordStray(ctx, v.Stray)
-		}
-		if err != nil || v.Reason != caller.ReasonOK {
-			return Introspection{}, err
-		}
-		claims, reason := s.keys.verify(token, s.clock.Now())
-		if reason != caller.ReasonOK { // it ended in between
-			return Introspection{}, nil
-		}
-		return s.introspected(v.Principal, Introspection{
-			ClientID: claims.ClientID, Audience: claims.Audience, ID: claims.ID, IssuedAt: claims.IssuedAt,
-		}), nil
+	if hash, ok := parseRefreshToken(token); ok {
+		return s.introspectRefresh(ctx, hash)
 	}
-}
-
-// introspected adds what every bearer credential has.
-func (s *Service) introspected(p *caller.Principal, i Introspection) Introspection {
-	i.Active, i.TokenType, i.Issuer = true, tokenScheme, s.keys.issuer
-	i.Subject, i.Username, i.SessionID, i.ExpiresAt = p.UserID, p.Username, p.SessionID, p.ExpiresAt
-	i.AMR, i.AuthTime = p.AMR, p.AuthTime
-	i.Scope = strings.Join(s.roles.Patterns(p), " ")
-	return i
+	credential := Credential{AccessToken: token, Audience: caller.From(ctx).Accepts()}
+	if strings.HasPrefix(token, apikey.Prefix) {
+		credential = Credential{APIKey: token}
+	}
+	v, err := s.Verify(ctx, credential)
+	if v.Stray != nil {
+		return Introspection{}, s.recordStray(ctx, v.Stray)
+	}
+	if err != nil || v.Reason != caller.ReasonOK {
+		return Introspection{}, err
+	}
+	p := v.Principal
+	i := Introspection{
+		Active: true, TokenType: tokenScheme, Issuer: s.SigningKeys.Issuer, ClientID: p.APIKeyID,
+		Subject: p.UserID, Username: p.Username, SessionID: p.SessionID, ExpiresAt: p.ExpiresAt,
+		AMR: p.AMR, AuthTime: p.AuthTime, Scope: strings.Join(s.roles.Patterns(p), " "),
+	}
+	if c := v.Claims; c != nil {
+		i.ClientID, i.Audience, i.ID, i.IssuedAt = c.ClientID, c.Audience, c.ID, c.IssuedAt
+	}
+	return i, nil
 }
 
 // introspectRefresh gives a refresh token neither a scope nor an audience: a
 // service that is handed one as a bearer's token must not take it.
-func (s *Service) introspectRefresh(ctx context.Context, token string) (Introspection, error) {
+func (s *Service) introspectRefresh(ctx context.Context, hash []byte) (Introspection, error) {
 	now := s.clock.Now()
-	session, err := sessionByToken(ctx, s.db, hashToken(token), now.UnixMicro(), now.Add(time.Second).UnixMicro())
+	session, err := getSessionByToken(ctx, s.db, hash, now.UnixMicro(), now.Add(time.Second).UnixMicro())
 	if errors.Is(err, database.ErrNoRows) {
 		return Introspection{}, nil
 	}
 	if err != nil {
-		return Introspection{}, err
+		return Introspection{}, fmt.Errorf("introspect a refresh token: %w", err)
 	}
 	who, err := s.identity(ctx, session.UserID)
 	if err != nil {
@@ -92,7 +83,7 @@ func (s *Service) introspectRefresh(ctx context.Context, token string) (Introspe
 		return Introspection{}, nil
 	}
 	return Introspection{
-		Active: true, TokenType: "refresh_token", ClientID: PublicClient, Issuer: s.keys.issuer,
+		Active: true, TokenType: "refresh_token", ClientID: PublicClient, Issuer: s.SigningKeys.Issuer,
 		Subject: session.UserID, Username: who.Username, SessionID: session.ID,
 		IssuedAt: time.UnixMicro(session.RefreshedAt), ExpiresAt: time.UnixMicro(session.IdleExpiresAt),
 	}, nil

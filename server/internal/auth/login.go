@@ -7,7 +7,9 @@ import (
 	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/audit"
-	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/auth/token"
+	"github.com/tollgatehq/tollgate/server/internal/auth/totp"
+	"github.com/tollgatehq/tollgate/server/internal/auth/username"
 	"github.com/tollgatehq/tollgate/server/internal/changes"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
@@ -19,7 +21,7 @@ const (
 	// clientID is the "client_id" of access tokens, which RFC 9068 requires:
 	// people sign in at Tollgate itself.
 	clientID = "tollgate"
-	// impossibleName stands for every name that nobody can have. It cannot be
+	// impossibleName stands for every name that no user can have. It cannot be
 	// a name itself, for it holds a space.
 	impossibleName = "impossible name"
 )
@@ -45,13 +47,13 @@ type SignIn struct {
 // same answer after the same work. The attempt is counted before the work
 // begins, so guesses at the same time count as well as one after another.
 //
-// Who has a second factor gives a code of it as well. Without one the answer to
-// the right password is SECOND_FACTOR_REQUIRED, which tells that it was right:
-// how else would people be asked for the code? A wrong code gets the same
-// answer as a wrong password. Both count as attempts, which only a whole
-// sign-in forgets, so codes cannot be guessed faster than passwords.
+// A user with a second factor gives a code of it as well. Without one the answer
+// to the right password is SECOND_FACTOR_REQUIRED, which reveals that it was
+// right: people must be asked for the code. A wrong code gets the same answer as
+// a wrong password. Both count as attempts, which only a whole sign-in resets,
+// so codes cannot be guessed faster than passwords.
 func (s *Service) Login(ctx context.Context, in SignIn) (Grant, error) {
-	if err := s.passwords.ready(ctx); err != nil {
+	if err := s.Passwords.Ready(ctx); err != nil {
 		return Grant{}, err
 	}
 	audience, err := s.audience(in.Audience)
@@ -59,7 +61,7 @@ func (s *Service) Login(ctx context.Context, in SignIn) (Grant, error) {
 		return Grant{}, err
 	}
 	in.Audience = audience
-	name, err := canonicalName(in.Username)
+	name, err := username.Canonical(in.Username)
 	if err != nil {
 		name = impossibleName
 	}
@@ -67,7 +69,7 @@ func (s *Service) Login(ctx context.Context, in SignIn) (Grant, error) {
 	event.ActorID, event.ActorName, event.SessionID, event.APIKeyID = "", in.Username, "", ""
 	event = withAudience(event, audience)
 
-	if err := s.reserve(ctx, name, event); err != nil {
+	if err := s.countAttempt(ctx, name, event); err != nil {
 		return Grant{}, err
 	}
 	// A second round is for a user who was changed during the first: the
@@ -84,8 +86,8 @@ func (s *Service) Login(ctx context.Context, in SignIn) (Grant, error) {
 		if reason != "" {
 			return Grant{}, s.refuse(ctx, event, reason, badCredentials())
 		}
-		if plainCode(in.SecondFactor) != "" {
-			if err := s.reserveCode(ctx, name, event); err != nil {
+		if totp.Plain(in.SecondFactor) != "" {
+			if err := s.countCodeAttempt(ctx, name, event); err != nil {
 				return Grant{}, err
 			}
 		}
@@ -100,24 +102,24 @@ func (s *Service) Login(ctx context.Context, in SignIn) (Grant, error) {
 		case err != nil:
 			return Grant{}, fmt.Errorf("begin session: %w", err)
 		}
-		s.forgetAttempts(ctx, name)
+		s.resetAttempts(ctx, name)
 		return grant, nil
 	}
-	return Grant{}, fault.New(fault.Conflict, "USER_CHANGED", "the user is being changed at this moment; try again")
+	return Grant{}, fault.New(fault.Conflict, "USER_CHANGED", "the user is being changed at the moment; try again")
 }
 
-// refuse records why a sign-in failed and returns what to tell the caller.
-func (s *Service) refuse(ctx context.Context, event audit.Event, reason string, told error) error {
+// refuse records why a sign-in failed and returns the answer.
+func (s *Service) refuse(ctx context.Context, event audit.Event, reason string, answer error) error {
 	event.Outcome = audit.Failure
 	if err := s.audit.Record(ctx, event.Because(reason)); err != nil {
 		return err
 	}
-	return told
+	return answer
 }
 
 // authenticate compares the password; the reason is empty when it is right.
-func (s *Service) authenticate(ctx context.Context, name, password string) (userRow, string, error) {
-	user, err := userByName(ctx, s.db, name)
+func (s *Service) authenticate(ctx context.Context, name, text string) (userRow, string, error) {
+	user, err := getUserByName(ctx, s.db, name)
 	unknown := errors.Is(err, database.ErrNoRows)
 	if err != nil && !unknown {
 		return userRow{}, "", err
@@ -126,7 +128,7 @@ func (s *Service) authenticate(ctx context.Context, name, password string) (user
 	if user.DisabledAt != nil {
 		hash = ""
 	}
-	ok, err := s.passwords.matches(ctx, hash, password)
+	ok, err := s.Passwords.Matches(ctx, hash, text)
 	switch {
 	case err != nil:
 		return userRow{}, "", err
@@ -147,15 +149,15 @@ var errUserChanged = errors.New("the user was changed meanwhile")
 
 // begin starts a session of a user whose password was compared. It commits
 // only if the user is still enabled, has that password, and has no second
-// factor or gave a code of it: from here to the commit nobody can change that.
+// factor or gave a code of it: from here to the commit no other caller can change that.
 // The code is used up by the same commit, so none is lost without a session and
 // none is good for two.
 func (s *Service) begin(ctx context.Context, user userRow, in SignIn, event audit.Event) (Grant, error) {
 	event.ActorID, event.ActorName = user.ID, user.Username
 	hash := user.PasswordHash
-	if s.passwords.outdated(hash) {
+	if s.Passwords.Outdated(hash) {
 		var err error
-		if hash, err = s.passwords.hash(ctx, in.Password); err != nil {
+		if hash, err = s.Passwords.Hash(ctx, in.Password); err != nil {
 			return Grant{}, err
 		}
 		event = event.With("password_hash", "renewed")
@@ -167,23 +169,22 @@ func (s *Service) begin(ctx context.Context, user userRow, in SignIn, event audi
 		CreatedAt: now.UnixMicro(), RefreshedAt: now.UnixMicro(),
 		IdleExpiresAt: now.Add(min(s.sessionIdle, s.sessionMax)).UnixMicro(),
 		ExpiresAt:     now.Add(s.sessionMax).UnixMicro(),
-		Audience:      in.Audience, SecondFactor: user.SecondFactor,
+		Audience:      in.Audience, SecondFactor: user.SecondFactor, client: clientInfo(ctx),
 	}
-	session.IP, session.Network, session.UserAgent = device(caller.From(ctx))
 	grant, err := s.grant(now, session, user, session.Audience, token)
 	if err != nil {
 		return Grant{}, err
 	}
 	event.SessionID = session.ID
 	_, err = s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
-		same, err := lockForLogin(ctx, tx, user.ID, user.PasswordHash, hash)
+		same, err := lockUserForLogin(ctx, tx, user.ID, user.PasswordHash, hash)
 		if err != nil {
 			return err
 		}
 		if !same {
 			return errUserChanged
 		}
-		used, err := s.passSecondFactor(ctx, tx, user.ID, in.SecondFactor)
+		used, err := s.checkSecondFactor(ctx, tx, user.ID, in.SecondFactor)
 		if err != nil {
 			return err
 		}
@@ -193,13 +194,13 @@ func (s *Service) begin(ctx context.Context, user userRow, in SignIn, event audi
 		if err := insertSession(ctx, tx, session); err != nil {
 			return err
 		}
-		ended, err := endOldest(ctx, tx, session, maxSessions)
+		revoked, err := updateOldestRevoked(ctx, tx, session, maxSessions)
 		if err != nil {
 			return err
 		}
-		for _, id := range ended {
+		for _, id := range revoked {
 			tx.Changed(changes.Session, id)
-			tx.Record(audit.New(ctx, audit.SessionRevoke, audit.Success, "sessions/"+id).Because(endedByNewer))
+			tx.Record(audit.New(ctx, audit.SessionRevoke, audit.Success, "sessions/"+id).Because(revokedByNewer))
 		}
 		signIn := event
 		if used != "" {
@@ -222,7 +223,7 @@ func (s *Service) grant(now time.Time, session sessionRow, user userRow, audienc
 		ends = end
 	}
 	issued, ends := now.Truncate(time.Second), ends.Truncate(time.Second)
-	token, err := s.keys.sign(accessClaims{
+	accessToken, err := s.SigningKeys.Sign(token.Claims{
 		Subject: user.ID, SessionID: session.ID, ID: s.clock.NewID(), ClientID: clientID, Audience: audience,
 		IssuedAt: issued, ExpiresAt: ends, PasswordChange: user.PasswordChangeRequired,
 		AMR: session.amr(), AuthTime: time.UnixMicro(session.CreatedAt),
@@ -231,7 +232,7 @@ func (s *Service) grant(now time.Time, session sessionRow, user userRow, audienc
 		return Grant{}, err
 	}
 	return Grant{
-		AccessToken: token, RefreshToken: refreshToken, ExpiresIn: ends.Sub(issued),
+		AccessToken: accessToken, RefreshToken: refreshToken, ExpiresIn: ends.Sub(issued),
 		SessionID: session.ID, UserID: user.ID, PasswordChangeRequired: user.PasswordChangeRequired,
 	}, nil
 }

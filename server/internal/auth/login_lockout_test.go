@@ -10,11 +10,12 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/fault/faulttest"
 	"github.com/tollgatehq/tollgate/server/internal/limits"
 )
 
 // guess tries a wrong password for a user from an address.
-func (d *desk) guess(name, address string) error {
+func (d *fixture) guess(name, address string) error {
 	d.t.Helper()
 	_, err := d.Login(from(address), name, "a wrong guess", "")
 	if f := fault.From(err); f == nil || f.Reason != "BAD_CREDENTIALS" && f.Reason != "TOO_MANY_ATTEMPTS" {
@@ -24,7 +25,7 @@ func (d *desk) guess(name, address string) error {
 }
 
 // signOut ends all sessions of a user: who is signed in can wait.
-func (d *desk) signOut(id string) {
+func (d *fixture) signOut(id string) {
 	d.t.Helper()
 	if _, _, err := d.RevokeSessions(d.system(), id); err != nil {
 		d.t.Fatal(err)
@@ -46,7 +47,7 @@ func strangers(n int) []string {
 func TestStrangersKeepNobodyOut(t *testing.T) {
 	const each = 10 + 6 // ten at once, then after waits of 1 to 32 s
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newDesk(t, db)
+		d := newFixture(t, db)
 		admin := d.user("admin")
 		d.login("admin")
 		d.signOut(admin.ID)
@@ -72,13 +73,13 @@ func TestStrangersKeepNobodyOut(t *testing.T) {
 			if second%10 != 9 {
 				return
 			}
-			if _, err := d.Login(d.visitor(), "admin", password, ""); err != nil {
+			if _, err := d.Login(d.visitor(), "admin", goodPassword, ""); err != nil {
 				t.Errorf("the right password from a known address after %d s: %v", second, err)
 			}
 		})
 		d.clock.Advance(time.Hour)
 		attack(6, nil)
-		if _, err := d.Login(from("198.51.100.1"), "admin", password, ""); err != nil {
+		if _, err := d.Login(from("198.51.100.1"), "admin", goodPassword, ""); err != nil {
 			t.Errorf("the right password from a new address: %v", err)
 		}
 	})
@@ -89,7 +90,7 @@ func TestStrangersKeepNobodyOut(t *testing.T) {
 // … 256 seconds. Meanwhile a new address has to wait, and one that the user
 // signed in from before does not.
 func TestGuessesFromEverywhere(t *testing.T) {
-	d := newDeskOnSQLite(t)
+	d := newFixture(t, backendtest.SQLite(t))
 	d.user("ann")
 	d.login("ann")
 	d.compares.Store(0)
@@ -108,8 +109,8 @@ func TestGuessesFromEverywhere(t *testing.T) {
 	if n := d.compares.Load(); n != 109 {
 		t.Errorf("%d guesses were looked at, want 109", n)
 	}
-	_, err := d.Login(from("198.51.100.1"), "ann", password, "")
-	wantRefusal(t, err, fault.Limited, "TOO_MANY_ATTEMPTS")
+	_, err := d.Login(from("198.51.100.1"), "ann", goodPassword, "")
+	faulttest.Want(t, err, fault.Limited, "TOO_MANY_ATTEMPTS")
 	d.login("ann")
 }
 
@@ -128,30 +129,30 @@ func TestAKnownAddress(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 				fake := newClock()
-				d := deskOn(t, db, fake, testTTL, make(t, fake.Clock()))
-				d.limit(limits.Edit{Outage: to(limits.Closed)}) // a slow Redis must not start anew
+				d := fixtureOn(t, db, fake, make(t, fake.Clock()))
+				d.limit(limits.Edit{Outage: new(limits.Closed)}) // a slow Redis must not start anew
 				d.change("sign-in-per-user", limits.Edit{
-					Algorithm: to(limits.GCRA), Rate: new(int64(1)), Burst: new(int64(12)),
+					Algorithm: new(limits.GCRA), Rate: new(int64(1)), Burst: new(int64(12)),
 				})
 				ann := d.user("ann")
 				attack := func(name string) {
 					t.Helper()
 					for range 4 {
 						for _, address := range strangers(3) {
-							wantRefusal(t, d.guess(name, address), fault.Unauthenticated, "BAD_CREDENTIALS")
+							faulttest.Want(t, d.guess(name, address), fault.Unauthenticated, "BAD_CREDENTIALS")
 						}
 					}
 				}
-				signIn := func(ctx context.Context) error { _, err := d.Login(ctx, "ann", password, ""); return err }
+				signIn := func(ctx context.Context) error { _, err := d.Login(ctx, "ann", goodPassword, ""); return err }
 
-				g, err := d.Login(from("2001:db8:1:2::3"), "ann", password, "")
+				g, err := d.Login(from("2001:db8:1:2::3"), "ann", goodPassword, "")
 				if err != nil {
 					t.Fatal(err)
 				}
 				attack("ann")
-				wantRefusal(t, d.guess("ann", "203.0.113.1"), fault.Limited, "TOO_MANY_ATTEMPTS")
-				wantRefusal(t, signIn(from("2001:db8:1:3::3")), fault.Limited, "TOO_MANY_ATTEMPTS")
-				wantRefusal(t, signIn(d.visitor()), fault.Limited, "TOO_MANY_ATTEMPTS")
+				faulttest.Want(t, d.guess("ann", "203.0.113.1"), fault.Limited, "TOO_MANY_ATTEMPTS")
+				faulttest.Want(t, signIn(from("2001:db8:1:3::3")), fault.Limited, "TOO_MANY_ATTEMPTS")
+				faulttest.Want(t, signIn(d.visitor()), fault.Limited, "TOO_MANY_ATTEMPTS")
 
 				// A session that moves makes its new address known, and its end
 				// does not make that unknown.
@@ -159,7 +160,7 @@ func TestAKnownAddress(t *testing.T) {
 					t.Fatal(err)
 				}
 				d.signOut(ann.ID)
-				wantRefusal(t, d.guess("ann", home.String()), fault.Unauthenticated, "BAD_CREDENTIALS")
+				faulttest.Want(t, d.guess("ann", home.String()), fault.Unauthenticated, "BAD_CREDENTIALS")
 				if err := signIn(d.visitor()); err != nil {
 					t.Errorf("from a known address: %v", err)
 				}
@@ -167,33 +168,33 @@ func TestAKnownAddress(t *testing.T) {
 				// It is bounded, and what is counted there is not what others used up.
 				attack("ann")
 				for range 10 {
-					wantRefusal(t, d.guess("ann", home.String()), fault.Unauthenticated, "BAD_CREDENTIALS")
+					faulttest.Want(t, d.guess("ann", home.String()), fault.Unauthenticated, "BAD_CREDENTIALS")
 				}
-				wantRefusal(t, signIn(d.visitor()), fault.Limited, "TOO_MANY_ATTEMPTS")
-				d.forgetAttempts(d.visitor(), "ann")
+				faulttest.Want(t, signIn(d.visitor()), fault.Limited, "TOO_MANY_ATTEMPTS")
+				d.resetAttempts(d.visitor(), "ann")
 
 				// Who is signed in can change the password.
 				self := d.as(Credential{AccessToken: d.login("ann").AccessToken})
 				attack2 := func() {
 					t.Helper()
 					for i := range 12 {
-						d.guess("ann", fmt.Sprintf("198.51.100.%d", i+1))
+						d.guess("ann", fmt.Sprintf("198.51.100.%d", i+1)) //nolint:errcheck // refused or not
 					}
 				}
 				attack2()
-				if _, err := d.SetPassword(self, PasswordChange{UserID: ann.ID, Current: password, New: "another password"}); err != nil {
+				if _, err := d.SetPassword(self, PasswordChange{UserID: ann.ID, Current: goodPassword, New: "another password"}); err != nil {
 					t.Errorf("change the password at a known address: %v", err)
 				}
-				if _, err := d.ResetPassword(t.Context(), "ann", password, false); err != nil {
+				if _, err := d.ResetPassword(t.Context(), "ann", goodPassword, false); err != nil {
 					t.Fatal(err)
 				}
 
 				// Without a limit in force for the user at the address there is
 				// nothing to go by.
 				attack2()
-				d.change("sign-in-per-user-and-ip", limits.Edit{Mode: to(limits.Shadow)})
-				wantRefusal(t, signIn(d.visitor()), fault.Limited, "TOO_MANY_ATTEMPTS")
-				d.change("sign-in-per-user-and-ip", limits.Edit{Mode: to(limits.Enforce)})
+				d.change("sign-in-per-user-and-ip", limits.Edit{Mode: new(limits.Shadow)})
+				faulttest.Want(t, signIn(d.visitor()), fault.Limited, "TOO_MANY_ATTEMPTS")
+				d.change("sign-in-per-user-and-ip", limits.Edit{Mode: new(limits.Enforce)})
 				if err := signIn(d.visitor()); err != nil {
 					t.Errorf("from a known address: %v", err)
 				}
@@ -205,7 +206,7 @@ func TestAKnownAddress(t *testing.T) {
 // TestAnUnknownUserIsLimitedAlike: a stranger's address tells nobody apart.
 func TestAnUnknownUserIsLimitedAlike(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newDesk(t, db)
+		d := newFixture(t, db)
 		d.user("ann")
 		d.login("ann")
 		for i := range 130 {

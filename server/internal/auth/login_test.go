@@ -2,7 +2,6 @@ package auth
 
 import (
 	"context"
-	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,32 +14,19 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/changes"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
-	"github.com/tollgatehq/tollgate/server/internal/inflight"
+	"github.com/tollgatehq/tollgate/server/internal/fault/faulttest"
 	"golang.org/x/crypto/bcrypt"
 )
 
-func newDeskOnSQLite(t testing.TB) *desk {
-	t.Helper()
-	db, err := database.Open(backendtest.SQLiteURL(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { db.Close() })
-	if _, err := db.MigrateUp(context.Background()); err != nil {
-		t.Fatal(err)
-	}
-	return newDesk(t, db)
-}
-
 func TestLogin(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newDesk(t, db)
+		d := newFixture(t, db)
 		ann := d.user("ann")
-		g, err := d.Login(d.visitor(), " ANN ", password, "")
+		g, err := d.Login(d.visitor(), " ANN ", goodPassword, "")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if g.UserID != ann.ID || g.ExpiresIn != testTTL || !isRefreshToken(g.RefreshToken) || g.PasswordChangeRequired {
+		if g.UserID != ann.ID || g.ExpiresIn != testTTL || !strings.HasPrefix(g.RefreshToken, refreshPrefix) || g.PasswordChangeRequired {
 			t.Errorf("granted %+v", g)
 		}
 		v, err := d.Verify(t.Context(), Credential{AccessToken: g.AccessToken})
@@ -70,7 +56,7 @@ func TestLogin(t *testing.T) {
 // names exist.
 func TestLoginRefusalsAreAlike(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d, ctx := newDesk(t, db), caller.System(t.Context())
+		d, ctx := newFixture(t, db), caller.System(t.Context())
 		d.user("ann")
 		gone := d.user("gone")
 		if _, _, err := d.UpdateUser(ctx, gone.ID, UserUpdate{Disabled: new(true)}); err != nil {
@@ -82,8 +68,8 @@ func TestLoginRefusalsAreAlike(t *testing.T) {
 			}
 		}
 		var costs []int
-		real := d.passwords.compare
-		d.passwords.compare = func(hash, password []byte) error {
+		real := d.Passwords.Compare
+		d.Passwords.Compare = func(hash, password []byte) error {
 			cost, _ := bcrypt.Cost(hash)
 			costs = append(costs, cost)
 			return real(hash, password)
@@ -93,12 +79,12 @@ func TestLoginRefusalsAreAlike(t *testing.T) {
 			{"wrong password", "ann", "not the password", reasonWrongPassword},
 			{"empty password", "ann", "", reasonWrongPassword},
 			{"long password", "ann", strings.Repeat("a", 80), reasonWrongPassword},
-			{"unknown user", "nobody", password, reasonUnknownUser},
-			{"impossible name", "two words", password, reasonUnknownUser},
-			{"name of zeros", "\x00", password, reasonUnknownUser},
-			{"disabled user", "gone", password, reasonDisabled},
+			{"unknown user", "nobody", goodPassword, reasonUnknownUser},
+			{"impossible name", "two words", goodPassword, reasonUnknownUser},
+			{"name of zeros", "\x00", goodPassword, reasonUnknownUser},
+			{"disabled user", "gone", goodPassword, reasonDisabled},
 			{"disabled user, wrong password", "gone", "not the password", reasonDisabled},
-			{"service account", "robot", password, reasonNoPassword},
+			{"service account", "robot", goodPassword, reasonNoPassword},
 			{"no password yet", "later", "", reasonNoPassword},
 		} {
 			costs = nil
@@ -125,7 +111,7 @@ func TestLoginRefusalsAreAlike(t *testing.T) {
 // once get no further than one after another.
 func TestParallelGuesses(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newDesk(t, db)
+		d := newFixture(t, db)
 		d.user("ann")
 		var all sync.WaitGroup
 		var limited atomic.Int64
@@ -148,8 +134,8 @@ func TestParallelGuesses(t *testing.T) {
 		if n := d.compares.Load(); n == 0 || n > 10 {
 			t.Errorf("%d guesses were looked at, want 1 to 10", n)
 		}
-		_, err := d.Login(d.visitor(), "ann", password, "")
-		wantRefusal(t, err, fault.Limited, "TOO_MANY_ATTEMPTS")
+		_, err := d.Login(d.visitor(), "ann", goodPassword, "")
+		faulttest.Want(t, err, fault.Limited, "TOO_MANY_ATTEMPTS")
 		if fault.From(err).RetryAfter <= 0 {
 			t.Error("the refusal does not say when to try again")
 		}
@@ -169,12 +155,12 @@ func TestParallelGuesses(t *testing.T) {
 
 // TestLoginForgets: those who know the password start afresh.
 func TestLoginForgets(t *testing.T) {
-	d := newDeskOnSQLite(t)
+	d := newFixture(t, backendtest.SQLite(t))
 	d.user("ann")
 	for range 3 {
 		for range 9 {
 			_, err := d.Login(d.visitor(), "ann", "a wrong guess", "")
-			wantRefusal(t, err, fault.Unauthenticated, "BAD_CREDENTIALS")
+			faulttest.Want(t, err, fault.Unauthenticated, "BAD_CREDENTIALS")
 		}
 		d.login("ann")
 	}
@@ -184,20 +170,20 @@ func TestLoginForgets(t *testing.T) {
 // also when several do at once.
 func TestLoginRehashes(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newDesk(t, db)
+		d := newFixture(t, db)
 		ann := d.user("ann")
-		d.passwords.cost = 5
+		d.Passwords.Cost = 5
 		var all sync.WaitGroup
 		for range 5 {
 			all.Go(func() {
-				if _, err := d.Login(d.visitor(), "ann", password, ""); err != nil {
+				if _, err := d.Login(d.visitor(), "ann", goodPassword, ""); err != nil {
 					t.Error(err)
 				}
 			})
 		}
 		all.Wait()
-		row, err := userByID(t.Context(), db, ann.ID)
-		if err != nil || d.passwords.outdated(row.PasswordHash) {
+		row, err := getUser(t.Context(), db, ann.ID)
+		if err != nil || d.Passwords.Outdated(row.PasswordHash) {
 			t.Errorf("the hash is still outdated, %v", err)
 		}
 		if n := d.live(ann.ID); n != 5 {
@@ -211,23 +197,23 @@ func TestLoginRehashes(t *testing.T) {
 // between the comparison and the commit gets no session.
 func TestLoginDuringChange(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		for what, change := range map[string]func(*desk, string) error{
-			"disable": func(d *desk, id string) error {
+		for what, change := range map[string]func(*fixture, string) error{
+			"disable": func(d *fixture, id string) error {
 				_, _, err := d.UpdateUser(d.system(), id, UserUpdate{Disabled: new(true)})
 				return err
 			},
-			"password": func(d *desk, id string) error {
+			"password": func(d *fixture, id string) error {
 				_, err := d.ResetPassword(d.system(), "ann", "another password", false)
 				return err
 			},
-			"delete": func(d *desk, id string) error { _, err := d.DeleteUser(d.system(), id); return err },
+			"delete": func(d *fixture, id string) error { _, err := d.DeleteUser(d.system(), id); return err },
 		} {
 			t.Run(what, func(t *testing.T) {
-				d := newDesk(t, db)
+				d := newFixture(t, db)
 				ann := d.user("ann")
 				t.Cleanup(func() { _, _ = d.DeleteUser(d.system(), ann.ID) })
-				real, once := d.passwords.compare, sync.Once{}
-				d.passwords.compare = func(hash, password []byte) error {
+				real, once := d.Passwords.Compare, sync.Once{}
+				d.Passwords.Compare = func(hash, password []byte) error {
 					err := real(hash, password)
 					once.Do(func() {
 						if err := change(d, ann.ID); err != nil {
@@ -236,8 +222,8 @@ func TestLoginDuringChange(t *testing.T) {
 					})
 					return err
 				}
-				_, err := d.Login(d.visitor(), "ann", password, "")
-				wantRefusal(t, err, fault.Unauthenticated, "BAD_CREDENTIALS")
+				_, err := d.Login(d.visitor(), "ann", goodPassword, "")
+				faulttest.Want(t, err, fault.Unauthenticated, "BAD_CREDENTIALS")
 				if n := d.live(ann.ID); n != 0 {
 					t.Errorf("%d live sessions were left", n)
 				}
@@ -250,7 +236,7 @@ func TestLoginDuringChange(t *testing.T) {
 // would disable the user, so that its session is there to be ended.
 func TestLoginHoldsTheUser(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newDesk(t, db)
+		d := newFixture(t, db)
 		ann := d.user("ann")
 		d.login("ann") // a session that is known to work
 		now := d.clock.Now()
@@ -259,13 +245,13 @@ func TestLoginHoldsTheUser(t *testing.T) {
 			CreatedAt: now.UnixMicro(), RefreshedAt: now.UnixMicro(),
 			IdleExpiresAt: now.Add(testIdle).UnixMicro(), ExpiresAt: now.Add(testMax).UnixMicro(),
 		}
-		user, err := userByID(t.Context(), db, ann.ID)
+		user, err := getUser(t.Context(), db, ann.ID)
 		if err != nil {
 			t.Fatal(err)
 		}
 		disabled := make(chan error, 1)
 		_, err = d.log.Write(t.Context(), func(ctx context.Context, tx *changes.Tx) error {
-			if same, err := lockForLogin(ctx, tx, ann.ID, user.PasswordHash, user.PasswordHash); err != nil || !same {
+			if same, err := lockUserForLogin(ctx, tx, ann.ID, user.PasswordHash, user.PasswordHash); err != nil || !same {
 				t.Errorf("not locked: %v, %v", same, err)
 			}
 			go func() {
@@ -295,13 +281,13 @@ func TestLoginHoldsTheUser(t *testing.T) {
 // TestLoginAgainstDisable has them run at the same time, again and again.
 func TestLoginAgainstDisable(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newDesk(t, db)
+		d := newFixture(t, db)
 		ann := d.user("ann")
 		for range 15 {
 			var both sync.WaitGroup
 			for range 3 {
 				both.Go(func() {
-					if _, err := d.Login(d.visitor(), "ann", password, ""); err != nil && !fault.Is(err, fault.Unauthenticated) && !fault.Is(err, fault.Conflict) {
+					if _, err := d.Login(d.visitor(), "ann", goodPassword, ""); err != nil && !fault.Is(err, fault.Unauthenticated) && !fault.Is(err, fault.Conflict) {
 						t.Error(err)
 					}
 				})
@@ -327,7 +313,7 @@ func TestLoginAgainstDisable(t *testing.T) {
 // for a new one.
 func TestSessionsAreCapped(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newDesk(t, db)
+		d := newFixture(t, db)
 		ann := d.user("ann")
 		first := d.login("ann")
 		second := d.login("ann")
@@ -353,19 +339,28 @@ func TestSessionsAreCapped(t *testing.T) {
 // may, one more is told so before anything is read, counted or recorded for it.
 func TestASignInOfTooManyCostsNothing(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newDesk(t, db)
+		d := newFixture(t, db, func(o *Options) {
+			o.Passwords.Workers, o.Passwords.MaxWaiting, o.Passwords.BusyDelay = 1, 1, time.Nanosecond
+		})
 		d.user("ann")
-		d.passwords.waiting, d.passwords.delay = inflight.New[netip.Addr](1), 0
-		d.passwords.waiting.Acquire(netip.Addr{}, 1)
+		// One wrong sign-in takes the only place and waits.
+		running, end := make(chan struct{}), make(chan struct{})
+		compare := d.Passwords.Compare
+		d.Passwords.Compare = func(_, _ []byte) error { close(running); <-end; return bcrypt.ErrMismatchedHashAndPassword }
+		var first sync.WaitGroup
+		first.Go(func() { d.Login(d.visitor(), "ann", "a wrong guess", "") }) //nolint:errcheck // it only takes the place
+		<-running
 		before, recorded := d.compares.Load(), len(d.recorded(audit.Login))
 		for range 200 { // far more than the limits allow
 			_, err := d.Login(d.visitor(), "ann", "a wrong guess", "")
-			wantRefusal(t, err, fault.Unavailable, "BUSY")
+			faulttest.Want(t, err, fault.Unavailable, "BUSY")
 		}
 		if n := len(d.recorded(audit.Login)) - recorded; n != 0 || d.compares.Load() != before {
-			t.Errorf("%d events and %d comparisons of sign-ins that were turned away", n, d.compares.Load()-before)
+			t.Errorf("%d events and %d comparisons of sign-ins that were refused", n, d.compares.Load()-before)
 		}
-		d.passwords.waiting.Release(netip.Addr{}, 1)
+		close(end)
+		first.Wait()
+		d.Passwords.Compare = compare
 		d.login("ann") // they did not count as attempts
 	})
 }

@@ -9,13 +9,14 @@ import (
 	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/audit"
+	"github.com/tollgatehq/tollgate/server/internal/auth/password"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/fault/faulttest"
 	"github.com/tollgatehq/tollgate/server/internal/limits"
-	"golang.org/x/crypto/bcrypt"
 )
 
 // TestParallelGuessesOverInstances: of 200 wrong guesses at the same time no
@@ -26,11 +27,11 @@ func TestParallelGuessesOverInstances(t *testing.T) {
 			t.Run(fmt.Sprint(instances), func(t *testing.T) {
 				client, prefix := backendtest.Redis(t)
 				fake := newClock()
-				desks := make([]*desk, instances)
+				desks := make([]*fixture, instances)
 				for i := range desks {
-					desks[i] = deskOn(t, db, fake, testTTL, limits.NewRedis(client, prefix, clock.Real(), nil))
+					desks[i] = fixtureOn(t, db, fake, limits.NewRedis(client, prefix, clock.Real(), nil))
 					if i == 0 { // a busy machine's Redis may be slow: then nobody guesses
-						desks[0].limit(limits.Edit{Outage: to(limits.Closed)})
+						desks[0].limit(limits.Edit{Outage: new(limits.Closed)})
 					}
 				}
 				name := fmt.Sprintf("victim-%d", instances)
@@ -65,13 +66,13 @@ func TestParallelGuessesOverInstances(t *testing.T) {
 }
 
 // limit changes the limits on sign-ins as one user, at one address and at all.
-func (d *desk) limit(edit limits.Edit) {
+func (d *fixture) limit(edit limits.Edit) {
 	d.t.Helper()
 	d.change("sign-in-per-user", edit)
 	d.change("sign-in-per-user-and-ip", edit)
 }
 
-func (d *desk) change(limit string, edit limits.Edit) {
+func (d *fixture) change(limit string, edit limits.Edit) {
 	d.t.Helper()
 	if _, _, err := d.limits.Update(d.system(), limit, edit); err != nil {
 		d.t.Fatal(err)
@@ -82,16 +83,16 @@ func (d *desk) change(limit string, edit limits.Edit) {
 // for longer and longer, and never touch the sessions there are.
 func TestLockedSignInLeavesSessions(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newDesk(t, db)
+		d := newFixture(t, db)
 		ann := d.user("ann")
 		session := d.login("ann")
 		for range 10 {
 			_, err := d.Login(d.visitor(), "ann", "a wrong guess", "")
-			wantRefusal(t, err, fault.Unauthenticated, "BAD_CREDENTIALS")
+			faulttest.Want(t, err, fault.Unauthenticated, "BAD_CREDENTIALS")
 		}
 		for _, wait := range []time.Duration{time.Second, 2 * time.Second, 4 * time.Second} {
-			_, err := d.Login(d.visitor(), "ann", password, "")
-			wantRefusal(t, err, fault.Limited, "TOO_MANY_ATTEMPTS")
+			_, err := d.Login(d.visitor(), "ann", goodPassword, "")
+			faulttest.Want(t, err, fault.Limited, "TOO_MANY_ATTEMPTS")
 			if after := fault.From(err).RetryAfter; after != wait {
 				t.Errorf("try again after %s, want %s", after, wait)
 			}
@@ -101,7 +102,7 @@ func TestLockedSignInLeavesSessions(t *testing.T) {
 			d.wantReason(session.AccessToken, caller.ReasonOK)
 			d.clock.Advance(wait)
 			_, err = d.Login(d.visitor(), "ann", "a wrong guess", "")
-			wantRefusal(t, err, fault.Unauthenticated, "BAD_CREDENTIALS")
+			faulttest.Want(t, err, fault.Unauthenticated, "BAD_CREDENTIALS")
 		}
 		if n := d.live(ann.ID); n != 1 {
 			t.Errorf("%d live sessions, want 1", n)
@@ -110,40 +111,9 @@ func TestLockedSignInLeavesSessions(t *testing.T) {
 		d.login("ann")
 		for range 10 { // afresh
 			_, err := d.Login(d.visitor(), "ann", "a wrong guess", "")
-			wantRefusal(t, err, fault.Unauthenticated, "BAD_CREDENTIALS")
+			faulttest.Want(t, err, fault.Unauthenticated, "BAD_CREDENTIALS")
 		}
 	})
-}
-
-// TestOldHashesAreAsDear: a wrong guess takes the work of today's cost, however
-// old the hash it is compared with.
-func TestOldHashesAreAsDear(t *testing.T) {
-	const today = 8
-	p := newPasswords(today, 1, 0)
-	work, real := 0, p.compare
-	p.compare = func(hash, password []byte) error {
-		cost, err := bcrypt.Cost(hash)
-		if err != nil {
-			t.Fatal(err)
-		}
-		work += 1 << cost
-		return real(hash, password)
-	}
-	for cost := bcrypt.MinCost; cost <= today; cost++ {
-		hash, err := bcrypt.GenerateFromPassword([]byte(password), cost)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for given, want := range map[string]int{password: 1 << cost, "a wrong guess": 1 << today, "": 1 << today} {
-			work = 0
-			if ok, err := p.matches(t.Context(), string(hash), given); err != nil || ok != (given == password) {
-				t.Errorf("cost %d, %q: %v, %v", cost, given, ok, err)
-			}
-			if work != want {
-				t.Errorf("cost %d, %q: %d rounds, want %d", cost, given, work, want)
-			}
-		}
-	}
 }
 
 // TestRefusalsTakeTheSameTime measures sign-ins that fail, one kind after the
@@ -155,10 +125,10 @@ func TestRefusalsTakeTheSameTime(t *testing.T) {
 	if os.Getenv("TOLLGATE_CHAOS") == "1" {
 		rounds, cost = 1000, 7
 	}
-	d := newDeskOnSQLite(t)
+	d := newFixture(t, backendtest.SQLite(t))
 	d.limit(limits.Edit{Burst: new(int64(1_000_000))})
 	d.user("old") // at the cost of the tests, 4
-	d.passwords = newPasswords(cost, 2, 0)
+	d.Passwords = password.NewPool(password.Options{Cost: cost, Workers: 2})
 	d.user("ann")
 	gone := d.user("gone")
 	if _, _, err := d.UpdateUser(d.system(), gone.ID, UserUpdate{Disabled: new(true)}); err != nil {
@@ -167,7 +137,7 @@ func TestRefusalsTakeTheSameTime(t *testing.T) {
 	kinds := []struct{ what, name, password string }{
 		{"wrong password", "ann", "a wrong guess"},
 		{"unknown user", "nobody", "a wrong guess"},
-		{"disabled user", "gone", password},
+		{"disabled user", "gone", goodPassword},
 		{"a hash of an old cost", "old", "a wrong guess"},
 	}
 	took := make([][]float64, len(kinds))

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/audit"
+	"github.com/tollgatehq/tollgate/server/internal/auth/apikey"
+	"github.com/tollgatehq/tollgate/server/internal/auth/token"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/changes"
 	"github.com/tollgatehq/tollgate/server/internal/database"
@@ -36,8 +38,8 @@ type ClientGrant struct {
 // call, the client-credentials grant (RFC 6749 §4.4). The token acts as the
 // key's owner, ends with the key, is for one audience, empty for the server's
 // own, and is narrowed to scope, permission patterns with one space between; an
-// empty scope is all that the key may. The grant is audited. Asking for a pattern that the key does not cover, or for what is no
-// pattern, is Invalid, INVALID_SCOPE.
+// empty scope is all that the key may. The grant is audited. A scope that the
+// key does not cover, or that is no pattern, is Invalid, INVALID_SCOPE.
 func (s *Service) ClientToken(ctx context.Context, scope, audience string) (ClientGrant, error) {
 	p := caller.From(ctx).Principal
 	switch {
@@ -71,7 +73,7 @@ func (s *Service) ClientToken(ctx context.Context, scope, audience string) (Clie
 		}
 		return ClientGrant{}, err
 	}
-	token, err := s.keys.sign(accessClaims{
+	accessToken, err := s.SigningKeys.Sign(token.Claims{
 		Subject: p.UserID, APIKeyID: p.APIKeyID, ClientID: p.APIKeyID, ID: s.clock.NewID(),
 		Audience: audience, Scope: narrowed, IssuedAt: issued, ExpiresAt: ends,
 	})
@@ -84,7 +86,7 @@ func (s *Service) ClientToken(ctx context.Context, scope, audience string) (Clie
 	if err := s.audit.Record(ctx, event.With("scope", narrowed)); err != nil {
 		return ClientGrant{}, err
 	}
-	return ClientGrant{AccessToken: token, ExpiresIn: ends.Sub(issued), Scope: narrowed}, nil
+	return ClientGrant{AccessToken: accessToken, ExpiresIn: ends.Sub(issued), Scope: narrowed}, nil
 }
 
 // clientScope is the scope of a token for the key: what was asked for, or the
@@ -117,90 +119,56 @@ func invalidScope(format string, args ...any) error {
 	return fault.New(fault.Invalid, "INVALID_SCOPE", format, args...)
 }
 
-// clientToken looks at what an access token of an API key ends with: the key.
-// An error means that the key could not be looked up.
-func (s *Service) clientToken(ctx context.Context, claims accessClaims, now time.Time) (*caller.Principal, caller.Reason, error) {
-	known, err := s.apiKeys.known.Get(ctx, claims.APIKeyID, func(ctx context.Context) (*knownKey, error) {
-		return selectKnownKey(ctx, s.db, claims.APIKeyID)
-	})
-	switch {
-	case err != nil:
-		return nil, "", fmt.Errorf("look up API key %q: %w", claims.APIKeyID, err)
-	case known == nil, !known.revoked.IsZero(): // gone with its owner, or revoked
-		return nil, caller.ReasonCredentialRevoked, nil
-	case passed(known.expires, now):
-		return nil, caller.ReasonCredentialExpired, nil
-	case known.userID != claims.Subject:
-		return nil, caller.ReasonCredentialInvalid, nil
+// clientToken checks what an access token of an API key ends with, the key, and
+// narrows the principal to it. An error means that the key could not be looked
+// up.
+func (s *Service) clientToken(ctx context.Context, claims token.Claims, p *caller.Principal) (caller.Reason, error) {
+	key, reason, err := s.APIKeys.VerifyID(ctx, claims.APIKeyID)
+	if err != nil || reason != caller.ReasonOK {
+		return reason, err
 	}
-	scopes := known.scopes
+	p.Scopes, p.KeyExpiresAt = key.Scopes, key.ExpiresAt
 	if claims.Scope != "" {
-		scopes = strings.Fields(claims.Scope)
-		if len(known.scopes) > 0 {
-			scopes = roles.Intersect(scopes, known.scopes)
-		}
-		if len(scopes) == 0 { // none would be all
-			return nil, caller.ReasonCredentialInvalid, nil
+		p.Scopes = strings.Fields(claims.Scope)
+		if len(key.Scopes) > 0 {
+			p.Scopes = roles.Intersect(p.Scopes, key.Scopes)
 		}
 	}
-	s.apiKeys.note(known, now)
-	return &caller.Principal{
-		UserID: claims.Subject, APIKeyID: claims.APIKeyID, Scopes: scopes,
-		ExpiresAt: claims.ExpiresAt, KeyExpiresAt: known.expires,
-		Audience: claims.Audience,
-	}, caller.ReasonOK, nil
+	// No scopes would be all that the owner may.
+	if key.UserID != claims.Subject || claims.Scope != "" && len(p.Scopes) == 0 {
+		return caller.ReasonCredentialInvalid, nil
+	}
+	return caller.ReasonOK, nil
 }
 
-// RevokeToken ends the session that a refresh or access token is of, and with
-// it all its tokens (RFC 7009). Who has the token may end it, so a refresh
-// token that was spent will do. What is no token, or not good any more, is no
-// error. Invalid, UNSUPPORTED_TOKEN_TYPE, for API keys and the tokens issued to
-// them, which RevokeAPIKey ends. An API key that calls may not end any (RFC 7009
+// RevokeToken revokes the session that a refresh or access token is of, and with
+// it all its tokens (RFC 7009). The token is enough, so a refresh token that was
+// spent will do. What is no token, or not good any more, is no error. Invalid,
+// UNSUPPORTED_TOKEN_TYPE, for API keys and the tokens issued to them, which
+// revoking the key ends. An API key that calls may not revoke any (RFC 7009
 // §2.1): WRONG_CLIENT.
-func (s *Service) RevokeToken(ctx context.Context, token string) error {
-	unsupported := fault.New(fault.Invalid, "UNSUPPORTED_TOKEN_TYPE",
-		"this ends refresh tokens and the access tokens of sessions; an API key is revoked by DELETE /v1/api-keys/ID, which ends its tokens")
-	event := audit.New(ctx, audit.SessionRevoke, audit.Denied, "")
-	var id string
-	switch {
-	case strings.HasPrefix(token, APIKeyPrefix):
-		return unsupported
-	case isRefreshToken(token):
-		found, err := findToken(ctx, s.db, hashToken(token))
-		if err != nil && !errors.Is(err, database.ErrNoRows) {
-			return fmt.Errorf("revoke token: %w", err)
-		}
-		id = found.ID
-	default:
-		claims, reason := s.keys.verify(token, s.clock.Now())
-		switch {
-		case reason != caller.ReasonOK:
-		case claims.APIKeyID != "":
-			return unsupported
-		case claims.Audience != s.keys.audience:
-			return fault.New(fault.Invalid, "UNSUPPORTED_TOKEN_TYPE",
-				"the access token is for the audience %q and good for nothing here; send its session's refresh token to end both", claims.Audience)
-		default:
-			id = claims.SessionID
-		}
+func (s *Service) RevokeToken(ctx context.Context, text string) error {
+	id, err := s.sessionOf(ctx, text)
+	if err != nil {
+		return err
 	}
+	event := audit.New(ctx, audit.SessionRevoke, audit.Denied, "")
 	if ofAnotherClient(ctx) {
 		return s.refuseClient(ctx, event)
 	}
 	// Read before any transaction: tokens that are not good cost none.
-	ended := id == ""
-	if !ended {
-		var err error
-		if ended, err = isEnded(ctx, s.db, id); err != nil {
+	n := 0
+	if id != "" {
+		if n, err = countUnrevoked(ctx, s.db, id); err != nil {
 			return fmt.Errorf("revoke token: %w", err)
 		}
 	}
-	if ended {
+	if n == 0 {
 		return s.countAnonymous(ctx, event)
 	}
-	_, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
-		owner, ended, err := endSession(ctx, tx, id, endedByRequest, s.clock.Micros())
-		if err != nil || !ended {
+	_, err = s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
+		owner, revoked, err := s.revokeSession(ctx, tx, "", id, revokedByRequest)
+		if err != nil || !revoked {
 			return err
 		}
 		event := audit.New(ctx, audit.SessionRevoke, audit.Success, "sessions/"+id).With("user_id", owner).With("by", "token")
@@ -208,13 +176,34 @@ func (s *Service) RevokeToken(ctx context.Context, token string) error {
 			event.ActorID, event.SessionID = owner, id
 		}
 		tx.Record(event)
-		tx.Changed(changes.Session, id)
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("revoke token: %w", err)
 	}
 	return nil
+}
+
+// sessionOf returns the id of a token's session; empty when the token is not
+// good.
+func (s *Service) sessionOf(ctx context.Context, text string) (string, error) {
+	if hash, ok := parseRefreshToken(text); ok {
+		found, err := getTokenSession(ctx, s.db, hash)
+		if err != nil && !errors.Is(err, database.ErrNoRows) {
+			return "", fmt.Errorf("revoke token: %w", err)
+		}
+		return found.ID, nil
+	}
+	claims, reason := s.SigningKeys.Verify(text, s.clock.Now())
+	switch {
+	case strings.HasPrefix(text, apikey.Prefix), reason == caller.ReasonOK && claims.APIKeyID != "":
+		return "", fault.New(fault.Invalid, "UNSUPPORTED_TOKEN_TYPE",
+			"this revokes refresh tokens and the access tokens of sessions; an API key is revoked by DELETE /v1/api-keys/ID, which ends its tokens")
+	case reason == caller.ReasonOK && claims.Audience != s.SigningKeys.Audience:
+		return "", fault.New(fault.Invalid, "UNSUPPORTED_TOKEN_TYPE",
+			"the access token is for the audience %q and good for nothing here; send its session's refresh token to revoke both", claims.Audience)
+	}
+	return claims.SessionID, nil
 }
 
 // ofAnotherClient says whether the caller is an API key, a client of its own:

@@ -10,15 +10,17 @@ import (
 	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/audit"
+	"github.com/tollgatehq/tollgate/server/internal/auth/apikey"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/fault/faulttest"
 )
 
 // client makes a service account that holds a role with these patterns, and a
 // key of it with these scopes.
-func (d *desk) client(name string, patterns, scopes []string, expires time.Time) (APIKey, string) {
+func (d *fixture) client(name string, patterns, scopes []string, expires time.Time) (apikey.Key, string) {
 	d.t.Helper()
 	if _, _, err := d.roles.Create(d.system(), "role-of-"+name, "", patterns); err != nil {
 		d.t.Fatal(err)
@@ -27,14 +29,12 @@ func (d *desk) client(name string, patterns, scopes []string, expires time.Time)
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	key, secret, _, err := d.CreateAPIKey(d.system(), NewAPIKey{UserID: u.ID, Name: "key", Scopes: scopes, ExpiresAt: expires})
-	if err != nil {
-		d.t.Fatal(err)
-	}
+	made := d.createKey(d.system(), apikey.New{UserID: u.ID, Name: "key", Scopes: scopes, ExpiresAt: expires})
+	key, secret := made.Key, made.Secret
 	return key, secret
 }
 
-func (d *desk) clientToken(secret, scope string) ClientGrant {
+func (d *fixture) clientToken(secret, scope string) ClientGrant {
 	d.t.Helper()
 	g, err := d.ClientToken(d.as(Credential{APIKey: secret}), scope)
 	if err != nil {
@@ -45,7 +45,7 @@ func (d *desk) clientToken(secret, scope string) ClientGrant {
 
 func TestClientToken(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newDesk(t, db)
+		d := newFixture(t, db)
 		end := d.clock.Now().Add(time.Hour)
 		key, secret := d.client("robot", []string{"orders:*", "stock:read"}, []string{"orders:*"}, end)
 
@@ -77,7 +77,7 @@ func TestClientToken(t *testing.T) {
 		refused := []string{"*", "stock:read", "orders:read stock:read", "stock:*", "unknown:read", "orders:read  orders:write", " ", "orders:read ", "Orders", "orders:read\torders:write", strings.Repeat("x", 200)}
 		for _, scope := range refused {
 			_, err := d.ClientToken(d.as(Credential{APIKey: secret}), scope)
-			wantRefusal(t, err, fault.Invalid, "INVALID_SCOPE")
+			faulttest.Want(t, err, fault.Invalid, "INVALID_SCOPE")
 		}
 		denied := 0
 		for _, e := range d.recorded(audit.TokenIssue) {
@@ -98,7 +98,7 @@ func TestClientToken(t *testing.T) {
 			t.Errorf("lives %v, want 5m", g.ExpiresIn)
 		}
 		d.wantReason(g.AccessToken, caller.ReasonOK)
-		if _, err := d.RevokeAPIKey(d.system(), key.ID); err != nil {
+		if _, err := d.APIKeys.Revoke(d.system(), key.ID); err != nil {
 			t.Fatal(err)
 		}
 		d.wantReason(g.AccessToken, caller.ReasonCredentialRevoked)
@@ -108,7 +108,7 @@ func TestClientToken(t *testing.T) {
 // TestClientTokenOfAll: a key without scopes grows with its owner, and so do
 // its tokens; they cannot hand out more than that.
 func TestClientTokenOfAll(t *testing.T) {
-	d := newDeskOnSQLite(t)
+	d := newFixture(t, backendtest.SQLite(t))
 	key, secret := d.client("robot", []string{"orders:*"}, nil, time.Time{})
 	g := d.clientToken(secret, "")
 	// Issued, introspected and asked for, the scope is the same text.
@@ -126,12 +126,12 @@ func TestClientTokenOfAll(t *testing.T) {
 		t.Errorf("principal %+v", p)
 	}
 	narrowed := d.as(Credential{AccessToken: d.clientToken(secret, "orders:read").AccessToken})
-	_, _, _, err := d.CreateAPIKey(narrowed, NewAPIKey{Name: "more"})
-	wantRefusal(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
-	_, _, _, err = d.CreateAPIKey(narrowed, NewAPIKey{Name: "more", Scopes: []string{"orders:write"}})
-	wantRefusal(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
+	_, err := d.APIKeys.Create(narrowed, apikey.New{Name: "more"})
+	faulttest.Want(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
+	_, err = d.APIKeys.Create(narrowed, apikey.New{Name: "more", Scopes: []string{"orders:write"}})
+	faulttest.Want(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
 	_, err = d.ClientToken(narrowed, "orders:write")
-	wantRefusal(t, err, fault.Invalid, "INVALID_SCOPE")
+	faulttest.Want(t, err, fault.Invalid, "INVALID_SCOPE")
 
 	// A disabled owner's tokens stop.
 	if _, _, err := d.UpdateUser(d.system(), key.UserID, UserUpdate{Disabled: new(true)}); err != nil {
@@ -145,12 +145,12 @@ func TestClientTokenOfAll(t *testing.T) {
 		t.Error("a deleted user's token is good")
 	}
 	_, err = d.ClientToken(d.visitor(), "")
-	wantRefusal(t, err, fault.Unauthenticated, "NOT_A_CLIENT")
+	faulttest.Want(t, err, fault.Unauthenticated, "NOT_A_CLIENT")
 }
 
 func TestIntrospect(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newDesk(t, db)
+		d := newFixture(t, db)
 		ann := d.user("ann")
 		key, secret := d.client("robot", []string{"orders:*"}, []string{"orders:read"}, time.Time{})
 		first := d.login("ann")
@@ -190,7 +190,7 @@ func TestIntrospect(t *testing.T) {
 		if err := d.RevokeToken(d.visitor(), g.RefreshToken); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := d.RevokeAPIKey(d.system(), key.ID); err != nil {
+		if _, err := d.APIKeys.Revoke(d.system(), key.ID); err != nil {
 			t.Fatal(err)
 		}
 		for _, token := range []string{g.AccessToken, g.RefreshToken, secret, robot.AccessToken} {
@@ -208,7 +208,7 @@ func TestIntrospect(t *testing.T) {
 
 func TestRevokeToken(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newDesk(t, db)
+		d := newFixture(t, db)
 		ann := d.user("ann")
 		_, secret := d.client("robot", []string{"orders:*"}, nil, time.Time{})
 		other := d.login("ann")
@@ -245,7 +245,7 @@ func TestRevokeToken(t *testing.T) {
 		}
 		robot := d.clientToken(secret, "")
 		for _, token := range []string{secret, "tg_x", robot.AccessToken} {
-			wantRefusal(t, d.RevokeToken(d.visitor(), token), fault.Invalid, "UNSUPPORTED_TOKEN_TYPE")
+			faulttest.Want(t, d.RevokeToken(d.visitor(), token), fault.Invalid, "UNSUPPORTED_TOKEN_TYPE")
 		}
 		d.wantReason(robot.AccessToken, caller.ReasonOK)
 		d.wantReason(other.AccessToken, caller.ReasonOK)
@@ -256,7 +256,7 @@ func TestRevokeToken(t *testing.T) {
 // ends the sessions of people, and learns nothing about their refresh tokens.
 func TestTokensOfAnotherClient(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newDesk(t, db)
+		d := newFixture(t, db)
 		ann := d.user("ann")
 		key, secret := d.client("robot", []string{"orders:*"}, nil, time.Time{})
 		spent := d.login("ann")
@@ -267,10 +267,10 @@ func TestTokensOfAnotherClient(t *testing.T) {
 			ctx := d.as(client)
 			for _, token := range []string{g.RefreshToken, spent.RefreshToken, unknown, "x"} {
 				_, err := d.Refresh(ctx, token)
-				wantRefusal(t, err, fault.Denied, "WRONG_CLIENT")
+				faulttest.Want(t, err, fault.Denied, "WRONG_CLIENT")
 			}
 			for _, token := range []string{g.RefreshToken, spent.RefreshToken, unknown, g.AccessToken} {
-				wantRefusal(t, d.RevokeToken(ctx, token), fault.Denied, "WRONG_CLIENT")
+				faulttest.Want(t, d.RevokeToken(ctx, token), fault.Denied, "WRONG_CLIENT")
 			}
 		}
 		d.wantReason(g.AccessToken, caller.ReasonOK)

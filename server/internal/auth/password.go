@@ -7,6 +7,8 @@ import (
 	"strconv"
 
 	"github.com/tollgatehq/tollgate/server/internal/audit"
+	"github.com/tollgatehq/tollgate/server/internal/auth/authority"
+	"github.com/tollgatehq/tollgate/server/internal/auth/password"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/changes"
 	"github.com/tollgatehq/tollgate/server/internal/database"
@@ -34,24 +36,24 @@ type PasswordSet struct {
 // SetPassword changes the caller's own password, given the current one, or
 // resets another's, provided that the caller holds every permission of that
 // user for as long as the user does. An API key needs both to set its owner's:
-// it is not its owner. All sessions of the user end in the same transaction,
-// and, if asked to, all API keys.
+// it is not its owner. All sessions of the user are revoked in the same
+// transaction and, if asked to, all API keys.
 func (s *Service) SetPassword(ctx context.Context, p PasswordChange) (PasswordSet, error) {
-	user, err := userByID(ctx, s.db, p.UserID)
+	user, err := getUser(ctx, s.db, p.UserID)
 	if errors.Is(err, database.ErrNoRows) {
-		return PasswordSet{}, userUnknown()
+		return PasswordSet{}, authority.UserUnknown()
 	}
 	if err != nil {
-		return PasswordSet{}, err
+		return PasswordSet{}, fmt.Errorf("read user %s: %w", p.UserID, err)
 	}
 	if user.Kind == caller.Service {
 		return PasswordSet{}, fault.New(fault.Precondition, "SERVICE_ACCOUNT",
 			"a service account has no password; create an API key for it")
 	}
-	if err := s.mayBecome(ctx, s.db, user.ID); err != nil { // before the hashing, and again after
+	if err := s.authority.MayBecome(ctx, s.db, user.ID); err != nil { // before the hashing, and again after
 		return PasswordSet{}, err
 	}
-	own := actsAs(ctx, user.ID)
+	own := authority.ActsAs(ctx, user.ID)
 	if p.RevokeAPIKeys == nil {
 		reset := !own
 		p.RevokeAPIKeys = &reset
@@ -67,28 +69,24 @@ func (s *Service) SetPassword(ctx context.Context, p PasswordChange) (PasswordSe
 	return done, nil
 }
 
-// ResetPassword is SetPassword for the command line: it takes a name and asks
-// nobody for permission. For an empty password one is made, which must be
+// ResetPassword is SetPassword for the command line: it takes a name and needs
+// no permission. For an empty password one is made, which must be
 // changed at the next sign-in.
-func (s *Service) ResetPassword(ctx context.Context, username, password string, keepAPIKeys bool) (PasswordSet, error) {
+func (s *Service) ResetPassword(ctx context.Context, name, next string, keepAPIKeys bool) (PasswordSet, error) {
 	ctx = caller.System(ctx)
-	user, err := s.FindUser(ctx, username)
+	user, err := s.FindUser(ctx, name)
 	if err != nil {
 		return PasswordSet{}, err
 	}
 	revoke := !keepAPIKeys
-	return s.SetPassword(ctx, PasswordChange{UserID: user.ID, New: password, RevokeAPIKeys: &revoke})
+	return s.SetPassword(ctx, PasswordChange{UserID: user.ID, New: next, RevokeAPIKeys: &revoke})
 }
-
-// NewOneTimePassword makes up a password for a user to create with
-// PasswordChangeRequired.
-func (s *Service) NewOneTimePassword() string { return newOneTimePassword() }
 
 func (s *Service) changePassword(ctx context.Context, user userRow, p PasswordChange) (PasswordSet, error) {
 	if p.Current == "" {
 		return PasswordSet{}, fault.Field("currentPassword", "is required to change your own password")
 	}
-	if err := checkPassword("newPassword", user.Username, p.New); err != nil {
+	if err := password.Check("newPassword", user.Username, p.New); err != nil {
 		return PasswordSet{}, err
 	}
 	if p.New == p.Current {
@@ -102,18 +100,18 @@ func (s *Service) changePassword(ctx context.Context, user userRow, p PasswordCh
 	if err != nil {
 		return PasswordSet{}, err
 	}
-	s.forgetAttempts(ctx, user.Username)
+	s.resetAttempts(ctx, user.Username)
 	return done, nil
 }
 
-// askPassword has the caller prove who they are by their current password. It
+// askPassword asks callers to prove who they are by their current password. It
 // is counted as an attempt before it is compared, as a sign-in is; a wrong one
-// is recorded as the event's failure. Call forgetAttempts when all is done.
+// is recorded as the event's failure. Call resetAttempts when all is done.
 func (s *Service) askPassword(ctx context.Context, user userRow, current string, event audit.Event) error {
-	if err := s.reserve(ctx, user.Username, event); err != nil {
+	if err := s.countAttempt(ctx, user.Username, event); err != nil {
 		return err
 	}
-	right, err := s.passwords.matches(ctx, user.PasswordHash, current)
+	right, err := s.Passwords.Matches(ctx, user.PasswordHash, current)
 	if err != nil || right {
 		return err
 	}
@@ -127,13 +125,13 @@ func (s *Service) askPassword(ctx context.Context, user userRow, current string,
 func (s *Service) resetPassword(ctx context.Context, user userRow, p PasswordChange) (PasswordSet, error) {
 	oneTime := ""
 	if p.New == "" {
-		oneTime = newOneTimePassword()
+		oneTime = password.NewOneTime()
 		p.New = oneTime
 	}
-	if err := checkPassword("newPassword", user.Username, p.New); err != nil {
+	if err := password.Check("newPassword", user.Username, p.New); err != nil {
 		return PasswordSet{}, err
 	}
-	// Whoever resets another's password knows it, so it must not stay. The
+	// A caller who resets another's password knows it, so it must not stay. The
 	// command line sets what its user wants.
 	mustChange := oneTime != "" || !caller.From(ctx).System
 	event := audit.New(ctx, audit.PasswordReset, audit.Success, "users/"+user.ID)
@@ -146,21 +144,21 @@ func (s *Service) resetPassword(ctx context.Context, user userRow, p PasswordCha
 }
 
 // storePassword replaces the password that the user had when it was read, and
-// ends all sessions. When somebody else set another one meanwhile, it does
-// nothing: Conflict. Who was given more meanwhile than the caller holds keeps
-// the password.
+// revokes all sessions. When another caller set one meanwhile, it does nothing:
+// Conflict. A user who was given more meanwhile than the caller holds keeps the
+// password.
 func (s *Service) storePassword(ctx context.Context, user userRow, p PasswordChange, mustChange bool, event audit.Event) (PasswordSet, error) {
-	hash, err := s.passwords.hash(ctx, p.New)
+	hash, err := s.Passwords.Hash(ctx, p.New)
 	if err != nil {
 		return PasswordSet{}, err
 	}
 	var done PasswordSet
 	done.Revision, err = s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
 		done.RevokedAPIKeys = 0
-		if _, err := lockUser(ctx, tx, user.ID); err != nil {
+		if _, err := authority.Lock(ctx, tx, user.ID); err != nil {
 			return err
 		}
-		if err := s.mayBecome(ctx, tx, user.ID); err != nil {
+		if err := s.authority.MayBecome(ctx, tx, user.ID); err != nil {
 			return err
 		}
 		stored, err := updatePassword(ctx, tx, user, hash, mustChange, s.clock.Micros())
@@ -170,11 +168,11 @@ func (s *Service) storePassword(ctx context.Context, user userRow, p PasswordCha
 		if !stored {
 			return userChanged()
 		}
-		if _, err := s.endAll(ctx, tx, user.ID, endedByPassword); err != nil {
+		if _, err := s.revokeSessions(ctx, tx, user.ID, "", revokedByPassword); err != nil {
 			return err
 		}
 		if *p.RevokeAPIKeys {
-			if done.RevokedAPIKeys, err = s.revokeAllKeys(ctx, tx, user.ID); err != nil {
+			if done.RevokedAPIKeys, err = s.APIKeys.RevokeAll(ctx, tx, user.ID); err != nil {
 				return err
 			}
 		}
@@ -186,5 +184,5 @@ func (s *Service) storePassword(ctx context.Context, user userRow, p PasswordCha
 }
 
 func userChanged() error {
-	return fault.New(fault.Conflict, "USER_CHANGED", "the user was changed meanwhile; look at it and try again")
+	return fault.New(fault.Conflict, "USER_CHANGED", "the user was changed meanwhile; read it again, then retry")
 }

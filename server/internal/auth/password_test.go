@@ -3,36 +3,159 @@ package auth
 import (
 	"testing"
 
+	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/fault/faulttest"
+	"github.com/tollgatehq/tollgate/server/internal/roles"
 )
+
+func TestSetPassword(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		d := newFixture(t, db)
+		const next = "a brand new password"
+		ann, boss := d.user("ann"), d.user("boss", roles.Administrator)
+		first, second := d.login("ann"), d.login("ann")
+		self := d.as(Credential{AccessToken: first.AccessToken})
+		for field, change := range map[string]PasswordChange{
+			"currentPassword": {UserID: ann.ID, New: next},
+			"newPassword":     {UserID: ann.ID, Current: goodPassword},
+		} {
+			_, err := d.SetPassword(self, change)
+			faulttest.WantField(t, err, field)
+		}
+		_, err := d.SetPassword(self, PasswordChange{UserID: ann.ID, Current: goodPassword, New: goodPassword})
+		faulttest.WantField(t, err, "newPassword")
+		_, err = d.SetPassword(self, PasswordChange{UserID: ann.ID, Current: "not the password", New: next})
+		faulttest.WantField(t, err, "currentPassword")
+		d.wantReason(first.AccessToken, caller.ReasonOK)
+		if failed := d.recorded(audit.PasswordChange); len(failed) != 1 || failed[0].Outcome != audit.Failure {
+			t.Errorf("recorded %+v", failed)
+		}
+
+		done, err := d.SetPassword(self, PasswordChange{UserID: ann.ID, Current: goodPassword, New: next})
+		if err != nil || done.OneTime != "" {
+			t.Fatal(done, err)
+		}
+		d.wantReason(first.AccessToken, caller.ReasonCredentialRevoked)
+		d.wantReason(second.AccessToken, caller.ReasonCredentialRevoked)
+		_, err = d.Refresh(d.visitor(), second.RefreshToken)
+		faulttest.Want(t, err, fault.Unauthenticated, "BAD_REFRESH_TOKEN")
+		_, err = d.Login(d.visitor(), "ann", goodPassword, "")
+		faulttest.Want(t, err, fault.Unauthenticated, "BAD_CREDENTIALS")
+		third, err := d.Login(d.visitor(), "ann", next, "")
+		if err != nil || third.PasswordChangeRequired {
+			t.Fatal(third, err)
+		}
+
+		// A reset: the user must choose another at the next sign-in.
+		done, err = d.SetPassword(d.as(Credential{AccessToken: d.login("boss").AccessToken}), PasswordChange{UserID: ann.ID})
+		if err != nil || len(done.OneTime) != 20 {
+			t.Fatal(done, err)
+		}
+		d.wantReason(third.AccessToken, caller.ReasonCredentialRevoked)
+		fourth, err := d.Login(d.visitor(), "ann", done.OneTime, "")
+		if err != nil || !fourth.PasswordChangeRequired {
+			t.Fatal(fourth, err)
+		}
+		v, err := d.Verify(t.Context(), Credential{AccessToken: fourth.AccessToken})
+		if err != nil || v.Reason != caller.ReasonPasswordChangeRequired || v.Principal == nil || !v.Principal.PasswordChangeRequired {
+			t.Errorf("verified as %+v, %v", v, err)
+		}
+		renewed, err := d.Refresh(d.visitor(), fourth.RefreshToken)
+		if err != nil || !renewed.PasswordChangeRequired {
+			t.Errorf("a refresh lifts the requirement: %+v, %v", renewed, err)
+		}
+		self = d.as(Credential{AccessToken: renewed.AccessToken})
+		if _, err := d.SetPassword(self, PasswordChange{UserID: ann.ID, Current: done.OneTime, New: goodPassword}); err != nil {
+			t.Fatal(err)
+		}
+		if g := d.login("ann"); g.PasswordChangeRequired {
+			t.Error("a change is still required after the change")
+		}
+
+		// The command line sets what it is given, for good.
+		if done, err := d.ResetPassword(t.Context(), "ANN", next, false); err != nil || done.OneTime != "" {
+			t.Fatal(done, err)
+		}
+		if g, err := d.Login(d.visitor(), "ann", next, ""); err != nil || g.PasswordChangeRequired {
+			t.Errorf("after a reset by the command line: %+v, %v", g, err)
+		}
+		if done, err := d.ResetPassword(t.Context(), "boss", "", false); err != nil || done.OneTime == "" {
+			t.Error(done, err)
+		} else if g, err := d.Login(d.visitor(), "boss", done.OneTime, ""); err != nil || !g.PasswordChangeRequired || g.UserID != boss.ID {
+			t.Errorf("with the one-time password: %+v, %v", g, err)
+		}
+		if n := len(d.recorded(audit.PasswordReset)); n != 3 {
+			t.Errorf("%d resets recorded, want 3", n)
+		}
+	})
+}
+
+// TestSetPasswordGuesses: a stolen access token does not help to guess the
+// password faster than at the sign-in.
+func TestSetPasswordGuesses(t *testing.T) {
+	d := newFixture(t, backendtest.SQLite(t))
+	ann := d.user("ann")
+	self := d.as(Credential{AccessToken: d.login("ann").AccessToken})
+	d.compares.Store(0)
+	var last error
+	for range 30 {
+		_, last = d.SetPassword(self, PasswordChange{UserID: ann.ID, Current: "a wrong guess", New: "another password"})
+	}
+	faulttest.Want(t, last, fault.Limited, "TOO_MANY_ATTEMPTS")
+	_, err := d.Login(d.visitor(), "ann", goodPassword, "")
+	faulttest.Want(t, err, fault.Limited, "TOO_MANY_ATTEMPTS")
+	if n := d.compares.Load(); n > 10 {
+		t.Errorf("%d guesses were looked at, want at most 10", n)
+	}
+}
+
+// TestCommonPasswords: neither a first password nor a new one may be common, or
+// the name.
+func TestCommonPasswords(t *testing.T) {
+	d := newFixture(t, backendtest.SQLite(t))
+	_, _, err := d.CreateUser(d.system(), NewUser{Username: "ann", Password: "Password1"})
+	faulttest.WantField(t, err, "password")
+	_, _, err = d.CreateUser(d.system(), NewUser{Username: "ann-lee-rose", Password: "Ann-Lee-Rose"})
+	faulttest.WantField(t, err, "password")
+	d.user("ann-lee-rose")
+	for _, bad := range []string{"iloveyou1", "ann-LEE-rose"} {
+		_, err := d.ResetPassword(t.Context(), "ann-lee-rose", bad, false)
+		faulttest.WantField(t, err, "newPassword")
+		ctx := d.as(Credential{AccessToken: d.login("ann-lee-rose").AccessToken})
+		_, err = d.SetPassword(ctx, PasswordChange{UserID: caller.From(ctx).Principal.UserID, Current: goodPassword, New: bad})
+		faulttest.WantField(t, err, "newPassword")
+	}
+}
 
 // TestNULInPasswords: to bcrypt P and P, NUL, P are one password. They are not
 // to us: the list of common passwords and "another than the current one" would
 // hold for nobody.
 func TestNULInPasswords(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newDesk(t, db)
+		d := newFixture(t, db)
 		doubled := func(p string) string { return p + "\x00" + p }
 		_, _, err := d.CreateUser(d.system(), NewUser{Username: "eve", Password: doubled("password")})
-		wantField(t, err, "password")
+		faulttest.WantField(t, err, "password")
 
 		ann := d.user("ann")
 		before := d.compares.Load()
-		_, err = d.Login(d.visitor(), "ann", doubled(password), "")
-		wantRefusal(t, err, fault.Unauthenticated, "BAD_CREDENTIALS")
+		_, err = d.Login(d.visitor(), "ann", doubled(goodPassword), "")
+		faulttest.Want(t, err, fault.Unauthenticated, "BAD_CREDENTIALS")
 		if n := d.compares.Load() - before; n != 1 {
 			t.Errorf("%d comparisons, want the one of a wrong password", n)
 		}
 
 		self := d.as(Credential{AccessToken: d.login("ann").AccessToken})
-		_, err = d.SetPassword(self, PasswordChange{UserID: ann.ID, Current: password, New: doubled(password)})
-		wantField(t, err, "newPassword")
-		_, err = d.SetPassword(self, PasswordChange{UserID: ann.ID, Current: doubled(password), New: "another password"})
-		wantField(t, err, "currentPassword")
+		_, err = d.SetPassword(self, PasswordChange{UserID: ann.ID, Current: goodPassword, New: doubled(goodPassword)})
+		faulttest.WantField(t, err, "newPassword")
+		_, err = d.SetPassword(self, PasswordChange{UserID: ann.ID, Current: doubled(goodPassword), New: "another password"})
+		faulttest.WantField(t, err, "currentPassword")
 		_, err = d.SetPassword(d.system(), PasswordChange{UserID: ann.ID, New: "another password\x00"})
-		wantField(t, err, "newPassword")
+		faulttest.WantField(t, err, "newPassword")
 		d.login("ann")
 	})
 }

@@ -2,15 +2,64 @@ package auth
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/changes"
 	"github.com/tollgatehq/tollgate/server/internal/database"
+	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/limits"
 )
+
+const (
+	refreshPrefix = "tgr_"
+	refreshSize   = 32 // random bytes
+)
+
+// newRefreshToken returns a token and the hash to store.
+func newRefreshToken() (token string, hash []byte) {
+	random := make([]byte, refreshSize)
+	rand.Read(random)
+	token = refreshPrefix + base64.RawURLEncoding.EncodeToString(random)
+	return token, hashToken(token)
+}
+
+// hashToken needs no salt and no stretching: a token has 256 random bits.
+func hashToken(token string) []byte {
+	sum := sha256.Sum256([]byte(token))
+	return sum[:]
+}
+
+// parseRefreshToken returns the hash of a text that has the form of a refresh
+// token.
+func parseRefreshToken(token string) (hash []byte, ok bool) {
+	text, ok := strings.CutPrefix(token, refreshPrefix)
+	if !ok || len(text) != base64.RawURLEncoding.EncodedLen(refreshSize) {
+		return nil, false
+	}
+	return hashToken(token), true
+}
+
+// clientInfo is where a sign-in or refresh came from, fit for storing.
+func clientInfo(ctx context.Context) client {
+	c := caller.From(ctx)
+	info := client{
+		IP:        c.IPString(),
+		UserAgent: strings.ReplaceAll(strings.ToValidUTF8(c.UserAgent, string(utf8.RuneError)), "\x00", ""),
+	}
+	if c.IP.IsValid() {
+		info.Network = limits.IPKey(c.IP)
+	}
+	return info
+}
 
 // Refresh trades a session's newest refresh token for the next pair. Of any
 // number of calls with the same token one succeeds; every other is reuse,
@@ -32,10 +81,11 @@ func (s *Service) Refresh(ctx context.Context, token, audience string) (Grant, e
 		return Grant{}, s.refuseClient(ctx, event)
 	}
 	event.ActorID, event.ActorName, event.SessionID, event.APIKeyID = "", "", "", ""
-	if !isRefreshToken(token) {
+	hash, ok := parseRefreshToken(token)
+	if !ok {
 		return Grant{}, s.refuseRefresh(ctx, event)
 	}
-	if err := s.refuseDead(ctx, token, event); err != nil {
+	if err := s.refuseDead(ctx, hash, event); err != nil {
 		return Grant{}, err
 	}
 	var grant Grant
@@ -43,14 +93,14 @@ func (s *Service) Refresh(ctx context.Context, token, audience string) (Grant, e
 	_, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
 		grant, reused = Grant{}, false
 		var err error
-		grant, err = s.rotate(ctx, tx, token, audience, event)
+		grant, err = s.rotate(ctx, tx, hash, audience, event)
 		if errors.Is(err, database.ErrNoRows) && s.refreshGrace > 0 {
-			grant, err = s.retry(ctx, tx, token, audience, event.With("grace", "true"))
+			grant, err = s.retry(ctx, tx, hash, audience, event.With("grace", "true"))
 		}
 		if !errors.Is(err, database.ErrNoRows) {
 			return err
 		}
-		reused, err = s.detectReuse(ctx, tx, hashToken(token), event)
+		reused, err = s.detectReuse(ctx, tx, hash, event)
 		return err
 	})
 	var other otherAudience
@@ -69,10 +119,11 @@ func (s *Service) Refresh(ctx context.Context, token, audience string) (Grant, e
 
 // rotate replaces the token if it is the newest of a live session of an enabled
 // user; ErrNoRows otherwise.
-func (s *Service) rotate(ctx context.Context, tx *changes.Tx, token, audience string, event audit.Event) (Grant, error) {
+func (s *Service) rotate(ctx context.Context, tx *changes.Tx, hash []byte, audience string, event audit.Event) (Grant, error) {
 	now := s.clock.Now()
-	next, r := s.rotation(ctx, now, hashToken(token))
-	session, err := rotateSession(ctx, tx, r)
+	next, r := s.rotation(ctx, now, hash)
+	r.generation = 1
+	session, err := updateToken(ctx, tx, r)
 	if err != nil {
 		return Grant{}, err
 	}
@@ -83,19 +134,19 @@ func (s *Service) rotate(ctx context.Context, tx *changes.Tx, token, audience st
 }
 
 // retry serves a client that lost the answer to its last refresh: it replaces
-// the token that the spent one was traded for, if that was not used and the
-// session is live; ErrNoRows otherwise.
-func (s *Service) retry(ctx context.Context, tx *changes.Tx, token, audience string, event audit.Event) (Grant, error) {
+// the token that the spent one was traded for, in its own generation, if that
+// was not used and the session is live; ErrNoRows otherwise.
+func (s *Service) retry(ctx context.Context, tx *changes.Tx, hash []byte, audience string, event audit.Event) (Grant, error) {
 	now := s.clock.Now()
 	// This holds the session's row until the commit: a use of the successor at
 	// the same time comes before, and then it is none, or after, and then it is
 	// reuse.
-	successor, err := lockSuccessor(ctx, tx, hashToken(token), now.Add(-s.refreshGrace).UnixMicro())
+	successor, err := lockSuccessor(ctx, tx, hash, now.Add(-s.refreshGrace).UnixMicro())
 	if err != nil {
 		return Grant{}, err
 	}
-	next, r := s.rotation(ctx, now, successor.TokenHash)
-	session, err := replaceToken(ctx, tx, successor, r)
+	next, r := s.rotation(ctx, now, successor)
+	session, err := updateToken(ctx, tx, r)
 	if err != nil {
 		return Grant{}, err
 	}
@@ -108,18 +159,17 @@ func (s *Service) retry(ctx context.Context, tx *changes.Tx, token, audience str
 // rotation makes the next token and says what to replace the old one by.
 func (s *Service) rotation(ctx context.Context, now time.Time, old []byte) (next string, r rotation) {
 	next, nextHash := newRefreshToken()
-	ip, network, userAgent := device(caller.From(ctx))
 	return next, rotation{
 		old: old, next: nextHash, now: now.UnixMicro(),
 		// The session's last second is too short for an access token.
 		end:  now.Add(time.Second).UnixMicro(),
-		idle: now.Add(s.sessionIdle).UnixMicro(), ip: ip, network: network, userAgent: userAgent,
+		idle: now.Add(s.sessionIdle).UnixMicro(), client: clientInfo(ctx),
 	}
 }
 
 // refreshed records a refresh and makes what it hands out.
 func (s *Service) refreshed(ctx context.Context, tx *changes.Tx, now time.Time, session sessionRow, next, asked string, event audit.Event) (Grant, error) {
-	user, err := userByID(ctx, tx, session.UserID)
+	user, err := getUser(ctx, tx, session.UserID)
 	if err != nil {
 		return Grant{}, fmt.Errorf("read user %s: %w", session.UserID, err)
 	}
@@ -133,28 +183,26 @@ func (s *Service) refreshed(ctx context.Context, tx *changes.Tx, now time.Time, 
 	return s.grant(now, session, user, audience, next)
 }
 
-// detectReuse ends the session that a spent token is of. Only the call that
-// ended it records a reuse; later ones record a failed refresh.
+// detectReuse revokes the session that a spent token is of. Only the call that
+// revoked it records a reuse; later ones record a failed refresh.
 func (s *Service) detectReuse(ctx context.Context, tx *changes.Tx, hash []byte, event audit.Event) (bool, error) {
-	sessionID, err := spentIn(ctx, tx, hash)
-	if errors.Is(err, database.ErrNoRows) {
+	found, err := getTokenSession(ctx, tx, hash)
+	if errors.Is(err, database.ErrNoRows) || err == nil && !found.Spent {
 		return false, nil
 	}
 	if err != nil {
 		return false, err
 	}
-	owner, ended, err := endSession(ctx, tx, sessionID, endedByReuse, s.clock.Micros())
+	_, revoked, err := s.revokeSession(ctx, tx, "", found.ID, revokedByReuse)
 	if err != nil {
 		return false, err
 	}
-	event.ActorID, event.SessionID, event.Resource = owner, sessionID, "sessions/"+sessionID
-	event.Action, event.Outcome = audit.RefreshReuse, audit.Denied
-	if !ended {
-		event.Action, event.Outcome = audit.Refresh, audit.Failure
-	} else {
-		tx.Changed(changes.Session, sessionID)
+	event.ActorID, event.SessionID, event.Resource = found.UserID, found.ID, "sessions/"+found.ID
+	event.Outcome = audit.Failure
+	if revoked {
+		event.Action, event.Outcome = audit.RefreshReuse, audit.Denied
 	}
-	tx.Record(event.Because(endedByReuse))
+	tx.Record(event.Because(revokedByReuse))
 	return true, nil
 }
 
@@ -169,8 +217,8 @@ func (s *Service) refuseAudience(ctx context.Context, event audit.Event) error {
 // refuseDead refuses, by reading alone, a token that is unknown or whose session
 // is over for good: such tokens cost no transaction, however many come. Whatever
 // else there is to find out is found out in the transaction that changes it.
-func (s *Service) refuseDead(ctx context.Context, token string, event audit.Event) error {
-	found, err := findToken(ctx, s.db, hashToken(token))
+func (s *Service) refuseDead(ctx context.Context, hash []byte, event audit.Event) error {
+	found, err := getTokenSession(ctx, s.db, hash)
 	switch {
 	case errors.Is(err, database.ErrNoRows):
 		return s.refuseRefresh(ctx, event)
@@ -183,10 +231,19 @@ func (s *Service) refuseDead(ctx context.Context, token string, event audit.Even
 	}
 	event.ActorID, event.SessionID, event.Resource = found.UserID, found.ID, "sessions/"+found.ID
 	event.Outcome = audit.Failure
-	return s.refuseAnonymous(ctx, event.Because(endedByReuse), refreshTokenReused())
+	return s.refuseAnonymous(ctx, event.Because(revokedByReuse), refreshTokenReused())
 }
 
 func (s *Service) refuseRefresh(ctx context.Context, event audit.Event) error {
 	event.Outcome = audit.Failure
 	return s.refuseAnonymous(ctx, event.Because("bad_refresh_token"), badRefreshToken())
+}
+
+func badRefreshToken() error {
+	return fault.New(fault.Unauthenticated, "BAD_REFRESH_TOKEN", "the refresh token is unknown or its session has ended; sign in again")
+}
+
+func refreshTokenReused() error {
+	return fault.New(fault.Unauthenticated, "REFRESH_TOKEN_REUSED",
+		"the refresh token was used before, so its session has been revoked; sign in again")
 }

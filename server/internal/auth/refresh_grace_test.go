@@ -12,13 +12,14 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/fault/faulttest"
 	"pgregory.net/rapid"
 )
 
 const testGrace = 10 * time.Second
 
-func newGraceDesk(t *testing.T, db *database.DB) *desk {
-	d := newDesk(t, db)
+func newGraceFixture(t *testing.T, db *database.DB) *fixture {
+	d := newFixture(t, db)
 	d.refreshGrace = testGrace
 	return d
 }
@@ -27,12 +28,12 @@ func newGraceDesk(t *testing.T, db *database.DB) *desk {
 // everything else that presents a spent token is.
 func TestGrace(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newGraceDesk(t, db)
+		d := newGraceFixture(t, db)
 		d.user("ann")
 		reused := func(t *testing.T, token string) {
 			t.Helper()
 			_, err := d.Refresh(d.visitor(), token)
-			wantRefusal(t, err, fault.Unauthenticated, "REFRESH_TOKEN_REUSED")
+			faulttest.Want(t, err, fault.Unauthenticated, "REFRESH_TOKEN_REUSED")
 		}
 		dead := func(t *testing.T, g Grant) {
 			t.Helper()
@@ -123,7 +124,7 @@ func TestGrace(t *testing.T) {
 // wins, and the other is reuse, which ends the session.
 func TestGraceRace(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newGraceDesk(t, db)
+		d := newGraceFixture(t, db)
 		ann := d.user("ann")
 		for range 30 {
 			first := d.login("ann")
@@ -160,7 +161,7 @@ func TestGraceRace(t *testing.T) {
 // TestGraceRetriesAtOnce: retries at the same time do not end the session.
 func TestGraceRetriesAtOnce(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newGraceDesk(t, db)
+		d := newGraceFixture(t, db)
 		ann := d.user("ann")
 		g := d.login("ann")
 		d.refresh(g.RefreshToken)
@@ -184,7 +185,7 @@ func TestGraceRetriesAtOnce(t *testing.T) {
 // was traded for within the grace period, are taken.
 func TestGraceMachine(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newGraceDesk(t, db)
+		d := newGraceFixture(t, db)
 		users := 0
 		rapid.Check(t, func(t *rapid.T) {
 			users++

@@ -13,9 +13,10 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/fault/faulttest"
 )
 
-func (d *desk) refresh(token string) Grant {
+func (d *fixture) refresh(token string) Grant {
 	d.t.Helper()
 	g, err := d.Refresh(d.visitor(), token)
 	if err != nil {
@@ -26,7 +27,7 @@ func (d *desk) refresh(token string) Grant {
 
 func TestRefreshLifecycle(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newDesk(t, db)
+		d := newFixture(t, db)
 		ann := d.user("ann")
 
 		// Idle: the session ends a day after its last refresh.
@@ -40,7 +41,7 @@ func TestRefreshLifecycle(t *testing.T) {
 		d.wantReason(next.AccessToken, caller.ReasonOK)
 		d.clock.Advance(testIdle)
 		_, err := d.Refresh(d.visitor(), next.RefreshToken)
-		wantRefusal(t, err, fault.Unauthenticated, "BAD_REFRESH_TOKEN")
+		faulttest.Want(t, err, fault.Unauthenticated, "BAD_REFRESH_TOKEN")
 
 		// Absolute: three days after the sign-in, however often it is refreshed;
 		// access tokens do not outlive it.
@@ -61,7 +62,7 @@ func TestRefreshLifecycle(t *testing.T) {
 		d.clock.Advance(10 * time.Minute)
 		d.wantReason(g.AccessToken, caller.ReasonCredentialExpired)
 		_, err = d.Refresh(d.visitor(), g.RefreshToken)
-		wantRefusal(t, err, fault.Unauthenticated, "BAD_REFRESH_TOKEN")
+		faulttest.Want(t, err, fault.Unauthenticated, "BAD_REFRESH_TOKEN")
 		if n := d.live(ann.ID); n != 0 {
 			t.Errorf("%d live sessions, want none", n)
 		}
@@ -70,7 +71,7 @@ func TestRefreshLifecycle(t *testing.T) {
 
 // TestRefreshInTheLastSecond: a session too short for an access token is over.
 func TestRefreshInTheLastSecond(t *testing.T) {
-	d := newDeskOnSQLite(t)
+	d := newFixture(t, backendtest.SQLite(t))
 	d.user("ann")
 	g := d.login("ann")
 	for range 3 {
@@ -79,14 +80,14 @@ func TestRefreshInTheLastSecond(t *testing.T) {
 	}
 	d.clock.Advance(3*time.Hour - time.Second)
 	_, err := d.Refresh(d.visitor(), g.RefreshToken)
-	wantRefusal(t, err, fault.Unauthenticated, "BAD_REFRESH_TOKEN")
+	faulttest.Want(t, err, fault.Unauthenticated, "BAD_REFRESH_TOKEN")
 }
 
 // TestRefreshReuse: presenting any ancestor ends the family and its access
 // tokens, once.
 func TestRefreshReuse(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newDesk(t, db)
+		d := newFixture(t, db)
 		ann := d.user("ann")
 		other := d.login("ann")
 		for ancestor := range 4 {
@@ -97,14 +98,14 @@ func TestRefreshReuse(t *testing.T) {
 			newest := family[len(family)-1]
 			d.clock.Advance(time.Second)
 			_, err := d.Refresh(d.visitor(), family[ancestor].RefreshToken)
-			wantRefusal(t, err, fault.Unauthenticated, "REFRESH_TOKEN_REUSED")
+			faulttest.Want(t, err, fault.Unauthenticated, "REFRESH_TOKEN_REUSED")
 			for _, g := range family {
 				d.wantReason(g.AccessToken, caller.ReasonCredentialRevoked)
 			}
 			_, err = d.Refresh(d.visitor(), newest.RefreshToken)
-			wantRefusal(t, err, fault.Unauthenticated, "BAD_REFRESH_TOKEN")
+			faulttest.Want(t, err, fault.Unauthenticated, "BAD_REFRESH_TOKEN")
 			_, err = d.Refresh(d.visitor(), family[ancestor].RefreshToken)
-			wantRefusal(t, err, fault.Unauthenticated, "REFRESH_TOKEN_REUSED")
+			faulttest.Want(t, err, fault.Unauthenticated, "REFRESH_TOKEN_REUSED")
 			events := d.recorded(audit.RefreshReuse)
 			if len(events) != ancestor+1 {
 				t.Fatalf("%d reuses recorded, want %d", len(events), ancestor+1)
@@ -122,7 +123,7 @@ func TestRefreshReuse(t *testing.T) {
 // family is dead afterwards.
 func TestRefreshAtOnce(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newDesk(t, db)
+		d := newFixture(t, db)
 		ann := d.user("ann")
 		g := d.login("ann")
 		var all sync.WaitGroup
@@ -149,7 +150,7 @@ func TestRefreshAtOnce(t *testing.T) {
 		d.wantReason(won.Load().AccessToken, caller.ReasonCredentialRevoked)
 		d.wantReason(g.AccessToken, caller.ReasonCredentialRevoked)
 		_, err := d.Refresh(d.visitor(), won.Load().RefreshToken)
-		wantRefusal(t, err, fault.Unauthenticated, "BAD_REFRESH_TOKEN")
+		faulttest.Want(t, err, fault.Unauthenticated, "BAD_REFRESH_TOKEN")
 		if n := d.live(ann.ID); n != 0 {
 			t.Errorf("%d live sessions, want none", n)
 		}
@@ -164,14 +165,14 @@ func TestRefreshAtOnce(t *testing.T) {
 
 func TestRefreshRefusals(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newDesk(t, db)
+		d := newFixture(t, db)
 		ann := d.user("ann")
 		g := d.login("ann")
 		unknown, _ := newRefreshToken()
 		tokens := []string{"", "tgr_", unknown, g.AccessToken, g.RefreshToken + "x", strings.ToUpper(g.RefreshToken), g.RefreshToken[4:], "\x00"}
 		for _, token := range tokens {
 			_, err := d.Refresh(d.visitor(), token)
-			wantRefusal(t, err, fault.Unauthenticated, "BAD_REFRESH_TOKEN")
+			faulttest.Want(t, err, fault.Unauthenticated, "BAD_REFRESH_TOKEN")
 		}
 		events := d.recorded(audit.Refresh)
 		if n := refusals(events); n != len(tokens) || len(events) != 2 {
@@ -190,7 +191,7 @@ func TestRefreshRefusals(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, err := d.Refresh(d.visitor(), g.RefreshToken)
-			wantRefusal(t, err, fault.Unauthenticated, "BAD_REFRESH_TOKEN")
+			faulttest.Want(t, err, fault.Unauthenticated, "BAD_REFRESH_TOKEN")
 			if got := d.reason(g.AccessToken); got != caller.ReasonCredentialRevoked {
 				t.Errorf("disabled=%v: verified as %s", disabled, got)
 			}
@@ -200,7 +201,7 @@ func TestRefreshRefusals(t *testing.T) {
 
 // TestRefreshStoresNoToken: the database holds hashes only.
 func TestRefreshStoresNoToken(t *testing.T) {
-	d := newDeskOnSQLite(t)
+	d := newFixture(t, backendtest.SQLite(t))
 	d.user("ann")
 	g := d.refresh(d.login("ann").RefreshToken)
 	var hashes [][]byte

@@ -2,157 +2,156 @@ package auth
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/tollgatehq/tollgate/internal/jose"
 	"github.com/tollgatehq/tollgate/server/internal/changes"
+	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 )
 
 const (
 	// watcherBuffer is how many batches of revocations may wait for a watcher.
 	watcherBuffer = 64
-	// tellEvery is how often a watcher hears that nothing was revoked.
-	tellEvery = 500 * time.Millisecond
-	// tellWithin is how recent our own knowledge must be to say so.
-	tellWithin = 900 * time.Millisecond
+	// silentFor is how long nothing is sent before a watcher is told that nothing
+	// was revoked.
+	silentFor = 500 * time.Millisecond
+	// freshFor is how recent this instance's own knowledge must be to say so.
+	freshFor = 900 * time.Millisecond
 )
 
-// Revoked is what access tokens not to accept, and, for users who were enabled
-// again, what to accept again.
+// Revoked says which access tokens not to accept and, for users who were enabled
+// again, which to accept again.
 type Revoked struct {
 	Sessions    []string
 	APIKeys     []string
 	Users       []string // disabled or deleted
 	Restored    []string // users who may be let in again
 	SigningKeys []string // removed, by their "kid"
-	Snapshot    bool     // it is everything, and replaces what was told before
-	Revision    int64    // everything up to this revision of the change log is told; 0: no news of that
+	Snapshot    bool     // it is everything, and replaces what was sent before
+	Revision    int64    // everything up to this revision of the change log was sent; 0: unknown
 }
 
 func (r Revoked) empty() bool {
 	return len(r.Sessions)+len(r.APIKeys)+len(r.Users)+len(r.Restored)+len(r.SigningKeys) == 0
 }
 
-// revocations hands what Apply learns to those who watch.
-type revocations struct {
+// feed passes what Apply learns to the watchers.
+type feed struct {
 	mu       sync.Mutex
 	watchers map[chan Revoked]struct{}
 }
 
-func (r *revocations) watched() bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return len(r.watchers) > 0
+func (f *feed) watched() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.watchers) > 0
 }
 
-func (r *revocations) join() chan Revoked {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.watchers == nil {
-		r.watchers = map[chan Revoked]struct{}{}
+func (f *feed) join() chan Revoked {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.watchers == nil {
+		f.watchers = map[chan Revoked]struct{}{}
 	}
 	watcher := make(chan Revoked, watcherBuffer)
-	r.watchers[watcher] = struct{}{}
+	f.watchers[watcher] = struct{}{}
 	return watcher
 }
 
-func (r *revocations) leave(watcher chan Revoked) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if _, joined := r.watchers[watcher]; joined {
-		delete(r.watchers, watcher)
+func (f *feed) leave(watcher chan Revoked) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, joined := f.watchers[watcher]; joined {
+		delete(f.watchers, watcher)
 		close(watcher)
 	}
 }
 
-// tell passes a batch on. A watcher that is too far behind is let go: it
+// send passes a batch on. A watcher that is too far behind is dropped: it
 // connects again and gets a snapshot.
-func (r *revocations) tell(batch Revoked) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for watcher := range r.watchers {
+func (f *feed) send(batch Revoked) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for watcher := range f.watchers {
 		select {
 		case watcher <- batch:
 		default:
-			delete(r.watchers, watcher)
+			delete(f.watchers, watcher)
 			close(watcher)
 		}
 	}
 }
 
-// tellRevocations finds out what changes mean for tokens that are verified
-// elsewhere, and tells those who watch. Like Apply, which calls it, it may be
+// sendRevocations finds out what changes mean for tokens that are verified
+// elsewhere, and sends it to the watchers. Like Apply, which calls it, it may be
 // called again with the same changes.
-func (s *Service) tellRevocations(ctx context.Context, list []changes.Change) error {
-	if !s.revocations.watched() {
+func (s *Service) sendRevocations(ctx context.Context, list []changes.Change) error {
+	if !s.feed.watched() {
 		return nil
 	}
-	var batch Revoked
-	var keys, users, signing []string
+	changed := map[changes.Kind][]string{}
 	for _, c := range list {
-		switch c.Kind {
-		case changes.Session:
-			batch.Sessions = append(batch.Sessions, c.Subject)
-		case changes.APIKey:
-			keys = append(keys, c.Subject)
-		case changes.User:
-			users = append(users, c.Subject)
-		case changes.SigningKey:
-			signing = append(signing, c.Subject)
-		}
+		changed[c.Kind] = append(changed[c.Kind], c.Subject)
 	}
-	for _, id := range signing {
-		live, err := signingKeyLive(ctx, s.db, id, s.clock.Now())
-		if err != nil {
+	batch := Revoked{Sessions: changed[changes.Session]}
+	var err error
+	if ids := changed[changes.SigningKey]; len(ids) > 0 {
+		if batch.SigningKeys, err = s.SigningKeys.ListRemoved(ctx); err != nil {
 			return err
 		}
-		if !live {
-			batch.SigningKeys = append(batch.SigningKeys, id)
-		}
+		batch.SigningKeys = intersect(batch.SigningKeys, ids)
 	}
-	for _, id := range keys {
-		revoked, err := apiKeyRevoked(ctx, s.db, id)
-		if err != nil {
+	if ids := changed[changes.APIKey]; len(ids) > 0 {
+		if batch.APIKeys, err = s.APIKeys.ListRevoked(ctx, s.horizon()); err != nil {
 			return err
 		}
-		if revoked {
-			batch.APIKeys = append(batch.APIKeys, id)
-		}
+		batch.APIKeys = intersect(batch.APIKeys, ids)
 	}
-	for _, id := range users {
-		enabled, err := userEnabled(ctx, s.db, id)
+	for _, id := range changed[changes.User] {
+		// Not from the cache: another instance's change is why this is called.
+		user, err := getUser(ctx, s.db, id)
 		switch {
-		case err != nil:
-			return err
-		case enabled:
+		case err == nil && user.DisabledAt == nil:
 			batch.Restored = append(batch.Restored, id)
-		default:
+		case err == nil || errors.Is(err, database.ErrNoRows):
 			batch.Users = append(batch.Users, id)
+		default:
+			return err
 		}
 	}
 	if !batch.empty() {
-		s.revocations.tell(batch)
+		s.feed.send(batch)
 	}
 	return nil
 }
 
+func intersect(a, b []string) []string {
+	return slices.DeleteFunc(a, func(id string) bool { return !slices.Contains(b, id) })
+}
+
+// horizon is how far back a revocation matters: access tokens that were issued
+// before have expired.
+func (s *Service) horizon() time.Time { return s.clock.Now().Add(-s.accessTokenTTL - jose.ClockSkew) }
+
 // WatchRevocations sends everything that is revoked and not yet expired, then
 // each revocation as this instance learns of it, and, at least every second,
-// that there was none. It falls silent while this instance cannot know, and
+// that there was none. It sends nothing while this instance cannot know, and
 // returns when ctx ends (with its cause), when send fails, or when the watcher
 // is too slow (Unavailable).
 func (s *Service) WatchRevocations(ctx context.Context, send func(Revoked) error) error {
-	// Join first: what is revoked from here on is told twice rather than never.
-	watcher := s.revocations.join()
-	defer s.revocations.leave(watcher)
-	if err := s.log.Sync(ctx); err != nil {
-		return fault.Down("the database", err)
+	// Join first: what is revoked from here on is sent twice rather than never.
+	watcher := s.feed.join()
+	defer s.feed.leave(watcher)
+	revision, err := s.log.Current(ctx)
+	if err != nil {
+		return err
 	}
-	revision := s.log.Revision()
-	snapshot, err := s.revoked(ctx)
+	snapshot, err := s.listRevoked(ctx)
 	if err != nil {
 		return fmt.Errorf("read what is revoked: %w", err)
 	}
@@ -161,7 +160,7 @@ func (s *Service) WatchRevocations(ctx context.Context, send func(Revoked) error
 		return err
 	}
 
-	ticker := time.NewTicker(tellEvery)
+	ticker := time.NewTicker(silentFor)
 	defer ticker.Stop()
 	for {
 		select {
@@ -179,7 +178,7 @@ func (s *Service) WatchRevocations(ctx context.Context, send func(Revoked) error
 			// The revision is read before the channel: what is applied by then
 			// is in the channel or was sent.
 			revision := s.log.Revision()
-			if s.log.Lag() > tellWithin || len(watcher) > 0 {
+			if s.log.Lag() > freshFor || len(watcher) > 0 {
 				continue
 			}
 			if err := send(Revoked{Revision: revision}); err != nil {
@@ -189,28 +188,65 @@ func (s *Service) WatchRevocations(ctx context.Context, send func(Revoked) error
 	}
 }
 
-// revoked reads everything that is revoked while access tokens of before may
-// still live.
-func (s *Service) revoked(ctx context.Context) (Revoked, error) {
-	since := s.clock.Now().Add(-s.accessTokenTTL - jose.ClockSkew).UnixMicro()
-	var all Revoked
-	sessions, err := endedSince(ctx, s.db, since)
+// listRevoked reads everything that was revoked while access tokens of before
+// may still live.
+func (s *Service) listRevoked(ctx context.Context) (all Revoked, err error) {
+	since := s.horizon()
+	sessions, err := listRevokedSessions(ctx, s.db, since.UnixMicro())
 	if err != nil {
 		return Revoked{}, err
 	}
 	for _, row := range sessions {
 		all.Sessions = append(all.Sessions, row.ID)
 	}
-	if all.APIKeys, err = apiKeysRevokedSince(ctx, s.db, since); err != nil {
+	if all.APIKeys, err = s.APIKeys.ListRevoked(ctx, since); err != nil {
 		return Revoked{}, err
 	}
-	if all.Users, err = usersGoneSince(ctx, s.db, since); err != nil {
+	if all.Users, err = listGoneUsers(ctx, s.db, since.UnixMicro()); err != nil {
 		return Revoked{}, err
 	}
-	// For as long as they are listed: who has a leaked key can sign tokens that
-	// have just begun.
-	if all.SigningKeys, err = signingKeysRemoved(ctx, s.db, s.clock.Now()); err != nil {
-		return Revoked{}, err
+	// For as long as they are listed: an attacker with a leaked key can sign
+	// tokens that have just begun.
+	all.SigningKeys, err = s.SigningKeys.ListRemoved(ctx)
+	return all, err
+}
+
+// revokedSessions are the sessions whose access tokens must be refused: those
+// that were revoked within the lifetime of an access token.
+type revokedSessions struct {
+	mu     sync.RWMutex
+	until  map[string]time.Time // session id -> when its last access token has run out
+	pruned time.Time
+}
+
+func (r *revokedSessions) has(id string) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	_, ok := r.until[id]
+	return ok
+}
+
+// add remembers a session and, once a minute, forgets those of long ago.
+func (r *revokedSessions) add(id string, until, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.until == nil {
+		r.until = map[string]time.Time{}
 	}
-	return all, nil
+	r.until[id] = until
+	if now.Sub(r.pruned) < time.Minute {
+		return
+	}
+	r.pruned = now
+	for id, until := range r.until {
+		if until.Before(now) {
+			delete(r.until, id)
+		}
+	}
+}
+
+func (r *revokedSessions) replace(until map[string]time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.until = until
 }

@@ -8,14 +8,15 @@ import (
 	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 )
 
 // TestWatchRevocations: a watcher gets what is revoked already, then each
-// revocation, and the revision that all before it are told at.
+// revocation, and the revision that all before it are got at.
 func TestWatchRevocations(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		s := newDesk(t, db)
+		s := newFixture(t, db)
 		ctx := s.system()
 		alice, bob := s.user("alice").ID, s.user("bob").ID
 		before := s.login("alice").SessionID
@@ -46,84 +47,84 @@ func TestWatchRevocations(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		told := Revoked{}
-		for told.Revision < revision {
+		got := Revoked{}
+		for got.Revision < revision {
 			next := <-messages
-			told.Sessions = append(told.Sessions, next.Sessions...)
-			told.Revision = max(told.Revision, next.Revision)
+			got.Sessions = append(got.Sessions, next.Sessions...)
+			got.Revision = max(got.Revision, next.Revision)
 		}
-		if !slices.Equal(told.Sessions, []string{after}) {
-			t.Errorf("at the revision of its end, told %v, want %s", told.Sessions, after)
+		if !slices.Equal(got.Sessions, []string{after}) {
+			t.Errorf("at the revision of its end, got %v, want %s", got.Sessions, after)
 		}
 
 		yes, no := true, false
 		if _, _, err := s.UpdateUser(ctx, bob, UserUpdate{Disabled: &yes}); err != nil {
 			t.Fatal(err)
 		}
-		if next := nextTold(messages); !slices.Equal(next.Users, []string{bob}) {
+		if next := nextRevoked(messages); !slices.Equal(next.Users, []string{bob}) {
 			t.Errorf("a disabled user: %+v", next)
 		}
 		if _, _, err := s.UpdateUser(ctx, bob, UserUpdate{Disabled: &no}); err != nil {
 			t.Fatal(err)
 		}
-		if next := nextTold(messages); !slices.Equal(next.Restored, []string{bob}) {
+		if next := nextRevoked(messages); !slices.Equal(next.Restored, []string{bob}) {
 			t.Errorf("an enabled user: %+v", next)
 		}
 		if _, err := s.DeleteUser(ctx, bob); err != nil {
 			t.Fatal(err)
 		}
-		if next := nextTold(messages); !slices.Equal(next.Users, []string{bob}) {
+		if next := nextRevoked(messages); !slices.Equal(next.Users, []string{bob}) {
 			t.Errorf("a deleted user: %+v", next)
 		}
 		hangUp(context.Canceled)
 		if err := <-ended; !errors.Is(err, context.Canceled) {
 			t.Errorf("ended with %v", err)
 		}
-		// A watcher who comes later is told of the deleted user too.
-		all, err := s.revoked(t.Context())
+		// A watcher who comes later is got of the deleted user too.
+		all, err := s.listRevoked(t.Context())
 		if err != nil || !slices.Equal(all.Users, []string{bob}) {
 			t.Errorf("a later snapshot: %+v, %v", all, err)
 		}
 	})
 }
 
-// TestWatchRemovedSigningKeys: a watcher is told of a signing key that was
+// TestWatchRemovedSigningKeys: a watcher is got of a signing key that was
 // removed as it happens, on every instance, one who comes later at the
 // beginning, and nobody of a rotation.
 func TestWatchRemovedSigningKeys(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		s := newDesk(t, db)
+		s := newFixture(t, db)
 		ctx := s.system()
 		removed := func() []string {
 			t.Helper()
-			all, err := s.revoked(t.Context())
+			all, err := s.listRevoked(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
 			return all.SigningKeys
 		}
-		watcher := s.revocations.join()
-		defer s.revocations.leave(watcher)
+		watcher := s.feed.join()
+		defer s.feed.leave(watcher)
 
-		leaked := s.keys.set.Load().newest[0].id
-		if _, _, err := s.RotateSigningKey(ctx, ""); err != nil {
+		leaked := s.active()
+		if _, _, err := s.SigningKeys.Rotate(ctx, ""); err != nil {
 			t.Fatal(err)
 		}
 		if len(watcher) > 0 || len(removed()) > 0 {
 			t.Errorf("after a rotation: %d messages, %v removed", len(watcher), removed())
 		}
-		if _, err := s.RemoveSigningKey(ctx, leaked); err != nil {
+		if _, err := s.SigningKeys.Remove(ctx, leaked); err != nil {
 			t.Fatal(err)
 		}
 		if len(watcher) != 1 {
 			t.Fatalf("%d messages about a removed key", len(watcher))
 		}
-		if told := <-watcher; !slices.Equal(told.SigningKeys, []string{leaked}) || told.Snapshot {
-			t.Errorf("a removed key: %+v", told)
+		if got := <-watcher; !slices.Equal(got.SigningKeys, []string{leaked}) || got.Snapshot {
+			t.Errorf("a removed key: %+v", got)
 		}
 		// Who has the key signs tokens of today with it: also a watcher of the
-		// last day that the key is listed is told.
-		s.clock.Advance(keepSigningKeyRows - time.Hour)
+		// last day that the key is listed is got.
+		s.clock.Advance(30*24*time.Hour - time.Hour)
 		if err := s.Prune(ctx); err != nil {
 			t.Fatal(err)
 		}
@@ -140,36 +141,42 @@ func TestWatchRemovedSigningKeys(t *testing.T) {
 	})
 }
 
-// TestRemovedSigningKeyForASlowClock: an instance whose clock is behind tells of
-// a key that another has just removed.
+// TestRemovedSigningKeyForASlowClock: an instance whose clock is behind sends a
+// key that another has just removed.
 func TestRemovedSigningKeyForASlowClock(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		s := newDesk(t, db)
-		leaked := s.keys.set.Load().newest[0].id
-		if _, _, err := s.RotateSigningKey(s.system(), ""); err != nil {
+		s := newFixture(t, db)
+		late := fixtureAt(t, db, clock.NewFake(s.clock.Now().Add(-time.Second)))
+		leaked := s.active()
+		if _, _, err := s.SigningKeys.Rotate(s.system(), ""); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.RemoveSigningKey(s.system(), leaked); err != nil {
+		if _, err := s.SigningKeys.Remove(s.system(), leaked); err != nil {
 			t.Fatal(err)
 		}
-		before := s.clock.Now().Add(-time.Second)
-		live, err := signingKeyLive(t.Context(), db, leaked, before)
-		if err != nil || live {
-			t.Errorf("live %v, error %v", live, err)
-		}
-		ids, err := signingKeysRemoved(t.Context(), db, before)
+		ids, err := late.SigningKeys.ListRemoved(t.Context())
 		if err != nil || !slices.Equal(ids, []string{leaked}) {
 			t.Errorf("removed %v, error %v", ids, err)
 		}
 	})
 }
 
+// active is the id of the only signing key.
+func (d *fixture) active() string {
+	d.t.Helper()
+	keys, err := d.SigningKeys.List(d.system())
+	if err != nil || len(keys) != 1 {
+		d.t.Fatal(keys, err)
+	}
+	return keys[0].ID
+}
+
 // TestSlowWatcher: one that does not read is let go, and holds up nobody.
 func TestSlowWatcher(t *testing.T) {
-	var r revocations
+	var r feed
 	slow := r.join()
 	for range watcherBuffer + 1 {
-		r.tell(Revoked{Sessions: []string{"one"}})
+		r.send(Revoked{Sessions: []string{"one"}})
 	}
 	if r.watched() {
 		t.Error("it is still watched")
@@ -184,7 +191,7 @@ func TestSlowWatcher(t *testing.T) {
 	r.leave(slow) // once more is no harm
 }
 
-func nextTold(messages <-chan Revoked) Revoked {
+func nextRevoked(messages <-chan Revoked) Revoked {
 	for {
 		if next := <-messages; !next.empty() {
 			return next

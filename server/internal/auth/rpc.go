@@ -7,6 +7,7 @@ import (
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
 	"github.com/tollgatehq/tollgate/gen/tollgate/v1/tollgatev1connect"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/protoconv"
 )
 
 // Handler serves the RPCs of AuthService.
@@ -93,7 +94,7 @@ func (h *Handler) WhoAmI(ctx context.Context, _ *tollgatev1.WhoAmIRequest) (*tol
 func (h *Handler) CreateUser(ctx context.Context, req *tollgatev1.CreateUserRequest) (*tollgatev1.CreateUserResponse, error) {
 	u, revision, err := h.service.CreateUser(ctx, NewUser{
 		Username: req.GetUsername(), Password: req.GetPassword(), DisplayName: req.GetDisplayName(),
-		Kind: kindFromProto(req.GetKind()), Audience: req.GetAudience(),
+		Kind: kinds.Text(req.GetKind()), Audience: req.GetAudience(),
 	})
 	if err != nil {
 		return nil, err
@@ -107,11 +108,7 @@ func (h *Handler) ListUsers(ctx context.Context, req *tollgatev1.ListUsersReques
 	if err != nil {
 		return nil, err
 	}
-	res := &tollgatev1.ListUsersResponse{NextPageToken: next}
-	for _, u := range users {
-		res.Users = append(res.Users, userProto(u))
-	}
-	return res, nil
+	return &tollgatev1.ListUsersResponse{Users: protoconv.List(users, userProto), NextPageToken: next}, nil
 }
 
 // GetUser implements AuthService.
@@ -187,43 +184,6 @@ func (h *Handler) RevokeSessions(ctx context.Context, req *tollgatev1.RevokeSess
 	return &tollgatev1.RevokeSessionsResponse{RevokedSessions: int32(count), Revision: revision}, nil
 }
 
-// CreateAPIKey implements AuthService.
-func (h *Handler) CreateAPIKey(ctx context.Context, req *tollgatev1.CreateAPIKeyRequest) (*tollgatev1.CreateAPIKeyResponse, error) {
-	expires, err := timeFromProto("expires_at", req.GetExpiresAt())
-	if err != nil {
-		return nil, err
-	}
-	key, secret, revision, err := h.service.CreateAPIKey(ctx, NewAPIKey{
-		UserID: req.GetUserId(), Name: req.GetName(), Scopes: req.GetScopes(), ExpiresAt: expires,
-	})
-	if err != nil {
-		return nil, err
-	}
-	return &tollgatev1.CreateAPIKeyResponse{Secret: secret, ApiKey: apiKeyProto(key), Revision: revision}, nil
-}
-
-// ListAPIKeys implements AuthService.
-func (h *Handler) ListAPIKeys(ctx context.Context, req *tollgatev1.ListAPIKeysRequest) (*tollgatev1.ListAPIKeysResponse, error) {
-	keys, next, err := h.service.ListAPIKeys(ctx, req.GetUserId(), req.GetPageSize(), req.GetPageToken())
-	if err != nil {
-		return nil, err
-	}
-	res := &tollgatev1.ListAPIKeysResponse{NextPageToken: next}
-	for _, key := range keys {
-		res.ApiKeys = append(res.ApiKeys, apiKeyProto(key))
-	}
-	return res, nil
-}
-
-// RevokeAPIKey implements AuthService.
-func (h *Handler) RevokeAPIKey(ctx context.Context, req *tollgatev1.RevokeAPIKeyRequest) (*tollgatev1.RevokeAPIKeyResponse, error) {
-	revision, err := h.service.RevokeAPIKey(ctx, req.GetId())
-	if err != nil {
-		return nil, err
-	}
-	return &tollgatev1.RevokeAPIKeyResponse{Revision: revision}, nil
-}
-
 // WatchRevocations implements AuthService.
 func (h *Handler) WatchRevocations(ctx context.Context, _ *tollgatev1.WatchRevocationsRequest, stream *connect.ServerStream[tollgatev1.WatchRevocationsResponse]) error {
 	return h.service.WatchRevocations(ctx, func(r Revoked) error {
@@ -232,4 +192,31 @@ func (h *Handler) WatchRevocations(ctx context.Context, _ *tollgatev1.WatchRevoc
 			SigningKeyIds: r.SigningKeys, Snapshot: r.Snapshot, Revision: r.Revision,
 		})
 	})
+}
+
+// EnrollSecondFactor implements AuthService.
+func (h *Handler) EnrollSecondFactor(ctx context.Context, req *tollgatev1.EnrollSecondFactorRequest) (*tollgatev1.EnrollSecondFactorResponse, error) {
+	made, err := h.service.EnrollSecondFactor(ctx, req.GetId(), req.GetCurrentPassword())
+	if err != nil {
+		return nil, err
+	}
+	return &tollgatev1.EnrollSecondFactorResponse{Secret: made.Secret, Uri: made.URI, RecoveryCodes: made.RecoveryCodes}, nil
+}
+
+// ConfirmSecondFactor implements AuthService.
+func (h *Handler) ConfirmSecondFactor(ctx context.Context, req *tollgatev1.ConfirmSecondFactorRequest) (*tollgatev1.ConfirmSecondFactorResponse, error) {
+	revoked, revision, err := h.service.ConfirmSecondFactor(ctx, req.GetId(), req.GetCode())
+	if err != nil {
+		return nil, err
+	}
+	return &tollgatev1.ConfirmSecondFactorResponse{Revision: revision, RevokedSessions: int32(revoked)}, nil
+}
+
+// RemoveSecondFactor implements AuthService.
+func (h *Handler) RemoveSecondFactor(ctx context.Context, req *tollgatev1.RemoveSecondFactorRequest) (*tollgatev1.RemoveSecondFactorResponse, error) {
+	revision, err := h.service.RemoveSecondFactor(ctx, req.GetId(), req.GetCode())
+	if err != nil {
+		return nil, err
+	}
+	return &tollgatev1.RemoveSecondFactorResponse{Revision: revision}, nil
 }

@@ -1,19 +1,21 @@
 package auth
 
 import (
-	"time"
-
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
+	"github.com/tollgatehq/tollgate/server/internal/auth/apikey"
+	"github.com/tollgatehq/tollgate/server/internal/auth/token"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
-	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/protoconv"
-	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
 // tokenScheme is how access tokens are presented (RFC 6750).
 const tokenScheme = "Bearer"
 
-var reasons = protoconv.NewEnum[caller.Reason, tollgatev1.Reason](tollgatev1.Reason_name)
+var (
+	kinds   = protoconv.NewEnum[caller.Kind, tollgatev1.UserKind](tollgatev1.UserKind_name)
+	states  = protoconv.NewEnum[token.State, tollgatev1.SigningKeyState](tollgatev1.SigningKeyState_name)
+	reasons = protoconv.NewEnum[caller.Reason, tollgatev1.Reason](tollgatev1.Reason_name)
+)
 
 // ReasonProto is a reason as the API says it.
 func ReasonProto(r caller.Reason) tollgatev1.Reason { return reasons.Proto(r) }
@@ -24,68 +26,40 @@ func PrincipalProto(p *caller.Principal) *tollgatev1.Principal {
 		return nil
 	}
 	return &tollgatev1.Principal{
-		UserId: p.UserID, Username: p.Username, Kind: kindProto(p.Kind), Roles: p.Roles,
-		SessionId: p.SessionID, ApiKeyId: p.APIKeyID, Scopes: p.Scopes, ExpiresAt: timeProto(p.ExpiresAt),
-		Audience: p.Audience, Amr: p.AMR, AuthTime: timeProto(p.AuthTime),
+		UserId: p.UserID, Username: p.Username, Kind: kinds.Proto(p.Kind), Roles: p.Roles,
+		SessionId: p.SessionID, ApiKeyId: p.APIKeyID, Scopes: p.Scopes, ExpiresAt: protoconv.Timestamp(p.ExpiresAt),
+		Audience: p.Audience, Amr: p.AMR, AuthTime: protoconv.Timestamp(p.AuthTime),
 	}
 }
 
 func userProto(u User) *tollgatev1.User {
 	return &tollgatev1.User{
-		Id: u.ID, Username: u.Username, DisplayName: u.DisplayName, Kind: kindProto(u.Kind),
+		Id: u.ID, Username: u.Username, DisplayName: u.DisplayName, Kind: kinds.Proto(u.Kind),
 		Disabled: u.Disabled, PasswordChangeRequired: u.PasswordChangeRequired,
-		CreatedAt: timeProto(u.CreatedAt), UpdatedAt: timeProto(u.UpdatedAt), Roles: u.Roles, SecondFactor: u.SecondFactor,
+		CreatedAt: protoconv.Timestamp(u.CreatedAt), UpdatedAt: protoconv.Timestamp(u.UpdatedAt), Roles: u.Roles, SecondFactor: u.SecondFactor,
 		Audience: u.Audience,
 	}
 }
 
 func sessionProto(s Session, c caller.Caller) *tollgatev1.Session {
 	return &tollgatev1.Session{
-		Id: s.ID, UserId: s.UserID, CreatedAt: timeProto(s.CreatedAt), RefreshedAt: timeProto(s.RefreshedAt),
-		ExpiresAt: timeProto(s.ExpiresAt), Ip: s.IP, UserAgent: s.UserAgent,
+		Id: s.ID, UserId: s.UserID, CreatedAt: protoconv.Timestamp(s.CreatedAt), RefreshedAt: protoconv.Timestamp(s.RefreshedAt),
+		ExpiresAt: protoconv.Timestamp(s.ExpiresAt), Ip: s.IP, UserAgent: s.UserAgent,
 		Current: c.Principal != nil && c.Principal.SessionID == s.ID,
 	}
 }
 
-func apiKeyProto(k APIKey) *tollgatev1.APIKey {
+func apiKeyProto(k apikey.Key) *tollgatev1.APIKey {
 	return &tollgatev1.APIKey{
-		Id: k.ID, UserId: k.UserID, Name: k.Name, Scopes: k.Scopes, CreatedAt: timeProto(k.CreatedAt),
-		ExpiresAt: timeProto(k.ExpiresAt), LastUsedAt: timeProto(k.LastUsedAt), RevokedAt: timeProto(k.RevokedAt),
+		Id: k.ID, UserId: k.UserID, Name: k.Name, Scopes: k.Scopes, CreatedAt: protoconv.Timestamp(k.CreatedAt),
+		ExpiresAt: protoconv.Timestamp(k.ExpiresAt), LastUsedAt: protoconv.Timestamp(k.LastUsedAt), RevokedAt: protoconv.Timestamp(k.RevokedAt),
 		CreatedBy: k.CreatedBy, CreatedByApiKeyId: k.CreatedByKey,
 	}
 }
 
-func kindProto(k caller.Kind) tollgatev1.UserKind {
-	switch k {
-	case caller.Person:
-		return tollgatev1.UserKind_USER_KIND_PERSON
-	case caller.Service:
-		return tollgatev1.UserKind_USER_KIND_SERVICE
+func signingKeyProto(k token.Key) *tollgatev1.SigningKey {
+	return &tollgatev1.SigningKey{
+		Id: k.ID, Algorithm: k.Algorithm, State: states.Proto(k.State), CreatedAt: protoconv.Timestamp(k.CreatedAt),
+		ActiveAt: protoconv.Timestamp(k.ActiveAt), RetiredAt: protoconv.Timestamp(k.RetiredAt), RemovedAt: protoconv.Timestamp(k.RemovedAt),
 	}
-	return tollgatev1.UserKind_USER_KIND_UNSPECIFIED
-}
-
-func kindFromProto(k tollgatev1.UserKind) caller.Kind {
-	if k == tollgatev1.UserKind_USER_KIND_SERVICE {
-		return caller.Service
-	}
-	return caller.Person
-}
-
-// timeProto is nil for the zero Time, which is unset.
-func timeProto(t time.Time) *timestamppb.Timestamp {
-	if t.IsZero() {
-		return nil
-	}
-	return timestamppb.New(t)
-}
-
-func timeFromProto(field string, t *timestamppb.Timestamp) (time.Time, error) {
-	if t == nil {
-		return time.Time{}, nil
-	}
-	if !t.IsValid() {
-		return time.Time{}, fault.Field(field, "is not a time between the years 1 and 9999")
-	}
-	return t.AsTime(), nil
 }

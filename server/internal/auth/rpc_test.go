@@ -2,10 +2,14 @@ package auth
 
 import (
 	"testing"
+	"time"
 
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
+	"github.com/tollgatehq/tollgate/internal/jose"
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/fault/faulttest"
 	"github.com/tollgatehq/tollgate/server/internal/roles"
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
@@ -36,10 +40,10 @@ func TestReasonProto(t *testing.T) {
 
 // TestRPCs goes through the RPCs as a client would.
 func TestRPCs(t *testing.T) {
-	d := newDeskOnSQLite(t)
+	d := newFixture(t, backendtest.SQLite(t))
 	h := NewHandler(d.Service)
 	d.user("root", roles.Administrator)
-	login, err := h.Login(d.visitor(), &tollgatev1.LoginRequest{Username: "Root", Password: password})
+	login, err := h.Login(d.visitor(), &tollgatev1.LoginRequest{Username: "Root", Password: goodPassword})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +61,7 @@ func TestRPCs(t *testing.T) {
 		t.Fatal(key, err)
 	}
 	_, err = h.CreateAPIKey(ctx, &tollgatev1.CreateAPIKeyRequest{Name: "key", ExpiresAt: &timestamppb.Timestamp{Nanos: -1}})
-	wantField(t, err, "expiresAt")
+	faulttest.WantField(t, err, "expiresAt")
 
 	verify, err := h.Verify(ctx, &tollgatev1.VerifyRequest{
 		Credential: &tollgatev1.VerifyRequest_ApiKey{ApiKey: key.Secret}, MinRevision: key.Revision,
@@ -76,7 +80,7 @@ func TestRPCs(t *testing.T) {
 	_, err = h.Verify(ctx, &tollgatev1.VerifyRequest{
 		Credential: &tollgatev1.VerifyRequest_AccessToken{AccessToken: login.AccessToken}, MinRevision: 1 << 40,
 	})
-	wantRefusal(t, err, fault.Unavailable, "REVISION_NOT_REACHED")
+	faulttest.Want(t, err, fault.Unavailable, "REVISION_NOT_REACHED")
 	keys, err := h.ListAPIKeys(ctx, &tollgatev1.ListAPIKeysRequest{UserId: made.User.Id})
 	if err != nil || len(keys.ApiKeys) != 1 || keys.ApiKeys[0].RevokedAt == nil {
 		t.Errorf("keys %+v, %v", keys, err)
@@ -102,7 +106,7 @@ func TestRPCs(t *testing.T) {
 		}
 	}
 
-	person, err := h.CreateUser(ctx, &tollgatev1.CreateUserRequest{Username: "ann", Password: password})
+	person, err := h.CreateUser(ctx, &tollgatev1.CreateUserRequest{Username: "ann", Password: goodPassword})
 	if err != nil || person.User.Kind != tollgatev1.UserKind_USER_KIND_PERSON {
 		t.Fatal(person, err)
 	}
@@ -140,4 +144,41 @@ func TestRPCs(t *testing.T) {
 	if err != nil || out.RevokedSessions != 2 || out.Revision == 0 {
 		t.Errorf("logout %+v, %v", out, err)
 	}
+}
+
+// TestSigningKeyRPCs goes through the RPCs as a client would.
+func TestSigningKeyRPCs(t *testing.T) {
+	d := newFixture(t, backendtest.SQLite(t))
+	h := NewHandler(d.Service)
+	d.clock.Advance(time.Millisecond)
+	rotated, err := h.RotateSigningKey(d.system(), &tollgatev1.RotateSigningKeyRequest{Algorithm: "ES256"})
+	if err != nil || rotated.Revision == 0 || rotated.SigningKey.Algorithm != "ES256" || rotated.SigningKey.RetiredAt != nil ||
+		rotated.SigningKey.State != tollgatev1.SigningKeyState_SIGNING_KEY_STATE_PENDING {
+		t.Fatal(rotated, err)
+	}
+	states := func(want ...tollgatev1.SigningKeyState) []*tollgatev1.SigningKey {
+		t.Helper()
+		list, err := h.ListSigningKeys(d.system(), &tollgatev1.ListSigningKeysRequest{})
+		if err != nil || len(list.SigningKeys) != len(want) {
+			t.Fatal(list, err)
+		}
+		for i, key := range list.SigningKeys {
+			if key.State != want[i] {
+				t.Errorf("key %d is %s, want %s", i, key.State, want[i])
+			}
+		}
+		return list.SigningKeys
+	}
+	first := states(tollgatev1.SigningKeyState_SIGNING_KEY_STATE_PENDING, tollgatev1.SigningKeyState_SIGNING_KEY_STATE_ACTIVE)[1]
+	if !first.RetiredAt.AsTime().Equal(rotated.SigningKey.ActiveAt.AsTime()) || !first.RemovedAt.AsTime().After(first.RetiredAt.AsTime().Add(testTTL)) {
+		t.Errorf("the first key is now %+v", first)
+	}
+	d.clock.Advance(jose.KeyLeadTime)
+	states(tollgatev1.SigningKeyState_SIGNING_KEY_STATE_ACTIVE, tollgatev1.SigningKeyState_SIGNING_KEY_STATE_RETIRING)
+	if removed, err := h.RemoveSigningKey(d.system(), &tollgatev1.RemoveSigningKeyRequest{Id: first.Id}); err != nil || removed.Revision <= rotated.Revision {
+		t.Error(removed, err)
+	}
+	states(tollgatev1.SigningKeyState_SIGNING_KEY_STATE_ACTIVE, tollgatev1.SigningKeyState_SIGNING_KEY_STATE_REMOVED)
+	_, _, err = d.SigningKeys.Rotate(d.system(), "HS256")
+	faulttest.WantField(t, err, "algorithm")
 }

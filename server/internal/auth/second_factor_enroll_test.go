@@ -10,18 +10,19 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/fault/faulttest"
 )
 
 // TestEnrollingTakesThePassword: a stolen access token alone binds no factor to
 // the account; guesses count as sign-ins do and are on record.
 func TestEnrollingTakesThePassword(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newDesk(t, db)
+		d := newFixture(t, db)
 		ann := d.user("ann")
 		stolen := d.as(Credential{AccessToken: d.login("ann").AccessToken})
 		for _, guess := range []string{"", "a wrong guess"} {
 			_, err := d.EnrollSecondFactor(stolen, ann.ID, guess)
-			wantField(t, err, "currentPassword")
+			faulttest.WantField(t, err, "currentPassword")
 		}
 		var pending int
 		if err := d.db.Get(t.Context(), &pending, `SELECT COUNT(*) FROM second_factors`); err != nil || pending != 0 {
@@ -33,16 +34,16 @@ func TestEnrollingTakesThePassword(t *testing.T) {
 		}
 		for range 8 {
 			_, err := d.EnrollSecondFactor(stolen, ann.ID, "a wrong guess")
-			wantField(t, err, "currentPassword")
+			faulttest.WantField(t, err, "currentPassword")
 		}
 		compares := d.compares.Load()
-		_, err := d.EnrollSecondFactor(stolen, ann.ID, password)
-		wantRefusal(t, err, fault.Limited, "TOO_MANY_ATTEMPTS")
+		_, err := d.EnrollSecondFactor(stolen, ann.ID, goodPassword)
+		faulttest.Want(t, err, fault.Limited, "TOO_MANY_ATTEMPTS")
 		if n := d.compares.Load(); n != compares {
 			t.Errorf("%d passwords compared over the limit", n-compares)
 		}
-		d.forgetAttempts(stolen, "ann")
-		if _, err := d.EnrollSecondFactor(stolen, ann.ID, password); err != nil {
+		d.resetAttempts(stolen, "ann")
+		if _, err := d.EnrollSecondFactor(stolen, ann.ID, goodPassword); err != nil {
 			t.Error(err)
 		}
 	})
@@ -52,11 +53,11 @@ func TestEnrollingTakesThePassword(t *testing.T) {
 // another was set, though it was compared before.
 func TestEnrollingWhileThePasswordChanges(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newDesk(t, db)
+		d := newFixture(t, db)
 		ann := d.user("ann")
 		ctx := d.as(Credential{AccessToken: d.login("ann").AccessToken})
-		real, once := d.passwords.compare, sync.Once{}
-		d.passwords.compare = func(hash, password []byte) error {
+		real, once := d.Passwords.Compare, sync.Once{}
+		d.Passwords.Compare = func(hash, password []byte) error {
 			err := real(hash, password)
 			once.Do(func() {
 				if _, err := d.ResetPassword(t.Context(), "ann", "another password", false); err != nil {
@@ -65,8 +66,8 @@ func TestEnrollingWhileThePasswordChanges(t *testing.T) {
 			})
 			return err
 		}
-		_, err := d.EnrollSecondFactor(ctx, ann.ID, password)
-		wantRefusal(t, err, fault.Conflict, "USER_CHANGED")
+		_, err := d.EnrollSecondFactor(ctx, ann.ID, goodPassword)
+		faulttest.Want(t, err, fault.Conflict, "USER_CHANGED")
 	})
 }
 
@@ -74,17 +75,17 @@ func TestEnrollingWhileThePasswordChanges(t *testing.T) {
 // not outlive its confirmation, but for the one that confirmed it.
 func TestConfirmingEndsOtherSessions(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newDesk(t, db)
+		d := newFixture(t, db)
 		ann, bob := d.user("ann"), d.user("bob")
 		mine, thief, other := d.login("ann"), d.login("ann"), d.login("bob")
 		d.login("ann")
 		ctx := d.as(Credential{AccessToken: mine.AccessToken})
-		made, err := d.EnrollSecondFactor(ctx, ann.ID, password)
+		made, err := d.EnrollSecondFactor(ctx, ann.ID, goodPassword)
 		if err != nil {
 			t.Fatal(err)
 		}
 		_, _, err = d.ConfirmSecondFactor(ctx, ann.ID, "000000")
-		wantField(t, err, "code")
+		faulttest.WantField(t, err, "code")
 		d.clock.Advance(time.Millisecond) // events sort by time
 		d.wantReason(thief.AccessToken, caller.ReasonOK)
 		ended, revision, err := d.ConfirmSecondFactor(ctx, ann.ID, d.code(made, 0))
@@ -95,7 +96,7 @@ func TestConfirmingEndsOtherSessions(t *testing.T) {
 		d.wantReason(other.AccessToken, caller.ReasonOK)
 		d.wantReason(thief.AccessToken, caller.ReasonCredentialRevoked)
 		_, err = d.Refresh(d.visitor(), thief.RefreshToken)
-		wantRefusal(t, err, fault.Unauthenticated, "BAD_REFRESH_TOKEN")
+		faulttest.Want(t, err, fault.Unauthenticated, "BAD_REFRESH_TOKEN")
 		d.refresh(mine.RefreshToken)
 		if d.live(ann.ID) != 1 || d.live(bob.ID) != 1 {
 			t.Errorf("%d and %d sessions live, want 1 and 1", d.live(ann.ID), d.live(bob.ID))

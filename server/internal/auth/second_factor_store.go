@@ -16,11 +16,9 @@ type secondFactorRow struct {
 	ConfirmedAt *int64 `db:"confirmed_at"`
 }
 
-// secondFactor returns ErrNoRows when there is none.
-func secondFactor(ctx context.Context, q database.Queries, userID string) (secondFactorRow, error) {
-	var row secondFactorRow
-	err := q.Get(ctx, &row, `SELECT user_id, secret, confirmed_at FROM second_factors WHERE user_id = $1`, userID)
-	return row, wrap("read second factor", err)
+func getSecondFactor(ctx context.Context, q database.Queries, userID string) (row secondFactorRow, err error) {
+	err = q.Get(ctx, &row, `SELECT user_id, secret, confirmed_at FROM second_factors WHERE user_id = $1`, userID)
+	return row, err
 }
 
 // insertSecondFactor adds a second factor that is to be confirmed, in place of
@@ -29,35 +27,45 @@ func insertSecondFactor(ctx context.Context, q database.Queries, userID string, 
 	n, err := q.Exec(ctx, `INSERT INTO second_factors (user_id, secret, created_at, last_step) VALUES ($1, $2, $3, 0)
 		ON CONFLICT (user_id) DO UPDATE SET secret = excluded.secret, created_at = excluded.created_at, last_step = 0
 		WHERE second_factors.confirmed_at IS NULL`, userID, sealed, now)
-	return n == 1, wrap("insert second factor", err)
+	return n == 1, err
 }
 
-func confirmSecondFactor(ctx context.Context, q database.Queries, userID string, now int64) error {
+func updateConfirmed(ctx context.Context, q database.Queries, userID string, now int64) error {
 	_, err := q.Exec(ctx, `UPDATE second_factors SET confirmed_at = $2 WHERE user_id = $1 AND confirmed_at IS NULL`, userID, now)
-	return wrap("confirm second factor", err)
+	return err
+}
+
+// updateLastStep takes the code of a time step and says whether it did: of
+// several calls with one step, or one before it, one finds it unused.
+func updateLastStep(ctx context.Context, q database.Queries, userID string, step int64) (bool, error) {
+	n, err := q.Exec(ctx, `UPDATE second_factors SET last_step = $2 WHERE user_id = $1 AND last_step < $2`, userID, step)
+	return n == 1, err
 }
 
 // deleteSecondFactor removes a second factor with its recovery codes, and says
 // whether there was one.
 func deleteSecondFactor(ctx context.Context, q database.Queries, userID string) (bool, error) {
-	if _, err := q.Exec(ctx, `DELETE FROM recovery_codes WHERE user_id = $1`, userID); err != nil {
-		return false, wrap("delete recovery codes", err)
+	if err := deleteRecoveryCodes(ctx, q, userID); err != nil {
+		return false, err
 	}
 	n, err := q.Exec(ctx, `DELETE FROM second_factors WHERE user_id = $1`, userID)
-	return n == 1, wrap("delete second factor", err)
+	return n == 1, err
 }
 
-// useStep accepts the code of a time step and says whether it did: of several
-// calls with one step, or one before it, one finds it unused.
-func useStep(ctx context.Context, q database.Queries, userID string, step int64) (bool, error) {
-	n, err := q.Exec(ctx, `UPDATE second_factors SET last_step = $2 WHERE user_id = $1 AND last_step < $2`, userID, step)
-	return n == 1, wrap("use a code", err)
+// lockSecondFactors returns all second factors and keeps them from being
+// changed until the commit. It is an update because that locks in both
+// dialects.
+func lockSecondFactors(ctx context.Context, q database.Queries) (rows []secondFactorRow, err error) {
+	err = q.Select(ctx, &rows, `UPDATE second_factors SET secret = secret RETURNING user_id, secret`)
+	return rows, err
 }
 
-func replaceRecoveryCodes(ctx context.Context, q database.Queries, userID string, hashes [][]byte) error {
-	if _, err := q.Exec(ctx, `DELETE FROM recovery_codes WHERE user_id = $1`, userID); err != nil {
-		return wrap("delete recovery codes", err)
-	}
+func updateSecret(ctx context.Context, q database.Queries, row secondFactorRow) error {
+	_, err := q.Exec(ctx, `UPDATE second_factors SET secret = $1 WHERE user_id = $2`, row.Secret, row.UserID)
+	return err
+}
+
+func insertRecoveryCodes(ctx context.Context, q database.Queries, userID string, hashes [][]byte) error {
 	var rows strings.Builder
 	args := []any{userID}
 	for i, hash := range hashes {
@@ -68,13 +76,18 @@ func replaceRecoveryCodes(ctx context.Context, q database.Queries, userID string
 		fmt.Fprintf(&rows, "($1, $%d)", len(args))
 	}
 	_, err := q.Exec(ctx, `INSERT INTO recovery_codes (user_id, hash) VALUES `+rows.String(), args...)
-	return wrap("insert recovery codes", err)
+	return err
 }
 
-// useRecoveryCode uses a code up and says whether it did: of several calls with
-// one code, one finds it unused.
-func useRecoveryCode(ctx context.Context, q database.Queries, userID string, hash []byte, now int64) (bool, error) {
+// updateRecoveryCodeUsed uses a code up and says whether it did: of several
+// calls with one code, one finds it unused.
+func updateRecoveryCodeUsed(ctx context.Context, q database.Queries, userID string, hash []byte, now int64) (bool, error) {
 	n, err := q.Exec(ctx, `UPDATE recovery_codes SET used_at = $3
 		WHERE user_id = $1 AND hash = $2 AND used_at IS NULL`, userID, hash, now)
-	return n == 1, wrap("use a recovery code", err)
+	return n == 1, err
+}
+
+func deleteRecoveryCodes(ctx context.Context, q database.Queries, userID string) error {
+	_, err := q.Exec(ctx, `DELETE FROM recovery_codes WHERE user_id = $1`, userID)
+	return err
 }

@@ -11,21 +11,24 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pquerna/otp/totp"
+	otp "github.com/pquerna/otp/totp"
 	"github.com/tollgatehq/tollgate/server/internal/audit"
+	"github.com/tollgatehq/tollgate/server/internal/auth/apikey"
+	"github.com/tollgatehq/tollgate/server/internal/auth/totp"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/changes"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/fault/faulttest"
 	"github.com/tollgatehq/tollgate/server/internal/roles"
 	"golang.org/x/crypto/bcrypt"
 )
 
 // code is what the authenticator shows now, or so much later.
-func (d *desk) code(made Enrolment, later time.Duration) string {
+func (d *fixture) code(made totp.Enrollment, later time.Duration) string {
 	d.t.Helper()
-	code, err := totp.GenerateCode(made.Secret, d.clock.Now().Add(later))
+	code, err := otp.GenerateCode(made.Secret, d.clock.Now().Add(later))
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -33,10 +36,10 @@ func (d *desk) code(made Enrolment, later time.Duration) string {
 }
 
 // factor turns the second factor of a user on, whose password is the usual one.
-func (d *desk) factor(u User) Enrolment {
+func (d *fixture) factor(u User) totp.Enrollment {
 	d.t.Helper()
 	ctx := d.as(Credential{AccessToken: d.login(u.Username).AccessToken})
-	made, err := d.EnrollSecondFactor(ctx, u.ID, password)
+	made, err := d.EnrollSecondFactor(ctx, u.ID, goodPassword)
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -47,29 +50,29 @@ func (d *desk) factor(u User) Enrolment {
 	return made
 }
 
-func (d *desk) loginWith(name, code string) error {
-	_, err := d.Login(d.visitor(), name, password, code)
+func (d *fixture) loginWith(name, code string) error {
+	_, err := d.Login(d.visitor(), name, goodPassword, code)
 	return err
 }
 
 func TestSecondFactor(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newDesk(t, db)
+		d := newFixture(t, db)
 		ann := d.user("ann")
 		ctx := d.as(Credential{AccessToken: d.login("ann").AccessToken})
-		first, err := d.EnrollSecondFactor(ctx, ann.ID, password)
+		first, err := d.EnrollSecondFactor(ctx, ann.ID, goodPassword)
 		if err != nil {
 			t.Fatal(err)
 		}
 		d.login("ann") // nothing asks for it yet
-		made, err := d.EnrollSecondFactor(ctx, ann.ID, password)
+		made, err := d.EnrollSecondFactor(ctx, ann.ID, goodPassword)
 		if err != nil {
 			t.Fatal(err)
 		}
 		_, _, err = d.ConfirmSecondFactor(ctx, ann.ID, d.code(first, 0))
-		wantField(t, err, "code")
+		faulttest.WantField(t, err, "code")
 		_, _, err = d.ConfirmSecondFactor(ctx, ann.ID, made.RecoveryCodes[0])
-		wantField(t, err, "code")
+		faulttest.WantField(t, err, "code")
 		if u, err := d.GetUser(ctx, ann.ID); err != nil || u.SecondFactor {
 			t.Errorf("on before it is confirmed: %+v, %v", u, err)
 		}
@@ -84,21 +87,21 @@ func TestSecondFactor(t *testing.T) {
 		if u, _, err := d.UpdateUser(d.system(), ann.ID, UserUpdate{DisplayName: new("Ann")}); err != nil || !u.SecondFactor {
 			t.Errorf("the changed user does not show it: %+v, %v", u, err)
 		}
-		wantRefusal(t, d.loginWith("ann", d.code(made, 0)), fault.Unauthenticated, "BAD_CREDENTIALS") // used up by the confirmation
-		_, err = d.EnrollSecondFactor(ctx, ann.ID, password)
-		wantRefusal(t, err, fault.Precondition, "SECOND_FACTOR_ON")
+		faulttest.Want(t, d.loginWith("ann", d.code(made, 0)), fault.Unauthenticated, "BAD_CREDENTIALS") // used up by the confirmation
+		_, err = d.EnrollSecondFactor(ctx, ann.ID, goodPassword)
+		faulttest.Want(t, err, fault.Precondition, "SECOND_FACTOR_ON")
 		_, _, err = d.ConfirmSecondFactor(ctx, ann.ID, d.code(made, 0))
-		wantRefusal(t, err, fault.Precondition, "SECOND_FACTOR_ON")
+		faulttest.Want(t, err, fault.Precondition, "SECOND_FACTOR_ON")
 
 		d.clock.Advance(time.Minute)
-		d.forgetAttempts(ctx, "ann")
+		d.resetAttempts(ctx, "ann")
 		live := d.live(ann.ID)
-		wantRefusal(t, d.loginWith("ann", ""), fault.Unauthenticated, "SECOND_FACTOR_REQUIRED")
-		wantRefusal(t, d.loginWith("ann", " - "), fault.Unauthenticated, "SECOND_FACTOR_REQUIRED")
+		faulttest.Want(t, d.loginWith("ann", ""), fault.Unauthenticated, "SECOND_FACTOR_REQUIRED")
+		faulttest.Want(t, d.loginWith("ann", " - "), fault.Unauthenticated, "SECOND_FACTOR_REQUIRED")
 		_, err = d.Login(d.visitor(), "ann", "a wrong guess", d.code(made, 0))
-		wantRefusal(t, err, fault.Unauthenticated, "BAD_CREDENTIALS")
+		faulttest.Want(t, err, fault.Unauthenticated, "BAD_CREDENTIALS")
 		for _, wrong := range []string{"000000", d.code(made, 0) + "0", d.code(made, -time.Minute), d.code(made, time.Minute), "0000-0000-0000-0000", "rubbish"} {
-			wantRefusal(t, d.loginWith("ann", wrong), fault.Unauthenticated, "BAD_CREDENTIALS")
+			faulttest.Want(t, d.loginWith("ann", wrong), fault.Unauthenticated, "BAD_CREDENTIALS")
 		}
 		if n := d.live(ann.ID); n != live {
 			t.Errorf("%d sessions more without a code", n-live)
@@ -109,20 +112,20 @@ func TestSecondFactor(t *testing.T) {
 			if err := d.loginWith("ann", code); err != nil {
 				t.Errorf("the code of %s: %v", fresh, err)
 			}
-			wantRefusal(t, d.loginWith("ann", code), fault.Unauthenticated, "BAD_CREDENTIALS")
+			faulttest.Want(t, d.loginWith("ann", code), fault.Unauthenticated, "BAD_CREDENTIALS")
 		}
-		wantRefusal(t, d.loginWith("ann", d.code(made, 0)), fault.Unauthenticated, "BAD_CREDENTIALS") // before the newest
+		faulttest.Want(t, d.loginWith("ann", d.code(made, 0)), fault.Unauthenticated, "BAD_CREDENTIALS") // before the newest
 
 		_, err = d.RemoveSecondFactor(ctx, ann.ID, "")
-		wantField(t, err, "code")
+		faulttest.WantField(t, err, "code")
 		_, err = d.RemoveSecondFactor(ctx, ann.ID, "000000")
-		wantField(t, err, "code")
+		faulttest.WantField(t, err, "code")
 		d.clock.Advance(time.Millisecond) // events sort by time
 		if _, err = d.RemoveSecondFactor(ctx, ann.ID, made.RecoveryCodes[3]); err != nil {
 			t.Fatal(err)
 		}
 		_, err = d.RemoveSecondFactor(ctx, ann.ID, made.RecoveryCodes[3])
-		wantRefusal(t, err, fault.Precondition, "SECOND_FACTOR_OFF")
+		faulttest.Want(t, err, fault.Precondition, "SECOND_FACTOR_OFF")
 		d.clock.Advance(time.Hour)
 		d.login("ann")
 		for _, action := range []audit.Action{audit.SecondFactorOn, audit.SecondFactorOff} {
@@ -148,12 +151,12 @@ func TestSecondFactor(t *testing.T) {
 	})
 }
 
-// TestEnrolment: the secret has 160 bits and is sealed, the codes are hashed,
+// TestEnrollSecondFactor: the secret has 160 bits and is sealed, the codes are hashed,
 // and the QR code holds what an authenticator needs.
-func TestEnrolment(t *testing.T) {
-	d := newDeskOnSQLite(t)
+func TestEnrollment(t *testing.T) {
+	d := newFixture(t, backendtest.SQLite(t))
 	ann := d.user("ann@example.com")
-	made, err := d.EnrollSecondFactor(d.as(Credential{AccessToken: d.login(ann.Username).AccessToken}), ann.ID, password)
+	made, err := d.EnrollSecondFactor(d.as(Credential{AccessToken: d.login(ann.Username).AccessToken}), ann.ID, goodPassword)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,7 +175,7 @@ func TestEnrolment(t *testing.T) {
 	}
 	seen := map[string]bool{}
 	for _, code := range made.RecoveryCodes {
-		if seen[code] || len(code) != 19 || len(code) > 32 || len(plainCode(code)) != 16 {
+		if seen[code] || len(code) != 19 || len(code) > 32 || len(totp.Plain(code)) != 16 {
 			t.Errorf("recovery code %q", code)
 		}
 		seen[code] = true
@@ -190,11 +193,8 @@ func TestEnrolment(t *testing.T) {
 			t.Errorf("stored %+v", row)
 		}
 	}
-	if _, err := d.factors.master.Open(stored[0].Secret, secondFactorName("another user")); err == nil {
+	if _, err := d.master.Open(stored[0].Secret, secondFactorName("another user")); err == nil {
 		t.Error("the secret is not bound to its user")
-	}
-	if got := factorIssuer("a:b"); got != "a b" {
-		t.Errorf("the issuer is %q", got)
 	}
 }
 
@@ -202,17 +202,17 @@ func TestEnrolment(t *testing.T) {
 // only.
 func TestRecoveryCodes(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newDesk(t, db)
+		d := newFixture(t, db)
 		ann, ben := d.user("ann"), d.user("ben")
 		made := d.factor(ann)
 		d.factor(ben)
-		wantRefusal(t, d.loginWith("ben", made.RecoveryCodes[0]), fault.Unauthenticated, "BAD_CREDENTIALS")
+		faulttest.Want(t, d.loginWith("ben", made.RecoveryCodes[0]), fault.Unauthenticated, "BAD_CREDENTIALS")
 		typed := strings.NewReplacer("-", " ", "0", "O", "1", "l").Replace(strings.ToUpper(made.RecoveryCodes[0]))
 		if err := d.loginWith("ann", typed); err != nil {
 			t.Errorf("%q: %v", typed, err)
 		}
 		for _, again := range []string{typed, made.RecoveryCodes[0]} {
-			wantRefusal(t, d.loginWith("ann", again), fault.Unauthenticated, "BAD_CREDENTIALS")
+			faulttest.Want(t, d.loginWith("ann", again), fault.Unauthenticated, "BAD_CREDENTIALS")
 		}
 		if err := d.loginWith("ann", made.RecoveryCodes[1]); err != nil {
 			t.Error(err)
@@ -222,14 +222,14 @@ func TestRecoveryCodes(t *testing.T) {
 		}
 		d.clock.Advance(time.Hour)
 		d.factor(ann)
-		wantRefusal(t, d.loginWith("ann", made.RecoveryCodes[2]), fault.Unauthenticated, "BAD_CREDENTIALS") // of the factor before
+		faulttest.Want(t, d.loginWith("ann", made.RecoveryCodes[2]), fault.Unauthenticated, "BAD_CREDENTIALS") // of the factor before
 	})
 }
 
 // TestCodeOnce: of many sign-ins at the same time with one code, one succeeds.
 func TestCodeOnce(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newDesk(t, db)
+		d := newFixture(t, db)
 		ann := d.user("ann")
 		made := d.factor(ann)
 		for i := range 2 {
@@ -263,13 +263,13 @@ func TestCodeOnce(t *testing.T) {
 // the code good.
 func TestCodeIsNotBurnt(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newDesk(t, db)
+		d := newFixture(t, db)
 		ann := d.user("ann")
 		made := d.factor(ann)
 		failed := errors.New("the disk is full")
 		for _, code := range []string{d.code(made, 0), made.RecoveryCodes[0]} {
 			_, err := d.log.Write(t.Context(), func(ctx context.Context, tx *changes.Tx) error {
-				if _, err := d.passSecondFactor(ctx, tx, ann.ID, code); err != nil {
+				if _, err := d.checkSecondFactor(ctx, tx, ann.ID, code); err != nil {
 					t.Error(err)
 				}
 				return failed
@@ -288,15 +288,15 @@ func TestCodeIsNotBurnt(t *testing.T) {
 // factor was turned on needs it all the same.
 func TestConfirmDuringLogin(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newDesk(t, db)
+		d := newFixture(t, db)
 		ann := d.user("ann")
 		ctx := d.as(Credential{AccessToken: d.login("ann").AccessToken})
-		made, err := d.EnrollSecondFactor(ctx, ann.ID, password)
+		made, err := d.EnrollSecondFactor(ctx, ann.ID, goodPassword)
 		if err != nil {
 			t.Fatal(err)
 		}
-		real, once := d.passwords.compare, sync.Once{}
-		d.passwords.compare = func(hash, password []byte) error {
+		real, once := d.Passwords.Compare, sync.Once{}
+		d.Passwords.Compare = func(hash, password []byte) error {
 			err := real(hash, password)
 			once.Do(func() {
 				if _, _, err := d.ConfirmSecondFactor(ctx, ann.ID, d.code(made, 0)); err != nil {
@@ -305,14 +305,14 @@ func TestConfirmDuringLogin(t *testing.T) {
 			})
 			return err
 		}
-		wantRefusal(t, d.loginWith("ann", ""), fault.Unauthenticated, "SECOND_FACTOR_REQUIRED")
+		faulttest.Want(t, d.loginWith("ann", ""), fault.Unauthenticated, "SECOND_FACTOR_REQUIRED")
 	})
 }
 
 // TestCodesAreLimited: codes cannot be guessed faster than passwords, at any
 // door that takes one, and asking for the code is not a way to start afresh.
 func TestCodesAreLimited(t *testing.T) {
-	d := newDeskOnSQLite(t)
+	d := newFixture(t, backendtest.SQLite(t))
 	ann := d.user("ann")
 	made := d.factor(ann)
 	ctx := caller.With(t.Context(), caller.Caller{Principal: &caller.Principal{UserID: ann.ID, Username: "ann"}, IP: home})
@@ -320,25 +320,25 @@ func TestCodesAreLimited(t *testing.T) {
 	for i := range 10 {
 		switch i % 3 {
 		case 0:
-			wantRefusal(t, d.loginWith("ann", ""), fault.Unauthenticated, "SECOND_FACTOR_REQUIRED")
+			faulttest.Want(t, d.loginWith("ann", ""), fault.Unauthenticated, "SECOND_FACTOR_REQUIRED")
 		case 1:
-			wantRefusal(t, d.loginWith("ann", "000000"), fault.Unauthenticated, "BAD_CREDENTIALS")
+			faulttest.Want(t, d.loginWith("ann", "000000"), fault.Unauthenticated, "BAD_CREDENTIALS")
 		default:
 			_, err := d.RemoveSecondFactor(ctx, ann.ID, "000000")
-			wantField(t, err, "code")
+			faulttest.WantField(t, err, "code")
 		}
 	}
-	wantRefusal(t, d.loginWith("ann", d.code(made, 0)), fault.Limited, "TOO_MANY_ATTEMPTS")
+	faulttest.Want(t, d.loginWith("ann", d.code(made, 0)), fault.Limited, "TOO_MANY_ATTEMPTS")
 	_, err := d.RemoveSecondFactor(ctx, ann.ID, d.code(made, 0))
-	wantRefusal(t, err, fault.Limited, "TOO_MANY_ATTEMPTS")
+	faulttest.Want(t, err, fault.Limited, "TOO_MANY_ATTEMPTS")
 	_, _, err = d.ConfirmSecondFactor(ctx, ann.ID, d.code(made, 0))
-	wantRefusal(t, err, fault.Limited, "TOO_MANY_ATTEMPTS")
+	faulttest.Want(t, err, fault.Limited, "TOO_MANY_ATTEMPTS")
 }
 
 // TestCodesFromEverywhere: who knows a password guesses the second factor no
 // faster from many addresses, and whose it is gets in when the wait is over.
 func TestCodesFromEverywhere(t *testing.T) {
-	d := newDeskOnSQLite(t)
+	d := newFixture(t, backendtest.SQLite(t))
 	made := d.factor(d.user("ann"))
 	d.clock.Advance(time.Hour)
 	guesses := 0
@@ -347,13 +347,13 @@ func TestCodesFromEverywhere(t *testing.T) {
 		wait := left + 1
 		for _, address := range strangers(20) {
 			for {
-				_, last = d.Login(from(address), "ann", password, "000000")
+				_, last = d.Login(from(address), "ann", goodPassword, "000000")
 				if fault.From(last).Reason != "BAD_CREDENTIALS" {
 					break
 				}
 				guesses++
 			}
-			wantRefusal(t, last, fault.Limited, "TOO_MANY_ATTEMPTS")
+			faulttest.Want(t, last, fault.Limited, "TOO_MANY_ATTEMPTS")
 			wait = min(wait, fault.From(last).RetryAfter)
 		}
 		left -= wait
@@ -368,26 +368,24 @@ func TestCodesFromEverywhere(t *testing.T) {
 	}
 }
 
-// TestWhoMayTouchASecondFactor: who holds all that a user holds may reset theirs.
+// TestWhoMayTouchASecondFactor: a caller who holds all that a user holds may
+// reset theirs.
 func TestWhoMayTouchASecondFactor(t *testing.T) {
-	d := newDeskOnSQLite(t)
+	d := newFixture(t, backendtest.SQLite(t))
 	root, ann := d.user("root", roles.Administrator), d.user("ann")
 	made := d.factor(ann)
 	asRoot := d.as(Credential{AccessToken: d.login("root").AccessToken})
-	_, secret, _, err := d.CreateAPIKey(asRoot, NewAPIKey{UserID: root.ID, Name: "key"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	secret := d.createKey(asRoot, apikey.New{UserID: root.ID, Name: "key"}).Secret
 	rootFactor := d.factor(root)
-	grant, err := d.Login(d.visitor(), "ann", password, d.code(made, 0))
+	grant, err := d.Login(d.visitor(), "ann", goodPassword, d.code(made, 0))
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, err = d.RemoveSecondFactor(d.as(Credential{AccessToken: grant.AccessToken}), root.ID, "")
-	wantRefusal(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
+	faulttest.Want(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
 	asKey := d.as(Credential{APIKey: secret})
 	_, err = d.RemoveSecondFactor(asKey, root.ID, "") // its owner's key is no way around the code
-	wantField(t, err, "code")
+	faulttest.WantField(t, err, "code")
 	if _, err := d.RemoveSecondFactor(asKey, root.ID, d.code(rootFactor, 0)); err != nil {
 		t.Error(err)
 	}
@@ -410,26 +408,26 @@ func TestWhoMayTouchASecondFactor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = d.EnrollSecondFactor(caller.With(t.Context(), caller.Caller{Principal: &caller.Principal{UserID: robot.ID}}), robot.ID, password)
-	wantRefusal(t, err, fault.Precondition, "SERVICE_ACCOUNT")
+	_, err = d.EnrollSecondFactor(caller.With(t.Context(), caller.Caller{Principal: &caller.Principal{UserID: robot.ID}}), robot.ID, goodPassword)
+	faulttest.Want(t, err, fault.Precondition, "SERVICE_ACCOUNT")
 	_, err = d.RemoveSecondFactor(asRoot, robot.ID, "")
-	wantRefusal(t, err, fault.Precondition, "SERVICE_ACCOUNT")
+	faulttest.Want(t, err, fault.Precondition, "SERVICE_ACCOUNT")
 	_, err = d.RemoveSecondFactor(asRoot, "nobody", "")
-	wantRefusal(t, err, fault.NotFound, "USER_NOT_FOUND")
+	faulttest.Want(t, err, fault.NotFound, "USER_NOT_FOUND")
 }
 
 // TestSecondFactorStays: a new password does not turn it off, and the user's
 // end takes it away.
 func TestSecondFactorStays(t *testing.T) {
-	d := newDeskOnSQLite(t)
+	d := newFixture(t, backendtest.SQLite(t))
 	ann := d.user("ann")
 	made := d.factor(ann)
 	if _, err := d.ResetPassword(t.Context(), "ann", "another password", false); err != nil {
 		t.Fatal(err)
 	}
 	_, err := d.Login(d.visitor(), "ann", "another password", "")
-	wantRefusal(t, err, fault.Unauthenticated, "SECOND_FACTOR_REQUIRED")
-	d.passwords.cost = bcrypt.MinCost + 1 // a new hash on the way
+	faulttest.Want(t, err, fault.Unauthenticated, "SECOND_FACTOR_REQUIRED")
+	d.Passwords.Cost = bcrypt.MinCost + 1 // a new hash on the way
 	if _, err := d.Login(d.visitor(), "ann", "another password", d.code(made, 0)); err != nil {
 		t.Fatal(err)
 	}

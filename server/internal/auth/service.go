@@ -3,10 +3,16 @@ package auth
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/tollgatehq/tollgate/internal/jose"
 	"github.com/tollgatehq/tollgate/server/internal/audit"
+	"github.com/tollgatehq/tollgate/server/internal/auth/apikey"
+	"github.com/tollgatehq/tollgate/server/internal/auth/authority"
+	"github.com/tollgatehq/tollgate/server/internal/auth/password"
+	"github.com/tollgatehq/tollgate/server/internal/auth/token"
+	"github.com/tollgatehq/tollgate/server/internal/auth/totp"
 	"github.com/tollgatehq/tollgate/server/internal/changes"
 	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
@@ -19,7 +25,7 @@ import (
 // cachedUsers bounds how many users are kept in memory.
 const cachedUsers = 100_000
 
-// Options are what a Service needs. All but the two of bcrypt are required.
+// Options are what a Service needs. What has no default is required.
 type Options struct {
 	DB     *database.DB
 	Log    *changes.Log
@@ -39,16 +45,13 @@ type Options struct {
 	RefreshGrace   time.Duration // how long the last spent refresh token may be sent again; 0: not at all
 
 	SigningAlgorithm   string        // of signing keys made from now on; "": EdDSA
-	SigningKeyRotation time.Duration // how often a new signing key is made; 0: only when told to
+	SigningKeyRotation time.Duration // how often a new signing key is made; 0: only when asked for
 	SigningKeyAhead    time.Duration // how long a key is published before it signs; 0: jose.KeyLeadTime
 
-	BcryptCost    int // 0: 12
-	BcryptWorkers int // how many bcrypt runs at once; 0: half the processors
-	MaxHeld       int // how many refused sign-ins are kept waiting for their answer at once; 0: 128
+	Passwords password.Options
 }
 
-// Service is the room's door for the rest of Tollgate. It is a
-// changes.Follower and safe for concurrent use.
+// Service is a changes.Follower and safe for concurrent use.
 type Service struct {
 	db     *database.DB
 	log    *changes.Log
@@ -63,72 +66,84 @@ type Service struct {
 	sessionMax     time.Duration
 	refreshGrace   time.Duration
 
-	keys      *signingKeys
-	apiKeys   *apiKeys
-	passwords *passwords
-	users     *changes.Cache[string, identity]
-	ended     endedSessions
-	factors   secondFactors
-
-	revocations revocations
+	SigningKeys *token.Keys
+	APIKeys     *apikey.Service
+	authority   *authority.Authority
+	Passwords   *password.Pool
+	users       *changes.Cache[string, identity]
+	revoked     revokedSessions
+	factors     totp.Issuer
+	master      *seal.Master
+	feed        feed
 }
 
-// New makes a Service. Have the log follow it, and call EnsureSigningKey,
-// before the first request.
+// New makes a Service. Before the first request, add it to the log's followers
+// and call SigningKeys.Ensure.
 func New(o Options) *Service {
+	gate := authority.New(o.Roles, o.Clock)
 	return &Service{
 		db: o.DB, log: o.Log, audit: o.Audit, roles: o.Roles, limits: o.Limits, clock: o.Clock, pages: o.Pages,
 		accessTokenTTL: o.AccessTokenTTL, sessionIdle: o.SessionIdle, sessionMax: o.SessionMax,
 		refreshGrace: o.RefreshGrace,
-		keys:         newSigningKeys(o),
-		apiKeys:      newAPIKeys(),
-		passwords:    newPasswords(o.BcryptCost, o.BcryptWorkers, o.MaxHeld),
-		users:        changes.NewCache[string, identity](cachedUsers),
-		factors:      newSecondFactors(o),
+		SigningKeys: token.New(token.Options{
+			DB: o.DB, Log: o.Log, Clock: o.Clock, Master: o.Master, Issuer: o.Issuer, Audience: o.Audience, TTL: o.AccessTokenTTL,
+			Algorithm: o.SigningAlgorithm, Rotation: o.SigningKeyRotation, Ahead: o.SigningKeyAhead,
+		}),
+		APIKeys:   apikey.NewService(o.DB, o.Log, o.Roles, gate, o.Clock, o.Pages),
+		authority: gate,
+		Passwords: password.NewPool(o.Passwords),
+		users:     changes.NewCache[string, identity](cachedUsers),
+		factors:   totp.NewIssuer(o.Issuer),
+		master:    o.Master,
 	}
 }
 
-// Reset forgets all users and reads anew which sessions have ended and which
-// keys there are.
+// Reset forgets all users and API keys, and reads anew which sessions were
+// revoked and which signing keys there are.
 func (s *Service) Reset(ctx context.Context) error {
 	s.users.Clear()
-	memory := s.accessTokenTTL + jose.ClockSkew
-	rows, err := endedSince(ctx, s.db, s.clock.Now().Add(-memory).UnixMicro())
+	s.APIKeys.ForgetAll()
+	rows, err := listRevokedSessions(ctx, s.db, s.horizon().UnixMicro())
 	if err != nil {
-		return err
+		return fmt.Errorf("read the revoked sessions: %w", err)
 	}
 	until := make(map[string]time.Time, len(rows))
 	for _, row := range rows {
-		until[row.ID] = time.UnixMicro(row.RevokedAt).Add(memory)
+		until[row.ID] = time.UnixMicro(row.RevokedAt).Add(s.accessTokenTTL + jose.ClockSkew)
 	}
-	s.ended.replace(until)
-	return s.resetKeys(ctx)
+	s.revoked.replace(until)
+	return s.SigningKeys.Load(ctx)
 }
 
 // Apply takes in what changed.
 func (s *Service) Apply(ctx context.Context, list []changes.Change) error {
-	now := s.clock.Now()
+	now, signing := s.clock.Now(), false
 	for _, c := range list {
 		switch c.Kind {
 		case changes.User:
 			s.users.Invalidate(c.Subject)
 		case changes.Session:
-			s.ended.add(c.Subject, now.Add(s.accessTokenTTL+jose.ClockSkew), now)
+			s.revoked.add(c.Subject, now.Add(s.accessTokenTTL+jose.ClockSkew), now)
+		case changes.APIKey:
+			s.APIKeys.Forget(c.Subject)
+		case changes.SigningKey:
+			signing = true
 		}
 	}
-	if err := s.applyKeys(ctx, list); err != nil {
-		return err
+	if signing {
+		if err := s.SigningKeys.Load(ctx); err != nil {
+			return err
+		}
 	}
-	return s.tellRevocations(ctx, list)
+	return s.sendRevocations(ctx, list)
 }
 
 // Prune deletes sessions that ended more than 30 days ago, with their spent
-// tokens, and signing keys that were removed as long ago. Call it now and then.
+// tokens, and signing keys that were removed as long ago. Call it once an hour.
 func (s *Service) Prune(ctx context.Context) error {
-	now := s.clock.Now()
 	return errors.Join(
-		pruneSessions(ctx, s.db, now.Add(-keepSessions).UnixMicro()),
-		pruneSigningKeys(ctx, s.db, now.Add(-jose.ClockSkew), now.Add(-keepSigningKeyRows)),
+		deleteOldSessions(ctx, s.db, s.clock.Now().Add(-keepSessions).UnixMicro()),
+		s.SigningKeys.Prune(ctx),
 	)
 }
 
@@ -136,7 +151,7 @@ func (s *Service) Prune(ctx context.Context) error {
 // is no such user.
 func (s *Service) identity(ctx context.Context, id string) (identity, error) {
 	return s.users.Get(ctx, id, func(ctx context.Context) (identity, error) {
-		row, err := userByID(ctx, s.db, id)
+		row, err := getUser(ctx, s.db, id)
 		if errors.Is(err, database.ErrNoRows) {
 			return identity{}, nil
 		}

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"github.com/tollgatehq/tollgate/server/internal/auth/token"
 	"slices"
 	"sync"
 	"testing"
@@ -12,7 +13,7 @@ import (
 )
 
 // principal is whose the access token is.
-func (d *desk) principal(token string) *caller.Principal {
+func (d *fixture) principal(token string) *caller.Principal {
 	d.t.Helper()
 	return caller.From(d.as(Credential{AccessToken: token})).Principal
 }
@@ -21,12 +22,12 @@ func (d *desk) principal(token string) *caller.Principal {
 // token of the session, whenever it is refreshed, and in what is told of it.
 func TestSignInStaysKnown(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newDesk(t, db)
+		d := newFixture(t, db)
 		ann, bob := d.user("ann"), d.user("bob")
 		made := d.factor(ann)
 		with := func(code string) Grant {
 			t.Helper()
-			g, err := d.Login(d.visitor(), "ann", password, code)
+			g, err := d.Login(d.visitor(), "ann", goodPassword, code)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -58,7 +59,7 @@ func TestSignInStaysKnown(t *testing.T) {
 		// A factor that is new since does not make an old sign-in a better one.
 		g := d.login("bob")
 		ctx := d.as(Credential{AccessToken: g.AccessToken})
-		enrolled, err := d.EnrollSecondFactor(ctx, bob.ID, password)
+		enrolled, err := d.EnrollSecondFactor(ctx, bob.ID, goodPassword)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -75,7 +76,7 @@ func TestSignInStaysKnown(t *testing.T) {
 // sign-in, and its sessions are taken for signed in by password.
 func TestTokensOfBefore(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newDesk(t, db)
+		d := newFixture(t, db)
 		ann := d.user("ann")
 		now := d.clock.Now()
 		_, err := db.Exec(t.Context(), `INSERT INTO sessions (id, user_id, generation, token_hash, created_at, refreshed_at, idle_expires_at, expires_at, ip, user_agent)
@@ -83,13 +84,13 @@ func TestTokensOfBefore(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		token, err := d.keys.sign(accessClaims{
+		accessToken, err := d.SigningKeys.Sign(token.Claims{
 			Subject: ann.ID, SessionID: "old", ID: "t", ClientID: clientID, IssuedAt: now, ExpiresAt: now.Add(time.Minute),
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if p := d.principal(token); len(p.AMR) != 0 || !p.AuthTime.IsZero() || p.SecondFactor() || p.Audience != "tollgate" {
+		if p := d.principal(accessToken); len(p.AMR) != 0 || !p.AuthTime.IsZero() || p.SecondFactor() || p.Audience != "tollgate" {
 			t.Errorf("principal %+v", p)
 		}
 		var row sessionRow
@@ -110,10 +111,10 @@ func TestTokensOfBefore(t *testing.T) {
 // say that it did, though there was one when the password was compared.
 func TestFactorRemovedDuringLogin(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newDesk(t, db)
+		d := newFixture(t, db)
 		d.factor(d.user("ann"))
-		real, once := d.passwords.compare, sync.Once{}
-		d.passwords.compare = func(hash, password []byte) error {
+		real, once := d.Passwords.Compare, sync.Once{}
+		d.Passwords.Compare = func(hash, password []byte) error {
 			err := real(hash, password)
 			once.Do(func() {
 				if err := d.ResetSecondFactor(t.Context(), "ann"); err != nil {

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"pgregory.net/rapid"
@@ -29,7 +30,7 @@ func (m *modelSession) live(now time.Time) bool { return !m.revoked && now.Befor
 // TestSessionMachine does random things to a user's sessions and compares each
 // answer with a model's.
 func TestSessionMachine(t *testing.T) {
-	d := newDeskOnSQLite(t)
+	d := newFixture(t, backendtest.SQLite(t))
 	users := 0
 	rapid.Check(t, func(t *rapid.T) {
 		users++

@@ -7,15 +7,17 @@ import (
 	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/audit"
+	"github.com/tollgatehq/tollgate/server/internal/auth/apikey"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/fault/faulttest"
 )
 
 func TestLogout(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newDesk(t, db)
+		d := newFixture(t, db)
 		ann := d.user("ann")
 		bob := d.user("bob")
 		one, two, three, bobs := d.login("ann"), d.login("ann"), d.login("ann"), d.login("bob")
@@ -27,7 +29,7 @@ func TestLogout(t *testing.T) {
 		d.wantReason(one.AccessToken, caller.ReasonCredentialRevoked)
 		d.wantReason(two.AccessToken, caller.ReasonOK)
 		_, err = d.Refresh(d.visitor(), one.RefreshToken)
-		wantRefusal(t, err, fault.Unauthenticated, "BAD_REFRESH_TOKEN")
+		faulttest.Want(t, err, fault.Unauthenticated, "BAD_REFRESH_TOKEN")
 		if n, again, err := d.Logout(ctx, false); err != nil || n != 0 || again < revision {
 			t.Errorf("once more: %d at %d, %v", n, again, err)
 		}
@@ -40,14 +42,12 @@ func TestLogout(t *testing.T) {
 			t.Errorf("%d live sessions, want none", n)
 		}
 
-		_, key, _, err := d.CreateAPIKey(d.system(), NewAPIKey{UserID: bob.ID, Name: "key"})
-		if err != nil {
-			t.Fatal(err)
-		}
+		made := d.createKey(d.system(), apikey.New{UserID: bob.ID, Name: "key"})
+		key := made.Secret
 		_, _, err = d.Logout(d.as(Credential{APIKey: key}), true)
-		wantRefusal(t, err, fault.Precondition, "NOT_A_SESSION")
+		faulttest.Want(t, err, fault.Precondition, "NOT_A_SESSION")
 		_, _, err = d.Logout(context.Background(), true)
-		wantRefusal(t, err, fault.Unauthenticated, "CREDENTIAL_MISSING")
+		faulttest.Want(t, err, fault.Unauthenticated, "CREDENTIAL_MISSING")
 		if n := len(d.recorded(audit.Logout)); n != 2 {
 			t.Errorf("%d recorded, want 2", n)
 		}
@@ -56,13 +56,13 @@ func TestLogout(t *testing.T) {
 
 func TestRevokeSession(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newDesk(t, db)
+		d := newFixture(t, db)
 		ann, bob := d.user("ann"), d.user("bob")
 		first, second := d.login("ann"), d.login("ann")
 		_, err := d.RevokeSession(d.system(), bob.ID, first.SessionID)
-		wantRefusal(t, err, fault.NotFound, "SESSION_NOT_FOUND")
+		faulttest.Want(t, err, fault.NotFound, "SESSION_NOT_FOUND")
 		_, err = d.RevokeSession(d.system(), ann.ID, nobodysID)
-		wantRefusal(t, err, fault.NotFound, "SESSION_NOT_FOUND")
+		faulttest.Want(t, err, fault.NotFound, "SESSION_NOT_FOUND")
 		_, err = d.RevokeSession(d.as(Credential{AccessToken: second.AccessToken}), ann.ID, first.SessionID)
 		if err != nil {
 			t.Fatal(err)
@@ -87,7 +87,7 @@ func TestRevokeSession(t *testing.T) {
 
 func TestListSessions(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newDesk(t, db)
+		d := newFixture(t, db)
 		ann := d.user("ann")
 		d.user("bob")
 		d.login("bob")
@@ -126,8 +126,8 @@ func TestListSessions(t *testing.T) {
 // log, one that starts later from the table.
 func TestEndedSessionsOnEveryInstance(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		here := newDesk(t, db)
-		there := deskAt(t, db, here.clock, testTTL)
+		here := newFixture(t, db)
+		there := fixtureAt(t, db, here.clock)
 		here.user("ann")
 		g := here.login("ann")
 		there.wantReason(g.AccessToken, caller.ReasonOK)
@@ -139,7 +139,7 @@ func TestEndedSessionsOnEveryInstance(t *testing.T) {
 			t.Fatal(err)
 		}
 		there.wantReason(g.AccessToken, caller.ReasonCredentialRevoked)
-		late := deskAt(t, db, here.clock, testTTL)
+		late := fixtureAt(t, db, here.clock)
 		late.wantReason(g.AccessToken, caller.ReasonCredentialRevoked)
 
 		// The memory of it lasts as long as the token, and not much longer.
@@ -149,8 +149,8 @@ func TestEndedSessionsOnEveryInstance(t *testing.T) {
 		if _, _, err := here.Logout(here.as(Credential{AccessToken: here.login("ann").AccessToken}), false); err != nil {
 			t.Fatal(err)
 		}
-		if n := len(here.ended.until); n != 1 {
-			t.Errorf("%d ended sessions are remembered, want 1", n)
+		if n := len(here.revoked.until); n != 1 {
+			t.Errorf("%d revoked sessions are remembered, want 1", n)
 		}
 	})
 }
@@ -159,8 +159,8 @@ func TestEndedSessionsOnEveryInstance(t *testing.T) {
 // not honor the older, longer-lived tokens of sessions whose end it no longer
 // remembers.
 func TestLoweredLifetime(t *testing.T) {
-	d := newDeskOnSQLite(t)
-	long := deskAt(t, d.db, d.clock, 12*time.Hour)
+	d := newFixture(t, backendtest.SQLite(t))
+	long := fixtureAt(t, d.db, d.clock, func(o *Options) { o.AccessTokenTTL = 12 * time.Hour })
 	long.user("ann")
 	g := long.login("ann")
 	if _, _, err := long.Logout(long.as(Credential{AccessToken: g.AccessToken}), false); err != nil {
@@ -168,12 +168,12 @@ func TestLoweredLifetime(t *testing.T) {
 	}
 	d.clock.Advance(time.Hour)
 	long.wantReason(g.AccessToken, caller.ReasonCredentialRevoked)
-	deskAt(t, d.db, d.clock, testTTL).wantReason(g.AccessToken, caller.ReasonCredentialExpired)
+	fixtureAt(t, d.db, d.clock).wantReason(g.AccessToken, caller.ReasonCredentialExpired)
 }
 
 func TestPrune(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newDesk(t, db)
+		d := newFixture(t, db)
 		d.user("ann")
 		d.refresh(d.login("ann").RefreshToken) // runs out
 		revoked := d.login("ann")

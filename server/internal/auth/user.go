@@ -1,3 +1,5 @@
+// Package auth answers "who is this": it keeps users, their passwords and
+// sessions, issues tokens and API keys, and verifies what callers present.
 package auth
 
 import (
@@ -6,9 +8,15 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/tollgatehq/tollgate/server/internal/audit"
+	"github.com/tollgatehq/tollgate/server/internal/auth/authority"
+	"github.com/tollgatehq/tollgate/server/internal/auth/password"
+	"github.com/tollgatehq/tollgate/server/internal/auth/username"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/changes"
 	"github.com/tollgatehq/tollgate/server/internal/database"
@@ -16,15 +24,61 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/page"
 )
 
+const maxDisplayName = 256 // characters
+
+// User is a person or a service account.
+type User struct {
+	ID                     string
+	Username               string // unique, in canonical form
+	DisplayName            string
+	Kind                   caller.Kind
+	Disabled               bool
+	PasswordChangeRequired bool
+	SecondFactor           bool // signing in takes one
+	CreatedAt, UpdatedAt   time.Time
+	Roles                  []string // names of the roles in force now, sorted
+	Audience               string   // for a service: that of the access tokens it accepts; empty: the server's own
+}
+
+// NewUser describes a user to create.
+type NewUser struct {
+	Username    string
+	Password    string // empty: cannot sign in; always so for a service
+	DisplayName string
+	Kind        caller.Kind // empty: a person
+	Roles       []string    // names of the roles to begin with, for good
+	Audience    string      // for a service only: see User
+
+	PasswordChangeRequired bool // until they change it, the password is good for nothing else
+}
+
+// UserUpdate holds what to change of a user; nil leaves a field as it is.
+type UserUpdate struct {
+	Username    *string
+	DisplayName *string
+	Disabled    *bool
+	Audience    *string // for a service only: see User
+}
+
+// identity is what verifying needs to know about a user. The zero identity
+// stands for a user who does not exist.
+type identity struct {
+	Username               string
+	Kind                   caller.Kind
+	Disabled               bool
+	PasswordChangeRequired bool
+	Audience               string
+}
+
 // CreateUser adds a person or a service account with its first roles, all or
 // nothing. Its name must not be taken: USER_EXISTS. The caller must hold what
 // the roles grant: GRANT_EXCEEDS_OWN.
 func (s *Service) CreateUser(ctx context.Context, n NewUser) (User, int64, error) {
-	name, err := canonicalName(n.Username)
+	name, err := username.Canonical(n.Username)
 	if err != nil {
 		return User{}, 0, err
 	}
-	if err := checkNewName(name); err != nil {
+	if err := username.CheckNew(name); err != nil {
 		return User{}, 0, err
 	}
 	if err := checkDisplayName(n.DisplayName); err != nil {
@@ -49,10 +103,10 @@ func (s *Service) CreateUser(ctx context.Context, n NewUser) (User, int64, error
 	}
 	hash := ""
 	if n.Password != "" {
-		if err := checkPassword("password", name, n.Password); err != nil {
+		if err := password.Check("password", name, n.Password); err != nil {
 			return User{}, 0, err
 		}
-		if hash, err = s.passwords.hash(ctx, n.Password); err != nil {
+		if hash, err = s.Passwords.Hash(ctx, n.Password); err != nil {
 			return User{}, 0, fmt.Errorf("create user %q: %w", name, err)
 		}
 	}
@@ -90,41 +144,41 @@ func (s *Service) CreateUser(ctx context.Context, n NewUser) (User, int64, error
 
 // GetUser returns a user with the roles in force now.
 func (s *Service) GetUser(ctx context.Context, id string) (User, error) {
-	row, err := userByID(ctx, s.db, id)
+	row, err := getUser(ctx, s.db, id)
 	if errors.Is(err, database.ErrNoRows) {
-		return User{}, userUnknown()
+		return User{}, authority.UserUnknown()
 	}
 	if err != nil {
-		return User{}, err
+		return User{}, fmt.Errorf("read user %s: %w", id, err)
 	}
 	return s.withRoles(ctx, row)
 }
 
 // FindUser returns the user of a name, in whatever form it is written.
-func (s *Service) FindUser(ctx context.Context, username string) (User, error) {
-	name, err := canonicalName(username)
+func (s *Service) FindUser(ctx context.Context, text string) (User, error) {
+	name, err := username.Canonical(text)
 	if err != nil {
 		return User{}, err
 	}
-	row, err := userByName(ctx, s.db, name)
+	row, err := getUserByName(ctx, s.db, name)
 	if errors.Is(err, database.ErrNoRows) {
 		return User{}, fault.New(fault.NotFound, "USER_NOT_FOUND", "there is no user %q", name)
 	}
 	if err != nil {
-		return User{}, err
+		return User{}, fmt.Errorf("read user %q: %w", name, err)
 	}
 	return s.withRoles(ctx, row)
 }
 
-// ResolveUser finds the id and the name of the user of an id or a name, in
-// whatever form the name is written; found is false when there is none.
+// ResolveUser finds the id and the name of the user of an id or a name, in any
+// form of the name; found is false when there is none.
 func (s *Service) ResolveUser(ctx context.Context, q database.Queries, idOrName string) (id, name string, found bool, err error) {
-	find := userByID
-	if !isUUID(idOrName) { // no name has the form of an id
-		if idOrName, err = canonicalName(idOrName); err != nil {
+	find := getUser
+	if !username.IsID(idOrName) { // no name has the form of an id
+		if idOrName, err = username.Canonical(idOrName); err != nil {
 			return "", "", false, nil
 		}
-		find = userByName
+		find = getUserByName
 	}
 	row, err := find(ctx, q, idOrName)
 	if errors.Is(err, database.ErrNoRows) {
@@ -144,28 +198,18 @@ func (s *Service) withRoles(ctx context.Context, row userRow) (User, error) {
 
 // ListUsers returns users with their roles in the order of their creation;
 // only the one of a name when it is not empty.
-func (s *Service) ListUsers(ctx context.Context, username string, size int32, token string) ([]User, string, error) {
-	if username != "" {
-		name, err := canonicalName(username)
-		if err != nil {
+func (s *Service) ListUsers(ctx context.Context, name string, size int32, token string) ([]User, string, error) {
+	if name != "" {
+		var err error
+		if name, err = username.Canonical(name); err != nil {
 			return nil, "", err
 		}
-		username = name
 	}
-	var from listPlace
-	list := "users " + username
-	if _, err := s.pages.Read(token, list, &from); err != nil {
-		return nil, "", err
-	}
-	n := page.Size(size)
-	rows, err := listUsers(ctx, s.db, username, from.ID, n+1)
+	rows, next, err := page.List(s.pages, "users "+name, size, token, func(after cursor, n int) ([]userRow, error) {
+		return listUsers(ctx, s.db, name, after.ID, n)
+	}, func(row userRow) cursor { return cursor{row.ID} })
 	if err != nil {
 		return nil, "", err
-	}
-	next := ""
-	if len(rows) > n {
-		rows = rows[:n]
-		next = s.pages.Make(list, listPlace{rows[n-1].ID})
 	}
 	users := make([]User, len(rows))
 	for i, row := range rows {
@@ -176,7 +220,7 @@ func (s *Service) ListUsers(ctx context.Context, username string, size int32, to
 	return users, next, nil
 }
 
-// UpdateUser changes the fields that are set. Disabling ends the user's
+// UpdateUser changes the fields that are set. Disabling revokes the user's
 // sessions; the last administrator cannot be disabled. Users who hold more
 // than the caller cannot be changed at all: GRANT_EXCEEDS_OWN.
 func (s *Service) UpdateUser(ctx context.Context, id string, u UserUpdate) (User, int64, error) {
@@ -184,11 +228,11 @@ func (s *Service) UpdateUser(ctx context.Context, id string, u UserUpdate) (User
 		return User{}, 0, fault.NothingToUpdate()
 	}
 	if u.Username != nil {
-		name, err := canonicalName(*u.Username)
+		name, err := username.Canonical(*u.Username)
 		if err != nil {
 			return User{}, 0, err
 		}
-		if err := checkNewName(name); err != nil {
+		if err := username.CheckNew(name); err != nil {
 			return User{}, 0, err
 		}
 		u.Username = &name
@@ -212,10 +256,10 @@ func (s *Service) UpdateUser(ctx context.Context, id string, u UserUpdate) (User
 		if disable { // which locks the role: roles come before users
 			last = s.roles.EnsureAdministratorRemains(ctx, tx, id)
 		}
-		if _, err := s.lockManaged(ctx, tx, id); err != nil {
+		if _, err := s.authority.LockManaged(ctx, tx, id); err != nil {
 			return err
 		}
-		if last != nil { // told only to who may manage the user
+		if last != nil { // only for a caller who may manage the user
 			return last
 		}
 		if row, err = updateUser(ctx, tx, id, u, s.clock.Micros()); err != nil {
@@ -225,7 +269,7 @@ func (s *Service) UpdateUser(ctx context.Context, id string, u UserUpdate) (User
 			return audienceOfPerson()
 		}
 		if disable {
-			if _, err := s.endAll(ctx, tx, id, endedByDisable); err != nil {
+			if _, err := s.revokeSessions(ctx, tx, id, "", revokedByDisable); err != nil {
 				return err
 			}
 		}
@@ -233,12 +277,10 @@ func (s *Service) UpdateUser(ctx context.Context, id string, u UserUpdate) (User
 		tx.Record(u.describe(audit.New(ctx, audit.UserUpdate, audit.Success, "users/"+id)))
 		return nil
 	})
-	switch {
-	case errors.Is(err, database.ErrNoRows):
-		return User{}, 0, userUnknown()
-	case errors.Is(err, database.ErrExists):
+	if errors.Is(err, database.ErrExists) {
 		return User{}, 0, userExists(*u.Username)
-	case err != nil:
+	}
+	if err != nil {
 		return User{}, 0, fmt.Errorf("update user %s: %w", id, err)
 	}
 	user, err := s.withRoles(ctx, row)
@@ -266,14 +308,14 @@ func (u UserUpdate) describe(e audit.Event) audit.Event {
 func (s *Service) DeleteUser(ctx context.Context, id string) (int64, error) {
 	revision, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
 		last := s.roles.EnsureAdministratorRemains(ctx, tx, id)
-		user, err := s.lockManaged(ctx, tx, id) // from here on nobody can sign in
+		user, err := s.authority.LockManaged(ctx, tx, id) // from here on the user cannot sign in
 		if err != nil {
 			return err
 		}
 		if last != nil {
 			return last
 		}
-		if _, err := s.endAll(ctx, tx, id, endedByDelete); err != nil {
+		if _, err := s.revokeSessions(ctx, tx, id, "", revokedByDelete); err != nil {
 			return err
 		}
 		if err := deleteUser(ctx, tx, id); err != nil {
@@ -288,4 +330,20 @@ func (s *Service) DeleteUser(ctx context.Context, id string) (int64, error) {
 		return 0, fmt.Errorf("delete user %s: %w", id, err)
 	}
 	return revision, nil
+}
+
+func checkDisplayName(name string) error {
+	switch {
+	case !utf8.ValidString(name):
+		return fault.Field("displayName", "must be UTF-8")
+	case utf8.RuneCountInString(name) > maxDisplayName:
+		return fault.Field("displayName", "must have at most %d characters", maxDisplayName)
+	case strings.ContainsFunc(name, unicode.IsControl):
+		return fault.Field("displayName", "must not contain control characters")
+	}
+	return nil
+}
+
+func userExists(name string) error {
+	return fault.New(fault.Exists, "USER_EXISTS", "the user name %q is taken; choose another", name)
 }

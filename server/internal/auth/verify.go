@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/tollgatehq/tollgate/server/internal/auth/token"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 )
@@ -26,19 +27,18 @@ type Verification struct {
 	Reason    caller.Reason
 	Principal *caller.Principal // set for ReasonOK and ReasonPasswordChangeRequired
 	Stray     *caller.Principal // set for ReasonWrongAudience: whose token it is, for the record only
+	Claims    *token.Claims     // of a good access token
 }
 
-// Verify looks at a credential. It answers from memory when warm; call
+// Verify checks a credential. It answers from memory when warm; call
 // changes.Log.Ensure before, so that the memory is recent. The error is not
 // nil only when it cannot be decided.
 func (s *Service) Verify(ctx context.Context, c Credential) (Verification, error) {
-	p, reason, err := s.credential(ctx, c)
-	switch {
-	case err == nil && reason == caller.ReasonWrongAudience:
-		return Verification{Reason: reason, Stray: p}, nil
-	case err != nil || reason != caller.ReasonOK:
-		return Verification{Reason: reason}, err
+	v, err := s.credential(ctx, c)
+	if err != nil || v.Reason != caller.ReasonOK {
+		return v, err
 	}
+	p := v.Principal
 	who, err := s.identity(ctx, p.UserID)
 	if err != nil {
 		return Verification{}, fmt.Errorf("read user %s: %w", p.UserID, err)
@@ -55,58 +55,56 @@ func (s *Service) Verify(ctx context.Context, c Credential) (Verification, error
 		return Verification{}, fmt.Errorf("read the roles of user %s: %w", p.UserID, err)
 	}
 	if p.PasswordChangeRequired {
-		return Verification{Reason: caller.ReasonPasswordChangeRequired, Principal: p}, nil
+		v.Reason = caller.ReasonPasswordChangeRequired
 	}
-	return Verification{Reason: caller.ReasonOK, Principal: p}, nil
+	return v, nil
 }
 
 // credential checks what is presented by itself: what it says of the user is
 // not looked up yet.
-func (s *Service) credential(ctx context.Context, c Credential) (*caller.Principal, caller.Reason, error) {
+func (s *Service) credential(ctx context.Context, c Credential) (Verification, error) {
 	switch {
 	case c.AccessToken != "":
 		return s.accessToken(ctx, c)
 	case c.APIKey != "":
-		userID, keyID, scopes, expires, reason, err := s.verifyAPIKey(ctx, c.APIKey)
-		if err != nil {
-			return nil, "", fmt.Errorf("verify API key: %w", err)
-		}
-		return &caller.Principal{UserID: userID, APIKeyID: keyID, Scopes: scopes, ExpiresAt: expires, KeyExpiresAt: expires}, reason, nil
+		p, reason, err := s.APIKeys.Verify(ctx, c.APIKey)
+		return Verification{Reason: reason, Principal: p}, err
 	case c.UserID != "":
-		return &caller.Principal{UserID: c.UserID}, caller.ReasonOK, nil
+		return Verification{Reason: caller.ReasonOK, Principal: &caller.Principal{UserID: c.UserID}}, nil
 	default:
-		return nil, caller.ReasonCredentialMissing, nil
+		return Verification{Reason: caller.ReasonCredentialMissing}, nil
 	}
 }
 
-// accessToken looks at an access token. For one that is meant for others it
-// says no more than whose it is.
-func (s *Service) accessToken(ctx context.Context, c Credential) (*caller.Principal, caller.Reason, error) {
+// accessToken checks an access token. For one that is meant for others it says
+// no more than whose it is.
+func (s *Service) accessToken(ctx context.Context, c Credential) (Verification, error) {
 	now := s.clock.Now()
-	claims, reason := s.keys.verify(c.AccessToken, now)
+	claims, reason := s.SigningKeys.Verify(c.AccessToken, now)
 	if reason != caller.ReasonOK {
-		return nil, reason, nil
+		return Verification{Reason: reason}, nil
 	}
-	if claims.Audience != cmp.Or(c.Audience, s.keys.audience) {
-		return &caller.Principal{
-			UserID: claims.Subject, SessionID: claims.SessionID, APIKeyID: claims.APIKeyID, Audience: claims.Audience,
-		}, caller.ReasonWrongAudience, nil
+	p := &caller.Principal{
+		UserID: claims.Subject, SessionID: claims.SessionID, APIKeyID: claims.APIKeyID, Audience: claims.Audience,
 	}
-	// Tokens of before the lifetime was lowered: we no longer remember for so
-	// long which sessions have ended.
+	if claims.Audience != cmp.Or(c.Audience, s.SigningKeys.Audience) {
+		return Verification{Reason: caller.ReasonWrongAudience, Stray: p}, nil
+	}
+	// A token of before the lifetime was lowered: revoked sessions are no longer
+	// remembered for that long.
 	if now.After(claims.IssuedAt.Add(s.accessTokenTTL + time.Second)) {
-		return nil, caller.ReasonCredentialExpired, nil
+		return Verification{Reason: caller.ReasonCredentialExpired}, nil
 	}
-	if claims.APIKeyID != "" {
-		return s.clientToken(ctx, claims, now)
+	switch {
+	case claims.APIKeyID != "":
+		if reason, err := s.clientToken(ctx, claims, p); err != nil || reason != caller.ReasonOK {
+			return Verification{Reason: reason}, err
+		}
+	case s.revoked.has(claims.SessionID):
+		return Verification{Reason: caller.ReasonCredentialRevoked}, nil
 	}
-	if s.ended.has(claims.SessionID) {
-		return nil, caller.ReasonCredentialRevoked, nil
-	}
-	return &caller.Principal{
-		UserID: claims.Subject, SessionID: claims.SessionID, ExpiresAt: claims.ExpiresAt,
-		Audience: claims.Audience, AMR: claims.AMR, AuthTime: claims.AuthTime, PasswordChangeRequired: claims.PasswordChange,
-	}, caller.ReasonOK, nil
+	p.ExpiresAt, p.AMR, p.AuthTime, p.PasswordChangeRequired = claims.ExpiresAt, claims.AMR, claims.AuthTime, claims.PasswordChange
+	return Verification{Reason: caller.ReasonOK, Principal: p, Claims: &claims}, nil
 }
 
 // WhoAmI returns the caller and the permission patterns that the caller holds,
@@ -114,11 +112,11 @@ func (s *Service) accessToken(ctx context.Context, c Credential) (*caller.Princi
 func (s *Service) WhoAmI(ctx context.Context) (*caller.Principal, []string, error) {
 	p := caller.From(ctx).Principal
 	if p == nil {
-		return nil, nil, nobody()
+		return nil, nil, notSignedIn()
 	}
 	return p, s.roles.Patterns(p), nil
 }
 
-func nobody() error {
-	return fault.New(fault.Unauthenticated, "CREDENTIAL_MISSING", "sign in first; this is about the caller")
+func notSignedIn() error {
+	return fault.New(fault.Unauthenticated, "CREDENTIAL_MISSING", "sign in first: the call is about its caller")
 }

@@ -194,6 +194,16 @@ func (l *Log) Ensure(ctx context.Context, minRevision int64) error {
 	return nil
 }
 
+// Current returns the newest revision once it is in force here: what to answer
+// with when another caller has made the change already, perhaps on an instance
+// that this one lags behind.
+func (l *Log) Current(ctx context.Context) (int64, error) {
+	if err := l.Sync(ctx); err != nil {
+		return 0, fault.Down("the database", err)
+	}
+	return l.Revision(), nil
+}
+
 // Sync reads the log to its end and applies what is new. When it returns nil,
 // everything that was committed before the call is in force here. Calls that
 // wait for the same read share its result, also a failure that took long.

@@ -22,6 +22,9 @@ func Real() Clock { return Clock{Now: time.Now} }
 // Micros is the time as it is stored: microseconds since 1970, UTC.
 func (c Clock) Micros() int64 { return c.Now().UnixMicro() }
 
+// Reached says whether a time that may be unset has come.
+func Reached(t, now time.Time) bool { return !t.IsZero() && !now.Before(t) }
+
 // NewID returns a UUIDv7 (RFC 9562 §5.7) whose rand_a bits hold the fraction
 // of the millisecond (§6.2, method 3), so that ids sort by time to about 250 ns.
 func (c Clock) NewID() string {

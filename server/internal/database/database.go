@@ -39,6 +39,23 @@ type Queries interface {
 	Exec(ctx context.Context, query string, args ...any) (int64, error)
 }
 
+// Time is the time that a nullable column holds; the zero Time for NULL.
+func Time(micros *int64) time.Time {
+	if micros == nil {
+		return time.Time{}
+	}
+	return time.UnixMicro(*micros).UTC()
+}
+
+// Micros is what a nullable column holds for a time; NULL for the zero Time.
+func Micros(t time.Time) *int64 {
+	if t.IsZero() {
+		return nil
+	}
+	micros := t.UnixMicro()
+	return &micros
+}
+
 // DB is an open database. It is safe for concurrent use.
 type DB struct {
 	Dialect Dialect

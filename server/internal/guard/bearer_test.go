@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/tollgatehq/tollgate/server/internal/auth"
+	"github.com/tollgatehq/tollgate/server/internal/auth/apikey"
 )
 
 // A credential that is taken is one, of one kind, and the header is the scheme,
@@ -31,7 +32,7 @@ func FuzzBearer(f *testing.F) {
 			return
 		}
 		if second != "" || c.AccessToken != "" && c.APIKey != "" || token == "" || len(first) != len("Bearer ")+len(token) ||
-			!strings.HasSuffix(first, " "+token) || strings.ContainsAny(token, " \t,") || strings.HasPrefix(token, auth.APIKeyPrefix) != (c.APIKey != "") {
+			!strings.HasSuffix(first, " "+token) || strings.ContainsAny(token, " \t,") || strings.HasPrefix(token, apikey.Prefix) != (c.APIKey != "") {
 			t.Fatalf("%q, %q is read as %+v", first, second, c)
 		}
 	})

@@ -18,6 +18,7 @@ import (
 	"connectrpc.com/connect"
 	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/auth"
+	"github.com/tollgatehq/tollgate/server/internal/auth/apikey"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/contract"
 	"github.com/tollgatehq/tollgate/server/internal/decision"
@@ -357,7 +358,7 @@ func Bearer(header http.Header) (auth.Credential, error) {
 		return auth.Credential{}, fault.New(fault.Unauthenticated, "BAD_AUTHORIZATION",
 			"the Authorization header must be: Bearer, a space, and an access token or API key")
 	}
-	if strings.HasPrefix(token, auth.APIKeyPrefix) {
+	if strings.HasPrefix(token, apikey.Prefix) {
 		return auth.Credential{APIKey: token}, nil
 	}
 	return auth.Credential{AccessToken: token}, nil

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tollgatehq/tollgate/server/internal/auth"
+	"github.com/tollgatehq/tollgate/server/internal/auth/apikey"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
@@ -173,7 +173,7 @@ func (m *middleware) panicked(r *http.Request, p any) {
 func loggable(path string) string {
 	parts := strings.Split(path, "/")
 	for i, part := range parts {
-		if len(part) > 64 || strings.HasPrefix(part, auth.APIKeyPrefix) {
+		if len(part) > 64 || strings.HasPrefix(part, apikey.Prefix) {
 			parts[i] = "…"
 		}
 	}

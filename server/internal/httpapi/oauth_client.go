@@ -11,6 +11,7 @@ import (
 
 	"github.com/tollgatehq/tollgate/internal/jose"
 	"github.com/tollgatehq/tollgate/server/internal/auth"
+	"github.com/tollgatehq/tollgate/server/internal/auth/apikey"
 )
 
 // form is the parameters that have a value: one without is as good as left out
@@ -110,7 +111,7 @@ func readClient(header http.Header, f form) (client, error) {
 	switch {
 	case strings.EqualFold(scheme, "Bearer") && text != "" && !strings.ContainsAny(text, " \t,"):
 		c := client{bearer: true, credential: auth.Credential{AccessToken: text}}
-		if strings.HasPrefix(text, auth.APIKeyPrefix) {
+		if strings.HasPrefix(text, apikey.Prefix) {
 			c.credential = auth.Credential{APIKey: text}
 		}
 		return c, nil

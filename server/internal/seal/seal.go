@@ -34,6 +34,10 @@ type Master struct {
 // tampered with.
 var ErrWrongKey = errors.New("not sealed under this master key")
 
+// AfterLoss is what to do when the master key is gone.
+const AfterLoss = "if it is lost for good, delete the rows of the tables signing_keys and second_factors and start again, " +
+	"which invalidates the access tokens issued so far and turns every second factor off"
+
 // New makes a Master of 32 bytes.
 func New(key []byte) (*Master, error) {
 	if len(key) != KeySize {

@@ -1,7 +1,8 @@
-package auth
+package apikey
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
 	"hash/crc32"
 	"strings"
 )
@@ -15,41 +16,44 @@ import (
 // before the last underscore, in base 62, so that a key with a typo is refused
 // without a look into the database and scanners find no false keys.
 const (
-	// APIKeyPrefix is what every API key and no access token starts with.
-	APIKeyPrefix = "tg_"
+	// Prefix is what every API key and no access token starts with.
+	Prefix = "tg_"
 
-	keyIDSize       = 16
-	keySecretSize   = 43 // 62^43 > 2^256
-	keyChecksumSize = 6  // 62^6 > 2^32
-	keySize         = len(APIKeyPrefix) + keyIDSize + 1 + keySecretSize + 1 + keyChecksumSize
+	idSize       = 16
+	secretSize   = 43 // 62^43 > 2^256
+	checksumSize = 6  // 62^6 > 2^32
+	keySize      = len(Prefix) + idSize + 1 + secretSize + 1 + checksumSize
 
 	base62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 )
 
-// newSecret returns a new the key for an id.
-func newSecret(id string) string {
-	body := APIKeyPrefix + id + "_" + randomBase62(keySecretSize)
-	return body + "_" + keyChecksum(body)
+// newSecret makes the key for an id, and the hash to store of it, which needs no
+// salt and no stretching: a key has 256 random bits.
+func newSecret(id string) (secret string, hash []byte) {
+	body := Prefix + id + "_" + randomBase62(secretSize)
+	secret = body + "_" + checksum(body)
+	sum := sha256.Sum256([]byte(secret))
+	return secret, sum[:]
 }
 
-// parseAPIKey returns the id of a key that is whole. It does not say that the
+// parse returns the id of a key that is whole. It does not say that the
 // key was ever issued.
-func parseAPIKey(key string) (id string, ok bool) {
-	if len(key) != keySize || !strings.HasPrefix(key, APIKeyPrefix) {
+func parse(key string) (id string, ok bool) {
+	if len(key) != keySize || !strings.HasPrefix(key, Prefix) {
 		return "", false
 	}
-	body, checksum := key[:keySize-keyChecksumSize-1], key[keySize-keyChecksumSize:]
-	id, secret := body[len(APIKeyPrefix):len(APIKeyPrefix)+keyIDSize], body[len(body)-keySecretSize:]
-	if key[len(APIKeyPrefix)+keyIDSize] != '_' || key[len(body)] != '_' ||
-		!isBase62(id, keyIDSize) || !isBase62(secret, keySecretSize) || keyChecksum(body) != checksum {
+	body, sum := key[:keySize-checksumSize-1], key[keySize-checksumSize:]
+	id, secret := body[len(Prefix):len(Prefix)+idSize], body[len(body)-secretSize:]
+	if key[len(Prefix)+idSize] != '_' || key[len(body)] != '_' ||
+		!isBase62(id, idSize) || !isBase62(secret, secretSize) || checksum(body) != sum {
 		return "", false
 	}
 	return id, true
 }
 
-// keyChecksum is the CRC-32 of s in base 62.
-func keyChecksum(s string) string {
-	var text [keyChecksumSize]byte
+// checksum is the CRC-32 of s in base 62.
+func checksum(s string) string {
+	var text [checksumSize]byte
 	sum := crc32.ChecksumIEEE([]byte(s))
 	for i := len(text) - 1; i >= 0; i-- {
 		text[i] = base62[sum%62]

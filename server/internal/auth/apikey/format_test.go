@@ -1,4 +1,4 @@
-package auth
+package apikey
 
 import (
 	"hash/crc32"
@@ -8,12 +8,12 @@ import (
 	"testing"
 )
 
-// FuzzParseAPIKey compares with the documented expression and a checksum
+// FuzzParse compares with the documented expression and a checksum
 // reckoned in another way.
-func FuzzParseAPIKey(f *testing.F) {
+func FuzzParse(f *testing.F) {
 	form := regexp.MustCompile(`\Atg_([0-9A-Za-z]{16})_[0-9A-Za-z]{43}_[0-9A-Za-z]{6}\z`)
-	body := "tg_" + strings.Repeat("a", keyIDSize) + "_" + strings.Repeat("B", keySecretSize)
-	good := body + "_" + keyChecksum(body)
+	body := "tg_" + strings.Repeat("a", idSize) + "_" + strings.Repeat("B", secretSize)
+	good := body + "_" + checksum(body)
 	for _, seed := range []string{
 		good, good + "\n", " " + good, good[:len(good)-1], body + "_000000", strings.ToUpper(good), strings.Replace(good, "_", "-", 2),
 		"tg_", "", strings.Replace(good, "a", "\x00", 1), strings.Replace(good, "aa", "ä", 1), strings.Repeat("_", keySize),
@@ -21,7 +21,7 @@ func FuzzParseAPIKey(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, key string) {
-		id, ok := parseAPIKey(key)
+		id, ok := parse(key)
 		m := form.FindStringSubmatch(key)
 		want := false
 		if m != nil {

@@ -1,29 +1,24 @@
-package auth
+// Package password hashes and compares passwords, a few at a time, and decides
+// which ones are good enough.
+package password
 
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"fmt"
 	"net/netip"
 	"runtime"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
-	"unicode/utf8"
 
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/inflight"
-	"github.com/trustelem/zxcvbn/frequency"
 	"golang.org/x/crypto/bcrypt"
 )
 
 const (
-	minPassword = 8  // characters
-	maxPassword = 72 // bytes; bcrypt ignores what follows
-
 	defaultCost = 12
 	// queuePerWorker bounds how many wait for a worker, and maxWait for how
 	// long: enough to take a burst, not a flood.
@@ -36,47 +31,52 @@ const (
 	defaultHeld = 128
 )
 
-// passwords hashes and compares. At most a fixed number of bcrypt runs are
-// under way at once, so that sign-ins leave the other work its processors.
-type passwords struct {
-	cost    int
+// Options are what a Pool can be given; zero values have defaults.
+type Options struct {
+	Cost       int // of new hashes; 0: 12
+	Workers    int // how many bcrypt runs at once; 0: half the processors
+	MaxWaiting int // how many callers run or wait for a worker; 0: nine per worker
+	MaxHeld    int // how many refusals are held back at once; 0: 128
+
+	MaxWait   time.Duration // for a worker; 0: 2 s
+	BusyDelay time.Duration // how long a refusal is held back; 0: 500 ms
+
+	Compare  func(hash, password []byte) error               // nil: bcrypt's
+	Generate func(password []byte, cost int) ([]byte, error) // nil: bcrypt's
+}
+
+// Pool hashes and compares. At most a fixed number of bcrypt runs are under way
+// at once, so that sign-ins leave the other work its processors.
+type Pool struct {
+	Options
 	dummy   string                        // a hash that costs as much as a real one to compare with, and fits no password
 	running chan struct{}                 // holds a token per run
 	waiting *inflight.Limiter[netip.Addr] // calls by client address, those that run included
 	held    chan struct{}                 // holds a token per BUSY that is held back
-	wait    time.Duration
-	delay   time.Duration
 	refused atomic.Uint64
-	compare func(hash, password []byte) error // bcrypt's, but for tests
-
-	generate func(password []byte, cost int) ([]byte, error) // the same
 }
 
-// newPasswords takes a cost, a number of workers, and how many refusals are
-// held back at once; 0 means the default.
-func newPasswords(cost, workers, held int) *passwords {
-	if cost == 0 {
-		cost = defaultCost
+// NewPool makes a Pool.
+func NewPool(o Options) *Pool {
+	o.Cost = min(max(cmp.Or(o.Cost, defaultCost), bcrypt.MinCost), bcrypt.MaxCost)
+	o.Workers = cmp.Or(o.Workers, max(1, runtime.GOMAXPROCS(0)/2))
+	o.MaxWait, o.BusyDelay = cmp.Or(o.MaxWait, maxWait), cmp.Or(o.BusyDelay, busyDelay)
+	if o.Compare == nil {
+		o.Compare = bcrypt.CompareHashAndPassword
 	}
-	cost = min(max(cost, bcrypt.MinCost), bcrypt.MaxCost)
-	if workers <= 0 {
-		workers = max(1, runtime.GOMAXPROCS(0)/2)
+	if o.Generate == nil {
+		o.Generate = bcrypt.GenerateFromPassword
 	}
-	return &passwords{
-		cost:    cost,
-		dummy:   dummyHash(cost),
-		running: make(chan struct{}, workers),
-		waiting: inflight.New[netip.Addr](int64(workers * (1 + queuePerWorker))),
-		held:    make(chan struct{}, cmp.Or(held, defaultHeld)),
-		wait:    maxWait,
-		delay:   busyDelay,
-		compare: bcrypt.CompareHashAndPassword,
-
-		generate: bcrypt.GenerateFromPassword,
+	return &Pool{
+		Options: o,
+		dummy:   dummyHash(o.Cost),
+		running: make(chan struct{}, o.Workers),
+		waiting: inflight.New[netip.Addr](int64(cmp.Or(o.MaxWaiting, o.Workers*(1+queuePerWorker)))),
+		held:    make(chan struct{}, cmp.Or(o.MaxHeld, defaultHeld)),
 	}
 }
 
-// matches says whether the password is the one that was hashed. With an empty
+// Matches says whether the password is the one that was hashed. With an empty
 // hash, or a password that no hash was ever made of, the answer is no, after
 // the same work.
 //
@@ -87,17 +87,17 @@ func newPasswords(cost, workers, held int) *passwords {
 // none of that: it tells who knows the password, and its hash is made anew. A
 // hash of a higher cost, from before the cost was lowered, takes longer until
 // its password is changed.
-func (p *passwords) matches(ctx context.Context, hash, password string) (bool, error) {
+func (p *Pool) Matches(ctx context.Context, hash, password string) (bool, error) {
 	cost, err := bcrypt.Cost([]byte(hash))
-	possible := err == nil && password != "" && len(password) <= maxPassword && !holdsNUL(password)
+	possible := err == nil && password != "" && len(password) <= maxLength && !holdsNUL(password)
 	if !possible {
-		hash, cost = p.dummy, p.cost
+		hash, cost = p.dummy, p.Cost
 	}
 	matched := false
 	work := func() {
-		matched = p.compare([]byte(hash), []byte(password)) == nil && possible
-		for ; !matched && cost < p.cost; cost++ {
-			_ = p.compare([]byte(dummyHash(cost)), []byte(password)) // for its work only
+		matched = p.Compare([]byte(hash), []byte(password)) == nil && possible
+		for ; !matched && cost < p.Cost; cost++ {
+			_ = p.Compare([]byte(dummyHash(cost)), []byte(password)) // for its work only
 		}
 	}
 	if busy := p.run(ctx, work); busy != nil {
@@ -110,11 +110,11 @@ func (p *passwords) matches(ctx context.Context, hash, password string) (bool, e
 // base64, where "." is 0.
 func dummyHash(cost int) string { return fmt.Sprintf("$2a$%02d$%s", cost, strings.Repeat(".", 53)) }
 
-// hash refuses nothing: check does.
-func (p *passwords) hash(ctx context.Context, password string) (string, error) {
+// Hash refuses nothing; Check does.
+func (p *Pool) Hash(ctx context.Context, password string) (string, error) {
 	var hash []byte
 	var err error
-	if busy := p.run(ctx, func() { hash, err = p.generate([]byte(password), p.cost) }); busy != nil {
+	if busy := p.run(ctx, func() { hash, err = p.Generate([]byte(password), p.Cost) }); busy != nil {
 		return "", busy
 	}
 	if err != nil {
@@ -123,16 +123,16 @@ func (p *passwords) hash(ctx context.Context, password string) (string, error) {
 	return string(hash), nil
 }
 
-// outdated says whether the hash was made at a lower cost than today's.
-func (p *passwords) outdated(hash string) bool {
+// Outdated says whether the hash was made at a lower cost than today's.
+func (p *Pool) Outdated(hash string) bool {
 	cost, err := bcrypt.Cost([]byte(hash))
-	return err == nil && cost < p.cost
+	return err == nil && cost < p.Cost
 }
 
-// ready returns nil when one more of the caller's address may wait for a worker
+// Ready returns nil when one more of the caller's address may wait for a worker
 // at this moment, and otherwise BUSY. Ask before doing anything for a sign-in: then one of too many
 // costs nothing but its answer.
-func (p *passwords) ready(ctx context.Context) error {
+func (p *Pool) Ready(ctx context.Context) error {
 	if p.waiting.Fits(client(ctx)) {
 		return nil
 	}
@@ -141,13 +141,13 @@ func (p *passwords) ready(ctx context.Context) error {
 
 // run calls work when a worker is free, or returns Unavailable, BUSY, when too
 // many wait already or the wait gets too long.
-func (p *passwords) run(ctx context.Context, work func()) error {
+func (p *Pool) run(ctx context.Context, work func()) error {
 	from := client(ctx)
 	if !p.waiting.Acquire(from, 1) {
 		return p.refuse(ctx)
 	}
 	defer p.waiting.Release(from, 1)
-	timer := time.NewTimer(p.wait)
+	timer := time.NewTimer(p.MaxWait)
 	defer timer.Stop()
 	select {
 	case p.running <- struct{}{}:
@@ -164,7 +164,7 @@ func (p *passwords) run(ctx context.Context, work func()) error {
 
 // refuse holds the answer BUSY back for a moment, unless too many are held back
 // already or the caller leaves.
-func (p *passwords) refuse(ctx context.Context) error {
+func (p *Pool) refuse(ctx context.Context) error {
 	p.refused.Add(1)
 	select {
 	case p.held <- struct{}{}:
@@ -172,7 +172,7 @@ func (p *passwords) refuse(ctx context.Context) error {
 	default:
 		return busy()
 	}
-	timer := time.NewTimer(p.delay)
+	timer := time.NewTimer(p.BusyDelay)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
@@ -190,44 +190,19 @@ func busy() error {
 	return fault.New(fault.Unavailable, "BUSY", "too many sign-ins at the moment; try again").After(time.Second)
 }
 
-// checkPassword refuses a new password that is too short or too long, the name
-// of its user, or one of the 30,000 most common ones in any case, the first
-// that are tried. There are no rules about kinds of characters: they make
-// passwords worse (NIST SP 800-63B §3.1.1).
-func checkPassword(field, username, password string) error {
-	switch {
-	case utf8.RuneCountInString(password) < minPassword:
-		return fault.Field(field, "must have at least %d characters", minPassword)
-	case len(password) > maxPassword:
-		return fault.Field(field, "must have at most %d bytes; letters beyond ASCII have several", maxPassword)
-	case holdsNUL(password):
-		return fault.Field(field, "must not contain the character NUL (U+0000)")
-	case fold(strings.TrimSpace(password)) == username:
-		return fault.Field(field, "must not be the user name; choose another")
-	case common(password):
-		return fault.Field(field, "is one of the most common passwords, which are tried first; choose another")
-	}
-	return nil
+// Stats is how busy the workers are.
+type Stats struct {
+	Workers int    // how many may run at once
+	Running int    // run now
+	Waiting int    // wait for a worker now
+	Refused uint64 // were refused since the start: too many waited, or for too long
 }
 
-// holdsNUL: bcrypt fills its key by repeating the password and a NUL, so P and
-// P, NUL, P have one hash. Passwords with a NUL are neither set nor right.
-func holdsNUL(password string) bool { return strings.IndexByte(password, 0) >= 0 }
-
-// common looks through the list, which lies in the program's file: that takes
-// no memory and, beside bcrypt, no time.
-func common(password string) bool {
-	return slices.Contains(frequency.FrequencyLists["passwords"], strings.ToLower(password))
-}
-
-// newOneTimePassword has 100 random bits, in characters that are hard to mix
-// up (Crockford's base32).
-func newOneTimePassword() string {
-	const alphabet = "0123456789abcdefghjkmnpqrstvwxyz"
-	text := make([]byte, 20)
-	rand.Read(text)
-	for i, b := range text {
-		text[i] = alphabet[b&31]
+// Stats counts.
+func (p *Pool) Stats() Stats {
+	running := len(p.running)
+	return Stats{
+		Workers: cap(p.running), Running: running,
+		Waiting: max(0, int(p.waiting.Used())-running), Refused: p.refused.Load(),
 	}
-	return string(text)
 }

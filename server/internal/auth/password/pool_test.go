@@ -1,4 +1,4 @@
-package auth
+package password
 
 import (
 	"context"
@@ -13,27 +13,28 @@ import (
 
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/fault/faulttest"
 	"golang.org/x/crypto/bcrypt"
 )
 
-func TestPasswordMatches(t *testing.T) {
-	ctx, p := t.Context(), newPasswords(4, 1, 0)
+func TestMatches(t *testing.T) {
+	ctx, p := t.Context(), NewPool(Options{Cost: 4, Workers: 1})
 	var hashes []string
-	real := p.compare
-	p.compare = func(hash, password []byte) error {
+	real := p.Compare
+	p.Compare = func(hash, password []byte) error {
 		hashes = append(hashes, string(hash))
 		return real(hash, password)
 	}
-	long := strings.Repeat("x", maxPassword)
-	hash, err := p.hash(ctx, long)
+	long := strings.Repeat("x", maxLength)
+	hash, err := p.Hash(ctx, long)
 	if err != nil {
 		t.Fatal(err)
 	}
-	once, err := p.hash(ctx, "password")
+	once, err := p.Hash(ctx, "password")
 	if err != nil {
 		t.Fatal(err)
 	}
-	twice, err := p.hash(ctx, "password\x00password") // as it was possible before
+	twice, err := p.Hash(ctx, "password\x00password") // as it was possible before
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +54,7 @@ func TestPasswordMatches(t *testing.T) {
 		{"the half", once, "password", true},
 	} {
 		hashes = nil
-		got, err := p.matches(ctx, test.hash, test.password)
+		got, err := p.Matches(ctx, test.hash, test.password)
 		if err != nil || got != test.want {
 			t.Errorf("%s: %v, %v, want %v", test.what, got, err, test.want)
 		}
@@ -67,7 +68,7 @@ func TestPasswordMatches(t *testing.T) {
 // far as bcrypt is concerned, of the cost of today's.
 func TestDummyCosts(t *testing.T) {
 	for _, cost := range []int{4, 10} {
-		p := newPasswords(cost, 1, 0)
+		p := NewPool(Options{Cost: cost, Workers: 1})
 		if got, err := bcrypt.Cost([]byte(p.dummy)); err != nil || got != cost {
 			t.Errorf("the dummy's cost is %d, %v, want %d", got, err, cost)
 		}
@@ -75,42 +76,8 @@ func TestDummyCosts(t *testing.T) {
 			t.Errorf("comparing with the dummy: %v, want a mismatch", err)
 		}
 	}
-	if p := newPasswords(0, 0, 0); p.cost != defaultCost || cap(p.running) < 1 {
-		t.Errorf("defaults: cost %d, %d workers", p.cost, cap(p.running))
-	}
-}
-
-func TestCheckPassword(t *testing.T) {
-	for password, good := range map[string]bool{
-		"":                      false,
-		"1234567":               false,
-		"12345678":              false, // common
-		"12345679!":             true,
-		"Password1":             false, // common, but for the case
-		"iloveyou":              false,
-		"hunter2hunter2":        true,
-		"correct horse battery": true,
-		"ann-the-first":         false, // the name
-		" ANN-the-ﬁrst":         false,
-		"ann-the-first!":        true,
-		"ééééééé":               false, // 14 bytes, but 7 characters
-		"éééééééé":              true,
-		strings.Repeat("a", 72): true,
-		strings.Repeat("a", 73): false,
-		strings.Repeat("é", 36): true,
-		strings.Repeat("é", 37): false,
-		"       8":              true,
-		"with \x00 zero in it":  false,
-		"hunter2hunter2\x00":    false,
-		"hunter2\x00hunter2":    false,
-		strings.Repeat("🦊", 18): true,
-		strings.Repeat("🦊", 19): false,
-	} {
-		if err := checkPassword("password", "ann-the-first", password); good && err != nil {
-			t.Errorf("%q: %v", password, err)
-		} else if !good {
-			wantField(t, err, "password")
-		}
+	if p := NewPool(Options{}); p.Cost != defaultCost || cap(p.running) < 1 {
+		t.Errorf("defaults: cost %d, %d workers", p.Cost, cap(p.running))
 	}
 }
 
@@ -118,11 +85,11 @@ func TestCheckPassword(t *testing.T) {
 // the queue wait, and the rest are told to come back.
 func TestPool(t *testing.T) {
 	const workers, calls = 2, 100
-	p := newPasswords(4, workers, 0)
-	p.wait, p.delay = time.Minute, 0
+	p := NewPool(Options{Cost: 4, Workers: workers})
+	p.MaxWait, p.BusyDelay = time.Minute, 0
 	gate := make(chan struct{})
 	var running, most atomic.Int64
-	p.compare = func(_, _ []byte) error {
+	p.Compare = func(_, _ []byte) error {
 		n := running.Add(1)
 		for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
 		}
@@ -134,7 +101,7 @@ func TestPool(t *testing.T) {
 	refused := make(chan error, calls)
 	for range calls {
 		all.Go(func() {
-			if _, err := p.matches(t.Context(), "hash", "password"); err != nil {
+			if _, err := p.Matches(t.Context(), "hash", "password"); err != nil {
 				refused <- err
 			}
 		})
@@ -142,7 +109,7 @@ func TestPool(t *testing.T) {
 	room := workers * (1 + queuePerWorker) / 2 // one address gets half
 	for range calls - room {                   // those refused return while the others wait
 		err := <-refused
-		wantRefusal(t, err, fault.Unavailable, "BUSY")
+		faulttest.Want(t, err, fault.Unavailable, "BUSY")
 		if fault.From(err).RetryAfter <= 0 {
 			t.Error("a refusal does not say when to try again")
 		}
@@ -152,23 +119,23 @@ func TestPool(t *testing.T) {
 	if len(refused) != 0 || most.Load() > workers {
 		t.Errorf("%d more refused, %d ran at once; want none and at most %d", len(refused), most.Load(), workers)
 	}
-	if _, err := p.matches(t.Context(), "hash", "password"); err != nil {
+	if _, err := p.Matches(t.Context(), "hash", "password"); err != nil {
 		t.Errorf("after the flood: %v", err)
 	}
 }
 
 // TestPoolWait: a wait ends with its time and with its caller.
 func TestPoolWait(t *testing.T) {
-	p := newPasswords(4, 1, 0)
+	p := NewPool(Options{Cost: 4, Workers: 1})
 	p.running <- struct{}{}
-	p.wait = time.Nanosecond
-	_, err := p.matches(t.Context(), "hash", "password")
-	wantRefusal(t, err, fault.Unavailable, "BUSY")
+	p.MaxWait = time.Nanosecond
+	_, err := p.Matches(t.Context(), "hash", "password")
+	faulttest.Want(t, err, fault.Unavailable, "BUSY")
 
-	p.wait = time.Minute
+	p.MaxWait = time.Minute
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := p.hash(ctx, "password"); !errors.Is(err, context.Canceled) {
+	if _, err := p.Hash(ctx, "password"); !errors.Is(err, context.Canceled) {
 		t.Errorf("a canceled wait ends with %v", err)
 	}
 	if n := p.waiting.Used(); n != 0 {
@@ -180,26 +147,26 @@ func TestPoolWait(t *testing.T) {
 // processors from others; but only so many are, and never beyond the caller.
 func TestBusyIsHeldBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPasswords(4, 1, 1)
+		p := NewPool(Options{Cost: 4, Workers: 1, MaxHeld: 1})
 		for p.waiting.Fits(netip.Addr{}) {
-			if err := p.ready(t.Context()); err != nil {
+			if err := p.Ready(t.Context()); err != nil {
 				t.Fatalf("with a place in the queue: %v", err)
 			}
 			p.waiting.Acquire(netip.Addr{}, 1)
 		}
 		for name, ask := range map[string]func(context.Context) error{
-			"ready": p.ready,
-			"run":   func(ctx context.Context) error { _, err := p.matches(ctx, "hash", "password"); return err },
+			"ready": p.Ready,
+			"run":   func(ctx context.Context) error { _, err := p.Matches(ctx, "hash", "password"); return err },
 		} {
 			began := time.Now()
-			wantRefusal(t, ask(t.Context()), fault.Unavailable, "BUSY")
+			faulttest.Want(t, ask(t.Context()), fault.Unavailable, "BUSY")
 			if took := time.Since(began); took != busyDelay {
 				t.Errorf("%s: refused after %s, want %s", name, took, busyDelay)
 			}
 
 			p.held <- struct{}{} // as many as may be
 			began = time.Now()
-			wantRefusal(t, ask(t.Context()), fault.Unavailable, "BUSY")
+			faulttest.Want(t, ask(t.Context()), fault.Unavailable, "BUSY")
 			if took := time.Since(began); took != 0 {
 				t.Errorf("%s: one more than are held back: refused after %s, want at once", name, took)
 			}
@@ -220,8 +187,8 @@ func TestBusyIsHeldBack(t *testing.T) {
 // The queue is shared among addresses: one that fills its part keeps no other
 // out.
 func TestTheQueueIsShared(t *testing.T) {
-	p := newPasswords(4, 1, 1)
-	p.delay = 0
+	p := NewPool(Options{Cost: 4, Workers: 1, MaxHeld: 1})
+	p.BusyDelay = 0
 	greedy, other := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
 	at := func(ip netip.Addr) context.Context { return caller.With(t.Context(), caller.Caller{IP: ip}) }
 	n := 0
@@ -230,18 +197,65 @@ func TestTheQueueIsShared(t *testing.T) {
 	if want := (1 + 1 + queuePerWorker) / 2; n != want {
 		t.Errorf("one address gets %d places, want %d", n, want)
 	}
-	wantRefusal(t, p.ready(at(greedy)), fault.Unavailable, "BUSY")
-	if err := p.ready(at(other)); err != nil {
+	faulttest.Want(t, p.Ready(at(greedy)), fault.Unavailable, "BUSY")
+	if err := p.Ready(at(other)); err != nil {
 		t.Errorf("another address: %v", err)
 	}
-	if _, err := p.hash(at(other), "password"); err != nil {
+	if _, err := p.Hash(at(other), "password"); err != nil {
 		t.Errorf("another address: %v", err)
 	}
 }
 
-func TestOneTimePassword(t *testing.T) {
-	a, b := newOneTimePassword(), newOneTimePassword()
-	if len(a) != 20 || a == b || strings.ContainsAny(a, "ilou") || checkPassword("", "", a) != nil {
-		t.Errorf("one-time passwords %q and %q", a, b)
+func TestStats(t *testing.T) {
+	p := NewPool(Options{Cost: 4, Workers: 1})
+	if got := p.Stats(); got != (Stats{Workers: 1}) {
+		t.Errorf("idle: %+v", got)
+	}
+	p.Compare = func(_, _ []byte) error {
+		if got := p.Stats(); got != (Stats{Workers: 1, Running: 1}) {
+			t.Errorf("at work: %+v", got)
+		}
+		p.MaxWait = time.Nanosecond
+		if _, err := p.Matches(t.Context(), "hash", "password"); err == nil { // no worker is free
+			t.Error("a second check ran beside the one worker")
+		}
+		return nil
+	}
+	if _, err := p.Matches(t.Context(), "hash", "password"); err != nil {
+		t.Fatal(err)
+	}
+	if got := p.Stats(); got != (Stats{Workers: 1, Refused: 1}) {
+		t.Errorf("after a refusal: %+v", got)
+	}
+}
+
+// TestMatchesOldHash: a wrong guess takes the work of today's cost, however
+// old the hash it is compared with.
+func TestMatchesOldHash(t *testing.T) {
+	const today, right = 8, "correct horse battery"
+	p := NewPool(Options{Cost: today, Workers: 1})
+	work, real := 0, p.Compare
+	p.Compare = func(hash, password []byte) error {
+		cost, err := bcrypt.Cost(hash)
+		if err != nil {
+			t.Fatal(err)
+		}
+		work += 1 << cost
+		return real(hash, password)
+	}
+	for cost := bcrypt.MinCost; cost <= today; cost++ {
+		hash, err := bcrypt.GenerateFromPassword([]byte(right), cost)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for given, want := range map[string]int{right: 1 << cost, "a wrong guess": 1 << today, "": 1 << today} {
+			work = 0
+			if ok, err := p.Matches(t.Context(), string(hash), given); err != nil || ok != (given == right) {
+				t.Errorf("cost %d, %q: %v, %v", cost, given, ok, err)
+			}
+			if work != want {
+				t.Errorf("cost %d, %q: %d rounds, want %d", cost, given, work, want)
+			}
+		}
 	}
 }

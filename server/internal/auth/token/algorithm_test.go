@@ -1,4 +1,4 @@
-package auth
+package token
 
 import (
 	"crypto"
@@ -115,7 +115,7 @@ func TestAlgorithms(t *testing.T) {
 					continue
 				}
 				other := token[:i] + string(token[i]^1) + token[i+1:]
-				if _, reason := k.verify(other, issued); reason != caller.ReasonCredentialInvalid {
+				if _, reason := k.Verify(other, issued); reason != caller.ReasonCredentialInvalid {
 					t.Fatalf("character %d changed: %s", i, reason)
 				}
 			}

@@ -1,4 +1,4 @@
-package auth
+package token
 
 import (
 	"encoding/json"
@@ -41,7 +41,7 @@ func TestTokenHolder(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, got := k.verify(forge(key, header, string(text)), issued); got != c.want {
+		if _, got := k.Verify(forge(key, header, string(text)), issued); got != c.want {
 			t.Errorf("%v: %s, want %s", c.claims, got, c.want)
 		}
 	}

@@ -1,4 +1,6 @@
-package auth
+// Package token signs access tokens and verifies them, and keeps, rotates and
+// publishes the keys that do.
+package token
 
 import (
 	"cmp"
@@ -16,25 +18,45 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/changes"
 	"github.com/tollgatehq/tollgate/server/internal/clock"
+	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/seal"
 )
 
-// signingKeys signs access tokens and verifies them. It is safe for concurrent
-// use; the set of keys is replaced as a whole.
-type signingKeys struct {
-	issuer   string
-	audience string
-	clock    clock.Clock
-	master   *seal.Master
+// Options are what Keys need. Algorithm, Rotation and Ahead have defaults.
+type Options struct {
+	DB     *database.DB
+	Log    *changes.Log
+	Clock  clock.Clock
+	Master *seal.Master // seals the private keys
 
-	algorithm string        // of keys made from now on
-	rotation  time.Duration // 0: only when told to
-	ahead     time.Duration // how long a key is published before it signs
-	keep      time.Duration // how long a key verifies after it signed last
+	Issuer   string        // "iss" of the tokens
+	Audience string        // "aud" of tokens that are for no other service
+	TTL      time.Duration // how long a token lives at most
 
+	Algorithm string        // of keys made from now on; "": EdDSA
+	Rotation  time.Duration // how often a new key is made; 0: only when asked for
+	Ahead     time.Duration // how long a key is published before it signs; 0: jose.KeyLeadTime
+}
+
+// Keys sign access tokens and verify them. They are safe for concurrent use;
+// the set of keys is replaced as a whole.
+type Keys struct {
+	Options
+	keep     time.Duration // how long a key verifies after it signed last
 	set      atomic.Pointer[keySet]
 	verified *otter.Cache[tokenHash, verifiedToken]
+}
+
+// New makes Keys. Call Ensure and Load before the first token.
+func New(o Options) *Keys {
+	o.Algorithm, o.Ahead = cmp.Or(o.Algorithm, jose.EdDSA), cmp.Or(o.Ahead, jose.KeyLeadTime)
+	k := &Keys{
+		Options: o, keep: o.TTL + jose.ClockSkew,
+		verified: otter.Must(&otter.Options[tokenHash, verifiedToken]{MaximumSize: verifiedTokens}),
+	}
+	k.set.Store(newKeySet(nil))
+	return k
 }
 
 // signingKey is one key pair. Its times are its state: it signs from active
@@ -59,36 +81,17 @@ type keySet struct {
 	until    time.Time // when the first of them is removed; zero: never
 }
 
-func newSigningKeys(o Options) *signingKeys {
-	k := &signingKeys{
-		issuer: o.Issuer, audience: o.Audience, clock: o.Clock, master: o.Master,
-		algorithm: cmp.Or(o.SigningAlgorithm, jose.EdDSA), rotation: o.SigningKeyRotation,
-		ahead: cmp.Or(o.SigningKeyAhead, jose.KeyLeadTime), keep: o.AccessTokenTTL + jose.ClockSkew,
-		verified: otter.Must(&otter.Options[tokenHash, verifiedToken]{MaximumSize: verifiedTokens}),
-	}
-	k.set.Store(newKeySet(nil))
-	return k
-}
-
 func newKeySet(keys []*signingKey) *keySet {
 	set := &keySet{byHeader: make(map[string]*signingKey, len(keys)), newest: slices.Clone(keys)}
 	slices.SortFunc(set.newest, func(a, b *signingKey) int {
-		if order := b.active.Compare(a.active); order != 0 {
-			return order
-		}
-		if a.id < b.id {
-			return -1
-		}
-		return 1
+		return cmp.Or(b.active.Compare(a.active), cmp.Compare(a.id, b.id))
 	})
-	for _, key := range set.newest {
+	public := make([]jose.Key, len(set.newest))
+	for i, key := range set.newest {
 		set.byHeader[key.header] = key
 		if !key.removed.IsZero() && (set.until.IsZero() || key.removed.Before(set.until)) {
 			set.until = key.removed
 		}
-	}
-	public := make([]jose.Key, len(set.newest))
-	for i, key := range set.newest {
 		public[i] = jose.Key{ID: key.id, Algorithm: key.algorithm, Public: key.public}
 	}
 	var err error
@@ -101,7 +104,7 @@ func newKeySet(keys []*signingKey) *keySet {
 // key finds the key that verifies tokens with this first segment at now, or nil.
 func (set *keySet) key(header string, now time.Time) *signingKey {
 	key := set.byHeader[header]
-	if key == nil || passed(key.removed, now) {
+	if key == nil || clock.Reached(key.removed, now) {
 		return nil
 	}
 	return key
@@ -113,154 +116,125 @@ func (set *keySet) key(header string, now time.Time) *signingKey {
 func (set *keySet) signer(now time.Time) *signingKey {
 	var signer *signingKey
 	for _, key := range set.newest {
-		if passed(key.retired, now) || passed(key.removed, now) {
+		if clock.Reached(key.retired, now) || clock.Reached(key.removed, now) {
 			continue
 		}
 		signer = key
-		if passed(key.active, now) {
+		if clock.Reached(key.active, now) {
 			return key
 		}
 	}
 	return signer
 }
 
-// passed says whether a time that may be unset has come.
-func passed(t, now time.Time) bool { return !t.IsZero() && !now.Before(t) }
-
 // JWKS is the JSON Web Key Set (RFC 7517 §5) of every key whose tokens are
-// still good, for those who verify access tokens themselves. The bytes are
+// still good, for services that verify access tokens themselves. The bytes are
 // shared: do not change them.
-func (s *Service) JWKS() []byte {
-	set, now := s.keys.set.Load(), s.clock.Now()
-	if !passed(set.until, now) {
+func (k *Keys) JWKS() []byte {
+	set, now := k.set.Load(), k.Clock.Now()
+	if !clock.Reached(set.until, now) {
 		return set.jwks
 	}
 	rest := newKeySet(slices.DeleteFunc(slices.Clone(set.newest), func(key *signingKey) bool {
-		return passed(key.removed, now)
+		return clock.Reached(key.removed, now)
 	}))
-	s.keys.set.CompareAndSwap(set, rest) // if it fails, a newer set was loaded
+	k.set.CompareAndSwap(set, rest) // if it fails, a newer set was loaded
 	return rest.jwks
 }
 
-// EnsureSigningKey makes the first signing key when there is none. However
-// many instances start at once, one key results. The key is in force here when
-// it returns, if the service follows the change log already.
-func (s *Service) EnsureSigningKey(ctx context.Context) error {
-	ctx = caller.System(ctx)
-	exists, err := signingKeyExists(ctx, s.db, s.clock.Now())
-	if err != nil {
-		return fmt.Errorf("ensure a signing key: %w", err)
-	}
-	if exists {
-		return nil
-	}
-	row, err := s.newSigningKeyRow(s.keys.algorithm)
-	if err != nil {
-		return fmt.Errorf("ensure a signing key: %w", err)
-	}
-	_, err = s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
-		if err := lockSigningKeys(ctx, tx); err != nil {
-			return err
-		}
-		now := s.clock.Now()
-		exists, err := signingKeyExists(ctx, tx, now)
-		if err != nil || exists {
-			return err
-		}
-		row.CreatedAt, row.ActiveAt = now.UnixMicro(), now.UnixMicro()
-		if err := insertSigningKey(ctx, tx, row); err != nil {
-			return err
-		}
-		tx.Record(audit.New(ctx, audit.SigningKeyNew, audit.Success, signingKeyName(row.ID)).With("algorithm", row.Algorithm))
-		tx.Changed(changes.SigningKey, row.ID)
-		return nil
-	})
-	if err != nil {
+// Ensure makes the first signing key when there is none. However many instances
+// start at once, one key results.
+func (k *Keys) Ensure(ctx context.Context) error {
+	if err := k.ensure(caller.System(ctx)); err != nil {
 		return fmt.Errorf("ensure a signing key: %w", err)
 	}
 	return nil
 }
 
-// newSigningKeyRow makes a key pair; its times are the caller's to set. It may
-// take long for RS256, so it is made before the transaction.
-func (s *Service) newSigningKeyRow(algorithm string) (signingKeyRow, error) {
+func (k *Keys) ensure(ctx context.Context) error {
+	if n, err := countSigners(ctx, k.DB, k.Clock.Now()); err != nil || n > 0 {
+		return err
+	}
+	row, err := k.newKeyRow(k.Algorithm)
+	if err != nil {
+		return err
+	}
+	_, err = k.Log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
+		if err := lockKeys(ctx, tx); err != nil {
+			return err
+		}
+		now := k.Clock.Now()
+		if n, err := countSigners(ctx, tx, now); err != nil || n > 0 {
+			return err
+		}
+		row.CreatedAt, row.ActiveAt = now.UnixMicro(), now.UnixMicro()
+		tx.Record(audit.New(ctx, audit.SigningKeyNew, audit.Success, keyName(row.ID)).With("algorithm", row.Algorithm))
+		tx.Changed(changes.SigningKey, row.ID)
+		return insertKey(ctx, tx, row)
+	})
+	return err
+}
+
+// newKeyRow makes a key pair; its times are the caller's to set. It may take
+// long for RS256, so it is made before the transaction.
+func (k *Keys) newKeyRow(algorithm string) (keyRow, error) {
 	private, encoded, err := newPrivateKey(algorithm)
 	if err != nil {
-		return signingKeyRow{}, err
+		return keyRow{}, err
 	}
 	id, err := jose.Thumbprint(private.Public())
 	if err != nil {
-		return signingKeyRow{}, err
+		return keyRow{}, err
 	}
 	public, err := encodePublicKey(private.Public())
 	if err != nil {
-		return signingKeyRow{}, err
+		return keyRow{}, err
 	}
-	return signingKeyRow{
-		ID: id, Algorithm: algorithm, PublicKey: public,
-		PrivateKey: s.keys.master.Seal(encoded, signingKeyName(id)),
-	}, nil
+	return keyRow{ID: id, Algorithm: algorithm, PublicKey: public, PrivateKey: k.Master.Seal(encoded, keyName(id))}, nil
 }
 
-// signingKeyName is a key's name in the audit log, and what its private part
-// is sealed with.
-func signingKeyName(id string) string { return "signing_keys/" + id }
+// keyName is a key's name in the audit log, and what its private part is sealed
+// with.
+func keyName(id string) string { return "signing_keys/" + id }
 
-// applyKeys takes in changes of signing keys and API keys.
-func (s *Service) applyKeys(ctx context.Context, list []changes.Change) error {
-	reload := false
-	for _, change := range list {
-		switch change.Kind {
-		case changes.SigningKey:
-			reload = true
-		case changes.APIKey:
-			s.apiKeys.known.Invalidate(change.Subject)
-		}
-	}
-	if !reload {
-		return nil
-	}
-	return s.loadSigningKeys(ctx)
-}
-
-// resetKeys forgets what is known of API keys and reads the signing keys.
-func (s *Service) resetKeys(ctx context.Context) error {
-	s.apiKeys.known.Clear()
-	return s.loadSigningKeys(ctx)
-}
-
-func (s *Service) loadSigningKeys(ctx context.Context) error {
-	rows, err := selectSigningKeys(ctx, s.db, s.clock.Now())
+// Load reads the keys that are in use. Call it at the start and whenever a
+// signing key changed.
+func (k *Keys) Load(ctx context.Context) error {
+	rows, err := listUsableKeys(ctx, k.DB, k.Clock.Now())
 	if err != nil {
 		return fmt.Errorf("load signing keys: %w", err)
 	}
 	known := make(map[string]*signingKey)
-	for _, key := range s.keys.set.Load().newest {
+	for _, key := range k.set.Load().newest {
 		known[key.id] = key
 	}
 	keys := make([]*signingKey, len(rows))
 	for i, row := range rows {
-		if keys[i], err = openSigningKey(row, known[row.ID], s.keys.master); err != nil {
+		if keys[i], err = openKey(row, known[row.ID], k.Master); err != nil {
 			return fmt.Errorf("load signing key %s: %w", row.ID, err)
 		}
 	}
-	s.keys.set.Store(newKeySet(keys))
+	k.set.Store(newKeySet(keys))
 	return nil
 }
 
-// openSigningKey unseals a row. The public key comes from the sealed private
-// one, not from its column, so that nobody who can only write to the database
-// can have us accept a key of their own.
+// openKey unseals a row. The public key comes from the sealed private one, not
+// from its column, so that an attacker who can only write to the database
+// cannot make us accept a key of their own.
 //
 // A key that is known keeps its key pair, which its id names, and takes the
 // row's times: an instance goes on when its keys have been sealed under a new
 // master key.
-func openSigningKey(row signingKeyRow, known *signingKey, master *seal.Master) (*signingKey, error) {
-	key := &signingKey{id: row.ID, algorithm: row.Algorithm, header: jose.EncodeHeader(row.Algorithm, row.ID)}
+func openKey(row keyRow, known *signingKey, master *seal.Master) (*signingKey, error) {
+	key := &signingKey{
+		id: row.ID, algorithm: row.Algorithm, header: jose.EncodeHeader(row.Algorithm, row.ID),
+		created: time.UnixMicro(row.CreatedAt).UTC(), active: time.UnixMicro(row.ActiveAt).UTC(),
+		retired: database.Time(row.RetiredAt), removed: database.Time(row.RemovedAt),
+	}
 	if known != nil && known.algorithm == row.Algorithm {
 		key.private, key.public = known.private, known.public
 	} else {
-		private, err := unsealSigningKey(row, master)
+		private, err := unseal(row, master)
 		if err != nil {
 			return nil, err
 		}
@@ -269,19 +243,15 @@ func openSigningKey(row signingKeyRow, known *signingKey, master *seal.Master) (
 	if !samePublicKey(key.public, row.PublicKey) {
 		return nil, errors.New("its public and private parts do not belong together")
 	}
-	key.created, key.active = time.UnixMicro(row.CreatedAt).UTC(), time.UnixMicro(row.ActiveAt).UTC()
-	key.retired, key.removed = timeOf(row.RetiredAt), timeOf(row.RemovedAt)
 	return key, nil
 }
 
-// unsealSigningKey returns a row's private key, which fits its algorithm and
-// its id.
-func unsealSigningKey(row signingKeyRow, master *seal.Master) (crypto.Signer, error) {
-	encoded, err := master.Open(row.PrivateKey, signingKeyName(row.ID))
+// unseal returns a row's private key, which fits its algorithm and its id.
+func unseal(row keyRow, master *seal.Master) (crypto.Signer, error) {
+	encoded, err := master.Open(row.PrivateKey, keyName(row.ID))
 	if errors.Is(err, seal.ErrWrongKey) {
 		return nil, fmt.Errorf("%w: give this instance the master key (TOLLGATE_MASTER_KEY, or the master key file) "+
-			"that this database was first started with, or the new one if it was sealed again since; "+
-			AfterLoss, err)
+			"that this database was first started with, or the new one if it was rewrapped since; "+seal.AfterLoss, err)
 	}
 	if err != nil {
 		return nil, err
@@ -296,7 +266,7 @@ func unsealSigningKey(row signingKeyRow, master *seal.Master) (crypto.Signer, er
 	return private, nil
 }
 
-// errNoSigner: sign-ins wait for EnsureSigningKey.
+// errNoSigner is what sign-ins get before Ensure.
 func errNoSigner() error {
 	return fault.New(fault.Unavailable, "NO_SIGNING_KEY", "no signing key is in force yet; try again").After(time.Second)
 }

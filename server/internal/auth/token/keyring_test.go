@@ -1,10 +1,11 @@
-package auth
+package token
 
 import (
 	"context"
 	"crypto/ed25519"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -16,16 +17,20 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/changes"
 	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
-	"github.com/tollgatehq/tollgate/server/internal/page"
-	"github.com/tollgatehq/tollgate/server/internal/roles"
 	"github.com/tollgatehq/tollgate/server/internal/seal"
 )
 
-// instance is one running Tollgate, as far as keys go.
+// instance is one running Tollgate, as far as its signing keys go.
 type instance struct {
-	*Service
+	*Keys
 	clock *clock.Fake
 }
+
+// follower loads an instance's keys when one changed.
+type follower struct{ *Keys }
+
+func (f follower) Reset(ctx context.Context) error                     { return f.Load(ctx) }
+func (f follower) Apply(ctx context.Context, _ []changes.Change) error { return f.Load(ctx) }
 
 // startInstance makes an instance on db, under the master key made of one byte.
 func startInstance(t *testing.T, db *database.DB, fake *clock.Fake, master byte) instance {
@@ -38,31 +43,25 @@ func startInstance(t *testing.T, db *database.DB, fake *clock.Fake, master byte)
 }
 
 func newInstance(t *testing.T, db *database.DB, fake *clock.Fake, master byte) (instance, error) {
-	clk := clock.Real()
-	clk.Now = fake.Now
-	sealer, err := seal.New([]byte(strings.Repeat(string(rune(master)), seal.KeySize)))
+	sealer, err := seal.New(slices.Repeat([]byte{master}, seal.KeySize))
 	if err != nil {
 		t.Fatal(err)
 	}
-	log := changes.New(db, changes.Options{Clock: clk})
-	pages := page.NewTokens([]byte(strings.Repeat("p", 32)))
-	grants := roles.New(db, log, clk, pages)
-	s := New(Options{
-		DB: db, Log: log, Roles: grants, Clock: clk, Pages: pages, Master: sealer,
-		Issuer: "https://tollgate.test", Audience: "tollgate",
-		AccessTokenTTL: 15 * time.Minute, SessionIdle: time.Hour, SessionMax: time.Hour,
+	log := changes.New(db, changes.Options{Clock: fake.Clock()})
+	k := New(Options{
+		DB: db, Log: log, Clock: fake.Clock(), Master: sealer,
+		Issuer: "https://tollgate.test", Audience: "tollgate", TTL: 15 * time.Minute,
 	})
-	log.Follow(grants)
-	log.Follow(s)
-	return instance{s, fake}, log.Start(t.Context())
+	log.Follow(follower{k})
+	return instance{k, fake}, log.Start(t.Context())
 }
 
-// sync has the instance see everything that was committed. Its clock goes on a
-// little first, as clocks do.
+// sync makes the instance read everything that was committed. Its clock goes on
+// a little first, as clocks do.
 func (i instance) sync(t *testing.T) {
 	t.Helper()
 	i.clock.Advance(time.Millisecond)
-	if err := i.log.Sync(t.Context()); err != nil {
+	if err := i.Log.Sync(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -75,7 +74,7 @@ func count(t *testing.T, db *database.DB, query string, args ...any) (n int) {
 	return n
 }
 
-func TestFirstSigningKeyOfManyInstances(t *testing.T) {
+func TestEnsure(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		const n = 10
 		instances := make([]instance, n)
@@ -90,7 +89,7 @@ func TestFirstSigningKeyOfManyInstances(t *testing.T) {
 			var wait sync.WaitGroup
 			errs := make([]error, n)
 			for i := range instances {
-				wait.Go(func() { errs[i] = instances[i].EnsureSigningKey(context.Background()) })
+				wait.Go(func() { errs[i] = instances[i].Ensure(context.Background()) })
 			}
 			wait.Wait()
 			if err := errors.Join(errs...); err != nil {
@@ -106,9 +105,9 @@ func TestFirstSigningKeyOfManyInstances(t *testing.T) {
 		for _, i := range instances {
 			i.sync(t)
 		}
-		token := mustSign(t, instances[0].keys, testClaims())
+		token := mustSign(t, instances[0].Keys, testClaims())
 		for _, i := range instances {
-			i.keys.expect(t, "another instance's token", token, caller.ReasonOK)
+			i.expect(t, "another instance's token", token, caller.ReasonOK)
 			if string(i.JWKS()) != string(instances[0].JWKS()) {
 				t.Error("instances publish different key sets")
 			}
@@ -116,14 +115,14 @@ func TestFirstSigningKeyOfManyInstances(t *testing.T) {
 	})
 }
 
-func TestSigningKeyAtRest(t *testing.T) {
+func TestLoad(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		fake := clock.NewFake(issued)
 		first := startInstance(t, db, fake, 'm')
-		if err := first.EnsureSigningKey(t.Context()); err != nil {
+		if err := first.Ensure(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		key := first.keys.set.Load().newest[0]
+		key := first.set.Load().newest[0]
 		var row struct {
 			ID      string `db:"id"`
 			Private []byte `db:"private_key"`
@@ -161,21 +160,21 @@ func TestSigningKeyAtRest(t *testing.T) {
 	})
 }
 
-func TestSigningKeysByTime(t *testing.T) {
+func TestKeysByTime(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		fake := clock.NewFake(issued)
 		i, other := startInstance(t, db, fake, 'm'), startInstance(t, db, fake, 'm')
-		add := func(change func(*signingKeyRow)) string {
+		add := func(change func(*keyRow)) string {
 			t.Helper()
-			row, err := i.newSigningKeyRow(jose.EdDSA)
+			row, err := i.newKeyRow(jose.EdDSA)
 			if err != nil {
 				t.Fatal(err)
 			}
 			row.CreatedAt, row.ActiveAt = issued.UnixMicro(), issued.UnixMicro()
 			change(&row)
-			if _, err := i.log.Write(t.Context(), func(ctx context.Context, tx *changes.Tx) error {
+			if _, err := i.Log.Write(t.Context(), func(ctx context.Context, tx *changes.Tx) error {
 				tx.Changed(changes.SigningKey, row.ID)
-				return insertSigningKey(ctx, tx, row)
+				return insertKey(ctx, tx, row)
 			}); err != nil {
 				t.Fatal(err)
 			}
@@ -184,24 +183,24 @@ func TestSigningKeysByTime(t *testing.T) {
 		}
 		at := func(d time.Duration) int64 { return issued.Add(d).UnixMicro() }
 		gone := at(-time.Hour)
-		add(func(r *signingKeyRow) { r.ActiveAt, r.RetiredAt, r.RemovedAt = at(-3*time.Hour), &gone, &gone })
-		if got := len(other.keys.set.Load().newest) + len(i.keys.set.Load().newest); got != 0 {
+		add(func(r *keyRow) { r.ActiveAt, r.RetiredAt, r.RemovedAt = at(-3*time.Hour), &gone, &gone })
+		if got := len(other.set.Load().newest) + len(i.set.Load().newest); got != 0 {
 			t.Errorf("%d removed keys were loaded", got)
 		}
-		coming := add(func(r *signingKeyRow) { r.ActiveAt = at(time.Hour) })
-		if err := i.EnsureSigningKey(t.Context()); err != nil {
+		coming := add(func(r *keyRow) { r.ActiveAt = at(time.Hour) })
+		if err := i.Ensure(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if got := len(i.keys.set.Load().newest); got != 1 {
+		if got := len(i.set.Load().newest); got != 1 {
 			t.Errorf("%d keys, want only the one that is coming", got)
 		}
 		retired, removed := at(time.Hour), at(2*time.Hour)
-		present := add(func(r *signingKeyRow) { r.RetiredAt, r.RemovedAt = &retired, &removed })
+		present := add(func(r *keyRow) { r.RetiredAt, r.RemovedAt = &retired, &removed })
 		other.sync(t)
 
 		signs := func(want string, ids ...string) {
 			t.Helper()
-			if token := mustSign(t, i.keys, testClaims()); !strings.HasPrefix(token, jose.EncodeHeader(jose.EdDSA, want)+".") {
+			if token := mustSign(t, i.Keys, testClaims()); !strings.HasPrefix(token, jose.EncodeHeader(jose.EdDSA, want)+".") {
 				t.Errorf("%s: not signed by %s", fake.Now(), want)
 			}
 			for _, i := range []instance{i, other} {

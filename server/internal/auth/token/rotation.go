@@ -1,4 +1,4 @@
-package auth
+package token
 
 import (
 	"context"
@@ -11,104 +11,119 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/changes"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
+	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/seal"
 )
 
-// keepSigningKeyRows is how long removed keys are listed.
-const keepSigningKeyRows = 30 * 24 * time.Hour
+// keepKeyRows is how long removed keys are listed.
+const keepKeyRows = 30 * 24 * time.Hour
 
-// KeyState is where a signing key is in its life. It follows from the key's
+// State is where a signing key is in its life. It follows from the key's
 // times.
-type KeyState string
+type State string
 
 // The states, in their order.
 const (
-	KeyPending  KeyState = "pending"  // published and not used yet
-	KeyActive   KeyState = "active"   // signs
-	KeyRetiring KeyState = "retiring" // signs no more; its tokens are good
-	KeyRemoved  KeyState = "removed"  // its tokens are refused
+	Pending  State = "pending"  // published and not used yet
+	Active   State = "active"   // signs
+	Retiring State = "retiring" // signs no more; its tokens are good
+	Removed  State = "removed"  // its tokens are refused
 )
 
-// SigningKey is what may be told of a signing key.
-type SigningKey struct {
+// Key describes a signing key.
+type Key struct {
 	ID        string // RFC 7638 thumbprint
 	Algorithm string
-	State     KeyState // now
+	State     State // now
 	CreatedAt time.Time
 	ActiveAt  time.Time
 	RetiredAt time.Time // zero: not known yet
 	RemovedAt time.Time // zero: not known yet
 }
 
-func (r signingKeyRow) state(now time.Time) KeyState {
+func (r keyRow) state(now time.Time) State {
 	switch {
-	case passed(timeOf(r.RemovedAt), now):
-		return KeyRemoved
-	case passed(timeOf(r.RetiredAt), now):
-		return KeyRetiring
+	case clock.Reached(database.Time(r.RemovedAt), now):
+		return Removed
+	case clock.Reached(database.Time(r.RetiredAt), now):
+		return Retiring
 	case now.Before(time.UnixMicro(r.ActiveAt)):
-		return KeyPending
+		return Pending
 	default:
-		return KeyActive
+		return Active
 	}
 }
 
-func (r signingKeyRow) at(now time.Time) SigningKey {
-	return SigningKey{
+func (r keyRow) key(now time.Time) Key {
+	return Key{
 		ID: r.ID, Algorithm: r.Algorithm, State: r.state(now),
 		CreatedAt: time.UnixMicro(r.CreatedAt).UTC(), ActiveAt: time.UnixMicro(r.ActiveAt).UTC(),
-		RetiredAt: timeOf(r.RetiredAt), RemovedAt: timeOf(r.RemovedAt),
+		RetiredAt: database.Time(r.RetiredAt), RemovedAt: database.Time(r.RemovedAt),
 	}
 }
 
-// SigningKeys returns all signing keys but those removed more than 30 days
-// ago, the newest first.
-func (s *Service) SigningKeys(ctx context.Context) ([]SigningKey, error) {
-	now := s.clock.Now()
-	rows, err := listSigningKeys(ctx, s.db, now.Add(-keepSigningKeyRows))
+// List returns all signing keys but those removed more than 30 days ago, the
+// newest first.
+func (k *Keys) List(ctx context.Context) ([]Key, error) {
+	now := k.Clock.Now()
+	rows, err := listKeys(ctx, k.DB, now.Add(-keepKeyRows))
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("list signing keys: %w", err)
 	}
-	keys := make([]SigningKey, len(rows))
+	keys := make([]Key, len(rows))
 	for i, row := range rows {
-		keys[i] = row.at(now)
+		keys[i] = row.key(now)
 	}
 	return keys, nil
 }
 
-// errNotDue: another instance has made the next key.
-var errNotDue = errors.New("no rotation is due")
+// ListRemoved returns the ids of the keys that were removed in the last 30
+// days.
+func (k *Keys) ListRemoved(ctx context.Context) ([]string, error) {
+	return listRemovedKeys(ctx, k.DB, k.Clock.Now())
+}
 
-// RotateSigningKey makes a key of an algorithm, the configured one when empty.
-// It is published at once, signs once others had the time to fetch it, and from
-// then on the present keys sign no more and verify what they have signed until
-// it has expired. While a key is waiting, no other is made: Precondition
+// Prune erases the private parts of removed keys, and forgets those that were
+// removed more than 30 days ago.
+func (k *Keys) Prune(ctx context.Context) error {
+	now := k.Clock.Now()
+	if err := deleteRemovedKeys(ctx, k.DB, now.Add(-jose.ClockSkew), now.Add(-keepKeyRows)); err != nil {
+		return fmt.Errorf("prune signing keys: %w", err)
+	}
+	return nil
+}
+
+// Rotate makes a key of an algorithm, the configured one when empty. It is
+// published at once and signs once others had the time to fetch it; from then
+// on the present keys sign no more, and verify what they have signed until it
+// has expired. While a key is pending, no other is made: Precondition
 // ROTATION_PENDING.
-func (s *Service) RotateSigningKey(ctx context.Context, algorithm string) (SigningKey, int64, error) {
+func (k *Keys) Rotate(ctx context.Context, algorithm string) (Key, int64, error) {
 	if algorithm == "" {
-		algorithm = s.keys.algorithm
+		algorithm = k.Algorithm
 	}
 	if !slices.Contains(jose.Algorithms(), algorithm) {
-		return SigningKey{}, 0, fault.Field("algorithm", "must be one of %v", jose.Algorithms())
+		return Key{}, 0, fault.Field("algorithm", "must be one of %v", jose.Algorithms())
 	}
-	row, revision, err := s.makeNextKey(ctx, algorithm, 0)
+	row, revision, err := k.makeNextKey(ctx, algorithm, 0)
 	if err != nil {
-		return SigningKey{}, 0, fmt.Errorf("rotate the signing key: %w", err)
+		return Key{}, 0, fmt.Errorf("rotate the signing key: %w", err)
 	}
-	return row.at(s.clock.Now()), revision, nil
+	return row.key(k.Clock.Now()), revision, nil
 }
 
 // RotateIfDue rotates the signing key when the newest one is as old as the
 // configured rotation. It asks the database only when a rotation seems due;
 // however many instances call it at once, one rotates.
-func (s *Service) RotateIfDue(ctx context.Context) error {
-	if s.keys.rotation <= 0 {
+func (k *Keys) RotateIfDue(ctx context.Context) error {
+	if k.Rotation <= 0 {
 		return nil
 	}
-	now := s.clock.Now()
+	now := k.Clock.Now()
 	var newest time.Time
-	for _, key := range s.keys.set.Load().newest {
+	for _, key := range k.set.Load().newest {
 		if now.Before(key.active) {
 			return nil // it is the next one
 		}
@@ -116,10 +131,10 @@ func (s *Service) RotateIfDue(ctx context.Context) error {
 			newest = key.created
 		}
 	}
-	if newest.IsZero() || now.Before(newest.Add(s.keys.rotation)) {
+	if newest.IsZero() || now.Before(newest.Add(k.Rotation)) {
 		return nil
 	}
-	_, _, err := s.makeNextKey(caller.System(ctx), s.keys.algorithm, s.keys.rotation)
+	_, _, err := k.makeNextKey(caller.System(ctx), k.Algorithm, k.Rotation)
 	if err == nil || errors.Is(err, errNotDue) || fault.From(err).Reason == rotationPending {
 		return nil
 	}
@@ -128,86 +143,83 @@ func (s *Service) RotateIfDue(ctx context.Context) error {
 
 const rotationPending = "ROTATION_PENDING"
 
-// makeNextKey makes the next key, if the newest one is at least so old.
-func (s *Service) makeNextKey(ctx context.Context, algorithm string, age time.Duration) (signingKeyRow, int64, error) {
-	next, err := s.newSigningKeyRow(algorithm)
+// errNotDue: another instance has made the next key.
+var errNotDue = errors.New("no rotation is due")
+
+// makeNextKey makes the next key, if the newest one is at least that old.
+func (k *Keys) makeNextKey(ctx context.Context, algorithm string, age time.Duration) (keyRow, int64, error) {
+	next, err := k.newKeyRow(algorithm)
 	if err != nil {
-		return signingKeyRow{}, 0, err
+		return keyRow{}, 0, err
 	}
-	revision, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
-		if err := lockSigningKeys(ctx, tx); err != nil {
+	revision, err := k.Log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
+		if err := lockKeys(ctx, tx); err != nil {
 			return err
 		}
-		now := s.clock.Now()
-		rows, err := selectSigningKeys(ctx, tx, now)
+		now := k.Clock.Now()
+		rows, err := listUsableKeys(ctx, tx, now)
 		if err != nil {
 			return err
 		}
 		for _, row := range rows {
-			if row.state(now) == KeyPending {
+			if row.state(now) == Pending {
 				active := time.UnixMicro(row.ActiveAt).UTC()
 				return fault.New(fault.Precondition, rotationPending,
-					"the key %s is waiting to become active at %s; rotate after that", row.ID, active.Format(time.RFC3339)).
+					"the key %s becomes active at %s; rotate after that", row.ID, active.Format(time.RFC3339)).
 					After(active.Sub(now))
 			}
 			if now.Before(time.UnixMicro(row.CreatedAt).Add(age)) {
 				return errNotDue
 			}
-			if _, err := s.keys.master.Open(row.PrivateKey, signingKeyName(row.ID)); errors.Is(err, seal.ErrWrongKey) {
+			if _, err := k.Master.Open(row.PrivateKey, keyName(row.ID)); errors.Is(err, seal.ErrWrongKey) {
 				return fault.New(fault.Precondition, "MASTER_KEY_CHANGED",
-					"the signing keys were sealed under another master key since this instance was started; start it again with that one")
+					"the signing keys were rewrapped under another master key since this instance was started; restart it with that one")
 			}
 		}
-		active := now.Add(s.keys.ahead)
+		active := now.Add(k.Ahead)
 		next.CreatedAt, next.ActiveAt = now.UnixMicro(), active.UnixMicro()
-		if err := retireSigningKeys(ctx, tx, active, active.Add(s.keys.keep)); err != nil {
+		if err := updateKeysRetired(ctx, tx, active, active.Add(k.keep)); err != nil {
 			return err
 		}
-		if err := insertSigningKey(ctx, tx, next); err != nil {
-			return err
-		}
-		tx.Record(audit.New(ctx, audit.SigningRotate, audit.Success, signingKeyName(next.ID)).
+		tx.Record(audit.New(ctx, audit.SigningRotate, audit.Success, keyName(next.ID)).
 			With("algorithm", algorithm).With("active_at", active.UTC().Format(time.RFC3339)))
 		tx.Changed(changes.SigningKey, next.ID)
-		return nil
+		return insertKey(ctx, tx, next)
 	})
 	return next, revision, err
 }
 
-// RemoveSigningKey is for a key that leaked: it signs and verifies no more from
-// now on, and its private part is erased. A key that is waiting takes the place
-// of the only active one at once, although others may not have fetched it yet.
-// The last usable key stays: Precondition LAST_SIGNING_KEY.
-func (s *Service) RemoveSigningKey(ctx context.Context, id string) (revision int64, err error) {
-	revision, err = s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
-		if err := lockSigningKeys(ctx, tx); err != nil {
+// Remove is for a key that leaked: it signs and verifies no more from now on,
+// and its private part is erased. A pending key takes the place of the only
+// active one at once, although others may not have fetched it yet. The last
+// usable key stays: Precondition LAST_SIGNING_KEY.
+func (k *Keys) Remove(ctx context.Context, id string) (revision int64, err error) {
+	revision, err = k.Log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
+		if err := lockKeys(ctx, tx); err != nil {
 			return err
 		}
-		now := s.clock.Now()
-		rows, err := selectSigningKeys(ctx, tx, now)
+		now := k.Clock.Now()
+		rows, err := listUsableKeys(ctx, tx, now)
 		if err != nil {
 			return err
 		}
-		i := slices.IndexFunc(rows, func(row signingKeyRow) bool { return row.ID == id })
+		i := slices.IndexFunc(rows, func(row keyRow) bool { return row.ID == id })
 		if i < 0 {
 			return fault.New(fault.NotFound, "SIGNING_KEY_NOT_FOUND", "there is no signing key %q in use; list the keys", id)
 		}
 		leaked := rows[i]
-		others := slices.Delete(slices.Clone(rows), i, i+1)
-		event := audit.New(ctx, audit.SigningRemove, audit.Success, signingKeyName(id)).With("state", string(leaked.state(now)))
-		if state := leaked.state(now); state == KeyActive || state == KeyPending {
-			heir, err := succeed(ctx, tx, leaked, others, now)
+		state := leaked.state(now)
+		event := audit.New(ctx, audit.SigningRemove, audit.Success, keyName(id)).With("state", string(state))
+		if state == Active || state == Pending {
+			successor, err := succeed(ctx, tx, leaked, slices.Delete(rows, i, i+1), now)
 			if err != nil {
 				return err
 			}
-			event = event.With("successor", heir)
-		}
-		if err := endSigningKey(ctx, tx, id, now); err != nil {
-			return err
+			event = event.With("successor", successor)
 		}
 		tx.Record(event)
 		tx.Changed(changes.SigningKey, id)
-		return nil
+		return updateKeyRemoved(ctx, tx, id, now)
 	})
 	if err != nil {
 		return 0, fmt.Errorf("remove signing key %s: %w", id, err)
@@ -215,22 +227,40 @@ func (s *Service) RemoveSigningKey(ctx context.Context, id string) (revision int
 	return revision, nil
 }
 
-// succeed sees to it that some other key signs when leaked is gone, and
-// returns its id. An active key stays in force when the one that was to follow
-// it is gone; a pending one is in force now when the active one is.
-func succeed(ctx context.Context, tx *changes.Tx, leaked signingKeyRow, others []signingKeyRow, now time.Time) (string, error) {
-	in := func(state KeyState) int {
-		return slices.IndexFunc(others, func(row signingKeyRow) bool { return row.state(now) == state })
+// succeed makes another key sign when leaked is gone, and returns its id. An
+// active key stays in force when the one that was to follow it is gone; a
+// pending one is in force now when the active one is.
+func succeed(ctx context.Context, tx *changes.Tx, leaked keyRow, others []keyRow, now time.Time) (string, error) {
+	in := func(state State) int {
+		return slices.IndexFunc(others, func(row keyRow) bool { return row.state(now) == state })
 	}
-	if i := in(KeyActive); i >= 0 {
-		if leaked.state(now) == KeyActive {
+	if i := in(Active); i >= 0 {
+		if leaked.state(now) == Active {
 			return others[i].ID, nil
 		}
-		return others[i].ID, keepSigningKeys(ctx, tx, time.UnixMicro(leaked.ActiveAt), now)
+		return others[i].ID, updateKeysKept(ctx, tx, time.UnixMicro(leaked.ActiveAt), now)
 	}
-	if i := in(KeyPending); i >= 0 {
-		return others[i].ID, activateSigningKey(ctx, tx, others[i].ID, now)
+	if i := in(Pending); i >= 0 {
+		return others[i].ID, updateKeyActive(ctx, tx, others[i].ID, now)
 	}
 	return "", fault.New(fault.Precondition, "LAST_SIGNING_KEY",
 		"this is the only key that can sign; rotate first, then remove it")
+}
+
+// Rewrap passes every sealed private key through rewrap, in a transaction that
+// keeps the keys from being changed, and returns how many there are.
+func Rewrap(ctx context.Context, q database.Queries, rewrap func(sealed []byte, context string) ([]byte, error)) (int, error) {
+	rows, err := lockSealed(ctx, q)
+	if err != nil {
+		return 0, err
+	}
+	for _, row := range rows {
+		if row.PrivateKey, err = rewrap(row.PrivateKey, keyName(row.ID)); err != nil {
+			return 0, err
+		}
+		if err := updateSealed(ctx, q, row); err != nil {
+			return 0, err
+		}
+	}
+	return len(rows), nil
 }

@@ -1,4 +1,4 @@
-package auth
+package token
 
 import (
 	"cmp"
@@ -15,9 +15,9 @@ import (
 // verifiedTokens is how many verified tokens are remembered.
 const verifiedTokens = 50_000
 
-// accessClaims is what an access token says. All of it is required, to the
+// Claims is what an access token says. All of it is required, to the
 // second; the issuer is the server's own.
-type accessClaims struct {
+type Claims struct {
 	Subject   string // the user's id
 	SessionID string // set unless APIKeyID is
 	ID        string // of the token
@@ -39,7 +39,7 @@ type tokenHash [sha256.Size]byte
 // verifiedToken is what is remembered of a token whose signature was good.
 type verifiedToken struct {
 	header string // names its key
-	claims accessClaims
+	claims Claims
 }
 
 // payload is a token's claims as sign writes them (RFC 9068 §2.2).
@@ -62,17 +62,17 @@ type payload struct {
 }
 
 // sign makes an access token (RFC 9068) with the key in force.
-func (k *signingKeys) sign(claims accessClaims) (string, error) {
+func (k *Keys) Sign(claims Claims) (string, error) {
 	if claims.Subject == "" || (claims.SessionID == "") == (claims.APIKeyID == "") || claims.ID == "" || claims.ClientID == "" ||
 		claims.IssuedAt.IsZero() || claims.ExpiresAt.Unix() <= claims.IssuedAt.Unix() {
 		return "", errors.New("sign access token: a claim is missing")
 	}
-	key := k.set.Load().signer(k.clock.Now())
+	key := k.set.Load().signer(k.Clock.Now())
 	if key == nil {
 		return "", errNoSigner()
 	}
 	text := payload{
-		Issuer: k.issuer, Subject: claims.Subject, Audience: cmp.Or(claims.Audience, k.audience),
+		Issuer: k.Issuer, Subject: claims.Subject, Audience: cmp.Or(claims.Audience, k.Audience),
 		ExpiresAt: claims.ExpiresAt.Unix(), IssuedAt: claims.IssuedAt.Unix(),
 		ID: claims.ID, ClientID: claims.ClientID, SessionID: claims.SessionID, PasswordChange: claims.PasswordChange,
 		APIKeyID: claims.APIKeyID, Scope: claims.Scope, AMR: claims.AMR,
@@ -101,9 +101,9 @@ func (k *signingKeys) sign(claims accessClaims) (string, error) {
 //
 // A token that was verified before costs one hash; its end and whether its key
 // still verifies are looked at each time.
-func (k *signingKeys) verify(token string, now time.Time) (accessClaims, caller.Reason) {
+func (k *Keys) Verify(token string, now time.Time) (Claims, caller.Reason) {
 	if len(token) > jose.MaxTokenSize {
-		return accessClaims{}, caller.ReasonCredentialInvalid
+		return Claims{}, caller.ReasonCredentialInvalid
 	}
 	set, hash := k.set.Load(), tokenHash(sha256.Sum256([]byte(token)))
 	known, ok := k.verified.GetIfPresent(hash)
@@ -111,17 +111,17 @@ func (k *signingKeys) verify(token string, now time.Time) (accessClaims, caller.
 	case !ok:
 		known, ok = k.open(set, token, now)
 		if !ok {
-			return accessClaims{}, caller.ReasonCredentialInvalid
+			return Claims{}, caller.ReasonCredentialInvalid
 		}
 		if now.Before(known.claims.ExpiresAt) {
 			k.verified.Set(hash, known)
 		}
 	case set.key(known.header, now) == nil:
 		k.verified.Invalidate(hash)
-		return accessClaims{}, caller.ReasonCredentialInvalid
+		return Claims{}, caller.ReasonCredentialInvalid
 	}
 	if !now.Before(known.claims.ExpiresAt) {
-		return accessClaims{}, caller.ReasonCredentialExpired
+		return Claims{}, caller.ReasonCredentialExpired
 	}
 	return known.claims, caller.ReasonOK
 }
@@ -132,7 +132,7 @@ func (k *signingKeys) verify(token string, now time.Time) (accessClaims, caller.
 // algorithm to the key, and no header of another form (alg none, crit, a key
 // that the token brings along) is even parsed. Nothing of the claims is read
 // before the signature is known to be good.
-func (k *signingKeys) open(set *keySet, token string, now time.Time) (verifiedToken, bool) {
+func (k *Keys) open(set *keySet, token string, now time.Time) (verifiedToken, bool) {
 	t, ok := jose.Cut(token)
 	if !ok {
 		return verifiedToken{}, false
@@ -151,21 +151,21 @@ func (k *signingKeys) open(set *keySet, token string, now time.Time) (verifiedTo
 
 // claimsOf checks that every claim is there, of its type and right, but for
 // the token's end.
-func (k *signingKeys) claimsOf(r *jose.Claims, now time.Time) (accessClaims, bool) {
-	claims := accessClaims{
+func (k *Keys) claimsOf(r *jose.Claims, now time.Time) (Claims, bool) {
+	claims := Claims{
 		Subject: r.Text("sub"), ID: r.Text("jti"), ClientID: r.Text("client_id"), Audience: r.Text("aud"),
 		PasswordChange: r.Flag("password_change"),
 	}
 	claims.IssuedAt, claims.ExpiresAt = r.Period(now)
-	if r.Text("iss") != k.issuer || !readHolder(r, &claims) || !readSignIn(r, &claims) || !r.OK() {
-		return accessClaims{}, false
+	if r.Text("iss") != k.Issuer || !readHolder(r, &claims) || !readSignIn(r, &claims) || !r.OK() {
+		return Claims{}, false
 	}
 	return claims, true
 }
 
 // readHolder reads what a token ends with: a session, or the API key it was
 // issued to, which alone can be narrowed. Never both.
-func readHolder(r *jose.Claims, claims *accessClaims) bool {
+func readHolder(r *jose.Claims, claims *Claims) bool {
 	if !r.Has("api_key_id") {
 		claims.SessionID = r.Text("sid")
 		return !r.Has("scope")
@@ -179,7 +179,7 @@ func readHolder(r *jose.Claims, claims *accessClaims) bool {
 
 // readSignIn reads how and when the user signed in, which only sessions have.
 // Tokens of earlier versions do not say.
-func readSignIn(r *jose.Claims, claims *accessClaims) bool {
+func readSignIn(r *jose.Claims, claims *Claims) bool {
 	how, when := r.Has("amr"), r.Has("auth_time")
 	if how {
 		claims.AMR = r.Texts("amr")

@@ -1,4 +1,4 @@
-package auth
+package token
 
 import (
 	"crypto"
@@ -24,11 +24,11 @@ import (
 var issued = time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC) // when the tests' tokens are issued
 
 // testSigner is a signingKeys with one key and no database.
-func testSigner(t testing.TB, fake *clock.Fake, keys ...*signingKey) *signingKeys {
+func testSigner(t testing.TB, fake *clock.Fake, keys ...*signingKey) *Keys {
 	t.Helper()
 	clk := clock.Real()
 	clk.Now = fake.Now
-	k := newSigningKeys(Options{Issuer: "https://tollgate.test", Audience: "tollgate", Clock: clk})
+	k := New(Options{Issuer: "https://tollgate.test", Audience: "tollgate", Clock: clk})
 	if len(keys) == 0 {
 		keys = []*signingKey{testKey(1)}
 	}
@@ -51,16 +51,16 @@ func testKeyOf(algorithm string, private crypto.Signer) *signingKey {
 	}
 }
 
-func testClaims() accessClaims {
-	return accessClaims{
+func testClaims() Claims {
+	return Claims{
 		Subject: "user-1", SessionID: "session-1", ID: "token-1", ClientID: "tollgate", Audience: "tollgate",
 		IssuedAt: issued, ExpiresAt: issued.Add(15 * time.Minute),
 	}
 }
 
-func mustSign(t testing.TB, k *signingKeys, claims accessClaims) string {
+func mustSign(t testing.TB, k *Keys, claims Claims) string {
 	t.Helper()
-	token, err := k.sign(claims)
+	token, err := k.Sign(claims)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,14 +79,14 @@ func forge(key *signingKey, header, payload string) string {
 
 func encode(s string) string { return base64.RawURLEncoding.EncodeToString([]byte(s)) }
 
-func (k *signingKeys) expect(t *testing.T, what, token string, want caller.Reason) {
+func (k *Keys) expect(t *testing.T, what, token string, want caller.Reason) {
 	t.Helper()
 	for _, visit := range []string{"first", "second"} { // cold, then perhaps cached
-		claims, got := k.verify(token, k.clock.Now())
+		claims, got := k.Verify(token, k.Clock.Now())
 		if got != want {
 			t.Errorf("%s: %s verify = %s, want %s", what, visit, got, want)
 		}
-		if got != caller.ReasonOK && !reflect.DeepEqual(claims, accessClaims{}) {
+		if got != caller.ReasonOK && !reflect.DeepEqual(claims, Claims{}) {
 			t.Errorf("%s: refused, but with claims %+v", what, claims)
 		}
 	}
@@ -111,13 +111,13 @@ func TestTokenShape(t *testing.T) {
 			t.Errorf("segment %d = %s (%v), want %s", i, got, err, want)
 		}
 	}
-	claims, reason := k.verify(token, issued)
+	claims, reason := k.Verify(token, issued)
 	if reason != caller.ReasonOK || !reflect.DeepEqual(claims, testClaims()) {
 		t.Errorf("verify = %+v, %s", claims, reason)
 	}
 	change := testClaims()
 	change.PasswordChange = true
-	if claims, _ := k.verify(mustSign(t, k, change), issued); !reflect.DeepEqual(claims, change) {
+	if claims, _ := k.Verify(mustSign(t, k, change), issued); !reflect.DeepEqual(claims, change) {
 		t.Errorf("verify = %+v, want %+v", claims, change)
 	}
 }
@@ -129,7 +129,7 @@ func TestTokenSaysHowTheUserSignedIn(t *testing.T) {
 	want := testClaims()
 	want.AMR, want.AuthTime = []string{"pwd", "otp", "mfa"}, issued.Add(-time.Hour)
 	token := mustSign(t, k, want)
-	if claims, reason := k.verify(token, issued); reason != caller.ReasonOK || !reflect.DeepEqual(claims, want) {
+	if claims, reason := k.Verify(token, issued); reason != caller.ReasonOK || !reflect.DeepEqual(claims, want) {
 		t.Errorf("verify = %+v, %s", claims, reason)
 	}
 	raw, err := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[1])
@@ -178,23 +178,23 @@ func TestTokenByAnotherLibrary(t *testing.T) {
 
 func TestSignNeedsEveryClaim(t *testing.T) {
 	k := testSigner(t, clock.NewFake(issued))
-	for name, drop := range map[string]func(*accessClaims){
-		"subject":  func(c *accessClaims) { c.Subject = "" },
-		"session":  func(c *accessClaims) { c.SessionID = "" },
-		"id":       func(c *accessClaims) { c.ID = "" },
-		"client":   func(c *accessClaims) { c.ClientID = "" },
-		"issued":   func(c *accessClaims) { c.IssuedAt = time.Time{} },
-		"no time":  func(c *accessClaims) { c.ExpiresAt = c.IssuedAt.Add(time.Millisecond) },
-		"too long": func(c *accessClaims) { c.Subject = strings.Repeat("x", jose.MaxTokenSize) },
+	for name, drop := range map[string]func(*Claims){
+		"subject":  func(c *Claims) { c.Subject = "" },
+		"session":  func(c *Claims) { c.SessionID = "" },
+		"id":       func(c *Claims) { c.ID = "" },
+		"client":   func(c *Claims) { c.ClientID = "" },
+		"issued":   func(c *Claims) { c.IssuedAt = time.Time{} },
+		"no time":  func(c *Claims) { c.ExpiresAt = c.IssuedAt.Add(time.Millisecond) },
+		"too long": func(c *Claims) { c.Subject = strings.Repeat("x", jose.MaxTokenSize) },
 	} {
 		claims := testClaims()
 		drop(&claims)
-		if token, err := k.sign(claims); err == nil {
+		if token, err := k.Sign(claims); err == nil {
 			t.Errorf("%s: signed %s", name, token)
 		}
 	}
 	k.set.Store(newKeySet(nil))
-	if _, err := k.sign(testClaims()); err == nil {
+	if _, err := k.Sign(testClaims()); err == nil {
 		t.Error("signed without a key")
 	}
 }
@@ -205,7 +205,7 @@ func TestVerifyRefusesEveryOtherText(t *testing.T) {
 	k.expect(t, "the token", token, caller.ReasonOK)
 	refused := func(what, other string) {
 		t.Helper()
-		if _, reason := k.verify(other, issued); reason != caller.ReasonCredentialInvalid {
+		if _, reason := k.Verify(other, issued); reason != caller.ReasonCredentialInvalid {
 			t.Errorf("%s: %s", what, reason)
 		}
 	}
@@ -447,7 +447,7 @@ func FuzzVerify(f *testing.F) {
 	f.Add(token)
 	f.Add("a.b.c")
 	f.Fuzz(func(t *testing.T, other string) {
-		if _, reason := k.verify(other, issued); reason != caller.ReasonCredentialInvalid && other != token {
+		if _, reason := k.Verify(other, issued); reason != caller.ReasonCredentialInvalid && other != token {
 			t.Errorf("%q: %s", other, reason)
 		}
 	})
@@ -470,7 +470,7 @@ func BenchmarkVerifyCached(b *testing.B) {
 	token := mustSign(b, k, testClaims())
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, reason := k.verify(token, issued); reason != caller.ReasonOK {
+		if _, reason := k.Verify(token, issued); reason != caller.ReasonOK {
 			b.Fatal(reason)
 		}
 	}

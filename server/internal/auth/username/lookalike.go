@@ -1,4 +1,4 @@
-package auth
+package username
 
 import (
 	"slices"
@@ -10,7 +10,7 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// checkNewName refuses a canonical name that can pass for another, by Unicode's
+// CheckNew refuses a canonical name that can pass for another, by Unicode's
 // security mechanisms (UTS #39). It is for names that are given, not for names
 // that are looked up: who has such a name from before goes on signing in.
 //
@@ -19,7 +19,7 @@ import (
 // system (§5.3); it does not repeat a mark where that cannot be seen (§5.4);
 // and a name in another script does not read as ASCII as a whole (§4). What
 // looks alike within one script, l and 1 or ı and i, is not compared.
-func checkNewName(name string) error {
+func CheckNew(name string) error {
 	if scripts := scriptsOf(name); !mayMix(scripts) {
 		return fault.Field("username", "mixes letters of several scripts (%s), which may look like another name; write it in one", strings.Join(scripts, ", "))
 	}

@@ -1,4 +1,4 @@
-package auth
+package username
 
 import (
 	"strings"
@@ -6,8 +6,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/tollgatehq/tollgate/server/internal/backendtest"
-	"github.com/tollgatehq/tollgate/server/internal/database"
+	"github.com/tollgatehq/tollgate/server/internal/fault/faulttest"
 	"golang.org/x/text/unicode/norm"
 	"pgregory.net/rapid"
 )
@@ -54,19 +53,19 @@ func TestNewNamesAreInOneScript(t *testing.T) {
 		"admi\u0323\u0323n": false,
 		"é\u0301":           false, // é and one more accent, which fonts draw in one place
 	} {
-		canonical, err := canonicalName(name)
+		canonical, err := Canonical(name)
 		if err != nil {
 			t.Errorf("%q has no canonical form: %v", name, err)
 			continue
 		}
-		err = checkNewName(canonical)
+		err = CheckNew(canonical)
 		if good && err != nil {
 			t.Errorf("%q: %v", name, err)
 		} else if !good {
 			if err == nil {
 				t.Errorf("%q is taken", name)
 			} else {
-				wantField(t, err, "username")
+				faulttest.WantField(t, err, "username")
 			}
 		}
 	}
@@ -83,11 +82,11 @@ func TestNoNameImitatesAdmin(t *testing.T) {
 			choice := []rune(string(r) + like[r])
 			fake.WriteRune(rapid.SampledFrom(choice).Draw(t, "letter"))
 		}
-		name, err := canonicalName(fake.String())
+		name, err := Canonical(fake.String())
 		if err != nil {
 			t.Fatal(err)
 		}
-		if checkNewName(name) == nil && name != real {
+		if CheckNew(name) == nil && name != real {
 			t.Fatalf("%q (%+q) passes for %q", name, name, real)
 		}
 	})
@@ -96,11 +95,11 @@ func TestNoNameImitatesAdmin(t *testing.T) {
 // TestASCIINamesAreTaken: nothing in ASCII is refused for its looks.
 func TestASCIINamesAreTaken(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		name, err := canonicalName(rapid.StringMatching(`[!-~]{1,128}`).Draw(t, "name"))
+		name, err := Canonical(rapid.StringMatching(`[!-~]{1,128}`).Draw(t, "name"))
 		if err != nil {
 			return
 		}
-		if err := checkNewName(name); err != nil {
+		if err := CheckNew(name); err != nil {
 			t.Fatalf("%q: %v", name, err)
 		}
 	})
@@ -133,39 +132,14 @@ func FuzzNewName(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		name, err := canonicalName(text)
-		if err != nil || checkNewName(name) != nil {
+		name, err := Canonical(text)
+		if err != nil || CheckNew(name) != nil {
 			return
 		}
 		// What is taken has no letter in two scripts that do not mix, however
 		// it is composed.
 		if scripts := scriptsOf(norm.NFD.String(name)); !mayMix(scripts) || !utf8.ValidString(name) {
 			t.Errorf("%+q is in %v", name, scripts)
-		}
-	})
-}
-
-// TestLookalikesOnlyInNewNames: names are refused where they are given, and
-// work where they are from before.
-func TestLookalikesOnlyInNewNames(t *testing.T) {
-	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newDesk(t, db)
-		const fake = "аdmin" // with a Cyrillic а
-		_, _, err := d.CreateUser(d.system(), NewUser{Username: fake, Password: password})
-		wantField(t, err, "username")
-		old := d.user("old")
-		_, _, err = d.UpdateUser(d.system(), old.ID, UserUpdate{Username: to(fake)})
-		wantField(t, err, "username")
-
-		if _, err := d.db.Exec(t.Context(), `UPDATE users SET username = $1 WHERE id = $2`, fake, old.ID); err != nil {
-			t.Fatal(err)
-		}
-		d.login(fake)
-		if u, err := d.FindUser(t.Context(), fake); err != nil || u.ID != old.ID {
-			t.Errorf("found %+v, %v", u, err)
-		}
-		if _, _, err := d.UpdateUser(d.system(), old.ID, UserUpdate{Username: new("honest")}); err != nil {
-			t.Errorf("cannot be given another name: %v", err)
 		}
 	})
 }

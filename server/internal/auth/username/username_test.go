@@ -1,10 +1,11 @@
-package auth
+package username
 
 import (
 	"strings"
 	"testing"
 	"unicode"
 
+	"github.com/tollgatehq/tollgate/server/internal/fault/faulttest"
 	"pgregory.net/rapid"
 )
 
@@ -51,11 +52,11 @@ func TestCanonicalName(t *testing.T) {
 		"018f4d3c-0000-7000-8000-000000000000": "",
 		"018F4D3C-0000-7000-8000-00000000000A": "",
 	} {
-		got, err := canonicalName(given)
+		got, err := Canonical(given)
 		if want == "" {
-			wantField(t, err, "username")
+			faulttest.WantField(t, err, "username")
 		} else if err != nil || got != want {
-			t.Errorf("canonicalName(%q) = %q, %v, want %q", given, got, err, want)
+			t.Errorf("Canonical(%q) = %q, %v, want %q", given, got, err, want)
 		}
 	}
 }
@@ -64,28 +65,17 @@ func TestCanonicalName(t *testing.T) {
 // its letters are cased, so that no two users can share one.
 func TestCanonicalNameIsFixed(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		name, err := canonicalName(rapid.String().Draw(t, "name"))
+		name, err := Canonical(rapid.String().Draw(t, "name"))
 		if err != nil {
 			return
 		}
 		for _, again := range []string{name, " " + name + "\n"} {
-			if got, err := canonicalName(again); err != nil || got != name {
-				t.Fatalf("canonicalName(%q) = %q, %v, want %q", again, got, err, name)
+			if got, err := Canonical(again); err != nil || got != name {
+				t.Fatalf("Canonical(%q) = %q, %v, want %q", again, got, err, name)
 			}
 		}
 		if strings.ContainsFunc(name, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }) {
 			t.Fatalf("%q holds a space or control", name)
 		}
 	})
-}
-
-func TestCheckDisplayName(t *testing.T) {
-	for _, good := range []string{"", "Ann Lee", "Zoë 🦊", strings.Repeat("é", 256)} {
-		if err := checkDisplayName(good); err != nil {
-			t.Errorf("%q: %v", good, err)
-		}
-	}
-	for _, bad := range []string{"a\x00b", "a\nb", "\xff", strings.Repeat("a", 257)} {
-		wantField(t, checkDisplayName(bad), "displayName")
-	}
 }

@@ -1,0 +1,128 @@
+package auth
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/tollgatehq/tollgate/internal/jose"
+	"github.com/tollgatehq/tollgate/server/internal/audit"
+	"github.com/tollgatehq/tollgate/server/internal/auth/token"
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/database"
+	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/fault/faulttest"
+	"github.com/tollgatehq/tollgate/server/internal/seal"
+)
+
+func masterOf(t *testing.T, fill byte) *seal.Master {
+	t.Helper()
+	m, err := seal.New(bytes.Repeat([]byte{fill}, seal.KeySize))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func TestRewrap(t *testing.T) {
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		d := newFixture(t, db)
+		fake := d.clock
+		running := d
+		for _, algorithm := range []string{jose.ES256, jose.RS256} {
+			if _, _, err := d.SigningKeys.Rotate(d.system(), algorithm); err != nil {
+				t.Fatal(err)
+			}
+			fake.Advance(jose.KeyLeadTime)
+		}
+		ann := d.user("ann")
+		grant := d.login("ann")
+		old, next := masterOf(t, 'm'), masterOf(t, 'n')
+		secret := old.Seal([]byte("twenty bytes of otp"), secondFactorName(ann.ID))
+		if _, err := db.Exec(t.Context(), `INSERT INTO second_factors (user_id, secret, created_at) VALUES ($1, $2, 1)`, ann.ID, secret); err != nil {
+			t.Fatal(err)
+		}
+		clk := d.clock.Clock()
+		type sealedRow struct {
+			ID     string `db:"id"`
+			Sealed []byte `db:"sealed"`
+		}
+		snapshot := func() (all []sealedRow) {
+			t.Helper()
+			if err := db.Select(t.Context(), &all, `SELECT id, private_key AS sealed FROM signing_keys
+				UNION ALL SELECT user_id AS id, secret AS sealed FROM second_factors ORDER BY id`); err != nil {
+				t.Fatal(err)
+			}
+			return all
+		}
+		before := fmt.Sprint(snapshot())
+
+		if _, err := Rewrap(t.Context(), db, clk, masterOf(t, 'x'), next); !errors.Is(err, seal.ErrWrongKey) {
+			t.Errorf("with a wrong present key: %v", err)
+		}
+		// All or nothing: the second factor, which comes last, does not open.
+		if _, err := db.Exec(t.Context(), `UPDATE second_factors SET secret = $1`, []byte("something that was never sealed")); err != nil {
+			t.Fatal(err)
+		}
+		broken := fmt.Sprint(snapshot())
+		if _, err := Rewrap(t.Context(), db, clk, old, next); !errors.Is(err, seal.ErrWrongKey) {
+			t.Errorf("with a broken row: %v", err)
+		}
+		if fmt.Sprint(snapshot()) != broken {
+			t.Fatal("a failed rewrap changed something")
+		}
+		if _, err := db.Exec(t.Context(), `UPDATE second_factors SET secret = $1`, secret); err != nil {
+			t.Fatal(err)
+		}
+		if fmt.Sprint(snapshot()) != before {
+			t.Fatal("a failed rewrap changed something")
+		}
+
+		done, err := Rewrap(t.Context(), db, clk, old, next)
+		if err != nil || done != (Rewrapped{SigningKeys: 3, SecondFactors: 1}) {
+			t.Fatal(done, err)
+		}
+		for _, row := range snapshot() {
+			name := "signing_keys/" + row.ID
+			if row.ID == ann.ID {
+				name = secondFactorName(row.ID)
+			}
+			if _, err := old.Open(row.Sealed, name); !errors.Is(err, seal.ErrWrongKey) {
+				t.Errorf("%s opens under the old key: %v", name, err)
+			}
+			if plain, err := next.Open(row.Sealed, name); err != nil || row.ID == ann.ID && string(plain) != "twenty bytes of otp" {
+				t.Errorf("%s does not open under the new key: %v", name, err)
+			}
+		}
+		if n := len(d.recorded(audit.SigningReseal)); n != 1 {
+			t.Errorf("%d rewraps recorded", n)
+		}
+
+		// The instance that runs goes on, also when it reads its keys again,
+		// but makes no key that nobody could open later.
+		if err := running.Reset(t.Context()); err != nil {
+			t.Errorf("the running instance: %v", err)
+		}
+		running.wantReason(grant.AccessToken, caller.ReasonOK)
+		running.login("ann")
+		_, _, err = running.SigningKeys.Rotate(d.system(), "")
+		faulttest.Want(t, err, fault.Precondition, "MASTER_KEY_CHANGED")
+
+		keys := func(master *seal.Master) (*token.Keys, error) {
+			k := token.New(token.Options{DB: db, Clock: fake.Clock(), Master: master, Issuer: "https://tollgate.test", Audience: "tollgate", TTL: testTTL})
+			return k, k.Load(t.Context())
+		}
+		if _, err := keys(old); !errors.Is(err, seal.ErrWrongKey) {
+			t.Errorf("a start with the old key: %v", err)
+		}
+		started, err := keys(next)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, reason := started.Verify(grant.AccessToken, fake.Now()); reason != caller.ReasonOK {
+			t.Errorf("a token of before: %s", reason)
+		}
+	})
+}
