@@ -10,7 +10,7 @@ import (
 
 // CreateAPIKey implements AuthService.
 func (h *Handler) CreateAPIKey(ctx context.Context, req *tollgatev1.CreateAPIKeyRequest) (*tollgatev1.CreateAPIKeyResponse, error) {
-	expires, err := protoconv.Time("expires_at", req.GetExpiresAt())
+	expires, err := protoconv.Time("expiresAt", req.GetExpiresAt())
 	if err != nil {
 		return nil, err
 	}
