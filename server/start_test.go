@@ -80,3 +80,24 @@ func TestDamagedFile(t *testing.T) {
 		}
 	}
 }
+
+// A second server on a SQLite file warns, because both count limits by themselves;
+// the lock of a server that was killed is gone with it.
+func TestSecondServerOnSQLiteWarns(t *testing.T) {
+	t.Parallel()
+	const warning = "another server has this database"
+	dir := t.TempDir()
+	first := serve(t, dir)
+	if strings.Contains(first.stderr.String(), warning) {
+		t.Errorf("the only server says %s", first.stderr.String())
+	}
+	second := serve(t, dir)
+	apitest.Eventually(t, "the warning", func() bool { return strings.Contains(second.stderr.String(), warning) })
+	first.kill(t)
+	second.kill(t)
+	third := serve(t, dir)
+	third.Get(t, "/healthz").Want(t, 200)
+	if strings.Contains(third.stderr.String(), warning) {
+		t.Errorf("after both were killed: %s", third.stderr.String())
+	}
+}

@@ -263,6 +263,23 @@ func (a *App) ServeMetrics(ctx context.Context, listener net.Listener) error {
 	return nil
 }
 
+// warnOfOthers takes the lock of servers on a SQLite file and warns when another
+// server has it. It goes on: a restart may let two overlap. The caller closes the
+// file when the server ends.
+func (a *App) warnOfOthers() io.Closer {
+	file, shared, err := lockShared(strings.TrimPrefix(a.config.DatabaseURL, "sqlite:") + ".lock")
+	switch {
+	case err != nil:
+		a.out.Log.Warn("cannot tell whether another server has this database", "error", err)
+	case shared:
+		a.out.Log.Warn("another server has this database: each counts limits by itself, so callers get that many times as much; end one, or let them share counters with --redis-url")
+	}
+	if file == nil {
+		return io.NopCloser(nil)
+	}
+	return file
+}
+
 // Serve serves the API on a listener until ctx ends, then drains: readiness
 // goes false; after the drain delay streams end and running calls finish.
 func (a *App) Serve(ctx context.Context, listener *Listener) error {
@@ -277,6 +294,9 @@ func (a *App) Serve(ctx context.Context, listener *Listener) error {
 	bounded := *listener // below TLS: a handshake takes a place
 	bounded.Listener = httpapi.LimitConnections(listener.Listener, cmp.Or(a.config.MaxConnections, defaultConnections), proxies, a.refused.count)
 	server := httpapi.NewServer(handler, a.out.Log)
+	if a.config.embedded() && a.config.RedisURL == "" {
+		defer a.warnOfOthers().Close()
+	}
 	a.ready.Store(true)
 
 	// Only servers rotate and prune: a command may have been given other settings.

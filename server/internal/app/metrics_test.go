@@ -9,7 +9,6 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -382,11 +381,19 @@ func TestCollectorThatIsDown(t *testing.T) {
 	}
 }
 
-func TestTelemetryThatCannotBe(t *testing.T) {
-	t.Setenv("OTEL_TRACES_EXPORTER", "zipkin")
-	_, err := Open(t.Context(), testConfig("sqlite:"+filepath.Join(t.TempDir(), "t.db")), clock.Real(),
-		Out{Stdout: io.Discard, Log: slog.New(slog.DiscardHandler)})
-	if err == nil || !strings.Contains(err.Error(), "OTEL_TRACES_EXPORTER=zipkin") {
-		t.Errorf("error %v", err)
+func TestTelemetryMistakes(t *testing.T) {
+	for variable, value := range map[string]string{
+		"OTEL_TRACES_EXPORTER": "zipkin", "OTEL_EXPORTER_OTLP_ENDPOINT": "localhost:4318", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "collector",
+	} {
+		t.Run(variable, func(t *testing.T) {
+			t.Setenv(variable, value)
+			a, err := Open(t.Context(), testConfig(backendtest.SQLiteURL(t)), clock.Real(), Out{Stdout: io.Discard, Log: slog.New(slog.DiscardHandler)})
+			if err == nil {
+				a.Close() //nolint:errcheck // it must not have opened
+			}
+			if err == nil || !strings.Contains(err.Error(), variable+"="+value) {
+				t.Errorf("error %v", err)
+			}
+		})
 	}
 }

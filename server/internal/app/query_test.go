@@ -115,6 +115,18 @@ func TestTypesOfJSON(t *testing.T) {
 	}
 }
 
+// A path that is nearly one of ours is told so in our shape, not redirected.
+func TestPathsOfAnotherSpelling(t *testing.T) {
+	t.Parallel()
+	i := startEmbedded(t)
+	for _, path := range []string{"//v1/users", "/v1//users", "/v1/../v1/users", "/v1/./users", "/v1", "/v1/users/", "/v1/roles/", "/tollgate.v1.AuthService"} {
+		a := i.call(t, "GET", path, i.admin, nil)
+		if a.Status != http.StatusNotFound || a.Reason() != "UNKNOWN_PATH" || a.Header.Get("Location") != "" {
+			t.Errorf("%s: %d %v %s", path, a.Status, a.Header, a.Raw)
+		}
+	}
+}
+
 func TestHead(t *testing.T) {
 	t.Parallel()
 	i := startEmbedded(t)

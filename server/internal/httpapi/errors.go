@@ -155,7 +155,7 @@ func writePlain(w http.ResponseWriter, r *http.Request, status int, requestID st
 	var f *fault.Error
 	switch status {
 	case http.StatusNotFound:
-		f = fault.New(fault.NotFound, "UNKNOWN_PATH", "there is nothing at this path; the API is described in README.md and gen/openapi.yaml")
+		f = fault.New(fault.NotFound, "UNKNOWN_PATH", "there is nothing at this path; check its spelling: the API is under /v1, and no path has two slashes together or one at its end")
 		if isRPC(r) {
 			// A client must be able to tell it from the NOT_FOUND of an RPC.
 			f = fault.New(fault.Unimplemented, "UNKNOWN_PATH", "this server has no such RPC; check its name and this server's version")

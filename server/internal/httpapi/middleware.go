@@ -37,7 +37,7 @@ type middleware struct {
 var goodRequestID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,128}$`)
 
 func (m *middleware) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	began, open := time.Now(), r.Context()
+	began, open, path := time.Now(), r.Context(), r.URL.Path
 	origin := caller.Caller{
 		IP: clientIP(r, m.trusted), UserAgent: r.UserAgent(), RequestID: r.Header.Get("X-Request-Id"),
 	}
@@ -77,7 +77,8 @@ func (m *middleware) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		m.serveStream(w, r, k, memory)
 	}
 	if m.log.Enabled(open, slog.LevelDebug) {
-		m.log.DebugContext(r.Context(), "request", "method", r.Method, "path", loggable(r.URL.Path), "status", status,
+		// The transcoder replaces the path by the procedure's.
+		m.log.DebugContext(r.Context(), "request", "method", r.Method, "path", loggable(path), "procedure", loggable(r.URL.Path), "status", status,
 			"took_ms", float64(time.Since(began).Microseconds())/1000, "ip", origin.IPString())
 	}
 }

@@ -65,6 +65,10 @@ func isVariable(segment string) int {
 }
 
 func (q *restQueries) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if strings.HasSuffix(r.URL.Path, "/") { // not the path of a thing without a name
+		writePlain(w, r, http.StatusNotFound, caller.From(r.Context()).RequestID)
+		return
+	}
 	plainJSON(r.Header)
 	if r.Method == http.MethodHead { // RFC 9110 §9.3.2; net/http leaves the body out
 		get := *r

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -114,12 +115,13 @@ func asked(signal string) (bool, error) {
 		}
 		return "", ""
 	}
+	where, endpoint := first("OTEL_EXPORTER_OTLP_"+signal+"_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 	switch name, exporter := first("OTEL_" + signal + "_EXPORTER"); exporter {
 	case "none":
 		return false, nil
 	case "otlp":
 	case "":
-		if _, endpoint := first("OTEL_EXPORTER_OTLP_"+signal+"_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"); endpoint == "" {
+		if endpoint == "" {
 			return false, nil
 		}
 	default:
@@ -128,6 +130,9 @@ func asked(signal string) (bool, error) {
 	name, protocol := first("OTEL_EXPORTER_OTLP_"+signal+"_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 	if protocol != "" && protocol != "http/protobuf" {
 		return false, fmt.Errorf("%s=%s: only http/protobuf is known; collectors take it at port 4318", name, protocol)
+	}
+	if u, err := url.Parse(endpoint); endpoint != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
+		return false, fmt.Errorf("%s=%s: must be a URL, such as http://localhost:4318", where, endpoint)
 	}
 	return true, nil
 }
