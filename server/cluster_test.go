@@ -59,9 +59,9 @@ func TestClusterRefreshOnce(t *testing.T) {
 			more++
 		}
 	}
-	promise(t, "one token refreshed "+strconv.Itoa(calls)+" times at once at 3 instances: one success, and the family dies",
+	promise(t, "one token refreshed "+strconv.Itoa(calls)+" times at once at 3 instances: one success, and the session is revoked",
 		none == 0 && more == 0 && revived == 0,
-		"%d rounds: none succeeded in %d, more than one in %d, family alive in %d; refused %d, unavailable %d", rounds, none, more, revived, refused, busy)
+		"%d rounds: none succeeded in %d, more than one in %d, session alive in %d; refused %d, unavailable %d", rounds, none, more, revived, refused, busy)
 }
 
 // TestClusterLimit checks that in every window of time all instances together

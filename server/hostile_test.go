@@ -109,7 +109,7 @@ func TestHostileClients(t *testing.T) {
 		{"health checks without a window", other, streamMemory, healthWithoutWindow},
 		{"refused sign-ins without a window", other, hostileMemory, signInsWithoutWindow},
 		{"reflection without a window", other, streamMemory, reflectionWithoutWindow},
-		{"pipelined answers that nobody reads", other, hostileMemory, unreadAnswers},
+		{"pipelined answers that are never read", other, hostileMemory, unreadAnswers},
 		{"large bodies that stop before their end", other, hostileMemory, largeBodies},
 		{"rapid resets", other, hostileMemory, rapidResets},
 		{"connections that say nothing", other, hostileMemory, silentConnections},
