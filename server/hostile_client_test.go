@@ -44,7 +44,7 @@ func (h *hostile) close() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, c := range h.conns {
-		c.Close() //nolint:errcheck // it may be gone
+		c.Close()
 	}
 	h.conns = nil
 }
@@ -74,14 +74,14 @@ func (h *hostile) tryDial(t *testing.T) (net.Conn, error) {
 
 // write sends bytes and ignores that the server has hung up.
 func (h *hostile) write(c net.Conn, text string) {
-	c.SetWriteDeadline(time.Now().Add(time.Second)) //nolint:errcheck // the write fails, too
-	io.WriteString(c, text)                         //nolint:errcheck // see above
+	c.SetWriteDeadline(time.Now().Add(time.Second))
+	io.WriteString(c, text)
 }
 
 // ended waits until the server has closed the connection and returns what it
 // sent.
 func ended(c net.Conn) (said string) {
-	c.SetReadDeadline(time.Now().Add(apitest.Timeout)) //nolint:errcheck // the read fails, too
+	c.SetReadDeadline(time.Now().Add(apitest.Timeout))
 	all, err := io.ReadAll(c)
 	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
 		return "still open: " + string(all)
@@ -135,7 +135,7 @@ func (c *h2) read() {
 		switch f := frame.(type) {
 		case *http2.SettingsFrame:
 			if !f.IsAck() {
-				c.framer.WriteSettingsAck() //nolint:errcheck // the connection is gone
+				c.framer.WriteSettingsAck()
 			}
 		case *http2.MetaHeadersFrame:
 			for _, field := range f.Fields {
@@ -166,11 +166,11 @@ func (c *h2) open(path, contentType, token string, end bool) uint32 {
 		fields = append(fields, "authorization", "Bearer "+token)
 	}
 	for i := 0; i < len(fields); i += 2 {
-		c.header.WriteField(hpack.HeaderField{Name: fields[i], Value: fields[i+1]}) //nolint:errcheck // a buffer
+		c.header.WriteField(hpack.HeaderField{Name: fields[i], Value: fields[i+1]})
 	}
 	id := c.next
 	c.next += 2
-	c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: c.block.Bytes(), EndHeaders: true, EndStream: end}) //nolint:errcheck // the server may have hung up
+	c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: c.block.Bytes(), EndHeaders: true, EndStream: end})
 	return id
 }
 
@@ -179,15 +179,15 @@ func (c *h2) message(id uint32, message []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	framed := binary.BigEndian.AppendUint32([]byte{0}, uint32(len(message)))
-	c.framer.WriteData(id, true, append(framed, message...)) //nolint:errcheck // the server may have hung up
+	c.framer.WriteData(id, true, append(framed, message...))
 }
 
 // count returns how many streams meet a condition.
-func (c *h2) count(fulfils func(id uint32) bool) (n int) {
+func (c *h2) count(matches func(id uint32) bool) (n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for id := uint32(1); id < c.next; id += 2 {
-		if fulfils(id) {
+		if matches(id) {
 			n++
 		}
 	}

@@ -102,7 +102,7 @@ func (s *tollgate) watchSSE(t *testing.T, ctx context.Context, token string) wat
 			}
 			return &event{e.Action, e.Resource}, nil
 		}
-		return nil, fmt.Errorf("ended without an error: %v", lines.Err())
+		return nil, fmt.Errorf("ended without an error: %w", lines.Err())
 	}}
 }
 
