@@ -192,7 +192,7 @@ func TestFloodFromManyAddresses(t *testing.T) {
 	}
 }
 
-// Memory is bounded: the oldest flood makes room, and its count is recorded.
+// Memory is bounded: the oldest flood is evicted, and its count is recorded.
 func TestFloodEvictsTheOldest(t *testing.T) {
 	t.Parallel()
 	s, fake := newServiceOnSQLite(t)

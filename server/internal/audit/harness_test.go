@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -67,17 +68,9 @@ func commit(s *Service, events ...Event) error {
 // all lists everything that the filter lets through, a page at a time.
 func all(t *testing.T, s *Service, f Filter, size int32) []Event {
 	t.Helper()
-	var events []Event
-	token := ""
-	for {
-		some, next, err := s.List(t.Context(), f, size, token)
-		backendtest.Must(t, err)
-		events = append(events, some...)
-		if next == "" {
-			return events
-		}
-		token = next
-	}
+	return slices.Concat(backendtest.Pages(t, func(token string) ([]Event, string, error) {
+		return s.List(t.Context(), f, size, token)
+	})...)
 }
 
 func resources(events []Event) []string {

@@ -37,6 +37,17 @@ func Must(t testing.TB, err error) {
 	}
 }
 
+// Pages reads a list to its end and returns its pages.
+func Pages[T any](t testing.TB, list func(token string) (items []T, next string, err error)) (pages [][]T) {
+	t.Helper()
+	for token, more := "", true; more; more = token != "" {
+		items, next, err := list(token)
+		Must(t, err)
+		pages, token = append(pages, items), next
+	}
+	return pages
+}
+
 // SQLite is a fresh database at this binary's version, for tests that any
 // database serves.
 func SQLite(t testing.TB) *database.DB {

@@ -56,7 +56,7 @@ func (p *Principal) SecondFactor() bool { return slices.Contains(p.AMR, AMRMulti
 
 // Caller is one call's origin.
 type Caller struct {
-	Principal *Principal // nil: nobody, or the system
+	Principal *Principal // nil: not authenticated, or the system
 	System    bool       // the command line or Tollgate itself, which may do everything
 	IP        netip.Addr // the zero Addr when unknown
 	UserAgent string     // at most 512 bytes
@@ -92,7 +92,7 @@ func (c Caller) Accepts() string {
 	return c.Principal.Accepts
 }
 
-// UserID is the principal's user id, empty for nobody.
+// UserID is the principal's user id, empty without one.
 func (c Caller) UserID() string {
 	if c.Principal == nil {
 		return ""

@@ -23,7 +23,7 @@ const (
 	SQLite     Dialect = "sqlite"
 )
 
-// What a statement may run into, told apart by the drivers' codes.
+// What a statement may fail with, by the drivers' codes.
 var (
 	ErrNoRows = sql.ErrNoRows
 	ErrExists = errors.New("a row with this key exists") // UNIQUE, PRIMARY KEY
@@ -181,9 +181,9 @@ func (db *DB) Stats() sql.DBStats { return db.pool.Stats() }
 // Close waits for running statements and closes the pool.
 func (db *DB) Close() error { return db.pool.Close() }
 
-// classify turns a driver's error into one of ours: what a store decides by,
-// or Unavailable when the database could not be asked. Everything else, a
-// mistake in a statement, stays what it is.
+// classify returns what a store decides by, or Unavailable when the database was
+// not reached, for a driver's error. Others, mistakes in statements, stay as they
+// are.
 func classify(ctx context.Context, err error) error {
 	switch {
 	case err == nil, errors.Is(err, sql.ErrNoRows):

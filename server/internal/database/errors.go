@@ -46,14 +46,13 @@ func isConnection(err error) bool {
 		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
-// advised adds what its reader can do about an error that only an operator can
-// mend.
+// advised adds what to do about an error that only an operator can fix.
 func advised(err error) error {
 	switch code := sqliteCode(err) & 0xff; {
 	case code == sqliteCorrupt, code == sqliteNotADB:
 		return fmt.Errorf("%w: the SQLite file is damaged; stop the server and restore the file from a backup", err)
 	case errors.Is(err, pq.ErrSSLNotSupported):
-		return fmt.Errorf("%w: turn TLS on there or, where nobody can listen in between, add ?sslmode=disable to the database URL", err)
+		return fmt.Errorf("%w: turn TLS on there or, on a network that no one else can read, add ?sslmode=disable to the database URL", err)
 	default:
 		return err
 	}

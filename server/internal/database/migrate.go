@@ -125,7 +125,7 @@ func (db *DB) migrate(ctx context.Context, direction migrate.MigrationDirection,
 func (db *DB) take(ctx context.Context, conn *sql.DB, known migrate.MigrationSource, direction migrate.MigrationDirection, step string) (bool, error) {
 	if direction == migrate.Up {
 		// Not the step after, if another process takes this one meanwhile: it
-		// would be told under the wrong name.
+		// would be reported under the wrong name.
 		list, err := known.FindMigrations()
 		if err != nil {
 			return false, err
@@ -184,7 +184,7 @@ func (db *DB) forMigration(ctx context.Context, fn func(*sql.DB) error) error {
 
 func migrationError(err error) error {
 	if _, unknown := errors.AsType[*migrate.PlanError](err); unknown {
-		return fmt.Errorf("the database's schema is newer than this binary (%w); start the newer binary, or have it run 'migrate down'", err)
+		return fmt.Errorf("the database's schema is newer than this binary (%w); start the newer binary, or run its 'migrate down'", err)
 	}
 	return fmt.Errorf("migrate: %w", advised(err))
 }

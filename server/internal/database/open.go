@@ -87,8 +87,8 @@ func openSQLite(path string, timeout time.Duration) (*DB, error) {
 	if path == "" {
 		return nil, fmt.Errorf("database URL: sqlite: needs a file name (sqlite:tollgate.db)")
 	}
-	// SQLite would make the file readable for everybody, and its -wal and -shm
-	// like it; it holds password hashes.
+	// SQLite would create the file readable for all, and its -wal and -shm too; it
+	// holds password hashes.
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err == nil {
 		err = file.Close()

@@ -70,8 +70,8 @@ func (l *Limiter[K]) Used() int64 {
 	return l.used
 }
 
-// Address is what a client at an address is told apart by: IPv4 by itself, IPv6
-// by its /64, which is the least that one customer gets.
+// Address identifies the client at an address: IPv4 by itself, IPv6 by its /64,
+// which is the least that one customer gets.
 func Address(ip netip.Addr) netip.Addr {
 	ip = ip.Unmap().WithZone("")
 	if !ip.Is6() {

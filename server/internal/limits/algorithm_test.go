@@ -206,7 +206,7 @@ func TestOutcomes(t *testing.T) {
 			Outcome{Remaining: 5}},
 		{"three quarters of the window before", Count{Algorithm: SlidingWindow, Rate: 8, Burst: 8},
 			state{at: quarter - 5*minute/4, count: 8, period: minute}, Outcome{Remaining: 2, Reset: 45 * time.Second}},
-		{"no room until less of it is left", Count{Algorithm: SlidingWindow, Rate: 8, Burst: 8},
+		{"nothing passes until less of it is left", Count{Algorithm: SlidingWindow, Rate: 8, Burst: 8},
 			state{at: quarter - minute/4, count: 2, rest: 8, period: minute},
 			Outcome{Reset: 105 * time.Second, RetryAfter: 7500 * time.Millisecond, Exceeded: true}},
 		{"burst lowered below what is used", Count{Algorithm: GCRA, Rate: 10, Burst: 5}, state{at: quarter, count: 9, period: minute},

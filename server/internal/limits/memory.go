@@ -62,7 +62,7 @@ func newMemory(clk clock.Clock, keys int) *Memory {
 	return m
 }
 
-// Take does what Backend says. It does not fail.
+// Take implements Backend. It does not fail.
 func (m *Memory) Take(_ context.Context, counts []Count, peek bool) ([]Outcome, error) {
 	names := make([]counter, len(counts))
 	places := make([]int, len(counts))
@@ -94,8 +94,8 @@ func (m *Memory) Take(_ context.Context, counts []Count, peek bool) ([]Outcome, 
 	return outcomes, nil
 }
 
-// Forget does what Backend says. It does not fail. In a full shard it does not
-// touch the shared counter.
+// Forget implements Backend. It does not fail. In a full shard it does not touch
+// the shared counter.
 func (m *Memory) Forget(_ context.Context, counts []Count) error {
 	names := make([]counter, len(counts))
 	places := make([]int, len(counts))
@@ -118,8 +118,8 @@ func (m *Memory) place(counts []Count, names []counter, places []int) (set uint6
 	return set
 }
 
-// lock locks the shards of the set in their order, so that two calls never
-// wait for each other.
+// lock locks the shards of the set in their order, so that two calls cannot
+// deadlock.
 func (m *Memory) lock(set uint64) {
 	for ; set != 0; set &= set - 1 {
 		m.shards[bits.TrailingZeros64(set)].mu.Lock()
@@ -148,7 +148,7 @@ func (s *shard) name(n counter, max int, now int64) counter {
 	return counter{limit: n.limit, spill: true}
 }
 
-// put writes a counter, and pays for a new one by removing useless ones.
+// put writes a counter. A new one removes some that have run out.
 func (s *shard) put(n counter, e entry, now int64) {
 	if old := s.counters[n]; old != nil {
 		*old = e

@@ -54,7 +54,7 @@ func TestMemoryFlood(t *testing.T) {
 		flood.Key = "later" + strconv.Itoa(i)
 		flood.Cost = 5
 		if take(t, m, flood)[0].Exceeded {
-			t.Fatal("no room although all counters have run out")
+			t.Fatal("exceeded although all counters have run out")
 		}
 	}
 }

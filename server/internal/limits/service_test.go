@@ -11,6 +11,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/protoconv"
 )
 
 const minute = time.Minute
@@ -80,24 +81,10 @@ func TestList(t *testing.T) {
 			i.create(Limit{Name: name, Subject: SubjectGlobal, Permission: name, Rate: 1})
 			want = append(want, name)
 		}
-		var got []string
-		token := ""
-		for pages := 1; ; pages++ {
-			list, next, err := i.List(i.system(), 3, token)
-			i.must(err)
-			for _, l := range list {
-				got = append(got, l.Name)
-			}
-			if next == "" {
-				if pages != 3 {
-					t.Errorf("%d pages", pages)
-				}
-				break
-			}
-			token = next
-		}
-		if !slices.Equal(got, want) {
-			t.Errorf("got %v", got)
+		pages := backendtest.Pages(t, func(token string) ([]Limit, string, error) { return i.List(i.system(), 3, token) })
+		got := protoconv.List(slices.Concat(pages...), func(l Limit) string { return l.Name })
+		if len(pages) != 3 || !slices.Equal(got, want) {
+			t.Errorf("limits on %d pages are %q, want %q on 3", len(pages), got, want)
 		}
 		_, _, err := i.List(i.system(), 3, "forged")
 		wantFault(t, err, fault.Invalid, "pageToken")

@@ -1,6 +1,6 @@
-// Package page turns the place where a list was left off into an opaque token
-// and back. Tokens are authenticated: one that we did not make, or made for
-// another list or filter, is refused.
+// Package page reads lists page by page. A page token holds the cursor of the
+// page's last item and is authenticated: one that is not of this list and its
+// filters is refused.
 package page
 
 import (
@@ -51,20 +51,18 @@ type Tokens struct{ secret []byte }
 // NewTokens uses a secret of its own: at least 32 bytes.
 func NewTokens(secret []byte) Tokens { return Tokens{secret} }
 
-// Make returns the token for a place in a list. The list is its name together
-// with its filters, so that a token cannot be carried to another one. place is
-// encoded as JSON.
-func (t Tokens) Make(list string, place any) string {
-	body, err := json.Marshal(place)
+// Make returns the token for a cursor, which is encoded as JSON.
+func (t Tokens) Make(list string, cursor any) string {
+	body, err := json.Marshal(cursor)
 	if err != nil {
-		panic("page: " + err.Error()) // places are plain structs of ours
+		panic("page: " + err.Error()) // cursors are plain structs and texts
 	}
 	return base64.RawURLEncoding.EncodeToString(append(t.sum(list, body), body...))
 }
 
-// Read puts the token's place into place and says whether there was one: an
-// empty token is the first page.
-func (t Tokens) Read(token, list string, place any) (bool, error) {
+// Read decodes the token into cursor and says whether there was one: an empty
+// token is the first page.
+func (t Tokens) Read(token, list string, cursor any) (bool, error) {
 	if token == "" {
 		return false, nil
 	}
@@ -72,7 +70,7 @@ func (t Tokens) Read(token, list string, place any) (bool, error) {
 	if err != nil || len(raw) < sumSize || !hmac.Equal(raw[:sumSize], t.sum(list, raw[sumSize:])) {
 		return false, bad()
 	}
-	if err := json.Unmarshal(raw[sumSize:], place); err != nil {
+	if err := json.Unmarshal(raw[sumSize:], cursor); err != nil {
 		return false, bad()
 	}
 	return true, nil

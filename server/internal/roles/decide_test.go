@@ -63,11 +63,11 @@ func TestPatterns(t *testing.T) {
 	t.Parallel()
 	i := onSQLite(t)
 	i.role("clerk", "orders:*", "stock:read")
-	i.role("helper", "stock:read", "desk:open")
+	i.role("helper", "stock:read", "shelf:open")
 	ann := i.user("ann")
 	i.assign("clerk", ann)
 	i.assign("helper", ann)
-	all := []string{"desk:open", "orders:*", "stock:read"}
+	all := []string{"orders:*", "shelf:open", "stock:read"}
 	if got := i.Patterns(i.principal(ann)); !slices.Equal(got, all) {
 		t.Errorf("patterns are %q, want %q", got, all)
 	}

@@ -10,7 +10,9 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/protoconv"
 )
 
 func TestRoleLifecycle(t *testing.T) {
@@ -208,23 +210,10 @@ func TestListPages(t *testing.T) {
 			want = append(want, name)
 		}
 		slices.Sort(want)
-		var got []string
-		var token string
-		for pages := 1; ; pages++ {
-			list, next, err := i.List(t.Context(), 3, token)
-			i.must(err)
-			for _, r := range list {
-				got = append(got, r.Name)
-			}
-			if token = next; token == "" {
-				if pages != 3 {
-					t.Errorf("%d pages, want 3", pages)
-				}
-				break
-			}
-		}
-		if !slices.Equal(got, want) {
-			t.Errorf("roles are %q, want %q", got, want)
+		pages := backendtest.Pages(t, func(token string) ([]Role, string, error) { return i.List(t.Context(), 3, token) })
+		got := protoconv.List(slices.Concat(pages...), func(r Role) string { return r.Name })
+		if len(pages) != 3 || !slices.Equal(got, want) {
+			t.Errorf("roles on %d pages are %q, want %q on 3", len(pages), got, want)
 		}
 
 		var users []string
@@ -234,21 +223,13 @@ func TestListPages(t *testing.T) {
 			users = append(users, id)
 		}
 		slices.Sort(users)
-		got, token = nil, ""
-		for {
-			list, next, err := i.Members(t.Context(), "role0", 2, token)
-			i.must(err)
-			for _, m := range list {
-				got = append(got, m.UserID)
-			}
-			if next == "" {
-				break
-			}
-			token = next
+		members := backendtest.Pages(t, func(token string) ([]Member, string, error) { return i.Members(t.Context(), "role0", 2, token) })
+		got = protoconv.List(slices.Concat(members...), func(m Member) string { return m.UserID })
+		if len(members) != 3 || !slices.Equal(got, users) {
+			t.Errorf("members on %d pages are %q, want %q on 3", len(members), got, users)
 		}
-		if !slices.Equal(got, users) {
-			t.Errorf("members are %q, want %q", got, users)
-		}
+		_, token, err := i.Members(t.Context(), "role0", 2, "")
+		i.must(err)
 		refused(t, third(i.Members(t.Context(), "role1", 2, token)), fault.Invalid, "INVALID_FIELD")
 		refused(t, third(i.List(t.Context(), 2, token)), fault.Invalid, "INVALID_FIELD")
 	})

@@ -9,9 +9,9 @@ import (
 	"syscall"
 )
 
-// checkOwner refuses a key file of ours that others may read or change, as ssh
-// does with its keys. A file of somebody else is theirs to protect: the
-// platform that mounts a secret into a container decides about its mode.
+// checkOwner refuses a key file of this user that others may read or change, as
+// ssh does with its keys. The mode of another owner's file is that owner's
+// decision: a platform that mounts a secret into a container sets it.
 func checkOwner(path string, info fs.FileInfo) error {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !ok || int64(stat.Uid) != int64(os.Geteuid()) || info.Mode().Perm()&0o077 == 0 {

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// TestFileModeRefused, and nothing of it is told.
+// The error shows nothing of the key.
 func TestFileModeRefused(t *testing.T) {
 	t.Parallel()
 	for mode, good := range map[os.FileMode]bool{

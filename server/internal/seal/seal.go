@@ -80,7 +80,7 @@ func File(path string) ([]byte, error) {
 		if err := makeFile(path, key); err != nil && !errors.Is(err, fs.ErrExist) {
 			return nil, fmt.Errorf("make master key file: %w", err)
 		}
-		file, err = os.Open(path) // ours, or that of a faster process
+		file, err = os.Open(path) // just made, by this process or a faster one
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read master key file: %w", err)
@@ -104,9 +104,9 @@ func File(path string) ([]byte, error) {
 	return key, nil
 }
 
-// makeFile makes the file all at once, so that nobody, and no start after a
-// crash, finds half a key: it is written under another name and linked to its
-// own, which fails with ErrExist when there is a file already.
+// makeFile creates the file with its whole content, so that no process reads half
+// a key, not after a crash either: it is written under another name and linked to
+// its own, which fails with ErrExist when there is a file already.
 func makeFile(path string, key []byte) error {
 	file, err := os.CreateTemp(filepath.Dir(path), ".master-key-*") // of mode 0600
 	if err != nil {

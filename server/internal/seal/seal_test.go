@@ -159,7 +159,7 @@ func TestFileInvalid(t *testing.T) {
 	}
 }
 
-// Many that start at once get one key: nobody reads a file that is half written.
+// Starts at the same time get one key, and none reads a file that is half written.
 func TestFileConcurrently(t *testing.T) {
 	t.Parallel()
 	for range 50 {

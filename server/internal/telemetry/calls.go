@@ -11,11 +11,11 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// slow is when a call is worth a line in the log.
+// slow is how long a call takes at least to be logged.
 const slow = time.Second
 
-// Interceptors watch calls, the outermost first. They belong outside of the
-// guard, whose error is the one that the caller gets.
+// Interceptors returns the interceptors, the outermost first. They belong outside
+// of the guard, whose error is the one that the caller gets.
 func (t *Telemetry) Interceptors() []connect.Interceptor {
 	if t.calls == nil {
 		return []connect.Interceptor{&calls{t.log}}
@@ -23,13 +23,13 @@ func (t *Telemetry) Interceptors() []connect.Interceptor {
 	return []connect.Interceptor{t.calls, &calls{t.log}}
 }
 
-// calls notes the request id on the call's span, which is how a log line, an
-// audit event and a trace are found from one another, and logs slow calls.
+// calls sets the request id on the call's span, which connects log lines, audit
+// events and traces, and logs slow calls.
 type calls struct{ log *slog.Logger }
 
 func (c *calls) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
-		note(ctx)
+		setRequestID(ctx)
 		began := time.Now()
 		res, err := next(ctx, req)
 		if took := time.Since(began); took > slow {
@@ -45,7 +45,7 @@ func (c *calls) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 
 func (c *calls) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
 	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
-		note(ctx)
+		setRequestID(ctx)
 		return next(ctx, conn)
 	}
 }
@@ -54,7 +54,7 @@ func (c *calls) WrapStreamingClient(next connect.StreamingClientFunc) connect.St
 	return next
 }
 
-func note(ctx context.Context) {
+func setRequestID(ctx context.Context) {
 	if span := trace.SpanFromContext(ctx); span.IsRecording() {
 		span.SetAttributes(attribute.String("tollgate.request_id", caller.From(ctx).RequestID))
 	}

@@ -30,9 +30,9 @@ import (
 // flushTime is how long Close waits for the collector.
 const flushTime = 2 * time.Second
 
-// Telemetry is what watches calls from outside of the guard.
+// Telemetry observes calls from outside of the guard.
 type Telemetry struct {
-	calls  connect.Interceptor // nil: nobody asked
+	calls  connect.Interceptor // nil: not enabled
 	log    *slog.Logger
 	closes []func(context.Context) error
 }
@@ -47,11 +47,11 @@ type Telemetry struct {
 // that it was made for.
 func Open(ctx context.Context, version string, log *slog.Logger) (*Telemetry, error) {
 	t := &Telemetry{log: log}
-	traces, err := asked("TRACES")
+	traces, err := signalEnabled("TRACES")
 	if err != nil {
 		return nil, err
 	}
-	metrics, err := asked("METRICS")
+	metrics, err := signalEnabled("METRICS")
 	if err != nil {
 		return nil, err
 	}
@@ -102,8 +102,8 @@ func Open(ctx context.Context, version string, log *slog.Logger) (*Telemetry, er
 	return t, nil
 }
 
-// asked says whether the environment wants this signal sent.
-func asked(signal string) (bool, error) {
+// signalEnabled says whether the environment enables sending this signal.
+func signalEnabled(signal string) (bool, error) {
 	if strings.EqualFold(os.Getenv("OTEL_SDK_DISABLED"), "true") {
 		return false, nil
 	}
@@ -138,7 +138,7 @@ func asked(signal string) (bool, error) {
 }
 
 // Close sends what is left, for at most two seconds. That it cannot be sent is
-// logged and no error: whoever stops does not fail for it.
+// logged and no error: stopping does not fail for it.
 func (t *Telemetry) Close() {
 	ctx, cancel := context.WithTimeout(context.Background(), flushTime)
 	defer cancel()

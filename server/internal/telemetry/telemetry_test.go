@@ -35,7 +35,7 @@ func TestSignalEnabled(t *testing.T) {
 			for name, value := range test.env {
 				t.Setenv(name, value)
 			}
-			got, err := asked("TRACES")
+			got, err := signalEnabled("TRACES")
 			if got != test.want || (err != nil) != (test.err != "") || err != nil && !strings.Contains(err.Error(), test.err) {
 				t.Errorf("%v, %v; want %v, %q", got, err, test.want, test.err)
 			}
