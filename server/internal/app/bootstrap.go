@@ -46,7 +46,7 @@ func (a *App) BootstrapAdmin(ctx context.Context) (password string, err error) {
 		if some, err := a.hasAdministrator(ctx); err != nil || some {
 			return "", err // another instance was faster
 		}
-		a.out.Log.WarnContext(ctx, "nobody is administrator, and the user admin exists; make one: tollgate user create NAME --role administrator")
+		a.out.Log.WarnContext(ctx, "there is no administrator, and the user admin exists; make one: tollgate user create NAME --role administrator")
 		return "", nil
 	case err != nil:
 		return "", fmt.Errorf("make the first administrator (TOLLGATE_ADMIN_PASSWORD): %w", err)

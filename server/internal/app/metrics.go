@@ -51,6 +51,6 @@ func (a *App) registerMetrics(limiterDown func() bool) {
 		hashing(func(s password.Stats) int { return s.Running }))
 	m.Gauge("tollgate_password_checks_waiting", "Sign-ins that wait for a worker.",
 		hashing(func(s password.Stats) int { return s.Waiting }))
-	m.Counter("tollgate_password_checks_refused_total", "Sign-ins that were told to try again because too many waited.",
+	m.Counter("tollgate_password_checks_refused_total", "Sign-ins refused because too many waited.",
 		func() float64 { return float64(a.Auth.Passwords.Stats().Refused) })
 }

@@ -9,7 +9,7 @@ import (
 )
 
 // stepUp is what sensitive calls take. A role that is not there may be made
-// later, or its name is misspelled, and then nobody is asked for a second factor.
+// later, or its name is misspelled, and then no sign-in is asked for a second factor.
 func (a *App) stepUp() decision.StepUp {
 	for _, role := range a.config.RequireSecondFactorFor {
 		_, err := a.roles.Get(caller.System(context.Background()), role)

@@ -187,7 +187,7 @@ func (t *tlsFiles) read() (found *tls.Config, seen [sha256.Size]byte, err error)
 
 // verifyClient accepts clients whose certificate one of the CAs issued for
 // clients (RFC 5280 §4.2.1.12), also when they resume a session, and this
-// server's own certificate: whoever has its key is this server, and the health
+// server's own certificate: only this server has its key, and the health
 // command has no other.
 func (t *tlsFiles) verifyClient(roots *x509.CertPool, own *x509.Certificate) func(tls.ConnectionState) error {
 	return func(state tls.ConnectionState) error {

@@ -18,13 +18,13 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/roles"
 )
 
-// Rule is what a call asks of its caller. The zero Rule lets nobody pass.
+// Rule is what a call asks of its caller. The zero Rule lets no caller pass.
 type Rule struct {
 	Permission string // the permission needed
 	AnyUser    bool   // any good credential will do
 	Public     bool   // none is needed, and none is looked at
 	Self       string // a person with this user id may pass without Permission
-	SelfOnly   bool   // nobody but the person with the user id Self may pass
+	SelfOnly   bool   // only the person with the user id Self may pass
 
 	// BeforePassword: also who must first choose a new password may pass, if the
 	// rest of the rule lets them. No other rule does.
@@ -35,7 +35,7 @@ type Rule struct {
 	ManagesLimits bool
 
 	// Sensitive: who passes by Permission also needs what StepUp says. Who
-	// passes by Self does not, so that nobody is locked out.
+	// passes by Self does not, so that no user is locked out.
 	Sensitive bool
 
 	// Action is what limits match when there is no Permission.

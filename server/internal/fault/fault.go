@@ -18,7 +18,7 @@ import (
 // Kind is what went wrong, seen from the caller.
 type Kind uint8
 
-// The kinds. The zero Kind is Internal, so that an error nobody classified
+// The kinds. The zero Kind is Internal, so that an error without a kind
 // tells nothing.
 const (
 	Internal        Kind = iota // our mistake
@@ -28,7 +28,7 @@ const (
 	NotFound                    // the thing named does not exist
 	Exists                      // the thing to make exists already
 	Precondition                // the state forbids it; trying again will not help
-	Conflict                    // somebody else was faster; trying again may help
+	Conflict                    // another call was faster; trying again may help
 	Limited                     // a limit is used up; see RetryAfter
 	TooLarge                    // the request is over a size limit
 	Unavailable                 // something we need is down; see RetryAfter
@@ -74,7 +74,7 @@ type Violation struct {
 	Message string // "must be at least 1"
 }
 
-// Error is what a caller is told. Message and Violations go out as they are,
+// Error is what a caller gets. Message and Violations go out as they are,
 // so they never hold a secret, SQL or another error's text; Cause stays inside.
 type Error struct {
 	Kind       Kind
@@ -86,7 +86,7 @@ type Error struct {
 	Cause      error         // for our log only
 }
 
-// New makes an error to be told to the caller.
+// New makes an error for the caller.
 func New(kind Kind, reason, format string, args ...any) *Error {
 	return &Error{Kind: kind, Reason: reason, Message: fmt.Sprintf(format, args...)}
 }
@@ -163,7 +163,7 @@ func From(err error) *Error {
 // time, and Unavailable becomes Canceled or Timeout.
 func Of(ctx context.Context, err error) *Error {
 	f := From(err)
-	var wire *connect.Error // a message that could not be sent to nobody
+	var wire *connect.Error // a message that could not be sent
 	if f != nil && ctx.Err() != nil && (f.Kind == Unavailable || f.Kind == Internal && errors.As(err, &wire)) {
 		ended := From(ctx.Err())
 		ended.Cause = f

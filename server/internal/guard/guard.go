@@ -87,7 +87,7 @@ func New(o Options) (*Guard, error) {
 func (g *Guard) Admit(ctx context.Context, procedure string, header, response http.Header, message any) (context.Context, error) {
 	r, known := g.rules[procedure]
 	if !known {
-		return ctx, fault.New(fault.Denied, "NO_GUARD", "nobody may call %s", procedure)
+		return ctx, fault.New(fault.Denied, "NO_GUARD", "%s cannot be called: its RPC has no option (tollgate.v1.guard)", procedure)
 	}
 	credential, err := Bearer(header)
 	if err != nil && !r.Public {
@@ -130,7 +130,7 @@ func (g *Guard) AdmitCredential(ctx context.Context, name string, rule decision.
 func (g *Guard) StillAllowed(ctx context.Context, procedure string, header http.Header) error {
 	r, known := g.rules[procedure]
 	if !known {
-		return fault.New(fault.Denied, "NO_GUARD", "nobody may call %s", procedure)
+		return fault.New(fault.Denied, "NO_GUARD", "%s cannot be called: its RPC has no option (tollgate.v1.guard)", procedure)
 	}
 	credential, err := Bearer(header)
 	if err != nil {
@@ -158,7 +158,7 @@ func (g *Guard) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 				err = g.panicked(ctx, req.Spec().Procedure, p)
 			}
 			if err != nil {
-				res, err = nil, g.tell(ctx, req.Spec().Procedure, err, limits)
+				res, err = nil, g.callerError(ctx, req.Spec().Procedure, err, limits)
 			}
 		}()
 		ctx, err = g.Admit(ctx, req.Spec().Procedure, req.Header(), limits, req.Any())
@@ -191,7 +191,7 @@ func (g *Guard) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.
 				err = g.panicked(ctx, procedure, p)
 			}
 			if err != nil {
-				err = g.tell(call, procedure, err, limits)
+				err = g.callerError(call, procedure, err, limits)
 			}
 		}()
 		// The rule of a stream cannot depend on a message, which is yet to come.
@@ -331,9 +331,9 @@ func (g *Guard) Count(f *fault.Error) {
 	}
 }
 
-// tell turns an error into what the caller is told, and logs what it is not. The
+// callerError turns an error into the one that the caller gets, and logs its cause. The
 // context is the call's own, which ends only when its caller leaves.
-func (g *Guard) tell(ctx context.Context, procedure string, err error, header http.Header) error {
+func (g *Guard) callerError(ctx context.Context, procedure string, err error, header http.Header) error {
 	f := fault.Of(ctx, err)
 	g.Count(f)
 	if f.Kind == fault.Internal {
@@ -341,9 +341,9 @@ func (g *Guard) tell(ctx context.Context, procedure string, err error, header ht
 	} else if f.Kind.Status() >= 500 {
 		g.log.DebugContext(ctx, "call failed", "procedure", procedure, "reason", f.Reason, "error", f.Cause)
 	}
-	told := fault.Connect(f, caller.From(ctx).RequestID)
-	maps.Copy(told.Meta(), header)
-	return told
+	out := fault.Connect(f, caller.From(ctx).RequestID)
+	maps.Copy(out.Meta(), header)
+	return out
 }
 
 // Bearer reads the credential of an Authorization header (RFC 6750 §2.1). No

@@ -17,7 +17,7 @@ const (
 	// MaxBody is the size of the largest request body or message, in bytes.
 	MaxBody = 256 << 10
 	// compressFrom is the size in bytes from which an answer is compressed:
-	// below it the work is dearer than the bytes.
+	// below it compressing costs more time than it saves.
 	compressFrom = 2 << 10
 	// frameHeader is what comes before a message of gRPC or a Connect stream.
 	frameHeader = 5

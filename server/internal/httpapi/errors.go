@@ -50,9 +50,9 @@ func writeFault(w http.ResponseWriter, f *fault.Error, requestID string) {
 // writeStatusFault answers with a fault under a status that says more than the
 // fault's own.
 func writeStatusFault(w http.ResponseWriter, status int, f *fault.Error, requestID string) {
-	told := fault.Connect(f, requestID)
-	maps.Copy(w.Header(), told.Meta())
-	writeWire(w, status, newWireError(told))
+	out := fault.Connect(f, requestID)
+	maps.Copy(w.Header(), out.Meta())
+	writeWire(w, status, newWireError(out))
 }
 
 func writeWire(w http.ResponseWriter, code int, e wireError) {

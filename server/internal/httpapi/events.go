@@ -30,7 +30,7 @@ type events struct {
 func (h *events) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	const procedure = tollgatev1connect.AuditServiceWatchEventsProcedure
 	requestID := caller.From(r.Context()).RequestID
-	if r.Method != http.MethodGet { // a HEAD would watch, too, and nobody see it
+	if r.Method != http.MethodGet { // a HEAD would watch and show nothing
 		w.Header().Set("Allow", http.MethodGet)
 		writePlain(w, r, http.StatusMethodNotAllowed, requestID)
 		return
@@ -86,8 +86,8 @@ func (h *events) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if ended := endOf(ctx, err); ended != nil {
-		told := newWireError(fault.Connect(ended, requestID))
-		write("event: error\ndata: {\"code\":%q,\"message\":%q}\n\n", told.Code, told.Message) //nolint:errcheck // it is over anyway
+		out := newWireError(fault.Connect(ended, requestID))
+		write("event: error\ndata: {\"code\":%q,\"message\":%q}\n\n", out.Code, out.Message) //nolint:errcheck // it is over anyway
 	}
 }
 

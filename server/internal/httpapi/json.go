@@ -117,8 +117,8 @@ func readable(err error, data []byte, message proto.Message) error {
 	if m := position.FindStringSubmatch(text); m != nil {
 		at = " (line " + m[1] + ", column " + m[2] + ")"
 		text = position.ReplaceAllString(text, "")
-		if told := wrongValue(text, before(data, m[1], m[2]), message); told != "" {
-			return errors.New("bad JSON: " + told + at)
+		if wrong := wrongValue(text, before(data, m[1], m[2]), message); wrong != "" {
+			return errors.New("bad JSON: " + wrong + at)
 		}
 	}
 	return errors.New("bad JSON: " + short(strings.TrimPrefix(text, "syntax error ")) + at)

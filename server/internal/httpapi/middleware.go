@@ -99,7 +99,7 @@ func (m *middleware) serveUnary(w http.ResponseWriter, r *http.Request, k kind, 
 		m.refused(metrics.RefusedOverloaded, nil)
 		refuse(out, r, overloaded(), requestID)
 	case k == probe:
-		memory.place = places // until the answer is read: whoever asks reads it at once
+		memory.place = places // until the answer is read: a probe reads it at once
 		m.run(out, r, func() {})
 	default:
 		m.run(out, r, func() { places.Release(memory.client, 1) })
@@ -169,7 +169,7 @@ func (m *middleware) panicked(r *http.Request, p any) {
 	m.log.ErrorContext(r.Context(), "panic", "path", loggable(r.URL.Path), "panic", p, "stack", string(debug.Stack()))
 }
 
-// loggable is the path without what may be a credential that somebody put into
+// loggable is the path without what may be a credential that a caller put into
 // it: ids are shorter and do not begin like an API key. A longer name goes, too.
 func loggable(path string) string {
 	parts := strings.Split(path, "/")

@@ -75,7 +75,7 @@ func (o *oauth) endpoint(serve func(context.Context, http.Header, client, form) 
 }
 
 // admit passes the call through the guard as the client, or, under a public
-// rule, as nobody.
+// rule, without a caller.
 func (o *oauth) admit(ctx context.Context, path string, rule decision.Rule, from client, response http.Header) (context.Context, error) {
 	if rule.Public && from.known() {
 		rule.Public, rule.AnyUser = false, true

@@ -37,7 +37,7 @@ func invalidTarget(description string) error {
 	return &oauthError{status: http.StatusBadRequest, Code: "invalid_target", Description: description}
 }
 
-// refuse answers with an error. The log gets what the caller is not told.
+// refuse answers with an error. The log gets its cause.
 func (o *oauth) refuse(w http.ResponseWriter, r *http.Request, err error, from client) {
 	e, known := errors.AsType[*oauthError](err)
 	if !known {

@@ -80,10 +80,10 @@ func (u *unaryWriter) send(w http.ResponseWriter, r *http.Request, requestID str
 		u.status = http.StatusNotFound
 	}
 	if u.status >= http.StatusBadRequest && !u.final && !framed(r) {
-		told := newUnaryWriter(w)
-		defer told.free()
-		rewrite(told, r, u.status, u.body.Bytes(), requestID)
-		u = told
+		rewritten := newUnaryWriter(w)
+		defer rewritten.free()
+		rewrite(rewritten, r, u.status, u.body.Bytes(), requestID)
+		u = rewritten
 	}
 	if u.status == 0 {
 		u.status = http.StatusOK
