@@ -31,7 +31,7 @@ func (userList) Run(ctx context.Context, config app.Config, out app.Out) error {
 		table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(table, "USERNAME\tID\tKIND\tSTATE\tSECOND FACTOR\tROLES\tCREATED")
 		for token := ""; ; {
-			users, next, err := a.Auth.ListUsers(ctx, "", 250, token)
+			users, next, err := a.Auth.ListUsers(ctx, auth.UserFilter{}, 250, token)
 			if err != nil {
 				return err
 			}

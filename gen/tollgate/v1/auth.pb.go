@@ -1349,9 +1349,10 @@ type CreateUserRequest struct {
 	Kind UserKind `protobuf:"varint,4,opt,name=kind,proto3,enum=tollgate.v1.UserKind" json:"kind,omitempty"`
 	// For a service account: the audience of the access tokens that it accepts.
 	Audience string `protobuf:"bytes,5,opt,name=audience,proto3" json:"audience,omitempty"`
-	// Roles to begin with, by name, without an end. The caller must hold what they
-	// grant, as for AssignRole: PERMISSION_DENIED, GRANT_EXCEEDS_OWN; an unknown
-	// one is NOT_FOUND. Either the user is made with all of them or not at all.
+	// Roles to begin with, by name, without an end. As for AssignRole, the caller
+	// needs tollgate:roles:write and must hold what they grant, without an end:
+	// PERMISSION_DENIED, GRANT_EXCEEDS_OWN. An unknown one is NOT_FOUND. Either the
+	// user is made with all of them or not at all.
 	Roles []string `protobuf:"bytes,6,rep,name=roles,proto3" json:"roles,omitempty"`
 	// The password is good for nothing but to choose another, as one that an
 	// administrator has reset. Needs a password.

@@ -95,6 +95,7 @@ func (h *Handler) CreateUser(ctx context.Context, req *tollgatev1.CreateUserRequ
 	u, revision, err := h.service.CreateUser(ctx, NewUser{
 		Username: req.GetUsername(), Password: req.GetPassword(), DisplayName: req.GetDisplayName(),
 		Kind: kinds.Text(req.GetKind()), Audience: req.GetAudience(),
+		Roles: req.GetRoles(), PasswordChangeRequired: req.GetPasswordChangeRequired(),
 	})
 	if err != nil {
 		return nil, err
@@ -104,7 +105,9 @@ func (h *Handler) CreateUser(ctx context.Context, req *tollgatev1.CreateUserRequ
 
 // ListUsers implements AuthService.
 func (h *Handler) ListUsers(ctx context.Context, req *tollgatev1.ListUsersRequest) (*tollgatev1.ListUsersResponse, error) {
-	users, next, err := h.service.ListUsers(ctx, req.GetUsername(), req.GetPageSize(), req.GetPageToken())
+	users, next, err := h.service.ListUsers(ctx, UserFilter{
+		Username: req.GetUsername(), Prefix: req.GetUsernamePrefix(), Disabled: req.Disabled,
+	}, req.GetPageSize(), req.GetPageToken())
 	if err != nil {
 		return nil, err
 	}

@@ -72,7 +72,7 @@ type identity struct {
 
 // CreateUser adds a person or a service account with its first roles, all or
 // nothing. Its name must not be taken: USER_EXISTS. The caller must hold what
-// the roles grant: GRANT_EXCEEDS_OWN.
+// the roles grant, and tollgate:roles:write to give any: GRANT_EXCEEDS_OWN.
 func (s *Service) CreateUser(ctx context.Context, n NewUser) (User, int64, error) {
 	name, err := username.Canonical(n.Username)
 	if err != nil {
@@ -101,6 +101,9 @@ func (s *Service) CreateUser(ctx context.Context, n NewUser) (User, int64, error
 	if n.Audience != "" && n.Kind != caller.Service {
 		return User{}, 0, audienceOfPerson()
 	}
+	if n.PasswordChangeRequired && n.Password == "" {
+		return User{}, 0, fault.Field("passwordChangeRequired", "is for a password to change: give one, or leave it out")
+	}
 	hash := ""
 	if n.Password != "" {
 		if err := password.Check("password", name, n.Password); err != nil {
@@ -125,6 +128,11 @@ func (s *Service) CreateUser(ctx context.Context, n NewUser) (User, int64, error
 		tx.Changed(changes.User, row.ID)
 		tx.Record(withAudience(audit.New(ctx, audit.UserCreate, audit.Success, "users/"+row.ID).
 			With("username", name).With("kind", string(n.Kind)), row.Audience))
+		if len(first) > 0 { // as AssignRole asks
+			if err := s.roles.MayGrantIn(ctx, tx, []string{"tollgate:roles:write"}, s.clock.Now()); err != nil {
+				return err
+			}
+		}
 		for _, role := range first {
 			if _, err := s.roles.AssignIn(ctx, tx, role, row.ID, time.Time{}); err != nil {
 				return err
@@ -196,18 +204,42 @@ func (s *Service) withRoles(ctx context.Context, row userRow) (User, error) {
 	return user, nil
 }
 
-// ListUsers returns users with their roles in the order of their creation;
-// only the one of a name when it is not empty.
-func (s *Service) ListUsers(ctx context.Context, name string, size int32, token string) ([]User, string, error) {
-	if name != "" {
-		var err error
-		if name, err = username.Canonical(name); err != nil {
-			return nil, "", err
+// UserFilter says which users to list. Its zero fields let everybody through.
+type UserFilter struct {
+	Username string // the one of this name
+	Prefix   string // those whose names start with it, in the order of their names
+	Disabled *bool
+}
+
+// ListUsers returns users with their roles in the order of their creation, or
+// as the filter says.
+func (s *Service) ListUsers(ctx context.Context, f UserFilter, size int32, token string) ([]User, string, error) {
+	var err error
+	switch {
+	case f.Username != "" && f.Prefix != "":
+		return nil, "", fault.Field("usernamePrefix", "cannot be combined with username; give one of them")
+	case f.Username != "":
+		f.Username, err = username.Canonical(f.Username)
+	case f.Prefix != "":
+		if f.Prefix, err = username.Canonical(f.Prefix); err != nil {
+			err = fault.Field("usernamePrefix", "no user name starts so: names are lower case, without spaces or invisible characters")
 		}
 	}
-	rows, next, err := page.List(s.pages, "users "+name, size, token, func(after cursor, n int) ([]userRow, error) {
-		return listUsers(ctx, s.db, name, after.ID, n)
-	}, func(row userRow) cursor { return cursor{row.ID} })
+	if err != nil {
+		return nil, "", err
+	}
+	list := fmt.Sprintf("users %q %q", f.Username, f.Prefix)
+	if f.Disabled != nil {
+		list += strconv.FormatBool(*f.Disabled)
+	}
+	rows, next, err := page.List(s.pages, list, size, token,
+		func(after cursor, n int) ([]userRow, error) { return listUsers(ctx, s.db, f, after.ID, n) },
+		func(row userRow) cursor {
+			if f.Prefix != "" {
+				return cursor{row.Username}
+			}
+			return cursor{row.ID}
+		})
 	if err != nil {
 		return nil, "", err
 	}
@@ -262,6 +294,10 @@ func (s *Service) UpdateUser(ctx context.Context, id string, u UserUpdate) (User
 		if last != nil { // only for a caller who may manage the user
 			return last
 		}
+		before, err := getUser(ctx, tx, id)
+		if err != nil {
+			return fmt.Errorf("read the user before: %w", err)
+		}
 		if row, err = updateUser(ctx, tx, id, u, s.clock.Micros()); err != nil {
 			return err
 		}
@@ -274,7 +310,7 @@ func (s *Service) UpdateUser(ctx context.Context, id string, u UserUpdate) (User
 			}
 		}
 		tx.Changed(changes.User, id)
-		tx.Record(u.describe(audit.New(ctx, audit.UserUpdate, audit.Success, "users/"+id)))
+		tx.Record(u.describe(audit.New(ctx, audit.UserUpdate, audit.Success, "users/"+id), before))
 		return nil
 	})
 	if errors.Is(err, database.ErrExists) {
@@ -287,18 +323,19 @@ func (s *Service) UpdateUser(ctx context.Context, id string, u UserUpdate) (User
 	return user, revision, err
 }
 
-func (u UserUpdate) describe(e audit.Event) audit.Event {
+// describe adds what is changed to the event, and what it was.
+func (u UserUpdate) describe(e audit.Event, before userRow) audit.Event {
 	if u.Username != nil {
-		e = e.With("username", *u.Username)
+		e = e.With("username", *u.Username).With("username_before", before.Username)
 	}
 	if u.DisplayName != nil {
-		e = e.With("display_name", *u.DisplayName)
+		e = e.With("display_name", *u.DisplayName).With("display_name_before", before.DisplayName)
 	}
 	if u.Audience != nil {
-		e = e.With("audience", *u.Audience)
+		e = e.With("audience", *u.Audience).With("audience_before", before.Audience)
 	}
 	if u.Disabled != nil {
-		e = e.With("disabled", strconv.FormatBool(*u.Disabled))
+		e = e.With("disabled", strconv.FormatBool(*u.Disabled)).With("disabled_before", strconv.FormatBool(before.DisabledAt != nil))
 	}
 	return e
 }

@@ -125,7 +125,7 @@ func TestUserPages(t *testing.T) {
 		var got []string
 		token := ""
 		for pages := 0; ; pages++ {
-			users, next, err := d.ListUsers(ctx, "", 2, token)
+			users, next, err := d.ListUsers(ctx, UserFilter{}, 2, token)
 			if err != nil || pages > 3 {
 				t.Fatal(pages, err)
 			}
@@ -142,17 +142,17 @@ func TestUserPages(t *testing.T) {
 		if !slices.Equal(got, want) {
 			t.Errorf("listed %q, want %q", got, want)
 		}
-		one, next, err := d.ListUsers(ctx, "C", 0, "")
+		one, next, err := d.ListUsers(ctx, UserFilter{Username: "C"}, 0, "")
 		if err != nil || len(one) != 1 || one[0].Username != "c" || next != "" {
 			t.Errorf("of the name C: %v, %q, %v", one, next, err)
 		}
-		_, next, err = d.ListUsers(ctx, "", 1, "")
+		_, next, err = d.ListUsers(ctx, UserFilter{}, 1, "")
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, _, err = d.ListUsers(ctx, "c", 1, next)
+		_, _, err = d.ListUsers(ctx, UserFilter{Username: "c"}, 1, next)
 		faulttest.WantField(t, err, "pageToken")
-		_, _, err = d.ListUsers(ctx, "two words", 1, "")
+		_, _, err = d.ListUsers(ctx, UserFilter{Username: "two words"}, 1, "")
 		faulttest.WantField(t, err, "username")
 	})
 }

@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 	"time"
+	"unicode"
 
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/changes"
@@ -48,11 +49,26 @@ func getUserByName(ctx context.Context, q database.Queries, name string) (row us
 	return row, err
 }
 
-// listUsers returns at most limit users after an id, in the order of ids,
-// which is that of their creation; only the one of a name when it is not empty.
-func listUsers(ctx context.Context, q database.Queries, name, after string, limit int) (rows []userRow, err error) {
+// listUsers returns at most limit users after a cursor: a name when the filter
+// has a prefix, else an id, which are in the order of creation.
+func listUsers(ctx context.Context, q database.Queries, f UserFilter, after string, limit int) (rows []userRow, err error) {
+	cursor, where, args := "id", "", []any{after, limit}
+	switch {
+	case f.Prefix != "":
+		cursor = "username"
+		where = ` AND username >= $3 AND username < $4` // compared as bytes
+		args = append(args, f.Prefix, f.Prefix+string(unicode.MaxRune))
+	case f.Username != "":
+		where, args = ` AND username = $3`, append(args, f.Username)
+	}
+	switch {
+	case f.Disabled != nil && *f.Disabled:
+		where += ` AND disabled_at IS NOT NULL`
+	case f.Disabled != nil:
+		where += ` AND disabled_at IS NULL`
+	}
 	err = q.Select(ctx, &rows, `SELECT `+userFields+` FROM users
-		WHERE id > $1 AND ($2 = '' OR username = $2) ORDER BY id LIMIT $3`, after, name, limit)
+		WHERE `+cursor+` > $1`+where+` ORDER BY `+cursor+` LIMIT $2`, args...)
 	return rows, err
 }
 
