@@ -99,7 +99,7 @@ func (s *Service) keysToForget(ctx context.Context, r *rule, key string) ([]matc
 		}
 		return list, nil
 	}
-	// A name that somebody guessed, or a key of CheckLimit's.
+	// A name that an attacker guessed, or a key of CheckLimit's.
 	now, err := s.take(ctx, []match{as}, true)
 	if err != nil {
 		return nil, err

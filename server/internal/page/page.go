@@ -13,13 +13,13 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 )
 
-// DefaultSize is the size of a page when the caller names none.
-const DefaultSize = 50
+// defaultSize is the size of a page when the caller names none.
+const defaultSize = 50
 
-// Size is the number of items that a request for n gets.
-func Size(n int32) int {
+// pageSize is the number of items that a request for n gets.
+func pageSize(n int32) int {
 	if n <= 0 {
-		return DefaultSize
+		return defaultSize
 	}
 	return min(int(n), 250)
 }
@@ -31,10 +31,10 @@ func Size(n int32) int {
 // the first page; cursor is an item's own, and must survive JSON.
 func List[T, C any](t Tokens, list string, size int32, token string, read func(after C, n int) ([]T, error), cursor func(T) C) (items []T, next string, err error) {
 	var after C
-	if _, err := t.Read(token, list, &after); err != nil {
+	if _, err := t.decode(token, list, &after); err != nil {
 		return nil, "", err
 	}
-	n := Size(size)
+	n := pageSize(size)
 	items, err = read(after, n+1) // one more, to know whether there is a next page
 	if err != nil {
 		return nil, "", fmt.Errorf("list %s: %w", list, err)
@@ -42,7 +42,7 @@ func List[T, C any](t Tokens, list string, size int32, token string, read func(a
 	if len(items) <= n {
 		return items, "", nil
 	}
-	return items[:n], t.Make(list, cursor(items[n-1])), nil
+	return items[:n], t.encode(list, cursor(items[n-1])), nil
 }
 
 // Tokens makes and reads page tokens under a secret.
@@ -51,8 +51,8 @@ type Tokens struct{ secret []byte }
 // NewTokens uses a secret of its own: at least 32 bytes.
 func NewTokens(secret []byte) Tokens { return Tokens{secret} }
 
-// Make returns the token for a cursor, which is encoded as JSON.
-func (t Tokens) Make(list string, cursor any) string {
+// encode returns the token for a cursor, which is encoded as JSON.
+func (t Tokens) encode(list string, cursor any) string {
 	body, err := json.Marshal(cursor)
 	if err != nil {
 		panic("page: " + err.Error()) // cursors are plain structs and texts
@@ -60,9 +60,9 @@ func (t Tokens) Make(list string, cursor any) string {
 	return base64.RawURLEncoding.EncodeToString(append(t.sum(list, body), body...))
 }
 
-// Read decodes the token into cursor and says whether there was one: an empty
+// decode reads the token into cursor and says whether there was one: an empty
 // token is the first page.
-func (t Tokens) Read(token, list string, cursor any) (bool, error) {
+func (t Tokens) decode(token, list string, cursor any) (bool, error) {
 	if token == "" {
 		return false, nil
 	}

@@ -21,37 +21,37 @@ func tokens() Tokens { return NewTokens([]byte(strings.Repeat("k", 32))) }
 func TestTokensRoundTrip(t *testing.T) {
 	t.Parallel()
 	want := place{1234567890123456, `an id with "quotes" and ünicode`}
-	token := tokens().Make("users?a", want)
+	token := tokens().encode("users?a", want)
 	var got place
-	more, err := tokens().Read(token, "users?a", &got) // on another instance
+	more, err := tokens().decode(token, "users?a", &got) // on another instance
 	if err != nil || !more || got != want {
 		t.Errorf("got %v %t, %v", got, more, err)
 	}
-	if more, err := tokens().Read("", "users?a", &got); more || err != nil {
+	if more, err := tokens().decode("", "users?a", &got); more || err != nil {
 		t.Errorf("no token: %t, %v", more, err)
 	}
 }
 
-func TestReadRefusesOtherTokens(t *testing.T) {
+func TestDecodeRefusesOtherTokens(t *testing.T) {
 	t.Parallel()
-	token := tokens().Make("users", place{1, "x"})
+	token := tokens().encode("users", place{1, "x"})
 	raw, _ := base64.RawURLEncoding.DecodeString(token)
 	cases := map[string]struct{ token, list string }{
 		"another list":          {token, "roles"},
 		"another filter":        {token, "users?name=a"},
 		"no list":               {token, ""},
 		"list and place shift":  {base64.RawURLEncoding.EncodeToString(append(raw[:16:16], append([]byte("s"), raw[16:]...)...)), "user"},
-		"another secret":        {NewTokens([]byte(strings.Repeat("j", 32))).Make("users", place{1, "x"}), "users"},
+		"another secret":        {NewTokens([]byte(strings.Repeat("j", 32))).encode("users", place{1, "x"}), "users"},
 		"not base64":            {"!!!", "users"},
 		"padded":                {base64.URLEncoding.EncodeToString(append(raw, ' ')), "users"},
 		"too short":             {base64.RawURLEncoding.EncodeToString(raw[:15]), "users"},
 		"the sum alone":         {base64.RawURLEncoding.EncodeToString(raw[:16]), "users"},
 		"more after it":         {base64.RawURLEncoding.EncodeToString(append(slices.Clip(raw), ' ')), "users"},
-		"a place of other form": {tokens().Make("users", []int{1}), "users"},
+		"a place of other form": {tokens().encode("users", []int{1}), "users"},
 	}
 	for name, c := range cases {
 		var got place
-		more, err := tokens().Read(c.token, c.list, &got)
+		more, err := tokens().decode(c.token, c.list, &got)
 		if more || !fault.Is(err, fault.Invalid) {
 			t.Errorf("%s: %t, %v", name, more, err)
 		}
@@ -63,17 +63,17 @@ func TestReadRefusesOtherTokens(t *testing.T) {
 		bad := append([]byte(nil), raw...)
 		bad[i] ^= 1
 		var got place
-		if _, err := tokens().Read(base64.RawURLEncoding.EncodeToString(bad), "users", &got); !fault.Is(err, fault.Invalid) {
+		if _, err := tokens().decode(base64.RawURLEncoding.EncodeToString(bad), "users", &got); !fault.Is(err, fault.Invalid) {
 			t.Errorf("byte %d changed: %v", i, err)
 		}
 	}
 }
 
-func TestSize(t *testing.T) {
+func TestPageSize(t *testing.T) {
 	t.Parallel()
 	for asked, want := range map[int32]int{-1: 50, 0: 50, 1: 1, 250: 250, 251: 250, 1 << 30: 250} {
-		if got := Size(asked); got != want {
-			t.Errorf("Size(%d) = %d, want %d", asked, got, want)
+		if got := pageSize(asked); got != want {
+			t.Errorf("pageSize(%d) = %d, want %d", asked, got, want)
 		}
 	}
 }
@@ -99,7 +99,7 @@ func TestList(t *testing.T) {
 			t.Errorf("pages of %d: %q, want %q", size, got, want)
 		}
 	}
-	if _, _, err := List(tokens(), "letters", 1, tokens().Make("numbers", "a"), read, itself); !fault.Is(err, fault.Invalid) {
+	if _, _, err := List(tokens(), "letters", 1, tokens().encode("numbers", "a"), read, itself); !fault.Is(err, fault.Invalid) {
 		t.Errorf("another list's token: %v", err)
 	}
 	broken := errors.New("broken")

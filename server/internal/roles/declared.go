@@ -21,7 +21,7 @@ type Declared struct {
 func (s *Service) Declare(d Declared) { s.declared = d }
 
 // CheckPattern is the fault of a field that holds a permission pattern to give
-// to somebody: one that is malformed, or under "tollgate:" and matches no
+// to a user: one that is malformed, or under "tollgate:" and matches no
 // permission there, which would look as if it gave something.
 func (s *Service) CheckPattern(field, pattern string) error {
 	return checkPattern(field, pattern, s.declared.Permissions)
