@@ -2,7 +2,6 @@ package auth
 
 import (
 	"context"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -10,7 +9,6 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/auth/apikey"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
-	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/fault/faulttest"
@@ -42,8 +40,9 @@ func (d *fixture) create(ctx context.Context, in apikey.New) (apikey.Key, contex
 }
 
 // TestKeysForOthers: a key acts as its owner, wherever services go by who
-// calls, so nobody makes one of a person whom they could not sign in as.
+// calls, so no caller makes one of a person as whom they could not sign in.
 func TestKeysForOthers(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newFixture(t, db)
 		admin := d.user("root", roles.Administrator)
@@ -89,6 +88,7 @@ func TestKeysForOthers(t *testing.T) {
 // TestKeyIsNotItsOwner: what people do to their own keys in person, a key does
 // only to those that may do no more than it.
 func TestKeyIsNotItsOwner(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newFixture(t, db)
 		user := d.holder("owner", "tollgate:keys:write", "tollgate:users:write", "orders:*")
@@ -146,6 +146,7 @@ func TestKeyIsNotItsOwner(t *testing.T) {
 
 // TestWhoCreatedAKey is on record with the key and in the event.
 func TestWhoCreatedAKey(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newFixture(t, db)
 		root := d.user("root", roles.Administrator)
@@ -186,6 +187,7 @@ func TestWhoCreatedAKey(t *testing.T) {
 // TestKeysEndWithTheirMaker: a key ends no later than the key that makes it,
 // nor than the maker's hold of what it may do.
 func TestKeysEndWithTheirMaker(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newFixture(t, db)
 		user := d.holder("owner", "tollgate:keys:write", "orders:read")
@@ -227,7 +229,7 @@ func TestKeysEndWithTheirMaker(t *testing.T) {
 				t.Errorf("%s, ending in time: %v", what, err)
 			}
 		}
-		// A rotation does not prolong, and gives nobody else what lasts longer.
+		// A rotation does not prolong, and gives no other caller what lasts longer.
 		_, err := d.APIKeys.Rotate(ending, forGood.ID, 0)
 		faulttest.Want(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
 		if r, err := d.APIKeys.Rotate(self, forGood.ID, 0); err != nil || !r.Key.ExpiresAt.IsZero() {
@@ -249,6 +251,7 @@ func (d *fixture) clientTokenOf(ctx context.Context) ClientGrant {
 // somebody is given for good, so it takes rights that are held for as long as
 // theirs.
 func TestATemporaryAdministratorBecomesNobody(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newFixture(t, db)
 		root, eve := d.user("root", roles.Administrator), d.user("eve")
@@ -280,6 +283,7 @@ func TestATemporaryAdministratorBecomesNobody(t *testing.T) {
 // TestPromotedDuringAReset: who is given more while a weaker caller's new
 // password is being hashed keeps the old one.
 func TestPromotedDuringAReset(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newFixture(t, db)
 		d.user("root", roles.Administrator)
@@ -297,135 +301,5 @@ func TestPromotedDuringAReset(t *testing.T) {
 		faulttest.Want(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
 		d.Passwords.Generate = real
 		d.login("ann") // with the old one
-	})
-}
-
-// TestResetEndsKeys: a reset is for an account that somebody else may have had
-// their hands on, who then has its keys, too.
-func TestResetEndsKeys(t *testing.T) {
-	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		d := newFixture(t, db)
-		d.user("root", roles.Administrator)
-		ann := d.holder("ann", "tollgate:keys:write")
-		root := d.inPerson("root")
-		watcher := d.feed.join()
-		issue := func() (ids, secrets []string) {
-			for range 2 {
-				made := d.createKey(d.system(), apikey.New{UserID: ann.ID, Name: "a key"})
-				key, secret := made.Key, made.Secret
-				ids, secrets = append(ids, key.ID), append(secrets, secret)
-			}
-			slices.Sort(ids)
-			return ids, secrets
-		}
-		told := func() (ids []string) {
-			for {
-				select {
-				case batch := <-watcher:
-					ids = append(ids, batch.APIKeys...)
-				default:
-					slices.Sort(ids)
-					return ids
-				}
-			}
-		}
-		events, current := 0, goodPassword
-		for n, c := range []struct {
-			what   string
-			change func() (PasswordSet, error)
-			ends   bool
-		}{
-			{"a reset", func() (PasswordSet, error) {
-				return d.SetPassword(root, PasswordChange{UserID: ann.ID, New: "first new password"})
-			}, true},
-			{"a reset that keeps", func() (PasswordSet, error) {
-				return d.SetPassword(root, PasswordChange{UserID: ann.ID, New: "second new password", RevokeAPIKeys: new(false)})
-			}, false},
-			{"by the command line", func() (PasswordSet, error) {
-				return d.ResetPassword(t.Context(), "ann", "third new password", false)
-			}, true},
-			{"by the command line, keeping", func() (PasswordSet, error) {
-				return d.ResetPassword(t.Context(), "ann", goodPassword, true)
-			}, false},
-			{"one's own", func() (PasswordSet, error) {
-				return d.SetPassword(d.inPerson("ann"), PasswordChange{UserID: ann.ID, Current: goodPassword, New: "fifth new password"})
-			}, false},
-			{"one's own, ending", func() (PasswordSet, error) {
-				g, err := d.Login(d.visitor(), "ann", current, "")
-				if err != nil {
-					return PasswordSet{}, err
-				}
-				return d.SetPassword(d.as(Credential{AccessToken: g.AccessToken}),
-					PasswordChange{UserID: ann.ID, Current: current, New: "sixth new password", RevokeAPIKeys: new(true)})
-			}, true},
-		} {
-			ids, secrets := issue()
-			told()
-			d.clock.Advance(time.Second) // events are read in the order of their time
-			done, err := c.change()
-			if err != nil {
-				t.Fatal(c.what, err)
-			}
-			current = []string{"", "", "", goodPassword, "fifth new password", ""}[n]
-			var want []string
-			if c.ends {
-				want = ids
-			}
-			for _, secret := range secrets {
-				if got := d.keyReason(secret); (got == caller.ReasonCredentialRevoked) != c.ends {
-					t.Errorf("%s: a key is verified as %s", c.what, got)
-				}
-			}
-			recorded := d.recorded(audit.APIKeyRevoke)
-			var ended []string
-			for _, event := range recorded[events:] {
-				ended = append(ended, strings.TrimPrefix(event.Resource, "api_keys/"))
-			}
-			events = len(recorded)
-			slices.Sort(ended)
-			if c.ends && n > 1 { // keys that were kept before end, too
-				if done.RevokedAPIKeys < 2 || !contains(ended, want) || !contains(told(), want) {
-					t.Errorf("%s: %d revoked, recorded %q, want %q among them", c.what, done.RevokedAPIKeys, ended, want)
-				}
-				continue
-			}
-			if got := told(); done.RevokedAPIKeys != len(want) || !slices.Equal(ended, want) || !slices.Equal(got, want) {
-				t.Errorf("%s: %d revoked, recorded %q, told %q, want %q", c.what, done.RevokedAPIKeys, ended, got, want)
-			}
-		}
-		last := d.recorded(audit.PasswordReset)[0]
-		if last.Details["revoked_api_keys"] != "2" {
-			t.Errorf("recorded %+v", last)
-		}
-	})
-}
-
-func contains(all, some []string) bool {
-	return !slices.ContainsFunc(some, func(s string) bool { return !slices.Contains(all, s) })
-}
-
-// TestNoKeyAfterTheEnd: an instance that has not heard yet that a session or
-// key was revoked makes no new key for it, which would outlive the revocation.
-func TestNoKeyAfterTheEnd(t *testing.T) {
-	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		here := newFixture(t, db)
-		there := fixtureAt(t, db, here.clock)
-		here.holder("ann", "tollgate:keys:write")
-		if err := there.log.Sync(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		g := here.login("ann")
-		session := there.as(Credential{AccessToken: g.AccessToken})
-		key, _ := there.create(session, apikey.New{})
-		_, byKey := there.create(session, apikey.New{})
-		if _, err := here.ResetPassword(t.Context(), "ann", "another password", false); err != nil {
-			t.Fatal(err)
-		}
-		for _, ctx := range []context.Context{session, byKey} {
-			_, err := there.APIKeys.Create(ctx, apikey.New{Name: "a key"})
-			faulttest.Want(t, err, fault.Unauthenticated, "CREDENTIAL_REVOKED")
-			_, err = there.APIKeys.Rotate(ctx, key.ID, 0)
-			faulttest.Want(t, err, fault.Unauthenticated, "CREDENTIAL_REVOKED")
-		}
 	})
 }

@@ -25,6 +25,7 @@ func (d *fixture) keyReason(secret string) caller.Reason {
 }
 
 func TestRotateAPIKey(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newFixture(t, db)
 		end := d.clock.Now().Add(30 * 24 * time.Hour).Truncate(time.Microsecond)
@@ -86,9 +87,10 @@ func TestRotateAPIKey(t *testing.T) {
 	})
 }
 
-// TestRotateAPIKeyNeedsTheRights: nobody gets a key, or ends one, that does
+// TestRotateAPIKeyNeedsTheRights: no caller gets a key, or ends one, that does
 // more than they may.
 func TestRotateAPIKeyNeedsTheRights(t *testing.T) {
+	t.Parallel()
 	d := newFixture(t, backendtest.SQLite(t))
 	narrow, narrowSecret := d.client("narrow", []string{"orders:*"}, []string{"orders:read"}, time.Time{})
 	all, allSecret := d.client("all", []string{"orders:*", "stock:*"}, nil, time.Time{})
@@ -116,6 +118,7 @@ func TestRotateAPIKeyNeedsTheRights(t *testing.T) {
 
 // TestRotateAPIKeyAtOnce: one rotation of many wins, and one key results.
 func TestRotateAPIKeyAtOnce(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newFixture(t, db)
 		key, _ := d.client("robot", []string{"orders:*"}, nil, time.Time{})

@@ -18,6 +18,7 @@ import (
 // Tokens that are unknown, or whose session is over, open no transaction: they
 // are refused while another transaction keeps every writer of sessions waiting.
 func TestBadTokensOpenNoTransaction(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newFixture(t, db)
 		d.user("ann")
@@ -68,6 +69,7 @@ func TestBadTokensOpenNoTransaction(t *testing.T) {
 // few events that tell how many there were; who has a good token is let through
 // from the same address.
 func TestBadTokensAreLimitedByAddress(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newFixture(t, db)
 		d.user("ann")
@@ -114,6 +116,7 @@ func TestBadTokensAreLimitedByAddress(t *testing.T) {
 // A token that is spent between the look at it and the transaction is reuse as
 // ever: the transaction decides by itself.
 func TestTheLookAtATokenDecidesNothing(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newFixture(t, db)
 		d.user("ann")

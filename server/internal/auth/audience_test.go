@@ -69,6 +69,7 @@ func (d *fixture) wantFor(token, audience string) {
 // TestAudience: an access token is good for its audience only, and a session
 // that was begun for one never gets tokens for another.
 func TestAudience(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newFixture(t, db)
 		d.user("ann")
@@ -146,6 +147,7 @@ func TestAudience(t *testing.T) {
 // TestAudienceDuringGrace: the token that may be sent again gets no other
 // audience than before.
 func TestAudienceDuringGrace(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newFixture(t, db)
 		d.refreshGrace = 10 * time.Second
@@ -161,6 +163,7 @@ func TestAudienceDuringGrace(t *testing.T) {
 // TestClientTokenAudience: an API key gets tokens for an audience, and is not
 // bound by one itself.
 func TestClientTokenAudience(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newFixture(t, db)
 		_, secret := d.client("robot", []string{"orders:*"}, nil, time.Time{})
@@ -188,6 +191,7 @@ func TestClientTokenAudience(t *testing.T) {
 // tokens for it, whichever of its credentials it calls with; every other
 // service and introspection do as before.
 func TestServiceAudience(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newFixture(t, db)
 		root := d.user("root", roles.Administrator)

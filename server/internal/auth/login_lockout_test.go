@@ -45,6 +45,7 @@ func strangers(n int) []string {
 // pause for two minutes, keep out neither somebody who signed in from their
 // address before, nor somebody at a new address until there were 100 of them.
 func TestStrangersKeepNobodyOut(t *testing.T) {
+	t.Parallel()
 	const each = 10 + 6 // ten at once, then after waits of 1 to 32 s
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newFixture(t, db)
@@ -66,7 +67,7 @@ func TestStrangersKeepNobodyOut(t *testing.T) {
 				d.clock.Advance(time.Second)
 			}
 			if n, most := d.compares.Load(), int64(addresses*each); n < 90 || n > most {
-				t.Errorf("%d guesses were looked at, want 90 to %d", n, most)
+				t.Errorf("%d guesses were compared, want 90 to %d", n, most)
 			}
 		}
 		attack(8, func(second int) {
@@ -90,6 +91,7 @@ func TestStrangersKeepNobodyOut(t *testing.T) {
 // … 256 seconds. Meanwhile a new address has to wait, and one that the user
 // signed in from before does not.
 func TestGuessesFromEverywhere(t *testing.T) {
+	t.Parallel()
 	d := newFixture(t, backendtest.SQLite(t))
 	d.user("ann")
 	d.login("ann")
@@ -107,7 +109,7 @@ func TestGuessesFromEverywhere(t *testing.T) {
 		d.clock.Advance(wait)
 	}
 	if n := d.compares.Load(); n != 109 {
-		t.Errorf("%d guesses were looked at, want 109", n)
+		t.Errorf("%d guesses were compared, want 109", n)
 	}
 	_, err := d.Login(from("198.51.100.1"), "ann", goodPassword, "")
 	faulttest.Want(t, err, fault.Limited, "TOO_MANY_ATTEMPTS")
@@ -118,6 +120,7 @@ func TestGuessesFromEverywhere(t *testing.T) {
 // user has everywhere, and what does not. Everywhere there are 12 here and one
 // more in 15 minutes, because Redis's clock goes on.
 func TestAKnownAddress(t *testing.T) {
+	t.Parallel()
 	counters := map[string]func(t *testing.T, clk clock.Clock) limits.Backend{
 		"memory": func(_ *testing.T, clk clock.Clock) limits.Backend { return limits.NewMemory(clk) },
 		"redis": func(t *testing.T, _ clock.Clock) limits.Backend {
@@ -203,8 +206,9 @@ func TestAKnownAddress(t *testing.T) {
 	}
 }
 
-// TestAnUnknownUserIsLimitedAlike: a stranger's address tells nobody apart.
+// TestAnUnknownUserIsLimitedAlike: a stranger's address tells no names apart.
 func TestAnUnknownUserIsLimitedAlike(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newFixture(t, db)
 		d.user("ann")

@@ -19,6 +19,7 @@ import (
 )
 
 func TestLogin(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newFixture(t, db)
 		ann := d.user("ann")
@@ -55,6 +56,7 @@ func TestLogin(t *testing.T) {
 // TestLoginRefusalsAreAlike: nothing in the answer, nor the work, tells which
 // names exist.
 func TestLoginRefusalsAreAlike(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d, ctx := newFixture(t, db), caller.System(t.Context())
 		d.user("ann")
@@ -107,9 +109,10 @@ func TestLoginRefusalsAreAlike(t *testing.T) {
 	})
 }
 
-// TestParallelGuesses: attempts count before they are looked at, so many at
+// TestParallelGuesses: attempts count before they are compared, so many at
 // once get no further than one after another.
 func TestParallelGuesses(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newFixture(t, db)
 		d.user("ann")
@@ -132,7 +135,7 @@ func TestParallelGuesses(t *testing.T) {
 		}
 		all.Wait()
 		if n := d.compares.Load(); n == 0 || n > 10 {
-			t.Errorf("%d guesses were looked at, want 1 to 10", n)
+			t.Errorf("%d guesses were compared, want 1 to 10", n)
 		}
 		_, err := d.Login(d.visitor(), "ann", goodPassword, "")
 		faulttest.Want(t, err, fault.Limited, "TOO_MANY_ATTEMPTS")
@@ -145,8 +148,8 @@ func TestParallelGuesses(t *testing.T) {
 				denied += int64(refusals([]audit.Event{e}))
 			}
 		}
-		if told := limited.Load() + 1; denied < told || denied > 191 {
-			t.Errorf("%d refusals recorded, %d told; want 191 recorded at most, and all that were told", denied, told)
+		if refused := limited.Load() + 1; denied < refused || denied > 191 {
+			t.Errorf("%d refusals recorded, %d refused; want 191 recorded at most, and all that were refused", denied, refused)
 		}
 		d.clock.Advance(2 * time.Minute)
 		d.login("ann")
@@ -155,6 +158,7 @@ func TestParallelGuesses(t *testing.T) {
 
 // TestLoginForgets: those who know the password start afresh.
 func TestLoginForgets(t *testing.T) {
+	t.Parallel()
 	d := newFixture(t, backendtest.SQLite(t))
 	d.user("ann")
 	for range 3 {
@@ -169,6 +173,7 @@ func TestLoginForgets(t *testing.T) {
 // TestLoginRehashes: a sign-in brings a hash of a lower cost up to today's,
 // also when several do at once.
 func TestLoginRehashes(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newFixture(t, db)
 		ann := d.user("ann")
@@ -196,6 +201,7 @@ func TestLoginRehashes(t *testing.T) {
 // TestLoginDuringChange: a user who is disabled, or whose password is replaced,
 // between the comparison and the commit gets no session.
 func TestLoginDuringChange(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		for what, change := range map[string]func(*fixture, string) error{
 			"disable": func(d *fixture, id string) error {
@@ -235,6 +241,7 @@ func TestLoginDuringChange(t *testing.T) {
 // TestLoginHoldsTheUser: from its check to its commit a sign-in holds back who
 // would disable the user, so that its session is there to be ended.
 func TestLoginHoldsTheUser(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newFixture(t, db)
 		ann := d.user("ann")
@@ -280,6 +287,7 @@ func TestLoginHoldsTheUser(t *testing.T) {
 
 // TestLoginAgainstDisable has them run at the same time, again and again.
 func TestLoginAgainstDisable(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newFixture(t, db)
 		ann := d.user("ann")
@@ -312,6 +320,7 @@ func TestLoginAgainstDisable(t *testing.T) {
 // TestSessionsAreCapped: a user has at most 100 live sessions; the oldest ends
 // for a new one.
 func TestSessionsAreCapped(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newFixture(t, db)
 		ann := d.user("ann")
@@ -336,8 +345,9 @@ func TestSessionsAreCapped(t *testing.T) {
 }
 
 // TestASignInOfTooManyCostsNothing: when as many wait for a password check as
-// may, one more is told so before anything is read, counted or recorded for it.
+// may, one more is refused before anything is read, counted or recorded for it.
 func TestASignInOfTooManyCostsNothing(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newFixture(t, db, func(o *Options) {
 			o.Passwords.Workers, o.Passwords.MaxWaiting, o.Passwords.BusyDelay = 1, 1, time.Nanosecond

@@ -20,27 +20,28 @@ import (
 )
 
 // TestParallelGuessesOverInstances: of 200 wrong guesses at the same time no
-// more are looked at than the limit has free, over however many instances.
+// more are compared than the limit has free, over however many instances.
 func TestParallelGuessesOverInstances(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		for _, instances := range []int{1, 3} {
-			t.Run(fmt.Sprint(instances), func(t *testing.T) {
+		for _, n := range []int{1, 3} {
+			t.Run(fmt.Sprint(n), func(t *testing.T) {
 				client, prefix := backendtest.Redis(t)
 				fake := newClock()
-				desks := make([]*fixture, instances)
-				for i := range desks {
-					desks[i] = fixtureOn(t, db, fake, limits.NewRedis(client, prefix, clock.Real(), nil))
-					if i == 0 { // a busy machine's Redis may be slow: then nobody guesses
-						desks[0].limit(limits.Edit{Outage: new(limits.Closed)})
+				instances := make([]*fixture, n)
+				for i := range instances {
+					instances[i] = fixtureOn(t, db, fake, limits.NewRedis(client, prefix, clock.Real(), nil))
+					if i == 0 { // a busy machine's Redis may be slow: then no guess is made
+						instances[0].limit(limits.Edit{Outage: new(limits.Closed)})
 					}
 				}
-				name := fmt.Sprintf("victim-%d", instances)
-				desks[0].user(name)
+				name := fmt.Sprintf("victim-%d", n)
+				instances[0].user(name)
 				began := time.Now()
 				var all sync.WaitGroup
 				for i := range 200 {
 					all.Go(func() {
-						_, err := desks[i%instances].Login(desks[0].visitor(), name, "a wrong guess", "")
+						_, err := instances[i%n].Login(instances[0].visitor(), name, "a wrong guess", "")
 						switch f := fault.From(err); {
 						case f == nil:
 							t.Error("a wrong guess was right")
@@ -54,11 +55,11 @@ func TestParallelGuessesOverInstances(t *testing.T) {
 				// Redis's clock goes on: on a slow machine waits of 1 s, 2 s, … end.
 				most := 10 + int64(math.Log2(1+time.Since(began).Seconds()))
 				compared := int64(0)
-				for _, d := range desks {
+				for _, d := range instances {
 					compared += d.compares.Load()
 				}
 				if compared == 0 || compared > most {
-					t.Errorf("%d guesses were looked at, want 1 to %d", compared, most)
+					t.Errorf("%d guesses were compared, want 1 to %d", compared, most)
 				}
 			})
 		}
@@ -82,6 +83,7 @@ func (d *fixture) change(limit string, edit limits.Edit) {
 // TestLockedSignInLeavesSessions: guesses at a user's password lock the sign-in
 // for longer and longer, and never touch the sessions there are.
 func TestLockedSignInLeavesSessions(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newFixture(t, db)
 		ann := d.user("ann")
@@ -150,9 +152,9 @@ func TestRefusalsTakeTheSameTime(t *testing.T) {
 			if err == nil {
 				t.Fatalf("%s: signed in", kind.what)
 			}
-			told := fault.Connect(fault.From(err), "request-1")
-			text := fmt.Sprint(told.Code(), told.Message(), told.Meta())
-			for _, detail := range told.Details() {
+			answer := fault.Connect(fault.From(err), "request-1")
+			text := fmt.Sprint(answer.Code(), answer.Message(), answer.Meta())
+			for _, detail := range answer.Details() {
 				text += fmt.Sprintf(" %s %x", detail.Type(), detail.Bytes())
 			}
 			if answer == "" {

@@ -44,6 +44,7 @@ func (d *fixture) clientToken(secret, scope string) ClientGrant {
 }
 
 func TestClientToken(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newFixture(t, db)
 		end := d.clock.Now().Add(time.Hour)
@@ -108,6 +109,7 @@ func TestClientToken(t *testing.T) {
 // TestClientTokenOfAll: a key without scopes grows with its owner, and so do
 // its tokens; they cannot hand out more than that.
 func TestClientTokenOfAll(t *testing.T) {
+	t.Parallel()
 	d := newFixture(t, backendtest.SQLite(t))
 	key, secret := d.client("robot", []string{"orders:*"}, nil, time.Time{})
 	g := d.clientToken(secret, "")
@@ -149,6 +151,7 @@ func TestClientTokenOfAll(t *testing.T) {
 }
 
 func TestIntrospect(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newFixture(t, db)
 		ann := d.user("ann")
@@ -207,6 +210,7 @@ func TestIntrospect(t *testing.T) {
 }
 
 func TestRevokeToken(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newFixture(t, db)
 		ann := d.user("ann")
@@ -255,6 +259,7 @@ func TestRevokeToken(t *testing.T) {
 // TestTokensOfAnotherClient: a client that has an API key neither spends nor
 // ends the sessions of people, and learns nothing about their refresh tokens.
 func TestTokensOfAnotherClient(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newFixture(t, db)
 		ann := d.user("ann")

@@ -13,6 +13,7 @@ import (
 )
 
 func TestSetPassword(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newFixture(t, db)
 		const next = "a brand new password"
@@ -97,6 +98,7 @@ func TestSetPassword(t *testing.T) {
 // TestSetPasswordGuesses: a stolen access token does not help to guess the
 // password faster than at the sign-in.
 func TestSetPasswordGuesses(t *testing.T) {
+	t.Parallel()
 	d := newFixture(t, backendtest.SQLite(t))
 	ann := d.user("ann")
 	self := d.as(Credential{AccessToken: d.login("ann").AccessToken})
@@ -109,13 +111,14 @@ func TestSetPasswordGuesses(t *testing.T) {
 	_, err := d.Login(d.visitor(), "ann", goodPassword, "")
 	faulttest.Want(t, err, fault.Limited, "TOO_MANY_ATTEMPTS")
 	if n := d.compares.Load(); n > 10 {
-		t.Errorf("%d guesses were looked at, want at most 10", n)
+		t.Errorf("%d guesses were compared, want at most 10", n)
 	}
 }
 
 // TestCommonPasswords: neither a first password nor a new one may be common, or
 // the name.
 func TestCommonPasswords(t *testing.T) {
+	t.Parallel()
 	d := newFixture(t, backendtest.SQLite(t))
 	_, _, err := d.CreateUser(d.system(), NewUser{Username: "ann", Password: "Password1"})
 	faulttest.WantField(t, err, "password")
@@ -133,8 +136,9 @@ func TestCommonPasswords(t *testing.T) {
 
 // TestNULInPasswords: to bcrypt P and P, NUL, P are one password. They are not
 // to us: the list of common passwords and "another than the current one" would
-// hold for nobody.
+// not hold.
 func TestNULInPasswords(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newFixture(t, db)
 		doubled := func(p string) string { return p + "\x00" + p }

@@ -27,6 +27,7 @@ func newGraceFixture(t *testing.T, db *database.DB) *fixture {
 // TestGrace: a client that lost the answer to its refresh is not signed out;
 // everything else that presents a spent token is.
 func TestGrace(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newGraceFixture(t, db)
 		d.user("ann")
@@ -108,7 +109,7 @@ func TestGrace(t *testing.T) {
 			t.Errorf("%d retries recorded, want 4", retries)
 		}
 
-		// The user is looked at again, also when nothing has ended the session.
+		// The user is read again, also when nothing has ended the session.
 		g := d.login("ann")
 		d.refresh(g.RefreshToken)
 		if _, err := db.Exec(t.Context(), `UPDATE users SET disabled_at = 1`); err != nil {
@@ -123,6 +124,7 @@ func TestGrace(t *testing.T) {
 // TestGraceRace: of a retry and a use of the successor at the same time one
 // wins, and the other is reuse, which ends the session.
 func TestGraceRace(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newGraceFixture(t, db)
 		ann := d.user("ann")
@@ -160,6 +162,7 @@ func TestGraceRace(t *testing.T) {
 
 // TestGraceRetriesAtOnce: retries at the same time do not end the session.
 func TestGraceRetriesAtOnce(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newGraceFixture(t, db)
 		ann := d.user("ann")
@@ -184,6 +187,7 @@ func TestGraceRetriesAtOnce(t *testing.T) {
 // compares each answer with a model's: only the newest token, and the one it
 // was traded for within the grace period, are taken.
 func TestGraceMachine(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newGraceFixture(t, db)
 		users := 0

@@ -26,6 +26,7 @@ func (d *fixture) refresh(token string) Grant {
 }
 
 func TestRefreshLifecycle(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newFixture(t, db)
 		ann := d.user("ann")
@@ -71,6 +72,7 @@ func TestRefreshLifecycle(t *testing.T) {
 
 // TestRefreshInTheLastSecond: a session too short for an access token is over.
 func TestRefreshInTheLastSecond(t *testing.T) {
+	t.Parallel()
 	d := newFixture(t, backendtest.SQLite(t))
 	d.user("ann")
 	g := d.login("ann")
@@ -86,6 +88,7 @@ func TestRefreshInTheLastSecond(t *testing.T) {
 // TestRefreshReuse: presenting any ancestor ends the family and its access
 // tokens, once.
 func TestRefreshReuse(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newFixture(t, db)
 		ann := d.user("ann")
@@ -122,6 +125,7 @@ func TestRefreshReuse(t *testing.T) {
 // TestRefreshAtOnce: of many refreshes with one token one succeeds, and the
 // family is dead afterwards.
 func TestRefreshAtOnce(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newFixture(t, db)
 		ann := d.user("ann")
@@ -164,6 +168,7 @@ func TestRefreshAtOnce(t *testing.T) {
 }
 
 func TestRefreshRefusals(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newFixture(t, db)
 		ann := d.user("ann")
@@ -201,6 +206,7 @@ func TestRefreshRefusals(t *testing.T) {
 
 // TestRefreshStoresNoToken: the database holds hashes only.
 func TestRefreshStoresNoToken(t *testing.T) {
+	t.Parallel()
 	d := newFixture(t, backendtest.SQLite(t))
 	d.user("ann")
 	g := d.refresh(d.login("ann").RefreshToken)

@@ -17,7 +17,7 @@ import (
 const (
 	// watcherBuffer is how many batches of revocations may wait for a watcher.
 	watcherBuffer = 64
-	// silentFor is how long nothing is sent before a watcher is told that nothing
+	// silentFor is how long nothing is sent before a watcher hears that nothing
 	// was revoked.
 	silentFor = 500 * time.Millisecond
 	// freshFor is how recent this instance's own knowledge must be to say so.

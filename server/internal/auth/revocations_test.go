@@ -15,6 +15,7 @@ import (
 // TestWatchRevocations: a watcher gets what is revoked already, then each
 // revocation, and the revision that all before it are got at.
 func TestWatchRevocations(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		s := newFixture(t, db)
 		ctx := s.system()
@@ -89,9 +90,10 @@ func TestWatchRevocations(t *testing.T) {
 }
 
 // TestWatchRemovedSigningKeys: a watcher is got of a signing key that was
-// removed as it happens, on every instance, one who comes later at the
-// beginning, and nobody of a rotation.
+// removed as it happens, on every instance, one that comes later at the
+// beginning, and none of a rotation.
 func TestWatchRemovedSigningKeys(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		s := newFixture(t, db)
 		ctx := s.system()
@@ -144,6 +146,7 @@ func TestWatchRemovedSigningKeys(t *testing.T) {
 // TestRemovedSigningKeyForASlowClock: an instance whose clock is behind sends a
 // key that another has just removed.
 func TestRemovedSigningKeyForASlowClock(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		s := newFixture(t, db)
 		late := fixtureAt(t, db, clock.NewFake(s.clock.Now().Add(-time.Second)))
@@ -171,8 +174,9 @@ func (d *fixture) active() string {
 	return keys[0].ID
 }
 
-// TestSlowWatcher: one that does not read is let go, and holds up nobody.
+// TestSlowWatcher: one that does not read is dropped, and delays no other.
 func TestSlowWatcher(t *testing.T) {
+	t.Parallel()
 	var r feed
 	slow := r.join()
 	for range watcherBuffer + 1 {

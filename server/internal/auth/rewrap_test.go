@@ -27,6 +27,7 @@ func masterOf(t *testing.T, fill byte) *seal.Master {
 }
 
 func TestRewrap(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newFixture(t, db)
 		fake := d.clock
@@ -101,7 +102,7 @@ func TestRewrap(t *testing.T) {
 		}
 
 		// The instance that runs goes on, also when it reads its keys again,
-		// but makes no key that nobody could open later.
+		// but makes no key that could not be opened later.
 		if err := running.Reset(t.Context()); err != nil {
 			t.Errorf("the running instance: %v", err)
 		}

@@ -1,11 +1,15 @@
 package auth
 
 import (
+	"encoding/base32"
+	"net/url"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/audit"
+	"github.com/tollgatehq/tollgate/server/internal/auth/totp"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/database"
@@ -16,6 +20,7 @@ import (
 // TestEnrollingTakesThePassword: a stolen access token alone binds no factor to
 // the account; guesses count as sign-ins do and are on record.
 func TestEnrollingTakesThePassword(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newFixture(t, db)
 		ann := d.user("ann")
@@ -52,6 +57,7 @@ func TestEnrollingTakesThePassword(t *testing.T) {
 // TestEnrollingWhileThePasswordChanges: the old password enrolls nothing once
 // another was set, though it was compared before.
 func TestEnrollingWhileThePasswordChanges(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newFixture(t, db)
 		ann := d.user("ann")
@@ -74,6 +80,7 @@ func TestEnrollingWhileThePasswordChanges(t *testing.T) {
 // TestConfirmingEndsOtherSessions: sessions that began without the factor do
 // not outlive its confirmation, but for the one that confirmed it.
 func TestConfirmingEndsOtherSessions(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newFixture(t, db)
 		ann, bob := d.user("ann"), d.user("bob")
@@ -106,4 +113,52 @@ func TestConfirmingEndsOtherSessions(t *testing.T) {
 			t.Errorf("recorded %+v", last)
 		}
 	})
+}
+
+// TestEnrollSecondFactor: the secret has 160 bits and is sealed, the codes are hashed,
+// and the QR code holds what an authenticator needs.
+func TestEnrollSecondFactor(t *testing.T) {
+	t.Parallel()
+	d := newFixture(t, backendtest.SQLite(t))
+	ann := d.user("ann@example.com")
+	made, err := d.EnrollSecondFactor(d.as(Credential{AccessToken: d.login(ann.Username).AccessToken}), ann.ID, goodPassword)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := base32.StdEncoding.DecodeString(made.Secret)
+	if err != nil || len(secret) != 20 {
+		t.Errorf("the secret has %d bytes, %v", len(secret), err)
+	}
+	u, err := url.Parse(made.URI)
+	if err != nil || u.Scheme != "otpauth" || u.Host != "totp" || u.Path != "/tollgate.test:ann@example.com" ||
+		u.Query().Get("secret") != made.Secret || u.Query().Get("issuer") != "tollgate.test" ||
+		u.Query().Get("digits") != "6" || u.Query().Get("period") != "30" || u.Query().Get("algorithm") != "SHA1" {
+		t.Errorf("the URI is %s, %v", made.URI, err)
+	}
+	if len(made.RecoveryCodes) != 10 {
+		t.Errorf("%d recovery codes", len(made.RecoveryCodes))
+	}
+	seen := map[string]bool{}
+	for _, code := range made.RecoveryCodes {
+		if seen[code] || len(code) != 19 || len(code) > 32 || len(totp.Plain(code)) != 16 {
+			t.Errorf("recovery code %q", code)
+		}
+		seen[code] = true
+	}
+	var stored []struct {
+		Secret []byte `db:"secret"`
+		Hash   []byte `db:"hash"`
+	}
+	err = d.db.Select(t.Context(), &stored, `SELECT f.secret, c.hash FROM second_factors f JOIN recovery_codes c ON c.user_id = f.user_id`)
+	if err != nil || len(stored) != 10 {
+		t.Fatal(len(stored), err)
+	}
+	for _, row := range stored {
+		if strings.Contains(string(row.Secret), string(secret)) || len(row.Hash) != 32 {
+			t.Errorf("stored %+v", row)
+		}
+	}
+	if _, err := d.master.Open(stored[0].Secret, secondFactorName("another user")); err == nil {
+		t.Error("the secret is not bound to its user")
+	}
 }

@@ -19,8 +19,9 @@ func (d *fixture) principal(token string) *caller.Principal {
 }
 
 // TestSignInStaysKnown: how and when somebody signed in is in every access
-// token of the session, whenever it is refreshed, and in what is told of it.
+// token of the session, whenever it is refreshed, and in what is shown of it.
 func TestSignInStaysKnown(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newFixture(t, db)
 		ann, bob := d.user("ann"), d.user("bob")
@@ -75,6 +76,7 @@ func TestSignInStaysKnown(t *testing.T) {
 // TestTokensOfBefore: what an earlier version issued says nothing about the
 // sign-in, and its sessions are taken for signed in by password.
 func TestTokensOfBefore(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newFixture(t, db)
 		ann := d.user("ann")
@@ -110,6 +112,7 @@ func TestTokensOfBefore(t *testing.T) {
 // TestFactorRemovedDuringLogin: a sign-in that took no second factor does not
 // say that it did, though there was one when the password was compared.
 func TestFactorRemovedDuringLogin(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newFixture(t, db)
 		d.factor(d.user("ann"))

@@ -30,6 +30,7 @@ func (m *modelSession) live(now time.Time) bool { return !m.revoked && now.Befor
 // TestSessionMachine does random things to a user's sessions and compares each
 // answer with a model's.
 func TestSessionMachine(t *testing.T) {
+	t.Parallel()
 	d := newFixture(t, backendtest.SQLite(t))
 	users := 0
 	rapid.Check(t, func(t *rapid.T) {

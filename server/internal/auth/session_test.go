@@ -16,6 +16,7 @@ import (
 )
 
 func TestLogout(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newFixture(t, db)
 		ann := d.user("ann")
@@ -55,6 +56,7 @@ func TestLogout(t *testing.T) {
 }
 
 func TestRevokeSession(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newFixture(t, db)
 		ann, bob := d.user("ann"), d.user("bob")
@@ -86,6 +88,7 @@ func TestRevokeSession(t *testing.T) {
 }
 
 func TestListSessions(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newFixture(t, db)
 		ann := d.user("ann")
@@ -125,6 +128,7 @@ func TestListSessions(t *testing.T) {
 // TestEndedSessionsOnEveryInstance: another instance learns of ends from the
 // log, one that starts later from the table.
 func TestEndedSessionsOnEveryInstance(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		here := newFixture(t, db)
 		there := fixtureAt(t, db, here.clock)
@@ -156,9 +160,10 @@ func TestEndedSessionsOnEveryInstance(t *testing.T) {
 }
 
 // TestLoweredLifetime: an instance that is started with a shorter lifetime does
-// not honor the older, longer-lived tokens of sessions whose end it no longer
+// not accept the older, longer-lived tokens of sessions whose end it no longer
 // remembers.
 func TestLoweredLifetime(t *testing.T) {
+	t.Parallel()
 	d := newFixture(t, backendtest.SQLite(t))
 	long := fixtureAt(t, d.db, d.clock, func(o *Options) { o.AccessTokenTTL = 12 * time.Hour })
 	long.user("ann")
@@ -172,6 +177,7 @@ func TestLoweredLifetime(t *testing.T) {
 }
 
 func TestPrune(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newFixture(t, db)
 		d.user("ann")

@@ -20,6 +20,7 @@ import (
 const nobodysID = "018f4d3c-0000-7000-8000-000000000000"
 
 func TestUsers(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d, ctx := newFixture(t, db), caller.System(t.Context())
 		made, revision, err := d.CreateUser(ctx, NewUser{Username: " Ann ", Password: goodPassword, DisplayName: "Ann Lee", Roles: []string{roles.Auditor}})
@@ -69,6 +70,7 @@ func TestUsers(t *testing.T) {
 }
 
 func TestUserErrors(t *testing.T) {
+	t.Parallel()
 	d, ctx := newFixture(t, backendtest.SQLite(t)), caller.System(t.Context())
 	ann := d.user("ann")
 	robot, _, err := d.CreateUser(ctx, NewUser{Username: "robot", Kind: caller.Service})
@@ -115,6 +117,7 @@ func TestUserErrors(t *testing.T) {
 }
 
 func TestUserPages(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d, ctx := newFixture(t, db), caller.System(t.Context())
 		var want []string
@@ -157,15 +160,16 @@ func TestUserPages(t *testing.T) {
 	})
 }
 
-// TestManage: whoever may write users cannot act on those who hold more, not on
+// TestManage: a caller who may write users cannot act on those who hold more, not on
 // one's own rights by an API key, and everybody may on themselves in person.
 func TestManage(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d, ctx := newFixture(t, db), caller.System(t.Context())
-		if _, _, err := d.roles.Create(ctx, "desk", "", []string{"tollgate:users:write", "tollgate:keys:write"}); err != nil {
+		if _, _, err := d.roles.Create(ctx, "helpdesk", "", []string{"tollgate:users:write", "tollgate:keys:write"}); err != nil {
 			t.Fatal(err)
 		}
-		admin, clerk, plain := d.user("root", roles.Administrator), d.user("clerk", "desk"), d.user("plain")
+		admin, clerk, plain := d.user("root", roles.Administrator), d.user("clerk", "helpdesk"), d.user("plain")
 		d.user("root2", roles.Administrator)
 		session := d.login("root")
 		asClerk := d.as(Credential{AccessToken: d.login("clerk").AccessToken})
@@ -215,6 +219,7 @@ func TestManage(t *testing.T) {
 }
 
 func TestLastAdministratorStays(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d, ctx := newFixture(t, db), caller.System(t.Context())
 		first, second := d.user("first", roles.Administrator), d.user("second", roles.Administrator)
@@ -237,6 +242,7 @@ func TestLastAdministratorStays(t *testing.T) {
 // TestFirstRolesAreInOrder: two who give the same roles in another order take
 // the roles' rows in one order, and do not wait for each other.
 func TestFirstRolesAreInOrder(t *testing.T) {
+	t.Parallel()
 	d := newFixture(t, backendtest.SQLite(t))
 	given := []string{roles.ServiceRole, roles.Auditor, roles.ServiceRole, roles.Administrator}
 	u, _, err := d.CreateUser(d.system(), NewUser{Username: "ann", Password: goodPassword, Roles: given})
@@ -256,6 +262,7 @@ func TestFirstRolesAreInOrder(t *testing.T) {
 // TestLookalikesOnlyInNewNames: names are refused where they are given, and
 // work where they are from before.
 func TestLookalikesOnlyInNewNames(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newFixture(t, db)
 		const fake = "аdmin" // with a Cyrillic а
@@ -279,6 +286,7 @@ func TestLookalikesOnlyInNewNames(t *testing.T) {
 }
 
 func TestCheckDisplayName(t *testing.T) {
+	t.Parallel()
 	for _, good := range []string{"", "Ann Lee", "Zoë 🦊", strings.Repeat("é", 256)} {
 		if err := checkDisplayName(good); err != nil {
 			t.Errorf("%q: %v", good, err)

@@ -140,7 +140,7 @@ func checkCount(ctx context.Context, q database.Queries, userID string, now time
 	return nil
 }
 
-// setCreator names who makes a key; nobody for the system.
+// setCreator names who makes a key; empty for the system.
 func (k *Key) setCreator(ctx context.Context) {
 	k.CreatedBy, k.CreatedByKey = "", ""
 	if p := caller.From(ctx).Principal; p != nil {

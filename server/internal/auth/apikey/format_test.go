@@ -37,3 +37,22 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestRandomBase62(t *testing.T) {
+	t.Parallel()
+	seen := map[rune]bool{}
+	ids := map[string]bool{}
+	for range 200 {
+		id := randomBase62(idSize)
+		if !isBase62(id, idSize) || ids[id] {
+			t.Fatalf("id %q", id)
+		}
+		ids[id] = true
+		for _, r := range id {
+			seen[r] = true
+		}
+	}
+	if len(seen) != 62 {
+		t.Errorf("%d letters in use", len(seen))
+	}
+}

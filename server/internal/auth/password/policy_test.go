@@ -8,6 +8,7 @@ import (
 )
 
 func TestCheck(t *testing.T) {
+	t.Parallel()
 	for password, good := range map[string]bool{
 		"":                      false,
 		"1234567":               false,
@@ -42,6 +43,7 @@ func TestCheck(t *testing.T) {
 }
 
 func TestNewOneTime(t *testing.T) {
+	t.Parallel()
 	a, b := NewOneTime(), NewOneTime()
 	if len(a) != 20 || a == b || strings.ContainsAny(a, "ilou") || Check("", "", a) != nil {
 		t.Errorf("one-time passwords %q and %q", a, b)

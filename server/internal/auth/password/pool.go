@@ -81,7 +81,7 @@ func NewPool(o Options) *Pool {
 // the same work.
 //
 // A hash of a lower cost than today's takes less work to compare with. A no is
-// made as dear as any other: bcrypt doubles its work with each step of the
+// made to take as much work as any other: bcrypt doubles its work with each step of the
 // cost, so comparisons at the costs from the hash's to the one below today's
 // are, together with the first, exactly the work of one at today's. A yes needs
 // none of that: it tells who knows the password, and its hash is made anew. A
@@ -178,7 +178,7 @@ func (p *Pool) refuse(ctx context.Context) error {
 	case <-timer.C:
 		return busy()
 	case <-ctx.Done():
-		return fmt.Errorf("wait to be told that it is busy: %w", ctx.Err())
+		return fmt.Errorf("wait to be refused: %w", ctx.Err())
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 )
 
 func TestMatches(t *testing.T) {
+	t.Parallel()
 	ctx, p := t.Context(), NewPool(Options{Cost: 4, Workers: 1})
 	var hashes []string
 	real := p.Compare
@@ -67,6 +68,7 @@ func TestMatches(t *testing.T) {
 // TestDummyCosts: the hash compared with when there is none is a real one as
 // far as bcrypt is concerned, of the cost of today's.
 func TestDummyCosts(t *testing.T) {
+	t.Parallel()
 	for _, cost := range []int{4, 10} {
 		p := NewPool(Options{Cost: cost, Workers: 1})
 		if got, err := bcrypt.Cost([]byte(p.dummy)); err != nil || got != cost {
@@ -82,8 +84,9 @@ func TestDummyCosts(t *testing.T) {
 }
 
 // TestPool: however many sign in, no more than the workers run, no more than
-// the queue wait, and the rest are told to come back.
+// the queue wait, and the rest are refused.
 func TestPool(t *testing.T) {
+	t.Parallel()
 	const workers, calls = 2, 100
 	p := NewPool(Options{Cost: 4, Workers: workers})
 	p.MaxWait, p.BusyDelay = time.Minute, 0
@@ -106,8 +109,8 @@ func TestPool(t *testing.T) {
 			}
 		})
 	}
-	room := workers * (1 + queuePerWorker) / 2 // one address gets half
-	for range calls - room {                   // those refused return while the others wait
+	places := workers * (1 + queuePerWorker) / 2 // one address gets half
+	for range calls - places {                   // those refused return while the others wait
 		err := <-refused
 		faulttest.Want(t, err, fault.Unavailable, "BUSY")
 		if fault.From(err).RetryAfter <= 0 {
@@ -126,6 +129,7 @@ func TestPool(t *testing.T) {
 
 // TestPoolWait: a wait ends with its time and with its caller.
 func TestPoolWait(t *testing.T) {
+	t.Parallel()
 	p := NewPool(Options{Cost: 4, Workers: 1})
 	p.running <- struct{}{}
 	p.MaxWait = time.Nanosecond
@@ -146,6 +150,7 @@ func TestPoolWait(t *testing.T) {
 // A refusal is held back, so that who tries again at once cannot take the
 // processors from others; but only so many are, and never beyond the caller.
 func TestBusyIsHeldBack(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		p := NewPool(Options{Cost: 4, Workers: 1, MaxHeld: 1})
 		for p.waiting.Fits(netip.Addr{}) {
@@ -187,6 +192,7 @@ func TestBusyIsHeldBack(t *testing.T) {
 // The queue is shared among addresses: one that fills its part keeps no other
 // out.
 func TestTheQueueIsShared(t *testing.T) {
+	t.Parallel()
 	p := NewPool(Options{Cost: 4, Workers: 1, MaxHeld: 1})
 	p.BusyDelay = 0
 	greedy, other := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
@@ -207,6 +213,7 @@ func TestTheQueueIsShared(t *testing.T) {
 }
 
 func TestStats(t *testing.T) {
+	t.Parallel()
 	p := NewPool(Options{Cost: 4, Workers: 1})
 	if got := p.Stats(); got != (Stats{Workers: 1}) {
 		t.Errorf("idle: %+v", got)
@@ -232,6 +239,7 @@ func TestStats(t *testing.T) {
 // TestMatchesOldHash: a wrong guess takes the work of today's cost, however
 // old the hash it is compared with.
 func TestMatchesOldHash(t *testing.T) {
+	t.Parallel()
 	const today, right = 8, "correct horse battery"
 	p := NewPool(Options{Cost: today, Workers: 1})
 	work, real := 0, p.Compare

@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -74,7 +75,51 @@ func count(t *testing.T, db *database.DB, query string, args ...any) (n int) {
 	return n
 }
 
+// published are the ids in an instance's key set.
+func (i instance) published(t *testing.T) string {
+	t.Helper()
+	var set struct{ Keys []map[string]string }
+	if err := json.Unmarshal(i.JWKS(), &set); err != nil {
+		t.Fatal(err)
+	}
+	var ids strings.Builder
+	for _, key := range set.Keys {
+		ids.WriteString(key["kid"] + " ")
+	}
+	return ids.String()
+}
+
+// mint signs a token that lives from the instance's now on.
+func (i instance) mint(t *testing.T) string {
+	t.Helper()
+	claims, now := testClaims(), i.clock.Now()
+	claims.IssuedAt, claims.ExpiresAt = now, now.Add(15*time.Minute)
+	return mustSign(t, i.Keys, claims)
+}
+
+func (i instance) states(t *testing.T) (all []string) {
+	t.Helper()
+	keys, err := i.List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range keys {
+		all = append(all, string(key.State))
+	}
+	return all
+}
+
+func (i instance) wantStates(t *testing.T, want ...string) {
+	t.Helper()
+	if got := i.states(t); fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("at %s the keys are %v, want %v", i.clock.Now().Format(time.TimeOnly), got, want)
+	}
+}
+
+func (i instance) newest() *signingKey { return i.set.Load().newest[0] }
+
 func TestEnsure(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		const n = 10
 		instances := make([]instance, n)
@@ -116,6 +161,7 @@ func TestEnsure(t *testing.T) {
 }
 
 func TestLoad(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		fake := clock.NewFake(issued)
 		first := startInstance(t, db, fake, 'm')
@@ -161,6 +207,7 @@ func TestLoad(t *testing.T) {
 }
 
 func TestKeysByTime(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		fake := clock.NewFake(issued)
 		i, other := startInstance(t, db, fake, 'm'), startInstance(t, db, fake, 'm')

@@ -2,9 +2,7 @@ package token
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -20,54 +18,12 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/fault/faulttest"
 )
 
-// published are the ids in an instance's key set.
-func (i instance) published(t *testing.T) string {
-	t.Helper()
-	var set struct{ Keys []map[string]string }
-	if err := json.Unmarshal(i.JWKS(), &set); err != nil {
-		t.Fatal(err)
-	}
-	var ids strings.Builder
-	for _, key := range set.Keys {
-		ids.WriteString(key["kid"] + " ")
-	}
-	return ids.String()
-}
-
-// mint signs a token that lives from the instance's now on.
-func (i instance) mint(t *testing.T) string {
-	t.Helper()
-	claims, now := testClaims(), i.clock.Now()
-	claims.IssuedAt, claims.ExpiresAt = now, now.Add(15*time.Minute)
-	return mustSign(t, i.Keys, claims)
-}
-
-func (i instance) states(t *testing.T) (all []string) {
-	t.Helper()
-	keys, err := i.List(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, key := range keys {
-		all = append(all, string(key.State))
-	}
-	return all
-}
-
-func (i instance) wantStates(t *testing.T, want ...string) {
-	t.Helper()
-	if got := i.states(t); fmt.Sprint(got) != fmt.Sprint(want) {
-		t.Errorf("at %s the keys are %v, want %v", i.clock.Now().Format(time.TimeOnly), got, want)
-	}
-}
-
-func (i instance) newest() *signingKey { return i.set.Load().newest[0] }
-
 // While keys of all algorithms follow each other, every token that any
 // instance signs is good on every instance until it expires, although one
 // clock is a minute behind; its key was published at least the key set's
 // max-age before.
 func TestRotate(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		fake, behind := clock.NewFake(issued), clock.NewFake(issued.Add(-time.Minute))
 		a, b := startInstance(t, db, fake, 'm'), startInstance(t, db, behind, 'm')
@@ -159,6 +115,7 @@ func TestRotate(t *testing.T) {
 
 // A token remains good until its end when its key retires the moment after.
 func TestRotateKeepsTheLastToken(t *testing.T) {
+	t.Parallel()
 	i := startInstance(t, backendtest.SQLite(t), clock.NewFake(issued), 'm')
 	if err := i.Ensure(t.Context()); err != nil {
 		t.Fatal(err)
@@ -182,6 +139,7 @@ func TestRotateKeepsTheLastToken(t *testing.T) {
 
 // However many instances find a rotation due at once, one rotates.
 func TestRotateIfDue(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		const n, every = 8, 24 * time.Hour
 		fake := clock.NewFake(issued)
@@ -229,6 +187,7 @@ func TestRotateIfDue(t *testing.T) {
 // Keys that follow each other every five seconds, with tokens signed and
 // verified by two instances all the while: none is refused.
 func TestRotateUnderLoad(t *testing.T) {
+	t.Parallel()
 	db := backendtest.SQLite(t)
 	fake := clock.NewFake(issued)
 	a, b := startInstance(t, db, fake, 'm'), startInstance(t, db, fake, 'm')
@@ -291,6 +250,7 @@ func TestRotateUnderLoad(t *testing.T) {
 // A key that leaked is refused at once, also what was verified before, and by
 // an instance whose clock is behind. There is always one that signs.
 func TestRemove(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		fake := clock.NewFake(issued)
 		a, b := startInstance(t, db, fake, 'm'), startInstance(t, db, clock.NewFake(issued.Add(-time.Minute)), 'm')
@@ -377,6 +337,7 @@ func TestRemove(t *testing.T) {
 
 // Two who remove both usable keys at once cannot leave none.
 func TestRemoveTogether(t *testing.T) {
+	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		i := startInstance(t, db, clock.NewFake(issued), 'm')
 		if err := i.Ensure(t.Context()); err != nil {

@@ -96,11 +96,11 @@ func (k *Keys) Sign(claims Claims) (string, error) {
 
 // verify says whether a token is one of ours and good at now: OK with its
 // claims, Expired when nothing but its time is wrong, otherwise Invalid. It
-// does not know about revocation, nor whether the token was meant for whoever
-// was shown it: compare the audience.
+// does not know about revocation, nor whether the token was meant for the
+// service that it was shown to: compare the audience.
 //
 // A token that was verified before costs one hash; its end and whether its key
-// still verifies are looked at each time.
+// still verifies are checked each time.
 func (k *Keys) Verify(token string, now time.Time) (Claims, caller.Reason) {
 	if len(token) > jose.MaxTokenSize {
 		return Claims{}, caller.ReasonCredentialInvalid

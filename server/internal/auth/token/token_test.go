@@ -3,19 +3,15 @@ package token
 import (
 	"crypto"
 	"crypto/ed25519"
-	"crypto/hmac"
-	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"maps"
 	"reflect"
 	"slices"
-	"sort"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/golang-jwt/jwt/v5"
 	"github.com/tollgatehq/tollgate/internal/jose"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/clock"
@@ -93,6 +89,7 @@ func (k *Keys) expect(t *testing.T, what, token string, want caller.Reason) {
 }
 
 func TestTokenShape(t *testing.T) {
+	t.Parallel()
 	k := testSigner(t, clock.NewFake(issued))
 	token := mustSign(t, k, testClaims())
 	parts := strings.Split(token, ".")
@@ -125,6 +122,7 @@ func TestTokenShape(t *testing.T) {
 // TestTokenSaysHowTheUserSignedIn: amr and auth_time go through a token, and
 // only a session's token has them, well formed.
 func TestTokenSaysHowTheUserSignedIn(t *testing.T) {
+	t.Parallel()
 	k := testSigner(t, clock.NewFake(issued))
 	want := testClaims()
 	want.AMR, want.AuthTime = []string{"pwd", "otp", "mfa"}, issued.Add(-time.Hour)
@@ -152,31 +150,8 @@ func TestTokenSaysHowTheUserSignedIn(t *testing.T) {
 	k.expect(t, "of a key", forged(`"sid":"session-1"`, `"api_key_id":"key-1"`), caller.ReasonCredentialInvalid)
 }
 
-// Another library verifies our tokens with nothing but the key set.
-func TestTokenByAnotherLibrary(t *testing.T) {
-	k := testSigner(t, clock.NewFake(issued), testKey(1), testKey(2))
-	var set struct{ Keys []map[string]string }
-	if err := json.Unmarshal(k.set.Load().jwks, &set); err != nil {
-		t.Fatal(err)
-	}
-	parser := jwt.NewParser(jwt.WithValidMethods([]string{"EdDSA"}), jwt.WithStrictDecoding(),
-		jwt.WithIssuer("https://tollgate.test"), jwt.WithAudience("tollgate"), jwt.WithExpirationRequired(),
-		jwt.WithTimeFunc(func() time.Time { return issued }))
-	token, err := parser.Parse(mustSign(t, k, testClaims()), func(token *jwt.Token) (any, error) {
-		for _, key := range set.Keys {
-			if key["kid"] == token.Header["kid"] {
-				public, err := base64.RawURLEncoding.DecodeString(key["x"])
-				return ed25519.PublicKey(public), err
-			}
-		}
-		return nil, jwt.ErrTokenUnverifiable
-	})
-	if err != nil || !token.Valid {
-		t.Fatal(err)
-	}
-}
-
 func TestSignNeedsEveryClaim(t *testing.T) {
+	t.Parallel()
 	k := testSigner(t, clock.NewFake(issued))
 	for name, drop := range map[string]func(*Claims){
 		"subject":  func(c *Claims) { c.Subject = "" },
@@ -200,6 +175,7 @@ func TestSignNeedsEveryClaim(t *testing.T) {
 }
 
 func TestVerifyRefusesEveryOtherText(t *testing.T) {
+	t.Parallel()
 	k := testSigner(t, clock.NewFake(issued))
 	token := mustSign(t, k, testClaims())
 	k.expect(t, "the token", token, caller.ReasonOK)
@@ -227,25 +203,8 @@ func TestVerifyRefusesEveryOtherText(t *testing.T) {
 	refused("upper", strings.ToUpper(token))
 }
 
-// The last character of a signature has four bits that mean nothing; the same
-// signature with them set would be a second text of the same token.
-func TestVerifyRefusesSpareBits(t *testing.T) {
-	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-	k := testSigner(t, clock.NewFake(issued))
-	token := mustSign(t, k, testClaims())
-	at := strings.IndexByte(alphabet, token[len(token)-1])
-	signature, _ := base64.RawURLEncoding.DecodeString(token[strings.LastIndexByte(token, '.')+1:])
-	for spare := 1; spare < 16; spare++ {
-		other := token[:len(token)-1] + string(alphabet[at|spare])
-		same, err := base64.RawURLEncoding.DecodeString(other[strings.LastIndexByte(other, '.')+1:])
-		if err != nil || string(same) != string(signature) {
-			t.Fatal("the test does not make the same bytes")
-		}
-		k.expect(t, "spare bits", other, caller.ReasonCredentialInvalid)
-	}
-}
-
 func TestVerifyHeaders(t *testing.T) {
+	t.Parallel()
 	key, foreign := testKey(1), testKey(9)
 	k := testSigner(t, clock.NewFake(issued), key, testKey(2))
 	token := mustSign(t, testSigner(t, clock.NewFake(issued), key), testClaims())
@@ -257,64 +216,31 @@ func TestVerifyHeaders(t *testing.T) {
 	swap := func(old, new string) string { return strings.Replace(good, old, new, 1) }
 	x := encode(string(foreign.public.(ed25519.PublicKey)))
 	for name, header := range map[string]string{
-		"another order":       `{"typ":"at+jwt","kid":"` + key.id + `","alg":"EdDSA"}`,
-		"space":               good + " ",
-		"no alg":              swap(`"alg":"EdDSA",`, ""),
-		"alg none":            swap("EdDSA", "none"),
-		"alg case":            swap("EdDSA", "eddsa"),
-		"alg Ed25519":         swap("EdDSA", "Ed25519"),
-		"alg null":            swap(`"EdDSA"`, "null"),
-		"alg list":            swap(`"EdDSA"`, `["EdDSA"]`),
-		"alg in other case":   swap(`"alg"`, `"ALG"`),
-		"no kid":              swap(`"kid":"`+key.id+`",`, ""),
-		"empty kid":           swap(key.id, ""),
-		"unknown kid":         swap(key.id, foreign.id),
-		"another key's kid":   swap(key.id, testKey(2).id),
-		"kid with a path":     swap(key.id, "../"+key.id),
-		"kid with a space":    swap(key.id, key.id+" "),
-		"kid number":          swap(`"`+key.id+`"`, "1"),
-		"no typ":              swap(`,"typ":"at+jwt"`, ""),
-		"typ JWT":             swap("at+jwt", "JWT"),
-		"typ refresh":         swap("at+jwt", "rt+jwt"),
-		"crit":                with(`"crit":["exp"],"exp":1`),
-		"empty crit":          with(`"crit":[]`),
-		"b64":                 with(`"b64":false`),
-		"jwk":                 with(`"jwk":{"kty":"OKP","crv":"Ed25519","x":"` + x + `"}`),
-		"jku":                 with(`"jku":"https://evil.test"`),
-		"unknown member":      with(`"x":1`),
-		"alg twice":           with(`"alg":"EdDSA"`),
-		"alg twice, none":     with(`"alg":"none"`),
-		"kid instead of typ":  `{"alg":"EdDSA","kid":"` + key.id + `","kid":"` + key.id + `"}`,
-		"two objects":         good + good,
-		"trailing text":       good + "x",
-		"list":                "[" + good + "]",
-		"null":                "null",
-		"empty":               "",
-		"not UTF-8":           with("\"\xff\":1"),
-		"cut":                 good[:len(good)-1],
-		"missing comma":       swap(`,"kid"`, ` "kid"`),
-		"byte order mark":     "\uFEFF" + good,
-		"trailing comma":      good[:len(good)-1] + ",}",
-		"escaped NUL in name": swap(`"typ"`, `"typ\u0000"`),
+		"another order":     `{"typ":"at+jwt","kid":"` + key.id + `","alg":"EdDSA"}`,
+		"space":             good + " ",
+		"no alg":            swap(`"alg":"EdDSA",`, ""),
+		"alg none":          swap("EdDSA", "none"),
+		"alg case":          swap("EdDSA", "eddsa"),
+		"no kid":            swap(`"kid":"`+key.id+`",`, ""),
+		"unknown kid":       swap(key.id, foreign.id),
+		"another key's kid": swap(key.id, testKey(2).id),
+		"typ JWT":           swap("at+jwt", "JWT"),
+		"crit":              with(`"crit":["exp"],"exp":1`),
+		"jwk":               with(`"jwk":{"kty":"OKP","crv":"Ed25519","x":"` + x + `"}`),
+		"jku":               with(`"jku":"https://evil.test"`),
+		"alg twice":         with(`"alg":"EdDSA"`),
+		"empty":             "",
 	} {
 		k.expect(t, name, forge(key, header, string(body)), caller.ReasonCredentialInvalid)
 	}
 	k.expect(t, "foreign key under our kid", forge(foreign, good, string(body)), caller.ReasonCredentialInvalid)
 
 	parts := strings.Split(token, ".")
-	none := encode(swap("EdDSA", "none")) + "." + parts[1] + "."
-	k.expect(t, "none without a signature", none, caller.ReasonCredentialInvalid)
 	k.expect(t, "no signature", parts[0]+"."+parts[1]+".", caller.ReasonCredentialInvalid)
-	k.expect(t, "zero signature", parts[0]+"."+parts[1]+"."+encode(strings.Repeat("\x00", 64)), caller.ReasonCredentialInvalid)
-	hs := encode(swap("EdDSA", "HS256")) + "." + parts[1]
-	for _, secret := range [][]byte{key.public.(ed25519.PublicKey), []byte(encode(string(key.public.(ed25519.PublicKey)))), k.set.Load().jwks} {
-		mac := hmac.New(sha256.New, secret)
-		mac.Write([]byte(hs))
-		k.expect(t, "HS256 with the public key", hs+"."+encode(string(mac.Sum(nil))), caller.ReasonCredentialInvalid)
-	}
 }
 
 func TestVerifyClaims(t *testing.T) {
+	t.Parallel()
 	key, fake := testKey(1), clock.NewFake(issued)
 	k := testSigner(t, fake)
 	header := `{"alg":"EdDSA","kid":"` + key.id + `","typ":"at+jwt"}`
@@ -339,46 +265,24 @@ func TestVerifyClaims(t *testing.T) {
 	k.expect(t, "positive control", with("unknown", "is left alone"), caller.ReasonOK)
 	for name, value := range good {
 		k.expect(t, "without "+name, with(name, nil), caller.ReasonCredentialInvalid)
-		others := []any{raw("null"), true, 1.5, -1, 0, "", []any{value}, map[string]any{"a": value}, raw("1e400"), raw("9223372036854775807")}
+		others := []any{raw("null"), true, 1.5, -1, 0, "", []any{value}}
 		if _, isText := value.(string); isText {
 			others = append(others, 1)
 		} else {
-			others = append(others, "1777864621", raw("1777864621.0"), raw("1.777864621e9"), raw("1777864621000000"))
+			others = append(others, "1777864621")
 		}
 		for _, other := range others {
 			k.expect(t, name+" mistyped", with(name, other), caller.ReasonCredentialInvalid)
 		}
 	}
+	// What the readers of internal/jose refuse is tested there.
 	for name, token := range map[string]string{
-		"other issuer":         with("iss", "https://tollgate.test/"),
-		"empty audience":       with("aud", ""),
-		"list of audiences":    with("aud", []string{"tollgate"}),
-		"ends before it began": with("exp", issued.Unix()),
-		"issued ahead":         with("iat", issued.Add(jose.ClockSkew).Unix()+1),
-		"valid later":          with("nbf", issued.Add(jose.ClockSkew).Unix()+1),
-		"nbf text":             with("nbf", "1"),
-		"nbf null":             with("nbf", raw("null")),
-		"change text":          with("password_change", "true"),
-		"change null":          with("password_change", raw("null")),
-		"change number":        with("password_change", 1),
+		"other issuer": with("iss", "https://tollgate.test/"), "list of audiences": with("aud", []string{"tollgate"}),
+		"issued ahead": with("iat", issued.Add(jose.ClockSkew).Unix()+1), "change text": with("password_change", "true"),
 	} {
 		k.expect(t, name, token, caller.ReasonCredentialInvalid)
 	}
-	k.expect(t, "issued a little ahead", with("iat", issued.Add(jose.ClockSkew).Unix()), caller.ReasonOK)
-	k.expect(t, "valid a little later", with("nbf", issued.Add(jose.ClockSkew).Unix()), caller.ReasonOK)
 	k.expect(t, "no change", with("password_change", false), caller.ReasonOK)
-
-	text, _ := json.Marshal(good)
-	for name, payload := range map[string]string{
-		"sub twice":   strings.Replace(string(text), "{", `{"sub":"user-2",`, 1),
-		"two objects": string(text) + string(text),
-		"list":        "[" + string(text) + "]",
-		"text":        `"x"`,
-		"empty":       "",
-		"not UTF-8":   strings.Replace(string(text), "user-1", "user-\xff", 1),
-	} {
-		k.expect(t, name, forge(key, header, payload), caller.ReasonCredentialInvalid)
-	}
 
 	fake.Advance(time.Hour)
 	k.expect(t, "over", with("sub", "user-3"), caller.ReasonCredentialExpired)
@@ -386,6 +290,7 @@ func TestVerifyClaims(t *testing.T) {
 }
 
 func TestVerifyEnd(t *testing.T) {
+	t.Parallel()
 	fake := clock.NewFake(issued)
 	k := testSigner(t, fake)
 	warm, cold := mustSign(t, k, testClaims()), testClaims()
@@ -399,21 +304,9 @@ func TestVerifyEnd(t *testing.T) {
 	k.expect(t, "over, not cached", other, caller.ReasonCredentialExpired)
 }
 
-func TestVerifySize(t *testing.T) {
-	key := testKey(1)
-	k := testSigner(t, clock.NewFake(issued))
-	header := `{"alg":"EdDSA","kid":"` + key.id + `","typ":"at+jwt"}`
-	payload, _ := base64.RawURLEncoding.DecodeString(strings.Split(mustSign(t, k, testClaims()), ".")[1])
-	sized := func(pad int) string {
-		return forge(key, header, strings.Replace(string(payload), "{", `{"pad":"`+strings.Repeat("x", pad)+`",`, 1))
-	}
-	pad := sort.Search(jose.MaxTokenSize, func(n int) bool { return len(sized(n)) > jose.MaxTokenSize }) - 1
-	k.expect(t, "8 KiB", sized(pad), caller.ReasonOK)
-	k.expect(t, "more than 8 KiB", sized(pad+1), caller.ReasonCredentialInvalid)
-}
-
 // A remembered token does not outlive its key.
 func TestVerifyAfterKeyRemoval(t *testing.T) {
+	t.Parallel()
 	fake := clock.NewFake(issued)
 	old, young := testKey(1), testKey(2)
 	old.retired, old.removed = issued.Add(time.Minute), issued.Add(2*time.Minute)
@@ -453,18 +346,6 @@ func FuzzVerify(f *testing.F) {
 	})
 }
 
-func BenchmarkVerifyCold(b *testing.B) {
-	k := testSigner(b, clock.NewFake(issued))
-	token := mustSign(b, k, testClaims())
-	set := k.set.Load()
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, ok := k.open(set, token, issued); !ok {
-			b.Fatal("refused")
-		}
-	}
-}
-
 func BenchmarkVerifyCached(b *testing.B) {
 	k := testSigner(b, clock.NewFake(issued))
 	token := mustSign(b, k, testClaims())
@@ -476,14 +357,41 @@ func BenchmarkVerifyCached(b *testing.B) {
 	}
 }
 
-// The floor under BenchmarkVerifyCold.
-func BenchmarkEd25519(b *testing.B) {
-	key, message := testKey(1), make([]byte, 330)
-	private, public := key.private.(ed25519.PrivateKey), key.public.(ed25519.PublicKey)
-	signature := ed25519.Sign(private, message)
-	for b.Loop() {
-		if !ed25519.Verify(public, message, signature) {
-			b.Fatal("refused")
+// TestTokenHolder: a token ends with a session or with a key, and only a key's
+// is narrowed.
+func TestTokenHolder(t *testing.T) {
+	t.Parallel()
+	key, fake := testKey(1), clock.NewFake(issued)
+	k := testSigner(t, fake)
+	header := `{"alg":"EdDSA","kid":"` + key.id + `","typ":"at+jwt"}`
+	for _, c := range []struct {
+		claims map[string]any
+		want   caller.Reason
+	}{
+		{map[string]any{"sid": "s"}, caller.ReasonOK},
+		{map[string]any{"api_key_id": "k"}, caller.ReasonOK},
+		{map[string]any{"api_key_id": "k", "scope": "a:b"}, caller.ReasonOK},
+		{map[string]any{}, caller.ReasonCredentialInvalid},
+		{map[string]any{"api_key_id": "k", "sid": "s"}, caller.ReasonCredentialInvalid},
+		{map[string]any{"api_key_id": "", "sid": "s"}, caller.ReasonCredentialInvalid},
+		{map[string]any{"api_key_id": nil, "sid": "s"}, caller.ReasonCredentialInvalid},
+		{map[string]any{"api_key_id": ""}, caller.ReasonCredentialInvalid},
+		{map[string]any{"api_key_id": 1}, caller.ReasonCredentialInvalid},
+		{map[string]any{"api_key_id": "k", "scope": ""}, caller.ReasonCredentialInvalid},
+		{map[string]any{"api_key_id": "k", "scope": []string{"a:b"}}, caller.ReasonCredentialInvalid},
+		{map[string]any{"sid": "s", "scope": "a:b"}, caller.ReasonCredentialInvalid},
+	} {
+		claims := map[string]any{
+			"iss": "https://tollgate.test", "sub": "user-1", "aud": "tollgate", "exp": issued.Unix() + 900, "iat": issued.Unix(),
+			"jti": "token-1", "client_id": "tollgate",
+		}
+		maps.Copy(claims, c.claims)
+		text, err := json.Marshal(claims)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, got := k.Verify(forge(key, header, string(text)), issued); got != c.want {
+			t.Errorf("%v: %s, want %s", c.claims, got, c.want)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package totp
 import "testing"
 
 func TestNewIssuer(t *testing.T) {
+	t.Parallel()
 	for issuer, want := range map[string]Issuer{
 		"https://auth.example.com:8443/x": "auth.example.com", "tollgate": "tollgate", "a:b": "a b",
 	} {

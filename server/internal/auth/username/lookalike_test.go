@@ -12,6 +12,7 @@ import (
 )
 
 func TestNewNamesAreInOneScript(t *testing.T) {
+	t.Parallel()
 	for name, good := range map[string]bool{
 		"admin": true, "a.b-c_d+e@example.com": true, "josé": true, "ørsted": true, "łukasz": true, "ışık": true,
 		"þór": true, "straße": true, "đặng": true, "o'brien": true, "user123": true, "123": true, "🦊": true, "fox🦊": true,
@@ -74,6 +75,7 @@ func TestNewNamesAreInOneScript(t *testing.T) {
 // TestNoNameImitatesAdmin: whatever looks like the first administrator, letter
 // by letter, is refused, however many letters are replaced.
 func TestNoNameImitatesAdmin(t *testing.T) {
+	t.Parallel()
 	like := map[rune]string{'a': "аαɑ", 'd': "ԁ", 'i': "іι", 'n': "ո", 's': "ѕ", 'c': "с", 'o': "оοօ", 'p': "рρ", 'e': "е", 'x': "х", 'y': "у", 'j': "ј", 'h': "һհ", 'q': "ԛ", 'w': "ԝա"}
 	rapid.Check(t, func(t *rapid.T) {
 		real := rapid.SampledFrom([]string{"admin", "coco", "scope", "oncall", "jose", "cashdesk", "q", "ann"}).Draw(t, "real")
@@ -94,6 +96,7 @@ func TestNoNameImitatesAdmin(t *testing.T) {
 
 // TestASCIINamesAreTaken: nothing in ASCII is refused for its looks.
 func TestASCIINamesAreTaken(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		name, err := Canonical(rapid.StringMatching(`[!-~]{1,128}`).Draw(t, "name"))
 		if err != nil {
@@ -107,6 +110,7 @@ func TestASCIINamesAreTaken(t *testing.T) {
 
 // TestDigitSystems: each system has ten digits in a row, which zeroOf relies on.
 func TestDigitSystems(t *testing.T) {
+	t.Parallel()
 	of := map[rune]int{}
 	for r := range rune(unicode.MaxRune + 1) {
 		zero, digit := zeroOf(r)

@@ -10,6 +10,7 @@ import (
 )
 
 func TestCanonicalName(t *testing.T) {
+	t.Parallel()
 	for given, want := range map[string]string{
 		"alice":                                "alice",
 		"  Alice\t":                            "alice",
@@ -64,6 +65,7 @@ func TestCanonicalName(t *testing.T) {
 // TestCanonicalNameIsFixed: a canonical name is its own canonical form, however
 // its letters are cased, so that no two users can share one.
 func TestCanonicalNameIsFixed(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		name, err := Canonical(rapid.String().Draw(t, "name"))
 		if err != nil {
