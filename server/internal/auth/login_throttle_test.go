@@ -152,9 +152,9 @@ func TestRefusalsTakeTheSameTime(t *testing.T) {
 			if err == nil {
 				t.Fatalf("%s: signed in", kind.what)
 			}
-			answer := fault.Connect(fault.From(err), "request-1")
-			text := fmt.Sprint(answer.Code(), answer.Message(), answer.Meta())
-			for _, detail := range answer.Details() {
+			given := fault.Connect(fault.From(err), "request-1")
+			text := fmt.Sprint(given.Code(), given.Message(), given.Meta())
+			for _, detail := range given.Details() {
 				text += fmt.Sprintf(" %s %x", detail.Type(), detail.Bytes())
 			}
 			if answer == "" {
