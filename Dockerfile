@@ -6,8 +6,15 @@
 #   docker run --publish 127.0.0.1:8000:8000 --volume tollgate:/data tollgate
 #
 # The first start prints the administrator's password, which has to be changed
-# at the first sign-in, because a log keeps it. docker-compose.yml runs it with
-# PostgreSQL and Redis.
+# at the first sign-in, because `docker logs` keeps it. So that none is printed,
+# choose one, in a file that user 65532 can read:
+#
+#   docker run … --volume "$PWD/admin-password:/run/admin-password:ro" \
+#     --env TOLLGATE_ADMIN_PASSWORD_FILE=/run/admin-password tollgate
+#
+# A directory of your own in place of the named volume must belong to that user,
+# or the database cannot be made: chown 65532:65532 DIRECTORY.
+# docker-compose.yml runs it with PostgreSQL and Redis.
 
 FROM --platform=$BUILDPLATFORM golang:1.26.8-alpine3.24 AS build
 WORKDIR /src
