@@ -135,7 +135,7 @@ func TestKeysCommands(t *testing.T) {
 		t.Errorf("removed the only key: %d %s", code, stderr)
 	}
 	succeed(t, dir, "", "keys", "rotate", "--algorithm", "ES256")
-	if code, _, stderr := command(t, dir, "", "keys", "rotate"); code != 1 || !strings.Contains(stderr, "is waiting") {
+	if code, _, stderr := command(t, dir, "", "keys", "rotate"); code != 1 || !strings.Contains(stderr, "rotate after that") {
 		t.Errorf("rotated twice: %d %s", code, stderr)
 	}
 	both := rows()
