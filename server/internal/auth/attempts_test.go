@@ -115,7 +115,7 @@ func TestBadTokensAreLimitedByAddress(t *testing.T) {
 
 // A token that is spent between the look at it and the transaction is reuse as
 // ever: the transaction decides by itself.
-func TestTheLookAtATokenDecidesNothing(t *testing.T) {
+func TestRefreshDecidesInItsTransaction(t *testing.T) {
 	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newFixture(t, db)

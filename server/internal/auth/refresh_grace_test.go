@@ -183,10 +183,10 @@ func TestGraceRetriesAtOnce(t *testing.T) {
 	})
 }
 
-// TestGraceMachine sends random tokens of a session at random times and
+// TestRefreshGraceModel sends random tokens of a session at random times and
 // compares each answer with a model's: only the newest token, and the one it
 // was traded for within the grace period, are taken.
-func TestGraceMachine(t *testing.T) {
+func TestRefreshGraceModel(t *testing.T) {
 	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newGraceFixture(t, db)

@@ -27,9 +27,9 @@ type modelToken struct {
 
 func (m *modelSession) live(now time.Time) bool { return !m.revoked && now.Before(m.idle) }
 
-// TestSessionMachine does random things to a user's sessions and compares each
+// TestSessionModel does random things to a user's sessions and compares each
 // answer with a model's.
-func TestSessionMachine(t *testing.T) {
+func TestSessionModel(t *testing.T) {
 	t.Parallel()
 	d := newFixture(t, backendtest.SQLite(t))
 	users := 0
