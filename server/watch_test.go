@@ -62,11 +62,19 @@ func (s *tollgate) watchRPC(t *testing.T, ctx context.Context, p protocol, token
 
 func (s *tollgate) watchSSE(t *testing.T, ctx context.Context, token string) watcher {
 	t.Helper()
+	return s.resumeSSE(t, ctx, token, "")
+}
+
+func (s *tollgate) resumeSSE(t *testing.T, ctx context.Context, token, lastEventID string) watcher {
+	t.Helper()
 	req, err := http.NewRequestWithContext(ctx, "GET", s.URL+"/v1/audit/events/watch?action=role.*", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	req.Header.Set("Authorization", "Bearer "+token)
+	if lastEventID != "" {
+		req.Header.Set("Last-Event-ID", lastEventID)
+	}
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)
@@ -133,6 +141,33 @@ func TestWatch(t *testing.T) {
 		if e, err := w.next(); connect.CodeOf(err) != connect.CodeUnauthenticated {
 			t.Errorf("%s: after the session's end: %v, %v", name, e, err)
 		}
+	}
+}
+
+// A client that reconnects with the last event it has gets every later one that
+// its filter lets through, once, and then what happens.
+func TestWatchResumes(t *testing.T) {
+	s := serveAdmin(t)
+	ctx, cancel := context.WithTimeout(t.Context(), apitest.Timeout)
+	defer cancel()
+	for _, name := range []string{"a", "b", "c"} {
+		s.Post(t, "/v1/roles", object{"name": name})
+		s.Post(t, "/v1/users", object{"username": name})
+	}
+	ids := map[string]string{}
+	for _, e := range s.Events(t, "action=role.create") {
+		ids[e["resource"].(string)] = e["id"].(string)
+	}
+	w := s.resumeSSE(t, ctx, s.Token, ids["roles/a"])
+	s.Post(t, "/v1/roles", object{"name": "d"})
+	for _, resource := range []string{"roles/b", "roles/c", "roles/d"} {
+		if e, err := w.next(); err != nil || *e != (event{"role.create", resource}) {
+			t.Fatalf("got %v, %v; want %s", e, err, resource)
+		}
+	}
+	a := s.Call(t, "GET", "/v1/audit/events/watch", nil, "Last-Event-ID", "none of ours").Want(t, http.StatusBadRequest)
+	if a.Reason() != "LAST_EVENT_UNKNOWN" {
+		t.Errorf("an unknown last event: %s", a.Raw)
 	}
 }
 

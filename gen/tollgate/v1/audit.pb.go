@@ -637,7 +637,13 @@ type WatchEventsRequest struct {
 	// Only this action; "auth.*" for all that start with "auth.".
 	Action string `protobuf:"bytes,2,opt,name=action,proto3" json:"action,omitempty"`
 	// Only this outcome.
-	Outcome       Outcome `protobuf:"varint,3,opt,name=outcome,proto3,enum=tollgate.v1.Outcome" json:"outcome,omitempty"`
+	Outcome Outcome `protobuf:"varint,3,opt,name=outcome,proto3,enum=tollgate.v1.Outcome" json:"outcome,omitempty"`
+	// Begin after this event, the last one that was received, and give first what
+	// has been recorded since. A Server-Sent Events client sends it as the header
+	// Last-Event-ID. FAILED_PRECONDITION, LAST_EVENT_UNKNOWN, when the log does not
+	// hold it (any more), and LAST_EVENT_TOO_OLD when more than 10,000 events are
+	// newer: list the events, then watch without it. Empty: begin now.
+	LastEventId   string `protobuf:"bytes,4,opt,name=last_event_id,json=lastEventId,proto3" json:"last_event_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -691,6 +697,13 @@ func (x *WatchEventsRequest) GetOutcome() Outcome {
 		return x.Outcome
 	}
 	return Outcome_OUTCOME_UNSPECIFIED
+}
+
+func (x *WatchEventsRequest) GetLastEventId() string {
+	if x != nil {
+		return x.LastEventId
+	}
+	return ""
 }
 
 // WatchEventsResponse is one event.
@@ -803,11 +816,12 @@ const file_tollgate_v1_audit_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"?\n" +
 	"\x13RecordEventResponse\x12(\n" +
-	"\x05event\x18\x01 \x01(\v2\x12.tollgate.v1.EventR\x05event\"\x90\x01\n" +
+	"\x05event\x18\x01 \x01(\v2\x12.tollgate.v1.EventR\x05event\"\xbe\x01\n" +
 	"\x12WatchEventsRequest\x12\x1e\n" +
 	"\x05actor\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x05actor\x12 \n" +
 	"\x06action\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x06action\x128\n" +
-	"\aoutcome\x18\x03 \x01(\x0e2\x14.tollgate.v1.OutcomeB\b\xbaH\x05\x82\x01\x02\x10\x01R\aoutcome\"?\n" +
+	"\aoutcome\x18\x03 \x01(\x0e2\x14.tollgate.v1.OutcomeB\b\xbaH\x05\x82\x01\x02\x10\x01R\aoutcome\x12,\n" +
+	"\rlast_event_id\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\vlastEventId\"?\n" +
 	"\x13WatchEventsResponse\x12(\n" +
 	"\x05event\x18\x01 \x01(\v2\x12.tollgate.v1.EventR\x05event*`\n" +
 	"\aOutcome\x12\x17\n" +

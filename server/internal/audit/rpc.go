@@ -65,12 +65,19 @@ func (h *Handler) WatchEvents(ctx context.Context, r *tollgatev1.WatchEventsRequ
 // Watch is WatchEvents for any stream. The first message is a keep-alive: it
 // says that the watch has begun. When ctx ends, Watch returns its cause.
 func (h *Handler) Watch(ctx context.Context, r *tollgatev1.WatchEventsRequest, send func(*tollgatev1.WatchEventsResponse) error) error {
-	watch, err := h.service.Subscribe(ctx, Filter{Actor: r.Actor, Action: r.Action, Outcome: outcomes.Text(r.Outcome)})
+	filter := Filter{Actor: r.Actor, Action: r.Action, Outcome: outcomes.Text(r.Outcome)}
+	watch, err := h.service.Resume(ctx, filter, r.LastEventId)
 	if err != nil {
 		return err
 	}
 	defer watch.Close()
 	if err := send(&tollgatev1.WatchEventsResponse{}); err != nil {
+		return err
+	}
+	err = h.service.Missed(ctx, watch, func(e *Event) error {
+		return send(&tollgatev1.WatchEventsResponse{Event: EventProto(e)})
+	})
+	if err != nil {
 		return err
 	}
 	ticker := time.NewTicker(keepAliveEvery)

@@ -198,6 +198,15 @@ func (p place) before(other place) bool {
 	return p.Writer < other.Writer || p.Writer == other.Writer && p.Position < other.Position
 }
 
+// next is the first place after p.
+func (p place) next() place { return place{p.Writer, p.Position + 1} }
+
+// placeOf returns where an event is; ErrNoRows when there is none of the id.
+func placeOf(ctx context.Context, db *database.DB, id string) (p place, err error) {
+	err = db.Get(ctx, &p, `SELECT writer, position FROM audit_events WHERE id = $1`, id)
+	return p, err
+}
+
 // now marks the present moment.
 func now(ctx context.Context, db *database.DB) (mark, error) {
 	switch db.Dialect {

@@ -2,9 +2,11 @@ package audit
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
+	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 )
 
@@ -14,6 +16,7 @@ const (
 	watcherBuffer = 256                    // events that a watcher may be behind
 	watcherGrace  = 250 * time.Millisecond // how long one whose buffer is full delays the others
 	joinTime      = 5 * time.Second
+	maxMissed     = 10_000 // newer events that a resumed watch reads
 )
 
 // Subscription is a watch that has begun.
@@ -22,6 +25,9 @@ type Subscription struct {
 	begun  mark
 	events chan *Event
 	err    error // set before events is closed
+
+	resumes     bool
+	from, until place // what a resumed watch has missed
 
 	joined chan error // buffers the one answer
 	gone   chan struct{}
@@ -46,10 +52,71 @@ func (w *Subscription) Close() { w.once.Do(func() { close(w.gone) }) }
 // On PostgreSQL an event is given once every transaction older than its own
 // has ended, so a transaction left open on that server holds watches up.
 func (s *Service) Subscribe(ctx context.Context, f Filter) (*Subscription, error) {
-	w := &Subscription{
+	return s.subscribe(ctx, newSubscription(f))
+}
+
+// Resume is Subscribe for a watch that has received the events up to one, by its
+// id, empty for none: Missed gives those since then. It is Precondition, LAST_EVENT_UNKNOWN, when
+// the log does not hold it.
+func (s *Service) Resume(ctx context.Context, f Filter, lastID string) (*Subscription, error) {
+	w := newSubscription(f)
+	if lastID == "" {
+		return s.subscribe(ctx, w)
+	}
+	last, err := placeOf(ctx, s.db, text(lastID, nameSize))
+	switch {
+	case errors.Is(err, database.ErrNoRows):
+		return nil, fault.New(fault.Precondition, "LAST_EVENT_UNKNOWN",
+			"the audit log has no event of the id that this watch would resume after; list the events, then watch without one")
+	case err != nil:
+		return nil, fault.Down("the audit log", err)
+	}
+	w.resumes, w.from = true, last.next()
+	w.begun = mark{start: w.from, end: w.from}
+	return s.subscribe(ctx, w)
+}
+
+// Missed gives send the events between the last one received and what Events
+// gives, in the order of a watch. It is Precondition, LAST_EVENT_TOO_OLD, after
+// 10,000 events.
+func (s *Service) Missed(ctx context.Context, w *Subscription, send func(*Event) error) error {
+	for from, read := w.from, 0; w.resumes && from.before(w.until); {
+		rows, err := since(ctx, s.db, from, readAtOnce)
+		if err != nil {
+			return fault.Down("the audit log", err)
+		}
+		for i := range rows {
+			if !rows[i].place.before(w.until) {
+				return nil
+			}
+			e := rows[i].event()
+			if !w.filter.match(&e) {
+				continue
+			}
+			if err := send(&e); err != nil {
+				return err
+			}
+		}
+		if len(rows) < readAtOnce {
+			return nil
+		}
+		if read += len(rows); read >= maxMissed {
+			return fault.New(fault.Precondition, "LAST_EVENT_TOO_OLD",
+				"more than %d events are newer than the last one received; list the events, then watch without it", maxMissed)
+		}
+		from = rows[len(rows)-1].next()
+	}
+	return nil
+}
+
+func newSubscription(f Filter) *Subscription {
+	return &Subscription{
 		filter: f.stored(), events: make(chan *Event, watcherBuffer),
 		joined: make(chan error, 1), gone: make(chan struct{}),
 	}
+}
+
+func (s *Service) subscribe(ctx context.Context, w *Subscription) (*Subscription, error) {
 	timer := time.NewTimer(joinTime)
 	defer timer.Stop()
 	select {
@@ -127,7 +194,11 @@ func (t *tail) join(ctx context.Context, w *Subscription) error {
 	if len(t.watchers) == 0 {
 		t.at = begun.start
 	}
-	w.begun = begun
+	if w.resumes {
+		w.until = t.at
+	} else {
+		w.begun = begun
+	}
 	t.watchers[w] = struct{}{}
 	return nil
 }
@@ -150,8 +221,7 @@ func (t *tail) poll(ctx context.Context) {
 		}
 		t.send(ctx, rows)
 		if len(rows) > 0 {
-			t.at = rows[len(rows)-1].place
-			t.at.Position++
+			t.at = rows[len(rows)-1].next()
 		}
 		if len(rows) < readAtOnce {
 			return

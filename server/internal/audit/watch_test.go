@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -93,6 +94,43 @@ func TestWatchFilters(t *testing.T) {
 		want(t, next(t, everything, 3), "1", "2", "3")
 		want(t, next(t, denied, 2), "2", "3")
 		want(t, next(t, mine, 2), "1", "3")
+	})
+}
+
+// A watch that is resumed gives everything after the last event received once:
+// what was recorded before it began, and what is recorded after, also where
+// another watcher is further on already.
+func TestWatchResumes(t *testing.T) {
+	onDatabases(t, func(t *testing.T, s *Service, _ *clock.Fake) {
+		run(t, s)
+		for _, others := range []int{0, 1} {
+			for range others {
+				subscribe(t, s, Filter{})
+			}
+			first := Event{ID: s.clock.NewID(), Action: "my.a", Resource: "first"}
+			add(t, s, first)
+			for n := range 2 * readAtOnce {
+				add(t, s, Event{Action: []Action{"my.a", "other.a"}[n%2], Resource: strconv.Itoa(n)})
+			}
+			w, err := s.Resume(t.Context(), Filter{Action: "my.*"}, first.ID)
+			backendtest.Must(t, err)
+			defer w.Close()
+			add(t, s, Event{Action: "my.a", Resource: "last"})
+			var got []string
+			backendtest.Must(t, s.Missed(t.Context(), w, func(e *Event) error {
+				got = append(got, e.Resource)
+				return nil
+			}))
+			got = append(got, next(t, w, readAtOnce+1-len(got))...)
+			for n := range readAtOnce {
+				if got[n] != strconv.Itoa(2*n) {
+					t.Fatalf("event %d is %s", n, got[n])
+				}
+			}
+			want(t, got[readAtOnce:], "last")
+		}
+		_, err := s.Resume(t.Context(), Filter{}, "none of ours")
+		wantFault(t, err, fault.Precondition, "LAST_EVENT_UNKNOWN")
 	})
 }
 

@@ -40,6 +40,7 @@ func (h *events) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeFault(w, fault.From(err), requestID)
 		return
 	}
+	filter.LastEventId = r.Header.Get("Last-Event-ID")
 	ctx, err := h.guard.Admit(r.Context(), procedure, r.Header, w.Header(), filter)
 	if err != nil {
 		h.guard.Count(fault.Of(r.Context(), err))
