@@ -309,13 +309,9 @@ func TestEventOrigin(t *testing.T) {
 		"192.0.2.1": "192.0.2.1", "::ffff:192.0.2.1": "192.0.2.1", "2001:db8::1": "2001:db8::/64",
 		"fe80::1%eth0": "fe80::/64", "": "", strings.Repeat("x", 300): "",
 	} {
-		if got := from(e).Origin(); got != want {
-			t.Errorf("%s is counted under %q, want %q", e, got, want)
-		}
+		backendtest.Equal(t, from(e).Origin(), want, "origin of %s", e)
 	}
-	if got := by("ann").Origin(); got != "ann" {
-		t.Errorf("a known caller is counted under %q", got)
-	}
+	backendtest.Equal(t, by("ann").Origin(), "ann", "origin of a known caller")
 }
 
 func newServiceOnSQLite(t *testing.T) (*Service, *clock.Fake) {

@@ -128,4 +128,5 @@ func onPostgres(t *testing.T, test func(t *testing.T, s *Service, begin func() o
 	})
 }
 
-func second[T any](_ T, err error) error { return err }
+func second[T any](_ T, err error) error        { return err }
+func third[T, U any](_ T, _ U, err error) error { return err }

@@ -12,21 +12,15 @@ func TestStats(t *testing.T) {
 	db := backendtest.SQLite(t)
 	s, _ := newService(db)
 	waiting := enqueued(t, s, 3)
-	if got := s.Stats(); got != (Stats{Queued: 3}) {
-		t.Errorf("before the writer runs: %+v", got)
-	}
+	backendtest.Equal(t, s.Stats(), (Stats{Queued: 3}), "before the writer runs")
 	run(t, s)
 	for _, e := range waiting {
 		backendtest.Must(t, <-e.done)
 	}
-	if got := s.Stats(); got != (Stats{Events: 3, Commits: 1}) {
-		t.Errorf("after a commit of three: %+v", got)
-	}
+	backendtest.Equal(t, s.Stats(), (Stats{Events: 3, Commits: 1}), "after a commit of three")
 	backendtest.Must(t, second(db.Exec(t.Context(), `ALTER TABLE audit_events RENAME TO lost`)))
 	wantFault(t, s.Record(t.Context(), of(4)), fault.Unavailable, "AUDIT_UNAVAILABLE")
-	if got := s.Stats(); got != (Stats{Events: 3, Commits: 1, Failures: 1}) {
-		t.Errorf("after a failure: %+v", got)
-	}
+	backendtest.Equal(t, s.Stats(), (Stats{Events: 3, Commits: 1, Failures: 1}), "after a failure")
 }
 
 func TestStatsOfAFullQueue(t *testing.T) {
@@ -34,7 +28,5 @@ func TestStatsOfAFullQueue(t *testing.T) {
 	s, _ := newService(nil) // and nobody writes
 	enqueued(t, s, queueSize)
 	wantFault(t, s.Record(t.Context(), of(0)), fault.Unavailable, "AUDIT_BUSY")
-	if got := s.Stats(); got != (Stats{Refused: 1, Queued: queueSize}) {
-		t.Errorf("%+v", got)
-	}
+	backendtest.Equal(t, s.Stats(), (Stats{Refused: 1, Queued: queueSize}), "with a full queue")
 }

@@ -194,9 +194,7 @@ func TestWatchersJoinAndLeave(t *testing.T) {
 		third := joined(t, tl, Filter{})
 		add(t, s, Event{Resource: "5"})
 		want(t, until(t, tl, third, "5"), "5")
-		if n := len(first.events) + len(second.events); n != 0 {
-			t.Errorf("%d events for watchers that are gone", n)
-		}
+		backendtest.Equal(t, len(first.events)+len(second.events), 0, "events for watchers that are gone")
 	})
 }
 
@@ -322,8 +320,7 @@ func TestWatchEndsWithTheService(t *testing.T) {
 			t.Error("an event out of nowhere")
 		}
 		wantFault(t, w.Err(), fault.Unavailable, "SHUTTING_DOWN")
-		_, err := s.Subscribe(t.Context(), Filter{})
-		wantFault(t, err, fault.Unavailable, "SHUTTING_DOWN")
+		wantFault(t, second(s.Subscribe(t.Context(), Filter{})), fault.Unavailable, "SHUTTING_DOWN")
 	})
 }
 
@@ -332,9 +329,7 @@ func TestParseSnapshot(t *testing.T) {
 	m, err := parseSnapshot("100:105:100,103")
 	backendtest.Must(t, err)
 	for writer, want := range map[int64]bool{99: true, 100: false, 101: true, 102: true, 103: false, 104: true, 105: false, 106: false} {
-		if got := m.includes(place{writer, 7}); got != want {
-			t.Errorf("writer %d: %t", writer, got)
-		}
+		backendtest.Equal(t, m.includes(place{writer, 7}), want, "writer %d", writer)
 	}
 	if m, err := parseSnapshot("100:100:"); err != nil || m.includes(place{100, 1}) || !m.includes(place{99, 1}) {
 		t.Errorf("nothing open: %v %v", m, err)

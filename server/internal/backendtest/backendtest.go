@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -29,11 +30,22 @@ func Databases(t *testing.T, test func(t *testing.T, db *database.DB)) {
 	DatabaseURLs(t, func(t *testing.T, address string) { test(t, Open(t, address)) })
 }
 
-// Must ends the test at an error.
-func Must(t testing.TB, err error) {
+// Must ends the test, a rapid.T's too, at an error.
+func Must(t interface {
+	Helper()
+	Fatal(args ...any)
+}, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Equal fails the test unless got is what it wants; the format says what of.
+func Equal[T any](t testing.TB, got, want T, format string, args ...any) {
+	t.Helper()
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("%s: got %+v, want %+v", fmt.Sprintf(format, args...), got, want)
 	}
 }
 
@@ -62,9 +74,7 @@ func Open(t testing.TB, address string) *database.DB {
 	// Long, because tests of many packages share the machine: these are not
 	// about how long a database may take.
 	db, err := database.OpenWithin(address, 30*time.Second)
-	if err != nil {
-		t.Fatal(err)
-	}
+	Must(t, err)
 	t.Cleanup(func() { db.Close() })
 	if _, err := db.MigrateUp(t.Context()); err != nil {
 		t.Fatal(err)
@@ -103,9 +113,7 @@ func PostgreSQLURL(t testing.TB) string {
 		admin.Close()
 	})
 	u, err := url.Parse(address)
-	if err != nil {
-		t.Fatal(err)
-	}
+	Must(t, err)
 	query := u.Query()
 	query.Set("search_path", schema)
 	u.RawQuery = query.Encode()
@@ -134,21 +142,15 @@ var numbers = sync.OnceValue(func() chan int {
 func EmptyRedisURL(t testing.TB) string {
 	t.Helper()
 	u, err := url.Parse(RedisURL(t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	Must(t, err)
 	n := <-numbers()
 	t.Cleanup(func() { numbers() <- n })
 	u.Path = fmt.Sprintf("/%d", n)
 	options, err := redis.ParseURL(u.String())
-	if err != nil {
-		t.Fatal(err)
-	}
+	Must(t, err)
 	client := redis.NewClient(options)
 	defer client.Close()
-	if err := client.FlushDB(t.Context()).Err(); err != nil {
-		t.Fatal(err)
-	}
+	Must(t, client.FlushDB(t.Context()).Err())
 	return u.String()
 }
 
@@ -157,9 +159,7 @@ func EmptyRedisURL(t testing.TB) string {
 func Redis(t testing.TB) (client redis.UniversalClient, prefix string) {
 	t.Helper()
 	options, err := redis.ParseURL(RedisURL(t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	Must(t, err)
 	client = redis.NewClient(options)
 	prefix = "test-" + strings.ToLower(rand.Text()) + ":"
 	t.Cleanup(func() {

@@ -42,13 +42,9 @@ type Proxy struct {
 func NewProxy(t testing.TB, backend string) *Proxy {
 	t.Helper()
 	u, err := url.Parse(backend)
-	if err != nil {
-		t.Fatal(err)
-	}
+	Must(t, err)
 	p := &Proxy{upstream: u.Host, at: "127.0.0.1:0", changed: make(chan struct{}), open: map[net.Conn]struct{}{}}
-	if err := p.listen(); err != nil {
-		t.Fatal(err)
-	}
+	Must(t, p.listen())
 	t.Cleanup(func() { p.Set(t, Refuse) })
 	u.Host = p.at
 	p.URL = u.String()
@@ -83,9 +79,7 @@ func (p *Proxy) Set(t testing.TB, m Mode) {
 		p.listener = nil
 	}
 	if m != Refuse && p.listener == nil {
-		if err := p.listen(); err != nil {
-			t.Fatal(err)
-		}
+		Must(t, p.listen())
 	}
 	if m == Refuse || m == Reset || p.mode == Hang {
 		for conn := range p.open {

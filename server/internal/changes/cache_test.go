@@ -61,21 +61,13 @@ func TestCacheKeeps(t *testing.T) {
 		key         string
 		value, want int
 	}{{"a", 1, 1}, {"a", 2, 1}, {"b", 3, 3}, {"a", 4, 1}} {
-		if got := get(t, c, step.key, step.value); got != step.want {
-			t.Errorf("%s is %d, want %d", step.key, got, step.want)
-		}
+		backendtest.Equal(t, get(t, c, step.key, step.value), step.want, "%s", step.key)
 	}
 	c.Invalidate("a")
-	if got := get(t, c, "a", 5); got != 5 {
-		t.Errorf("after its invalidation a is %d", got)
-	}
-	if got := get(t, c, "b", 5); got != 3 {
-		t.Errorf("after a's invalidation b is %d", got)
-	}
+	backendtest.Equal(t, get(t, c, "a", 5), 5, "after its invalidation a")
+	backendtest.Equal(t, get(t, c, "b", 5), 3, "after a's invalidation b")
 	c.Clear()
-	if got := get(t, c, "b", 6); got != 6 {
-		t.Errorf("after Clear b is %d", got)
-	}
+	backendtest.Equal(t, get(t, c, "b", 6), 6, "after Clear b")
 }
 
 // What was read before a change is never kept after its invalidation.
@@ -94,23 +86,17 @@ func TestCacheInvalidationDuringARead(t *testing.T) {
 				invalidate(c)
 				close(s.end)
 				<-got
-				if v := get(t, c, "a", 2); v != 2 {
-					t.Errorf("afterwards a is %d, which is stale", v)
-				}
+				backendtest.Equal(t, get(t, c, "a", 2), 2, "a after the read, which must not be stale")
 			})
 			synctest.Test(t, func(t *testing.T) {
 				c, s := NewCache[string, int](10), newSource(1)
 				got := s.begin(t.Context(), c, "a")
 				s.value.Store(2)
 				invalidate(c)
-				if v := get(t, c, "a", 2); v != 2 {
-					t.Errorf("during the old read a is %d", v)
-				}
+				backendtest.Equal(t, get(t, c, "a", 2), 2, "during the old read a")
 				close(s.end)
 				<-got
-				if v := get(t, c, "a", 3); v != 2 {
-					t.Errorf("after the old read a is %d, want what was read last", v)
-				}
+				backendtest.Equal(t, get(t, c, "a", 3), 2, "after the old read a")
 			})
 		})
 	}
@@ -123,12 +109,8 @@ func TestCacheInvalidationOfAnotherKey(t *testing.T) {
 		got := s.begin(t.Context(), c, "a")
 		c.Invalidate("b")
 		close(s.end)
-		if v := <-got; v != 1 {
-			t.Errorf("the read is %d", v)
-		}
-		if v := get(t, c, "a", 2); v != 1 {
-			t.Errorf("afterwards a is %d: the read was thrown away", v)
-		}
+		backendtest.Equal(t, <-got, 1, "the read")
+		backendtest.Equal(t, get(t, c, "a", 2), 1, "a, whose read was not invalidated")
 	})
 }
 
@@ -145,9 +127,7 @@ func TestCacheSharesReads(t *testing.T) {
 			})
 		}
 		synctest.Wait() // all of them wait now
-		if n := s.reads.Load(); n != 1 {
-			t.Errorf("%d reads", n)
-		}
+		backendtest.Equal(t, s.reads.Load(), 1, "number of reads")
 		close(s.end)
 		all.Wait()
 	})
@@ -160,9 +140,7 @@ func TestCacheKeepsNoErrors(t *testing.T) {
 	if _, err := c.Get(t.Context(), "a", func(context.Context) (int, error) { return 0, failed }); !errors.Is(err, failed) {
 		t.Errorf("error is %v", err)
 	}
-	if got := get(t, c, "a", 1); got != 1 {
-		t.Errorf("after an error a is %d", got)
-	}
+	backendtest.Equal(t, get(t, c, "a", 1), 1, "after an error a")
 }
 
 // A caller that hangs up does not end the read that others wait for.
@@ -173,13 +151,9 @@ func TestCacheReadOutlivesItsCaller(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		got := s.begin(ctx, c, "a")
 		cancel()
-		if v := <-got; v != -1 {
-			t.Errorf("a caller that hung up got %d", v)
-		}
+		backendtest.Equal(t, <-got, -1, "a caller that hung up")
 		next := newSource(2).begin(t.Context(), c, "a")
 		close(s.end)
-		if v := <-next; v != 1 {
-			t.Errorf("the next caller got %d, want the read that was under way", v)
-		}
+		backendtest.Equal(t, <-next, 1, "the next caller")
 	})
 }

@@ -195,9 +195,7 @@ func TestWriteConcurrently(t *testing.T) {
 			if !slices.Equal(f.seen(), want) {
 				t.Errorf("%s got %d changes, which are not the log's %d in order", where, len(f.seen()), len(want))
 			}
-			if n := f.wasReset(); n != 1 {
-				t.Errorf("%s was reset %d times", where, n)
-			}
+			backendtest.Equal(t, f.wasReset(), 1, "resets %s", where)
 		}
 	})
 }
@@ -238,9 +236,7 @@ func TestWriteRollsBackEverything(t *testing.T) {
 					t.Errorf("%s: %d rows left in %s", what, n, table)
 				}
 			}
-			if n := count(t, db, `SELECT revision FROM change_head`); n != 0 {
-				t.Errorf("%s: the revision is %d", what, n)
-			}
+			backendtest.Equal(t, count(t, db, `SELECT revision FROM change_head`), 0, "%s: the revision", what)
 		}
 		if got := f.seen(); len(got) != 0 {
 			t.Errorf("the follower got %q", got)
@@ -260,9 +256,7 @@ func TestWriteWithoutChanges(t *testing.T) {
 		if err != nil || got != want {
 			t.Errorf("revision %d, %v; want that of the last write, %d", got, err, want)
 		}
-		if n := count(t, db, `SELECT COUNT(*) FROM audit_events`); n != 2 {
-			t.Errorf("%d events, want 2", n)
-		}
+		backendtest.Equal(t, count(t, db, `SELECT COUNT(*) FROM audit_events`), 2, "number of events")
 	})
 }
 
@@ -284,14 +278,10 @@ func TestEnsure(t *testing.T) {
 		}
 		fake.Advance(time.Second)
 		ensure(0)
-		if got := f.seen(); !slices.Equal(got, []string{"role a"}) {
-			t.Errorf("at the bound, followers know %q", got)
-		}
+		backendtest.Equal(t, f.seen(), []string{"role a"}, "what followers know at the bound")
 		revision := mustWrite(t, there, "b")
 		ensure(revision)
-		if got := f.seen(); !slices.Equal(got, []string{"role a", "role b"}) {
-			t.Errorf("at revision %d, followers know %q", revision, got)
-		}
+		backendtest.Equal(t, f.seen(), []string{"role a", "role b"}, "what followers know at revision %d", revision)
 		var e *fault.Error
 		err := here.Ensure(t.Context(), revision+1)
 		if !errors.As(err, &e) || e.Kind != fault.Unavailable || e.Reason != "REVISION_NOT_REACHED" {
@@ -327,9 +317,7 @@ func TestSyncRetriesAFailedFollower(t *testing.T) {
 		if err := here.Ensure(t.Context(), revision); err != nil {
 			t.Error(err)
 		}
-		if got := f.seen(); !slices.Equal(got, []string{"role a"}) {
-			t.Errorf("the follower knows %q", got)
-		}
+		backendtest.Equal(t, f.seen(), []string{"role a"}, "what the follower knows")
 	})
 }
 

@@ -73,9 +73,7 @@ func TestPrune(t *testing.T) {
 		fake.Advance(keepFor - time.Minute)
 		here.prune(t.Context())
 		// Only 2 and 4 look old, but a tail would skip them if there were a gap.
-		if got := left(); !slices.Equal(got, []int64{1, 2, 3, 4}) {
-			t.Errorf("left are %d", got)
-		}
+		backendtest.Equal(t, left(), []int64{1, 2, 3, 4}, "left")
 		backendtest.Must(t, behind.Sync(t.Context()))
 		if got := f.seen(); f.wasReset() != 1 || !slices.Equal(got, []string{"role c", "role d"}) {
 			t.Errorf("a tail that was behind read %q", got)
@@ -83,17 +81,13 @@ func TestPrune(t *testing.T) {
 		mustWrite(t, here, "e") // 5, young
 		fake.Advance(2 * time.Minute)
 		here.prune(t.Context())
-		if got := left(); !slices.Equal(got, []int64{5}) {
-			t.Errorf("left are %d", got)
-		}
+		backendtest.Equal(t, left(), []int64{5}, "left")
 		fake.Advance(keepFor)
 		here.prune(t.Context())
 		if got := left(); len(got) != 0 {
 			t.Errorf("left are %d", got)
 		}
-		if got := mustWrite(t, here, "f"); got != 6 {
-			t.Errorf("the next revision is %d", got)
-		}
+		backendtest.Equal(t, mustWrite(t, here, "f"), 6, "the next revision")
 	})
 }
 

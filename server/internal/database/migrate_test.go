@@ -60,9 +60,7 @@ func TestMigrateUpAndDown(t *testing.T) {
 			}
 			return n
 		}
-		if n := applied(); n != 0 {
-			t.Errorf("an empty database has %d steps", n)
-		}
+		backendtest.Equal(t, applied(), 0, "steps of an empty database")
 		up, err := db.MigrateUp(t.Context())
 		if err != nil || len(up) == 0 || applied() != len(up) {
 			t.Fatalf("up took %q, %v; %d are applied", up, err, applied())

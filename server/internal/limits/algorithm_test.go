@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"pgregory.net/rapid"
 )
 
@@ -243,9 +244,7 @@ func TestOutcomes(t *testing.T) {
 		t.Run(c.what, func(t *testing.T) {
 			c.count.Period, c.count.Cost = minute, 1
 			s := c.count.advance(c.state, quarter)
-			if got := c.count.outcome(s, quarter, c.count.exceeded(s, quarter)); got != c.want {
-				t.Errorf("got %+v, want %+v", got, c.want)
-			}
+			backendtest.Equal(t, c.count.outcome(s, quarter, c.count.exceeded(s, quarter)), c.want, "outcome")
 		})
 	}
 }

@@ -18,8 +18,7 @@ import (
 // with an API key of these scopes, if there are any.
 func (i *instance) as(name string, permissions []string, scopes ...string) context.Context {
 	i.t.Helper()
-	_, err := i.db.Exec(i.t.Context(), `INSERT INTO users (id, username, kind, created_at, updated_at) VALUES ($1, $1, 'person', 1, 1)`, name)
-	i.must(err)
+	i.must(second(i.db.Exec(i.t.Context(), `INSERT INTO users (id, username, kind, created_at, updated_at) VALUES ($1, $1, 'person', 1, 1)`, name)))
 	i.must(third(i.roles.Create(i.system(), name, "", permissions)))
 	i.must(third(i.roles.Assign(i.system(), name, name, time.Time{})))
 	return caller.With(i.t.Context(), caller.Caller{Principal: &caller.Principal{
@@ -74,14 +73,12 @@ func TestMayManage(t *testing.T) {
 		}
 		// Whose role was taken away a moment ago, unknown yet to this instance.
 		late := i.as("late", []string{"*"})
-		_, err = i.db.Exec(t.Context(), `DELETE FROM memberships WHERE user_id = 'late'`)
-		i.must(err)
+		i.must(second(i.db.Exec(t.Context(), `DELETE FROM memberships WHERE user_id = 'late'`)))
 		wantFault(t, third(i.Create(late, limit(""))), fault.Denied, "LIMITS_TOLLGATE")
 		wantFault(t, second(i.Delete(late, "all")), fault.Denied, "LIMITS_TOLLGATE")
 		wantFault(t, i.ResetKey(late, "all", "vic"), fault.Denied, "LIMITS_TOLLGATE")
 
-		_, _, err = i.Update(clerk, "nothing", Edit{Rate: new(int64(1))})
-		wantFault(t, err, fault.NotFound, "LIMIT_NOT_FOUND")
+		wantFault(t, third(i.Update(clerk, "nothing", Edit{Rate: new(int64(1))})), fault.NotFound, "LIMIT_NOT_FOUND")
 
 		for name, ctx := range map[string]context.Context{"clerk": clerk, "key": key, "admin": admin, "admin's key": adminKey} {
 			for what, err := range map[string]error{
@@ -135,15 +132,14 @@ func TestSignInLimitsThatLockOut(t *testing.T) {
 	} {
 		l := good
 		c.change(&l)
-		_, _, err := i.Create(i.system(), l)
+		err := third(i.Create(i.system(), l))
 		wantFault(t, err, fault.Invalid, c.field)
 		if !strings.Contains(err.Error(), "covers sign-ins") {
 			t.Errorf("the message does not say why: %v", err)
 		}
 		l.Mode = Shadow
 		i.create(l)
-		_, _, err = i.Update(i.system(), "l", Edit{Mode: new(Enforce)})
-		wantFault(t, err, fault.Invalid, c.field)
+		wantFault(t, third(i.Update(i.system(), "l", Edit{Mode: new(Enforce)})), fault.Invalid, c.field)
 		i.must(second(i.Delete(i.system(), "l")))
 		l.Mode, l.Permission = Enforce, "orders:*"
 		i.create(l)
@@ -177,8 +173,7 @@ func TestLimitsOfOlderVersions(t *testing.T) {
 		if got := i.take(r); !got.Allowed || got.Limits[0].Remaining != 0 {
 			t.Errorf("a call that no limit may deny is not counted: %+v", got)
 		}
-		_, _, err = i.Update(i.system(), "typo", Edit{Rate: new(int64(31 * 86400))})
-		i.must(err)
+		i.must(third(i.Update(i.system(), "typo", Edit{Rate: new(int64(31 * 86400))})))
 		i.must(second(i.Delete(i.system(), "typo")))
 	})
 }
@@ -206,11 +201,8 @@ func TestResetAll(t *testing.T) {
 		if i.take(Request{IP: ip}).Allowed {
 			t.Error("another limit was reset")
 		}
-		if got := fmt.Sprint(i.events("l")); got != "[limit.create limit.reset]" {
-			t.Errorf("audit: %s", got)
-		}
-		_, err := i.ResetAll(i.system(), "nothing")
-		wantFault(t, err, fault.NotFound, "LIMIT_NOT_FOUND")
+		backendtest.Equal(t, fmt.Sprint(i.events("l")), "[limit.create limit.reset]", "audit")
+		wantFault(t, second(i.ResetAll(i.system(), "nothing")), fault.NotFound, "LIMIT_NOT_FOUND")
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"pgregory.net/rapid"
 )
 
@@ -60,9 +61,7 @@ func TestBackoffModel(t *testing.T) {
 		c := Count{Counter: "c", Key: "k", Algorithm: Backoff, Rate: 1, Burst: int64(n.burst), Period: n.period.Microseconds(), Cost: 1}
 		take := func(peek bool) Outcome {
 			outcomes, err := m.Take(t.Context(), []Count{c}, peek)
-			if err != nil {
-				t.Fatal(err)
-			}
+			backendtest.Must(t, err)
 			return outcomes[0]
 		}
 		for range rapid.IntRange(1, 80).Draw(t, "steps") {
@@ -87,9 +86,7 @@ func TestBackoffModel(t *testing.T) {
 			case "some":
 				fake.Advance(time.Duration(rapid.Int64Range(0, 2*c.Period).Draw(t, "later")) * time.Microsecond)
 			case "forget":
-				if err := m.Forget(t.Context(), []Count{c}); err != nil {
-					t.Fatal(err)
-				}
+				backendtest.Must(t, m.Forget(t.Context(), []Count{c}))
 				n.calls = nil
 			}
 			want, _ = n.look(fake.Now())
@@ -116,9 +113,7 @@ func TestBackoffForADay(t *testing.T) {
 			guesses++
 		}
 	}
-	if got := fmt.Sprint(waits[:12]); got != "[1s 2s 4s 8s 16s 32s 1m4s 2m8s 4m16s 8m32s 15m0s 15m0s]" {
-		t.Errorf("waits %s", got)
-	}
+	backendtest.Equal(t, fmt.Sprint(waits[:12]), "[1s 2s 4s 8s 16s 32s 1m4s 2m8s 4m16s 8m32s 15m0s 15m0s]", "waits")
 	if guesses > 10+10+24*4 {
 		t.Errorf("%d guesses in a day", guesses)
 	}

@@ -52,9 +52,7 @@ func onSQLite(t testing.TB, backend Backend) *instance {
 
 func (i *instance) must(err error) {
 	i.t.Helper()
-	if err != nil {
-		i.t.Fatal(err)
-	}
+	backendtest.Must(i.t, err)
 }
 
 func (i *instance) system() context.Context { return caller.System(i.t.Context()) }

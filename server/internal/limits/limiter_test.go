@@ -12,6 +12,7 @@ import (
 
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
 	"github.com/tollgatehq/tollgate/gen/tollgate/v1/tollgatev1connect"
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -187,9 +188,7 @@ func TestCheckAndReset(t *testing.T) {
 	if r := i.check("ips", "2001:db8::1", 2, true); !r.Allowed {
 		t.Errorf("after the reset: %+v", r)
 	}
-	if got := fmt.Sprint(i.events("ips")); got != "[limit.create limit.reset]" {
-		t.Errorf("audit: %s", got)
-	}
+	backendtest.Equal(t, fmt.Sprint(i.events("ips")), "[limit.create limit.reset]", "audit")
 	i.check("watching", "k", 1, false)
 	if r := i.check("watching", "k", 1, false); !r.Allowed || !r.Limits[0].Exceeded || r.RetryAfter != 0 {
 		t.Errorf("shadow: %+v", r)
@@ -211,8 +210,7 @@ func TestCheckOnAnotherInstance(t *testing.T) {
 func TestTakeBeforeStart(t *testing.T) {
 	t.Parallel()
 	s := New(nil, nil, nil, clock.Real(), onSQLite(t, nil).pages, NewMemory(clock.Real()))
-	_, err := s.Take(t.Context(), Request{})
-	wantFault(t, err, fault.Unavailable, "STARTING")
+	wantFault(t, second(s.Take(t.Context(), Request{})), fault.Unavailable, "STARTING")
 	wantFault(t, s.Forget(t.Context(), Request{}), fault.Unavailable, "STARTING")
 }
 
@@ -262,8 +260,7 @@ func TestRPC(t *testing.T) {
 	if checked.GetAllowed() || checked.GetRetryAfter().AsDuration() != 30*time.Second || !checked.GetStatus().GetExceeded() {
 		t.Errorf("%v", checked)
 	}
-	_, err = h.ResetLimit(ctx, &tollgatev1.ResetLimitRequest{Name: "l", Key: "k"})
-	i.must(err)
+	i.must(second(h.ResetLimit(ctx, &tollgatev1.ResetLimitRequest{Name: "l", Key: "k"})))
 	updated, err := h.UpdateLimit(ctx, &tollgatev1.UpdateLimitRequest{
 		Name: "l", Algorithm: new(tollgatev1.Algorithm_ALGORITHM_FIXED_WINDOW), Mode: new(tollgatev1.Mode_MODE_SHADOW),
 		Outage: new(tollgatev1.Outage_OUTAGE_CLOSED), Period: durationpb.New(time.Hour),
@@ -281,8 +278,6 @@ func TestRPC(t *testing.T) {
 	if len(list.GetLimits()) != 1 || list.GetLimits()[0].String() != got.GetLimit().String() {
 		t.Errorf("%v", list)
 	}
-	_, err = h.DeleteLimit(ctx, &tollgatev1.DeleteLimitRequest{Name: "l"})
-	i.must(err)
-	_, err = h.GetLimit(ctx, &tollgatev1.GetLimitRequest{Name: "l"})
-	wantFault(t, err, fault.NotFound, "LIMIT_NOT_FOUND")
+	i.must(second(h.DeleteLimit(ctx, &tollgatev1.DeleteLimitRequest{Name: "l"})))
+	wantFault(t, second(h.GetLimit(ctx, &tollgatev1.GetLimitRequest{Name: "l"})), fault.NotFound, "LIMIT_NOT_FOUND")
 }

@@ -235,15 +235,11 @@ func TestRedisScriptAgainstGo(t *testing.T) {
 	t.Parallel()
 	r := testRedis(t)
 	ctx := t.Context()
-	if err := r.batch.script.Load(ctx, r.client).Err(); err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, r.batch.script.Load(ctx, r.client).Err())
 	serial := 0
 	rapid.Check(t, func(t *rapid.T) {
 		clock, err := r.client.Time(ctx).Result()
-		if err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
 		serial++
 		c := someCount(t, allAlgorithms)
 		c.Counter, c.Key = "same", strconv.Itoa(serial)
@@ -273,18 +269,14 @@ func TestRedisScriptAgainstGo(t *testing.T) {
 		}
 		key := r.keys([]Count{c})[0]
 		text := fmt.Sprintf("%d %d %d %d", before.at, before.count, before.rest, before.period)
-		if err := r.client.Set(ctx, key, text, time.Hour).Err(); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, r.client.Set(ctx, key, text, time.Hour).Err())
 		// One transaction: a counter may live for less than a millisecond.
 		pipe := r.client.TxPipeline()
 		reply := r.batch.script.EvalSha(ctx, pipe, []string{key}, args("take", []Count{c})...)
 		stored, left := pipe.Get(ctx, key), pipe.PTTL(ctx, key)
 		_, _ = pipe.Exec(ctx) // each command has its error
 		numbers, err := reply.Int64Slice()
-		if err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
 		got := state{at: numbers[2], count: numbers[3], rest: numbers[4], period: c.Period}
 		now := numbers[0]
 		want := c.advance(before, now)

@@ -27,8 +27,7 @@ func TestUserIPLimit(t *testing.T) {
 		if fmt.Sprint(got) != fmt.Sprint(made) || got.Subject != SubjectUserIP || got.ContextKey != "" {
 			t.Errorf("read\n%+v, made\n%+v", got, made)
 		}
-		_, _, err = i.Update(i.system(), "l", Edit{Description: new("changed")})
-		i.must(err)
+		i.must(third(i.Update(i.system(), "l", Edit{Description: new("changed")})))
 		for user, allowed := range map[string]int64{"ann@example.com": 5, "carl": 2} {
 			r := i.take(Request{Permission: "a:b", UserID: user, IP: netip.MustParseAddr("2001:db8::1")})
 			if r.Limits[0].Limit != allowed || r.Limits[0].Subject != SubjectUserIP {

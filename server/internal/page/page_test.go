@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 )
 
@@ -72,9 +73,7 @@ func TestDecodeRefusesOtherTokens(t *testing.T) {
 func TestPageSize(t *testing.T) {
 	t.Parallel()
 	for asked, want := range map[int32]int{-1: 50, 0: 50, 1: 1, 250: 250, 251: 250, 1 << 30: 250} {
-		if got := pageSize(asked); got != want {
-			t.Errorf("pageSize(%d) = %d, want %d", asked, got, want)
-		}
+		backendtest.Equal(t, pageSize(asked), want, "pageSize(%d)", asked)
 	}
 }
 
@@ -90,9 +89,7 @@ func TestList(t *testing.T) {
 		var got []string
 		for token, more := "", true; more; more = token != "" {
 			items, next, err := List(tokens(), "letters", size, token, read, itself)
-			if err != nil {
-				t.Fatal(err)
-			}
+			backendtest.Must(t, err)
 			got, token = append(got, strings.Join(items, "")), next
 		}
 		if !slices.Equal(got, want) {

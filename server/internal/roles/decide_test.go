@@ -44,9 +44,7 @@ func TestCheck(t *testing.T) {
 		{"in scope only", &caller.Principal{Roles: []string{"clerk"}, Scopes: []string{"stock:*"}}, "stock:write", caller.ReasonPermissionMissing},
 		{"a scope that is not a pattern", &caller.Principal{Roles: []string{"clerk"}, Scopes: []string{"", "ord*"}}, "orders:read", caller.ReasonScopeMissing},
 	} {
-		if got := i.Check(c.p, c.permission); got != c.want {
-			t.Errorf("%s: %q is %s, want %s", c.what, c.permission, got, c.want)
-		}
+		backendtest.Equal(t, i.Check(c.p, c.permission), c.want, "%s: %q", c.what, c.permission)
 	}
 }
 
@@ -54,9 +52,7 @@ func TestCheckBeforeStart(t *testing.T) {
 	t.Parallel()
 	i := onSQLite(t)
 	early := newInstance(t, i.db, i.clock)
-	if got := early.Check(&caller.Principal{Roles: []string{Administrator}}, "orders:read"); got != caller.ReasonPermissionMissing {
-		t.Errorf("an instance that has read no roles says %s", got)
-	}
+	backendtest.Equal(t, early.Check(&caller.Principal{Roles: []string{Administrator}}, "orders:read"), caller.ReasonPermissionMissing, "an instance that has read no roles")
 }
 
 func TestPatterns(t *testing.T) {
@@ -68,9 +64,7 @@ func TestPatterns(t *testing.T) {
 	i.assign("clerk", ann)
 	i.assign("helper", ann)
 	all := []string{"orders:*", "shelf:open", "stock:read"}
-	if got := i.Patterns(i.principal(ann)); !slices.Equal(got, all) {
-		t.Errorf("patterns are %q, want %q", got, all)
-	}
+	backendtest.Equal(t, i.Patterns(i.principal(ann)), all, "patterns")
 	if got, want := i.Patterns(i.principal(ann, "orders:read", "stock:*", "other")), []string{"orders:read", "stock:read"}; !slices.Equal(got, want) {
 		t.Errorf("narrowed, patterns are %q, want %q", got, want)
 	}
@@ -88,19 +82,12 @@ func TestRolesOfAfterTheirEnd(t *testing.T) {
 		i.assign("a", ann)
 		i.assign("c", ann)
 		end := i.clock.Now().Add(time.Hour)
-		_, _, err := i.Assign(i.system(), "b", ann, end)
-		i.must(err)
-		if got := i.rolesOf(ann); got != "a b c" {
-			t.Errorf("roles are %q", got)
-		}
+		i.must(third(i.Assign(i.system(), "b", ann, end)))
+		backendtest.Equal(t, i.rolesOf(ann), "a b c", "roles")
 		i.clock.Advance(time.Hour - time.Microsecond)
-		if got := i.rolesOf(ann); got != "a b c" {
-			t.Errorf("just before the end, roles are %q", got)
-		}
+		backendtest.Equal(t, i.rolesOf(ann), "a b c", "just before the end, roles")
 		i.clock.Advance(time.Microsecond)
-		if got := i.rolesOf(ann); got != "a c" {
-			t.Errorf("at the end, roles are %q", got)
-		}
+		backendtest.Equal(t, i.rolesOf(ann), "a c", "at the end, roles")
 		if list, _, err := i.Members(t.Context(), "b", 0, ""); err != nil || len(list) != 0 {
 			t.Errorf("at the end, members are %v, %v", list, err)
 		}
@@ -110,20 +97,12 @@ func TestRolesOfAfterTheirEnd(t *testing.T) {
 		if !m.AssignedAt.Equal(i.clock.Now()) {
 			t.Errorf("given again after its end, it began at %v", m.AssignedAt)
 		}
-		if got := i.rolesOf(ann); got != "a b c" {
-			t.Errorf("given again, roles are %q", got)
-		}
+		backendtest.Equal(t, i.rolesOf(ann), "a b c", "given again, roles")
 		i.must(second(i.Delete(i.system(), "c")))
-		if got := i.rolesOf(ann); got != "a b" {
-			t.Errorf("after the role is gone, roles are %q", got)
-		}
+		backendtest.Equal(t, i.rolesOf(ann), "a b", "after the role is gone, roles")
 		i.role("c", "x:c")
-		if got := i.rolesOf(ann); got != "a b" {
-			t.Errorf("a new role of a removed one's name: roles are %q", got)
-		}
-		if got := i.rolesOf(i.user("bob")); got != "" {
-			t.Errorf("bob holds %q", got)
-		}
+		backendtest.Equal(t, i.rolesOf(ann), "a b", "a new role of a removed one's name: roles")
+		backendtest.Equal(t, i.rolesOf(i.user("bob")), "", "roles of another user")
 	})
 }
 
@@ -156,13 +135,9 @@ func TestWritesAreInForceAtOnce(t *testing.T) {
 			}, caller.ReasonPermissionMissing},
 		} {
 			here.must(step.write())
-			if got := here.Check(here.principal(ann), "orders:read"); got != step.want {
-				t.Errorf("after %s: %s here, want %s", step.what, got, step.want)
-			}
+			backendtest.Equal(t, here.Check(here.principal(ann), "orders:read"), step.want, "after %s here", step.what)
 			here.must(there.log.Sync(t.Context()))
-			if got := there.Check(there.principal(ann), "orders:read"); got != step.want {
-				t.Errorf("after %s: %s there, want %s", step.what, got, step.want)
-			}
+			backendtest.Equal(t, there.Check(there.principal(ann), "orders:read"), step.want, "after %s there", step.what)
 		}
 	})
 }
@@ -185,21 +160,15 @@ func TestApplyManyChanges(t *testing.T) {
 			here.role("r"+string(rune('a'+n/26))+string(rune('a'+n%26)), "r:x")
 		}
 		here.must(there.log.Sync(t.Context()))
-		if got := there.Check(there.principal(ann), "orders:read"); got != caller.ReasonPermissionMissing {
-			t.Errorf("a membership in a removed role counts for its successor: %s", got)
-		}
-		if n := len(*there.compiled.Load()); n != 3+1+reloadAll+1 {
-			t.Errorf("%d roles there", n)
-		}
+		backendtest.Equal(t, there.Check(there.principal(ann), "orders:read"), caller.ReasonPermissionMissing, "a member of a removed role whose name is taken again")
+		backendtest.Equal(t, len(*there.compiled.Load()), 3+1+reloadAll+1, "number of roles there")
 	})
 }
 
 func TestCheckDoesNotAllocate(t *testing.T) {
 	i, principals := checked(t)
 	for what, p := range principals {
-		if n := testing.AllocsPerRun(100, func() { i.Check(p, "orders:items:read") }); n != 0 {
-			t.Errorf("%s: %v allocations", what, n)
-		}
+		backendtest.Equal(t, testing.AllocsPerRun(100, func() { i.Check(p, "orders:items:read") }), 0, "%s allocations", what)
 	}
 	ann := i.user("ann")
 	i.assign("clerk", ann)

@@ -127,13 +127,11 @@ func TestLastAdministrator(t *testing.T) {
 		last(keep(ann))
 		i.assign(Administrator, bob)
 		i.must(keep(ann))
-		_, err = i.db.Exec(t.Context(), `UPDATE users SET disabled_at = 1 WHERE id = $1`, bob)
-		i.must(err)
+		i.must(second(i.db.Exec(t.Context(), `UPDATE users SET disabled_at = 1 WHERE id = $1`, bob)))
 		last(keep(ann)) // nor does one who is disabled
 		i.must(keep(bob))
 
-		_, err = i.db.Exec(t.Context(), `UPDATE users SET disabled_at = NULL WHERE id = $1`, bob)
-		i.must(err)
+		i.must(second(i.db.Exec(t.Context(), `UPDATE users SET disabled_at = NULL WHERE id = $1`, bob)))
 		i.must(second(i.Unassign(ctx, Administrator, ann)))
 		last(second(i.Unassign(ctx, Administrator, bob)))
 	})
@@ -145,8 +143,7 @@ func TestLastAdministratorIsAPerson(t *testing.T) {
 	onDatabases(t, func(t *testing.T, i *instance) {
 		ann, robot, mute := i.user("ann"), i.user("robot"), i.user("mute")
 		for id, change := range map[string]string{robot: `kind = 'service', password_hash = ''`, mute: `password_hash = ''`} {
-			_, err := i.db.Exec(t.Context(), `UPDATE users SET `+change+` WHERE id = $1`, id)
-			i.must(err)
+			i.must(second(i.db.Exec(t.Context(), `UPDATE users SET `+change+` WHERE id = $1`, id)))
 		}
 		for _, id := range []string{ann, robot, mute} {
 			i.assign(Administrator, id)
@@ -211,9 +208,7 @@ func TestGrantEndsWithItsGiver(t *testing.T) {
 			}
 		}
 		i.clock.Advance(2 * time.Hour)
-		if got := i.rolesOf(ann) + i.rolesOf(eve); got != "manager" {
-			t.Errorf("after the end, ann and eve hold %q", got)
-		}
+		backendtest.Equal(t, i.rolesOf(ann)+i.rolesOf(eve), "manager", "after the end, roles of ann and eve")
 	})
 }
 
@@ -231,8 +226,7 @@ func TestMayGrantInReadsTheDatabase(t *testing.T) {
 		there := here.another()
 		ctx, other := there.as(eve), there.as(bob)
 		here.must(second(here.Unassign(here.system(), Administrator, eve)))
-		_, err := db.Exec(t.Context(), `UPDATE users SET disabled_at = 1 WHERE id = $1`, bob)
-		here.must(err)
+		here.must(second(db.Exec(t.Context(), `UPDATE users SET disabled_at = 1 WHERE id = $1`, bob)))
 		for _, ctx := range []context.Context{ctx, other} {
 			refused(t, third(there.Assign(ctx, "clerk", ann, time.Time{})), fault.Denied, "GRANT_EXCEEDS_OWN")
 		}
@@ -281,8 +275,7 @@ func TestLastAdministratorConcurrently(t *testing.T) {
 			},
 		}
 		for round := range 50 {
-			_, err := db.Exec(t.Context(), `UPDATE users SET disabled_at = NULL`)
-			here.must(err)
+			here.must(second(db.Exec(t.Context(), `UPDATE users SET disabled_at = NULL`)))
 			here.assign(Administrator, ann)
 			here.assign(Administrator, bob)
 			here.must(there.log.Sync(t.Context()))
@@ -327,17 +320,11 @@ func TestEnsureBuiltinsConcurrently(t *testing.T) {
 		for n, i := range instances {
 			i.must(errs[n])
 			i.must(i.log.Start(t.Context()))
-			if got := i.Check(&caller.Principal{Roles: []string{Administrator}}, "x:y"); got != caller.ReasonOK {
-				t.Errorf("on instance %d an administrator is told %s", n, got)
-			}
+			backendtest.Equal(t, i.Check(&caller.Principal{Roles: []string{Administrator}}, "x:y"), caller.ReasonOK, "an administrator on instance %d", n)
 		}
 		i := instances[0]
-		if n := i.count(`SELECT COUNT(*) FROM changes`); n != len(builtins) {
-			t.Errorf("%d changes, want one for each of %d roles", n, len(builtins))
-		}
-		if n := i.count(`SELECT COUNT(*) FROM audit_events`); n != len(builtins) {
-			t.Errorf("%d events, want one for each of %d roles", n, len(builtins))
-		}
+		backendtest.Equal(t, i.count(`SELECT COUNT(*) FROM changes`), len(builtins), "number of changes")
+		backendtest.Equal(t, i.count(`SELECT COUNT(*) FROM audit_events`), len(builtins), "number of events")
 		for _, r := range builtins {
 			got, err := i.Get(t.Context(), r.Name)
 			i.must(err)
@@ -345,11 +332,8 @@ func TestEnsureBuiltinsConcurrently(t *testing.T) {
 				t.Errorf("role %s is %+v", r.Name, got)
 			}
 		}
-		_, err := db.Exec(t.Context(), `UPDATE roles SET permissions = '["*"]' WHERE name = $1`, Auditor)
-		i.must(err)
+		i.must(second(db.Exec(t.Context(), `UPDATE roles SET permissions = '["*"]' WHERE name = $1`, Auditor)))
 		i.must(i.EnsureBuiltins(t.Context()))
-		if got := i.Check(&caller.Principal{Roles: []string{Auditor}}, "x:y"); got != caller.ReasonPermissionMissing {
-			t.Errorf("put right again, an auditor is told %s", got)
-		}
+		backendtest.Equal(t, i.Check(&caller.Principal{Roles: []string{Auditor}}, "x:y"), caller.ReasonPermissionMissing, "an auditor, after the permissions were written again")
 	})
 }

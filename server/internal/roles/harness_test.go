@@ -51,9 +51,7 @@ func (i *instance) another() *instance {
 
 func (i *instance) must(err error) {
 	i.t.Helper()
-	if err != nil {
-		i.t.Fatal(err)
-	}
+	backendtest.Must(i.t, err)
 }
 
 func (i *instance) system() context.Context { return caller.System(i.t.Context()) }
@@ -71,14 +69,12 @@ func (i *instance) user(name string) string {
 
 func (i *instance) role(name string, permissions ...string) {
 	i.t.Helper()
-	_, _, err := i.Create(i.system(), name, "", permissions)
-	i.must(err)
+	i.must(third(i.Create(i.system(), name, "", permissions)))
 }
 
 func (i *instance) assign(role, userID string) {
 	i.t.Helper()
-	_, _, err := i.Assign(i.system(), role, userID, time.Time{})
-	i.must(err)
+	i.must(third(i.Assign(i.system(), role, userID, time.Time{})))
 }
 
 func (i *instance) rolesOf(userID string) string {

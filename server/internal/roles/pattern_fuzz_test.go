@@ -4,6 +4,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 )
 
 var (
@@ -32,17 +34,11 @@ func FuzzMatch(f *testing.F) {
 			t.Errorf("ValidPermission(%q): %v", permission, err)
 		}
 		want := validPattern && validPermission && matches(pattern, permission)
-		if got := Match(pattern, permission); got != want {
-			t.Errorf("Match(%q, %q) = %v, want %v", pattern, permission, got, want)
-		}
+		backendtest.Equal(t, Match(pattern, permission), want, "Match(%q, %q)", pattern, permission)
 		if !validPattern || !validPermission {
 			return
 		}
-		if got := compile([]string{pattern}).covers(permission); got != want {
-			t.Errorf("%q compiled covers %q: %v, want %v", pattern, permission, got, want)
-		}
-		if got := len(Intersect([]string{pattern}, []string{permission})) == 1; got != want {
-			t.Errorf("%q and %q intersect: %v, want %v", pattern, permission, got, want)
-		}
+		backendtest.Equal(t, compile([]string{pattern}).covers(permission), want, "%q compiled covers %q", pattern, permission)
+		backendtest.Equal(t, len(Intersect([]string{pattern}, []string{permission})) == 1, want, "%q and %q intersect", pattern, permission)
 	})
 }

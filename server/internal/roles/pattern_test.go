@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"pgregory.net/rapid"
 )
 
@@ -36,9 +37,7 @@ func TestMatch(t *testing.T) {
 		{"*:read", "orders:read", false},
 		{"", "", false},
 	} {
-		if got := Match(c.pattern, c.permission); got != c.want {
-			t.Errorf("Match(%q, %q) = %v, want %v", c.pattern, c.permission, got, c.want)
-		}
+		backendtest.Equal(t, Match(c.pattern, c.permission), c.want, "Match(%q, %q)", c.pattern, c.permission)
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 )
 
 // The error shows nothing of the key.
@@ -19,20 +21,13 @@ func TestFileModeRefused(t *testing.T) {
 		0o644: false, 0o640: false, 0o604: false, 0o660: false, 0o602: false, 0o610: false, 0o444: false, 0o777: false,
 	} {
 		path := filepath.Join(t.TempDir(), "master.key")
-		if _, err := File(path); err != nil {
-			t.Fatal(err)
-		}
+		_, err := File(path)
+		backendtest.Must(t, err)
 		text, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Chmod(path, mode); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
+		backendtest.Must(t, os.Chmod(path, mode))
 		link := filepath.Join(t.TempDir(), "link")
-		if err := os.Symlink(path, link); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, os.Symlink(path, link))
 		for _, path := range []string{path, link} {
 			_, err := File(path)
 			if good && err != nil {
@@ -60,16 +55,12 @@ func (f foreign) Sys() any {
 func TestFileOfAnotherOwner(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "master.key")
-	if err := os.WriteFile(path, nil, 0o644); err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, os.WriteFile(path, nil, 0o644))
 	if err := os.Chmod(path, 0o644); err != nil { // whatever the umask
 		t.Fatal(err)
 	}
 	info, err := os.Stat(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	if checkOwner(path, info) == nil {
 		t.Error("a file of our own that others can read is taken")
 	}

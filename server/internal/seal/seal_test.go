@@ -10,14 +10,14 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 )
 
 func master(t *testing.T, fill byte) *Master {
 	t.Helper()
 	m, err := New(bytes.Repeat([]byte{fill}, KeySize))
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	return m
 }
 
@@ -144,9 +144,7 @@ func TestFileInvalid(t *testing.T) {
 	t.Parallel()
 	for name, text := range map[string]string{"empty": "", "text": "not a key\n"} {
 		path := filepath.Join(t.TempDir(), "master.key")
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, os.WriteFile(path, []byte(text), 0o600))
 		if _, err := File(path); err == nil || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: %v", name, err)
 		}
