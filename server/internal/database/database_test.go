@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -143,6 +144,29 @@ func roles(t *testing.T, db *database.DB) (names []string) {
 	t.Helper()
 	backendtest.Must(t, db.Select(t.Context(), &names, `SELECT name FROM roles ORDER BY name`))
 	return names
+}
+
+// Changing a new file to WAL fails at once while another connection does the same.
+func TestOpen_newSQLiteTogether(t *testing.T) {
+	t.Parallel()
+	for range 50 {
+		path := filepath.Join(t.TempDir(), "new.db")
+		var opened sync.WaitGroup
+		for range 4 {
+			opened.Go(func() {
+				db, err := database.Open("sqlite:" + path)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer db.Close()
+				if err := db.Ping(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		opened.Wait()
+	}
 }
 
 // lost has the database refuse a statement in favor of another transaction:

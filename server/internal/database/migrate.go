@@ -30,10 +30,6 @@ func (db *DB) MigrateUp(ctx context.Context) ([]string, error) {
 	return db.migrate(ctx, migrate.Up, 0)
 }
 
-// maxMigrationTries is how often a step is tried again while other processes have
-// the SQLite file: for about five seconds.
-const maxMigrationTries = 500
-
 // MigrateDown undoes the newest steps, as many as given.
 func (db *DB) MigrateDown(ctx context.Context, steps int) ([]string, error) {
 	return db.migrate(ctx, migrate.Down, steps)
@@ -105,8 +101,8 @@ func (db *DB) migrate(ctx context.Context, direction migrate.MigrationDirection,
 			}
 			// On SQLite no lock spans all this: another process may have the
 			// database for a moment, or have taken the step in between.
-			if tries++; isSerializationFailure(err) && tries < maxMigrationTries {
-				if err := pause(ctx, 10*time.Millisecond); err != nil {
+			if tries++; isSerializationFailure(err) && tries < maxBusyTries {
+				if err := pause(ctx, busyPause); err != nil {
 					return err
 				}
 				continue

@@ -25,8 +25,15 @@ const (
 	sqliteTimeout   = 5 * time.Second
 )
 
-// Open opens "postgres://…" or "sqlite:PATH". It does not connect: Ping or
-// Migrate do.
+// How often, and after what pause, something is tried again while other
+// processes have the SQLite file: for about five seconds.
+const (
+	maxBusyTries = 500
+	busyPause    = 10 * time.Millisecond
+)
+
+// Open opens "postgres://…" or "sqlite:PATH". It does not say whether the
+// database answers: Ping or Migrate do.
 func Open(address string) (*DB, error) {
 	if strings.HasPrefix(address, "sqlite:") {
 		return OpenWithin(address, sqliteTimeout)
@@ -112,6 +119,11 @@ func openSQLite(path string, timeout time.Duration) (*DB, error) {
 	}
 	pool.SetMaxOpenConns(8)
 	pool.SetMaxIdleConns(4)
+	// Changing a new file to WAL fails at once while another process does the
+	// same, whatever busy_timeout says. Any other error comes again at its use.
+	for began := time.Now(); isSerializationFailure(pool.Ping()) && time.Since(began) < timeout; {
+		time.Sleep(busyPause)
+	}
 	return &DB{
 		Dialect: SQLite, pool: pool, url: path, timeout: timeout,
 		queries: queries{on: pool, timeout: timeout}, writing: make(chan struct{}, 1),
