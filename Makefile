@@ -81,7 +81,7 @@ fmt: third-party ## Format Go and protos
 	$(BUF) format -w proto
 	$(BUF) format -w sdk/examples/orders/proto
 
-lint: lint-proto lint-go ## Lint Go and protos
+lint: lint-proto lint-go words ## Lint Go and protos
 
 lint-go:
 	$(GOLANGCI) run

@@ -1,4 +1,4 @@
--- What a server of schema 0002 asks the database: every statement that its rooms
+-- What a server of schema 0002 asks the database: every statement that its packages
 -- sent to PostgreSQL in their tests, lists of values cut to one. Such a server
 -- may still run while a newer one migrates, so each must work on the newest
 -- schema. One statement a line; never edited.

@@ -1082,7 +1082,7 @@ type VerifyRequest struct {
 	//	*VerifyRequest_ApiKey
 	Credential isVerifyRequest_Credential `protobuf_oneof:"credential"`
 	// Wait until this instance has seen the change log up to this revision, so
-	// that a write answered elsewhere is honoured here. UNAVAILABLE when it does
+	// that a write answered elsewhere is honored here. UNAVAILABLE when it does
 	// not get there in time.
 	MinRevision   int64 `protobuf:"varint,3,opt,name=min_revision,json=minRevision,proto3" json:"min_revision,omitempty"`
 	unknownFields protoimpl.UnknownFields

@@ -118,9 +118,9 @@ type reach struct {
 }
 
 var (
-	rights = []string{"a:read", "a:write", "a:*", "b:read", "tollgate:users:write", "tollgate:keys:write", "tollgate:roles:write", "tollgate:*"}
-	desk   = []string{"tollgate:users:write", "tollgate:keys:write", "tollgate:roles:write", "a:read"}
-	ends   = []time.Duration{0, time.Hour, 3 * time.Hour, 12 * time.Hour}
+	rights   = []string{"a:read", "a:write", "a:*", "b:read", "tollgate:users:write", "tollgate:keys:write", "tollgate:roles:write", "tollgate:*"}
+	helpdesk = []string{"tollgate:users:write", "tollgate:keys:write", "tollgate:roles:write", "a:read"}
+	ends     = []time.Duration{0, time.Hour, 3 * time.Hour, 12 * time.Hour}
 )
 
 const lootPassword = "an attacker's password"
@@ -140,7 +140,7 @@ func (m *reach) name(kind string) string {
 func (m *reach) patterns(label string) []string {
 	from := rights
 	if rapid.Bool().Draw(m.t, "of what the attacker has") { // or little would be allowed
-		from = desk
+		from = helpdesk
 	}
 	return rapid.SliceOfNDistinct(rapid.SampledFrom(from), 0, 2, rapid.ID[string]).Draw(m.t, label)
 }
@@ -210,7 +210,7 @@ func (m *reach) begin() {
 	}
 	eve := m.user(kind)
 	m.own[eve] = true
-	for _, patterns := range [][]string{desk, m.patterns("of the attacker"), m.patterns("of the attacker, too")} {
+	for _, patterns := range [][]string{helpdesk, m.patterns("of the attacker"), m.patterns("of the attacker, too")} {
 		ends := m.grant(eve, patterns)
 		for _, p := range patterns {
 			m.granted = append(m.granted, right{p, ends})

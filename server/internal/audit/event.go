@@ -53,7 +53,7 @@ const (
 	SigningKeyNew   Action = "signing_key.create"
 	SigningRotate   Action = "signing_key.rotate"
 	SigningRemove   Action = "signing_key.remove"
-	SigningReseal   Action = "signing_key.reseal" // everything sealed, under a new master key
+	SigningRewrap   Action = "signing_key.rewrap" // everything sealed, under a new master key
 	RoleCreate      Action = "role.create"
 	RoleUpdate      Action = "role.update"
 	RoleDelete      Action = "role.delete"

@@ -54,7 +54,7 @@ func Rewrap(ctx context.Context, db *database.DB, clk clock.Clock, from, to *sea
 				return err
 			}
 		}
-		return audit.Append(ctx, tx, clk, audit.New(ctx, audit.SigningReseal, audit.Success, "signing_keys").
+		return audit.Append(ctx, tx, clk, audit.New(ctx, audit.SigningRewrap, audit.Success, "signing_keys").
 			With("signing_keys", strconv.Itoa(done.SigningKeys)).With("second_factors", strconv.Itoa(done.SecondFactors)))
 	})
 	if err != nil {

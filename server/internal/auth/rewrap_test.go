@@ -97,7 +97,7 @@ func TestRewrap(t *testing.T) {
 				t.Errorf("%s does not open under the new key: %v", name, err)
 			}
 		}
-		if n := len(d.recorded(audit.SigningReseal)); n != 1 {
+		if n := len(d.recorded(audit.SigningRewrap)); n != 1 {
 			t.Errorf("%d rewraps recorded", n)
 		}
 

@@ -1,4 +1,4 @@
-// Package fault is the one error type that Tollgate's rooms return for what a
+// Package fault is the one error type that Tollgate's packages return for what a
 // caller should know about, and the one table from kinds of errors to Connect
 // codes and HTTP statuses. Every other error is a bug or an outage inside: the
 // caller learns only that it happened.
