@@ -100,9 +100,7 @@ func TestKeyIsNotItsOwner(t *testing.T) {
 		less, _ := d.create(self, apikey.New{Scopes: []string{"orders:read"}})
 		token := d.as(Credential{AccessToken: func() string {
 			g, err := d.ClientToken(wide, "tollgate:keys:write orders:read")
-			if err != nil {
-				t.Fatal(err)
-			}
+			backendtest.Must(t, err)
 			return g.AccessToken
 		}()})
 		for _, ctx := range []context.Context{narrow, token} {
@@ -154,9 +152,7 @@ func TestWhoCreatedAKey(t *testing.T) {
 		second, _ := d.create(byKey, apikey.New{})
 		third, _ := d.create(d.system(), apikey.New{UserID: root.ID})
 		fourth, err := d.APIKeys.Rotate(byKey, third.ID, time.Hour)
-		if err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
 		want := map[string][2]string{
 			first.ID: {root.ID, ""}, second.ID: {root.ID, first.ID}, third.ID: {"", ""}, fourth.Key.ID: {root.ID, first.ID},
 		}

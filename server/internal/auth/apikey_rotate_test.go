@@ -33,9 +33,7 @@ func TestRotateAPIKey(t *testing.T) {
 		token := d.clientToken(secret, "").AccessToken
 
 		r, err := d.APIKeys.Rotate(d.system(), key.ID, time.Minute)
-		if err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
 		if r.Key.ID == key.ID || r.Key.UserID != key.UserID || r.Key.Name != key.Name || !slices.Equal(r.Key.Scopes, key.Scopes) || !r.Key.ExpiresAt.Equal(end) {
 			t.Errorf("the new key is %+v", r.Key)
 		}

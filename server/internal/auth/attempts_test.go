@@ -56,9 +56,7 @@ func TestBadTokensOpenNoTransaction(t *testing.T) {
 			}
 			return nil
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
 		if n := refusals(d.recorded(audit.Refresh)); n != 1+2+15 {
 			t.Errorf("%d refreshes on record, want the good one, 2 and 15 refusals", n)
 		}

@@ -135,9 +135,7 @@ func TestAudience(t *testing.T) {
 		if got := d.shown(orders.AccessToken, "orders"); got != caller.ReasonOK {
 			t.Errorf("shown to Tollgate to revoke it: %s", got)
 		}
-		if err := d.RevokeToken(d.visitor(), orders.RefreshToken); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, d.RevokeToken(d.visitor(), orders.RefreshToken))
 		if got := d.shown(orders.AccessToken, "orders"); got != caller.ReasonCredentialRevoked {
 			t.Errorf("revoked: %s", got)
 		}
@@ -170,9 +168,7 @@ func TestClientTokenAudience(t *testing.T) {
 		ctx := d.as(Credential{APIKey: secret})
 		for ask, want := range map[string]string{"": "", "tollgate": "", "orders": "orders"} {
 			g, err := d.Service.ClientToken(ctx, "", ask)
-			if err != nil {
-				t.Fatal(err)
-			}
+			backendtest.Must(t, err)
 			d.wantFor(g.AccessToken, want)
 		}
 		if events := d.recorded(audit.TokenIssue); len(events) != 3 {
@@ -223,9 +219,7 @@ func TestServiceAudience(t *testing.T) {
 				} {
 					ctx := d.as(as.credential)
 					res, err := h.Verify(ctx, verifyRequest(g.AccessToken))
-					if err != nil {
-						t.Fatal(err)
-					}
+					backendtest.Must(t, err)
 					if want := of == as.accepts; res.Active != want || !want && ReasonProto(caller.ReasonWrongAudience) != res.Reason || (res.Principal != nil) != want {
 						t.Errorf("%s of a service for %q, a token for %q: %v", name, as.accepts, of, res)
 					}
@@ -255,9 +249,7 @@ func TestServiceAudience(t *testing.T) {
 		_, _, err = d.UpdateUser(asRoot, service, UserUpdate{Audience: new("a b")})
 		faulttest.Want(t, err, fault.Invalid, "INVALID_AUDIENCE")
 		made, _, err := d.CreateUser(d.system(), NewUser{Username: "made", Kind: caller.Service, Audience: "made"})
-		if err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
 		if u, err := d.GetUser(d.system(), made.ID); err != nil || u.Audience != "made" {
 			t.Errorf("made %+v, %v", u, err)
 		}

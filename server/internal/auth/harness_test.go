@@ -3,14 +3,16 @@ package auth
 import (
 	"bytes"
 	"context"
-	"github.com/tollgatehq/tollgate/server/internal/auth/password"
-	"golang.org/x/crypto/bcrypt"
 	"net/netip"
 	"slices"
 	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/tollgatehq/tollgate/server/internal/auth/password"
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+	"golang.org/x/crypto/bcrypt"
 
 	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/auth/apikey"
@@ -58,9 +60,7 @@ func fixtureOn(t testing.TB, db *database.DB, fake *clock.Fake, counters limits.
 	t.Helper()
 	clk := fake.Clock()
 	master, err := seal.New(bytes.Repeat([]byte("m"), seal.KeySize))
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	pages := page.NewTokens(bytes.Repeat([]byte("p"), 32))
 	events := audit.NewService(db, clk, pages, nil)
 	ctx, stop := context.WithCancel(context.Background())
@@ -88,9 +88,7 @@ func fixtureOn(t testing.TB, db *database.DB, fake *clock.Fake, counters limits.
 	log.Follow(counts)
 	log.Follow(s)
 	for _, ensure := range []func(context.Context) error{s.SigningKeys.Ensure, grants.EnsureBuiltins, counts.EnsureBuiltins, log.Start} {
-		if err := ensure(caller.System(context.Background())); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, ensure(caller.System(context.Background())))
 	}
 	return d
 }

@@ -149,9 +149,7 @@ func TestAKnownAddress(t *testing.T) {
 				signIn := func(ctx context.Context) error { _, err := d.Login(ctx, "ann", goodPassword, ""); return err }
 
 				g, err := d.Login(from("2001:db8:1:2::3"), "ann", goodPassword, "")
-				if err != nil {
-					t.Fatal(err)
-				}
+				backendtest.Must(t, err)
 				attack("ann")
 				faulttest.Want(t, d.guess("ann", "203.0.113.1"), fault.Limited, "TOO_MANY_ATTEMPTS")
 				faulttest.Want(t, signIn(from("2001:db8:1:3::3")), fault.Limited, "TOO_MANY_ATTEMPTS")

@@ -24,9 +24,7 @@ func TestLogin(t *testing.T) {
 		d := newFixture(t, db)
 		ann := d.user("ann")
 		g, err := d.Login(d.visitor(), " ANN ", goodPassword, "")
-		if err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
 		if g.UserID != ann.ID || g.ExpiresIn != testTTL || !strings.HasPrefix(g.RefreshToken, refreshPrefix) || g.PasswordChangeRequired {
 			t.Errorf("granted %+v", g)
 		}
@@ -253,9 +251,7 @@ func TestLoginHoldsTheUser(t *testing.T) {
 			IdleExpiresAt: now.Add(testIdle).UnixMicro(), ExpiresAt: now.Add(testMax).UnixMicro(),
 		}
 		user, err := getUser(t.Context(), db, ann.ID)
-		if err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
 		disabled := make(chan error, 1)
 		_, err = d.log.Write(t.Context(), func(ctx context.Context, tx *changes.Tx) error {
 			if same, err := lockUserForLogin(ctx, tx, ann.ID, user.PasswordHash, user.PasswordHash); err != nil || !same {
@@ -273,12 +269,8 @@ func TestLoginHoldsTheUser(t *testing.T) {
 			}
 			return insertSession(ctx, tx, row)
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := <-disabled; err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
+		backendtest.Must(t, <-disabled)
 		if n := d.live(ann.ID); n != 0 {
 			t.Errorf("%d sessions of a disabled user are live", n)
 		}

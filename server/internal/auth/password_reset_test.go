@@ -130,9 +130,7 @@ func TestNoKeyAfterTheEnd(t *testing.T) {
 		here := newFixture(t, db)
 		there := fixtureAt(t, db, here.clock)
 		here.holder("ann", "tollgate:keys:write")
-		if err := there.log.Sync(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, there.log.Sync(t.Context()))
 		g := here.login("ann")
 		session := there.as(Credential{AccessToken: g.AccessToken})
 		key, _ := there.create(session, apikey.New{})

@@ -20,9 +20,7 @@ import (
 func masterOf(t *testing.T, fill byte) *seal.Master {
 	t.Helper()
 	m, err := seal.New(bytes.Repeat([]byte{fill}, seal.KeySize))
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	return m
 }
 
@@ -119,9 +117,7 @@ func TestRewrap(t *testing.T) {
 			t.Errorf("a start with the old key: %v", err)
 		}
 		started, err := keys(next)
-		if err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
 		if _, reason := started.Verify(grant.AccessToken, fake.Now()); reason != caller.ReasonOK {
 			t.Errorf("a token of before: %s", reason)
 		}

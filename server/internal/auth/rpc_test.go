@@ -40,9 +40,7 @@ func TestRPCs(t *testing.T) {
 	h := NewHandler(d.Service)
 	d.user("root", roles.Administrator)
 	login, err := h.Login(d.visitor(), &tollgatev1.LoginRequest{Username: "Root", Password: goodPassword})
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	if login.TokenType != "Bearer" || login.ExpiresIn != 900 || login.SessionId == "" {
 		t.Errorf("login %+v", login)
 	}

@@ -88,9 +88,7 @@ func TestConfirmingEndsOtherSessions(t *testing.T) {
 		d.login("ann")
 		ctx := d.as(Credential{AccessToken: mine.AccessToken})
 		made, err := d.EnrollSecondFactor(ctx, ann.ID, goodPassword)
-		if err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
 		_, _, err = d.ConfirmSecondFactor(ctx, ann.ID, "000000")
 		faulttest.WantField(t, err, "code")
 		d.clock.Advance(time.Millisecond) // events sort by time
@@ -122,9 +120,7 @@ func TestEnrollSecondFactor(t *testing.T) {
 	d := newFixture(t, backendtest.SQLite(t))
 	ann := d.user("ann@example.com")
 	made, err := d.EnrollSecondFactor(d.as(Credential{AccessToken: d.login(ann.Username).AccessToken}), ann.ID, goodPassword)
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	secret, err := base32.StdEncoding.DecodeString(made.Secret)
 	if err != nil || len(secret) != 20 {
 		t.Errorf("the secret has %d bytes, %v", len(secret), err)

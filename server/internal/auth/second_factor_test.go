@@ -60,14 +60,10 @@ func TestSecondFactor(t *testing.T) {
 		ann := d.user("ann")
 		ctx := d.as(Credential{AccessToken: d.login("ann").AccessToken})
 		first, err := d.EnrollSecondFactor(ctx, ann.ID, goodPassword)
-		if err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
 		d.login("ann") // nothing asks for it yet
 		made, err := d.EnrollSecondFactor(ctx, ann.ID, goodPassword)
-		if err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
 		_, _, err = d.ConfirmSecondFactor(ctx, ann.ID, d.code(first, 0))
 		faulttest.WantField(t, err, "code")
 		_, _, err = d.ConfirmSecondFactor(ctx, ann.ID, made.RecoveryCodes[0])
@@ -248,9 +244,7 @@ func TestConfirmDuringLogin(t *testing.T) {
 		ann := d.user("ann")
 		ctx := d.as(Credential{AccessToken: d.login("ann").AccessToken})
 		made, err := d.EnrollSecondFactor(ctx, ann.ID, goodPassword)
-		if err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
 		real, once := d.Passwords.Compare, sync.Once{}
 		d.Passwords.Compare = func(hash, password []byte) error {
 			err := real(hash, password)
@@ -337,9 +331,7 @@ func TestWhoMayTouchASecondFactor(t *testing.T) {
 	secret := d.createKey(asRoot, apikey.New{UserID: root.ID, Name: "key"}).Secret
 	rootFactor := d.factor(root)
 	grant, err := d.Login(d.visitor(), "ann", goodPassword, d.code(made, 0))
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	_, err = d.RemoveSecondFactor(d.as(Credential{AccessToken: grant.AccessToken}), root.ID, "")
 	faulttest.Want(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
 	asKey := d.as(Credential{APIKey: secret})
@@ -354,9 +346,7 @@ func TestWhoMayTouchASecondFactor(t *testing.T) {
 	}
 	d.login("ann")
 	d.factor(ann)
-	if err := d.ResetSecondFactor(t.Context(), " ANN"); err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, d.ResetSecondFactor(t.Context(), " ANN"))
 	d.login("ann")
 	events := d.recorded(audit.SecondFactorReset)
 	if len(events) != 2 || events[0].ActorID != root.ID || events[0].Resource != "users/"+ann.ID || events[1].ActorName != audit.SystemActor {
@@ -364,9 +354,7 @@ func TestWhoMayTouchASecondFactor(t *testing.T) {
 	}
 
 	robot, _, err := d.CreateUser(d.system(), NewUser{Username: "robot", Kind: caller.Service})
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	_, err = d.EnrollSecondFactor(caller.With(t.Context(), caller.Caller{Principal: &caller.Principal{UserID: robot.ID}}), robot.ID, goodPassword)
 	faulttest.Want(t, err, fault.Precondition, "SERVICE_ACCOUNT")
 	_, err = d.RemoveSecondFactor(asRoot, robot.ID, "")

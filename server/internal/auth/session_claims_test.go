@@ -1,11 +1,12 @@
 package auth
 
 import (
-	"github.com/tollgatehq/tollgate/server/internal/auth/token"
 	"slices"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/tollgatehq/tollgate/server/internal/auth/token"
 
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
@@ -29,9 +30,7 @@ func TestSignInStaysKnown(t *testing.T) {
 		with := func(code string) Grant {
 			t.Helper()
 			g, err := d.Login(d.visitor(), "ann", goodPassword, code)
-			if err != nil {
-				t.Fatal(err)
-			}
+			backendtest.Must(t, err)
 			return g
 		}
 		for name, test := range map[string]struct {
@@ -61,9 +60,7 @@ func TestSignInStaysKnown(t *testing.T) {
 		g := d.login("bob")
 		ctx := d.as(Credential{AccessToken: g.AccessToken})
 		enrolled, err := d.EnrollSecondFactor(ctx, bob.ID, goodPassword)
-		if err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
 		if _, _, err := d.ConfirmSecondFactor(ctx, bob.ID, d.code(enrolled, 0)); err != nil {
 			t.Fatal(err)
 		}
@@ -83,26 +80,18 @@ func TestTokensOfBefore(t *testing.T) {
 		now := d.clock.Now()
 		_, err := db.Exec(t.Context(), `INSERT INTO sessions (id, user_id, generation, token_hash, created_at, refreshed_at, idle_expires_at, expires_at, ip, user_agent)
 			VALUES ($1, $2, 0, $3, $4, $4, $5, $5, '', '')`, "old", ann.ID, hashToken("tgr_old"), now.UnixMicro(), now.Add(time.Hour).UnixMicro())
-		if err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
 		accessToken, err := d.SigningKeys.Sign(token.Claims{
 			Subject: ann.ID, SessionID: "old", ID: "t", ClientID: clientID, IssuedAt: now, ExpiresAt: now.Add(time.Minute),
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
 		if p := d.principal(accessToken); len(p.AMR) != 0 || !p.AuthTime.IsZero() || p.SecondFactor() || p.Audience != "tollgate" {
 			t.Errorf("principal %+v", p)
 		}
 		var row sessionRow
-		if err := db.Get(t.Context(), &row, `SELECT `+sessionColumns+` FROM sessions WHERE id = 'old'`); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, db.Get(t.Context(), &row, `SELECT `+sessionColumns+` FROM sessions WHERE id = 'old'`))
 		g, err := d.grant(now, row, userRow{ID: ann.ID}, "", "")
-		if err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
 		if p := d.principal(g.AccessToken); !slices.Equal(p.AMR, []string{"pwd"}) || !p.AuthTime.Equal(now) {
 			t.Errorf("principal %+v", p)
 		}

@@ -66,9 +66,7 @@ func TestRevokeSession(t *testing.T) {
 		_, err = d.RevokeSession(d.system(), ann.ID, nobodysID)
 		faulttest.Want(t, err, fault.NotFound, "SESSION_NOT_FOUND")
 		_, err = d.RevokeSession(d.as(Credential{AccessToken: second.AccessToken}), ann.ID, first.SessionID)
-		if err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
 		d.wantReason(first.AccessToken, caller.ReasonCredentialRevoked)
 		d.wantReason(second.AccessToken, caller.ReasonOK)
 		if revision, err := d.RevokeSession(d.system(), ann.ID, first.SessionID); err != nil || revision == 0 {
@@ -109,9 +107,7 @@ func TestListSessions(t *testing.T) {
 		token := ""
 		for {
 			sessions, next, err := d.ListSessions(t.Context(), ann.ID, 2, token)
-			if err != nil {
-				t.Fatal(err)
-			}
+			backendtest.Must(t, err)
 			for _, s := range sessions {
 				got = append(got, s.ID)
 			}
@@ -139,9 +135,7 @@ func TestEndedSessionsOnEveryInstance(t *testing.T) {
 			t.Fatal(err)
 		}
 		here.clock.Advance(time.Minute)
-		if err := there.log.Sync(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, there.log.Sync(t.Context()))
 		there.wantReason(g.AccessToken, caller.ReasonCredentialRevoked)
 		late := fixtureAt(t, db, here.clock)
 		late.wantReason(g.AccessToken, caller.ReasonCredentialRevoked)
@@ -188,9 +182,7 @@ func TestPrune(t *testing.T) {
 		}
 		left := func() (sessions, tokens int) {
 			for query, n := range map[string]*int{`SELECT COUNT(*) FROM sessions`: &sessions, `SELECT COUNT(*) FROM spent_tokens`: &tokens} {
-				if err := db.Get(t.Context(), n, query); err != nil {
-					t.Fatal(err)
-				}
+				backendtest.Must(t, db.Get(t.Context(), n, query))
 			}
 			return sessions, tokens
 		}
@@ -203,9 +195,7 @@ func TestPrune(t *testing.T) {
 			{testIdle, 0, 0},
 		} {
 			d.clock.Advance(step.after)
-			if err := d.Prune(t.Context()); err != nil {
-				t.Fatal(err)
-			}
+			backendtest.Must(t, d.Prune(t.Context()))
 			if sessions, tokens := left(); sessions != step.sessions || tokens != step.tokens {
 				t.Errorf("%d sessions and %d spent tokens are left, want %d and %d", sessions, tokens, step.sessions, step.tokens)
 			}

@@ -24,9 +24,7 @@ func TestUsers(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d, ctx := newFixture(t, db), caller.System(t.Context())
 		made, revision, err := d.CreateUser(ctx, NewUser{Username: " Ann ", Password: goodPassword, DisplayName: "Ann Lee", Roles: []string{roles.Auditor}})
-		if err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
 		if made.Username != "ann" || made.Kind != caller.Person || made.Disabled || !slices.Equal(made.Roles, []string{roles.Auditor}) ||
 			!made.CreatedAt.Equal(d.clock.Now()) || revision == 0 {
 			t.Errorf("made %+v at revision %d", made, revision)
@@ -150,9 +148,7 @@ func TestUserPages(t *testing.T) {
 			t.Errorf("of the name C: %v, %q, %v", one, next, err)
 		}
 		_, next, err = d.ListUsers(ctx, UserFilter{}, 1, "")
-		if err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
 		_, _, err = d.ListUsers(ctx, UserFilter{Username: "c"}, 1, next)
 		faulttest.WantField(t, err, "pageToken")
 		_, _, err = d.ListUsers(ctx, UserFilter{Username: "two words"}, 1, "")

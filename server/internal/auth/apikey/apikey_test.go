@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
@@ -24,9 +26,7 @@ func TestCreate(t *testing.T) {
 		made, err := i.Create(i.as(t, "owner"), New{
 			Name: " Deploys ", Scopes: []string{"orders:write", "orders:read", "orders:write"}, ExpiresAt: end,
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
 		key, secret := made.Key, made.Secret
 		if !regexp.MustCompile(`^tg_[0-9A-Za-z]{16}_[0-9A-Za-z]{43}_[0-9A-Za-z]{6}$`).MatchString(secret) {
 			t.Errorf("key %q", secret)
@@ -69,9 +69,7 @@ func TestRevoke(t *testing.T) {
 		other.expect(t, "there", secret, caller.ReasonOK)
 		i.clock.Advance(time.Millisecond)
 		revision, err := i.Revoke(i.as(t, "owner"), key.ID)
-		if err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
 		i.expect(t, "revoked here", secret, caller.ReasonCredentialRevoked)
 		other.clock.Advance(time.Millisecond)
 		again, err := other.Revoke(other.as(t, "owner"), key.ID)
@@ -165,9 +163,7 @@ func TestRevokeNeedsTheOwnersRights(t *testing.T) {
 		keys := map[string]string{}
 		for _, user := range []string{"boss", "peer"} {
 			made, err := i.Create(system, New{UserID: user, Name: "a key"})
-			if err != nil {
-				t.Fatal(err)
-			}
+			backendtest.Must(t, err)
 			key, secret := made.Key, made.Secret
 			keys[user] = key.ID
 			defer i.expect(t, user, secret, caller.ReasonCredentialRevoked)
@@ -230,9 +226,7 @@ func TestList(t *testing.T) {
 		for n := range 7 {
 			user := []string{"owner", "peer"}[n%2]
 			made, err := i.Create(caller.System(t.Context()), New{UserID: user, Name: "a key"})
-			if err != nil {
-				t.Fatal(err)
-			}
+			backendtest.Must(t, err)
 			key := made.Key
 			all = append(all, key.ID)
 			if user == "owner" {
@@ -272,9 +266,7 @@ func TestList(t *testing.T) {
 			t.Errorf("an unknown user's: %v", got)
 		}
 		_, token, err := i.List(t.Context(), "owner", 2, "")
-		if err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
 		_, _, err = i.List(t.Context(), "peer", 2, token)
 		faulttest.Want(t, err, fault.Invalid, "INVALID_FIELD")
 	})

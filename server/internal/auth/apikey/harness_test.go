@@ -47,9 +47,7 @@ func startInstance(t *testing.T, db *database.DB, fake *clock.Fake) instance {
 	s := NewService(db, log, grants, authority.New(grants, fake.Clock()), fake.Clock(), pages)
 	log.Follow(grants)
 	log.Follow(follower{s})
-	if err := log.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, log.Start(t.Context()))
 	return instance{s, grants, fake}
 }
 
@@ -58,16 +56,12 @@ func startInstance(t *testing.T, db *database.DB, fake *clock.Fake) instance {
 func (i instance) sync(t *testing.T) {
 	t.Helper()
 	i.clock.Advance(time.Millisecond)
-	if err := i.log.Sync(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, i.log.Sync(t.Context()))
 }
 
 func count(t *testing.T, db *database.DB, query string, args ...any) (n int) {
 	t.Helper()
-	if err := db.Get(t.Context(), &n, query, args...); err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, db.Get(t.Context(), &n, query, args...))
 	return n
 }
 
@@ -103,9 +97,7 @@ func (i instance) addUser(t *testing.T, name, role string, patterns ...string) {
 func (i instance) as(t *testing.T, user string, scopes ...string) context.Context {
 	t.Helper()
 	roles, err := i.roles.RolesOf(t.Context(), user)
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	p := &caller.Principal{UserID: user, Username: user, Roles: roles, Scopes: scopes}
 	if len(scopes) > 0 {
 		p.APIKeyID = "a key of " + user
@@ -122,9 +114,7 @@ func (i instance) issue(t *testing.T, in New) (Key, string) {
 	t.Helper()
 	in.Name = "a key"
 	made, err := i.Create(i.as(t, "owner"), in)
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	return made.Key, made.Secret
 }
 

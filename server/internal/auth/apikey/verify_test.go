@@ -86,9 +86,7 @@ func TestFlushLastUsed(t *testing.T) {
 		last := func() time.Duration {
 			t.Helper()
 			var at *int64
-			if err := db.Get(t.Context(), &at, `SELECT last_used_at FROM api_keys WHERE id = $1`, key.ID); err != nil {
-				t.Fatal(err)
-			}
+			backendtest.Must(t, db.Get(t.Context(), &at, `SELECT last_used_at FROM api_keys WHERE id = $1`, key.ID))
 			if at == nil {
 				return -1
 			}
@@ -97,9 +95,7 @@ func TestFlushLastUsed(t *testing.T) {
 		flush := func() {
 			t.Helper()
 			for _, i := range []instance{i, other} {
-				if err := i.FlushLastUsed(t.Context()); err != nil {
-					t.Fatal(err)
-				}
+				backendtest.Must(t, i.FlushLastUsed(t.Context()))
 			}
 		}
 		flush()
@@ -158,9 +154,7 @@ func TestFlushLastUsedOutage(t *testing.T) {
 		for n := range maxUses - 3*usesAtOnce { // some parts are enough
 			delete(i.uses.at, fmt.Sprint(n))
 		}
-		if err := i.FlushLastUsed(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, i.FlushLastUsed(t.Context()))
 		if got := count(t, db, `SELECT COUNT(*) FROM api_keys WHERE id = $1 AND last_used_at IS NOT NULL`, key.ID); got != 1 {
 			t.Error("the use was lost")
 		}

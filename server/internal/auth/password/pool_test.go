@@ -11,6 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/fault/faulttest"
@@ -28,17 +30,11 @@ func TestMatches(t *testing.T) {
 	}
 	long := strings.Repeat("x", maxLength)
 	hash, err := p.Hash(ctx, long)
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	once, err := p.Hash(ctx, "password")
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	twice, err := p.Hash(ctx, "password\x00password") // as it was possible before
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	for _, test := range []struct {
 		what, hash, password string
 		want                 bool
@@ -245,17 +241,13 @@ func TestMatchesOldHash(t *testing.T) {
 	work, real := 0, p.Compare
 	p.Compare = func(hash, password []byte) error {
 		cost, err := bcrypt.Cost(hash)
-		if err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
 		work += 1 << cost
 		return real(hash, password)
 	}
 	for cost := bcrypt.MinCost; cost <= today; cost++ {
 		hash, err := bcrypt.GenerateFromPassword([]byte(right), cost)
-		if err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
 		for given, want := range map[string]int{right: 1 << cost, "a wrong guess": 1 << today, "": 1 << today} {
 			work = 0
 			if ok, err := p.Matches(t.Context(), string(hash), given); err != nil || ok != (given == right) {

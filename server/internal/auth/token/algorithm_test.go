@@ -20,6 +20,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/tollgatehq/tollgate/internal/jose"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
@@ -36,13 +38,9 @@ var keyOf = func() func(testing.TB, string) *signingKey {
 		defer mu.Unlock()
 		if made[algorithm] == nil {
 			private, encoded, err := newPrivateKey(algorithm)
-			if err != nil {
-				t.Fatal(err)
-			}
+			backendtest.Must(t, err)
 			parsed, err := parsePrivateKey(algorithm, encoded)
-			if err != nil {
-				t.Fatal(err)
-			}
+			backendtest.Must(t, err)
 			if p, ok := parsed.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !p.Equal(private.Public()) {
 				t.Fatalf("%s: the key is another one when it is read again", algorithm)
 			}
@@ -133,13 +131,9 @@ func TestAlgorithmConfusion(t *testing.T) {
 			}
 			signed := encode(header) + "." + encode(string(body))
 			pkix, err := x509.MarshalPKIXPublicKey(named.public)
-			if err != nil {
-				t.Fatal(err)
-			}
+			backendtest.Must(t, err)
 			raw, err := encodePublicKey(named.public)
-			if err != nil {
-				t.Fatal(err)
-			}
+			backendtest.Must(t, err)
 			for _, secret := range [][]byte{pkix, raw, k.set.Load().jwks, nil} {
 				mac := hmac.New(sha256.New, secret)
 				mac.Write([]byte(signed))
@@ -153,19 +147,13 @@ func TestParsePrivateKey(t *testing.T) {
 	t.Parallel()
 	pkcs8 := func(private any) []byte {
 		encoded, err := x509.MarshalPKCS8PrivateKey(private)
-		if err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
 		return encoded
 	}
 	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	small, err := rsa.GenerateKey(rand.Reader, 1024)
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	for name, c := range map[string]struct {
 		algorithm string
 		encoded   []byte

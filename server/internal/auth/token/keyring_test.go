@@ -37,17 +37,13 @@ func (f follower) Apply(ctx context.Context, _ []changes.Change) error { return 
 func startInstance(t *testing.T, db *database.DB, fake *clock.Fake, master byte) instance {
 	t.Helper()
 	i, err := newInstance(t, db, fake, master)
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	return i
 }
 
 func newInstance(t *testing.T, db *database.DB, fake *clock.Fake, master byte) (instance, error) {
 	sealer, err := seal.New(slices.Repeat([]byte{master}, seal.KeySize))
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	log := changes.New(db, changes.Options{Clock: fake.Clock()})
 	k := New(Options{
 		DB: db, Log: log, Clock: fake.Clock(), Master: sealer,
@@ -62,16 +58,12 @@ func newInstance(t *testing.T, db *database.DB, fake *clock.Fake, master byte) (
 func (i instance) sync(t *testing.T) {
 	t.Helper()
 	i.clock.Advance(time.Millisecond)
-	if err := i.Log.Sync(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, i.Log.Sync(t.Context()))
 }
 
 func count(t *testing.T, db *database.DB, query string, args ...any) (n int) {
 	t.Helper()
-	if err := db.Get(t.Context(), &n, query, args...); err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, db.Get(t.Context(), &n, query, args...))
 	return n
 }
 
@@ -79,9 +71,7 @@ func count(t *testing.T, db *database.DB, query string, args ...any) (n int) {
 func (i instance) published(t *testing.T) string {
 	t.Helper()
 	var set struct{ Keys []map[string]string }
-	if err := json.Unmarshal(i.JWKS(), &set); err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, json.Unmarshal(i.JWKS(), &set))
 	var ids strings.Builder
 	for _, key := range set.Keys {
 		ids.WriteString(key["kid"] + " ")
@@ -100,9 +90,7 @@ func (i instance) mint(t *testing.T) string {
 func (i instance) states(t *testing.T) (all []string) {
 	t.Helper()
 	keys, err := i.List(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	for _, key := range keys {
 		all = append(all, string(key.State))
 	}
@@ -137,9 +125,7 @@ func TestEnsure(t *testing.T) {
 				wait.Go(func() { errs[i] = instances[i].Ensure(context.Background()) })
 			}
 			wait.Wait()
-			if err := errors.Join(errs...); err != nil {
-				t.Fatal(err)
-			}
+			backendtest.Must(t, errors.Join(errs...))
 			if got := count(t, db, `SELECT COUNT(*) FROM signing_keys`); got != 1 {
 				t.Fatalf("%d signing keys", got)
 			}
@@ -165,17 +151,13 @@ func TestLoad(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		fake := clock.NewFake(issued)
 		first := startInstance(t, db, fake, 'm')
-		if err := first.Ensure(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, first.Ensure(t.Context()))
 		key := first.set.Load().newest[0]
 		var row struct {
 			ID      string `db:"id"`
 			Private []byte `db:"private_key"`
 		}
-		if err := db.Get(t.Context(), &row, `SELECT id, private_key FROM signing_keys`); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, db.Get(t.Context(), &row, `SELECT id, private_key FROM signing_keys`))
 		if id, err := jose.Thumbprint(key.public); err != nil || row.ID != id {
 			t.Errorf("the id is not the thumbprint: %v", err)
 		}
@@ -214,9 +196,7 @@ func TestKeysByTime(t *testing.T) {
 		add := func(change func(*keyRow)) string {
 			t.Helper()
 			row, err := i.newKeyRow(jose.EdDSA)
-			if err != nil {
-				t.Fatal(err)
-			}
+			backendtest.Must(t, err)
 			row.CreatedAt, row.ActiveAt = issued.UnixMicro(), issued.UnixMicro()
 			change(&row)
 			if _, err := i.Log.Write(t.Context(), func(ctx context.Context, tx *changes.Tx) error {
@@ -235,9 +215,7 @@ func TestKeysByTime(t *testing.T) {
 			t.Errorf("%d removed keys were loaded", got)
 		}
 		coming := add(func(r *keyRow) { r.ActiveAt = at(time.Hour) })
-		if err := i.Ensure(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, i.Ensure(t.Context()))
 		if got := len(i.set.Load().newest); got != 1 {
 			t.Errorf("%d keys, want only the one that is coming", got)
 		}
@@ -252,9 +230,7 @@ func TestKeysByTime(t *testing.T) {
 			}
 			for _, i := range []instance{i, other} {
 				var set struct{ Keys []map[string]string }
-				if err := json.Unmarshal(i.JWKS(), &set); err != nil {
-					t.Fatal(err)
-				}
+				backendtest.Must(t, json.Unmarshal(i.JWKS(), &set))
 				var got []string
 				for _, key := range set.Keys {
 					if key["kty"] != "OKP" || key["crv"] != "Ed25519" || key["alg"] != "EdDSA" || key["use"] != "sig" {

@@ -27,9 +27,7 @@ func TestRotate(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		fake, behind := clock.NewFake(issued), clock.NewFake(issued.Add(-time.Minute))
 		a, b := startInstance(t, db, fake, 'm'), startInstance(t, db, behind, 'm')
-		if err := a.Ensure(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, a.Ensure(t.Context()))
 		both := []instance{a, b}
 		type live struct {
 			text string
@@ -44,9 +42,7 @@ func TestRotate(t *testing.T) {
 				i.clock.Advance(d)
 			}
 			for _, i := range both {
-				if err := i.Log.Sync(t.Context()); err != nil {
-					t.Fatal(err)
-				}
+				backendtest.Must(t, i.Log.Sync(t.Context()))
 				for id := range strings.FieldsSeq(i.published(t)) {
 					if _, seen := since[id]; !seen {
 						since[id] = fake.Now()
@@ -101,9 +97,7 @@ func TestRotate(t *testing.T) {
 			t.Errorf("%d keys are published", n)
 		}
 		fake.Advance(31 * 24 * time.Hour)
-		if err := a.Prune(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, a.Prune(t.Context()))
 		if n := count(t, db, `SELECT COUNT(*) FROM signing_keys`); n != 1 {
 			t.Errorf("%d rows left", n)
 		}
@@ -117,9 +111,7 @@ func TestRotate(t *testing.T) {
 func TestRotateKeepsTheLastToken(t *testing.T) {
 	t.Parallel()
 	i := startInstance(t, backendtest.SQLite(t), clock.NewFake(issued), 'm')
-	if err := i.Ensure(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, i.Ensure(t.Context()))
 	i.sync(t)
 	old := i.newest()
 	if _, _, err := i.Rotate(t.Context(), ""); err != nil {
@@ -148,9 +140,7 @@ func TestRotateIfDue(t *testing.T) {
 			instances[i] = startInstance(t, db, fake, 'm')
 			instances[i].Rotation = every
 		}
-		if err := instances[0].Ensure(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, instances[0].Ensure(t.Context()))
 		want := 1
 		for _, wait := range []time.Duration{0, every - time.Second, time.Second, time.Minute, every - time.Minute, every} {
 			fake.Advance(wait)
@@ -158,9 +148,7 @@ func TestRotateIfDue(t *testing.T) {
 				want++
 			}
 			for _, i := range instances {
-				if err := i.Log.Sync(t.Context()); err != nil {
-					t.Fatal(err)
-				}
+				backendtest.Must(t, i.Log.Sync(t.Context()))
 			}
 			var all sync.WaitGroup
 			errs := make([]error, n)
@@ -168,9 +156,7 @@ func TestRotateIfDue(t *testing.T) {
 				all.Go(func() { errs[i] = instances[i].RotateIfDue(context.Background()) })
 			}
 			all.Wait()
-			if err := errors.Join(errs...); err != nil {
-				t.Fatal(err)
-			}
+			backendtest.Must(t, errors.Join(errs...))
 			if got := count(t, db, `SELECT COUNT(*) FROM signing_keys`); got != want {
 				t.Errorf("%s after the start there were %d keys, want %d", fake.Now().Sub(issued), got, want)
 			}
@@ -194,9 +180,7 @@ func TestRotateUnderLoad(t *testing.T) {
 	for _, i := range []instance{a, b} {
 		i.Rotation, i.Ahead, i.keep = 5*time.Second, 3*time.Second, 4*time.Second
 	}
-	if err := a.Ensure(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, a.Ensure(t.Context()))
 	a.sync(t)
 	b.sync(t)
 	ctx, stop := context.WithCancel(t.Context())
@@ -254,9 +238,7 @@ func TestRemove(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		fake := clock.NewFake(issued)
 		a, b := startInstance(t, db, fake, 'm'), startInstance(t, db, clock.NewFake(issued.Add(-time.Minute)), 'm')
-		if err := a.Ensure(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, a.Ensure(t.Context()))
 		sync := func() { t.Helper(); a.sync(t); b.sync(t) }
 		sync()
 		_, err := a.Remove(t.Context(), "unknown")
@@ -267,9 +249,7 @@ func TestRemove(t *testing.T) {
 
 		// The key that waits leaks: the first one stays in force for good.
 		pending, _, err := a.Rotate(t.Context(), jose.ES256)
-		if err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
 		if _, err := a.Remove(t.Context(), pending.ID); err != nil {
 			t.Fatal(err)
 		}
@@ -285,9 +265,7 @@ func TestRemove(t *testing.T) {
 
 		// The one in force leaks while another waits: that one signs now.
 		pending, _, err = a.Rotate(t.Context(), jose.ES256)
-		if err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
 		sync()
 		tokens := map[instance]string{a: a.mint(t), b: b.mint(t)}
 		for i := range tokens {
@@ -340,16 +318,12 @@ func TestRemoveTogether(t *testing.T) {
 	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		i := startInstance(t, db, clock.NewFake(issued), 'm')
-		if err := i.Ensure(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, i.Ensure(t.Context()))
 		for range 5 {
 			i.sync(t)
 			present := i.set.Load().signer(i.clock.Now())
 			next, _, err := i.Rotate(t.Context(), "")
-			if err != nil {
-				t.Fatal(err)
-			}
+			backendtest.Must(t, err)
 			var both sync.WaitGroup
 			var errs [2]error
 			for n, id := range []string{present.id, next.ID} {

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+
 	"github.com/tollgatehq/tollgate/internal/jose"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/clock"
@@ -57,9 +59,7 @@ func testClaims() Claims {
 func mustSign(t testing.TB, k *Keys, claims Claims) string {
 	t.Helper()
 	token, err := k.Sign(claims)
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	return token
 }
 
@@ -256,9 +256,7 @@ func TestVerifyClaims(t *testing.T) {
 			claims[name] = value
 		}
 		text, err := json.Marshal(claims)
-		if err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
 		return forge(key, header, string(text))
 	}
 	raw := func(text string) json.RawMessage { return json.RawMessage(text) }
@@ -387,9 +385,7 @@ func TestTokenHolder(t *testing.T) {
 		}
 		maps.Copy(claims, c.claims)
 		text, err := json.Marshal(claims)
-		if err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
 		if _, got := k.Verify(forge(key, header, string(text)), issued); got != c.want {
 			t.Errorf("%v: %s, want %s", c.claims, got, c.want)
 		}
