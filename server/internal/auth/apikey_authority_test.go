@@ -18,9 +18,7 @@ import (
 // holder makes a person who holds a role with just these permissions.
 func (d *fixture) holder(name string, permissions ...string) User {
 	d.t.Helper()
-	if _, _, err := d.roles.Create(d.system(), "role-of-"+name, "", permissions); err != nil {
-		d.t.Fatal(err)
-	}
+	backendtest.Must(d.t, faulttest.Err(d.roles.Create(d.system(), "role-of-"+name, "", permissions)))
 	return d.user(name, "role-of-"+name)
 }
 
@@ -105,10 +103,8 @@ func TestKeyIsNotItsOwner(t *testing.T) {
 		}()})
 		for _, ctx := range []context.Context{narrow, token} {
 			for _, key := range []apikey.Key{all, more} {
-				_, err := d.APIKeys.Revoke(ctx, key.ID)
-				faulttest.Want(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
-				_, err = d.APIKeys.Rotate(ctx, key.ID, time.Hour)
-				faulttest.Want(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
+				faulttest.Want(t, faulttest.Err(d.APIKeys.Revoke(ctx, key.ID)), fault.Denied, "GRANT_EXCEEDS_OWN")
+				faulttest.Want(t, faulttest.Err(d.APIKeys.Rotate(ctx, key.ID, time.Hour)), fault.Denied, "GRANT_EXCEEDS_OWN")
 			}
 		}
 		if r, err := d.APIKeys.Rotate(token, less.ID, 0); err != nil {
@@ -127,15 +123,11 @@ func TestKeyIsNotItsOwner(t *testing.T) {
 		// without what the owner knows.
 		for _, change := range []PasswordChange{{}, {New: "another password"}} {
 			change.UserID = user.ID
-			_, err := d.SetPassword(narrow, change)
-			faulttest.Want(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
-			_, err = d.SetPassword(wide, change)
-			faulttest.WantField(t, err, "currentPassword")
+			faulttest.Want(t, faulttest.Err(d.SetPassword(narrow, change)), fault.Denied, "GRANT_EXCEEDS_OWN")
+			faulttest.WantField(t, faulttest.Err(d.SetPassword(wide, change)), "currentPassword")
 		}
-		_, err := d.RemoveSecondFactor(wide, user.ID, "")
-		faulttest.WantField(t, err, "code")
-		_, err = d.RemoveSecondFactor(narrow, user.ID, "123456")
-		faulttest.Want(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
+		faulttest.WantField(t, faulttest.Err(d.RemoveSecondFactor(wide, user.ID, "")), "code")
+		faulttest.Want(t, faulttest.Err(d.RemoveSecondFactor(narrow, user.ID, "123456")), fault.Denied, "GRANT_EXCEEDS_OWN")
 		if _, err := d.SetPassword(wide, PasswordChange{UserID: user.ID, Current: goodPassword, New: "another password"}); err != nil {
 			t.Errorf("with the current password: %v", err)
 		}
@@ -189,12 +181,8 @@ func TestKeysEndWithTheirMaker(t *testing.T) {
 		user := d.holder("owner", "tollgate:keys:write", "orders:read")
 		self := d.inPerson("owner")
 		end := d.clock.Now().Add(time.Hour)
-		if _, _, err := d.roles.Create(d.system(), "short", "", []string{"stock:read", "tollgate:users:write"}); err != nil {
-			t.Fatal(err)
-		}
-		if _, _, err := d.roles.Assign(d.system(), "short", user.ID, end); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, faulttest.Err(d.roles.Create(d.system(), "short", "", []string{"stock:read", "tollgate:users:write"})))
+		backendtest.Must(t, faulttest.Err(d.roles.Assign(d.system(), "short", user.ID, end)))
 		robot, _ := d.client("robot", []string{"stock:read"}, nil, time.Time{})
 		plain := d.user("plain")
 		forGood, _ := d.create(self, apikey.New{})
@@ -217,8 +205,7 @@ func TestKeysEndWithTheirMaker(t *testing.T) {
 		} {
 			for _, late := range []time.Time{{}, end.Add(time.Second)} {
 				c.in.Name, c.in.ExpiresAt = "a key", late
-				_, err := d.APIKeys.Create(c.ctx, c.in)
-				faulttest.Want(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
+				faulttest.Want(t, faulttest.Err(d.APIKeys.Create(c.ctx, c.in)), fault.Denied, "GRANT_EXCEEDS_OWN")
 			}
 			c.in.ExpiresAt = end
 			if _, err := d.APIKeys.Create(c.ctx, c.in); err != nil {
@@ -226,8 +213,7 @@ func TestKeysEndWithTheirMaker(t *testing.T) {
 			}
 		}
 		// A rotation does not prolong, and gives no other caller what lasts longer.
-		_, err := d.APIKeys.Rotate(ending, forGood.ID, 0)
-		faulttest.Want(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
+		faulttest.Want(t, faulttest.Err(d.APIKeys.Rotate(ending, forGood.ID, 0)), fault.Denied, "GRANT_EXCEEDS_OWN")
 		if r, err := d.APIKeys.Rotate(self, forGood.ID, 0); err != nil || !r.Key.ExpiresAt.IsZero() {
 			t.Errorf("one's own in person: %+v, %v", r, err)
 		}
@@ -237,9 +223,7 @@ func TestKeysEndWithTheirMaker(t *testing.T) {
 func (d *fixture) clientTokenOf(ctx context.Context) ClientGrant {
 	d.t.Helper()
 	g, err := d.ClientToken(ctx, "")
-	if err != nil {
-		d.t.Fatal(err)
-	}
+	backendtest.Must(d.t, err)
 	return g
 }
 
@@ -254,17 +238,12 @@ func TestATemporaryAdministratorBecomesNobody(t *testing.T) {
 		plain, brief := d.user("plain"), d.user("brief")
 		end := d.clock.Now().Add(time.Hour)
 		for user, end := range map[string]time.Time{eve.ID: end, brief.ID: end.Add(-time.Minute)} {
-			if _, _, err := d.roles.Assign(d.system(), roles.Administrator, user, end); err != nil {
-				t.Fatal(err)
-			}
+			backendtest.Must(t, faulttest.Err(d.roles.Assign(d.system(), roles.Administrator, user, end)))
 		}
 		ctx := d.inPerson("eve")
-		_, err := d.SetPassword(ctx, PasswordChange{UserID: root.ID})
-		faulttest.Want(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
-		_, err = d.RemoveSecondFactor(ctx, root.ID, "")
-		faulttest.Want(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
-		_, err = d.APIKeys.Create(ctx, apikey.New{UserID: root.ID, Name: "a key"})
-		faulttest.Want(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
+		faulttest.Want(t, faulttest.Err(d.SetPassword(ctx, PasswordChange{UserID: root.ID})), fault.Denied, "GRANT_EXCEEDS_OWN")
+		faulttest.Want(t, faulttest.Err(d.RemoveSecondFactor(ctx, root.ID, "")), fault.Denied, "GRANT_EXCEEDS_OWN")
+		faulttest.Want(t, faulttest.Err(d.APIKeys.Create(ctx, apikey.New{UserID: root.ID, Name: "a key"})), fault.Denied, "GRANT_EXCEEDS_OWN")
 		for _, user := range []User{plain, brief} {
 			if _, err := d.SetPassword(ctx, PasswordChange{UserID: user.ID}); err != nil {
 				t.Errorf("reset of %s, who holds nothing that lasts longer: %v", user.Username, err)
@@ -293,8 +272,7 @@ func TestPromotedDuringAReset(t *testing.T) {
 			}
 			return real(password, cost)
 		}
-		_, err := d.SetPassword(clerk, PasswordChange{UserID: ann.ID, New: "another password"})
-		faulttest.Want(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
+		faulttest.Want(t, faulttest.Err(d.SetPassword(clerk, PasswordChange{UserID: ann.ID, New: "another password"})), fault.Denied, "GRANT_EXCEEDS_OWN")
 		d.Passwords.Generate = real
 		d.login("ann") // with the old one
 	})

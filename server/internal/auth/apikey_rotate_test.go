@@ -18,9 +18,7 @@ import (
 func (d *fixture) keyReason(secret string) caller.Reason {
 	d.t.Helper()
 	v, err := d.Verify(d.t.Context(), Credential{APIKey: secret})
-	if err != nil {
-		d.t.Fatal(err)
-	}
+	backendtest.Must(d.t, err)
 	return v.Reason
 }
 
@@ -45,8 +43,7 @@ func TestRotateAPIKey(t *testing.T) {
 				t.Errorf("during the overlap: %s", got)
 			}
 		}
-		_, err = d.APIKeys.Rotate(d.system(), key.ID, 0)
-		faulttest.Want(t, err, fault.Precondition, "API_KEY_ROTATED")
+		faulttest.Want(t, faulttest.Err(d.APIKeys.Rotate(d.system(), key.ID, 0)), fault.Precondition, "API_KEY_ROTATED")
 		d.wantReason(token, caller.ReasonOK)
 		d.clock.Advance(time.Minute)
 		d.wantReason(token, caller.ReasonCredentialExpired)
@@ -72,15 +69,12 @@ func TestRotateAPIKey(t *testing.T) {
 			t.Errorf("recorded %+v", events)
 		}
 		d.clock.Advance(time.Hour)
-		_, err = d.APIKeys.Rotate(d.system(), last.Key.ID, 0)
-		faulttest.Want(t, err, fault.Precondition, "API_KEY_EXPIRED")
+		faulttest.Want(t, faulttest.Err(d.APIKeys.Rotate(d.system(), last.Key.ID, 0)), fault.Precondition, "API_KEY_EXPIRED")
 		for _, id := range []string{"", "x", "0000000000000000"} {
-			_, err = d.APIKeys.Rotate(d.system(), id, 0)
-			faulttest.Want(t, err, fault.NotFound, "API_KEY_NOT_FOUND")
+			faulttest.Want(t, faulttest.Err(d.APIKeys.Rotate(d.system(), id, 0)), fault.NotFound, "API_KEY_NOT_FOUND")
 		}
 		for _, overlap := range []time.Duration{-1, 7*24*time.Hour + 1} {
-			_, err = d.APIKeys.Rotate(d.system(), last.Key.ID, overlap)
-			faulttest.WantField(t, err, "overlap")
+			faulttest.WantField(t, faulttest.Err(d.APIKeys.Rotate(d.system(), last.Key.ID, overlap)), "overlap")
 		}
 	})
 }

@@ -31,8 +31,7 @@ func TestBadTokensOpenNoTransaction(t *testing.T) {
 		unknown, _ := newRefreshToken()
 		_, err = d.Refresh(d.visitor(), unknown) // those that follow are counted
 		faulttest.Want(t, err, fault.Unauthenticated, "BAD_REFRESH_TOKEN")
-		_, err = d.Refresh(d.visitor(), ended.RefreshToken)
-		faulttest.Want(t, err, fault.Unauthenticated, "REFRESH_TOKEN_REUSED")
+		faulttest.Want(t, faulttest.Err(d.Refresh(d.visitor(), ended.RefreshToken)), fault.Unauthenticated, "REFRESH_TOKEN_REUSED")
 
 		err = db.Write(t.Context(), func(ctx context.Context, tx *database.Tx) error {
 			if db.Dialect == database.PostgreSQL {
@@ -45,8 +44,7 @@ func TestBadTokensOpenNoTransaction(t *testing.T) {
 					unknown: "BAD_REFRESH_TOKEN", "tgr_x": "BAD_REFRESH_TOKEN", late.RefreshToken: "BAD_REFRESH_TOKEN",
 					renewed.RefreshToken: "BAD_REFRESH_TOKEN", ended.RefreshToken: "REFRESH_TOKEN_REUSED",
 				} {
-					_, err := d.Refresh(d.visitor(), token)
-					faulttest.Want(t, err, fault.Unauthenticated, want)
+					faulttest.Want(t, faulttest.Err(d.Refresh(d.visitor(), token)), fault.Unauthenticated, want)
 				}
 				for _, token := range []string{unknown, "x", ended.RefreshToken, renewed.RefreshToken, ended.AccessToken} {
 					if err := d.RevokeToken(d.visitor(), token); err != nil {
@@ -103,11 +101,9 @@ func TestBadTokensAreLimitedByAddress(t *testing.T) {
 		d.refresh(g.RefreshToken)
 
 		elsewhere := caller.With(context.Background(), caller.Caller{IP: netip.MustParseAddr("192.0.2.8")})
-		_, err := d.Refresh(elsewhere, unknown)
-		faulttest.Want(t, err, fault.Unauthenticated, "BAD_REFRESH_TOKEN")
+		faulttest.Want(t, faulttest.Err(d.Refresh(elsewhere, unknown)), fault.Unauthenticated, "BAD_REFRESH_TOKEN")
 		d.clock.Advance(time.Minute)
-		_, err = d.Refresh(d.visitor(), unknown)
-		faulttest.Want(t, err, fault.Unauthenticated, "BAD_REFRESH_TOKEN")
+		faulttest.Want(t, faulttest.Err(d.Refresh(d.visitor(), unknown)), fault.Unauthenticated, "BAD_REFRESH_TOKEN")
 	})
 }
 
@@ -128,8 +124,7 @@ func TestRefreshDecidesInItsTransaction(t *testing.T) {
 		if err != nil || !found.Spent || found.ID != g.SessionID {
 			t.Fatalf("%+v, %v", found, err)
 		}
-		_, err = d.Refresh(d.visitor(), g.RefreshToken)
-		faulttest.Want(t, err, fault.Unauthenticated, "REFRESH_TOKEN_REUSED")
+		faulttest.Want(t, faulttest.Err(d.Refresh(d.visitor(), g.RefreshToken)), fault.Unauthenticated, "REFRESH_TOKEN_REUSED")
 		if found, err = getTokenSession(t.Context(), db, hashToken(next.RefreshToken)); err != nil || found.RevokedAt == nil {
 			t.Fatalf("%+v, %v", found, err)
 		}

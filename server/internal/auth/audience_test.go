@@ -20,9 +20,7 @@ import (
 func (d *fixture) loginFor(name, audience string) Grant {
 	d.t.Helper()
 	g, err := d.Service.Login(d.visitor(), SignIn{Username: name, Password: goodPassword, Audience: audience})
-	if err != nil {
-		d.t.Fatal(err)
-	}
+	backendtest.Must(d.t, err)
 	return g
 }
 
@@ -30,9 +28,7 @@ func (d *fixture) loginFor(name, audience string) Grant {
 func (d *fixture) refreshFor(token, audience string) Grant {
 	d.t.Helper()
 	g, err := d.Service.Refresh(d.visitor(), token, audience)
-	if err != nil {
-		d.t.Fatal(err)
-	}
+	backendtest.Must(d.t, err)
 	return g
 }
 
@@ -40,9 +36,7 @@ func (d *fixture) refreshFor(token, audience string) Grant {
 func (d *fixture) shown(token, audience string) caller.Reason {
 	d.t.Helper()
 	v, err := d.Verify(context.Background(), Credential{AccessToken: token, Audience: audience})
-	if err != nil {
-		d.t.Fatal(err)
-	}
+	backendtest.Must(d.t, err)
 	if (v.Principal != nil) != (v.Reason == caller.ReasonOK) || (v.Stray != nil) != (v.Reason == caller.ReasonWrongAudience) {
 		d.t.Errorf("%s: principal %v, stray %v", v.Reason, v.Principal, v.Stray)
 	}
@@ -88,8 +82,7 @@ func TestAudience(t *testing.T) {
 		}
 		d.clock.Advance(time.Millisecond)
 		for _, ask := range []string{"tollgate", "bills", "Orders"} {
-			_, err := d.Service.Refresh(d.visitor(), orders.RefreshToken, ask)
-			faulttest.Want(t, err, fault.Invalid, "INVALID_AUDIENCE")
+			faulttest.Want(t, faulttest.Err(d.Service.Refresh(d.visitor(), orders.RefreshToken, ask)), fault.Invalid, "INVALID_AUDIENCE")
 		}
 		events := d.recorded(audit.Refresh)
 		if last := events[len(events)-1]; last.Outcome != audit.Denied || last.Reason != "wrong_audience" ||
@@ -110,10 +103,8 @@ func TestAudience(t *testing.T) {
 		d.wantFor(next.AccessToken, "")
 
 		for _, bad := range []string{"a b", "é", "a\nb", "\x7f", strings.Repeat("a", maxAudience+1)} {
-			_, err := d.Service.Login(d.visitor(), SignIn{Username: "ann", Password: goodPassword, Audience: bad})
-			faulttest.Want(t, err, fault.Invalid, "INVALID_AUDIENCE")
-			_, err = d.Service.Refresh(d.visitor(), next.RefreshToken, bad)
-			faulttest.Want(t, err, fault.Invalid, "INVALID_AUDIENCE")
+			faulttest.Want(t, faulttest.Err(d.Service.Login(d.visitor(), SignIn{Username: "ann", Password: goodPassword, Audience: bad})), fault.Invalid, "INVALID_AUDIENCE")
+			faulttest.Want(t, faulttest.Err(d.Service.Refresh(d.visitor(), next.RefreshToken, bad)), fault.Invalid, "INVALID_AUDIENCE")
 		}
 		logins := d.recorded(audit.Login)
 		if last := logins[len(logins)-1]; last.Details["audience"] != "orders" {
@@ -152,8 +143,7 @@ func TestAudienceDuringGrace(t *testing.T) {
 		d.user("ann")
 		first := d.loginFor("ann", "orders")
 		d.refreshFor(first.RefreshToken, "")
-		_, err := d.Service.Refresh(d.visitor(), first.RefreshToken, "tollgate")
-		faulttest.Want(t, err, fault.Invalid, "INVALID_AUDIENCE")
+		faulttest.Want(t, faulttest.Err(d.Service.Refresh(d.visitor(), first.RefreshToken, "tollgate")), fault.Invalid, "INVALID_AUDIENCE")
 		d.wantFor(d.refreshFor(first.RefreshToken, "").AccessToken, "orders")
 	})
 }
@@ -174,8 +164,7 @@ func TestClientTokenAudience(t *testing.T) {
 		if events := d.recorded(audit.TokenIssue); len(events) != 3 {
 			t.Errorf("recorded %+v", events)
 		}
-		_, err := d.Service.ClientToken(ctx, "", "a b")
-		faulttest.Want(t, err, fault.Invalid, "INVALID_AUDIENCE")
+		faulttest.Want(t, faulttest.Err(d.Service.ClientToken(ctx, "", "a b")), fault.Invalid, "INVALID_AUDIENCE")
 		v, err := d.Verify(t.Context(), Credential{APIKey: secret, Audience: "orders"})
 		if err != nil || v.Reason != caller.ReasonOK {
 			t.Errorf("a key shown to an audience: %s, %v", v.Reason, err)
@@ -239,23 +228,19 @@ func TestServiceAudience(t *testing.T) {
 		}
 
 		// Who may have one, and who may give it.
-		_, _, err := d.UpdateUser(asRoot, root.ID, UserUpdate{Audience: new("orders")})
-		faulttest.WantField(t, err, "audience")
+		faulttest.WantField(t, faulttest.Err(d.UpdateUser(asRoot, root.ID, UserUpdate{Audience: new("orders")})), "audience")
 		if _, _, err := d.UpdateUser(asRoot, root.ID, UserUpdate{Audience: new("")}); err != nil {
 			t.Error(err)
 		}
-		_, _, err = d.CreateUser(d.system(), NewUser{Username: "person", Audience: "orders"})
-		faulttest.WantField(t, err, "audience")
-		_, _, err = d.UpdateUser(asRoot, service, UserUpdate{Audience: new("a b")})
-		faulttest.Want(t, err, fault.Invalid, "INVALID_AUDIENCE")
+		faulttest.WantField(t, faulttest.Err(d.CreateUser(d.system(), NewUser{Username: "person", Audience: "orders"})), "audience")
+		faulttest.Want(t, faulttest.Err(d.UpdateUser(asRoot, service, UserUpdate{Audience: new("a b")})), fault.Invalid, "INVALID_AUDIENCE")
 		made, _, err := d.CreateUser(d.system(), NewUser{Username: "made", Kind: caller.Service, Audience: "made"})
 		backendtest.Must(t, err)
 		if u, err := d.GetUser(d.system(), made.ID); err != nil || u.Audience != "made" {
 			t.Errorf("made %+v, %v", u, err)
 		}
 		d.user("weak")
-		_, _, err = d.UpdateUser(d.as(Credential{AccessToken: d.login("weak").AccessToken}), service, UserUpdate{Audience: new("weak")})
-		faulttest.Want(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
+		faulttest.Want(t, faulttest.Err(d.UpdateUser(d.as(Credential{AccessToken: d.login("weak").AccessToken}), service, UserUpdate{Audience: new("weak")})), fault.Denied, "GRANT_EXCEEDS_OWN")
 	})
 }
 

@@ -146,27 +146,21 @@ func (d *fixture) ClientToken(ctx context.Context, scope string) (ClientGrant, e
 func (d *fixture) createKey(ctx context.Context, in apikey.New) apikey.Created {
 	d.t.Helper()
 	made, err := d.APIKeys.Create(ctx, in)
-	if err != nil {
-		d.t.Fatal(err)
-	}
+	backendtest.Must(d.t, err)
 	return made
 }
 
 func (d *fixture) user(name string, roles ...string) User {
 	d.t.Helper()
 	u, _, err := d.CreateUser(d.system(), NewUser{Username: name, Password: goodPassword, Roles: roles})
-	if err != nil {
-		d.t.Fatal(err)
-	}
+	backendtest.Must(d.t, err)
 	return u
 }
 
 func (d *fixture) login(name string) Grant {
 	d.t.Helper()
 	g, err := d.Login(d.visitor(), name, goodPassword, "")
-	if err != nil {
-		d.t.Fatal(err)
-	}
+	backendtest.Must(d.t, err)
 	return g
 }
 
@@ -174,9 +168,7 @@ func (d *fixture) login(name string) Grant {
 func (d *fixture) reason(token string) caller.Reason {
 	d.t.Helper()
 	v, err := d.Verify(context.Background(), Credential{AccessToken: token})
-	if err != nil {
-		d.t.Fatal(err)
-	}
+	backendtest.Must(d.t, err)
 	return v.Reason
 }
 
@@ -192,9 +184,7 @@ func (d *fixture) live(userID string) (n int) {
 	d.t.Helper()
 	err := d.db.Get(context.Background(), &n, `SELECT COUNT(*) FROM sessions
 		WHERE user_id = $1 AND revoked_at IS NULL AND idle_expires_at > $2`, userID, d.clock.Clock().Micros())
-	if err != nil {
-		d.t.Fatal(err)
-	}
+	backendtest.Must(d.t, err)
 	return n
 }
 
@@ -202,13 +192,9 @@ func (d *fixture) live(userID string) (n int) {
 // of floods is written before.
 func (d *fixture) recorded(action audit.Action) []audit.Event {
 	d.t.Helper()
-	if err := d.events.Flush(context.Background()); err != nil {
-		d.t.Fatal(err)
-	}
+	backendtest.Must(d.t, d.events.Flush(context.Background()))
 	events, _, err := d.events.List(context.Background(), audit.Filter{Action: string(action)}, 250, "")
-	if err != nil {
-		d.t.Fatal(err)
-	}
+	backendtest.Must(d.t, err)
 	slices.Reverse(events)
 	return events
 }

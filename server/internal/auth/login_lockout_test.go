@@ -27,9 +27,7 @@ func (d *fixture) guess(name, address string) error {
 // signOut ends all sessions of a user: who is signed in can wait.
 func (d *fixture) signOut(id string) {
 	d.t.Helper()
-	if _, _, err := d.RevokeSessions(d.system(), id); err != nil {
-		d.t.Fatal(err)
-	}
+	backendtest.Must(d.t, faulttest.Err(d.RevokeSessions(d.system(), id)))
 }
 
 // strangers are n addresses.
@@ -111,8 +109,7 @@ func TestGuessesFromEverywhere(t *testing.T) {
 	if n := d.compares.Load(); n != 109 {
 		t.Errorf("%d guesses were compared, want 109", n)
 	}
-	_, err := d.Login(from("198.51.100.1"), "ann", goodPassword, "")
-	faulttest.Want(t, err, fault.Limited, "TOO_MANY_ATTEMPTS")
+	faulttest.Want(t, faulttest.Err(d.Login(from("198.51.100.1"), "ann", goodPassword, "")), fault.Limited, "TOO_MANY_ATTEMPTS")
 	d.login("ann")
 }
 
@@ -157,9 +154,7 @@ func TestAKnownAddress(t *testing.T) {
 
 				// A session that moves makes its new address known, and its end
 				// does not make that unknown.
-				if _, err := d.Refresh(d.visitor(), g.RefreshToken); err != nil {
-					t.Fatal(err)
-				}
+				backendtest.Must(t, faulttest.Err(d.Refresh(d.visitor(), g.RefreshToken)))
 				d.signOut(ann.ID)
 				faulttest.Want(t, d.guess("ann", home.String()), fault.Unauthenticated, "BAD_CREDENTIALS")
 				if err := signIn(d.visitor()); err != nil {
@@ -186,9 +181,7 @@ func TestAKnownAddress(t *testing.T) {
 				if _, err := d.SetPassword(self, PasswordChange{UserID: ann.ID, Current: goodPassword, New: "another password"}); err != nil {
 					t.Errorf("change the password at a known address: %v", err)
 				}
-				if _, err := d.ResetPassword(t.Context(), "ann", goodPassword, false); err != nil {
-					t.Fatal(err)
-				}
+				backendtest.Must(t, faulttest.Err(d.ResetPassword(t.Context(), "ann", goodPassword, false)))
 
 				// Without a limit in force for the user at the address there is
 				// nothing to go by.

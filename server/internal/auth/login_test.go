@@ -59,13 +59,9 @@ func TestLoginRefusalsAreAlike(t *testing.T) {
 		d, ctx := newFixture(t, db), caller.System(t.Context())
 		d.user("ann")
 		gone := d.user("gone")
-		if _, _, err := d.UpdateUser(ctx, gone.ID, UserUpdate{Disabled: new(true)}); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, faulttest.Err(d.UpdateUser(ctx, gone.ID, UserUpdate{Disabled: new(true)})))
 		for _, n := range []NewUser{{Username: "robot", Kind: caller.Service}, {Username: "later"}} {
-			if _, _, err := d.CreateUser(ctx, n); err != nil {
-				t.Fatal(err)
-			}
+			backendtest.Must(t, faulttest.Err(d.CreateUser(ctx, n)))
 		}
 		var costs []int
 		real := d.Passwords.Compare
@@ -161,8 +157,7 @@ func TestLoginForgets(t *testing.T) {
 	d.user("ann")
 	for range 3 {
 		for range 9 {
-			_, err := d.Login(d.visitor(), "ann", "a wrong guess", "")
-			faulttest.Want(t, err, fault.Unauthenticated, "BAD_CREDENTIALS")
+			faulttest.Want(t, faulttest.Err(d.Login(d.visitor(), "ann", "a wrong guess", "")), fault.Unauthenticated, "BAD_CREDENTIALS")
 		}
 		d.login("ann")
 	}
@@ -203,12 +198,10 @@ func TestLoginDuringChange(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		for what, change := range map[string]func(*fixture, string) error{
 			"disable": func(d *fixture, id string) error {
-				_, _, err := d.UpdateUser(d.system(), id, UserUpdate{Disabled: new(true)})
-				return err
+				return faulttest.Err(d.UpdateUser(d.system(), id, UserUpdate{Disabled: new(true)}))
 			},
 			"password": func(d *fixture, id string) error {
-				_, err := d.ResetPassword(d.system(), "ann", "another password", false)
-				return err
+				return faulttest.Err(d.ResetPassword(d.system(), "ann", "another password", false))
 			},
 			"delete": func(d *fixture, id string) error { _, err := d.DeleteUser(d.system(), id); return err },
 		} {
@@ -226,8 +219,7 @@ func TestLoginDuringChange(t *testing.T) {
 					})
 					return err
 				}
-				_, err := d.Login(d.visitor(), "ann", goodPassword, "")
-				faulttest.Want(t, err, fault.Unauthenticated, "BAD_CREDENTIALS")
+				faulttest.Want(t, faulttest.Err(d.Login(d.visitor(), "ann", goodPassword, "")), fault.Unauthenticated, "BAD_CREDENTIALS")
 				if n := d.live(ann.ID); n != 0 {
 					t.Errorf("%d live sessions were left", n)
 				}
@@ -301,9 +293,7 @@ func TestLoginAgainstDisable(t *testing.T) {
 			if n := d.live(ann.ID); n != 0 {
 				t.Fatalf("%d sessions of a disabled user are live", n)
 			}
-			if _, _, err := d.UpdateUser(d.system(), ann.ID, UserUpdate{Disabled: new(false)}); err != nil {
-				t.Fatal(err)
-			}
+			backendtest.Must(t, faulttest.Err(d.UpdateUser(d.system(), ann.ID, UserUpdate{Disabled: new(false)})))
 			d.clock.Advance(time.Hour) // the attempts count
 		}
 	})
@@ -354,8 +344,7 @@ func TestASignInOfTooManyCostsNothing(t *testing.T) {
 		<-running
 		before, recorded := d.compares.Load(), len(d.recorded(audit.Login))
 		for range 200 { // far more than the limits allow
-			_, err := d.Login(d.visitor(), "ann", "a wrong guess", "")
-			faulttest.Want(t, err, fault.Unavailable, "BUSY")
+			faulttest.Want(t, faulttest.Err(d.Login(d.visitor(), "ann", "a wrong guess", "")), fault.Unavailable, "BUSY")
 		}
 		if n := len(d.recorded(audit.Login)) - recorded; n != 0 || d.compares.Load() != before {
 			t.Errorf("%d events and %d comparisons of sign-ins that were refused", n, d.compares.Load()-before)

@@ -75,9 +75,7 @@ func (d *fixture) limit(edit limits.Edit) {
 
 func (d *fixture) change(limit string, edit limits.Edit) {
 	d.t.Helper()
-	if _, _, err := d.limits.Update(d.system(), limit, edit); err != nil {
-		d.t.Fatal(err)
-	}
+	backendtest.Must(d.t, faulttest.Err(d.limits.Update(d.system(), limit, edit)))
 }
 
 // TestLockedSignInLeavesSessions: guesses at a user's password lock the sign-in
@@ -89,8 +87,7 @@ func TestLockedSignInLeavesSessions(t *testing.T) {
 		ann := d.user("ann")
 		session := d.login("ann")
 		for range 10 {
-			_, err := d.Login(d.visitor(), "ann", "a wrong guess", "")
-			faulttest.Want(t, err, fault.Unauthenticated, "BAD_CREDENTIALS")
+			faulttest.Want(t, faulttest.Err(d.Login(d.visitor(), "ann", "a wrong guess", "")), fault.Unauthenticated, "BAD_CREDENTIALS")
 		}
 		for _, wait := range []time.Duration{time.Second, 2 * time.Second, 4 * time.Second} {
 			_, err := d.Login(d.visitor(), "ann", goodPassword, "")
@@ -103,8 +100,7 @@ func TestLockedSignInLeavesSessions(t *testing.T) {
 			}
 			d.wantReason(session.AccessToken, caller.ReasonOK)
 			d.clock.Advance(wait)
-			_, err = d.Login(d.visitor(), "ann", "a wrong guess", "")
-			faulttest.Want(t, err, fault.Unauthenticated, "BAD_CREDENTIALS")
+			faulttest.Want(t, faulttest.Err(d.Login(d.visitor(), "ann", "a wrong guess", "")), fault.Unauthenticated, "BAD_CREDENTIALS")
 		}
 		if n := d.live(ann.ID); n != 1 {
 			t.Errorf("%d live sessions, want 1", n)
@@ -112,8 +108,7 @@ func TestLockedSignInLeavesSessions(t *testing.T) {
 		d.clock.Advance(8 * time.Second)
 		d.login("ann")
 		for range 10 { // afresh
-			_, err := d.Login(d.visitor(), "ann", "a wrong guess", "")
-			faulttest.Want(t, err, fault.Unauthenticated, "BAD_CREDENTIALS")
+			faulttest.Want(t, faulttest.Err(d.Login(d.visitor(), "ann", "a wrong guess", "")), fault.Unauthenticated, "BAD_CREDENTIALS")
 		}
 	})
 }
@@ -133,9 +128,7 @@ func TestRefusalsTakeTheSameTime(t *testing.T) {
 	d.Passwords = password.NewPool(password.Options{Cost: cost, Workers: 2})
 	d.user("ann")
 	gone := d.user("gone")
-	if _, _, err := d.UpdateUser(d.system(), gone.ID, UserUpdate{Disabled: new(true)}); err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, faulttest.Err(d.UpdateUser(d.system(), gone.ID, UserUpdate{Disabled: new(true)})))
 	kinds := []struct{ what, name, password string }{
 		{"wrong password", "ann", "a wrong guess"},
 		{"unknown user", "nobody", "a wrong guess"},

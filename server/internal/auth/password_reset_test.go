@@ -135,14 +135,10 @@ func TestNoKeyAfterTheEnd(t *testing.T) {
 		session := there.as(Credential{AccessToken: g.AccessToken})
 		key, _ := there.create(session, apikey.New{})
 		_, byKey := there.create(session, apikey.New{})
-		if _, err := here.ResetPassword(t.Context(), "ann", "another password", false); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, faulttest.Err(here.ResetPassword(t.Context(), "ann", "another password", false)))
 		for _, ctx := range []context.Context{session, byKey} {
-			_, err := there.APIKeys.Create(ctx, apikey.New{Name: "a key"})
-			faulttest.Want(t, err, fault.Unauthenticated, "CREDENTIAL_REVOKED")
-			_, err = there.APIKeys.Rotate(ctx, key.ID, 0)
-			faulttest.Want(t, err, fault.Unauthenticated, "CREDENTIAL_REVOKED")
+			faulttest.Want(t, faulttest.Err(there.APIKeys.Create(ctx, apikey.New{Name: "a key"})), fault.Unauthenticated, "CREDENTIAL_REVOKED")
+			faulttest.Want(t, faulttest.Err(there.APIKeys.Rotate(ctx, key.ID, 0)), fault.Unauthenticated, "CREDENTIAL_REVOKED")
 		}
 	})
 }

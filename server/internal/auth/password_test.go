@@ -24,13 +24,10 @@ func TestSetPassword(t *testing.T) {
 			"currentPassword": {UserID: ann.ID, New: next},
 			"newPassword":     {UserID: ann.ID, Current: goodPassword},
 		} {
-			_, err := d.SetPassword(self, change)
-			faulttest.WantField(t, err, field)
+			faulttest.WantField(t, faulttest.Err(d.SetPassword(self, change)), field)
 		}
-		_, err := d.SetPassword(self, PasswordChange{UserID: ann.ID, Current: goodPassword, New: goodPassword})
-		faulttest.WantField(t, err, "newPassword")
-		_, err = d.SetPassword(self, PasswordChange{UserID: ann.ID, Current: "not the password", New: next})
-		faulttest.WantField(t, err, "currentPassword")
+		faulttest.WantField(t, faulttest.Err(d.SetPassword(self, PasswordChange{UserID: ann.ID, Current: goodPassword, New: goodPassword})), "newPassword")
+		faulttest.WantField(t, faulttest.Err(d.SetPassword(self, PasswordChange{UserID: ann.ID, Current: "not the password", New: next})), "currentPassword")
 		d.wantReason(first.AccessToken, caller.ReasonOK)
 		if failed := d.recorded(audit.PasswordChange); len(failed) != 1 || failed[0].Outcome != audit.Failure {
 			t.Errorf("recorded %+v", failed)
@@ -42,10 +39,8 @@ func TestSetPassword(t *testing.T) {
 		}
 		d.wantReason(first.AccessToken, caller.ReasonCredentialRevoked)
 		d.wantReason(second.AccessToken, caller.ReasonCredentialRevoked)
-		_, err = d.Refresh(d.visitor(), second.RefreshToken)
-		faulttest.Want(t, err, fault.Unauthenticated, "BAD_REFRESH_TOKEN")
-		_, err = d.Login(d.visitor(), "ann", goodPassword, "")
-		faulttest.Want(t, err, fault.Unauthenticated, "BAD_CREDENTIALS")
+		faulttest.Want(t, faulttest.Err(d.Refresh(d.visitor(), second.RefreshToken)), fault.Unauthenticated, "BAD_REFRESH_TOKEN")
+		faulttest.Want(t, faulttest.Err(d.Login(d.visitor(), "ann", goodPassword, "")), fault.Unauthenticated, "BAD_CREDENTIALS")
 		third, err := d.Login(d.visitor(), "ann", next, "")
 		if err != nil || third.PasswordChangeRequired {
 			t.Fatal(third, err)
@@ -70,9 +65,7 @@ func TestSetPassword(t *testing.T) {
 			t.Errorf("a refresh lifts the requirement: %+v, %v", renewed, err)
 		}
 		self = d.as(Credential{AccessToken: renewed.AccessToken})
-		if _, err := d.SetPassword(self, PasswordChange{UserID: ann.ID, Current: done.OneTime, New: goodPassword}); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, faulttest.Err(d.SetPassword(self, PasswordChange{UserID: ann.ID, Current: done.OneTime, New: goodPassword})))
 		if g := d.login("ann"); g.PasswordChangeRequired {
 			t.Error("a change is still required after the change")
 		}
@@ -108,8 +101,7 @@ func TestSetPasswordGuesses(t *testing.T) {
 		_, last = d.SetPassword(self, PasswordChange{UserID: ann.ID, Current: "a wrong guess", New: "another password"})
 	}
 	faulttest.Want(t, last, fault.Limited, "TOO_MANY_ATTEMPTS")
-	_, err := d.Login(d.visitor(), "ann", goodPassword, "")
-	faulttest.Want(t, err, fault.Limited, "TOO_MANY_ATTEMPTS")
+	faulttest.Want(t, faulttest.Err(d.Login(d.visitor(), "ann", goodPassword, "")), fault.Limited, "TOO_MANY_ATTEMPTS")
 	if n := d.compares.Load(); n > 10 {
 		t.Errorf("%d guesses were compared, want at most 10", n)
 	}
@@ -120,17 +112,13 @@ func TestSetPasswordGuesses(t *testing.T) {
 func TestCommonPasswords(t *testing.T) {
 	t.Parallel()
 	d := newFixture(t, backendtest.SQLite(t))
-	_, _, err := d.CreateUser(d.system(), NewUser{Username: "ann", Password: "Password1"})
-	faulttest.WantField(t, err, "password")
-	_, _, err = d.CreateUser(d.system(), NewUser{Username: "ann-lee-rose", Password: "Ann-Lee-Rose"})
-	faulttest.WantField(t, err, "password")
+	faulttest.WantField(t, faulttest.Err(d.CreateUser(d.system(), NewUser{Username: "ann", Password: "Password1"})), "password")
+	faulttest.WantField(t, faulttest.Err(d.CreateUser(d.system(), NewUser{Username: "ann-lee-rose", Password: "Ann-Lee-Rose"})), "password")
 	d.user("ann-lee-rose")
 	for _, bad := range []string{"iloveyou1", "ann-LEE-rose"} {
-		_, err := d.ResetPassword(t.Context(), "ann-lee-rose", bad, false)
-		faulttest.WantField(t, err, "newPassword")
+		faulttest.WantField(t, faulttest.Err(d.ResetPassword(t.Context(), "ann-lee-rose", bad, false)), "newPassword")
 		ctx := d.as(Credential{AccessToken: d.login("ann-lee-rose").AccessToken})
-		_, err = d.SetPassword(ctx, PasswordChange{UserID: caller.From(ctx).Principal.UserID, Current: goodPassword, New: bad})
-		faulttest.WantField(t, err, "newPassword")
+		faulttest.WantField(t, faulttest.Err(d.SetPassword(ctx, PasswordChange{UserID: caller.From(ctx).Principal.UserID, Current: goodPassword, New: bad})), "newPassword")
 	}
 }
 
@@ -142,24 +130,19 @@ func TestNULInPasswords(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newFixture(t, db)
 		doubled := func(p string) string { return p + "\x00" + p }
-		_, _, err := d.CreateUser(d.system(), NewUser{Username: "eve", Password: doubled("password")})
-		faulttest.WantField(t, err, "password")
+		faulttest.WantField(t, faulttest.Err(d.CreateUser(d.system(), NewUser{Username: "eve", Password: doubled("password")})), "password")
 
 		ann := d.user("ann")
 		before := d.compares.Load()
-		_, err = d.Login(d.visitor(), "ann", doubled(goodPassword), "")
-		faulttest.Want(t, err, fault.Unauthenticated, "BAD_CREDENTIALS")
+		faulttest.Want(t, faulttest.Err(d.Login(d.visitor(), "ann", doubled(goodPassword), "")), fault.Unauthenticated, "BAD_CREDENTIALS")
 		if n := d.compares.Load() - before; n != 1 {
 			t.Errorf("%d comparisons, want the one of a wrong password", n)
 		}
 
 		self := d.as(Credential{AccessToken: d.login("ann").AccessToken})
-		_, err = d.SetPassword(self, PasswordChange{UserID: ann.ID, Current: goodPassword, New: doubled(goodPassword)})
-		faulttest.WantField(t, err, "newPassword")
-		_, err = d.SetPassword(self, PasswordChange{UserID: ann.ID, Current: doubled(goodPassword), New: "another password"})
-		faulttest.WantField(t, err, "currentPassword")
-		_, err = d.SetPassword(d.system(), PasswordChange{UserID: ann.ID, New: "another password\x00"})
-		faulttest.WantField(t, err, "newPassword")
+		faulttest.WantField(t, faulttest.Err(d.SetPassword(self, PasswordChange{UserID: ann.ID, Current: goodPassword, New: doubled(goodPassword)})), "newPassword")
+		faulttest.WantField(t, faulttest.Err(d.SetPassword(self, PasswordChange{UserID: ann.ID, Current: doubled(goodPassword), New: "another password"})), "currentPassword")
+		faulttest.WantField(t, faulttest.Err(d.SetPassword(d.system(), PasswordChange{UserID: ann.ID, New: "another password\x00"})), "newPassword")
 		d.login("ann")
 	})
 }

@@ -33,8 +33,7 @@ func TestGrace(t *testing.T) {
 		d.user("ann")
 		reused := func(t *testing.T, token string) {
 			t.Helper()
-			_, err := d.Refresh(d.visitor(), token)
-			faulttest.Want(t, err, fault.Unauthenticated, "REFRESH_TOKEN_REUSED")
+			faulttest.Want(t, faulttest.Err(d.Refresh(d.visitor(), token)), fault.Unauthenticated, "REFRESH_TOKEN_REUSED")
 		}
 		dead := func(t *testing.T, g Grant) {
 			t.Helper()
@@ -80,9 +79,7 @@ func TestGrace(t *testing.T) {
 			},
 			"session revoked": func(t *testing.T, g Grant) {
 				next := d.refresh(g.RefreshToken)
-				if _, err := d.RevokeSession(d.system(), g.UserID, g.SessionID); err != nil {
-					t.Fatal(err)
-				}
+				backendtest.Must(t, faulttest.Err(d.RevokeSession(d.system(), g.UserID, g.SessionID)))
 				reused(t, g.RefreshToken)
 				dead(t, next)
 			},
@@ -112,9 +109,7 @@ func TestGrace(t *testing.T) {
 		// The user is read again, also when nothing has ended the session.
 		g := d.login("ann")
 		d.refresh(g.RefreshToken)
-		if _, err := db.Exec(t.Context(), `UPDATE users SET disabled_at = 1`); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, faulttest.Err(db.Exec(t.Context(), `UPDATE users SET disabled_at = 1`)))
 		if _, err := d.Refresh(d.visitor(), g.RefreshToken); err == nil {
 			t.Error("a disabled user's token was retried")
 		}

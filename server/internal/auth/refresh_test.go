@@ -19,9 +19,7 @@ import (
 func (d *fixture) refresh(token string) Grant {
 	d.t.Helper()
 	g, err := d.Refresh(d.visitor(), token)
-	if err != nil {
-		d.t.Fatal(err)
-	}
+	backendtest.Must(d.t, err)
 	return g
 }
 
@@ -41,8 +39,7 @@ func TestRefreshLifecycle(t *testing.T) {
 		d.wantReason(g.AccessToken, caller.ReasonCredentialExpired)
 		d.wantReason(next.AccessToken, caller.ReasonOK)
 		d.clock.Advance(testIdle)
-		_, err := d.Refresh(d.visitor(), next.RefreshToken)
-		faulttest.Want(t, err, fault.Unauthenticated, "BAD_REFRESH_TOKEN")
+		faulttest.Want(t, faulttest.Err(d.Refresh(d.visitor(), next.RefreshToken)), fault.Unauthenticated, "BAD_REFRESH_TOKEN")
 
 		// Absolute: three days after the sign-in, however often it is refreshed;
 		// access tokens do not outlive it.
@@ -62,8 +59,7 @@ func TestRefreshLifecycle(t *testing.T) {
 		}
 		d.clock.Advance(10 * time.Minute)
 		d.wantReason(g.AccessToken, caller.ReasonCredentialExpired)
-		_, err = d.Refresh(d.visitor(), g.RefreshToken)
-		faulttest.Want(t, err, fault.Unauthenticated, "BAD_REFRESH_TOKEN")
+		faulttest.Want(t, faulttest.Err(d.Refresh(d.visitor(), g.RefreshToken)), fault.Unauthenticated, "BAD_REFRESH_TOKEN")
 		if n := d.live(ann.ID); n != 0 {
 			t.Errorf("%d live sessions, want none", n)
 		}
@@ -81,8 +77,7 @@ func TestRefreshInTheLastSecond(t *testing.T) {
 		g = d.refresh(g.RefreshToken)
 	}
 	d.clock.Advance(3*time.Hour - time.Second)
-	_, err := d.Refresh(d.visitor(), g.RefreshToken)
-	faulttest.Want(t, err, fault.Unauthenticated, "BAD_REFRESH_TOKEN")
+	faulttest.Want(t, faulttest.Err(d.Refresh(d.visitor(), g.RefreshToken)), fault.Unauthenticated, "BAD_REFRESH_TOKEN")
 }
 
 // TestRefreshReuse: presenting any ancestor ends the family and its access
@@ -100,15 +95,12 @@ func TestRefreshReuse(t *testing.T) {
 			}
 			newest := family[len(family)-1]
 			d.clock.Advance(time.Second)
-			_, err := d.Refresh(d.visitor(), family[ancestor].RefreshToken)
-			faulttest.Want(t, err, fault.Unauthenticated, "REFRESH_TOKEN_REUSED")
+			faulttest.Want(t, faulttest.Err(d.Refresh(d.visitor(), family[ancestor].RefreshToken)), fault.Unauthenticated, "REFRESH_TOKEN_REUSED")
 			for _, g := range family {
 				d.wantReason(g.AccessToken, caller.ReasonCredentialRevoked)
 			}
-			_, err = d.Refresh(d.visitor(), newest.RefreshToken)
-			faulttest.Want(t, err, fault.Unauthenticated, "BAD_REFRESH_TOKEN")
-			_, err = d.Refresh(d.visitor(), family[ancestor].RefreshToken)
-			faulttest.Want(t, err, fault.Unauthenticated, "REFRESH_TOKEN_REUSED")
+			faulttest.Want(t, faulttest.Err(d.Refresh(d.visitor(), newest.RefreshToken)), fault.Unauthenticated, "BAD_REFRESH_TOKEN")
+			faulttest.Want(t, faulttest.Err(d.Refresh(d.visitor(), family[ancestor].RefreshToken)), fault.Unauthenticated, "REFRESH_TOKEN_REUSED")
 			events := d.recorded(audit.RefreshReuse)
 			if len(events) != ancestor+1 {
 				t.Fatalf("%d reuses recorded, want %d", len(events), ancestor+1)
@@ -153,8 +145,7 @@ func TestRefreshAtOnce(t *testing.T) {
 		}
 		d.wantReason(won.Load().AccessToken, caller.ReasonCredentialRevoked)
 		d.wantReason(g.AccessToken, caller.ReasonCredentialRevoked)
-		_, err := d.Refresh(d.visitor(), won.Load().RefreshToken)
-		faulttest.Want(t, err, fault.Unauthenticated, "BAD_REFRESH_TOKEN")
+		faulttest.Want(t, faulttest.Err(d.Refresh(d.visitor(), won.Load().RefreshToken)), fault.Unauthenticated, "BAD_REFRESH_TOKEN")
 		if n := d.live(ann.ID); n != 0 {
 			t.Errorf("%d live sessions, want none", n)
 		}
@@ -176,8 +167,7 @@ func TestRefreshRefusals(t *testing.T) {
 		unknown, _ := newRefreshToken()
 		tokens := []string{"", "tgr_", unknown, g.AccessToken, g.RefreshToken + "x", strings.ToUpper(g.RefreshToken), g.RefreshToken[4:], "\x00"}
 		for _, token := range tokens {
-			_, err := d.Refresh(d.visitor(), token)
-			faulttest.Want(t, err, fault.Unauthenticated, "BAD_REFRESH_TOKEN")
+			faulttest.Want(t, faulttest.Err(d.Refresh(d.visitor(), token)), fault.Unauthenticated, "BAD_REFRESH_TOKEN")
 		}
 		events := d.recorded(audit.Refresh)
 		if n := refusals(events); n != len(tokens) || len(events) != 2 {
@@ -192,11 +182,8 @@ func TestRefreshRefusals(t *testing.T) {
 
 		// A disabled user's tokens stop, and do not come back to life.
 		for _, disabled := range []bool{true, false} {
-			if _, _, err := d.UpdateUser(d.system(), ann.ID, UserUpdate{Disabled: &disabled}); err != nil {
-				t.Fatal(err)
-			}
-			_, err := d.Refresh(d.visitor(), g.RefreshToken)
-			faulttest.Want(t, err, fault.Unauthenticated, "BAD_REFRESH_TOKEN")
+			backendtest.Must(t, faulttest.Err(d.UpdateUser(d.system(), ann.ID, UserUpdate{Disabled: &disabled})))
+			faulttest.Want(t, faulttest.Err(d.Refresh(d.visitor(), g.RefreshToken)), fault.Unauthenticated, "BAD_REFRESH_TOKEN")
 			if got := d.reason(g.AccessToken); got != caller.ReasonCredentialRevoked {
 				t.Errorf("disabled=%v: verified as %s", disabled, got)
 			}

@@ -31,18 +31,14 @@ func TestRewrap(t *testing.T) {
 		fake := d.clock
 		running := d
 		for _, algorithm := range []string{jose.ES256, jose.RS256} {
-			if _, _, err := d.SigningKeys.Rotate(d.system(), algorithm); err != nil {
-				t.Fatal(err)
-			}
+			backendtest.Must(t, faulttest.Err(d.SigningKeys.Rotate(d.system(), algorithm)))
 			fake.Advance(jose.KeyLeadTime)
 		}
 		ann := d.user("ann")
 		grant := d.login("ann")
 		old, next := masterOf(t, 'm'), masterOf(t, 'n')
 		secret := old.Seal([]byte("twenty bytes of otp"), secondFactorName(ann.ID))
-		if _, err := db.Exec(t.Context(), `INSERT INTO second_factors (user_id, secret, created_at) VALUES ($1, $2, 1)`, ann.ID, secret); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, faulttest.Err(db.Exec(t.Context(), `INSERT INTO second_factors (user_id, secret, created_at) VALUES ($1, $2, 1)`, ann.ID, secret)))
 		clk := d.clock.Clock()
 		type sealedRow struct {
 			ID     string `db:"id"`
@@ -62,9 +58,7 @@ func TestRewrap(t *testing.T) {
 			t.Errorf("with a wrong present key: %v", err)
 		}
 		// All or nothing: the second factor, which comes last, does not open.
-		if _, err := db.Exec(t.Context(), `UPDATE second_factors SET secret = $1`, []byte("something that was never sealed")); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, faulttest.Err(db.Exec(t.Context(), `UPDATE second_factors SET secret = $1`, []byte("something that was never sealed"))))
 		broken := fmt.Sprint(snapshot())
 		if _, err := Rewrap(t.Context(), db, clk, old, next); !errors.Is(err, seal.ErrWrongKey) {
 			t.Errorf("with a broken row: %v", err)
@@ -72,9 +66,7 @@ func TestRewrap(t *testing.T) {
 		if fmt.Sprint(snapshot()) != broken {
 			t.Fatal("a failed rewrap changed something")
 		}
-		if _, err := db.Exec(t.Context(), `UPDATE second_factors SET secret = $1`, secret); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, faulttest.Err(db.Exec(t.Context(), `UPDATE second_factors SET secret = $1`, secret)))
 		if fmt.Sprint(snapshot()) != before {
 			t.Fatal("a failed rewrap changed something")
 		}
@@ -106,8 +98,7 @@ func TestRewrap(t *testing.T) {
 		}
 		running.wantReason(grant.AccessToken, caller.ReasonOK)
 		running.login("ann")
-		_, _, err = running.SigningKeys.Rotate(d.system(), "")
-		faulttest.Want(t, err, fault.Precondition, "MASTER_KEY_CHANGED")
+		faulttest.Want(t, faulttest.Err(running.SigningKeys.Rotate(d.system(), "")), fault.Precondition, "MASTER_KEY_CHANGED")
 
 		keys := func(master *seal.Master) (*token.Keys, error) {
 			k := token.New(token.Options{DB: db, Clock: fake.Clock(), Master: master, Issuer: "https://tollgate.test", Audience: "tollgate", TTL: testTTL})

@@ -54,8 +54,7 @@ func TestRPCs(t *testing.T) {
 	if err != nil || key.Secret == "" || key.ApiKey.ExpiresAt != nil || key.ApiKey.RevokedAt != nil {
 		t.Fatal(key, err)
 	}
-	_, err = h.CreateAPIKey(ctx, &tollgatev1.CreateAPIKeyRequest{Name: "key", ExpiresAt: &timestamppb.Timestamp{Nanos: -1}})
-	faulttest.WantField(t, err, "expiresAt")
+	faulttest.WantField(t, faulttest.Err(h.CreateAPIKey(ctx, &tollgatev1.CreateAPIKeyRequest{Name: "key", ExpiresAt: &timestamppb.Timestamp{Nanos: -1}})), "expiresAt")
 
 	verify, err := h.Verify(ctx, &tollgatev1.VerifyRequest{
 		Credential: &tollgatev1.VerifyRequest_ApiKey{ApiKey: key.Secret}, MinRevision: key.Revision,
@@ -64,9 +63,7 @@ func TestRPCs(t *testing.T) {
 		verify.Principal.GetUserId() != made.User.Id || verify.Principal.ExpiresAt != nil {
 		t.Errorf("verify %+v, %v", verify, err)
 	}
-	if _, err := h.RevokeAPIKey(ctx, &tollgatev1.RevokeAPIKeyRequest{Id: key.ApiKey.Id}); err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, faulttest.Err(h.RevokeAPIKey(ctx, &tollgatev1.RevokeAPIKeyRequest{Id: key.ApiKey.Id})))
 	verify, err = h.Verify(ctx, &tollgatev1.VerifyRequest{Credential: &tollgatev1.VerifyRequest_ApiKey{ApiKey: key.Secret}})
 	if err != nil || verify.Active || verify.Reason != tollgatev1.Reason_REASON_CREDENTIAL_REVOKED || verify.Principal != nil {
 		t.Errorf("verify %+v, %v", verify, err)

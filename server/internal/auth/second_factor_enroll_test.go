@@ -26,8 +26,7 @@ func TestEnrollingTakesThePassword(t *testing.T) {
 		ann := d.user("ann")
 		stolen := d.as(Credential{AccessToken: d.login("ann").AccessToken})
 		for _, guess := range []string{"", "a wrong guess"} {
-			_, err := d.EnrollSecondFactor(stolen, ann.ID, guess)
-			faulttest.WantField(t, err, "currentPassword")
+			faulttest.WantField(t, faulttest.Err(d.EnrollSecondFactor(stolen, ann.ID, guess)), "currentPassword")
 		}
 		var pending int
 		if err := d.db.Get(t.Context(), &pending, `SELECT COUNT(*) FROM second_factors`); err != nil || pending != 0 {
@@ -38,12 +37,10 @@ func TestEnrollingTakesThePassword(t *testing.T) {
 			t.Errorf("recorded %+v", events)
 		}
 		for range 8 {
-			_, err := d.EnrollSecondFactor(stolen, ann.ID, "a wrong guess")
-			faulttest.WantField(t, err, "currentPassword")
+			faulttest.WantField(t, faulttest.Err(d.EnrollSecondFactor(stolen, ann.ID, "a wrong guess")), "currentPassword")
 		}
 		compares := d.compares.Load()
-		_, err := d.EnrollSecondFactor(stolen, ann.ID, goodPassword)
-		faulttest.Want(t, err, fault.Limited, "TOO_MANY_ATTEMPTS")
+		faulttest.Want(t, faulttest.Err(d.EnrollSecondFactor(stolen, ann.ID, goodPassword)), fault.Limited, "TOO_MANY_ATTEMPTS")
 		if n := d.compares.Load(); n != compares {
 			t.Errorf("%d passwords compared over the limit", n-compares)
 		}
@@ -72,8 +69,7 @@ func TestEnrollingWhileThePasswordChanges(t *testing.T) {
 			})
 			return err
 		}
-		_, err := d.EnrollSecondFactor(ctx, ann.ID, goodPassword)
-		faulttest.Want(t, err, fault.Conflict, "USER_CHANGED")
+		faulttest.Want(t, faulttest.Err(d.EnrollSecondFactor(ctx, ann.ID, goodPassword)), fault.Conflict, "USER_CHANGED")
 	})
 }
 
@@ -89,8 +85,7 @@ func TestConfirmingEndsOtherSessions(t *testing.T) {
 		ctx := d.as(Credential{AccessToken: mine.AccessToken})
 		made, err := d.EnrollSecondFactor(ctx, ann.ID, goodPassword)
 		backendtest.Must(t, err)
-		_, _, err = d.ConfirmSecondFactor(ctx, ann.ID, "000000")
-		faulttest.WantField(t, err, "code")
+		faulttest.WantField(t, faulttest.Err(d.ConfirmSecondFactor(ctx, ann.ID, "000000")), "code")
 		d.clock.Advance(time.Millisecond) // events sort by time
 		d.wantReason(thief.AccessToken, caller.ReasonOK)
 		ended, revision, err := d.ConfirmSecondFactor(ctx, ann.ID, d.code(made, 0))
@@ -100,8 +95,7 @@ func TestConfirmingEndsOtherSessions(t *testing.T) {
 		d.wantReason(mine.AccessToken, caller.ReasonOK)
 		d.wantReason(other.AccessToken, caller.ReasonOK)
 		d.wantReason(thief.AccessToken, caller.ReasonCredentialRevoked)
-		_, err = d.Refresh(d.visitor(), thief.RefreshToken)
-		faulttest.Want(t, err, fault.Unauthenticated, "BAD_REFRESH_TOKEN")
+		faulttest.Want(t, faulttest.Err(d.Refresh(d.visitor(), thief.RefreshToken)), fault.Unauthenticated, "BAD_REFRESH_TOKEN")
 		d.refresh(mine.RefreshToken)
 		if d.live(ann.ID) != 1 || d.live(bob.ID) != 1 {
 			t.Errorf("%d and %d sessions live, want 1 and 1", d.live(ann.ID), d.live(bob.ID))

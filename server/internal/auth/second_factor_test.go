@@ -27,9 +27,7 @@ import (
 func (d *fixture) code(made totp.Enrollment, later time.Duration) string {
 	d.t.Helper()
 	code, err := otp.GenerateCode(made.Secret, d.clock.Now().Add(later))
-	if err != nil {
-		d.t.Fatal(err)
-	}
+	backendtest.Must(d.t, err)
 	return code
 }
 
@@ -38,19 +36,14 @@ func (d *fixture) factor(u User) totp.Enrollment {
 	d.t.Helper()
 	ctx := d.as(Credential{AccessToken: d.login(u.Username).AccessToken})
 	made, err := d.EnrollSecondFactor(ctx, u.ID, goodPassword)
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	if _, _, err := d.ConfirmSecondFactor(ctx, u.ID, d.code(made, 0)); err != nil {
-		d.t.Fatal(err)
-	}
+	backendtest.Must(d.t, err)
+	backendtest.Must(d.t, faulttest.Err(d.ConfirmSecondFactor(ctx, u.ID, d.code(made, 0))))
 	d.clock.Advance(time.Minute) // past the code that was used
 	return made
 }
 
 func (d *fixture) loginWith(name, code string) error {
-	_, err := d.Login(d.visitor(), name, goodPassword, code)
-	return err
+	return faulttest.Err(d.Login(d.visitor(), name, goodPassword, code))
 }
 
 func TestSecondFactor(t *testing.T) {
@@ -64,10 +57,8 @@ func TestSecondFactor(t *testing.T) {
 		d.login("ann") // nothing asks for it yet
 		made, err := d.EnrollSecondFactor(ctx, ann.ID, goodPassword)
 		backendtest.Must(t, err)
-		_, _, err = d.ConfirmSecondFactor(ctx, ann.ID, d.code(first, 0))
-		faulttest.WantField(t, err, "code")
-		_, _, err = d.ConfirmSecondFactor(ctx, ann.ID, made.RecoveryCodes[0])
-		faulttest.WantField(t, err, "code")
+		faulttest.WantField(t, faulttest.Err(d.ConfirmSecondFactor(ctx, ann.ID, d.code(first, 0))), "code")
+		faulttest.WantField(t, faulttest.Err(d.ConfirmSecondFactor(ctx, ann.ID, made.RecoveryCodes[0])), "code")
 		if u, err := d.GetUser(ctx, ann.ID); err != nil || u.SecondFactor {
 			t.Errorf("on before it is confirmed: %+v, %v", u, err)
 		}
@@ -83,18 +74,15 @@ func TestSecondFactor(t *testing.T) {
 			t.Errorf("the changed user does not show it: %+v, %v", u, err)
 		}
 		faulttest.Want(t, d.loginWith("ann", d.code(made, 0)), fault.Unauthenticated, "BAD_CREDENTIALS") // used up by the confirmation
-		_, err = d.EnrollSecondFactor(ctx, ann.ID, goodPassword)
-		faulttest.Want(t, err, fault.Precondition, "SECOND_FACTOR_ON")
-		_, _, err = d.ConfirmSecondFactor(ctx, ann.ID, d.code(made, 0))
-		faulttest.Want(t, err, fault.Precondition, "SECOND_FACTOR_ON")
+		faulttest.Want(t, faulttest.Err(d.EnrollSecondFactor(ctx, ann.ID, goodPassword)), fault.Precondition, "SECOND_FACTOR_ON")
+		faulttest.Want(t, faulttest.Err(d.ConfirmSecondFactor(ctx, ann.ID, d.code(made, 0))), fault.Precondition, "SECOND_FACTOR_ON")
 
 		d.clock.Advance(time.Minute)
 		d.resetAttempts(ctx, "ann")
 		live := d.live(ann.ID)
 		faulttest.Want(t, d.loginWith("ann", ""), fault.Unauthenticated, "SECOND_FACTOR_REQUIRED")
 		faulttest.Want(t, d.loginWith("ann", " - "), fault.Unauthenticated, "SECOND_FACTOR_REQUIRED")
-		_, err = d.Login(d.visitor(), "ann", "a wrong guess", d.code(made, 0))
-		faulttest.Want(t, err, fault.Unauthenticated, "BAD_CREDENTIALS")
+		faulttest.Want(t, faulttest.Err(d.Login(d.visitor(), "ann", "a wrong guess", d.code(made, 0))), fault.Unauthenticated, "BAD_CREDENTIALS")
 		for _, wrong := range []string{"000000", d.code(made, 0) + "0", d.code(made, -time.Minute), d.code(made, time.Minute), "0000-0000-0000-0000", "rubbish"} {
 			faulttest.Want(t, d.loginWith("ann", wrong), fault.Unauthenticated, "BAD_CREDENTIALS")
 		}
@@ -111,16 +99,11 @@ func TestSecondFactor(t *testing.T) {
 		}
 		faulttest.Want(t, d.loginWith("ann", d.code(made, 0)), fault.Unauthenticated, "BAD_CREDENTIALS") // before the newest
 
-		_, err = d.RemoveSecondFactor(ctx, ann.ID, "")
-		faulttest.WantField(t, err, "code")
-		_, err = d.RemoveSecondFactor(ctx, ann.ID, "000000")
-		faulttest.WantField(t, err, "code")
+		faulttest.WantField(t, faulttest.Err(d.RemoveSecondFactor(ctx, ann.ID, "")), "code")
+		faulttest.WantField(t, faulttest.Err(d.RemoveSecondFactor(ctx, ann.ID, "000000")), "code")
 		d.clock.Advance(time.Millisecond) // events sort by time
-		if _, err = d.RemoveSecondFactor(ctx, ann.ID, made.RecoveryCodes[3]); err != nil {
-			t.Fatal(err)
-		}
-		_, err = d.RemoveSecondFactor(ctx, ann.ID, made.RecoveryCodes[3])
-		faulttest.Want(t, err, fault.Precondition, "SECOND_FACTOR_OFF")
+		backendtest.Must(t, faulttest.Err(d.RemoveSecondFactor(ctx, ann.ID, made.RecoveryCodes[3])))
+		faulttest.Want(t, faulttest.Err(d.RemoveSecondFactor(ctx, ann.ID, made.RecoveryCodes[3])), fault.Precondition, "SECOND_FACTOR_OFF")
 		d.clock.Advance(time.Hour)
 		d.login("ann")
 		for _, action := range []audit.Action{audit.SecondFactorOn, audit.SecondFactorOff} {
@@ -166,9 +149,7 @@ func TestRecoveryCodes(t *testing.T) {
 		if err := d.loginWith("ann", made.RecoveryCodes[1]); err != nil {
 			t.Error(err)
 		}
-		if _, err := d.RemoveSecondFactor(d.system(), ann.ID, ""); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, faulttest.Err(d.RemoveSecondFactor(d.system(), ann.ID, "")))
 		d.clock.Advance(time.Hour)
 		d.factor(ann)
 		faulttest.Want(t, d.loginWith("ann", made.RecoveryCodes[2]), fault.Unauthenticated, "BAD_CREDENTIALS") // of the factor before
@@ -275,15 +256,12 @@ func TestCodesAreLimited(t *testing.T) {
 		case 1:
 			faulttest.Want(t, d.loginWith("ann", "000000"), fault.Unauthenticated, "BAD_CREDENTIALS")
 		default:
-			_, err := d.RemoveSecondFactor(ctx, ann.ID, "000000")
-			faulttest.WantField(t, err, "code")
+			faulttest.WantField(t, faulttest.Err(d.RemoveSecondFactor(ctx, ann.ID, "000000")), "code")
 		}
 	}
 	faulttest.Want(t, d.loginWith("ann", d.code(made, 0)), fault.Limited, "TOO_MANY_ATTEMPTS")
-	_, err := d.RemoveSecondFactor(ctx, ann.ID, d.code(made, 0))
-	faulttest.Want(t, err, fault.Limited, "TOO_MANY_ATTEMPTS")
-	_, _, err = d.ConfirmSecondFactor(ctx, ann.ID, d.code(made, 0))
-	faulttest.Want(t, err, fault.Limited, "TOO_MANY_ATTEMPTS")
+	faulttest.Want(t, faulttest.Err(d.RemoveSecondFactor(ctx, ann.ID, d.code(made, 0))), fault.Limited, "TOO_MANY_ATTEMPTS")
+	faulttest.Want(t, faulttest.Err(d.ConfirmSecondFactor(ctx, ann.ID, d.code(made, 0))), fault.Limited, "TOO_MANY_ATTEMPTS")
 }
 
 // TestCodesFromEverywhere: who knows a password guesses the second factor no
@@ -332,8 +310,7 @@ func TestWhoMayTouchASecondFactor(t *testing.T) {
 	rootFactor := d.factor(root)
 	grant, err := d.Login(d.visitor(), "ann", goodPassword, d.code(made, 0))
 	backendtest.Must(t, err)
-	_, err = d.RemoveSecondFactor(d.as(Credential{AccessToken: grant.AccessToken}), root.ID, "")
-	faulttest.Want(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
+	faulttest.Want(t, faulttest.Err(d.RemoveSecondFactor(d.as(Credential{AccessToken: grant.AccessToken}), root.ID, "")), fault.Denied, "GRANT_EXCEEDS_OWN")
 	asKey := d.as(Credential{APIKey: secret})
 	_, err = d.RemoveSecondFactor(asKey, root.ID, "") // its owner's key is no way around the code
 	faulttest.WantField(t, err, "code")
@@ -341,9 +318,7 @@ func TestWhoMayTouchASecondFactor(t *testing.T) {
 		t.Error(err)
 	}
 
-	if _, err := d.RemoveSecondFactor(asRoot, ann.ID, ""); err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, faulttest.Err(d.RemoveSecondFactor(asRoot, ann.ID, "")))
 	d.login("ann")
 	d.factor(ann)
 	backendtest.Must(t, d.ResetSecondFactor(t.Context(), " ANN"))
@@ -355,12 +330,9 @@ func TestWhoMayTouchASecondFactor(t *testing.T) {
 
 	robot, _, err := d.CreateUser(d.system(), NewUser{Username: "robot", Kind: caller.Service})
 	backendtest.Must(t, err)
-	_, err = d.EnrollSecondFactor(caller.With(t.Context(), caller.Caller{Principal: &caller.Principal{UserID: robot.ID}}), robot.ID, goodPassword)
-	faulttest.Want(t, err, fault.Precondition, "SERVICE_ACCOUNT")
-	_, err = d.RemoveSecondFactor(asRoot, robot.ID, "")
-	faulttest.Want(t, err, fault.Precondition, "SERVICE_ACCOUNT")
-	_, err = d.RemoveSecondFactor(asRoot, "nobody", "")
-	faulttest.Want(t, err, fault.NotFound, "USER_NOT_FOUND")
+	faulttest.Want(t, faulttest.Err(d.EnrollSecondFactor(caller.With(t.Context(), caller.Caller{Principal: &caller.Principal{UserID: robot.ID}}), robot.ID, goodPassword)), fault.Precondition, "SERVICE_ACCOUNT")
+	faulttest.Want(t, faulttest.Err(d.RemoveSecondFactor(asRoot, robot.ID, "")), fault.Precondition, "SERVICE_ACCOUNT")
+	faulttest.Want(t, faulttest.Err(d.RemoveSecondFactor(asRoot, "nobody", "")), fault.NotFound, "USER_NOT_FOUND")
 }
 
 // TestSecondFactorStays: a new password does not turn it off, and the user's
@@ -370,20 +342,13 @@ func TestSecondFactorStays(t *testing.T) {
 	d := newFixture(t, backendtest.SQLite(t))
 	ann := d.user("ann")
 	made := d.factor(ann)
-	if _, err := d.ResetPassword(t.Context(), "ann", "another password", false); err != nil {
-		t.Fatal(err)
-	}
-	_, err := d.Login(d.visitor(), "ann", "another password", "")
-	faulttest.Want(t, err, fault.Unauthenticated, "SECOND_FACTOR_REQUIRED")
+	backendtest.Must(t, faulttest.Err(d.ResetPassword(t.Context(), "ann", "another password", false)))
+	faulttest.Want(t, faulttest.Err(d.Login(d.visitor(), "ann", "another password", "")), fault.Unauthenticated, "SECOND_FACTOR_REQUIRED")
 	d.Passwords.Cost = bcrypt.MinCost + 1 // a new hash on the way
-	if _, err := d.Login(d.visitor(), "ann", "another password", d.code(made, 0)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := d.DeleteUser(d.system(), ann.ID); err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, faulttest.Err(d.Login(d.visitor(), "ann", "another password", d.code(made, 0))))
+	backendtest.Must(t, faulttest.Err(d.DeleteUser(d.system(), ann.ID)))
 	var left int
-	err = d.db.Get(t.Context(), &left, `SELECT (SELECT COUNT(*) FROM second_factors) + (SELECT COUNT(*) FROM recovery_codes)`)
+	err := d.db.Get(t.Context(), &left, `SELECT (SELECT COUNT(*) FROM second_factors) + (SELECT COUNT(*) FROM recovery_codes)`)
 	if err != nil || left != 0 {
 		t.Errorf("%d rows are left, %v", left, err)
 	}

@@ -29,8 +29,7 @@ func TestLogout(t *testing.T) {
 		}
 		d.wantReason(one.AccessToken, caller.ReasonCredentialRevoked)
 		d.wantReason(two.AccessToken, caller.ReasonOK)
-		_, err = d.Refresh(d.visitor(), one.RefreshToken)
-		faulttest.Want(t, err, fault.Unauthenticated, "BAD_REFRESH_TOKEN")
+		faulttest.Want(t, faulttest.Err(d.Refresh(d.visitor(), one.RefreshToken)), fault.Unauthenticated, "BAD_REFRESH_TOKEN")
 		if n, again, err := d.Logout(ctx, false); err != nil || n != 0 || again < revision {
 			t.Errorf("once more: %d at %d, %v", n, again, err)
 		}
@@ -45,10 +44,8 @@ func TestLogout(t *testing.T) {
 
 		made := d.createKey(d.system(), apikey.New{UserID: bob.ID, Name: "key"})
 		key := made.Secret
-		_, _, err = d.Logout(d.as(Credential{APIKey: key}), true)
-		faulttest.Want(t, err, fault.Precondition, "NOT_A_SESSION")
-		_, _, err = d.Logout(context.Background(), true)
-		faulttest.Want(t, err, fault.Unauthenticated, "CREDENTIAL_MISSING")
+		faulttest.Want(t, faulttest.Err(d.Logout(d.as(Credential{APIKey: key}), true)), fault.Precondition, "NOT_A_SESSION")
+		faulttest.Want(t, faulttest.Err(d.Logout(context.Background(), true)), fault.Unauthenticated, "CREDENTIAL_MISSING")
 		if n := len(d.recorded(audit.Logout)); n != 2 {
 			t.Errorf("%d recorded, want 2", n)
 		}
@@ -61,12 +58,9 @@ func TestRevokeSession(t *testing.T) {
 		d := newFixture(t, db)
 		ann, bob := d.user("ann"), d.user("bob")
 		first, second := d.login("ann"), d.login("ann")
-		_, err := d.RevokeSession(d.system(), bob.ID, first.SessionID)
-		faulttest.Want(t, err, fault.NotFound, "SESSION_NOT_FOUND")
-		_, err = d.RevokeSession(d.system(), ann.ID, nobodysID)
-		faulttest.Want(t, err, fault.NotFound, "SESSION_NOT_FOUND")
-		_, err = d.RevokeSession(d.as(Credential{AccessToken: second.AccessToken}), ann.ID, first.SessionID)
-		backendtest.Must(t, err)
+		faulttest.Want(t, faulttest.Err(d.RevokeSession(d.system(), bob.ID, first.SessionID)), fault.NotFound, "SESSION_NOT_FOUND")
+		faulttest.Want(t, faulttest.Err(d.RevokeSession(d.system(), ann.ID, nobodysID)), fault.NotFound, "SESSION_NOT_FOUND")
+		backendtest.Must(t, faulttest.Err(d.RevokeSession(d.as(Credential{AccessToken: second.AccessToken}), ann.ID, first.SessionID)))
 		d.wantReason(first.AccessToken, caller.ReasonCredentialRevoked)
 		d.wantReason(second.AccessToken, caller.ReasonOK)
 		if revision, err := d.RevokeSession(d.system(), ann.ID, first.SessionID); err != nil || revision == 0 {
@@ -97,9 +91,7 @@ func TestListSessions(t *testing.T) {
 			want = append(want, d.login("ann").SessionID)
 			d.clock.Advance(time.Hour)
 		}
-		if _, err := d.RevokeSession(d.system(), ann.ID, want[4]); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, faulttest.Err(d.RevokeSession(d.system(), ann.ID, want[4])))
 		d.clock.Advance(testIdle - 5*time.Hour + time.Minute) // the first has ended
 		want = want[1:4]
 		slices.Reverse(want)
@@ -131,9 +123,7 @@ func TestEndedSessionsOnEveryInstance(t *testing.T) {
 		here.user("ann")
 		g := here.login("ann")
 		there.wantReason(g.AccessToken, caller.ReasonOK)
-		if _, _, err := here.Logout(here.as(Credential{AccessToken: g.AccessToken}), false); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, faulttest.Err(here.Logout(here.as(Credential{AccessToken: g.AccessToken}), false)))
 		here.clock.Advance(time.Minute)
 		backendtest.Must(t, there.log.Sync(t.Context()))
 		there.wantReason(g.AccessToken, caller.ReasonCredentialRevoked)
@@ -144,9 +134,7 @@ func TestEndedSessionsOnEveryInstance(t *testing.T) {
 		here.clock.Advance(testTTL)
 		here.wantReason(g.AccessToken, caller.ReasonCredentialExpired)
 		here.clock.Advance(time.Hour)
-		if _, _, err := here.Logout(here.as(Credential{AccessToken: here.login("ann").AccessToken}), false); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, faulttest.Err(here.Logout(here.as(Credential{AccessToken: here.login("ann").AccessToken}), false)))
 		if n := len(here.revoked.until); n != 1 {
 			t.Errorf("%d revoked sessions are remembered, want 1", n)
 		}
@@ -162,9 +150,7 @@ func TestLoweredLifetime(t *testing.T) {
 	long := fixtureAt(t, d.db, d.clock, func(o *Options) { o.AccessTokenTTL = 12 * time.Hour })
 	long.user("ann")
 	g := long.login("ann")
-	if _, _, err := long.Logout(long.as(Credential{AccessToken: g.AccessToken}), false); err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, faulttest.Err(long.Logout(long.as(Credential{AccessToken: g.AccessToken}), false)))
 	d.clock.Advance(time.Hour)
 	long.wantReason(g.AccessToken, caller.ReasonCredentialRevoked)
 	fixtureAt(t, d.db, d.clock).wantReason(g.AccessToken, caller.ReasonCredentialExpired)
@@ -177,9 +163,7 @@ func TestPrune(t *testing.T) {
 		d.user("ann")
 		d.refresh(d.login("ann").RefreshToken) // runs out
 		revoked := d.login("ann")
-		if _, _, err := d.Logout(d.as(Credential{AccessToken: revoked.AccessToken}), false); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, faulttest.Err(d.Logout(d.as(Credential{AccessToken: revoked.AccessToken}), false)))
 		left := func() (sessions, tokens int) {
 			for query, n := range map[string]*int{`SELECT COUNT(*) FROM sessions`: &sessions, `SELECT COUNT(*) FROM spent_tokens`: &tokens} {
 				backendtest.Must(t, db.Get(t.Context(), n, query))

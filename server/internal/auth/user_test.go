@@ -30,8 +30,7 @@ func TestUsers(t *testing.T) {
 			t.Errorf("made %+v at revision %d", made, revision)
 		}
 		for _, name := range []string{"ann", "ANN", "Ａnn"} {
-			_, _, err := d.CreateUser(ctx, NewUser{Username: name})
-			faulttest.Want(t, err, fault.Exists, "USER_EXISTS")
+			faulttest.Want(t, faulttest.Err(d.CreateUser(ctx, NewUser{Username: name})), fault.Exists, "USER_EXISTS")
 		}
 		got, err := d.GetUser(ctx, made.ID)
 		if err != nil || got.DisplayName != "Ann Lee" || !slices.Equal(got.Roles, made.Roles) {
@@ -43,18 +42,14 @@ func TestUsers(t *testing.T) {
 
 		d.clock.Advance(time.Minute)
 		bob := d.user("bob")
-		_, _, err = d.UpdateUser(ctx, made.ID, UserUpdate{Username: new("Bob")})
-		faulttest.Want(t, err, fault.Exists, "USER_EXISTS")
+		faulttest.Want(t, faulttest.Err(d.UpdateUser(ctx, made.ID, UserUpdate{Username: new("Bob")})), fault.Exists, "USER_EXISTS")
 		changed, _, err := d.UpdateUser(ctx, made.ID, UserUpdate{Username: new("Anna"), DisplayName: new("")})
 		if err != nil || changed.Username != "anna" || changed.DisplayName != "" || changed.Disabled ||
 			!changed.UpdatedAt.Equal(d.clock.Now()) || !changed.CreatedAt.Equal(made.CreatedAt) {
 			t.Errorf("changed to %+v, %v", changed, err)
 		}
-		if _, err := d.DeleteUser(ctx, bob.ID); err != nil {
-			t.Fatal(err)
-		}
-		_, err = d.GetUser(ctx, bob.ID)
-		faulttest.Want(t, err, fault.NotFound, "USER_NOT_FOUND")
+		backendtest.Must(t, faulttest.Err(d.DeleteUser(ctx, bob.ID)))
+		faulttest.Want(t, faulttest.Err(d.GetUser(ctx, bob.ID)), fault.NotFound, "USER_NOT_FOUND")
 		if v, err := d.Verify(ctx, Credential{UserID: bob.ID}); err != nil || v.Reason != caller.ReasonUserUnknown {
 			t.Errorf("a deleted user is verified as %v, %v", v, err)
 		}
@@ -81,34 +76,28 @@ func TestUserErrors(t *testing.T) {
 		"displayName": {Username: "new", DisplayName: "a\x00"},
 		"kind":        {Username: "new", Kind: "robot"},
 	} {
-		_, _, err := d.CreateUser(ctx, n)
-		faulttest.WantField(t, err, field)
+		faulttest.WantField(t, faulttest.Err(d.CreateUser(ctx, n)), field)
 	}
-	_, _, err = d.CreateUser(ctx, NewUser{Username: "new", Kind: caller.Service, Password: goodPassword})
-	faulttest.WantField(t, err, "password")
+	faulttest.WantField(t, faulttest.Err(d.CreateUser(ctx, NewUser{Username: "new", Kind: caller.Service, Password: goodPassword})), "password")
 	if _, _, err = d.CreateUser(ctx, NewUser{Username: "new", Roles: []string{"nothing"}}); !fault.Is(err, fault.NotFound) {
 		t.Errorf("an unknown role: %v", err)
 	}
 	if _, err := d.FindUser(ctx, "new"); !fault.Is(err, fault.NotFound) {
 		t.Errorf("a user without the role was left: %v", err)
 	}
-	_, _, err = d.UpdateUser(ctx, ann.ID, UserUpdate{})
-	faulttest.Want(t, err, fault.Invalid, "NOTHING_TO_UPDATE")
-	_, _, err = d.UpdateUser(ctx, ann.ID, UserUpdate{Username: new("\x00")})
-	faulttest.WantField(t, err, "username")
-	_, _, err = d.UpdateUser(ctx, ann.ID, UserUpdate{DisplayName: new("\x00")})
-	faulttest.WantField(t, err, "displayName")
-	_, err = d.SetPassword(ctx, PasswordChange{UserID: robot.ID, New: goodPassword})
-	faulttest.Want(t, err, fault.Precondition, "SERVICE_ACCOUNT")
+	faulttest.Want(t, faulttest.Err(d.UpdateUser(ctx, ann.ID, UserUpdate{})), fault.Invalid, "NOTHING_TO_UPDATE")
+	faulttest.WantField(t, faulttest.Err(d.UpdateUser(ctx, ann.ID, UserUpdate{Username: new("\x00")})), "username")
+	faulttest.WantField(t, faulttest.Err(d.UpdateUser(ctx, ann.ID, UserUpdate{DisplayName: new("\x00")})), "displayName")
+	faulttest.Want(t, faulttest.Err(d.SetPassword(ctx, PasswordChange{UserID: robot.ID, New: goodPassword})), fault.Precondition, "SERVICE_ACCOUNT")
 
 	for what, call := range map[string]func() error{
-		"get":      func() error { _, err := d.GetUser(ctx, nobodysID); return err },
+		"get":      func() error { return faulttest.Err(d.GetUser(ctx, nobodysID)) },
 		"update":   func() error { _, _, err := d.UpdateUser(ctx, nobodysID, UserUpdate{Disabled: new(true)}); return err },
-		"delete":   func() error { _, err := d.DeleteUser(ctx, nobodysID); return err },
+		"delete":   func() error { return faulttest.Err(d.DeleteUser(ctx, nobodysID)) },
 		"password": func() error { _, err := d.SetPassword(ctx, PasswordChange{UserID: nobodysID}); return err },
-		"sessions": func() error { _, _, err := d.ListSessions(ctx, nobodysID, 0, ""); return err },
-		"revoke":   func() error { _, _, err := d.RevokeSessions(ctx, nobodysID); return err },
-		"reset":    func() error { _, err := d.ResetPassword(ctx, "nobody", "", false); return err },
+		"sessions": func() error { return faulttest.Err(d.ListSessions(ctx, nobodysID, 0, "")) },
+		"revoke":   func() error { return faulttest.Err(d.RevokeSessions(ctx, nobodysID)) },
+		"reset":    func() error { return faulttest.Err(d.ResetPassword(ctx, "nobody", "", false)) },
 	} {
 		t.Run(what, func(t *testing.T) { faulttest.Want(t, call(), fault.NotFound, "USER_NOT_FOUND") })
 	}
@@ -149,10 +138,8 @@ func TestUserPages(t *testing.T) {
 		}
 		_, next, err = d.ListUsers(ctx, UserFilter{}, 1, "")
 		backendtest.Must(t, err)
-		_, _, err = d.ListUsers(ctx, UserFilter{Username: "c"}, 1, next)
-		faulttest.WantField(t, err, "pageToken")
-		_, _, err = d.ListUsers(ctx, UserFilter{Username: "two words"}, 1, "")
-		faulttest.WantField(t, err, "username")
+		faulttest.WantField(t, faulttest.Err(d.ListUsers(ctx, UserFilter{Username: "c"}, 1, next)), "pageToken")
+		faulttest.WantField(t, faulttest.Err(d.ListUsers(ctx, UserFilter{Username: "two words"}, 1, "")), "username")
 	})
 }
 
@@ -162,9 +149,7 @@ func TestManage(t *testing.T) {
 	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d, ctx := newFixture(t, db), caller.System(t.Context())
-		if _, _, err := d.roles.Create(ctx, "helpdesk", "", []string{"tollgate:users:write", "tollgate:keys:write"}); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, faulttest.Err(d.roles.Create(ctx, "helpdesk", "", []string{"tollgate:users:write", "tollgate:keys:write"})))
 		admin, clerk, plain := d.user("root", roles.Administrator), d.user("clerk", "helpdesk"), d.user("plain")
 		d.user("root2", roles.Administrator)
 		session := d.login("root")
@@ -175,20 +160,16 @@ func TestManage(t *testing.T) {
 
 		actions := map[string]func(ctx context.Context, id string) error{
 			"rename": func(ctx context.Context, id string) error {
-				_, _, err := d.UpdateUser(ctx, id, UserUpdate{Username: new("renamed")})
-				return err
+				return faulttest.Err(d.UpdateUser(ctx, id, UserUpdate{Username: new("renamed")}))
 			},
 			"disable": func(ctx context.Context, id string) error {
-				_, _, err := d.UpdateUser(ctx, id, UserUpdate{Disabled: new(true)})
-				return err
+				return faulttest.Err(d.UpdateUser(ctx, id, UserUpdate{Disabled: new(true)}))
 			},
 			"reset": func(ctx context.Context, id string) error {
-				_, err := d.SetPassword(ctx, PasswordChange{UserID: id, New: "another password"})
-				return err
+				return faulttest.Err(d.SetPassword(ctx, PasswordChange{UserID: id, New: "another password"}))
 			},
 			"revoke one": func(ctx context.Context, id string) error {
-				_, err := d.RevokeSession(ctx, id, session.SessionID)
-				return err
+				return faulttest.Err(d.RevokeSession(ctx, id, session.SessionID))
 			},
 			"revoke all": func(ctx context.Context, id string) error { _, _, err := d.RevokeSessions(ctx, id); return err },
 			"delete":     func(ctx context.Context, id string) error { _, err := d.DeleteUser(ctx, id); return err },
@@ -219,13 +200,9 @@ func TestLastAdministratorStays(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d, ctx := newFixture(t, db), caller.System(t.Context())
 		first, second := d.user("first", roles.Administrator), d.user("second", roles.Administrator)
-		if _, _, err := d.UpdateUser(ctx, first.ID, UserUpdate{Disabled: new(true)}); err != nil {
-			t.Fatal(err)
-		}
-		_, _, err := d.UpdateUser(ctx, second.ID, UserUpdate{Disabled: new(true)})
-		faulttest.Want(t, err, fault.Precondition, "LAST_ADMINISTRATOR")
-		_, err = d.DeleteUser(ctx, second.ID)
-		faulttest.Want(t, err, fault.Precondition, "LAST_ADMINISTRATOR")
+		backendtest.Must(t, faulttest.Err(d.UpdateUser(ctx, first.ID, UserUpdate{Disabled: new(true)})))
+		faulttest.Want(t, faulttest.Err(d.UpdateUser(ctx, second.ID, UserUpdate{Disabled: new(true)})), fault.Precondition, "LAST_ADMINISTRATOR")
+		faulttest.Want(t, faulttest.Err(d.DeleteUser(ctx, second.ID)), fault.Precondition, "LAST_ADMINISTRATOR")
 		if _, err := d.DeleteUser(ctx, first.ID); err != nil {
 			t.Errorf("a disabled administrator can go: %v", err)
 		}
@@ -262,15 +239,11 @@ func TestLookalikesOnlyInNewNames(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newFixture(t, db)
 		const fake = "аdmin" // with a Cyrillic а
-		_, _, err := d.CreateUser(d.system(), NewUser{Username: fake, Password: goodPassword})
-		faulttest.WantField(t, err, "username")
+		faulttest.WantField(t, faulttest.Err(d.CreateUser(d.system(), NewUser{Username: fake, Password: goodPassword})), "username")
 		old := d.user("old")
-		_, _, err = d.UpdateUser(d.system(), old.ID, UserUpdate{Username: new(fake)})
-		faulttest.WantField(t, err, "username")
+		faulttest.WantField(t, faulttest.Err(d.UpdateUser(d.system(), old.ID, UserUpdate{Username: new(fake)})), "username")
 
-		if _, err := d.db.Exec(t.Context(), `UPDATE users SET username = $1 WHERE id = $2`, fake, old.ID); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, faulttest.Err(d.db.Exec(t.Context(), `UPDATE users SET username = $1 WHERE id = $2`, fake, old.ID)))
 		d.login(fake)
 		if u, err := d.FindUser(t.Context(), fake); err != nil || u.ID != old.ID {
 			t.Errorf("found %+v, %v", u, err)

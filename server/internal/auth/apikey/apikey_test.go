@@ -81,8 +81,7 @@ func TestRevoke(t *testing.T) {
 			t.Errorf("%d audit events", got)
 		}
 		for _, unknown := range []string{randomBase62(idSize), "", "x", "\x00", strings.Repeat("x", 64)} {
-			_, err := i.Revoke(i.as(t, "owner"), unknown)
-			faulttest.Want(t, err, fault.NotFound, "API_KEY_NOT_FOUND")
+			faulttest.Want(t, faulttest.Err(i.Revoke(i.as(t, "owner"), unknown)), fault.NotFound, "API_KEY_NOT_FOUND")
 		}
 	})
 }
@@ -93,9 +92,7 @@ func TestCreateRefusals(t *testing.T) {
 		i.addUser(t, "boss", "boss", "*")
 		i.addUser(t, "peer", "peer", "orders:read")
 		i.addUser(t, "gone", "")
-		if _, err := db.Exec(t.Context(), `UPDATE users SET disabled_at = 1 WHERE id = 'gone'`); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, faulttest.Err(db.Exec(t.Context(), `UPDATE users SET disabled_at = 1 WHERE id = 'gone'`)))
 		owner, narrowed := i.as(t, "owner"), i.as(t, "owner", "orders:read", "tollgate:keys:write")
 		tests := map[string]struct {
 			ctx    context.Context
@@ -168,8 +165,7 @@ func TestRevokeNeedsTheOwnersRights(t *testing.T) {
 			keys[user] = key.ID
 			defer i.expect(t, user, secret, caller.ReasonCredentialRevoked)
 		}
-		_, err := i.Revoke(i.as(t, "owner"), keys["boss"])
-		faulttest.Want(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
+		faulttest.Want(t, faulttest.Err(i.Revoke(i.as(t, "owner"), keys["boss"])), fault.Denied, "GRANT_EXCEEDS_OWN")
 		if _, err := i.Revoke(i.as(t, "owner"), keys["peer"]); err != nil {
 			t.Errorf("of one with less: %v", err)
 		}
@@ -234,9 +230,7 @@ func TestList(t *testing.T) {
 			}
 			i.clock.Advance(time.Millisecond)
 		}
-		if _, err := i.Revoke(i.as(t, "owner"), all[0]); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, faulttest.Err(i.Revoke(i.as(t, "owner"), all[0])))
 		read := func(user string) (ids []string) {
 			token := ""
 			for {
@@ -267,7 +261,6 @@ func TestList(t *testing.T) {
 		}
 		_, token, err := i.List(t.Context(), "owner", 2, "")
 		backendtest.Must(t, err)
-		_, _, err = i.List(t.Context(), "peer", 2, token)
-		faulttest.Want(t, err, fault.Invalid, "INVALID_FIELD")
+		faulttest.Want(t, faulttest.Err(i.List(t.Context(), "peer", 2, token)), fault.Invalid, "INVALID_FIELD")
 	})
 }

@@ -1,6 +1,7 @@
 package apikey
 
 import (
+	"github.com/tollgatehq/tollgate/server/internal/fault/faulttest"
 	"github.com/tollgatehq/tollgate/server/internal/roles"
 
 	"context"
@@ -79,18 +80,12 @@ func onKeys(t *testing.T, test func(t *testing.T, i instance, db *database.DB)) 
 func (i instance) addUser(t *testing.T, name, role string, patterns ...string) {
 	t.Helper()
 	ctx := caller.System(t.Context())
-	if _, err := i.db.Exec(ctx, `INSERT INTO users (id, username, kind, created_at, updated_at) VALUES ($1, $1, 'service', 1, 1)`, name); err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, faulttest.Err(i.db.Exec(ctx, `INSERT INTO users (id, username, kind, created_at, updated_at) VALUES ($1, $1, 'service', 1, 1)`, name)))
 	if len(patterns) == 0 {
 		return
 	}
-	if _, _, err := i.roles.Create(ctx, role, "", patterns); err != nil {
-		t.Fatal(err)
-	}
-	if _, _, err := i.roles.Assign(ctx, role, name, time.Time{}); err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, faulttest.Err(i.roles.Create(ctx, role, "", patterns)))
+	backendtest.Must(t, faulttest.Err(i.roles.Assign(ctx, role, name, time.Time{})))
 }
 
 // as is the context of a call by a user, with an API key when there are scopes.

@@ -12,6 +12,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
+	"github.com/tollgatehq/tollgate/server/internal/fault/faulttest"
 	"github.com/tollgatehq/tollgate/server/internal/page"
 )
 
@@ -52,9 +53,7 @@ func TestVerifyForged(t *testing.T) {
 		i.expect(t, "positive control", secret, caller.ReasonOK)
 		i.expect(t, "our id with another secret", another, caller.ReasonCredentialInvalid)
 		i.expect(t, "no such id", unknown, caller.ReasonCredentialInvalid)
-		if _, err := i.Revoke(i.as(t, "owner"), key.ID); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, faulttest.Err(i.Revoke(i.as(t, "owner"), key.ID)))
 		i.expect(t, "revoked, another secret", another, caller.ReasonCredentialInvalid)
 	})
 }

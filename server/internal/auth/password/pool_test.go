@@ -129,8 +129,7 @@ func TestPoolWait(t *testing.T) {
 	p := NewPool(Options{Cost: 4, Workers: 1})
 	p.running <- struct{}{}
 	p.MaxWait = time.Nanosecond
-	_, err := p.Matches(t.Context(), "hash", "password")
-	faulttest.Want(t, err, fault.Unavailable, "BUSY")
+	faulttest.Want(t, faulttest.Err(p.Matches(t.Context(), "hash", "password")), fault.Unavailable, "BUSY")
 
 	p.MaxWait = time.Minute
 	ctx, cancel := context.WithCancel(t.Context())
@@ -224,9 +223,7 @@ func TestStats(t *testing.T) {
 		}
 		return nil
 	}
-	if _, err := p.Matches(t.Context(), "hash", "password"); err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, faulttest.Err(p.Matches(t.Context(), "hash", "password")))
 	if got := p.Stats(); got != (Stats{Workers: 1, Refused: 1}) {
 		t.Errorf("after a refusal: %+v", got)
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/changes"
 	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
+	"github.com/tollgatehq/tollgate/server/internal/fault/faulttest"
 	"github.com/tollgatehq/tollgate/server/internal/seal"
 )
 
@@ -116,9 +117,7 @@ func TestEnsure(t *testing.T) {
 		}
 		const rounds = 10 // one alone often goes well by luck
 		for range rounds {
-			if _, err := db.Exec(t.Context(), `DELETE FROM signing_keys`); err != nil {
-				t.Fatal(err)
-			}
+			backendtest.Must(t, faulttest.Err(db.Exec(t.Context(), `DELETE FROM signing_keys`)))
 			var wait sync.WaitGroup
 			errs := make([]error, n)
 			for i := range instances {
@@ -173,15 +172,11 @@ func TestLoad(t *testing.T) {
 			t.Errorf("with the same master key: %v", err)
 		}
 		foreign := testKey(9)
-		if _, err := db.Exec(t.Context(), `UPDATE signing_keys SET public_key = $1`, []byte(foreign.public.(ed25519.PublicKey))); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, faulttest.Err(db.Exec(t.Context(), `UPDATE signing_keys SET public_key = $1`, []byte(foreign.public.(ed25519.PublicKey)))))
 		if _, err := newInstance(t, db, fake, 'm'); err == nil {
 			t.Error("a public key put into the database was taken in")
 		}
-		if _, err := db.Exec(t.Context(), `UPDATE signing_keys SET algorithm = 'HS256', public_key = $1`, []byte(key.public.(ed25519.PublicKey))); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, faulttest.Err(db.Exec(t.Context(), `UPDATE signing_keys SET algorithm = 'HS256', public_key = $1`, []byte(key.public.(ed25519.PublicKey)))))
 		if _, err := newInstance(t, db, fake, 'm'); err == nil {
 			t.Error("an unknown algorithm was taken in")
 		}

@@ -78,8 +78,7 @@ func TestRotate(t *testing.T) {
 			if err != nil || revision == 0 || made.State != Pending {
 				t.Fatal(made, err)
 			}
-			_, _, err = a.Rotate(t.Context(), "")
-			faulttest.Want(t, err, fault.Precondition, "ROTATION_PENDING")
+			faulttest.Want(t, faulttest.Err(a.Rotate(t.Context(), "")), fault.Precondition, "ROTATION_PENDING")
 			for range 35 {
 				step(13 * time.Second)
 			}
@@ -114,9 +113,7 @@ func TestRotateKeepsTheLastToken(t *testing.T) {
 	backendtest.Must(t, i.Ensure(t.Context()))
 	i.sync(t)
 	old := i.newest()
-	if _, _, err := i.Rotate(t.Context(), ""); err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, faulttest.Err(i.Rotate(t.Context(), "")))
 	i.clock.Advance(jose.KeyLeadTime - time.Microsecond)
 	token := i.mint(t)
 	if !strings.HasPrefix(token, old.header+".") {
@@ -241,18 +238,14 @@ func TestRemove(t *testing.T) {
 		backendtest.Must(t, a.Ensure(t.Context()))
 		sync := func() { t.Helper(); a.sync(t); b.sync(t) }
 		sync()
-		_, err := a.Remove(t.Context(), "unknown")
-		faulttest.Want(t, err, fault.NotFound, "SIGNING_KEY_NOT_FOUND")
+		faulttest.Want(t, faulttest.Err(a.Remove(t.Context(), "unknown")), fault.NotFound, "SIGNING_KEY_NOT_FOUND")
 		first := a.newest().id
-		_, err = a.Remove(t.Context(), first)
-		faulttest.Want(t, err, fault.Precondition, "LAST_SIGNING_KEY")
+		faulttest.Want(t, faulttest.Err(a.Remove(t.Context(), first)), fault.Precondition, "LAST_SIGNING_KEY")
 
 		// The key that waits leaks: the first one stays in force for good.
 		pending, _, err := a.Rotate(t.Context(), jose.ES256)
 		backendtest.Must(t, err)
-		if _, err := a.Remove(t.Context(), pending.ID); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, faulttest.Err(a.Remove(t.Context(), pending.ID)))
 		sync()
 		a.wantStates(t, "removed", "active")
 		for _, i := range []instance{a, b} {
@@ -273,9 +266,7 @@ func TestRemove(t *testing.T) {
 				i.expect(t, "before", token, caller.ReasonOK)
 			}
 		}
-		if _, err := a.Remove(t.Context(), first); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, faulttest.Err(a.Remove(t.Context(), first)))
 		sync()
 		a.wantStates(t, "active", "removed", "removed")
 		for i := range tokens {
@@ -292,8 +283,7 @@ func TestRemove(t *testing.T) {
 				t.Errorf("published: %s", ids)
 			}
 		}
-		_, err = a.Remove(t.Context(), first)
-		faulttest.Want(t, err, fault.NotFound, "SIGNING_KEY_NOT_FOUND")
+		faulttest.Want(t, faulttest.Err(a.Remove(t.Context(), first)), fault.NotFound, "SIGNING_KEY_NOT_FOUND")
 		if n := count(t, db, `SELECT COUNT(*) FROM signing_keys WHERE length(private_key) > 0`); n != 1 {
 			t.Errorf("%d private keys left, want that of the key in force", n)
 		}
@@ -302,9 +292,7 @@ func TestRemove(t *testing.T) {
 		}
 
 		// One that has retired goes without more ado.
-		if _, _, err := a.Rotate(t.Context(), ""); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, faulttest.Err(a.Rotate(t.Context(), "")))
 		a.clock.Advance(10 * time.Minute)
 		if _, err := a.Remove(t.Context(), pending.ID); err != nil {
 			t.Error(err)

@@ -27,3 +27,11 @@ func WantField(t testing.TB, err error, field string) {
 		t.Errorf("error %v, want one about the field %q", err, field)
 	}
 }
+
+// Err is the error of a call with several results.
+func Err(results ...any) error {
+	if last := results[len(results)-1]; last != nil {
+		return last.(error)
+	}
+	return nil
+}
