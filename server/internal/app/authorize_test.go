@@ -40,9 +40,7 @@ func (i *instance) denied(t *testing.T) int {
 // counted and not written yet.
 func (i *instance) refusals(t *testing.T, query string) int {
 	t.Helper()
-	if err := i.audit.Flush(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, i.audit.Flush(t.Context()))
 	events, _ := i.call(t, "GET", "/v1/audit/events?"+query, i.admin, nil).Want(t, 200).Body["events"].([]any)
 	denied := 0
 	for _, e := range events {

@@ -11,6 +11,7 @@ import (
 	"connectrpc.com/connect"
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
 	"github.com/tollgatehq/tollgate/gen/tollgate/v1/tollgatev1connect"
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"google.golang.org/protobuf/types/known/emptypb"
 )
 
@@ -30,9 +31,7 @@ func BenchmarkRPC(b *testing.B) {
 	}
 
 	handler, err := i.Handler()
-	if err != nil {
-		b.Fatal(err)
-	}
+	backendtest.Must(b, err)
 	const procedure = "/bench.v1.Null/Call"
 	mux := http.NewServeMux()
 	mux.Handle("/", handler)
@@ -89,17 +88,13 @@ func BenchmarkRPC(b *testing.B) {
 			b.StopTimer()
 			began := time.Now()
 			for range b.N {
-				if err := null(ctx); err != nil {
-					b.Fatal(err)
-				}
+				backendtest.Must(b, null(ctx))
 			}
 			base := time.Since(began)
 			b.StartTimer()
 			began = time.Now()
 			for range b.N {
-				if err := bench.call(ctx); err != nil {
-					b.Fatal(err)
-				}
+				backendtest.Must(b, bench.call(ctx))
 			}
 			b.ReportMetric(float64(time.Since(began))/float64(base), "x-null")
 		})

@@ -31,9 +31,7 @@ func TestFirstPasswordMustChange(t *testing.T) {
 			config.AdminPassword = test.given
 			var shown bytes.Buffer
 			a, err := Open(t.Context(), config, clock.Real(), Out{Stdout: &shown, Log: slog.New(slog.DiscardHandler), Terminal: test.terminal})
-			if err != nil {
-				t.Fatal(err)
-			}
+			backendtest.Must(t, err)
 			password, err := a.BootstrapAdmin(t.Context())
 			if engine == "postgres" && test.want { // it is not made at all
 				if err == nil || a.Close() != nil {

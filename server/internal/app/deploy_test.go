@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 )
 
 // root is the repository's.
@@ -21,9 +23,7 @@ const root = "../../.."
 func read(t *testing.T, name string) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(root, name))
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	return string(text)
 }
 
@@ -45,9 +45,7 @@ func compose(t *testing.T) map[string]composeService {
 	var file struct {
 		Services map[string]composeService `yaml:"services"`
 	}
-	if err := yaml.Unmarshal([]byte(read(t, "docker-compose.yml")), &file); err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, yaml.Unmarshal([]byte(read(t, "docker-compose.yml")), &file))
 	return file.Services
 }
 
@@ -140,9 +138,7 @@ func TestCompose_secrets(t *testing.T) {
 	}
 	dir := t.TempDir()
 	for _, volume := range []string{"server", "postgres", "redis"} {
-		if err := os.Mkdir(filepath.Join(dir, volume), 0o755); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, os.Mkdir(filepath.Join(dir, volume), 0o755))
 	}
 	script := strings.NewReplacer("$$", "$", "/secrets\n", dir+"\n", "chown -R 65532:65532", "true").Replace(command[2].(string))
 	run := func() string {
@@ -233,9 +229,7 @@ func TestDockerIgnore(t *testing.T) {
 		`{{if not .Standard}}{{with .Module}}{{if .Main}}{{range $.GoFiles}}{{$.ImportPath}}/{{.}}{{"\n"}}{{end}}{{range $.EmbedFiles}}{{$.ImportPath}}/{{.}}{{"\n"}}{{end}}{{end}}{{end}}{{end}}`, "./server")
 	list.Dir = root
 	out, err := list.Output()
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	files := strings.Fields(string(out))
 	if len(files) < 50 {
 		t.Fatalf("the server has only %d files", len(files))

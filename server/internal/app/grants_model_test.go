@@ -38,9 +38,7 @@ func TestNothingBeyondWhatWasGranted(t *testing.T) {
 	}
 	for name, value := range map[string]string{"rapid.checks": runs, "rapid.steps": "50"} {
 		before := flag.Lookup(name).Value.String()
-		if err := flag.Set(name, value); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, flag.Set(name, value))
 		defer flag.Set(name, before)
 	}
 	backendtest.DatabaseURLs(t, func(t *testing.T, address string) {
@@ -49,9 +47,7 @@ func TestNothingBeyondWhatWasGranted(t *testing.T) {
 		clk.Now = fake.Now
 		i := start(t, testConfig(address), clk)
 		handler, err := i.Handler()
-		if err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
 		done := map[string]int{}
 		sequences := 0
 		rapid.Check(t, func(t *rapid.T) {

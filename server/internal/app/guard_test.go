@@ -11,6 +11,7 @@ import (
 
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
 	"github.com/tollgatehq/tollgate/server/internal/apitest"
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/contract"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -28,17 +29,13 @@ func (i *instance) callRPC(t *testing.T, method protoreflect.MethodDescriptor, t
 	// One enveloped message out, one back: a stream's own, or its end with an
 	// error (https://connectrpc.com/docs/protocol#streaming-rpcs).
 	req, err := http.NewRequestWithContext(t.Context(), "POST", i.URL+path, strings.NewReader("\x00\x00\x00\x00\x02{}"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	req.Header.Set("Content-Type", "application/connect+json")
 	if token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
 	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	defer res.Body.Close()
 	head := make([]byte, 5)
 	if _, err := io.ReadFull(res.Body, head); err != nil {
@@ -52,12 +49,9 @@ func (i *instance) callRPC(t *testing.T, method protoreflect.MethodDescriptor, t
 		Error struct{ Code string }
 	}
 	body := make([]byte, binary.BigEndian.Uint32(head[1:]))
-	if _, err := io.ReadFull(res.Body, body); err != nil {
-		t.Fatal(err)
-	}
-	if err := json.Unmarshal(body, &end); err != nil {
-		t.Fatal(err)
-	}
+	_, err = io.ReadFull(res.Body, body)
+	backendtest.Must(t, err)
+	backendtest.Must(t, json.Unmarshal(body, &end))
 	return end.Error.Code
 }
 

@@ -46,21 +46,16 @@ func start(t testing.TB, config Config, clk clock.Clock) *instance {
 func startLogging(t testing.TB, config Config, clk clock.Clock, log *slog.Logger) *instance {
 	t.Helper()
 	a, err := Open(t.Context(), config, clk, Out{Stdout: io.Discard, Log: log})
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	t.Cleanup(func() {
 		if err := a.Close(); err != nil {
 			t.Errorf("close: %v", err)
 		}
 	})
-	if _, err := a.BootstrapAdmin(context.Background()); err != nil {
-		t.Fatal(err)
-	}
+	_, err = a.BootstrapAdmin(context.Background())
+	backendtest.Must(t, err)
 	handler, err := a.Handler()
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	a.ready.Store(true)
 	server := httptest.NewUnstartedServer(handler)
 	server.Config = httpapi.NewServer(handler, log)

@@ -21,9 +21,7 @@ func TestCallersThatLeaveAreNoFailure(t *testing.T) {
 	i := startLogging(t, testConfig(backendtest.SQLiteURL(t)), clock.Real(),
 		slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn})))
 	handler, err := i.Handler()
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	late, cancel := context.WithTimeout(t.Context(), 0)

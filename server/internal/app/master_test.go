@@ -35,9 +35,7 @@ func TestKeyFileOfUsedDatabase(t *testing.T) {
 				t.Errorf("a new database: %v", err)
 			}
 		}
-		if err := os.Remove(path); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, os.Remove(path))
 		if err := opens(); err == nil || !strings.Contains(err.Error(), "is missing") || !missing(path) {
 			t.Errorf("without its key file: %v", err)
 		}

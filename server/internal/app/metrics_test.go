@@ -35,9 +35,7 @@ func (i *instance) scrape(t *testing.T) (string, map[string]*dto.MetricFamily) {
 	text := out.Body.String()
 	parser := expfmt.NewTextParser(model.LegacyValidation)
 	families, err := parser.TextToMetricFamilies(strings.NewReader(text))
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	return text, families
 }
 
@@ -54,9 +52,7 @@ func TestDashboardAndAlertsAskForMetricsThatExist(t *testing.T) {
 
 	asked := map[string][]string{} // by file
 	var dashboard any
-	if err := json.Unmarshal([]byte(read(t, "deploy/grafana/tollgate.json")), &dashboard); err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, json.Unmarshal([]byte(read(t, "deploy/grafana/tollgate.json")), &dashboard))
 	collect(dashboard, "expr", func(expr string) { asked["dashboard"] = append(asked["dashboard"], expr) })
 
 	var rules struct {
@@ -68,9 +64,7 @@ func TestDashboardAndAlertsAskForMetricsThatExist(t *testing.T) {
 			} `yaml:"rules"`
 		} `yaml:"groups"`
 	}
-	if err := yaml.Unmarshal([]byte(read(t, "deploy/prometheus/alerts.yml")), &rules); err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, yaml.Unmarshal([]byte(read(t, "deploy/prometheus/alerts.yml")), &rules))
 	for _, group := range rules.Groups {
 		for _, rule := range group.Rules {
 			asked["alerts"] = append(asked["alerts"], rule.Expr)
@@ -296,9 +290,8 @@ func TestSecretsStayOutOfLogsMetricsAndTraces(t *testing.T) {
 
 	// Something goes wrong inside, and the log says so.
 	for _, table := range []string{"users", "sessions"} {
-		if _, err := i.db.Exec(t.Context(), "ALTER TABLE "+table+" RENAME TO lost_"+table); err != nil {
-			t.Fatal(err)
-		}
+		_, err := i.db.Exec(t.Context(), "ALTER TABLE "+table+" RENAME TO lost_"+table)
+		backendtest.Must(t, err)
 	}
 	i.call(t, "POST", "/v1/auth/login", "", map[string]any{"username": FirstAdmin, "password": wrong})
 	i.call(t, "POST", "/v1/auth/refresh", "", map[string]any{"refreshToken": renewed.Str("refreshToken")})
@@ -347,9 +340,7 @@ func TestSecretsStayOutOfLogsMetricsAndTraces(t *testing.T) {
 	failed := 0
 	for line := range strings.Lines(log.String()) {
 		var entry map[string]any
-		if err := json.Unmarshal([]byte(line), &entry); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, json.Unmarshal([]byte(line), &entry))
 		if entry["msg"] == "request" || entry["msg"] == "call failed" {
 			if id, _ := entry["request_id"].(string); id == "" || strings.Count(line, `"request_id"`) != 1 {
 				t.Errorf("a line without one request id: %s", line)

@@ -65,9 +65,7 @@ func TestStandardClient(t *testing.T) {
 				t.Errorf("%s: %+v", name, token)
 			}
 			res, err := config.Client(t.Context()).Get(i.URL + "/v1/roles")
-			if err != nil {
-				t.Fatal(err)
-			}
+			backendtest.Must(t, err)
 			res.Body.Close()
 			if res.StatusCode != http.StatusOK {
 				t.Errorf("%s: a call with the token: %d", name, res.StatusCode)
@@ -277,9 +275,7 @@ func TestOAuthMetadata(t *testing.T) {
 				ResponseTypes  []string `json:"response_types_supported"`
 				RevokeEndpoint string   `json:"revocation_endpoint"`
 			}
-			if err := json.Unmarshal(a.Raw, &m); err != nil {
-				t.Fatal(err)
-			}
+			backendtest.Must(t, json.Unmarshal(a.Raw, &m))
 			if m.Issuer != issuer || m.TokenEndpoint != issuer+"/v1/oauth2/token" || m.JWKS != issuer+"/.well-known/jwks.json" ||
 				m.RevokeEndpoint != issuer+"/v1/oauth2/revoke" || len(m.Grants) != 2 || m.ResponseTypes == nil {
 				t.Errorf("%s: %s", issuer, a.Raw)

@@ -57,9 +57,7 @@ func insertTypos(t *testing.T, address string) {
 		_, err := db.Exec(t.Context(), `INSERT INTO limits (name, description, subject, permission, rate, period, burst, algorithm,
 			mode, outage, context_key, overrides, builtin, created_at, updated_at)
 			VALUES ($1, '', $2, '*', 1, 2678400000000, 0, 'gcra', 'enforce', 'local', '', '[]', 0, 1, 1)`, "typo-"+subject, subject)
-		if err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
 	}
 }
 

@@ -16,14 +16,10 @@ func TestRedisPassword(t *testing.T) {
 	t.Parallel()
 	client, _ := backendtest.Redis(t)
 	const user = "tollgate-test-of-passwords"
-	if err := client.Do(t.Context(), "ACL", "SETUSER", user, "reset", "on", ">right", "~*", "&*", "+@all").Err(); err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, client.Do(t.Context(), "ACL", "SETUSER", user, "reset", "on", ">right", "~*", "&*", "+@all").Err())
 	t.Cleanup(func() { client.Do(t.Context(), "ACL", "DELUSER", user) })
 	u, err := url.Parse(backendtest.RedisURL(t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	opens := func(address string) error {
 		config := testConfig(backendtest.SQLiteURL(t))
 		config.RedisURL = address

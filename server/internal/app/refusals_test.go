@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/metrics"
 )
 
@@ -38,9 +39,7 @@ func TestAFloodOfRefusedCallsIsALineAReason(t *testing.T) {
 		count         float64
 	}{{"busy", "", 10_290}, {"unavailable", "no route to host", 2}} {
 		var line map[string]any
-		if err := json.Unmarshal([]byte(got[i]), &line); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, json.Unmarshal([]byte(got[i]), &line))
 		cause, _ := line["last_error"].(string)
 		if line["msg"] != "calls refused" || line["reason"] != want.reason || line["count"] != want.count || cause != want.cause {
 			t.Errorf("line %s", got[i])

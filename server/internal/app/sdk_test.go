@@ -27,9 +27,7 @@ func (i *instance) service(t *testing.T, name, audience string) *tollgate.Client
 	i.call(t, "PUT", "/v1/roles/service/members/"+id, i.admin, map[string]any{}).Want(t, 200)
 	key := i.call(t, "POST", "/v1/api-keys", i.admin, map[string]any{"name": name, "userId": id}).Want(t, 200).Str("secret")
 	client, err := tollgate.New(i.URL, tollgate.WithAPIKey(key), tollgate.WithTimeout(30*time.Second), tollgate.WithLogger(slog.New(slog.DiscardHandler)))
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	return client
 }
 
@@ -37,22 +35,16 @@ func (i *instance) service(t *testing.T, name, audience string) *tollgate.Client
 func (i *instance) verifier(t *testing.T, client *tollgate.Client, audience string) *tollgate.Verifier {
 	t.Helper()
 	v, err := tollgate.NewVerifier(client, tollgate.VerifierConfig{Issuer: "http://tollgate.test", Audience: audience, FeedBound: time.Minute})
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	t.Cleanup(v.Close)
-	if err := v.Wait(t.Context(), 0); err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, v.Wait(t.Context(), 0))
 	return v
 }
 
 func wantReason(t *testing.T, v *tollgate.Verifier, token string, reason tollgate.Reason) *tollgate.Principal {
 	t.Helper()
 	found, err := v.Verify(t.Context(), token)
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	if found.Reason != reason || found.Active != (reason == tollgate.ReasonOK) {
 		t.Errorf("%+v, want %s", found, reason)
 	}
@@ -108,12 +100,8 @@ func TestRemovedSigningKeyElsewhere(t *testing.T) {
 		i.call(t, "POST", "/v1/signing-keys/rotate", i.admin, map[string]any{}).Want(t, 200)
 		id, _ := leaked["id"].(string)
 		removed, err := strconv.ParseInt(i.call(t, "DELETE", "/v1/signing-keys/"+id, i.admin, nil).Want(t, 200).Str("revision"), 10, 64)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := v.Wait(t.Context(), removed); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
+		backendtest.Must(t, v.Wait(t.Context(), removed))
 		found, err := v.Verify(t.Context(), token)
 		if err == nil && found.Active {
 			t.Error("a token of the removed key is good")
@@ -132,13 +120,9 @@ func TestSDKSessionAudience(t *testing.T) {
 		session, err := tollgate.NewSession(t.Context(), i.URL, tollgate.SessionConfig{
 			Username: "alice", Password: "a password of alice", Audience: "orders",
 		}, tollgate.WithTimeout(30*time.Second))
-		if err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
 		token, err := session.Token(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
 		p := wantReason(t, orders, token, tollgate.ReasonOK)
 		if p == nil || p.Audience != "orders" || !slices.Equal(p.Amr, []string{"pwd"}) || p.AuthTime.IsZero() {
 			t.Errorf("principal %+v", p)
@@ -147,12 +131,8 @@ func TestSDKSessionAudience(t *testing.T) {
 		if res := i.call(t, "GET", "/v1/auth/whoami", token, nil); res.Status != 401 || !strings.Contains(string(res.Raw), "WRONG_AUDIENCE") {
 			t.Errorf("here: %d %s", res.Status, res.Raw)
 		}
-		if err := session.Close(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		if err := orders.Wait(t.Context(), i.log.Revision()); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, session.Close(t.Context()))
+		backendtest.Must(t, orders.Wait(t.Context(), i.log.Revision()))
 		wantReason(t, orders, token, tollgate.ReasonCredentialRevoked)
 	})
 }
@@ -167,9 +147,7 @@ func TestSDKSessionSecondFactor(t *testing.T) {
 		at := "/v1/users/" + id + "/second-factor"
 		made := i.call(t, "POST", at, token, map[string]any{"currentPassword": "a password of alice"}).Want(t, 200)
 		code, err := totp.GenerateCode(made.Str("secret"), time.Now())
-		if err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
 		i.call(t, "POST", at+"/confirm", token, map[string]any{"code": code}).Want(t, 200)
 		codes, _ := made.Body["recoveryCodes"].([]any)
 		asked := 0
@@ -181,12 +159,9 @@ func TestSDKSessionSecondFactor(t *testing.T) {
 			return tollgate.NewSession(t.Context(), i.URL, config, tollgate.WithTimeout(30*time.Second))
 		}
 		session, err := signIn()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if token, err = session.Token(t.Context()); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
+		token, err = session.Token(t.Context())
+		backendtest.Must(t, err)
 		p := wantReason(t, i.verifier(t, i.service(t, "orders", ""), "tollgate"), token, tollgate.ReasonOK)
 		if p == nil || !slices.Contains(p.Amr, "mfa") || asked != 1 {
 			t.Errorf("principal %+v, asked for a code %d times", p, asked)

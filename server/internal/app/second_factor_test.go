@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/pquerna/otp/totp"
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 )
 
 // TestSecondFactorOverREST goes through a second factor as a client does.
@@ -24,9 +25,7 @@ func TestSecondFactorOverREST(t *testing.T) {
 		t.Fatalf("enrolled %v", made.Body)
 	}
 	code, err := totp.GenerateCode(made.Str("secret"), time.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	if a := i.call(t, "POST", at+"/confirm", token, map[string]any{"code": code}).Want(t, http.StatusOK); a.Body["revokedSessions"] != 1.0 {
 		t.Errorf("confirmed: %s", a.Raw)
 	}

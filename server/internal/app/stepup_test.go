@@ -82,9 +82,7 @@ func TestSecondFactorIsRequired(t *testing.T) {
 	token := i.call(t, "POST", "/v1/auth/login", "", login).Want(t, 200).Str("accessToken")
 	made := i.call(t, "POST", at+"/second-factor", token, map[string]any{"currentPassword": "another password"}).Want(t, 200)
 	code, err := totp.GenerateCode(made.Str("secret"), fake.Now())
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	i.call(t, "POST", at+"/second-factor/confirm", token, map[string]any{"code": code}).Want(t, 200)
 	i.call(t, "POST", "/v1/roles", token, role).Want(t, 401) // signed in without it
 	codes, _ := made.Body["recoveryCodes"].([]any)

@@ -50,9 +50,7 @@ func (a *authority) issue(usage x509.ExtKeyUsage) (pair tls.Certificate, cert, k
 func (a *authority) make(template *x509.Certificate) (pair tls.Certificate, cert, key []byte) {
 	a.t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		a.t.Fatal(err)
-	}
+	backendtest.Must(a.t, err)
 	a.last++
 	template.SerialNumber, template.Subject = big.NewInt(a.last), pkix.Name{CommonName: "test"}
 	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
@@ -61,18 +59,13 @@ func (a *authority) make(template *x509.Certificate) (pair tls.Certificate, cert
 		parent, signer = a.pair.Leaf, a.pair.PrivateKey
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, parent, private.Public(), signer)
-	if err != nil {
-		a.t.Fatal(err)
-	}
+	backendtest.Must(a.t, err)
 	secret, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		a.t.Fatal(err)
-	}
+	backendtest.Must(a.t, err)
 	cert = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 	key = pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret})
-	if pair, err = tls.X509KeyPair(cert, key); err != nil {
-		a.t.Fatal(err)
-	}
+	pair, err = tls.X509KeyPair(cert, key)
+	backendtest.Must(a.t, err)
 	return pair, cert, key
 }
 
@@ -114,9 +107,7 @@ type secured struct {
 
 func (s *secured) write(name string, content []byte) {
 	s.t.Helper()
-	if err := os.WriteFile(filepath.Join(s.dir, name), content, 0o600); err != nil {
-		s.t.Fatal(err)
-	}
+	backendtest.Must(s.t, os.WriteFile(filepath.Join(s.dir, name), content, 0o600))
 }
 
 func serveTLS(t *testing.T, clients *authority) *secured {
@@ -136,18 +127,13 @@ func serveTLS(t *testing.T, clients *authority) *secured {
 	clk.Now = s.clock.Now
 	log := slog.New(slog.NewTextHandler(s.log, nil))
 	listener, err := Listen(config, clk, log)
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	s.url = "https://" + listener.Addr().String()
 	var greeting bytes.Buffer
 	a, err := Open(t.Context(), config, clk, Out{Stdout: &greeting, Log: log})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := a.BootstrapAdmin(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
+	_, err = a.BootstrapAdmin(t.Context())
+	backendtest.Must(t, err)
 	if a.PrintWelcome(listener.Addr(), ""); !strings.Contains(greeting.String(), "Tollgate answers on "+s.url+"\n") {
 		t.Errorf("the greeting is %s", &greeting)
 	}

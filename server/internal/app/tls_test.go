@@ -15,6 +15,7 @@ import (
 	"connectrpc.com/connect"
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
 	"github.com/tollgatehq/tollgate/gen/tollgate/v1/tollgatev1connect"
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/clock"
 )
 
@@ -25,9 +26,7 @@ func TestTLSServesEveryProtocol(t *testing.T) {
 	one.Transport.(*http.Transport).ForceAttemptHTTP2 = false
 	for want, client := range map[string]*http.Client{"HTTP/2.0": s.client(), "HTTP/1.1": one} {
 		res, err := get(client, s.url+"/healthz")
-		if err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
 		if res.Proto != want || res.StatusCode != http.StatusOK || res.TLS.Version != tls.VersionTLS13 {
 			t.Errorf("%s %d by TLS %x, want %s", res.Proto, res.StatusCode, res.TLS.Version, want)
 		}
@@ -44,14 +43,10 @@ func TestTLSServesEveryProtocol(t *testing.T) {
 
 	// Server-Sent Events arrive while the answer goes on.
 	req, err := http.NewRequestWithContext(t.Context(), "GET", s.url+"/v1/audit/events/watch", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	req.Header.Set("Authorization", "Bearer "+grant.GetAccessToken())
 	res, err := s.client().Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	defer res.Body.Close()
 	if line, err := bufio.NewReader(res.Body).ReadString('\n'); err != nil || line != ": watching\n" {
 		t.Errorf("the stream begins with %q, %v", line, err)
@@ -104,9 +99,7 @@ func TestTLSReload(t *testing.T) {
 	serial := func() int64 { // of a new connection
 		t.Helper()
 		res, err := get(s.client(), s.url+"/healthz")
-		if err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
 		return res.TLS.PeerCertificates[0].SerialNumber.Int64()
 	}
 	want := func(number int64) {
@@ -156,32 +149,22 @@ func TestTLSReloadThroughALink(t *testing.T) {
 	s := &secured{authority: newAuthority(t), dir: t.TempDir(), clock: clock.NewFake(time.Now()), log: &logged{}}
 	link := func(folder string) {
 		t.Helper()
-		if err := os.Mkdir(filepath.Join(s.dir, folder), 0o700); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, os.Mkdir(filepath.Join(s.dir, folder), 0o700))
 		_, cert, key := s.issue(x509.ExtKeyUsageServerAuth)
 		s.write(filepath.Join(folder, "tls.crt"), cert)
 		s.write(filepath.Join(folder, "tls.key"), key)
 		next := filepath.Join(s.dir, "..next")
-		if err := os.Symlink(folder, next); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Rename(next, filepath.Join(s.dir, "..data")); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, os.Symlink(folder, next))
+		backendtest.Must(t, os.Rename(next, filepath.Join(s.dir, "..data")))
 	}
 	link("first")
 	for _, name := range []string{"tls.crt", "tls.key"} {
-		if err := os.Symlink(filepath.Join("..data", name), filepath.Join(s.dir, name)); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, os.Symlink(filepath.Join("..data", name), filepath.Join(s.dir, name)))
 	}
 	clk := clock.Real()
 	clk.Now = s.clock.Now
 	files, err := openTLSFiles(Config{TLSCert: filepath.Join(s.dir, "tls.crt"), TLSKey: filepath.Join(s.dir, "tls.key")}, clk, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	link("second")
 	s.clock.Advance(tlsLookEvery)
 	files.look(t.Context())
@@ -221,9 +204,7 @@ func TestTLSClients(t *testing.T) {
 	accepted("a client of another CA", force(stranger), false)
 	accepted("a client of the server's CA", force(ours), false)
 	own, err := tls.LoadX509KeyPair(filepath.Join(s.dir, "cert.pem"), filepath.Join(s.dir, "key.pem"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	accepted("the server itself", force(own), true)
 
 	// A CA that is not trusted any more lets nobody in, not even those who
@@ -251,9 +232,7 @@ func TestTLSMistakes(t *testing.T) {
 	dir := t.TempDir()
 	file := func(name string, content []byte) string {
 		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, content, 0o600); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, os.WriteFile(path, content, 0o600))
 		return path
 	}
 	_, one, key := a.issue(x509.ExtKeyUsageServerAuth)

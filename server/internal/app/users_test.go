@@ -79,9 +79,8 @@ func fillUsers(t *testing.T, db *database.DB) {
 			SELECT 'id-' || CAST(i AS TEXT), 'many-' || CAST(i AS TEXT), 'person', 1, 1 FROM n`,
 		"ANALYZE users",
 	} {
-		if _, err := db.Exec(t.Context(), statement); err != nil {
-			t.Fatal(err)
-		}
+		_, err := db.Exec(t.Context(), statement)
+		backendtest.Must(t, err)
 	}
 }
 

@@ -76,9 +76,8 @@ func Open(t testing.TB, address string) *database.DB {
 	db, err := database.OpenWithin(address, 30*time.Second)
 	Must(t, err)
 	t.Cleanup(func() { db.Close() })
-	if _, err := db.MigrateUp(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	_, err = db.MigrateUp(t.Context())
+	Must(t, err)
 	return db
 }
 
@@ -103,9 +102,8 @@ func PostgreSQLURL(t testing.TB) string {
 		t.Fatalf("connect to the PostgreSQL of TOLLGATE_TEST_POSTGRES_URL: %v", err)
 	}
 	schema := "test_" + strings.ToLower(rand.Text())
-	if _, err := admin.Exec("CREATE SCHEMA " + schema); err != nil {
-		t.Fatal(err)
-	}
+	_, err = admin.Exec("CREATE SCHEMA " + schema)
+	Must(t, err)
 	t.Cleanup(func() {
 		if _, err := admin.Exec("DROP SCHEMA " + schema + " CASCADE"); err != nil {
 			t.Error(err)

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 )
 
 var (
@@ -105,9 +106,7 @@ func TestReasons(t *testing.T) {
 		})
 		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	for name := range unused {
 		t.Errorf("no code has the reason %s", name)
 	}

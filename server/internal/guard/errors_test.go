@@ -8,6 +8,7 @@ import (
 
 	"buf.build/go/protovalidate"
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/contract"
 	"github.com/tollgatehq/tollgate/server/internal/decision"
@@ -61,9 +62,7 @@ func TestRefusal(t *testing.T) {
 func TestInvalid(t *testing.T) {
 	t.Parallel()
 	validator, err := protovalidate.New()
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	authorize := func(permission string) *tollgatev1.AuthorizeRequest {
 		return &tollgatev1.AuthorizeRequest{Permission: permission}
 	}
@@ -122,9 +121,7 @@ func TestPatternMessages(t *testing.T) {
 		for i := range m.Fields().Len() {
 			field := m.Fields().Get(i)
 			rules, err := protovalidate.ResolveFieldRules(field)
-			if err != nil {
-				t.Fatal(err)
-			}
+			backendtest.Must(t, err)
 			for _, pattern := range []string{rules.GetString().GetPattern(), rules.GetRepeated().GetItems().GetString().GetPattern()} {
 				if pattern != "" && patternMessages[pattern] == "" {
 					t.Errorf("%s: no message for %s", field.FullName(), pattern)

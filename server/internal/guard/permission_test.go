@@ -6,6 +6,7 @@ import (
 
 	"buf.build/go/protovalidate"
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/roles"
 	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
@@ -15,9 +16,7 @@ import (
 func TestPermissionGrammar(t *testing.T) {
 	t.Parallel()
 	validator, err := protovalidate.New()
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	takes := func(message proto.Message, field string) bool {
 		err := validator.Validate(message)
 		return err == nil || !strings.Contains(err.Error(), field)

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/contract"
 	"github.com/tollgatehq/tollgate/server/internal/decision"
 	"google.golang.org/protobuf/proto"
@@ -31,9 +32,7 @@ func newMethod(t *testing.T, option *tollgatev1.Guard, streaming bool) protorefl
 			}},
 		}},
 	}, protoregistry.GlobalFiles)
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	return file.Services().Get(0).Methods().Get(0)
 }
 

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -46,9 +47,7 @@ func FuzzStrictJSON(f *testing.F) {
 // a name is spelled.
 func FuzzRESTQuery(f *testing.F) {
 	q, err := newRESTQueries(http.NotFoundHandler())
-	if err != nil {
-		f.Fatal(err)
-	}
+	backendtest.Must(f, err)
 	for _, seed := range []string{
 		"", "id=x", "%69d=x", "page_size=1&pageSize=2", "pageSize=1;id=2", "a=%zz", "id", "id.x=1", "=1", "&&", "page_size=1&page_size=1", "%=1", "+id=1",
 	} {

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/inflight"
 )
@@ -55,14 +56,10 @@ func overHTTP2(t *testing.T) *http.Client {
 func post(t *testing.T, client *http.Client, url, contentType string, body io.Reader) (int, http.Header, string) {
 	t.Helper()
 	res, err := client.Post(url, contentType, body)
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	defer res.Body.Close()
 	all, err := io.ReadAll(res.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	return res.StatusCode, res.Header, string(all)
 }
 
@@ -128,18 +125,14 @@ func TestNothingStaysHeld(t *testing.T) {
 					t.Fatal("an aborted answer looks whole")
 				}
 				res, err := client.Get(server.URL + watchPath)
-				if err != nil {
-					t.Fatal(err)
-				}
+				backendtest.Must(t, err)
 				if body, err := io.ReadAll(res.Body); err == nil || string(body) != "one" {
 					t.Fatalf("a stream that broke off: %q, %v", body, err)
 				}
 				res.Body.Close()
 				ctx, cancel := context.WithCancel(t.Context())
 				req, err := http.NewRequestWithContext(ctx, "POST", server.URL+"/until-canceled", nil)
-				if err != nil {
-					t.Fatal(err)
-				}
+				backendtest.Must(t, err)
 				go func() {
 					<-started
 					cancel()
@@ -190,9 +183,7 @@ func TestOverloaded(t *testing.T) {
 // and a trusted proxy any number.
 func TestLimitConnections(t *testing.T) {
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	refused := make(chan string, 10)
 	l := LimitConnections(inner, 4, []netip.Prefix{netip.MustParsePrefix("127.0.0.9/32")}, func(reason string, _ error) { refused <- reason })
 	t.Cleanup(func() { l.Close() })
