@@ -48,27 +48,6 @@ func TestBodiesThatAreNoJSON(t *testing.T) {
 	}
 }
 
-// A long name that is unknown is told, at no length.
-func TestLongUnknownFields(t *testing.T) {
-	t.Parallel()
-	i := startEmbedded(t)
-	for _, n := range []int{10, 1000, 30_000, 100_000} {
-		long := strings.Repeat("x", n)
-		for _, path := range []string{"/v1/authorize", "/tollgate.v1.RolesService/Authorize"} {
-			a := i.send(t, "POST", path, "application/json", `{"`+long+`":1}`).Want(t, http.StatusBadRequest)
-			if !strings.Contains(a.Str("message"), long[:10]) || len(a.Raw) > 2000 || !strings.Contains(string(a.Raw), "fieldViolations") {
-				t.Errorf("%s: a field of %d letters: an answer of %d bytes: %.500s", path, n, len(a.Raw), a.Raw)
-			}
-		}
-		if n < 20_000 {
-			a := i.call(t, "GET", "/v1/users?"+long+"=1", i.admin, nil).Want(t, http.StatusBadRequest)
-			if a.Str("code") != "invalid_argument" || len(a.Raw) > 3000 {
-				t.Errorf("a parameter of %d letters: an answer of %d bytes: %.500s", n, len(a.Raw), a.Raw)
-			}
-		}
-	}
-}
-
 // Calls whose form is wrong for their protocol are their callers' mistakes: in
 // the protocol's own code, and not in the log.
 func TestCallsOfTheWrongForm(t *testing.T) {

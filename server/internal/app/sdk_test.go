@@ -1,9 +1,6 @@
 package app
 
 import (
-	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -13,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/pquerna/otp/totp"
 	tollgate "github.com/tollgatehq/tollgate/sdk"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/clock"
@@ -134,45 +130,5 @@ func TestSDKSessionAudience(t *testing.T) {
 		backendtest.Must(t, session.Close(t.Context()))
 		backendtest.Must(t, orders.Wait(t.Context(), i.log.Revision()))
 		wantReason(t, orders, token, tollgate.ReasonCredentialRevoked)
-	})
-}
-
-// TestSDKSessionSecondFactor: the SDK signs a user in who has a second factor, and
-// asks for a code only when the password is right.
-func TestSDKSessionSecondFactor(t *testing.T) {
-	t.Parallel()
-	backendtest.DatabaseURLs(t, func(t *testing.T, address string) {
-		i := start(t, testConfig(address), clock.Real())
-		id, token := i.newUser(t, "alice")
-		at := "/v1/users/" + id + "/second-factor"
-		made := i.call(t, "POST", at, token, map[string]any{"currentPassword": "a password of alice"}).Want(t, 200)
-		code, err := totp.GenerateCode(made.Str("secret"), time.Now())
-		backendtest.Must(t, err)
-		i.call(t, "POST", at+"/confirm", token, map[string]any{"code": code}).Want(t, 200)
-		codes, _ := made.Body["recoveryCodes"].([]any)
-		asked := 0
-		config := tollgate.SessionConfig{Username: "alice", Password: "a password of alice", SecondFactor: func(context.Context) (string, error) {
-			asked++
-			return fmt.Sprint(codes[asked-1]), nil
-		}}
-		signIn := func() (*tollgate.Session, error) {
-			return tollgate.NewSession(t.Context(), i.URL, config, tollgate.WithTimeout(30*time.Second))
-		}
-		session, err := signIn()
-		backendtest.Must(t, err)
-		token, err = session.Token(t.Context())
-		backendtest.Must(t, err)
-		p := wantReason(t, i.verifier(t, i.service(t, "orders", ""), "tollgate"), token, tollgate.ReasonOK)
-		if p == nil || !slices.Contains(p.Amr, "mfa") || asked != 1 {
-			t.Errorf("principal %+v, asked for a code %d times", p, asked)
-		}
-		if err := session.Close(t.Context()); err != nil {
-			t.Error(err)
-		}
-		var known *tollgate.Error
-		config.Password = "a wrong password"
-		if _, err := signIn(); !errors.As(err, &known) || known.Reason != "BAD_CREDENTIALS" || asked != 1 {
-			t.Errorf("a wrong password: %v, asked for a code %d times", err, asked)
-		}
 	})
 }

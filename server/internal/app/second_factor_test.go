@@ -49,38 +49,3 @@ func TestSecondFactorOverREST(t *testing.T) {
 	delete(login, "secondFactor")
 	i.call(t, "POST", "/v1/auth/login", "", login).Want(t, http.StatusOK)
 }
-
-// TestPasswordChangeComesFirst: who must choose a new password can do that, see
-// who they are and leave, and nothing else, not even what is theirs.
-func TestPasswordChangeComesFirst(t *testing.T) {
-	t.Parallel()
-	i := startEmbedded(t)
-	id, _ := i.newUser(t, "alice", "tollgate:*")
-	at := "/v1/users/" + id
-	oneTime := i.call(t, "POST", at+"/password", i.admin, map[string]any{}).Want(t, http.StatusOK).Str("oneTimePassword")
-	login := func(password string) string {
-		return i.call(t, "POST", "/v1/auth/login", "", map[string]any{"username": "alice", "password": password}).Want(t, http.StatusOK).Str("accessToken")
-	}
-	token := login(oneTime)
-	for _, refused := range []struct {
-		method, path string
-		body         any
-	}{
-		{"GET", at, nil},
-		{"GET", at + "/sessions", nil},
-		{"DELETE", at + "/sessions", nil},
-		{"GET", "/v1/api-keys?user_id=" + id, nil},
-		{"POST", at + "/second-factor", map[string]any{}},
-		{"GET", "/v1/users", nil},
-	} {
-		a := i.call(t, refused.method, refused.path, token, refused.body).Want(t, http.StatusForbidden)
-		if a.Reason() != "PASSWORD_CHANGE_REQUIRED" {
-			t.Errorf("%s %s: %s", refused.method, refused.path, a.Raw)
-		}
-	}
-	i.call(t, "GET", "/v1/auth/whoami", token, nil).Want(t, http.StatusOK)
-	i.call(t, "POST", "/v1/auth/logout", login(oneTime), map[string]any{}).Want(t, http.StatusOK)
-	i.call(t, "POST", at+"/password", token, map[string]any{"currentPassword": oneTime, "newPassword": "password1"}).Want(t, http.StatusBadRequest)
-	i.call(t, "POST", at+"/password", token, map[string]any{"currentPassword": oneTime, "newPassword": "a password of hers"}).Want(t, http.StatusOK)
-	i.call(t, "GET", at, login("a password of hers"), nil).Want(t, http.StatusOK)
-}

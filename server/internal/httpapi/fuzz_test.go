@@ -116,7 +116,7 @@ func FuzzReadClient(f *testing.F) {
 func FuzzRewrite(f *testing.F) {
 	for _, seed := range []string{
 		``, `{}`, `not found`, `{"code":"invalid_argument","message":"x"}`, `{"code":"unknown","message":"read message: illegal base64"}`,
-		`{"code":13,"message":"unknown field in field path \"x\""}`, `{"code":5,"message":"x","details":[]}`, `{"code":"nonsense"}`, "{\"code\":\"internal\",\"message\":\"\xe9\"}",
+		`{"code":13,"message":"unknown field in field path \"x\""}`, `{"code":5,"message":"x","details":[]}`, `{"code":"nonsense"}`, `{"code":"invalid_argument","message":"` + strings.Repeat("x", 20<<10) + `"}`, "{\"code\":\"internal\",\"message\":\"\xe9\"}",
 	} {
 		f.Add(500, []byte(seed))
 		f.Add(404, []byte(seed))
