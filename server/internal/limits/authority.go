@@ -59,7 +59,7 @@ const (
 // checkSignIns refuses a limit on sign-ins that locks users out for long, the
 // administrator who mistyped it among them.
 func (l Limit) checkSignIns() error {
-	if l.Mode != Enforce || l.Subject == SubjectAPIKey || !covers(l.Permission, login) {
+	if l.Mode != Enforce || l.Subject == SubjectAPIKey || !roles.Covers(l.Permission, login) {
 		return nil
 	}
 	because := fmt.Sprintf("because %q covers sign-ins (%s); narrow the permission, or try the limit in shadow mode", l.Permission, login)

@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+
+	"github.com/tollgatehq/tollgate/server/internal/roles"
 )
 
 // Request is a call to be counted.
@@ -69,7 +71,7 @@ func (all *rules) matches(r Request) []match {
 		if len(r.Only) > 0 && !slices.Contains(r.Only, rule.Subject) {
 			continue
 		}
-		if !covers(rule.Permission, r.Permission) && (r.Also == "" || !covers(rule.Permission, r.Also)) {
+		if !roles.Covers(rule.Permission, r.Permission) && (r.Also == "" || !roles.Covers(rule.Permission, r.Also)) {
 			continue
 		}
 		if key, ok := rule.key(r); ok {

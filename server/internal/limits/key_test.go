@@ -31,20 +31,3 @@ func TestIPKeys(t *testing.T) {
 		}
 	}
 }
-
-func TestCovers(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		outer, inner string
-		want         bool
-	}{
-		{"*", "orders:read", true}, {"*", "", true}, {"*", "NOT A PERMISSION", true}, {"*", "*", true},
-		{"orders:*", "orders:read", true}, {"orders:*", "orders:items:read", true}, {"orders:*", "orders", false},
-		{"orders:*", "orders:items:*", true}, {"orders:items:*", "orders:*", false}, {"orders:*", "ordersx:read", false},
-		{"orders:read", "orders:read", true}, {"orders:read", "orders:reads", false},
-	} {
-		if covers(c.outer, c.inner) != c.want {
-			t.Errorf("%q covers %q: %v", c.outer, c.inner, !c.want)
-		}
-	}
-}

@@ -222,16 +222,6 @@ func (l Limit) checkAllowance(at string, rate, burst int64) error {
 	return nil
 }
 
-// covers says whether outer matches everything that inner, a pattern or a
-// permission, does. Unlike roles.Match it does not ask whether inner is valid:
-// a call must not pass by a limit because its permission is misspelled.
-func covers(outer, inner string) bool {
-	if before, ok := strings.CutSuffix(outer, "*"); ok {
-		return strings.HasPrefix(inner, before)
-	}
-	return outer == inner
-}
-
 // firstBuiltin cannot be removed, so writers lock its row to wait for each
 // other.
 const firstBuiltin = "sign-in-per-ip"

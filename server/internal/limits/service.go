@@ -349,12 +349,12 @@ func lockOthers(ctx context.Context, tx *changes.Tx, name string) ([]Limit, erro
 func checkApplying(l Limit, others []Limit) error {
 	all := append([]Limit{l}, others...)
 	for _, narrow := range all {
-		if !covers(l.Permission, narrow.Permission) {
+		if !roles.Covers(l.Permission, narrow.Permission) {
 			continue
 		}
 		n := 0
 		for _, wide := range all {
-			if covers(wide.Permission, narrow.Permission) {
+			if roles.Covers(wide.Permission, narrow.Permission) {
 				n++
 			}
 		}

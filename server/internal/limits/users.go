@@ -8,6 +8,7 @@ import (
 
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/roles"
 )
 
 // SecondFactor is the permission that codes of second factors are counted under.
@@ -28,7 +29,7 @@ func (l Limit) countsUsers() bool { return l.Subject == SubjectUser || l.Subject
 // counted are the keys that the limit counts a user under. Attempts to sign in
 // are counted by name, which is all that is known then; every other call by id.
 func (l Limit) counted(id, name string) []string {
-	switch attempts := covers(l.Permission, login) || covers(l.Permission, SecondFactor); {
+	switch attempts := roles.Covers(l.Permission, login) || roles.Covers(l.Permission, SecondFactor); {
 	case !attempts:
 		return []string{id}
 	case l.Permission == login || l.Permission == SecondFactor:

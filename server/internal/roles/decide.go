@@ -83,7 +83,7 @@ func (s *Service) Apply(ctx context.Context, list []changes.Change) error {
 
 // RolesOf returns the names of the roles that a user holds now, sorted; none
 // for a user who does not exist. It asks the database only for users that it
-// has not seen lately. The slice is shared: do not change it.
+// has not seen lately.
 func (s *Service) RolesOf(ctx context.Context, userID string) ([]string, error) {
 	h, err := s.held.Get(ctx, userID, func(ctx context.Context) (held, error) {
 		list, err := listAssignments(ctx, s.db, userID)
@@ -105,23 +105,13 @@ func (s *Service) RolesOf(ctx context.Context, userID string) ([]string, error) 
 		return nil, err
 	}
 	roles, now := *s.compiled.Load(), s.clock.Micros()
-	inForce := func(i int) bool {
-		_, exists := roles[h.names[i]]
-		return exists && (h.ends[i] == 0 || now < h.ends[i])
-	}
-	for i := range h.names {
-		if inForce(i) {
-			continue
+	names := make([]string, 0, len(h.names))
+	for i, name := range h.names {
+		if _, exists := roles[name]; exists && (h.ends[i] == 0 || now < h.ends[i]) {
+			names = append(names, name)
 		}
-		names := slices.Clone(h.names[:i])
-		for i++; i < len(h.names); i++ {
-			if inForce(i) {
-				names = append(names, h.names[i])
-			}
-		}
-		return names, nil
 	}
-	return slices.Clip(h.names), nil
+	return names, nil
 }
 
 // Check decides whether the principal may: ReasonOK, ReasonPermissionMissing
@@ -136,7 +126,7 @@ func (s *Service) Check(p *caller.Principal, permission string) caller.Reason {
 		return caller.ReasonOK
 	}
 	for _, scope := range p.Scopes {
-		if covers(scope, permission) && problem(scope, true) == "" {
+		if Covers(scope, permission) && problem(scope, true) == "" {
 			return caller.ReasonOK
 		}
 	}

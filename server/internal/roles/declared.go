@@ -50,7 +50,7 @@ func checkPattern(field, pattern string, declared []string) error {
 		return fault.Field(field, "%v", err)
 	}
 	if len(declared) == 0 || !strings.HasPrefix(pattern, "tollgate:") ||
-		slices.ContainsFunc(declared, func(name string) bool { return covers(pattern, name) }) {
+		slices.ContainsFunc(declared, func(name string) bool { return Covers(pattern, name) }) {
 		return nil
 	}
 	return fault.Field(field, "%q matches nothing that Tollgate has; did you mean %s? Names of your own must not start with %q",

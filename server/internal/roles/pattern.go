@@ -38,7 +38,7 @@ func ValidPattern(pattern string) error {
 // "orders:items:read", not "orders". What is not a permission or not a pattern
 // matches nothing.
 func Match(pattern, permission string) bool {
-	return problem(permission, false) == "" && problem(pattern, true) == "" && covers(pattern, permission)
+	return problem(permission, false) == "" && problem(pattern, true) == "" && Covers(pattern, permission)
 }
 
 // Own says whether a permission is one of Tollgate's own API, or a pattern
@@ -82,9 +82,10 @@ func problem(text string, wildcard bool) string {
 	return ""
 }
 
-// covers says whether everything that q matches, p matches too. Both are
-// valid; q may be a permission.
-func covers(p, q string) bool {
+// Covers says whether everything that q matches, p matches too. The pattern p is
+// valid; q may be a permission, and unlike Match it does not ask whether q is
+// valid: no call passes by a limit because its permission is misspelled.
+func Covers(p, q string) bool {
 	if p == q || p == "*" {
 		return true
 	}
@@ -105,7 +106,7 @@ func compile(patterns []string) set {
 	return s
 }
 
-// covers is the function covers for any pattern of the set, in as many
+// covers is Covers for any pattern of the set, in as many
 // look-ups as q has segments.
 func (s set) covers(q string) bool {
 	if _, ok := s[q]; ok {
