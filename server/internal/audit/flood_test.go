@@ -50,6 +50,12 @@ func told(t *testing.T, s *Service) (refused, events int) {
 	return refused, events
 }
 
+func wantTold(t *testing.T, s *Service, refused, events int) {
+	t.Helper()
+	gotRefused, gotEvents := told(t, s)
+	backendtest.Equal(t, [2]int{gotRefused, gotEvents}, [2]int{refused, events}, "refusals on record, and their events")
+}
+
 // newFloodService is newService that writes counts only when the test says so.
 func newFloodService(db *database.DB) (*Service, *clock.Fake) {
 	s, fake := newService(db)
@@ -57,10 +63,21 @@ func newFloodService(db *database.DB) (*Service, *clock.Fake) {
 	return s, fake
 }
 
-// pass moves the clock and writes what is due then.
-func pass(t *testing.T, s *Service, advance func(time.Duration), d time.Duration) {
+// onFloods is onDatabases with a newFloodService that runs.
+func onFloods(t *testing.T, test func(t *testing.T, s *Service, fake *clock.Fake)) {
 	t.Helper()
-	advance(d)
+	t.Parallel()
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		s, fake := newFloodService(db)
+		run(t, s)
+		test(t, s, fake)
+	})
+}
+
+// pass moves the clock and writes what is due then.
+func pass(t *testing.T, s *Service, fake *clock.Fake, d time.Duration) {
+	t.Helper()
+	fake.Advance(d)
 	if s.sweep(t.Context(), false, false) {
 		t.Fatal("counts could not be written")
 	}
@@ -69,42 +86,32 @@ func pass(t *testing.T, s *Service, advance func(time.Duration), d time.Duration
 // A flood is an event at once and then one a window with the number, also the
 // last window's, when nothing comes any more.
 func TestFloodIsAnEventAWindow(t *testing.T) {
-	t.Parallel()
-	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		s, fake := newFloodService(db)
-		run(t, s)
+	onFloods(t, func(t *testing.T, s *Service, fake *clock.Fake) {
 		const windows, each = 3, 400
 		for range windows {
 			for range each {
 				s.refuse(t, from("192.0.2.1"), "x")
 			}
-			pass(t, s, fake.Advance, floodWindow)
+			pass(t, s, fake, floodWindow)
 		}
-		if refused, events := told(t, s); refused != windows*each || events != 1+windows {
-			t.Errorf("%d refusals are on record in %d events, want %d in %d", refused, events, windows*each, 1+windows)
-		}
+		wantTold(t, s, windows*each, 1+windows)
 		last := all(t, s, Filter{}, 1)[0]
 		if last.Details["refused"] != strconv.Itoa(each) || last.Details["since"] != "2026-03-01T12:00:20Z" || last.IP != "192.0.2.1" ||
 			!last.Time.Equal(fake.Now()) || last.Reason != "credential_missing" || last.Resource != "/a/B" {
 			t.Errorf("the count's event is %+v", last)
 		}
-		pass(t, s, fake.Advance, floodWindow) // a quiet window
+		pass(t, s, fake, floodWindow) // a quiet window
 		if len(s.floods.open) != 0 || s.floods.order.Len() != 0 || len(s.floods.sizes) != 0 {
 			t.Errorf("after a quiet window %d floods and %d origins are remembered", len(s.floods.open), len(s.floods.sizes))
 		}
 		s.refuse(t, from("192.0.2.1"), "x") // a new one
-		if refused, events := told(t, s); refused != windows*each+1 || events != 2+windows {
-			t.Errorf("after the flood: %d refusals in %d events", refused, events)
-		}
+		wantTold(t, s, windows*each+1, 2+windows)
 	})
 }
 
 // Different kinds and keys are different floods.
 func TestFloodsByKindAndKey(t *testing.T) {
-	t.Parallel()
-	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		s, _ := newFloodService(db)
-		run(t, s)
+	onFloods(t, func(t *testing.T, s *Service, _ *clock.Fake) {
 		for _, e := range []Event{from("192.0.2.1"), from("192.0.2.2"), from("::ffff:192.0.2.2"), from("2001:db8::1"), from("2001:db8::2"), from("2001:db8:0:1::1"), from(""), by("ann")} {
 			s.refuse(t, e, "x")
 			s.refuse(t, e, "y")
@@ -117,10 +124,7 @@ func TestFloodsByKindAndKey(t *testing.T) {
 
 // After 10,000 callers were held off once, others are seen as before.
 func TestFloodsOfOthersAreRecorded(t *testing.T) {
-	t.Parallel()
-	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		s, fake := newFloodService(db)
-		run(t, s)
+	onFloods(t, func(t *testing.T, s *Service, fake *clock.Fake) {
 		shared(10_000, func(i int) {
 			for range 2 {
 				if err := s.RecordRefusal(t.Context(), by(fmt.Sprint("user-", i)), "limit x", fmt.Sprint("user-", i)); err != nil {
@@ -128,7 +132,7 @@ func TestFloodsOfOthersAreRecorded(t *testing.T) {
 				}
 			}
 		})
-		pass(t, s, fake.Advance, 365*24*time.Hour)
+		pass(t, s, fake, 365*24*time.Hour)
 		before, events := told(t, s)
 		if before != 20_000 || events != 20_000 {
 			t.Errorf("%d refusals in %d events, want the first and the second of each", before, events)
@@ -145,8 +149,7 @@ func TestFloodsOfOthersAreRecorded(t *testing.T) {
 // counted in few events.
 func TestFloodFromManyAddresses(t *testing.T) {
 	t.Parallel()
-	s, fake := newServiceOnSQLite(t)
-	run(t, s)
+	s, fake := floodsOnSQLite(t)
 	flood := 0
 	for i := range 5000 {
 		s.refuse(t, from(fmt.Sprintf("2001:db8:7:%x::1", i)), "x")
@@ -171,7 +174,7 @@ func TestFloodFromManyAddresses(t *testing.T) {
 	if _, after := told(t, s); after-events != 200 {
 		t.Errorf("the first refusals of 200 known callers make %d events", after-events)
 	}
-	pass(t, s, fake.Advance, floodWindow)
+	pass(t, s, fake, floodWindow)
 	if refused, _ := told(t, s); refused != flood+200 {
 		t.Errorf("%d refusals are on record, want %d", refused, flood+200)
 	}
@@ -195,8 +198,7 @@ func TestFloodFromManyAddresses(t *testing.T) {
 // Memory is bounded: the oldest flood is evicted, and its count is recorded.
 func TestFloodEvictsTheOldest(t *testing.T) {
 	t.Parallel()
-	s, fake := newServiceOnSQLite(t)
-	run(t, s)
+	s, fake := floodsOnSQLite(t)
 	s.refuse(t, by("first"), "x")
 	s.refuse(t, by("first"), "x")
 	fake.Advance(time.Second)
@@ -204,9 +206,7 @@ func TestFloodEvictsTheOldest(t *testing.T) {
 	if n := len(s.floods.open); n != floodsOpen || s.floods.order.Len() != n {
 		t.Errorf("%d floods are remembered, %d in order; want %d", n, s.floods.order.Len(), floodsOpen)
 	}
-	if refused, events := told(t, s); refused != floodsOpen+502 || events != floodsOpen+502 {
-		t.Errorf("%d refusals in %d events", refused, events)
-	}
+	wantTold(t, s, floodsOpen+502, floodsOpen+502)
 }
 
 // Whatever comes in whatever order, and whenever the server stops: the log
@@ -230,7 +230,7 @@ func TestFloodCountsEveryRefusal(t *testing.T) {
 				})
 			}
 			all.Wait()
-			pass(t, s, fake.Advance, time.Duration(random.IntN(15_000))*time.Millisecond)
+			pass(t, s, fake, time.Duration(random.IntN(15_000))*time.Millisecond)
 		}
 		for range 1000 {
 			s.refuse(t, from("192.0.2.1"), "at the end")
@@ -264,10 +264,8 @@ func TestFloodCountsOutliveAnOutage(t *testing.T) {
 		s.refuse(t, from("192.0.2.1"), "x")
 		rename("lost", "audit_events")
 		s.refuse(t, from("192.0.2.2"), "x") // the first that can be recorded
-		pass(t, s, fake.Advance, floodWindow)
-		if refused, events := told(t, s); refused != 7 || events != 3 {
-			t.Errorf("%d refusals in %d events, want 7 in 3", refused, events)
-		}
+		pass(t, s, fake, floodWindow)
+		wantTold(t, s, 7, 3)
 	})
 }
 
@@ -284,23 +282,18 @@ func TestFloodOfCanceledCalls(t *testing.T) {
 			backendtest.Must(t, s.RecordRefusal(gone, from("192.0.2.1"), "x", "192.0.2.1"))
 		}
 		run(t, s)() // to its end: everything is written
-		if refused, events := told(t, s); refused != 10 || events != 2 {
-			t.Errorf("%d refusals in %d events, want 10 in 2", refused, events)
-		}
+		wantTold(t, s, 10, 2)
 	})
 }
 
 // A clock that was put back does not keep windows open.
 func TestFloodWhenTheClockStepsBack(t *testing.T) {
 	t.Parallel()
-	s, fake := newServiceOnSQLite(t)
-	run(t, s)
+	s, fake := floodsOnSQLite(t)
 	s.refuse(t, from("192.0.2.1"), "x")
 	s.refuse(t, from("192.0.2.1"), "x")
-	pass(t, s, fake.Advance, -24*time.Hour)
-	if refused, events := told(t, s); refused != 2 || events != 2 {
-		t.Errorf("%d refusals in %d events", refused, events)
-	}
+	pass(t, s, fake, -24*time.Hour)
+	wantTold(t, s, 2, 2)
 }
 
 func TestEventOrigin(t *testing.T) {
@@ -314,9 +307,12 @@ func TestEventOrigin(t *testing.T) {
 	backendtest.Equal(t, by("ann").Origin(), "ann", "origin of a known caller")
 }
 
-func newServiceOnSQLite(t *testing.T) (*Service, *clock.Fake) {
+// floodsOnSQLite is for tests that any database serves.
+func floodsOnSQLite(t *testing.T) (*Service, *clock.Fake) {
 	t.Helper()
-	return newFloodService(backendtest.SQLite(t))
+	s, fake := newFloodService(backendtest.SQLite(t))
+	run(t, s)
+	return s, fake
 }
 
 // shared has 200 callers at once do n things.

@@ -86,6 +86,14 @@ func of(n int) Event {
 	return Event{Action: "test.event", Outcome: Success, Resource: fmt.Sprint("things/", n)}
 }
 
+// things are n such events.
+func things(n int) (events []Event) {
+	for i := range n {
+		events = append(events, of(i))
+	}
+	return events
+}
+
 func wantFault(t *testing.T, err error, kind fault.Kind, reason string) {
 	t.Helper()
 	var f *fault.Error

@@ -53,19 +53,6 @@ func TestAppendTwiceTheSameID(t *testing.T) {
 	})
 }
 
-func TestAppendManyEvents(t *testing.T) {
-	onDatabases(t, func(t *testing.T, s *Service, _ *clock.Fake) {
-		var events []Event
-		for i := range 301 { // many statements, the last one short
-			events = append(events, of(i))
-		}
-		add(t, s, events...)
-		if got := all(t, s, Filter{}, 250); len(got) != len(events) {
-			t.Errorf("%d events, want %d", len(got), len(events))
-		}
-	})
-}
-
 func TestAppendCutsTexts(t *testing.T) {
 	t.Parallel()
 	nasty := map[string]string{

@@ -31,11 +31,9 @@ func TestPrune(t *testing.T) {
 		s.prunePause = 0
 		run(t, s)
 		const old, young = 2*pruneAtOnce + 300, 50
-		var events []Event
-		for i := range old + young {
-			e := of(i)
-			e.Time = start.Add(time.Duration(i) * time.Second)
-			events = append(events, e)
+		events := things(old + young)
+		for i := range events {
+			events[i].Time = start.Add(time.Duration(i) * time.Second)
 		}
 		add(t, s, events...)
 		first, token, err := s.List(t.Context(), Filter{Action: "test.event"}, 20, "")
@@ -76,11 +74,7 @@ func TestPrune(t *testing.T) {
 func TestPruneConcurrently(t *testing.T) {
 	onDatabases(t, func(t *testing.T, s *Service, fake *clock.Fake) {
 		s.prunePause = 0
-		var events []Event
-		for i := range 2500 {
-			events = append(events, of(i))
-		}
-		add(t, s, events...)
+		add(t, s, things(2500)...)
 		fake.Advance(time.Hour)
 		border := fake.Now()
 		fake.Advance(time.Hour)
@@ -111,11 +105,9 @@ func TestMeasure(t *testing.T) {
 			return s.Stats().Bytes
 		}
 		before := measure()
-		var events []Event
-		for i := range 2000 {
-			e := of(i)
-			e.UserAgent = fmt.Sprintf("%0500d", i)
-			events = append(events, e)
+		events := things(2000)
+		for i := range events {
+			events[i].UserAgent = fmt.Sprintf("%0500d", i)
 		}
 		add(t, s, events...)
 		if after := measure(); before <= 0 || after < before+1_000_000 {

@@ -22,11 +22,3 @@ func TestStats(t *testing.T) {
 	wantFault(t, s.Record(t.Context(), of(4)), fault.Unavailable, "AUDIT_UNAVAILABLE")
 	backendtest.Equal(t, s.Stats(), (Stats{Events: 3, Commits: 1, Failures: 1}), "after a failure")
 }
-
-func TestStatsOfAFullQueue(t *testing.T) {
-	t.Parallel()
-	s, _ := newService(nil) // and nobody writes
-	enqueued(t, s, queueSize)
-	wantFault(t, s.Record(t.Context(), of(0)), fault.Unavailable, "AUDIT_BUSY")
-	backendtest.Equal(t, s.Stats(), (Stats{Refused: 1, Queued: queueSize}), "with a full queue")
-}

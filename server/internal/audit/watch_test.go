@@ -276,11 +276,7 @@ func TestWatchTooSlow(t *testing.T) {
 		run(t, s)
 		slow := subscribe(t, s, Filter{})
 		quick := subscribe(t, s, Filter{})
-		var events []Event
-		for i := range 600 {
-			events = append(events, of(i))
-		}
-		add(t, s, events...)
+		add(t, s, things(600)...)
 		if got := next(t, quick, 600); got[599] != "things/599" {
 			t.Errorf("the quick one's last is %s", got[599])
 		}

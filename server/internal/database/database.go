@@ -6,6 +6,7 @@ package database
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -54,6 +55,15 @@ func Micros(t time.Time) *int64 {
 	}
 	micros := t.UnixMicro()
 	return &micros
+}
+
+// JSON is a list as a column holds it.
+func JSON[T any](list []T) string {
+	text, err := json.Marshal(append([]T{}, list...)) // [] rather than null
+	if err != nil {
+		panic("database: " + err.Error()) // lists of strings and numbers always encode
+	}
+	return string(text)
 }
 
 // DB is an open database. It is safe for concurrent use.

@@ -246,3 +246,12 @@ func open(t *testing.T, address string) *database.DB {
 	t.Cleanup(func() { db.Close() })
 	return db
 }
+
+func TestValues(t *testing.T) {
+	t.Parallel()
+	backendtest.Equal(t, database.JSON([]string{"a"}), `["a"]`, "a list")
+	backendtest.Equal(t, database.JSON[string](nil), `[]`, "an empty list")
+	for _, at := range []time.Time{{}, time.UnixMicro(1).UTC()} {
+		backendtest.Equal(t, database.Time(database.Micros(at)), at, "what is read after %v was stored", at)
+	}
+}

@@ -66,18 +66,6 @@ func (r row) limit() (Limit, error) {
 	return l, nil
 }
 
-// encode is overrides as stored.
-func encode(overrides []Override) string {
-	if len(overrides) == 0 {
-		return "[]"
-	}
-	text, err := json.Marshal(overrides)
-	if err != nil {
-		panic("limits: " + err.Error()) // strings and numbers always encode
-	}
-	return string(text)
-}
-
 // allLimits returns every limit, by name.
 func allLimits(ctx context.Context, q database.Queries) ([]Limit, error) {
 	return database.Select(ctx, q, row.limit, `SELECT `+columns+` FROM limits ORDER BY name`)
@@ -116,7 +104,7 @@ func insertLimit(ctx context.Context, q database.Queries, l Limit) (bool, error)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, 0)
 		ON CONFLICT (name) DO NOTHING`,
 		l.Name, l.Description, string(subject), l.Permission, l.Rate, l.Period.Microseconds(), l.Burst,
-		string(l.Algorithm), string(l.Mode), string(l.Outage), contextKey, encode(l.Overrides), builtin,
+		string(l.Algorithm), string(l.Mode), string(l.Outage), contextKey, database.JSON(l.Overrides), builtin,
 		l.CreatedAt.UnixMicro(), l.UpdatedAt.UnixMicro())
 	return n == 1, err
 }
@@ -126,7 +114,7 @@ func updateLimit(ctx context.Context, q database.Queries, l Limit) error {
 	_, err := q.Exec(ctx, `UPDATE limits SET description = $2, permission = $3, rate = $4, period = $5, burst = $6,
 		algorithm = $7, mode = $8, outage = $9, overrides = $10, updated_at = $11 WHERE name = $1`,
 		l.Name, l.Description, l.Permission, l.Rate, l.Period.Microseconds(), l.Burst,
-		string(l.Algorithm), string(l.Mode), string(l.Outage), encode(l.Overrides), l.UpdatedAt.UnixMicro())
+		string(l.Algorithm), string(l.Mode), string(l.Outage), database.JSON(l.Overrides), l.UpdatedAt.UnixMicro())
 	return err
 }
 

@@ -12,7 +12,7 @@ import (
 func TestMatch(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
-		pattern           string
+		pattern         string
 		matches, others []string
 	}{
 		{"orders:read", []string{"orders:read"}, []string{"orders:write", "orders", "orders:read:all"}},

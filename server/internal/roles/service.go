@@ -49,7 +49,7 @@ func (s *Service) EnsureBuiltins(ctx context.Context) error {
 			}
 			if changed {
 				tx.Record(audit.New(ctx, audit.RoleCreate, audit.Success, "roles/"+r.Name).
-					With("permissions", encode(r.Permissions)).With("builtin", "true"))
+					With("permissions", database.JSON(r.Permissions)).With("builtin", "true"))
 				tx.Changed(changes.Role, r.Name)
 			}
 		}
@@ -99,7 +99,7 @@ func (s *Service) Create(ctx context.Context, name, description string, permissi
 		if err != nil {
 			return fmt.Errorf("create role %q: %w", name, err)
 		}
-		tx.Record(audit.New(ctx, audit.RoleCreate, audit.Success, "roles/"+name).With("permissions", encode(permissions)))
+		tx.Record(audit.New(ctx, audit.RoleCreate, audit.Success, "roles/"+name).With("permissions", database.JSON(permissions)))
 		tx.Changed(changes.Role, name)
 		return nil
 	})
@@ -155,7 +155,7 @@ func (s *Service) Update(ctx context.Context, name string, edit Edit) (Role, int
 		}
 		if len(edit.Permissions) > 0 || edit.ClearPermissions {
 			r.Permissions = tidy(edit.Permissions)
-			event = event.With("permissions_before", encode(before)).With("permissions", encode(r.Permissions))
+			event = event.With("permissions_before", database.JSON(before)).With("permissions", database.JSON(r.Permissions))
 		}
 		if err := s.MayGrantIn(ctx, tx, before, s.now()); err != nil {
 			return err
@@ -191,7 +191,7 @@ func (s *Service) Delete(ctx context.Context, name string) (int64, error) {
 		if err := deleteRole(ctx, tx, name); err != nil {
 			return fmt.Errorf("delete role %q: %w", name, err)
 		}
-		tx.Record(audit.New(ctx, audit.RoleDelete, audit.Success, "roles/"+name).With("permissions", encode(r.Permissions)))
+		tx.Record(audit.New(ctx, audit.RoleDelete, audit.Success, "roles/"+name).With("permissions", database.JSON(r.Permissions)))
 		tx.Changed(changes.Role, name)
 		// Otherwise a cached membership would count for a new role of the
 		// same name.
@@ -215,13 +215,9 @@ func (s *Service) Assign(ctx context.Context, role, userID string, expires time.
 // AssignIn is Assign inside the transaction that makes the user, so that there
 // is never one without the other.
 func (s *Service) AssignIn(ctx context.Context, tx *changes.Tx, role, userID string, expires time.Time) (Member, error) {
-	var end *int64
-	if !expires.IsZero() {
-		micros := expires.UnixMicro()
-		if micros <= s.clock.Micros() {
-			return Member{}, fault.Field("expiresAt", "must be in the future; leave it out for no end")
-		}
-		end = &micros
+	end := database.Micros(expires)
+	if end != nil && *end <= s.clock.Micros() {
+		return Member{}, fault.Field("expiresAt", "must be in the future; leave it out for no end")
 	}
 	r, err := lockRole(ctx, tx, role)
 	if err != nil {
@@ -258,7 +254,7 @@ func (s *Service) AssignIn(ctx context.Context, tx *changes.Tx, role, userID str
 	event := audit.New(ctx, audit.RoleAssign, audit.Success, "roles/"+role).
 		With("user_id", userID).With("username", username)
 	if end != nil {
-		event = event.With("expires_at", time.UnixMicro(*end).UTC().Format(time.RFC3339Nano))
+		event = event.With("expires_at", micros(*end))
 	}
 	tx.Record(event)
 	tx.Changed(changes.Membership, userID)

@@ -41,18 +41,6 @@ func decode(text string) (permissions []string, err error) {
 	return permissions, nil
 }
 
-// encode is permissions as stored.
-func encode(permissions []string) string {
-	if len(permissions) == 0 {
-		return "[]"
-	}
-	text, err := json.Marshal(permissions)
-	if err != nil {
-		panic("roles: " + err.Error()) // strings always encode
-	}
-	return string(text)
-}
-
 // getRole returns database.ErrNoRows when there is none.
 func getRole(ctx context.Context, q database.Queries, name string) (Role, error) {
 	if !ValidName(name) {
@@ -87,7 +75,7 @@ func countRoles(ctx context.Context, q database.Queries) (n int, err error) {
 // insertRole returns database.ErrExists when the name is taken.
 func insertRole(ctx context.Context, q database.Queries, r Role) error {
 	_, err := q.Exec(ctx, `INSERT INTO roles (`+roleColumns+`) VALUES ($1,$2,$3,0,$4,$5)`,
-		r.Name, r.Description, encode(r.Permissions), r.CreatedAt.UnixMicro(), r.UpdatedAt.UnixMicro())
+		r.Name, r.Description, database.JSON(r.Permissions), r.CreatedAt.UnixMicro(), r.UpdatedAt.UnixMicro())
 	return err
 }
 
@@ -97,13 +85,13 @@ func upsertBuiltin(ctx context.Context, q database.Queries, r Role, now int64) (
 		ON CONFLICT (name) DO UPDATE SET description = excluded.description, permissions = excluded.permissions,
 			builtin = 1, updated_at = excluded.updated_at
 		WHERE roles.description <> excluded.description OR roles.permissions <> excluded.permissions OR roles.builtin <> 1`,
-		r.Name, r.Description, encode(r.Permissions), now)
+		r.Name, r.Description, database.JSON(r.Permissions), now)
 	return n > 0, err
 }
 
 func updateRole(ctx context.Context, q database.Queries, r Role) error {
 	_, err := q.Exec(ctx, `UPDATE roles SET description = $2, permissions = $3, updated_at = $4 WHERE name = $1`,
-		r.Name, r.Description, encode(r.Permissions), r.UpdatedAt.UnixMicro())
+		r.Name, r.Description, database.JSON(r.Permissions), r.UpdatedAt.UnixMicro())
 	return err
 }
 
@@ -155,11 +143,10 @@ type memberRow struct {
 }
 
 func (r memberRow) member() (Member, error) {
-	m := Member{Role: r.Role, UserID: r.UserID, Username: r.Username, AssignedAt: time.UnixMicro(r.AssignedAt).UTC()}
-	if r.ExpiresAt != nil {
-		m.ExpiresAt = time.UnixMicro(*r.ExpiresAt).UTC()
-	}
-	return m, nil
+	return Member{
+		Role: r.Role, UserID: r.UserID, Username: r.Username,
+		AssignedAt: time.UnixMicro(r.AssignedAt).UTC(), ExpiresAt: database.Time(r.ExpiresAt),
+	}, nil
 }
 
 // listMembers returns at most limit users after a user id who hold the role.
