@@ -110,13 +110,13 @@ func count(t testing.TB, db *database.DB, query string) (n int64) {
 
 var errNo = errors.New("no")
 
-// Twenty writers at once, some of which fail: what is committed is numbered
-// without gaps, every instance gets all of it once and in order, and a
-// write is in force where it was made as soon as it returns.
+// Twenty writers at once: what is committed is numbered without gaps, every instance
+// gets all of it once and in order, and a write is in force where it was made as soon
+// as it returns.
 func TestWriteConcurrently(t *testing.T) {
 	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		const writers, writes = 20, 5
+		const writers, writes = 20, 4
 		fake := newClock()
 		here, atHere := open(t, db, fake)
 		there, atThere := open(t, db, fake)
@@ -137,16 +137,6 @@ func TestWriteConcurrently(t *testing.T) {
 			all.Go(func() {
 				for n := range writes {
 					subject := fmt.Sprintf("%d.%d", w, n)
-					if n == 2 {
-						_, err := here.Write(t.Context(), func(_ context.Context, tx *Tx) error {
-							tx.Changed(Role, subject)
-							return errNo
-						})
-						if !errors.Is(err, errNo) && !fault.Is(err, fault.Unavailable) {
-							t.Errorf("a failing write returned %v", err)
-						}
-						continue
-					}
 					revision, err := write(t.Context(), here, subject+"a", subject+"b")
 					for fault.Is(err, fault.Unavailable) { // a machine too busy for the database's time bound
 						revision, err = write(t.Context(), here, subject+"a", subject+"b")
@@ -188,7 +178,7 @@ func TestWriteConcurrently(t *testing.T) {
 			}
 			want = append(want, row.Change)
 		}
-		if least := writers * (writes - 1) * 2; len(rows) < least {
+		if least := writers * writes * 2; len(rows) < least {
 			t.Errorf("%d changes, want %d", len(rows), least)
 		}
 		for where, f := range map[string]*follower{"here": atHere, "there": atThere} {

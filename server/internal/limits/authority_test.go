@@ -37,8 +37,7 @@ func TestMayManage(t *testing.T) {
 
 		i.create(Limit{Name: "mine", Subject: SubjectUser, Permission: "orders:*", Rate: 5})
 		i.create(Limit{Name: "all", Subject: SubjectUser, Permission: "*", Rate: 5})
-		before, err := i.Get(i.system(), "all")
-		i.must(err)
+		before := i.get("all")
 		limit := func(permission string) Limit {
 			return Limit{Name: "new", Subject: SubjectIP, Permission: permission, Rate: 5, Period: minute}
 		}
@@ -66,8 +65,7 @@ func TestMayManage(t *testing.T) {
 				}
 			}
 		}
-		after, err := i.Get(i.system(), "all")
-		i.must(err)
+		after := i.get("all")
 		if fmt.Sprint(before) != fmt.Sprint(after) || i.check("sign-in-per-user", "vic", 1, true).Limits[0].Remaining != 100 {
 			t.Errorf("what was refused was done: %+v", after)
 		}
@@ -173,7 +171,7 @@ func TestLimitsOfOlderVersions(t *testing.T) {
 		if got := i.take(r); !got.Allowed || got.Limits[0].Remaining != 0 {
 			t.Errorf("a call that no limit may deny is not counted: %+v", got)
 		}
-		i.must(third(i.Update(i.system(), "typo", Edit{Rate: new(int64(31 * 86400))})))
+		i.update("typo", Edit{Rate: new(int64(31 * 86400))})
 		i.must(second(i.Delete(i.system(), "typo")))
 	})
 }
@@ -220,8 +218,7 @@ func TestRestore(t *testing.T) {
 			}
 			i.must(err)
 			i.must(second(i.Restore(i.system(), want.Name)))
-			got, err := i.Get(i.system(), want.Name)
-			i.must(err)
+			got := i.get(want.Name)
 			got.CreatedAt, got.UpdatedAt = want.CreatedAt, want.UpdatedAt
 			if fmt.Sprint(got) != fmt.Sprint(want) {
 				t.Errorf("restored\n%+v, want\n%+v", got, want)

@@ -73,6 +73,20 @@ func (i *instance) create(l Limit) Limit {
 	return made
 }
 
+func (i *instance) get(name string) Limit {
+	i.t.Helper()
+	l, err := i.Get(i.system(), name)
+	i.must(err)
+	return l
+}
+
+func (i *instance) update(name string, edit Edit) Limit {
+	i.t.Helper()
+	l, _, err := i.Update(i.system(), name, edit)
+	i.must(err)
+	return l
+}
+
 func (i *instance) take(r Request) Result {
 	i.t.Helper()
 	if r.Permission == "" {
@@ -88,6 +102,12 @@ func (i *instance) check(name, key string, cost int64, peek bool) Result {
 	result, err := i.Check(i.system(), name, key, cost, peek)
 	i.must(err)
 	return result
+}
+
+// wantRemaining looks at what a limit leaves a key.
+func (i *instance) wantRemaining(name, key string, want int64, what string) {
+	i.t.Helper()
+	backendtest.Equal(i.t, i.check(name, key, 1, true).Limits[0].Remaining, want, "remaining, %s", what)
 }
 
 // events are the actions recorded about a limit, oldest first.

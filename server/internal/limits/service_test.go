@@ -26,8 +26,7 @@ func TestCreateUpdateDelete(t *testing.T) {
 		if !slices.Equal(made.Overrides, want) || made.Algorithm != GCRA || made.Mode != Enforce || made.Outage != Local {
 			t.Errorf("made %+v", made)
 		}
-		got, err := i.Get(i.system(), "orders")
-		i.must(err)
+		got := i.get("orders")
 		if fmt.Sprint(got) != fmt.Sprint(made) {
 			t.Errorf("read\n%+v, made\n%+v", got, made)
 		}
@@ -40,8 +39,7 @@ func TestCreateUpdateDelete(t *testing.T) {
 			edited.Description != "Orders." || !edited.UpdatedAt.After(edited.CreatedAt) || revision == 0 {
 			t.Errorf("edited %+v at %d", edited, revision)
 		}
-		got, err = i.Get(i.system(), "orders")
-		i.must(err)
+		got = i.get("orders")
 		if fmt.Sprint(got) != fmt.Sprint(edited) {
 			t.Errorf("read\n%+v, edited\n%+v", got, edited)
 		}
@@ -143,7 +141,7 @@ func TestCreateInvalid(t *testing.T) {
 	} {
 		wantFault(t, third(i.Update(i.system(), "good", c.edit)), fault.Invalid, c.field)
 	}
-	i.must(third(i.Update(i.system(), "good", Edit{Outage: new(Open)})))
+	i.update("good", Edit{Outage: new(Open)})
 	wantFault(t, third(i.Update(i.system(), "good", Edit{Permission: new("*")})), fault.Invalid, "outage")
 }
 
@@ -152,15 +150,14 @@ func TestUpdateAlgorithm(t *testing.T) {
 	i := onSQLite(t, nil)
 	i.create(Limit{Name: "l", Subject: SubjectGlobal, Rate: 5, Burst: 2, Overrides: []Override{{Key: "a", Rate: 3, Burst: 1}}})
 	i.check("l", "k", 2, false)
-	l, _, err := i.Update(i.system(), "l", Edit{Algorithm: new(SlidingWindow)})
-	i.must(err)
+	l := i.update("l", Edit{Algorithm: new(Backoff)})
+	backendtest.Equal(t, [2]int64{l.Burst, l.Overrides[0].Burst}, [2]int64{2, 1}, "bursts of a backoff that was GCRA")
+	l = i.update("l", Edit{Algorithm: new(SlidingWindow)})
 	if l.Burst != 0 || l.AtOnce() != 5 || l.Overrides[0].Burst != 0 {
 		t.Errorf("a window keeps bursts: %+v", l)
 	}
-	if r := i.check("l", "k", 1, true); r.Limits[0].Remaining != 5 {
-		t.Errorf("another algorithm counts anew: %+v", r)
-	}
-	i.must(third(i.Update(i.system(), "l", Edit{Rate: new(int64(9))})))
+	i.wantRemaining("l", "k", 5, "another algorithm counts anew")
+	i.update("l", Edit{Rate: new(int64(9))})
 	if r := i.check("l", "k", 1, true); r.Limits[0].Limit != 9 {
 		t.Errorf("the burst follows the rate: %+v", r)
 	}
@@ -175,17 +172,13 @@ func TestUpdateKeepsCounts(t *testing.T) {
 			for range 4 {
 				i.check("l", "k", 1, false)
 			}
-			i.must(third(i.Update(i.system(), "l", Edit{Rate: new(int64(10)), Period: new(2 * minute)})))
-			if r := i.check("l", "k", 1, true); r.Limits[0].Remaining != 6 {
-				t.Errorf("4 of 10 are used: %+v", r)
-			}
+			i.update("l", Edit{Rate: new(int64(10)), Period: new(2 * minute)})
+			i.wantRemaining("l", "k", 6, "4 of 10 are used")
 			// A limit that is made again is a new one.
 			i.must(second(i.Delete(i.system(), "l")))
 			i.clock.Advance(time.Microsecond)
 			i.create(Limit{Name: "l", Subject: SubjectGlobal, Rate: 5, Algorithm: a})
-			if r := i.check("l", "k", 1, true); r.Limits[0].Remaining != 5 {
-				t.Errorf("a new limit remembers: %+v", r)
-			}
+			i.wantRemaining("l", "k", 5, "a new limit remembers")
 		})
 	}
 }
@@ -268,10 +261,9 @@ func TestBuiltins(t *testing.T) {
 
 		wantFault(t, second(i.Delete(i.system(), "sign-in-per-ip")), fault.Precondition, "BUILTIN_LIMIT")
 		wantFault(t, third(i.Update(i.system(), "sign-in-per-ip", Edit{Outage: new(Open)})), fault.Invalid, "outage")
-		i.must(third(i.Update(i.system(), "sign-in-per-ip", Edit{Rate: new(int64(99))})))
+		i.update("sign-in-per-ip", Edit{Rate: new(int64(99))})
 		i.must(i.EnsureBuiltins(t.Context()))
-		l, err := i.Get(i.system(), "sign-in-per-ip")
-		i.must(err)
+		l := i.get("sign-in-per-ip")
 		if l.Rate != 99 {
 			t.Errorf("EnsureBuiltins undid an edit: %+v", l)
 		}

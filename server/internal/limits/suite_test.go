@@ -301,20 +301,6 @@ func TestRedisScriptAgainstGo(t *testing.T) {
 	})
 }
 
-func TestRedisKeysExpire(t *testing.T) {
-	t.Parallel()
-	r := testRedis(t)
-	for _, a := range allAlgorithms {
-		c := slow(a, "ends-"+string(a), 5)
-		c.Period, c.Rate = 3_600_000_000, 5
-		take(t, r, c)
-		left, err := r.client.PTTL(t.Context(), r.keys([]Count{c})[0]).Result()
-		if err != nil || left <= 0 || left > 2*time.Hour+time.Second {
-			t.Errorf("%s: lives %s, %v", a, left, err)
-		}
-	}
-}
-
 func BenchmarkTakeMemory(b *testing.B) { benchmark(b, NewMemory(clock.Real())) }
 
 func BenchmarkTakeRedis(b *testing.B) { benchmark(b, testRedis(b)) }

@@ -22,25 +22,19 @@ func TestUserIPLimit(t *testing.T) {
 		if !slices.Equal(made.Overrides, want) {
 			t.Errorf("made %+v", made)
 		}
-		got, err := i.Get(i.system(), "l")
-		i.must(err)
+		got := i.get("l")
 		if fmt.Sprint(got) != fmt.Sprint(made) || got.Subject != SubjectUserIP || got.ContextKey != "" {
 			t.Errorf("read\n%+v, made\n%+v", got, made)
 		}
-		i.must(third(i.Update(i.system(), "l", Edit{Description: new("changed")})))
-		for user, allowed := range map[string]int64{"ann@example.com": 5, "carl": 2} {
-			r := i.take(Request{Permission: "a:b", UserID: user, IP: netip.MustParseAddr("2001:db8::1")})
-			if r.Limits[0].Limit != allowed || r.Limits[0].Subject != SubjectUserIP {
-				t.Errorf("%s: %+v", user, r)
-			}
+		i.update("l", Edit{Description: new("changed")})
+		r := i.take(Request{Permission: "a:b", UserID: "carl", IP: netip.MustParseAddr("2001:db8::1")})
+		if r.Limits[0].Limit != 2 || r.Limits[0].Subject != SubjectUserIP {
+			t.Errorf("took %+v", r)
 		}
-		if r := i.check("l", "carl@2001:db8::2", 1, true); r.Limits[0].Remaining != 1 {
-			t.Errorf("a key counts under another form: %+v", r)
-		}
+		i.wantRemaining("l", "carl@2001:db8::2", 1, "under another form of the key")
 		i.must(i.ResetKey(i.system(), "l", "carl@2001:db8::3"))
-		if r := i.check("l", "carl@2001:db8::2", 1, true); r.Limits[0].Remaining != 2 {
-			t.Errorf("after the reset: %+v", r)
-		}
+		i.wantRemaining("l", "carl@2001:db8::2", 2, "after the reset")
+		i.wantRemaining("l", "ann@example.com@2001:db8::8", 5, "with an override")
 		for _, key := range []string{"ann", "@192.0.2.1", "ann@", "192.0.2.1@ann", "ann@192.0.2.0/24"} {
 			_, _, err := i.Create(i.system(), Limit{Name: "bad", Subject: SubjectUserIP, Rate: 1, Period: minute,
 				Permission: "a:b", Overrides: []Override{{Key: key, Rate: 1}}})
@@ -74,8 +68,7 @@ func TestUpgradeFromUserLimit(t *testing.T) {
 				backendtest.Must(t, second(db.MigrateUp(t.Context())))
 				i := startOn(t, db, nil)
 				i.must(i.EnsureBuiltins(t.Context()))
-				l, err := i.Get(i.system(), "sign-in-per-user")
-				i.must(err)
+				l := i.get("sign-in-per-user")
 				if want := map[bool]int64{false: 100, true: 10}[changed]; l.Rate != want || l.Burst != want || l.Period != 15*time.Minute {
 					t.Errorf("after the upgrade: %+v", l)
 				}
