@@ -30,7 +30,7 @@ func TestPrune(t *testing.T) {
 	onDatabases(t, func(t *testing.T, s *Service, fake *clock.Fake) {
 		s.prunePause = 0
 		run(t, s)
-		const old, young = 2*pruneAtOnce + 300, 50
+		const old, young = 2*pruneAtOnce + 300, 51 // many statements, the last one short
 		events := things(old + young)
 		for i := range events {
 			events[i].Time = start.Add(time.Duration(i) * time.Second)
