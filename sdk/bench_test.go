@@ -18,9 +18,7 @@ func benchmarkVerify(b *testing.B, n int) {
 	server.SetUser(sdktest.User{Name: "alice"})
 	verifier := server.Verifier(tollgate.VerifierConfig{})
 	defer verifier.Close()
-	if err := verifier.Wait(b.Context(), 0); err != nil {
-		b.Fatal(err)
-	}
+	must(b, verifier.Wait(b.Context(), 0))
 	tokens := make([]string, n)
 	for i := range tokens {
 		tokens[i] = server.Token("alice")
@@ -46,9 +44,7 @@ func BenchmarkVerifyLocalCached(b *testing.B) { benchmarkVerify(b, 1) }
 // BenchmarkVerifyEd25519 verifies a signature and nothing else.
 func BenchmarkVerifyEd25519(b *testing.B) {
 	public, private, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		b.Fatal(err)
-	}
+	must(b, err)
 	message := []byte(strings.Repeat("a", 400))
 	signature := ed25519.Sign(private, message)
 	b.ReportAllocs()

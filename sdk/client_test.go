@@ -209,9 +209,7 @@ func TestVerify(t *testing.T) {
 		{"no token", tollgate.ReasonCredentialInvalid, 3},
 	} {
 		v, err := c.Verify(t.Context(), test.credential)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		good := test.reason == tollgate.ReasonOK
 		if v.Active != good || v.Reason != test.reason || (v.Principal != nil) != good || good && v.Principal.Username != "alice" {
 			t.Errorf("%q: %+v", test.credential, v)
@@ -232,9 +230,7 @@ func TestAuthorize(t *testing.T) {
 	f := deciding(t, allowed())
 	c := f.client(t)
 	d, err := c.Authorize(t.Context(), tollgate.AuthorizeRequest{UserID: alicesUser, Permission: "orders:read", MinRevision: 5})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if !d.Allowed || d.Err() != nil || d.Revision != 7 || d.Principal.Username != "alice" || !d.Principal.ExpiresAt.IsZero() {
 		t.Errorf("decision %+v", d)
 	}
@@ -245,9 +241,7 @@ func TestAuthorize(t *testing.T) {
 	wantError(t, err, connect.CodeInvalidArgument)
 
 	d, err = deciding(t, limited(3*time.Second)).client(t).Authorize(t.Context(), tollgate.AuthorizeRequest{Credential: "alice.token"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if e := denied(d.Err()); e == nil || e.Reason != tollgate.ReasonLimited || e.RetryAfter != 3*time.Second {
 		t.Errorf("Err() = %v", d.Err())
 	}
@@ -266,9 +260,7 @@ func TestBatchAuthorize(t *testing.T) {
 		{Credential: "no token", Permission: "orders:read"},
 	}
 	ds, err := f.client(t).BatchAuthorize(t.Context(), requests)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if !ds[0].Allowed || ds[1].Allowed || ds[2].Allowed || ds[2].Reason != tollgate.ReasonCredentialInvalid {
 		t.Errorf("decisions %+v %+v %+v", ds[0], ds[1], ds[2])
 	}
@@ -290,9 +282,7 @@ func TestCheckLimit(t *testing.T) {
 		}, nil
 	}))
 	got, err := f.client(t).CheckLimit(t.Context(), tollgate.CheckLimitRequest{Limit: "sms", Key: "+49", Cost: 2, Peek: true})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	if e := denied(got.Err()); got.Allowed || got.Status.Limit != 5 || e == nil || e.RetryAfter != time.Second {
 		t.Errorf("result %+v", got)
 	}
@@ -306,9 +296,7 @@ func TestRecordEvent(t *testing.T) {
 		Outcome: tollgate.OutcomeDenied, Reason: "too late", Resource: "orders/42",
 		IP: netip.MustParseAddr("::ffff:192.0.2.7"), Details: map[string]string{"state": "sent"},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	want := &tollgatev1.RecordEventRequest{
 		Actor:  &tollgatev1.Actor{UserId: alicesUser, Username: "alice", SessionId: "s-1"},
 		Action: "order.cancel", Outcome: tollgatev1.Outcome_OUTCOME_DENIED, Reason: "too late",
@@ -328,9 +316,7 @@ func TestError(t *testing.T) {
 		&errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: "permission", Description: "no"}}},
 	} {
 		detail, err := connect.NewErrorDetail(message)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		sent.AddDetail(detail)
 	}
 	sent.Meta().Set("Retry-After", "2")
@@ -357,9 +343,7 @@ func TestErrorOfStream(t *testing.T) {
 	t.Parallel()
 	c := newFixture(t).client(t, tollgate.WithTimeout(time.Nanosecond)) // which is not for streams
 	stream, err := c.Audit().WatchEvents(t.Context(), &tollgatev1.WatchEventsRequest{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	for stream.Receive() {
 	}
 	wantError(t, stream.Err(), connect.CodeUnimplemented)

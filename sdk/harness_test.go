@@ -71,9 +71,7 @@ func (f *fixture) startVerifier(t testing.TB, config tollgate.VerifierConfig, op
 		config.FeedBound = time.Hour
 	}
 	verifier, err := tollgate.NewVerifier(f.client(t, opts...), config)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	t.Cleanup(verifier.Close)
 	f.verifier = verifier
 }
@@ -81,9 +79,7 @@ func (f *fixture) startVerifier(t testing.TB, config tollgate.VerifierConfig, op
 // waitFor waits until the verifier knows a revision.
 func (f *fixture) waitFor(t testing.TB, revision int64) {
 	t.Helper()
-	if err := f.verifier.Wait(t.Context(), revision); err != nil {
-		t.Fatal(err)
-	}
+	must(t, f.verifier.Wait(t.Context(), revision))
 }
 
 func (f *fixture) options() []tollgate.Option {
@@ -106,9 +102,7 @@ func (f *fixture) client(t testing.TB, opts ...tollgate.Option) *tollgate.Client
 func newClient(t testing.TB, url string, opts ...tollgate.Option) *tollgate.Client {
 	t.Helper()
 	c, err := tollgate.New(url, append([]tollgate.Option{tollgate.WithAPIKey(sdktest.ServiceKey)}, opts...)...)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return c
 }
 
@@ -202,6 +196,14 @@ func deciding(t *testing.T, res *tollgatev1.AuthorizeResponse) *fixture {
 func failing(t *testing.T, err error) *fixture {
 	t.Helper()
 	return newFixture(t, answering(func(*tollgatev1.AuthorizeRequest) (*tollgatev1.AuthorizeResponse, error) { return nil, err }))
+}
+
+// must ends the test at an error.
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 func serve(t *testing.T, h http.Handler) string {

@@ -75,9 +75,7 @@ func method(t *testing.T, guard *tollgatev1.Guard) any {
 			{Name: new("Do"), InputType: new(".x.y.M"), OutputType: new(".x.y.M"), Options: options},
 		}}},
 	}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return file.Services().Get(0).Methods().Get(0)
 }
 
@@ -183,9 +181,7 @@ func TestInterceptorPasses(t *testing.T) {
 	} {
 		f := deciding(t, allowed())
 		s := newService(t, f.client(t).Interceptor(), ordersWrite)
-		if err := call(s); err != nil {
-			t.Fatal(err)
-		}
+		must(t, call(s))
 		if len(s.passed) != 1 || s.passed[0].Username != "alice" {
 			t.Errorf("passed %v", s.passed)
 		}
@@ -284,9 +280,7 @@ func TestInterceptorSelf(t *testing.T) {
 	t.Parallel()
 	for id, want := range map[string]string{alicesUser: alicesUser, "": "", strings.Repeat("x", 65): ""} {
 		f := deciding(t, allowed())
-		if err := newService(t, f.client(t).Interceptor(), self).get(t.Context(), id, "Bearer alice.token"); err != nil {
-			t.Fatal(err)
-		}
+		must(t, newService(t, f.client(t).Interceptor(), self).get(t.Context(), id, "Bearer alice.token"))
 		if q := f.asked(t); q.GetSelf() != want || q.GetPermission() != "users:read" || q.GetAuthenticated() {
 			t.Errorf("about %q, asked %v", id, q)
 		}

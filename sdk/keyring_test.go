@@ -39,9 +39,7 @@ func newSigner(t *testing.T, id, algorithm string) signer {
 	case jose.RS256:
 		private, err = rsa.GenerateKey(nil, 2048)
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return signer{id, algorithm, private}
 }
 
@@ -53,13 +51,9 @@ func (s signer) token(t *testing.T, algorithm, id string, now time.Time) string 
 		"iss": sdktest.Issuer, "aud": sdktest.Audience, "sub": alicesUser, "sid": "s-1", "jti": "t-1",
 		"client_id": "tollgate", "iat": now.Unix(), "exp": now.Add(15 * time.Minute).Unix(),
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	token, err := jose.Encode(jose.EncodeHeader(algorithm, id), claims, s.private)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return token
 }
 
@@ -78,9 +72,7 @@ func (k *keySet) set(t *testing.T, signers ...signer) {
 		keys = append(keys, jose.Key{ID: s.id, Algorithm: s.algorithm, Public: s.private.Public()})
 	}
 	text, err := jose.EncodeKeySet(keys)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	k.text.Store(new(string(text)))
 }
 
@@ -232,14 +224,10 @@ func TestVerifierKeyLeavesSet(t *testing.T) {
 func (f *fixture) serverKeys(t *testing.T) *string {
 	t.Helper()
 	res, err := http.Get(f.URL + keysPath)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer res.Body.Close()
 	text, err := io.ReadAll(res.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return new(string(text))
 }
 

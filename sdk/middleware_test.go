@@ -64,9 +64,7 @@ func TestRequireRefuses(t *testing.T) {
 				wantHeader(t, res.Header, "RateLimit-Policy", `"per-user";q=10`)
 			}
 			var body struct{ Code, Message string }
-			if err := json.NewDecoder(res.Body).Decode(&body); err != nil {
-				t.Fatal(err)
-			}
+			must(t, json.NewDecoder(res.Body).Decode(&body))
 			if body.Code != test.code.String() || body.Message == "" {
 				t.Errorf("body %+v, want the code %s and a message", body, test.code)
 			}

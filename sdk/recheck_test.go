@@ -163,9 +163,7 @@ func TestStreamReceive(t *testing.T) {
 	stream := client.CallClientStream(t.Context())
 	stream.RequestHeader().Set("Authorization", "Bearer "+f.Token("alice", sdktest.InSession("s-1")))
 	for range 2 { // the second one waits to be read
-		if err := stream.Send(&getRequest{}); err != nil {
-			t.Fatal(err)
-		}
+		must(t, stream.Send(&getRequest{}))
 	}
 	<-got
 	f.Revoke("s-1")

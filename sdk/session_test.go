@@ -24,9 +24,7 @@ var asAlice = tollgate.SessionConfig{Username: "alice", Password: password}
 func (f *fixture) newSession(t *testing.T, config tollgate.SessionConfig) *tollgate.Session {
 	t.Helper()
 	s, err := tollgate.NewSession(t.Context(), f.URL, config, f.options()...)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return s
 }
 
@@ -34,14 +32,10 @@ func (f *fixture) newSession(t *testing.T, config tollgate.SessionConfig) *tollg
 func (f *fixture) resume(t *testing.T, audience string) *tollgate.Session {
 	t.Helper()
 	login, err := f.client(t).Auth().Login(t.Context(), &tollgatev1.LoginRequest{Username: "alice", Password: password})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	config := tollgate.SessionConfig{RefreshToken: login.GetRefreshToken(), Audience: audience}
 	s, err := tollgate.ResumeSession(t.Context(), f.URL, config, f.options()...)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return s
 }
 
@@ -55,9 +49,7 @@ func (f *fixture) wantSignIns(t *testing.T, logins, refreshes int) {
 func token(t *testing.T, s *tollgate.Session) string {
 	t.Helper()
 	text, err := s.Token(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return text
 }
 
@@ -65,9 +57,7 @@ func token(t *testing.T, s *tollgate.Session) string {
 func (f *fixture) principal(t *testing.T, token string) *tollgate.Principal {
 	t.Helper()
 	v, err := f.client(t).Verify(t.Context(), token)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return v.Principal
 }
 
@@ -77,9 +67,7 @@ func (f *fixture) good(t *testing.T, token string) bool { return f.principal(t, 
 func claim(t *testing.T, token, name string) string {
 	t.Helper()
 	body, err := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[1])
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	_, rest, found := strings.Cut(string(body), fmt.Sprintf("%q:\"", name))
 	if !found {
 		t.Fatalf("no claim %s in %s", name, body)

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/tollgatehq/tollgate/server/internal/apitest"
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 )
 
 // bad is a call that the server must refuse.
@@ -278,9 +279,7 @@ func everything(t *testing.T, c apitest.Client) string {
 		"limits": c.All(t, "/v1/limits?", "limits"), "keys": c.All(t, "/v1/api-keys?", "apiKeys"),
 	}
 	text, err := json.Marshal(state)
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	return string(text)
 }
 
@@ -302,8 +301,6 @@ func bomb(t *testing.T) string {
 		w.Write(bytes.Repeat([]byte("x"), 1<<20))
 	}
 	w.Write([]byte(`"}`))
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, w.Close())
 	return packed.String()
 }

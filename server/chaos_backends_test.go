@@ -51,9 +51,7 @@ type killable struct{ url, bin, data string }
 func newKillable(t *testing.T) (m *killable, ok bool) {
 	t.Helper()
 	program, err := servicesProgram()
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	// It lasts until its standard input ends: when we do, at the latest.
 	cmd := exec.CommandContext(ctx, program, "exec", "--no-install", "--", "sh", "-c", "env | grep ^TOLLGATE_TEST_; echo; cat >/dev/null")
@@ -63,18 +61,12 @@ func newKillable(t *testing.T) (m *killable, ok bool) {
 		}
 	}
 	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	log := newOutput()
 	cmd.Stderr = log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, cmd.Start())
 	t.Cleanup(func() {
 		stdin.Close()
 		cmd.Wait()
@@ -107,17 +99,11 @@ func newKillable(t *testing.T) (m *killable, ok bool) {
 func (m *killable) kill(t *testing.T) {
 	t.Helper()
 	pid, err := os.ReadFile(filepath.Join(m.data, "postmaster.pid"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	first, _, _ := strings.Cut(string(pid), "\n")
 	n, err := strconv.Atoi(first)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := syscall.Kill(n, syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
+	backendtest.Must(t, syscall.Kill(n, syscall.SIGKILL))
 }
 
 // start restarts PostgreSQL on the same port and waits until it accepts
@@ -125,9 +111,7 @@ func (m *killable) kill(t *testing.T) {
 func (m *killable) start(t *testing.T) {
 	t.Helper()
 	owner, err := os.Stat(m.data)
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	var said []byte
 	apitest.Eventually(t, "PostgreSQL starts again", func() bool {
 		// Until the last process of before is gone this fails.
@@ -140,9 +124,7 @@ func (m *killable) start(t *testing.T) {
 		return err == nil
 	})
 	u, err := url.Parse(m.url)
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	conn, err := net.DialTimeout("tcp", u.Host, time.Second)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, said)

@@ -107,9 +107,7 @@ func sqliteSize(t *testing.T, dir string) ([]string, func() int64) {
 		}
 		for _, file := range files {
 			info, err := os.Stat(file)
-			if err != nil {
-				t.Fatal(err)
-			}
+			backendtest.Must(t, err)
 			sum += info.Size()
 		}
 		return sum
@@ -119,16 +117,12 @@ func sqliteSize(t *testing.T, dir string) ([]string, func() int64) {
 func postgresSize(t *testing.T, _ string) ([]string, func() int64) {
 	address := backendtest.PostgreSQLURL(t)
 	db, err := sql.Open("postgres", address)
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	t.Cleanup(func() { db.Close() })
 	return settings(address, ""), func() (sum int64) {
 		err := db.QueryRowContext(t.Context(), `SELECT SUM(pg_total_relation_size(oid)) FROM pg_class
 			WHERE relnamespace = current_schema()::regnamespace AND relkind = 'r'`).Scan(&sum)
-		if err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
 		return sum
 	}
 }

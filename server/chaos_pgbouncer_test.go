@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/tollgatehq/tollgate/server/internal/apitest"
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 )
 
 // TestChaosPgBouncer checks that everything works through a pooler in
@@ -34,9 +35,7 @@ func TestChaosPgBouncer(t *testing.T) {
 	}
 	b := newBackends(t)
 	u, err := url.Parse(pgbouncer(t, program, b.postgres))
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	apitest.Eventually(t, "PgBouncer listens", func() bool {
 		conn, err := net.Dial("tcp", u.Host)
 		if err == nil {
@@ -72,19 +71,13 @@ func TestChaosPgBouncer(t *testing.T) {
 func pgbouncer(t *testing.T, program, postgres string) string {
 	t.Helper()
 	u, err := url.Parse(postgres)
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	port := strconv.Itoa(free.Addr().(*net.TCPAddr).Port)
 	free.Close()
 	dir, err := os.MkdirTemp("/tmp", "tollgate-pgbouncer-") // another account may have to get there
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	password, _ := u.User.Password()
 	config := fmt.Sprintf(`[databases]
@@ -99,29 +92,21 @@ default_pool_size = 10
 max_client_conn = 500
 `, u.Hostname(), cmp.Or(u.Port(), "5432"), u.Path[1:], u.User.Username(), password, u.Query().Get("search_path"), port)
 	file := filepath.Join(dir, "pgbouncer.ini")
-	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, os.WriteFile(file, []byte(config), 0o600))
 	cmd := exec.Command(program, file)
 	log := newOutput()
 	cmd.Stdout, cmd.Stderr, cmd.Dir = log, log, "/"
 	if os.Geteuid() == 0 { // it refuses to be root
 		nobody, err := user.Lookup("nobody")
-		if err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
 		uid, _ := strconv.Atoi(nobody.Uid)
 		gid, _ := strconv.Atoi(nobody.Gid)
 		for _, path := range []string{dir, file} {
-			if err := os.Chown(path, uid, gid); err != nil {
-				t.Fatal(err)
-			}
+			backendtest.Must(t, os.Chown(path, uid, gid))
 		}
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
 	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, cmd.Start())
 	t.Cleanup(func() {
 		cmd.Process.Kill()
 		cmd.Wait()

@@ -42,9 +42,7 @@ func promise(t *testing.T, what string, kept bool, format string, args ...any) {
 		return
 	}
 	table, err := os.OpenFile(file, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	defer table.Close()
 	fmt.Fprintf(table, "| %s | %s | %s |\n", what, measured, verdict)
 }

@@ -201,9 +201,7 @@ func TestClusterReadYourWrites(t *testing.T) {
 		"%d writes, each asked about at 3 instances at once: %d stale answers", writes, stale)
 
 	newest, err := strconv.Atoi(revision)
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	a := c.on(1).Call(t, "POST", "/v1/authorize", object{"userId": mia, "permission": "orders:pack", "minRevision": strconv.Itoa(newest + 1000)})
 	if a.Status != http.StatusServiceUnavailable || a.Reason() != "REVISION_NOT_REACHED" || a.Header.Get("Retry-After") == "" {
 		t.Errorf("a revision of the future: %d %s", a.Status, a.Raw)

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/alecthomas/kong"
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 )
 
 // TestDashedKeyID checks that a key id that begins with "-" is taken as an
@@ -23,9 +24,7 @@ func TestDashedKeyID(t *testing.T) {
 		} {
 			var c commands
 			parser, err := kong.New(&c, kong.Vars{"version": "test"})
-			if err != nil {
-				t.Fatal(err)
-			}
+			backendtest.Must(t, err)
 			parsed, err := parser.Parse(keyIDsLast(args))
 			if err != nil {
 				t.Errorf("%q: %v", args, err)
@@ -40,9 +39,7 @@ func TestDashedKeyID(t *testing.T) {
 	// No flag looks like a key id.
 	for _, flag := range (func() (all []string) {
 		parser, err := kong.New(&commands{}, kong.Vars{"version": "test"})
-		if err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
 		for _, flags := range parser.Model.AllFlags(false) {
 			for _, f := range flags {
 				all = append(all, "--"+f.Name)

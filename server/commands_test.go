@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/tollgatehq/tollgate/server/internal/apitest"
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 )
 
 // command runs a command to its end.
@@ -64,9 +65,7 @@ func TestHelp(t *testing.T) {
 func TestMistakes(t *testing.T) {
 	t.Parallel()
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	defer taken.Close()
 	const goodKey = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 	for _, c := range []struct {
@@ -135,9 +134,7 @@ func TestMistakes(t *testing.T) {
 func TestFailedStartKeepsFirstPassword(t *testing.T) {
 	t.Parallel()
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	defer taken.Close()
 	dir := t.TempDir()
 	for _, flags := range [][]string{

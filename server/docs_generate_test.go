@@ -13,6 +13,7 @@ import (
 	"github.com/alecthomas/kong"
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
 	"github.com/tollgatehq/tollgate/server/internal/app"
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
@@ -27,9 +28,7 @@ var update = flag.Bool("update", false, "write what the documents must say inste
 func TestConfigurationDoc(t *testing.T) {
 	t.Parallel()
 	program, err := kong.New(&commands{}, kong.Name("tollgate"), kong.Vars{"version": ""})
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	checkDoc(t, "configuration.md", map[string]string{
 		"flags": flagTable(program.Model.Node), "secrets": secretList(), "commands": commandTable(program.Model),
 	})
@@ -65,9 +64,7 @@ func checkDoc(t *testing.T, name string, sections map[string]string) {
 	t.Helper()
 	path := filepath.Join("..", "docs", name)
 	content, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	want := string(content)
 	for section, body := range sections {
 		want = replaceSection(t, want, section, body)
@@ -75,9 +72,7 @@ func checkDoc(t *testing.T, name string, sections map[string]string) {
 	switch {
 	case want == string(content):
 	case *update:
-		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, os.WriteFile(path, []byte(want), 0o644))
 	default:
 		t.Errorf("docs/%s is not what the program says; run: go generate ./server", name)
 	}

@@ -7,15 +7,15 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 )
 
 // TestSecurityDoc checks that the tests that docs/security.md names exist.
 func TestSecurityDoc(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile("../docs/security.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	named := regexp.MustCompile("`(Test\\w+)`").FindAllSubmatch(page, -1)
 	if len(named) < 50 {
 		t.Fatalf("only %d tests are named", len(named))
@@ -33,9 +33,7 @@ func TestSecurityDoc(t *testing.T) {
 			}
 			return err
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
 	}
 	for _, m := range named {
 		if !there[string(m[1])] {
@@ -48,9 +46,7 @@ func TestSecurityDoc(t *testing.T) {
 func TestWhereIs(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile("../CONTRIBUTING.md")
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	named := regexp.MustCompile("`((?:server|proto|sdk|migrations|internal)/[\\w./]+)`").FindAllSubmatch(page, -1)
 	if len(named) < 15 {
 		t.Fatalf("only %d files are named", len(named))

@@ -12,6 +12,7 @@ import (
 	"connectrpc.com/grpcreflect"
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
 	"github.com/tollgatehq/tollgate/gen/tollgate/v1/tollgatev1connect"
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -86,9 +87,7 @@ func core(t *testing.T, s *tollgate, p protocol, name string) {
 	}
 	must := func(err error) {
 		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
 	}
 	login, err := auth("").Login(ctx, &tollgatev1.LoginRequest{Username: "admin", Password: adminPassword})
 	must(err)
@@ -189,9 +188,7 @@ func TestReflection(t *testing.T) {
 	stream := grpcreflect.NewClient(h2c(t), s.URL, connect.WithGRPC()).NewStream(t.Context())
 	defer stream.Close()
 	services, err := stream.ListServices()
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	for _, name := range []string{
 		tollgatev1connect.AuthServiceName, tollgatev1connect.RolesServiceName,
 		tollgatev1connect.LimitsServiceName, tollgatev1connect.AuditServiceName,

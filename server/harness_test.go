@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/apitest"
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 )
 
 var built string // the folder of the programs under test
@@ -90,15 +91,11 @@ type process struct {
 func run(t *testing.T, file func() (string, error), dir string, env []string, stdin string, args ...string) *process {
 	t.Helper()
 	path, err := file()
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	p := &process{cmd: exec.Command(path, args...), stdout: newOutput(), stderr: newOutput(), exited: make(chan struct{})}
 	p.cmd.Dir, p.cmd.Env = dir, append([]string{"TOLLGATE_BCRYPT_COST=4"}, env...)
 	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Stdin = p.stdout, p.stderr, strings.NewReader(stdin)
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, p.cmd.Start())
 	go func() {
 		p.err = p.cmd.Wait()
 		close(p.exited)

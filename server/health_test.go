@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/tollgatehq/tollgate/server/internal/app"
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/clock"
 )
 
@@ -52,23 +53,17 @@ func TestHealthOverTLS(t *testing.T) {
 	defer example.Close()
 	pair := example.TLS.Certificates[0]
 	secret, err := x509.MarshalPKCS8PrivateKey(pair.PrivateKey)
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	file := func(kind string, der []byte) string {
 		path := filepath.Join(t.TempDir(), "file.pem")
-		if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600))
 		return path
 	}
 	config := app.Config{Listen: "127.0.0.1:0", TLSCert: file("CERTIFICATE", pair.Certificate[0]), TLSKey: file("PRIVATE KEY", secret)}
 	for _, clientCA := range []string{"", config.TLSCert} {
 		config.TLSClientCA, config.Listen = clientCA, "127.0.0.1:0"
 		listener, err := app.Listen(config, clock.Real(), slog.New(slog.DiscardHandler))
-		if err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, err)
 		server := &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), ErrorLog: log.New(io.Discard, "", 0)}
 		go server.Serve(listener)
 		config.Listen = listener.Addr().String()

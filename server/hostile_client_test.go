@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/apitest"
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 )
@@ -32,9 +33,7 @@ type hostile struct {
 func newHostile(t *testing.T, server, from string) *hostile {
 	t.Helper()
 	u, err := url.Parse(server)
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	h := &hostile{host: u.Host, from: net.ParseIP(from)}
 	t.Cleanup(h.close)
 	return h
@@ -53,9 +52,7 @@ func (h *hostile) close() {
 func (h *hostile) dial(t *testing.T) net.Conn {
 	t.Helper()
 	c, err := h.tryDial(t)
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	return c
 }
 
@@ -117,9 +114,7 @@ func (h *hostile) http2(t *testing.T, window uint32) *h2 {
 	c.header = hpack.NewEncoder(&c.block)
 	c.framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 	h.write(conn, http2.ClientPreface)
-	if err := c.framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: window}); err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, c.framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: window}))
 	go c.read()
 	return c
 }

@@ -18,6 +18,7 @@ import (
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
 	"github.com/tollgatehq/tollgate/gen/tollgate/v1/tollgatev1connect"
 	"github.com/tollgatehq/tollgate/server/internal/apitest"
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"golang.org/x/net/http2"
 )
 
@@ -82,9 +83,7 @@ func (h *honest) memory(t *testing.T) int64 {
 	}
 	_, rest, _ := strings.Cut(string(status), "VmRSS:")
 	kib, err := strconv.ParseInt(strings.TrimSpace(strings.SplitN(rest, "kB", 2)[0]), 10, 64)
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	return kib << 10
 }
 
@@ -346,15 +345,11 @@ func TestHostileStreams(t *testing.T) {
 	other := s.NewService(t, "other")
 	req, err := http.NewRequestWithContext(t.Context(), "POST", s.URL+tollgatev1connect.AuthServiceWatchRevocationsProcedure,
 		bytes.NewReader(binary.BigEndian.AppendUint32([]byte{0}, 0)))
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	req.Header.Set("Content-Type", "application/connect+proto")
 	req.Header.Set("Authorization", "Bearer "+other)
 	res, err := s.HTTP.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	defer res.Body.Close()
 	first := make([]byte, 1)
 	if _, err := res.Body.Read(first); err != nil || first[0]&2 != 0 {

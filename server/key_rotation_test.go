@@ -26,9 +26,7 @@ func signedWith(t *testing.T, token string) string {
 	if err == nil {
 		err = json.Unmarshal(text, &header)
 	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	return header.ID
 }
 

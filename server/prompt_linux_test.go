@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/apitest"
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"golang.org/x/sys/unix"
 )
 
@@ -19,21 +20,13 @@ import (
 func openTerminal(t *testing.T) (user, program *os.File) {
 	t.Helper()
 	user, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	t.Cleanup(func() { user.Close() })
-	if err := unix.IoctlSetPointerInt(int(user.Fd()), unix.TIOCSPTLCK, 0); err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, unix.IoctlSetPointerInt(int(user.Fd()), unix.TIOCSPTLCK, 0))
 	n, err := unix.IoctlGetInt(int(user.Fd()), unix.TIOCGPTN)
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	program, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|syscall.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	t.Cleanup(func() { program.Close() })
 	return user, program
 }
@@ -41,9 +34,7 @@ func openTerminal(t *testing.T) (user, program *os.File) {
 func echoes(t *testing.T, terminal *os.File) bool {
 	t.Helper()
 	state, err := unix.IoctlGetTermios(int(terminal.Fd()), unix.TCGETS)
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	return state.Lflag&unix.ECHO != 0
 }
 
@@ -54,9 +45,7 @@ func TestInterruptedPrompt(t *testing.T) {
 	dir := t.TempDir()
 	succeed(t, dir, "a password of mia", "user", "create", "mia")
 	path, err := tollgateBinary()
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	for name, interrupt := range map[string]func(user *os.File, p *os.Process) error{
 		"Ctrl-C":  func(user *os.File, _ *os.Process) error { _, err := user.WriteString("\x03"); return err },
 		"SIGTERM": func(_ *os.File, p *os.Process) error { return p.Signal(syscall.SIGTERM) },
@@ -68,15 +57,11 @@ func TestInterruptedPrompt(t *testing.T) {
 			cmd.Dir, cmd.Env = dir, []string{"TOLLGATE_BCRYPT_COST=4"}
 			cmd.Stdin, cmd.Stdout, cmd.Stderr = terminal, &said, &said
 			cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 0}
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
+			backendtest.Must(t, cmd.Start())
 			late := time.AfterFunc(apitest.Timeout, func() { cmd.Process.Kill() })
 			defer late.Stop()
 			apitest.Eventually(t, "the prompt hides what is typed", func() bool { return !echoes(t, terminal) })
-			if err := interrupt(user, cmd.Process); err != nil {
-				t.Fatal(err)
-			}
+			backendtest.Must(t, interrupt(user, cmd.Process))
 			cmd.Wait()
 			if code := cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(said.String(), "interrupted") {
 				t.Errorf("exit code %d, and it said %s", code, &said)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/apitest"
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 )
 
 // TestKill checks on SQLite that a killed server loses no acknowledged change
@@ -80,9 +81,7 @@ func TestStopFinishesCalls(t *testing.T) {
 	s := serveAdmin(t)
 	address := strings.TrimPrefix(s.URL, "http://")
 	conn, err := net.Dial("tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(apitest.Timeout))
 	body := `{"username":"mia","password":"a password of mia"}`

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/apitest"
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	_ "modernc.org/sqlite"
 )
 
@@ -22,17 +23,11 @@ func TestAuditRetention(t *testing.T) {
 	s.signal(t, syscall.SIGTERM)
 	s.wait(t)
 	db, err := sql.Open("sqlite", filepath.Join(dir, "tollgate.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	// Make every event so far three days old.
 	result, err := db.ExecContext(t.Context(), `UPDATE audit_events SET time = time - $1`, (72 * time.Hour).Microseconds())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := db.Close(); err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
+	backendtest.Must(t, db.Close())
 	old, err := result.RowsAffected()
 	if err != nil || old < 3 {
 		t.Fatalf("%d events, %v", old, err)

@@ -8,14 +8,13 @@ import (
 
 	"github.com/alecthomas/kong"
 	"github.com/tollgatehq/tollgate/server/internal/app"
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 )
 
 func TestSecretFiles(t *testing.T) {
 	file := func(t *testing.T, content string) string {
 		path := filepath.Join(t.TempDir(), "secret")
-		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		backendtest.Must(t, os.WriteFile(path, []byte(content), 0o600))
 		return path
 	}
 	// parse reads the flags with nothing but these variables, and returns each

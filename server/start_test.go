@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/tollgatehq/tollgate/server/internal/apitest"
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 )
 
 // TestStartSays checks that a start logs its settings and that the password of
@@ -50,9 +51,7 @@ func TestLostKeyFile(t *testing.T) {
 		t.Errorf("migrate made a key file (%v)", err)
 	}
 	succeed(t, dir, "", "keys", "list")
-	if err := os.Rename(key, key+".lost"); err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, os.Rename(key, key+".lost"))
 	for _, args := range [][]string{{"keys", "list"}, {"--listen", "127.0.0.1:0", "--metrics-listen="}, {"keys", "rewrap", "--new-master-key", "file:new.key"}} {
 		if code, _, stderr := command(t, dir, "", args...); code != 1 || !strings.Contains(stderr, "tollgate.db.key is missing") {
 			t.Errorf("%s: exit code %d, %s", args, code, stderr)
@@ -61,9 +60,7 @@ func TestLostKeyFile(t *testing.T) {
 	if _, err := os.Stat(key); !os.IsNotExist(err) {
 		t.Errorf("a new key file was made (%v)", err)
 	}
-	if err := os.Rename(key+".lost", key); err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, os.Rename(key+".lost", key))
 	serve(t, dir).Get(t, "/healthz")
 }
 
@@ -71,9 +68,7 @@ func TestLostKeyFile(t *testing.T) {
 func TestDamagedFile(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "tollgate.db"), []byte(strings.Repeat("this is no database ", 500)), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, os.WriteFile(filepath.Join(dir, "tollgate.db"), []byte(strings.Repeat("this is no database ", 500)), 0o600))
 	for _, args := range [][]string{{"migrate", "status"}, {"--listen", "127.0.0.1:0", "--metrics-listen="}} {
 		if code, _, stderr := command(t, dir, "", args...); code != 1 || !strings.Contains(stderr, "restore the file from a backup") {
 			t.Errorf("%s: exit code %d, %s", args, code, stderr)

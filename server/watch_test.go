@@ -14,6 +14,7 @@ import (
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
 	"github.com/tollgatehq/tollgate/gen/tollgate/v1/tollgatev1connect"
 	"github.com/tollgatehq/tollgate/server/internal/apitest"
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 )
 
 // watcher is a stream of events over one protocol. Its context ends a wait that
@@ -41,9 +42,7 @@ func (s *tollgate) watchRPC(t *testing.T, ctx context.Context, p protocol, token
 	t.Helper()
 	client := tollgatev1connect.NewAuditServiceClient(h2c(t), s.URL, p.with(token))
 	stream, err := client.WatchEvents(ctx, &tollgatev1.WatchEventsRequest{Action: "role.*"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	if !stream.Receive() || stream.Msg().Event != nil {
 		t.Fatalf("the watch did not begin: %v, %v", stream.Msg(), stream.Err())
 	}
@@ -68,17 +67,13 @@ func (s *tollgate) watchSSE(t *testing.T, ctx context.Context, token string) wat
 func (s *tollgate) resumeSSE(t *testing.T, ctx context.Context, token, lastEventID string) watcher {
 	t.Helper()
 	req, err := http.NewRequestWithContext(ctx, "GET", s.URL+"/v1/audit/events/watch?action=role.*", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	req.Header.Set("Authorization", "Bearer "+token)
 	if lastEventID != "" {
 		req.Header.Set("Last-Event-ID", lastEventID)
 	}
 	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, err)
 	t.Cleanup(func() { res.Body.Close() })
 	if res.StatusCode != http.StatusOK || res.Header.Get("Content-Type") != "text/event-stream" {
 		t.Fatalf("watching answered %s, %s", res.Status, res.Header.Get("Content-Type"))

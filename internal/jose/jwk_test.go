@@ -18,9 +18,7 @@ import (
 func TestThumbprint(t *testing.T) {
 	decode := func(text string) []byte {
 		b, err := base64.RawURLEncoding.DecodeString(text)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		return b
 	}
 	modulus := decode("0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMs" +
@@ -40,22 +38,16 @@ func TestThumbprint(t *testing.T) {
 func entry(t *testing.T, id, algorithm string, public crypto.PublicKey) map[string]any {
 	t.Helper()
 	text, err := EncodeKeySet([]Key{{ID: id, Algorithm: algorithm, Public: public}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	var set struct{ Keys []map[string]any }
-	if err := json.Unmarshal(text, &set); err != nil {
-		t.Fatal(err)
-	}
+	must(t, json.Unmarshal(text, &set))
 	return set.Keys[0]
 }
 
 func encodeEntries(t *testing.T, entries ...any) []byte {
 	t.Helper()
 	text, err := json.Marshal(map[string]any{"keys": entries})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return text
 }
 
@@ -66,9 +58,7 @@ func TestKeySet(t *testing.T) {
 		written = append(written, Key{ID: "key for " + algorithm, Algorithm: algorithm, Public: private.Public()})
 	}
 	text, err := EncodeKeySet(written)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	read, err := ParseKeySet(text)
 	if err != nil || len(read) != len(written) {
 		t.Fatal(read, err)
@@ -114,9 +104,7 @@ func TestParseKeySetSkips(t *testing.T) {
 		change(c.algorithm, c.name, c.value)
 	}
 	weak, err := rsa.GenerateKey(rand.Reader, 1024)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	entries = append(entries, entry(t, "weak", RS256, weak.Public()))
 	read, err := ParseKeySet(encodeEntries(t, entries...))
 	if err != nil || len(read) != 1 || read["good"] == nil {
@@ -144,17 +132,13 @@ func TestParseKeySetOfRotations(t *testing.T) {
 	for published := time.Duration(0); published < MaxTokenTTL+2*KeyLeadTime; published += KeyLeadTime {
 		key := Key{Algorithm: RS256, Public: keys(t)[RS256].Public()}
 		thumbprint, err := Thumbprint(key.Public)
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		suffix := fmt.Sprint(len(many))
 		key.ID = thumbprint[len(suffix):] + suffix
 		many = append(many, key)
 	}
 	text, err := EncodeKeySet(many)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	read, err := ParseKeySet(text)
 	if err != nil || len(read) != len(many) || len(text) > MaxKeySetSize {
 		t.Errorf("%d of %d keys in %d bytes: %v", len(read), len(many), len(text), err)

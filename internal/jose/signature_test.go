@@ -29,21 +29,24 @@ var privateKeys = sync.OnceValues(func() (map[string]crypto.Signer, error) {
 	return map[string]crypto.Signer{EdDSA: ed, ES256: ec, RS256: rs}, err
 })
 
-func keys(t *testing.T) map[string]crypto.Signer {
+func must(t *testing.T, err error) {
 	t.Helper()
-	all, err := privateKeys()
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+func keys(t *testing.T) map[string]crypto.Signer {
+	t.Helper()
+	all, err := privateKeys()
+	must(t, err)
 	return all
 }
 
 func sign(t *testing.T, private crypto.Signer, text string) []byte {
 	t.Helper()
 	signature, err := Sign(private, text)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return signature
 }
 
@@ -82,14 +85,10 @@ func TestVerify(t *testing.T) {
 // TestVerifyOtherKeys: no signature is good for a key that no algorithm has.
 func TestVerifyOtherKeys(t *testing.T) {
 	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	digest := sha256.Sum256([]byte("text"))
 	r, s, err := ecdsa.Sign(rand.Reader, p384, digest[:])
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	p384Signature := append(r.FillBytes(make([]byte, 48)), s.FillBytes(make([]byte, 48))...)
 	for _, public := range []crypto.PublicKey{nil, p384.Public(), ed25519.PublicKey(nil), []byte("secret"), "secret"} {
 		for _, signature := range [][]byte{nil, p384Signature, make([]byte, 64)} {
@@ -123,9 +122,7 @@ func TestES256Spelling(t *testing.T) {
 			t.Error("the other spelling is taken")
 		}
 		der, err := ecdsa.SignASN1(rand.Reader, private, digest[:])
-		if err != nil {
-			t.Fatal(err)
-		}
+		must(t, err)
 		if Verify(private.Public(), text, der) {
 			t.Error("ASN.1 is taken")
 		}

@@ -16,9 +16,7 @@ import (
 // shows that they do not refuse everything.
 func TestWycheproof(t *testing.T) {
 	raw, err := fs.ReadFile(wycheproof.TestVectors, "json_web_signature_test.json")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	var file struct {
 		TestGroups []struct {
 			Public map[string]any
@@ -31,9 +29,7 @@ func TestWycheproof(t *testing.T) {
 			}
 		}
 	}
-	if err := json.Unmarshal(raw, &file); err != nil {
-		t.Fatal(err)
-	}
+	must(t, json.Unmarshal(raw, &file))
 	accepted, refused := 0, 0
 	for _, group := range file.TestGroups {
 		algorithm, _ := group.Public["alg"].(string)
@@ -89,12 +85,8 @@ func publicKeyOf(t *testing.T, object map[string]any) crypto.PublicKey {
 	t.Helper()
 	object["kid"], object["use"] = "key", "sig"
 	text, err := json.Marshal(map[string]any{"keys": []any{object}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	keys, err := ParseKeySet(text)
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	return keys["key"].Public
 }
