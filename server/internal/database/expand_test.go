@@ -22,7 +22,7 @@ var (
 func TestStatementsOfThePreviousSchema(t *testing.T) {
 	t.Parallel()
 	const folder = "../../../migrations/testdata/"
-	for _, file := range []string{"0001_statements.sql", "0002_statements.sql"} {
+	for _, file := range []string{"0001_statements.sql", "0002_statements.sql", "0003_statements.sql"} {
 		t.Run(file, func(t *testing.T) { understood(t, folder+file) })
 	}
 }
