@@ -21,9 +21,7 @@ func TestSessionClose(t *testing.T) {
 			text := token(t, s)
 			f.add(wait)
 			for range 2 {
-				if err := s.Close(t.Context()); err != nil {
-					t.Error(err)
-				}
+				must(t, s.Close(t.Context()))
 			}
 			if _, err := s.Token(t.Context()); !errors.Is(err, tollgate.ErrSignedOut) {
 				t.Errorf("error %v", err)
@@ -37,9 +35,7 @@ func TestSessionClose(t *testing.T) {
 		f := newFixture(t)
 		s := f.newSession(t, asAlice)
 		f.Revoke(claim(t, token(t, s), "sid"))
-		if err := s.Close(t.Context()); err != nil {
-			t.Error(err)
-		}
+		must(t, s.Close(t.Context()))
 	})
 	t.Run("while it renews", func(t *testing.T) {
 		f := newFixture(t)
@@ -61,9 +57,7 @@ func TestSessionClose(t *testing.T) {
 			}
 		}
 		close(answer)
-		if err := <-closed; err != nil {
-			t.Error(err)
-		}
+		must(t, <-closed)
 		f.intercept(nil)
 		if f.good(t, text) {
 			t.Error("the session goes on")
@@ -88,9 +82,7 @@ func TestSessionClose(t *testing.T) {
 		hangUp()
 		_, _ = s.Token(gone)
 		<-asked
-		if err := s.Close(t.Context()); err != nil {
-			t.Error(err)
-		}
+		must(t, s.Close(t.Context()))
 	})
 	t.Run("down", func(t *testing.T) {
 		f := newFixture(t)
@@ -118,9 +110,7 @@ func TestSessionAudience(t *testing.T) {
 			}
 			f.add(15 * time.Minute)
 		}
-		if err := s.Close(t.Context()); err != nil {
-			t.Error(err)
-		}
+		must(t, s.Close(t.Context()))
 		if f.good(t, f.Token("alice", sdktest.InSession(claim(t, text, "sid")))) {
 			t.Errorf("%s: the session goes on", name)
 		}

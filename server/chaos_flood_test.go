@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 
 	_ "github.com/lib/pq"
@@ -73,8 +72,7 @@ func TestChaosAnonymousFlood(t *testing.T) {
 				promise(t, fmt.Sprintf("a refused anonymous call costs under 200 bytes of database in a flood (%s, %s)", what, backend),
 					(size()-before)/int64(calls) < 200, "%d bytes a call of %d, answered %v", (size()-before)/int64(calls), calls, statuses)
 			}
-			s.signal(t, syscall.SIGTERM)
-			s.wait(t)
+			s.stop(t)
 			s = serve(t, dir, env...)
 			s.Token = s.Login(t, "admin", adminPassword).Str("accessToken")
 			recorded := 0

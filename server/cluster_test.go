@@ -1,7 +1,6 @@
 package main_test
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 	"slices"
@@ -248,45 +247,4 @@ func TestClusterStartsAtOnce(t *testing.T) {
 		one && admins == 1 && made == 1 && good == n*n,
 		"key sets %d with %d keys, users %d, events of their making %d, tokens good at instances %d of %d",
 		len(sets), strings.Count(strings.Join(sets, ""), `"kid"`), admins, made, good, n*n)
-}
-
-// TestMigratePostgreSQL checks that the program migrates the schema up, down
-// and up again.
-func TestMigratePostgreSQL(t *testing.T) {
-	t.Parallel()
-	env := settings(newBackends(t).postgres, "")
-	migrate := func(args ...string) string {
-		t.Helper()
-		p := run(t, tollgateBinary, t.TempDir(), env, "", append([]string{"migrate"}, args...)...)
-		if code := p.wait(t); code != 0 {
-			t.Fatalf("migrate %s: exit code %d", args, code)
-		}
-		return p.stdout.String()
-	}
-	empty := migrate("status")
-	steps := strings.Count(empty, "not applied")
-	if steps < 2 || strings.Count(empty, "\n") != steps {
-		t.Fatalf("the status of an empty database:\n%s", empty)
-	}
-	if up := migrate("up"); strings.Count(up, "applied ") != steps {
-		t.Errorf("up:\n%s", up)
-	}
-	if again := migrate("up"); again != "nothing to do\n" {
-		t.Errorf("up again:\n%s", again)
-	}
-	if down := migrate("down", "--yes"); strings.Count(down, "undid ") != 1 {
-		t.Errorf("down:\n%s", down)
-	}
-	if status := migrate("status"); strings.Count(status, "not applied") != 1 {
-		t.Errorf("status after down:\n%s", status)
-	}
-	if down := migrate("down", "--yes", "--steps", strconv.Itoa(steps)); strings.Count(down, "undid ") != steps-1 {
-		t.Errorf("down to nothing:\n%s", down)
-	}
-	migrate("up")
-	s := serve(t, t.TempDir(), env...)
-	s.Login(t, "admin", adminPassword)
-	if _, err := s.Try(context.Background(), "GET", "/readyz", nil); err != nil {
-		t.Error(err)
-	}
 }

@@ -20,7 +20,6 @@ type migrate struct {
 
 type migrateUp struct{}
 
-// Run applies every migration that is not applied yet.
 func (migrateUp) Run(ctx context.Context, config app.Config) error {
 	return withDatabase(config, func(db *database.DB) error {
 		steps, err := db.MigrateUp(ctx)
@@ -33,7 +32,6 @@ type migrateDown struct {
 	Yes   bool `help:"Confirm that tables and their data may be dropped."`
 }
 
-// Run undoes the newest migrations.
 func (m migrateDown) Run(ctx context.Context, config app.Config) error {
 	if m.Steps < 1 {
 		return errors.New("--steps must be at least 1")
@@ -49,7 +47,6 @@ func (m migrateDown) Run(ctx context.Context, config app.Config) error {
 
 type migrateStatus struct{}
 
-// Run lists the migrations.
 func (migrateStatus) Run(ctx context.Context, config app.Config) error {
 	return withDatabase(config, func(db *database.DB) error {
 		steps, err := db.MigrationStatus(ctx)

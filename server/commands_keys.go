@@ -23,7 +23,6 @@ type keys struct {
 
 type keysList struct{}
 
-// Run prints a table.
 func (keysList) Run(ctx context.Context, config app.Config, out app.Out) error {
 	return withApp(ctx, config, out, func(ctx context.Context, a *app.App) error {
 		list, err := a.Auth.SigningKeys.List(ctx)
@@ -53,7 +52,6 @@ type keysRotate struct {
 	Algorithm string `help:"EdDSA, ES256 or RS256. Default: the one of --signing-algorithm." enum:",EdDSA,ES256,RS256" default:"" placeholder:"NAME"`
 }
 
-// Run creates the next key.
 func (k keysRotate) Run(ctx context.Context, config app.Config, out app.Out) error {
 	return withApp(ctx, config, out, func(ctx context.Context, a *app.App) error {
 		key, _, err := a.Auth.SigningKeys.Rotate(ctx, k.Algorithm)
@@ -96,7 +94,6 @@ type keysRemove struct {
 	ID string `arg:"" help:"The key's id, as listed."`
 }
 
-// Run removes the key.
 func (k keysRemove) Run(ctx context.Context, config app.Config, out app.Out) error {
 	return withApp(ctx, config, out, func(ctx context.Context, a *app.App) error {
 		if _, err := a.Auth.SigningKeys.Remove(ctx, k.ID); err != nil {
@@ -112,7 +109,6 @@ type keysRewrap struct {
 	NewMasterKey string `help:"The new master key: 32 random bytes in base64 (openssl rand -base64 32), or file:PATH to read them from a file, which is created when it is missing." required:"" env:"TOLLGATE_NEW_MASTER_KEY" placeholder:"KEY"`
 }
 
-// Help says in which order to do it.
 func (keysRewrap) Help() string {
 	return `Opens every secret in the database, signing keys and second factors, with the current master key (TOLLGATE_MASTER_KEY) and seals it under the new one. It changes all of them or none.
 
@@ -121,7 +117,6 @@ Running servers keep signing and verifying with the keys in their memory. Until 
 Keep the old key for as long as you keep backups made before.`
 }
 
-// Run rewraps the secrets.
 func (k keysRewrap) Run(ctx context.Context, config app.Config) error {
 	done, err := app.Rewrap(ctx, config, k.NewMasterKey, clock.Real())
 	if err != nil {

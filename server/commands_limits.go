@@ -17,7 +17,6 @@ type limits struct {
 	Reset   limitsReset   `cmd:"" help:"Set the counts of a limit back to zero, for every user, address and key."`
 }
 
-// Help says when these commands are needed.
 func (limits) Help() string {
 	return `Use these commands with access to the database when a limit refuses the sign-ins of the administrators who could change it over the API. Servers may keep running: they apply the change within a second, whether they count in Redis or in memory.
 
@@ -36,7 +35,6 @@ The audit log records these changes with the actor "system". Administrators, who
 
 type limitsList struct{}
 
-// Run prints a table.
 func (limitsList) Run(ctx context.Context, config app.Config, out app.Out) error {
 	return withApp(ctx, config, out, func(ctx context.Context, a *app.App) error {
 		table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
@@ -67,7 +65,6 @@ type limitsDelete struct {
 	Name string `arg:"" help:"The limit's name, as listed."`
 }
 
-// Run removes the limit.
 func (l limitsDelete) Run(ctx context.Context, config app.Config, out app.Out) error {
 	return withApp(ctx, config, out, func(ctx context.Context, a *app.App) error {
 		if _, err := a.Limits.Delete(ctx, l.Name); err != nil {
@@ -82,7 +79,6 @@ type limitsRestore struct {
 	Name string `arg:"" help:"The built-in limit's name, as listed."`
 }
 
-// Run sets the limit back to its defaults.
 func (l limitsRestore) Run(ctx context.Context, config app.Config, out app.Out) error {
 	return withApp(ctx, config, out, func(ctx context.Context, a *app.App) error {
 		restored, err := a.Limits.Restore(ctx, l.Name)
@@ -98,12 +94,10 @@ type limitsReset struct {
 	Name string `arg:"" help:"The limit's name, as listed."`
 }
 
-// Help says which counts are reset.
 func (limitsReset) Help() string {
 	return `Sets the counts of every key of the limit back to zero: of all users, addresses or API keys. An administrator can reset one key over the API: POST /v1/limits/NAME/reset {"key": "…"}; a user's key may be the user name or the id.`
 }
 
-// Run resets the counts.
 func (l limitsReset) Run(ctx context.Context, config app.Config, out app.Out) error {
 	return withApp(ctx, config, out, func(ctx context.Context, a *app.App) error {
 		if _, err := a.Limits.ResetAll(ctx, l.Name); err != nil {

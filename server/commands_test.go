@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"os"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/tollgatehq/tollgate/server/internal/apitest"
@@ -27,6 +26,15 @@ func succeed(t *testing.T, dir, stdin string, args ...string) string {
 		t.Fatalf("%s: exit code %d: %s", args, code, stderr)
 	}
 	return stdout
+}
+
+// fail runs a command that must end with exit code 1 and an error that says
+// this.
+func fail(t *testing.T, dir, stdin, says string, args ...string) {
+	t.Helper()
+	if code, _, stderr := command(t, dir, stdin, args...); code != 1 || !strings.Contains(stderr, says) {
+		t.Errorf("%q: exit code %d, %s; want %q", args, code, stderr, says)
+	}
 }
 
 func TestVersion(t *testing.T) {
@@ -141,9 +149,7 @@ func TestFailedStartKeepsFirstPassword(t *testing.T) {
 		{"--listen", "127.0.0.1:0", "--metrics-listen", taken.Addr().String()},
 		{"--listen", taken.Addr().String(), "--metrics-listen="},
 	} {
-		if code, _, stderr := command(t, dir, "", flags...); code != 1 {
-			t.Fatalf("%s: exit code %d, %s", flags, code, stderr)
-		}
+		fail(t, dir, "", taken.Addr().String(), flags...)
 	}
 	if s := serve(t, dir); s.password == "" {
 		t.Error("the start after two that failed shows no password")
@@ -167,11 +173,12 @@ func TestMigrate(t *testing.T) {
 		t.Errorf("status: %s", all)
 	}
 	// Refused without --yes, and nothing was done.
-	if code, _, _ := command(t, dir, "", "migrate", "down"); code != 1 {
-		t.Errorf("down without --yes: exit code %d", code)
-	}
+	fail(t, dir, "", "--yes", "migrate", "down")
 	if out := succeed(t, dir, "", "migrate", "status"); out != all {
 		t.Errorf("after a refused down: %s", out)
+	}
+	if out := succeed(t, dir, "", "migrate", "down", "--yes"); strings.Count(out, "undid ") != 1 {
+		t.Errorf("down by one: %s", out)
 	}
 	if out := succeed(t, dir, "", "migrate", "down", "--yes", "--steps", "100"); !strings.Contains(out, "undid 0001") {
 		t.Errorf("down: %s", out)
@@ -187,9 +194,7 @@ func TestUserCommands(t *testing.T) {
 		t.Errorf("user create: %s", out)
 	}
 	for _, args := range [][]string{{"user", "create", "mia"}, {"user", "create", "tom", "--role", "nothing"}, {"user", "create", "a\nb"}} {
-		if code, _, _ := command(t, dir, "a password\n", args...); code != 1 {
-			t.Errorf("%q: exit code %d", args, code)
-		}
+		fail(t, dir, "a password\n", "tollgate: ", args...)
 	}
 
 	s := serve(t, dir)
@@ -237,20 +242,24 @@ func TestUserCommands(t *testing.T) {
 	}
 
 	// A one-time password can only be used to choose another.
-	s.signal(t, syscall.SIGTERM)
-	s.wait(t)
+	s.stop(t)
 	out = succeed(t, dir, "", "user", "reset-password", "tom", "--generate")
-	_, after, _ := strings.Cut(out, "one-time password: ")
+	s.again(t).changesOneTime(t, "tom", out, "/v1/audit/events")
+}
+
+// changesOneTime checks that the one-time password that a command printed can
+// only be used to choose another, with which the user gets an answer at path.
+func (s *tollgate) changesOneTime(t *testing.T, user, printed, path string) {
+	t.Helper()
+	_, after, _ := strings.Cut(printed, "one-time password: ")
 	oneTime, _, _ := strings.Cut(after, "\n")
-	s = s.again(t)
-	login := s.Login(t, "tom", oneTime)
-	tom = s.As(login.Str("accessToken"))
+	login := s.Login(t, user, oneTime)
 	if login.At("passwordChangeRequired") != true {
 		t.Errorf("login answered %s", login.Raw)
 	}
-	tom.Call(t, "GET", "/v1/audit/events", nil).Want(t, http.StatusForbidden)
-	tom.Post(t, "/v1/users/"+login.Str("userId")+"/password", object{"currentPassword": oneTime, "newPassword": "a password of tom"})
-	s.SignedIn(t, "tom", "a password of tom").Get(t, "/v1/audit/events")
+	s.As(login.Str("accessToken")).Call(t, "GET", path, nil).Want(t, http.StatusForbidden)
+	s.ChangePassword(t, login, oneTime, "a password of "+user)
+	s.SignedIn(t, user, "a password of "+user).Get(t, path)
 }
 
 // TestUserCreateGenerate checks that a user created with a one-time password
@@ -259,8 +268,6 @@ func TestUserCreateGenerate(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	out := succeed(t, dir, "", "user", "create", "mia", "--generate", "--role", "administrator")
-	_, after, _ := strings.Cut(out, "one-time password: ")
-	oneTime, _, _ := strings.Cut(after, "\n")
 	succeed(t, dir, "a password of tom", "user", "create", "tom")
 
 	table := strings.Split(succeed(t, dir, "", "user", "list"), "\n")
@@ -269,15 +276,7 @@ func TestUserCreateGenerate(t *testing.T) {
 		t.Errorf("user list: %q", table)
 	}
 
-	s := serve(t, dir)
-	login := s.Login(t, "mia", oneTime)
-	if login.At("passwordChangeRequired") != true {
-		t.Errorf("login answered %s", login.Raw)
-	}
-	mia := s.As(login.Str("accessToken"))
-	mia.Call(t, "GET", "/v1/users", nil).Want(t, http.StatusForbidden)
-	s.ChangePassword(t, login, oneTime, "a password of mia")
-	s.SignedIn(t, "mia", "a password of mia").Get(t, "/v1/users")
+	serve(t, dir).changesOneTime(t, "mia", out, "/v1/users")
 }
 
 func TestHealthCommand(t *testing.T) {
@@ -287,7 +286,5 @@ func TestHealthCommand(t *testing.T) {
 	succeed(t, s.dir, "", "health", "--listen", listen)
 	s.signal(t, os.Interrupt)
 	s.wait(t)
-	if code, _, stderr := command(t, s.dir, "", "health", "--listen", listen); code != 1 || !strings.Contains(stderr, "not healthy") {
-		t.Errorf("of a stopped server: exit code %d, %s", code, stderr)
-	}
+	fail(t, s.dir, "", "not healthy", "health", "--listen", listen)
 }

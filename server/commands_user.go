@@ -25,7 +25,6 @@ type user struct {
 
 type userList struct{}
 
-// Run prints a table.
 func (userList) Run(ctx context.Context, config app.Config, out app.Out) error {
 	return withApp(ctx, config, out, func(ctx context.Context, a *app.App) error {
 		table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
@@ -106,7 +105,6 @@ type userResetSecondFactor struct {
 	Username string `arg:"" help:"The user's name."`
 }
 
-// Run turns the second factor off.
 func (u userResetSecondFactor) Run(ctx context.Context, config app.Config, out app.Out) error {
 	return withApp(ctx, config, out, func(ctx context.Context, a *app.App) error {
 		if err := a.Auth.ResetSecondFactor(ctx, u.Username); err != nil {
@@ -124,7 +122,6 @@ type userResetPassword struct {
 	KeepAPIKeys bool `name:"keep-api-keys" help:"Keep the user's API keys."`
 }
 
-// Run resets the password.
 func (u userResetPassword) Run(ctx context.Context, config app.Config, out app.Out) error {
 	return withApp(ctx, config, out, func(ctx context.Context, a *app.App) error {
 		var password string

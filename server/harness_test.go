@@ -78,7 +78,6 @@ func (o *output) String() string {
 	return text
 }
 
-// process is a running program.
 type process struct {
 	cmd            *exec.Cmd
 	stdout, stderr *output
@@ -134,6 +133,15 @@ func (p *process) wait(t *testing.T) int {
 	}
 }
 
+// stop ends the program as an operator does, which must leave exit code 0.
+func (p *process) stop(t *testing.T) {
+	t.Helper()
+	p.signal(t, syscall.SIGTERM)
+	if code := p.wait(t); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+}
+
 // says waits until the standard output matches, and returns the submatches.
 func (p *process) says(t *testing.T, pattern *regexp.Regexp) []string {
 	t.Helper()
@@ -156,7 +164,6 @@ func (p *process) says(t *testing.T, pattern *regexp.Regexp) []string {
 	}
 }
 
-// tollgate is a running server.
 type tollgate struct {
 	*process
 	apitest.Client
@@ -192,5 +199,4 @@ func (s *tollgate) again(t *testing.T) *tollgate {
 	return next
 }
 
-// object is a JSON object.
 type object = apitest.Object

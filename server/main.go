@@ -135,7 +135,6 @@ func (h help) Run(parsed *kong.Context) error {
 
 type printVersion struct{}
 
-// Run prints the version.
 func (printVersion) Run(config app.Config) error {
 	_, err := fmt.Println(config.Version)
 	return err

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -131,8 +130,7 @@ func TestFirstPassword(t *testing.T) {
 	}
 	s.As(first.Str("accessToken")).Call(t, "GET", "/v1/roles", nil).Want(t, http.StatusForbidden)
 	s.ChangePassword(t, first, s.password, adminPassword)
-	s.signal(t, syscall.SIGTERM)
-	s.wait(t)
+	s.stop(t)
 	second := s.again(t)
 	if second.password != "" || strings.Contains(second.stdout.String(), s.password) {
 		t.Errorf("the second start said %s", second.stdout)
@@ -149,29 +147,4 @@ func TestFirstPassword(t *testing.T) {
 			t.Errorf("%s: %v, %v; want it to be for its owner alone", name, file.Mode(), err)
 		}
 	}
-}
-
-// TestColdStart logs how long a start takes and how much memory it uses.
-func TestColdStart(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	for _, start := range []string{"first", "second"} {
-		began := time.Now()
-		s := serve(t, dir)
-		s.Get(t, "/readyz")
-		t.Logf("%s start: %s from exec to the first answer, %s resident", start, time.Since(began).Round(time.Millisecond), resident(t, s.cmd.Process.Pid))
-		s.signal(t, syscall.SIGTERM)
-		s.wait(t)
-	}
-}
-
-func resident(t *testing.T, pid int) string {
-	t.Helper()
-	status, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
-	if err != nil {
-		return "an unknown size"
-	}
-	_, after, _ := strings.Cut(string(status), "VmRSS:")
-	line, _, _ := strings.Cut(after, "\n")
-	return strings.TrimSpace(line)
 }

@@ -4,7 +4,6 @@ import (
 	"database/sql"
 	"net/http"
 	"path/filepath"
-	"syscall"
 	"testing"
 	"time"
 
@@ -20,8 +19,7 @@ func TestAuditRetention(t *testing.T) {
 	dir := t.TempDir()
 	s := serve(t, dir, "TOLLGATE_ADMIN_PASSWORD="+adminPassword)
 	s.Call(t, "GET", "/v1/users", nil).Want(t, http.StatusUnauthorized)
-	s.signal(t, syscall.SIGTERM)
-	s.wait(t)
+	s.stop(t)
 	db, err := sql.Open("sqlite", filepath.Join(dir, "tollgate.db"))
 	backendtest.Must(t, err)
 	// Make every event so far three days old.
@@ -38,8 +36,7 @@ func TestAuditRetention(t *testing.T) {
 	if n := len(s.Events(t, "action=tollgate.refused")); n != 1 {
 		t.Errorf("%d old refusals without a retention, want 1", n)
 	}
-	s.signal(t, syscall.SIGTERM)
-	s.wait(t)
+	s.stop(t)
 	next := serve(t, dir, "TOLLGATE_AUDIT_RETENTION=48h")
 	next.Token = s.Token
 	apitest.Eventually(t, "old events are deleted", func() bool {
@@ -51,8 +48,5 @@ func TestAuditRetention(t *testing.T) {
 	if n := len(next.Events(t, "action=auth.login")); n != 1 {
 		t.Errorf("%d sign-ins of today, want 1", n)
 	}
-	next.signal(t, syscall.SIGTERM)
-	if code := next.wait(t); code != 0 {
-		t.Errorf("ended with %d", code)
-	}
+	next.stop(t)
 }

@@ -53,9 +53,7 @@ func TestLostKeyFile(t *testing.T) {
 	succeed(t, dir, "", "keys", "list")
 	backendtest.Must(t, os.Rename(key, key+".lost"))
 	for _, args := range [][]string{{"keys", "list"}, {"--listen", "127.0.0.1:0", "--metrics-listen="}, {"keys", "rewrap", "--new-master-key", "file:new.key"}} {
-		if code, _, stderr := command(t, dir, "", args...); code != 1 || !strings.Contains(stderr, "tollgate.db.key is missing") {
-			t.Errorf("%s: exit code %d, %s", args, code, stderr)
-		}
+		fail(t, dir, "", "tollgate.db.key is missing", args...)
 	}
 	if _, err := os.Stat(key); !os.IsNotExist(err) {
 		t.Errorf("a new key file was made (%v)", err)
@@ -70,9 +68,7 @@ func TestDamagedFile(t *testing.T) {
 	dir := t.TempDir()
 	backendtest.Must(t, os.WriteFile(filepath.Join(dir, "tollgate.db"), []byte(strings.Repeat("this is no database ", 500)), 0o600))
 	for _, args := range [][]string{{"migrate", "status"}, {"--listen", "127.0.0.1:0", "--metrics-listen="}} {
-		if code, _, stderr := command(t, dir, "", args...); code != 1 || !strings.Contains(stderr, "restore the file from a backup") {
-			t.Errorf("%s: exit code %d, %s", args, code, stderr)
-		}
+		fail(t, dir, "", "restore the file from a backup", args...)
 	}
 }
 

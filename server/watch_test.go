@@ -28,7 +28,9 @@ type event struct{ action, resource string }
 // watches are the ways to watch, by protocol. Each returns when the watch has
 // begun.
 func watches(s *tollgate) map[string]func(*testing.T, context.Context, string) watcher {
-	all := map[string]func(*testing.T, context.Context, string) watcher{"Server-Sent Events": s.watchSSE}
+	all := map[string]func(*testing.T, context.Context, string) watcher{
+		"Server-Sent Events": func(t *testing.T, ctx context.Context, token string) watcher { return s.watchSSE(t, ctx, token, "") },
+	}
 	for _, p := range protocols {
 		if p.name == "Connect GET" {
 			continue // streams have none
@@ -59,12 +61,7 @@ func (s *tollgate) watchRPC(t *testing.T, ctx context.Context, p protocol, token
 	}}
 }
 
-func (s *tollgate) watchSSE(t *testing.T, ctx context.Context, token string) watcher {
-	t.Helper()
-	return s.resumeSSE(t, ctx, token, "")
-}
-
-func (s *tollgate) resumeSSE(t *testing.T, ctx context.Context, token, lastEventID string) watcher {
+func (s *tollgate) watchSSE(t *testing.T, ctx context.Context, token, lastEventID string) watcher {
 	t.Helper()
 	req, err := http.NewRequestWithContext(ctx, "GET", s.URL+"/v1/audit/events/watch?action=role.*", nil)
 	backendtest.Must(t, err)
@@ -153,7 +150,7 @@ func TestWatchResumes(t *testing.T) {
 	for _, e := range s.Events(t, "action=role.create") {
 		ids[e["resource"].(string)] = e["id"].(string)
 	}
-	w := s.resumeSSE(t, ctx, s.Token, ids["roles/a"])
+	w := s.watchSSE(t, ctx, s.Token, ids["roles/a"])
 	s.Post(t, "/v1/roles", object{"name": "d"})
 	for _, resource := range []string{"roles/b", "roles/c", "roles/d"} {
 		if e, err := w.next(); err != nil || *e != (event{"role.create", resource}) {
