@@ -3,7 +3,6 @@ package tollgate_test
 import (
 	"context"
 	"errors"
-	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -16,8 +15,7 @@ func TestSessionClose(t *testing.T) {
 	t.Parallel()
 	for name, wait := range map[string]time.Duration{"good": 0, "expired": time.Hour} {
 		t.Run(name, func(t *testing.T) {
-			f := newFixture(t)
-			s := f.newSession(t, asAlice)
+			f, s := newSessionFixture(t)
 			text := token(t, s)
 			f.add(wait)
 			for range 2 {
@@ -32,20 +30,13 @@ func TestSessionClose(t *testing.T) {
 		})
 	}
 	t.Run("revoked", func(t *testing.T) {
-		f := newFixture(t)
-		s := f.newSession(t, asAlice)
+		f, s := newSessionFixture(t)
 		f.Revoke(claim(t, token(t, s), "sid"))
 		must(t, s.Close(t.Context()))
 	})
 	t.Run("while it renews", func(t *testing.T) {
-		f := newFixture(t)
-		s := f.newSession(t, asAlice)
-		arrived, answer := make(chan struct{}, 10), make(chan struct{})
-		f.intercept(func(r *http.Request) (*http.Response, error) {
-			arrived <- struct{}{}
-			<-answer
-			return f.next.RoundTrip(r)
-		})
+		f, s := newSessionFixture(t)
+		arrived, answer := f.holdAnswers()
 		f.add(14 * time.Minute)
 		text := token(t, s)
 		<-arrived
@@ -85,8 +76,7 @@ func TestSessionClose(t *testing.T) {
 		must(t, s.Close(t.Context()))
 	})
 	t.Run("down", func(t *testing.T) {
-		f := newFixture(t)
-		s := f.newSession(t, asAlice)
+		f, s := newSessionFixture(t)
 		f.SetDown(true)
 		if err := s.Close(t.Context()); !errors.Is(err, tollgate.ErrUnavailable) {
 			t.Errorf("error %v", err)
@@ -129,8 +119,7 @@ func TestSessionPasswordChange(t *testing.T) {
 
 func TestSessionIsATokenSource(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t)
-	s := f.newSession(t, asAlice)
+	f, s := newSessionFixture(t)
 	if _, err := f.client(t, tollgate.WithTokenSource(s)).Verify(t.Context(), f.Token("alice")); err != nil {
 		t.Fatal(err)
 	}

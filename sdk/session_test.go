@@ -28,6 +28,25 @@ func (f *fixture) newSession(t *testing.T, config tollgate.SessionConfig) *tollg
 	return s
 }
 
+// newSessionFixture returns a fixture and a session of alice.
+func newSessionFixture(t *testing.T) (*fixture, *tollgate.Session) {
+	t.Helper()
+	f := newFixture(t)
+	return f, f.newSession(t, asAlice)
+}
+
+// holdAnswers reports each call of the fixture's clients and sends it on once
+// answer is closed.
+func (f *fixture) holdAnswers() (arrived <-chan struct{}, answer chan<- struct{}) {
+	calls, held := make(chan struct{}, 10), make(chan struct{})
+	f.intercept(func(r *http.Request) (*http.Response, error) {
+		calls <- struct{}{}
+		<-held
+		return f.next.RoundTrip(r)
+	})
+	return calls, held
+}
+
 // resume returns a session without a password, which was refreshed once.
 func (f *fixture) resume(t *testing.T, audience string) *tollgate.Session {
 	t.Helper()
@@ -79,8 +98,7 @@ func claim(t *testing.T, token, name string) string {
 // TestSessionConcurrently: of all callers one signs in or refreshes.
 func TestSessionConcurrently(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t)
-	s := f.newSession(t, asAlice)
+	f, s := newSessionFixture(t)
 	last := token(t, s)
 	for i := range 3 {
 		f.add(15 * time.Minute)
@@ -111,8 +129,7 @@ func TestSessionConcurrently(t *testing.T) {
 // one renews it.
 func TestSessionRenewsAhead(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t)
-	s := f.newSession(t, asAlice)
+	f, s := newSessionFixture(t)
 	first := token(t, s)
 	f.add(14*time.Minute - time.Second)
 	if token(t, s) != first {
@@ -143,15 +160,9 @@ func TestSessionRenewsAhead(t *testing.T) {
 // TestSessionCallerHangsUp: the renewal goes on for the others.
 func TestSessionCallerHangsUp(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t)
-	s := f.newSession(t, asAlice)
+	f, s := newSessionFixture(t)
 	f.add(15 * time.Minute)
-	arrived, answer := make(chan struct{}), make(chan struct{})
-	f.intercept(func(r *http.Request) (*http.Response, error) {
-		close(arrived)
-		<-answer
-		return f.next.RoundTrip(r)
-	})
+	arrived, answer := f.holdAnswers()
 	ctx, hangUp := context.WithCancel(t.Context())
 	failed := make(chan error)
 	go func() {
@@ -169,8 +180,7 @@ func TestSessionCallerHangsUp(t *testing.T) {
 func TestSessionRevoked(t *testing.T) {
 	t.Parallel()
 	t.Run("with a password", func(t *testing.T) {
-		f := newFixture(t)
-		s := f.newSession(t, asAlice)
+		f, s := newSessionFixture(t)
 		session := claim(t, token(t, s), "sid")
 		f.Revoke(session)
 		f.add(15 * time.Minute)
@@ -211,8 +221,7 @@ func (f *fixture) loseAnswers(path string) {
 func TestSessionLostAnswer(t *testing.T) {
 	t.Parallel()
 	t.Run("with a password", func(t *testing.T) {
-		f := newFixture(t)
-		s := f.newSession(t, asAlice)
+		f, s := newSessionFixture(t)
 		f.loseAnswers("/Refresh")
 		f.add(15 * time.Minute)
 		if !f.good(t, token(t, s)) {
@@ -221,8 +230,7 @@ func TestSessionLostAnswer(t *testing.T) {
 		f.wantSignIns(t, 2, 1) // a second refresh with this token would have been reuse
 	})
 	t.Run("with a password, of the sign-in, too", func(t *testing.T) {
-		f := newFixture(t)
-		s := f.newSession(t, asAlice)
+		f, s := newSessionFixture(t)
 		f.loseAnswers("")
 		f.add(15 * time.Minute)
 		if _, err := s.Token(t.Context()); !errors.Is(err, tollgate.ErrUnavailable) {
@@ -287,8 +295,7 @@ func TestSessionLostAnswer(t *testing.T) {
 
 func TestSessionWaitsAfterFailures(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t)
-	s := f.newSession(t, asAlice)
+	f, s := newSessionFixture(t)
 	f.Revoke(claim(t, token(t, s), "sid"))
 	f.SetUser(sdktest.User{Name: "alice", Password: "another"})
 	f.add(15 * time.Minute)

@@ -21,21 +21,12 @@ func TestLimitsCommands(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir, env := t.TempDir(), env()
 			s := serve(t, dir, env...)
-			tollgate := func(args ...string) string {
+			limits := func(code int, says string, args ...string) {
 				t.Helper()
-				p := run(t, tollgateBinary, dir, env, "", args...)
-				if code := p.wait(t); code != 0 {
-					t.Fatalf("%s: exit code %d: %s", args, code, p.stderr.String())
+				p := run(t, tollgateBinary, dir, env, "", append([]string{"limits"}, args...)...)
+				if got := p.wait(t); got != code || !strings.Contains(p.stdout.String()+p.stderr.String(), says) {
+					t.Fatalf("%s: exit code %d, %s%s; want %d and %q", args, got, p.stdout, p.stderr, code, says)
 				}
-				return p.stdout.String()
-			}
-			refused := func(args ...string) string {
-				t.Helper()
-				p := run(t, tollgateBinary, dir, env, "", args...)
-				if code := p.wait(t); code != 1 {
-					t.Errorf("%s: exit code %d", args, code)
-				}
-				return p.stderr.String()
 			}
 			signIn := func(password string) int {
 				return s.As("").Call(t, "POST", "/v1/auth/login", object{"username": "admin", "password": password}).Status
@@ -55,32 +46,28 @@ func TestLimitsCommands(t *testing.T) {
 			admin.Post(t, "/v1/limits", object{"name": "typo", "subject": "SUBJECT_IP", "permission": "tollgate:*", "rate": 1, "period": "900s"})
 			signIn("a wrong password")
 			locked("a limit")
-			if out := tollgate("limits", "list"); !strings.Contains(out, "typo") || !strings.Contains(out, "1/15m0s") || !strings.Contains(out, "user_ip") {
-				t.Errorf("limits list: %s", out)
+			for _, says := range []string{"typo", "1/15m0s", "user_ip"} {
+				limits(0, says, "list")
 			}
-			tollgate("limits", "delete", "typo")
+			limits(0, "", "delete", "typo")
 			getsIn("limits delete")
 
 			admin.Patch(t, "/v1/limits/sign-in-per-ip", object{"rate": 1, "burst": 1})
 			signIn("a wrong password")
 			locked("a built-in limit")
-			if said := refused("limits", "delete", "sign-in-per-ip"); !strings.Contains(said, "tollgate limits restore sign-in-per-ip") {
-				t.Errorf("limits delete of a built-in one: %s", said)
-			}
-			tollgate("limits", "restore", "sign-in-per-ip")
+			limits(1, "tollgate limits restore sign-in-per-ip", "delete", "sign-in-per-ip")
+			limits(0, "", "restore", "sign-in-per-ip")
 			getsIn("limits restore")
 
 			for range 10 {
 				signIn("a wrong password")
 			}
 			locked("guesses")
-			tollgate("limits", "reset", "sign-in-per-user-and-ip")
+			limits(0, "", "reset", "sign-in-per-user-and-ip")
 			getsIn("limits reset")
 
-			for _, args := range [][]string{{"delete", "nothing"}, {"restore", "nothing"}, {"reset", "nothing"}} {
-				if said := refused(append([]string{"limits"}, args...)...); !strings.Contains(said, `there is no limit "nothing"`) {
-					t.Errorf("limits %s: %s", args, said)
-				}
+			for _, verb := range []string{"delete", "restore", "reset"} {
+				limits(1, `there is no limit "nothing"`, verb, "nothing")
 			}
 			for _, action := range []string{"limit.delete", "limit.update", "limit.reset"} {
 				if events := admin.Events(t, "action="+action+"&actor=system"); len(events) != 1 {

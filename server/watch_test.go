@@ -25,17 +25,15 @@ type watcher struct {
 
 type event struct{ action, resource string }
 
-// watches are the ways to watch, by protocol. Each returns when the watch has
-// begun.
-func watches(s *tollgate) map[string]func(*testing.T, context.Context, string) watcher {
-	all := map[string]func(*testing.T, context.Context, string) watcher{
-		"Server-Sent Events": func(t *testing.T, ctx context.Context, token string) watcher { return s.watchSSE(t, ctx, token, "") },
-	}
+// watchAll opens a watch over each protocol, by its name, with a token each. It
+// returns when they have begun.
+func (s *tollgate) watchAll(t *testing.T, ctx context.Context, token func() string) map[string]watcher {
+	t.Helper()
+	all := map[string]watcher{"Server-Sent Events": s.watchSSE(t, ctx, token(), "")}
 	for _, p := range protocols {
-		if p.name == "Connect GET" {
-			continue // streams have none
+		if p.name != "Connect GET" { // streams have none
+			all[p.name] = s.watchRPC(t, ctx, p, token())
 		}
-		all[p.name] = func(t *testing.T, ctx context.Context, token string) watcher { return s.watchRPC(t, ctx, p, token) }
 	}
 	return all
 }
@@ -114,10 +112,7 @@ func TestWatch(t *testing.T) {
 	id := s.NewUser(t, "mia", "a password of mia", "auditor")
 	ctx, cancel := context.WithTimeout(t.Context(), apitest.Timeout)
 	defer cancel()
-	watchers := map[string]watcher{}
-	for name, watch := range watches(s) {
-		watchers[name] = watch(t, ctx, s.Login(t, "mia", "a password of mia").Str("accessToken"))
-	}
+	watchers := s.watchAll(t, ctx, func() string { return s.Login(t, "mia", "a password of mia").Str("accessToken") })
 	s.Post(t, "/v1/roles", object{"name": "clerk"})
 	s.Call(t, "DELETE", "/v1/roles/clerk", nil).Want(t, http.StatusOK)
 	for name, w := range watchers {
@@ -188,10 +183,7 @@ func TestWatchEndsWithServer(t *testing.T) {
 	s := serveAdmin(t)
 	ctx, cancel := context.WithTimeout(t.Context(), apitest.Timeout)
 	defer cancel()
-	watchers := map[string]watcher{}
-	for name, watch := range watches(s) {
-		watchers[name] = watch(t, ctx, s.Token)
-	}
+	watchers := s.watchAll(t, ctx, func() string { return s.Token })
 	s.signal(t, syscall.SIGTERM)
 	for name, w := range watchers {
 		if e, err := w.next(); connect.CodeOf(err) != connect.CodeUnavailable {
