@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -99,6 +100,20 @@ func (d *fixture) compare(hash, password []byte) error {
 	return bcrypt.CompareHashAndPassword(hash, password)
 }
 
+// afterCompare calls change once, when the next password was compared.
+func (d *fixture) afterCompare(change func() error) {
+	compare, once := d.Passwords.Compare, sync.Once{}
+	d.Passwords.Compare = func(hash, password []byte) error {
+		err := compare(hash, password)
+		once.Do(func() {
+			if err := change(); err != nil {
+				d.t.Error(err)
+			}
+		})
+		return err
+	}
+}
+
 // system is a context that may do everything.
 func (d *fixture) system() context.Context { return caller.System(context.Background()) }
 
@@ -125,6 +140,12 @@ func (d *fixture) as(c Credential) context.Context {
 		d.t.Fatalf("verify: %v, %v", v, err)
 	}
 	return caller.With(context.Background(), caller.Caller{Principal: v.Principal, IP: home})
+}
+
+// inPerson is the context of a call by a person who has just signed in.
+func (d *fixture) inPerson(name string) context.Context {
+	d.t.Helper()
+	return d.as(Credential{AccessToken: d.login(name).AccessToken})
 }
 
 // Login signs in for the server's own audience.
@@ -188,6 +209,13 @@ func (d *fixture) live(userID string) (n int) {
 	return n
 }
 
+func (d *fixture) wantLive(userID string, want int) {
+	d.t.Helper()
+	if n := d.live(userID); n != want {
+		d.t.Errorf("%d live sessions, want %d", n, want)
+	}
+}
+
 // recorded returns the events of an action, the oldest first. What was counted
 // of floods is written before.
 func (d *fixture) recorded(action audit.Action) []audit.Event {
@@ -197,6 +225,13 @@ func (d *fixture) recorded(action audit.Action) []audit.Event {
 	backendtest.Must(d.t, err)
 	slices.Reverse(events)
 	return events
+}
+
+func (d *fixture) wantRecorded(action audit.Action, want int) {
+	d.t.Helper()
+	if n := len(d.recorded(action)); n != want {
+		d.t.Errorf("%d events %s, want %d", n, action, want)
+	}
 }
 
 // refusals is how much events stand for.

@@ -78,9 +78,7 @@ func TestStrangersKeepNobodyOut(t *testing.T) {
 		})
 		d.clock.Advance(time.Hour)
 		attack(6, nil)
-		if _, err := d.Login(from("198.51.100.1"), "admin", goodPassword, ""); err != nil {
-			t.Errorf("the right password from a new address: %v", err)
-		}
+		backendtest.Must(t, faulttest.Err(d.Login(from("198.51.100.1"), "admin", goodPassword, ""))) // the right password from a new address
 	})
 }
 
@@ -157,9 +155,7 @@ func TestAKnownAddress(t *testing.T) {
 				backendtest.Must(t, faulttest.Err(d.Refresh(d.visitor(), g.RefreshToken)))
 				d.signOut(ann.ID)
 				faulttest.Want(t, d.guess("ann", home.String()), fault.Unauthenticated, "BAD_CREDENTIALS")
-				if err := signIn(d.visitor()); err != nil {
-					t.Errorf("from a known address: %v", err)
-				}
+				backendtest.Must(t, signIn(d.visitor())) // from a known address
 
 				// It is bounded, and what is counted there is not what others used up.
 				attack("ann")
@@ -170,7 +166,7 @@ func TestAKnownAddress(t *testing.T) {
 				d.resetAttempts(d.visitor(), "ann")
 
 				// Who is signed in can change the password.
-				self := d.as(Credential{AccessToken: d.login("ann").AccessToken})
+				self := d.inPerson("ann")
 				attack2 := func() {
 					t.Helper()
 					for i := range 12 {
@@ -178,9 +174,7 @@ func TestAKnownAddress(t *testing.T) {
 					}
 				}
 				attack2()
-				if _, err := d.SetPassword(self, PasswordChange{UserID: ann.ID, Current: goodPassword, New: "another password"}); err != nil {
-					t.Errorf("change the password at a known address: %v", err)
-				}
+				backendtest.Must(t, faulttest.Err(d.SetPassword(self, PasswordChange{UserID: ann.ID, Current: goodPassword, New: "another password"}))) // change the password at a known address
 				backendtest.Must(t, faulttest.Err(d.ResetPassword(t.Context(), "ann", goodPassword, false)))
 
 				// Without a limit in force for the user at the address there is
@@ -189,9 +183,7 @@ func TestAKnownAddress(t *testing.T) {
 				d.change("sign-in-per-user-and-ip", limits.Edit{Mode: new(limits.Shadow)})
 				faulttest.Want(t, signIn(d.visitor()), fault.Limited, "TOO_MANY_ATTEMPTS")
 				d.change("sign-in-per-user-and-ip", limits.Edit{Mode: new(limits.Enforce)})
-				if err := signIn(d.visitor()); err != nil {
-					t.Errorf("from a known address: %v", err)
-				}
+				backendtest.Must(t, signIn(d.visitor())) // from a known address
 			})
 		})
 	}

@@ -184,9 +184,7 @@ func TestLoginRehashes(t *testing.T) {
 		if err != nil || d.Passwords.Outdated(row.PasswordHash) {
 			t.Errorf("the hash is still outdated, %v", err)
 		}
-		if n := d.live(ann.ID); n != 5 {
-			t.Errorf("%d live sessions, want 5", n)
-		}
+		d.wantLive(ann.ID, 5)
 		d.login("ann")
 	})
 }
@@ -209,20 +207,9 @@ func TestLoginDuringChange(t *testing.T) {
 				d := newFixture(t, db)
 				ann := d.user("ann")
 				t.Cleanup(func() { _, _ = d.DeleteUser(d.system(), ann.ID) })
-				real, once := d.Passwords.Compare, sync.Once{}
-				d.Passwords.Compare = func(hash, password []byte) error {
-					err := real(hash, password)
-					once.Do(func() {
-						if err := change(d, ann.ID); err != nil {
-							t.Error(err)
-						}
-					})
-					return err
-				}
+				d.afterCompare(func() error { return change(d, ann.ID) })
 				faulttest.Want(t, faulttest.Err(d.Login(d.visitor(), "ann", goodPassword, "")), fault.Unauthenticated, "BAD_CREDENTIALS")
-				if n := d.live(ann.ID); n != 0 {
-					t.Errorf("%d live sessions were left", n)
-				}
+				d.wantLive(ann.ID, 0)
 			})
 		}
 	})
@@ -263,9 +250,7 @@ func TestLoginHoldsTheUser(t *testing.T) {
 		})
 		backendtest.Must(t, err)
 		backendtest.Must(t, <-disabled)
-		if n := d.live(ann.ID); n != 0 {
-			t.Errorf("%d sessions of a disabled user are live", n)
-		}
+		d.wantLive(ann.ID, 0)
 	})
 }
 
@@ -290,9 +275,7 @@ func TestLoginAgainstDisable(t *testing.T) {
 				}
 			})
 			both.Wait()
-			if n := d.live(ann.ID); n != 0 {
-				t.Fatalf("%d sessions of a disabled user are live", n)
-			}
+			d.wantLive(ann.ID, 0)
 			backendtest.Must(t, faulttest.Err(d.UpdateUser(d.system(), ann.ID, UserUpdate{Disabled: new(false)})))
 			d.clock.Advance(time.Hour) // the attempts count
 		}
@@ -312,17 +295,13 @@ func TestSessionsAreCapped(t *testing.T) {
 		for range maxSessions - 1 {
 			d.login("ann")
 		}
-		if n := d.live(ann.ID); n != maxSessions {
-			t.Errorf("%d live sessions, want %d", n, maxSessions)
-		}
+		d.wantLive(ann.ID, maxSessions)
 		d.clock.Advance(time.Second)
 		last := d.login("ann")
 		d.wantReason(first.AccessToken, caller.ReasonCredentialRevoked)
 		d.wantReason(second.AccessToken, caller.ReasonCredentialRevoked)
 		d.wantReason(last.AccessToken, caller.ReasonOK)
-		if n := d.live(ann.ID); n != maxSessions {
-			t.Errorf("%d live sessions, want %d", n, maxSessions)
-		}
+		d.wantLive(ann.ID, maxSessions)
 	})
 }
 

@@ -102,9 +102,7 @@ func TestLockedSignInLeavesSessions(t *testing.T) {
 			d.clock.Advance(wait)
 			faulttest.Want(t, faulttest.Err(d.Login(d.visitor(), "ann", "a wrong guess", "")), fault.Unauthenticated, "BAD_CREDENTIALS")
 		}
-		if n := d.live(ann.ID); n != 1 {
-			t.Errorf("%d live sessions, want 1", n)
-		}
+		d.wantLive(ann.ID, 1)
 		d.clock.Advance(8 * time.Second)
 		d.login("ann")
 		for range 10 { // afresh

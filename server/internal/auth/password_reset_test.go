@@ -30,8 +30,7 @@ func TestResetEndsKeys(t *testing.T) {
 		issue := func() (ids, secrets []string) {
 			for range 2 {
 				made := d.createKey(d.system(), apikey.New{UserID: ann.ID, Name: "a key"})
-				key, secret := made.Key, made.Secret
-				ids, secrets = append(ids, key.ID), append(secrets, secret)
+				ids, secrets = append(ids, made.Key.ID), append(secrets, made.Secret)
 			}
 			slices.Sort(ids)
 			return ids, secrets

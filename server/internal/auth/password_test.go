@@ -47,7 +47,7 @@ func TestSetPassword(t *testing.T) {
 		}
 
 		// A reset: the user must choose another at the next sign-in.
-		done, err = d.SetPassword(d.as(Credential{AccessToken: d.login("boss").AccessToken}), PasswordChange{UserID: ann.ID})
+		done, err = d.SetPassword(d.inPerson("boss"), PasswordChange{UserID: ann.ID})
 		if err != nil || len(done.OneTime) != 20 {
 			t.Fatal(done, err)
 		}
@@ -82,9 +82,7 @@ func TestSetPassword(t *testing.T) {
 		} else if g, err := d.Login(d.visitor(), "boss", done.OneTime, ""); err != nil || !g.PasswordChangeRequired || g.UserID != boss.ID {
 			t.Errorf("with the one-time password: %+v, %v", g, err)
 		}
-		if n := len(d.recorded(audit.PasswordReset)); n != 3 {
-			t.Errorf("%d resets recorded, want 3", n)
-		}
+		d.wantRecorded(audit.PasswordReset, 3)
 	})
 }
 
@@ -94,7 +92,7 @@ func TestSetPasswordGuesses(t *testing.T) {
 	t.Parallel()
 	d := newFixture(t, backendtest.SQLite(t))
 	ann := d.user("ann")
-	self := d.as(Credential{AccessToken: d.login("ann").AccessToken})
+	self := d.inPerson("ann")
 	d.compares.Store(0)
 	var last error
 	for range 30 {
@@ -117,7 +115,7 @@ func TestCommonPasswords(t *testing.T) {
 	d.user("ann-lee-rose")
 	for _, bad := range []string{"iloveyou1", "ann-LEE-rose"} {
 		faulttest.WantField(t, faulttest.Err(d.ResetPassword(t.Context(), "ann-lee-rose", bad, false)), "newPassword")
-		ctx := d.as(Credential{AccessToken: d.login("ann-lee-rose").AccessToken})
+		ctx := d.inPerson("ann-lee-rose")
 		faulttest.WantField(t, faulttest.Err(d.SetPassword(ctx, PasswordChange{UserID: caller.From(ctx).Principal.UserID, Current: goodPassword, New: bad})), "newPassword")
 	}
 }
@@ -139,7 +137,7 @@ func TestNULInPasswords(t *testing.T) {
 			t.Errorf("%d comparisons, want the one of a wrong password", n)
 		}
 
-		self := d.as(Credential{AccessToken: d.login("ann").AccessToken})
+		self := d.inPerson("ann")
 		faulttest.WantField(t, faulttest.Err(d.SetPassword(self, PasswordChange{UserID: ann.ID, Current: goodPassword, New: doubled(goodPassword)})), "newPassword")
 		faulttest.WantField(t, faulttest.Err(d.SetPassword(self, PasswordChange{UserID: ann.ID, Current: doubled(goodPassword), New: "another password"})), "currentPassword")
 		faulttest.WantField(t, faulttest.Err(d.SetPassword(d.system(), PasswordChange{UserID: ann.ID, New: "another password\x00"})), "newPassword")

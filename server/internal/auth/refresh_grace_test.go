@@ -148,9 +148,7 @@ func TestGraceRace(t *testing.T) {
 			if retried.Load()+used.Load() != 1 {
 				t.Fatalf("%d retries and %d uses succeeded, want one of all", retried.Load(), used.Load())
 			}
-			if n := d.live(ann.ID); n != 0 {
-				t.Fatalf("%d live sessions, want none", n)
-			}
+			d.wantLive(ann.ID, 0)
 		}
 	})
 }
@@ -172,9 +170,7 @@ func TestGraceRetriesAtOnce(t *testing.T) {
 			})
 		}
 		all.Wait()
-		if n := d.live(ann.ID); n != 1 {
-			t.Errorf("%d live sessions, want 1", n)
-		}
+		d.wantLive(ann.ID, 1)
 	})
 }
 

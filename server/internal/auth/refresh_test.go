@@ -60,9 +60,7 @@ func TestRefreshLifecycle(t *testing.T) {
 		d.clock.Advance(10 * time.Minute)
 		d.wantReason(g.AccessToken, caller.ReasonCredentialExpired)
 		faulttest.Want(t, faulttest.Err(d.Refresh(d.visitor(), g.RefreshToken)), fault.Unauthenticated, "BAD_REFRESH_TOKEN")
-		if n := d.live(ann.ID); n != 0 {
-			t.Errorf("%d live sessions, want none", n)
-		}
+		d.wantLive(ann.ID, 0)
 	})
 }
 
@@ -146,12 +144,8 @@ func TestRefreshAtOnce(t *testing.T) {
 		d.wantReason(won.Load().AccessToken, caller.ReasonCredentialRevoked)
 		d.wantReason(g.AccessToken, caller.ReasonCredentialRevoked)
 		faulttest.Want(t, faulttest.Err(d.Refresh(d.visitor(), won.Load().RefreshToken)), fault.Unauthenticated, "BAD_REFRESH_TOKEN")
-		if n := d.live(ann.ID); n != 0 {
-			t.Errorf("%d live sessions, want none", n)
-		}
-		if n := len(d.recorded(audit.RefreshReuse)); n != 1 {
-			t.Errorf("%d reuses recorded, want 1", n)
-		}
+		d.wantLive(ann.ID, 0)
+		d.wantRecorded(audit.RefreshReuse, 1)
 		if n := refusals(d.recorded(audit.Refresh)); n != 50 { // the winner, 48 who came after the end, the winner again
 			t.Errorf("%d refreshes recorded, want 50", n)
 		}

@@ -87,15 +87,11 @@ func TestRewrap(t *testing.T) {
 				t.Errorf("%s does not open under the new key: %v", name, err)
 			}
 		}
-		if n := len(d.recorded(audit.SigningRewrap)); n != 1 {
-			t.Errorf("%d rewraps recorded", n)
-		}
+		d.wantRecorded(audit.SigningRewrap, 1)
 
 		// The instance that runs goes on, also when it reads its keys again,
 		// but makes no key that could not be opened later.
-		if err := running.Reset(t.Context()); err != nil {
-			t.Errorf("the running instance: %v", err)
-		}
+		backendtest.Must(t, running.Reset(t.Context())) // the running instance
 		running.wantReason(grant.AccessToken, caller.ReasonOK)
 		running.login("ann")
 		faulttest.Want(t, faulttest.Err(running.SigningKeys.Rotate(d.system(), "")), fault.Precondition, "MASTER_KEY_CHANGED")

@@ -108,9 +108,7 @@ func TestRPCs(t *testing.T) {
 		t.Errorf("ended %+v, %v", ended, err)
 	}
 	g := d.login("ann")
-	if _, err := h.RevokeSession(ctx, &tollgatev1.RevokeSessionRequest{Id: id, SessionId: g.SessionID}); err != nil {
-		t.Error(err)
-	}
+	backendtest.Must(t, faulttest.Err(h.RevokeSession(ctx, &tollgatev1.RevokeSessionRequest{Id: id, SessionId: g.SessionID})))
 	d.wantReason(g.AccessToken, caller.ReasonCredentialRevoked)
 	reset, err := h.SetPassword(ctx, &tollgatev1.SetPasswordRequest{Id: id})
 	if err != nil || reset.OneTimePassword == "" {
@@ -128,9 +126,7 @@ func TestRPCs(t *testing.T) {
 	if err != nil || len(list.Users) != 2 || list.NextPageToken == "" {
 		t.Errorf("list %+v, %v", list, err)
 	}
-	if _, err := h.DeleteUser(ctx, &tollgatev1.DeleteUserRequest{Id: id}); err != nil {
-		t.Error(err)
-	}
+	backendtest.Must(t, faulttest.Err(h.DeleteUser(ctx, &tollgatev1.DeleteUserRequest{Id: id})))
 	out, err := h.Logout(ctx, &tollgatev1.LogoutRequest{Everywhere: true})
 	if err != nil || out.RevokedSessions != 2 || out.Revision == 0 {
 		t.Errorf("logout %+v, %v", out, err)

@@ -4,7 +4,6 @@ import (
 	"encoding/base32"
 	"net/url"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -24,7 +23,7 @@ func TestEnrollingTakesThePassword(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newFixture(t, db)
 		ann := d.user("ann")
-		stolen := d.as(Credential{AccessToken: d.login("ann").AccessToken})
+		stolen := d.inPerson("ann")
 		for _, guess := range []string{"", "a wrong guess"} {
 			faulttest.WantField(t, faulttest.Err(d.EnrollSecondFactor(stolen, ann.ID, guess)), "currentPassword")
 		}
@@ -45,9 +44,7 @@ func TestEnrollingTakesThePassword(t *testing.T) {
 			t.Errorf("%d passwords compared over the limit", n-compares)
 		}
 		d.resetAttempts(stolen, "ann")
-		if _, err := d.EnrollSecondFactor(stolen, ann.ID, goodPassword); err != nil {
-			t.Error(err)
-		}
+		backendtest.Must(t, faulttest.Err(d.EnrollSecondFactor(stolen, ann.ID, goodPassword)))
 	})
 }
 
@@ -58,17 +55,10 @@ func TestEnrollingWhileThePasswordChanges(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newFixture(t, db)
 		ann := d.user("ann")
-		ctx := d.as(Credential{AccessToken: d.login("ann").AccessToken})
-		real, once := d.Passwords.Compare, sync.Once{}
-		d.Passwords.Compare = func(hash, password []byte) error {
-			err := real(hash, password)
-			once.Do(func() {
-				if _, err := d.ResetPassword(t.Context(), "ann", "another password", false); err != nil {
-					t.Error(err)
-				}
-			})
-			return err
-		}
+		ctx := d.inPerson("ann")
+		d.afterCompare(func() error {
+			return faulttest.Err(d.ResetPassword(t.Context(), "ann", "another password", false))
+		})
 		faulttest.Want(t, faulttest.Err(d.EnrollSecondFactor(ctx, ann.ID, goodPassword)), fault.Conflict, "USER_CHANGED")
 	})
 }
@@ -113,7 +103,7 @@ func TestEnrollSecondFactor(t *testing.T) {
 	t.Parallel()
 	d := newFixture(t, backendtest.SQLite(t))
 	ann := d.user("ann@example.com")
-	made, err := d.EnrollSecondFactor(d.as(Credential{AccessToken: d.login(ann.Username).AccessToken}), ann.ID, goodPassword)
+	made, err := d.EnrollSecondFactor(d.inPerson(ann.Username), ann.ID, goodPassword)
 	backendtest.Must(t, err)
 	secret, err := base32.StdEncoding.DecodeString(made.Secret)
 	if err != nil || len(secret) != 20 {

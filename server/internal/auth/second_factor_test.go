@@ -34,7 +34,7 @@ func (d *fixture) code(made totp.Enrollment, later time.Duration) string {
 // factor turns the second factor of a user on, whose password is the usual one.
 func (d *fixture) factor(u User) totp.Enrollment {
 	d.t.Helper()
-	ctx := d.as(Credential{AccessToken: d.login(u.Username).AccessToken})
+	ctx := d.inPerson(u.Username)
 	made, err := d.EnrollSecondFactor(ctx, u.ID, goodPassword)
 	backendtest.Must(d.t, err)
 	backendtest.Must(d.t, faulttest.Err(d.ConfirmSecondFactor(ctx, u.ID, d.code(made, 0))))
@@ -51,7 +51,7 @@ func TestSecondFactor(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newFixture(t, db)
 		ann := d.user("ann")
-		ctx := d.as(Credential{AccessToken: d.login("ann").AccessToken})
+		ctx := d.inPerson("ann")
 		first, err := d.EnrollSecondFactor(ctx, ann.ID, goodPassword)
 		backendtest.Must(t, err)
 		d.login("ann") // nothing asks for it yet
@@ -146,9 +146,7 @@ func TestRecoveryCodes(t *testing.T) {
 		for _, again := range []string{typed, made.RecoveryCodes[0]} {
 			faulttest.Want(t, d.loginWith("ann", again), fault.Unauthenticated, "BAD_CREDENTIALS")
 		}
-		if err := d.loginWith("ann", made.RecoveryCodes[1]); err != nil {
-			t.Error(err)
-		}
+		backendtest.Must(t, d.loginWith("ann", made.RecoveryCodes[1]))
 		backendtest.Must(t, faulttest.Err(d.RemoveSecondFactor(d.system(), ann.ID, "")))
 		d.clock.Advance(time.Hour)
 		d.factor(ann)
@@ -201,17 +199,13 @@ func TestCodeIsNotBurnt(t *testing.T) {
 		failed := errors.New("the disk is full")
 		for _, code := range []string{d.code(made, 0), made.RecoveryCodes[0]} {
 			_, err := d.log.Write(t.Context(), func(ctx context.Context, tx *changes.Tx) error {
-				if _, err := d.checkSecondFactor(ctx, tx, ann.ID, code); err != nil {
-					t.Error(err)
-				}
+				backendtest.Must(t, faulttest.Err(d.checkSecondFactor(ctx, tx, ann.ID, code)))
 				return failed
 			})
 			if !errors.Is(err, failed) {
 				t.Fatal(err)
 			}
-			if err := d.loginWith("ann", code); err != nil {
-				t.Errorf("the code was lost: %v", err)
-			}
+			backendtest.Must(t, d.loginWith("ann", code)) // it is not lost
 		}
 	})
 }
@@ -223,19 +217,10 @@ func TestConfirmDuringLogin(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newFixture(t, db)
 		ann := d.user("ann")
-		ctx := d.as(Credential{AccessToken: d.login("ann").AccessToken})
+		ctx := d.inPerson("ann")
 		made, err := d.EnrollSecondFactor(ctx, ann.ID, goodPassword)
 		backendtest.Must(t, err)
-		real, once := d.Passwords.Compare, sync.Once{}
-		d.Passwords.Compare = func(hash, password []byte) error {
-			err := real(hash, password)
-			once.Do(func() {
-				if _, _, err := d.ConfirmSecondFactor(ctx, ann.ID, d.code(made, 0)); err != nil {
-					t.Error(err)
-				}
-			})
-			return err
-		}
+		d.afterCompare(func() error { return faulttest.Err(d.ConfirmSecondFactor(ctx, ann.ID, d.code(made, 0))) })
 		faulttest.Want(t, d.loginWith("ann", ""), fault.Unauthenticated, "SECOND_FACTOR_REQUIRED")
 	})
 }
@@ -293,9 +278,7 @@ func TestCodesFromEverywhere(t *testing.T) {
 		t.Errorf("%d codes were compared, want 19", guesses)
 	}
 	d.clock.Advance(15 * time.Minute)
-	if err := d.loginWith("ann", d.code(made, 0)); err != nil {
-		t.Errorf("the right code: %v", err)
-	}
+	backendtest.Must(t, d.loginWith("ann", d.code(made, 0))) // the right code
 }
 
 // TestWhoMayTouchASecondFactor: a caller who holds all that a user holds may
@@ -305,18 +288,15 @@ func TestWhoMayTouchASecondFactor(t *testing.T) {
 	d := newFixture(t, backendtest.SQLite(t))
 	root, ann := d.user("root", roles.Administrator), d.user("ann")
 	made := d.factor(ann)
-	asRoot := d.as(Credential{AccessToken: d.login("root").AccessToken})
+	asRoot := d.inPerson("root")
 	secret := d.createKey(asRoot, apikey.New{UserID: root.ID, Name: "key"}).Secret
 	rootFactor := d.factor(root)
 	grant, err := d.Login(d.visitor(), "ann", goodPassword, d.code(made, 0))
 	backendtest.Must(t, err)
 	faulttest.Want(t, faulttest.Err(d.RemoveSecondFactor(d.as(Credential{AccessToken: grant.AccessToken}), root.ID, "")), fault.Denied, "GRANT_EXCEEDS_OWN")
 	asKey := d.as(Credential{APIKey: secret})
-	_, err = d.RemoveSecondFactor(asKey, root.ID, "") // its owner's key is no way around the code
-	faulttest.WantField(t, err, "code")
-	if _, err := d.RemoveSecondFactor(asKey, root.ID, d.code(rootFactor, 0)); err != nil {
-		t.Error(err)
-	}
+	faulttest.WantField(t, faulttest.Err(d.RemoveSecondFactor(asKey, root.ID, "")), "code") // its owner's key is no way around the code
+	backendtest.Must(t, faulttest.Err(d.RemoveSecondFactor(asKey, root.ID, d.code(rootFactor, 0))))
 
 	backendtest.Must(t, faulttest.Err(d.RemoveSecondFactor(asRoot, ann.ID, "")))
 	d.login("ann")

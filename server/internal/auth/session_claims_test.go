@@ -2,7 +2,6 @@ package auth
 
 import (
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -104,16 +103,7 @@ func TestFactorRemovedDuringLogin(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d := newFixture(t, db)
 		d.factor(d.user("ann"))
-		real, once := d.Passwords.Compare, sync.Once{}
-		d.Passwords.Compare = func(hash, password []byte) error {
-			err := real(hash, password)
-			once.Do(func() {
-				if err := d.ResetSecondFactor(t.Context(), "ann"); err != nil {
-					t.Error(err)
-				}
-			})
-			return err
-		}
+		d.afterCompare(func() error { return d.ResetSecondFactor(t.Context(), "ann") })
 		if p := d.principal(d.login("ann").AccessToken); !slices.Equal(p.AMR, []string{"pwd"}) {
 			t.Errorf("amr %v", p.AMR)
 		}

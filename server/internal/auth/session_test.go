@@ -38,17 +38,12 @@ func TestLogout(t *testing.T) {
 		}
 		d.wantReason(three.AccessToken, caller.ReasonCredentialRevoked)
 		d.wantReason(bobs.AccessToken, caller.ReasonOK)
-		if n := d.live(ann.ID); n != 0 {
-			t.Errorf("%d live sessions, want none", n)
-		}
+		d.wantLive(ann.ID, 0)
 
-		made := d.createKey(d.system(), apikey.New{UserID: bob.ID, Name: "key"})
-		key := made.Secret
+		key := d.createKey(d.system(), apikey.New{UserID: bob.ID, Name: "key"}).Secret
 		faulttest.Want(t, faulttest.Err(d.Logout(d.as(Credential{APIKey: key}), true)), fault.Precondition, "NOT_A_SESSION")
 		faulttest.Want(t, faulttest.Err(d.Logout(context.Background(), true)), fault.Unauthenticated, "CREDENTIAL_MISSING")
-		if n := len(d.recorded(audit.Logout)); n != 2 {
-			t.Errorf("%d recorded, want 2", n)
-		}
+		d.wantRecorded(audit.Logout, 2)
 	})
 }
 
@@ -66,9 +61,7 @@ func TestRevokeSession(t *testing.T) {
 		if revision, err := d.RevokeSession(d.system(), ann.ID, first.SessionID); err != nil || revision == 0 {
 			t.Errorf("once more: %d, %v", revision, err)
 		}
-		if n := len(d.recorded(audit.SessionRevoke)); n != 1 {
-			t.Errorf("%d recorded, want 1", n)
-		}
+		d.wantRecorded(audit.SessionRevoke, 1)
 		if n, _, err := d.RevokeSessions(d.system(), ann.ID); err != nil || n != 1 {
 			t.Errorf("all: %d, %v", n, err)
 		}
@@ -96,16 +89,10 @@ func TestListSessions(t *testing.T) {
 		want = want[1:4]
 		slices.Reverse(want)
 		var got []string
-		token := ""
-		for {
-			sessions, next, err := d.ListSessions(t.Context(), ann.ID, 2, token)
-			backendtest.Must(t, err)
-			for _, s := range sessions {
-				got = append(got, s.ID)
-			}
-			if token = next; token == "" {
-				break
-			}
+		for _, s := range slices.Concat(backendtest.Pages(t, func(token string) ([]Session, string, error) {
+			return d.ListSessions(t.Context(), ann.ID, 2, token)
+		})...) {
+			got = append(got, s.ID)
 		}
 		if !slices.Equal(got, want) {
 			t.Errorf("listed %q, want %q", got, want)

@@ -53,9 +53,7 @@ func TestUsers(t *testing.T) {
 		if v, err := d.Verify(ctx, Credential{UserID: bob.ID}); err != nil || v.Reason != caller.ReasonUserUnknown {
 			t.Errorf("a deleted user is verified as %v, %v", v, err)
 		}
-		if n := len(d.recorded(audit.UserCreate)); n != 2 {
-			t.Errorf("%d creations recorded, want 2", n)
-		}
+		d.wantRecorded(audit.UserCreate, 2)
 		if deleted := d.recorded(audit.UserDelete); len(deleted) != 1 || deleted[0].Details["username"] != "bob" {
 			t.Errorf("deletions recorded: %+v", deleted)
 		}
@@ -113,20 +111,12 @@ func TestUserPages(t *testing.T) {
 			d.clock.Advance(time.Millisecond)
 		}
 		var got []string
-		token := ""
-		for pages := 0; ; pages++ {
-			users, next, err := d.ListUsers(ctx, UserFilter{}, 2, token)
-			if err != nil || pages > 3 {
-				t.Fatal(pages, err)
-			}
-			for _, u := range users {
-				got = append(got, u.Username)
-				if !slices.Equal(u.Roles, []string{roles.Auditor}) {
-					t.Errorf("%s is listed with the roles %q", u.Username, u.Roles)
-				}
-			}
-			if token = next; token == "" {
-				break
+		for _, u := range slices.Concat(backendtest.Pages(t, func(token string) ([]User, string, error) {
+			return d.ListUsers(ctx, UserFilter{}, 2, token)
+		})...) {
+			got = append(got, u.Username)
+			if !slices.Equal(u.Roles, []string{roles.Auditor}) {
+				t.Errorf("%s is listed with the roles %q", u.Username, u.Roles)
 			}
 		}
 		if !slices.Equal(got, want) {
@@ -153,10 +143,8 @@ func TestManage(t *testing.T) {
 		admin, clerk, plain := d.user("root", roles.Administrator), d.user("clerk", "helpdesk"), d.user("plain")
 		d.user("root2", roles.Administrator)
 		session := d.login("root")
-		asClerk := d.as(Credential{AccessToken: d.login("clerk").AccessToken})
-		made := d.createKey(asClerk, apikey.New{Name: "narrow", Scopes: []string{"tollgate:users:write"}})
-		key := made.Secret
-		asKey := d.as(Credential{APIKey: key})
+		asClerk := d.inPerson("clerk")
+		asKey := d.as(Credential{APIKey: d.createKey(asClerk, apikey.New{Name: "narrow", Scopes: []string{"tollgate:users:write"}}).Secret})
 
 		actions := map[string]func(ctx context.Context, id string) error{
 			"rename": func(ctx context.Context, id string) error {
@@ -184,9 +172,7 @@ func TestManage(t *testing.T) {
 		if u, err := d.GetUser(ctx, admin.ID); err != nil || u.Username != "root" || u.Disabled {
 			t.Errorf("the administrator is %+v, %v", u, err)
 		}
-		if _, _, err := d.RevokeSessions(asClerk, clerk.ID); err != nil {
-			t.Errorf("clerk on clerk: %v", err)
-		}
+		backendtest.Must(t, faulttest.Err(d.RevokeSessions(asClerk, clerk.ID))) // themselves
 		for _, what := range []string{"rename", "reset", "disable", "delete"} {
 			if err := actions[what](asClerk, plain.ID); err != nil {
 				t.Errorf("%s by the clerk of who holds nothing: %v", what, err)
@@ -203,9 +189,7 @@ func TestLastAdministratorStays(t *testing.T) {
 		backendtest.Must(t, faulttest.Err(d.UpdateUser(ctx, first.ID, UserUpdate{Disabled: new(true)})))
 		faulttest.Want(t, faulttest.Err(d.UpdateUser(ctx, second.ID, UserUpdate{Disabled: new(true)})), fault.Precondition, "LAST_ADMINISTRATOR")
 		faulttest.Want(t, faulttest.Err(d.DeleteUser(ctx, second.ID)), fault.Precondition, "LAST_ADMINISTRATOR")
-		if _, err := d.DeleteUser(ctx, first.ID); err != nil {
-			t.Errorf("a disabled administrator can go: %v", err)
-		}
+		backendtest.Must(t, faulttest.Err(d.DeleteUser(ctx, first.ID))) // a disabled administrator can go
 		if v, err := d.Verify(ctx, Credential{UserID: second.ID}); err != nil || v.Reason != caller.ReasonOK {
 			t.Errorf("the last administrator is verified as %v, %v", v, err)
 		}
@@ -248,9 +232,7 @@ func TestLookalikesOnlyInNewNames(t *testing.T) {
 		if u, err := d.FindUser(t.Context(), fake); err != nil || u.ID != old.ID {
 			t.Errorf("found %+v, %v", u, err)
 		}
-		if _, _, err := d.UpdateUser(d.system(), old.ID, UserUpdate{Username: new("honest")}); err != nil {
-			t.Errorf("cannot be given another name: %v", err)
-		}
+		backendtest.Must(t, faulttest.Err(d.UpdateUser(d.system(), old.ID, UserUpdate{Username: new("honest")}))) // can be given another name
 	})
 }
 

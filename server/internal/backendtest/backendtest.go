@@ -60,6 +60,21 @@ func Pages[T any](t testing.TB, list func(token string) (items []T, next string,
 	return pages
 }
 
+// Count runs a query that counts.
+func Count(t testing.TB, q database.Queries, query string, args ...any) (n int) {
+	t.Helper()
+	Must(t, q.Get(t.Context(), &n, query, args...))
+	return n
+}
+
+// WantCount checks what a query counts.
+func WantCount(t testing.TB, q database.Queries, want int, query string, args ...any) {
+	t.Helper()
+	if n := Count(t, q, query, args...); n != want {
+		t.Errorf("%d rows, want %d: %s", n, want, query)
+	}
+}
+
 // SQLite is a fresh database at this binary's version, for tests that any
 // database serves.
 func SQLite(t testing.TB) *database.DB {

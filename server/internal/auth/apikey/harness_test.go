@@ -60,12 +60,6 @@ func (i instance) sync(t *testing.T) {
 	backendtest.Must(t, i.log.Sync(t.Context()))
 }
 
-func count(t *testing.T, db *database.DB, query string, args ...any) (n int) {
-	t.Helper()
-	backendtest.Must(t, db.Get(t.Context(), &n, query, args...))
-	return n
-}
-
 // onKeys runs test on each database with an instance and a user, "owner", who
 // holds orders:* and tollgate:keys:*.
 func onKeys(t *testing.T, test func(t *testing.T, i instance, db *database.DB)) {

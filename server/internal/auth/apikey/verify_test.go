@@ -126,9 +126,7 @@ func TestFlushLastUsed(t *testing.T) {
 		if i.log.Revision() != revision {
 			t.Error("a use was written to the change log")
 		}
-		if got := count(t, db, `SELECT COUNT(*) FROM api_keys WHERE last_used_at IS NOT NULL`); got != 1 {
-			t.Errorf("%d keys used", got)
-		}
+		backendtest.WantCount(t, db, 1, `SELECT COUNT(*) FROM api_keys WHERE last_used_at IS NOT NULL`)
 	})
 }
 
@@ -154,9 +152,7 @@ func TestFlushLastUsedOutage(t *testing.T) {
 			delete(i.uses.at, fmt.Sprint(n))
 		}
 		backendtest.Must(t, i.FlushLastUsed(t.Context()))
-		if got := count(t, db, `SELECT COUNT(*) FROM api_keys WHERE id = $1 AND last_used_at IS NOT NULL`, key.ID); got != 1 {
-			t.Error("the use was lost")
-		}
+		backendtest.WantCount(t, db, 1, `SELECT COUNT(*) FROM api_keys WHERE id = $1 AND last_used_at IS NOT NULL`, key.ID)
 	})
 }
 

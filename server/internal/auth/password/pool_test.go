@@ -118,9 +118,7 @@ func TestPool(t *testing.T) {
 	if len(refused) != 0 || most.Load() > workers {
 		t.Errorf("%d more refused, %d ran at once; want none and at most %d", len(refused), most.Load(), workers)
 	}
-	if _, err := p.Matches(t.Context(), "hash", "password"); err != nil {
-		t.Errorf("after the flood: %v", err)
-	}
+	backendtest.Must(t, faulttest.Err(p.Matches(t.Context(), "hash", "password"))) // after the flood
 }
 
 // TestPoolWait: a wait ends with its time and with its caller.
@@ -149,9 +147,7 @@ func TestBusyIsHeldBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := NewPool(Options{Cost: 4, Workers: 1, MaxHeld: 1})
 		for p.waiting.Fits(netip.Addr{}) {
-			if err := p.Ready(t.Context()); err != nil {
-				t.Fatalf("with a place in the queue: %v", err)
-			}
+			backendtest.Must(t, p.Ready(t.Context())) // with a place in the queue
 			p.waiting.Acquire(netip.Addr{}, 1)
 		}
 		for name, ask := range map[string]func(context.Context) error{
@@ -199,12 +195,8 @@ func TestTheQueueIsShared(t *testing.T) {
 		t.Errorf("one address gets %d places, want %d", n, want)
 	}
 	faulttest.Want(t, p.Ready(at(greedy)), fault.Unavailable, "BUSY")
-	if err := p.Ready(at(other)); err != nil {
-		t.Errorf("another address: %v", err)
-	}
-	if _, err := p.Hash(at(other), "password"); err != nil {
-		t.Errorf("another address: %v", err)
-	}
+	backendtest.Must(t, p.Ready(at(other)))                           // another address
+	backendtest.Must(t, faulttest.Err(p.Hash(at(other), "password"))) // another address
 }
 
 func TestStats(t *testing.T) {

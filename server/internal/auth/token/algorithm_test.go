@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+	"github.com/tollgatehq/tollgate/server/internal/fault/faulttest"
 
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/tollgatehq/tollgate/internal/jose"
@@ -104,9 +105,7 @@ func TestAlgorithms(t *testing.T) {
 			parser := jwt.NewParser(jwt.WithValidMethods([]string{algorithm}), jwt.WithStrictDecoding(),
 				jwt.WithIssuer("https://tollgate.test"), jwt.WithAudience("tollgate"), jwt.WithExpirationRequired(),
 				jwt.WithTimeFunc(func() time.Time { return issued }))
-			if _, err := parser.Parse(token, func(*jwt.Token) (any, error) { return publicOf(entry) }); err != nil {
-				t.Error(err)
-			}
+			backendtest.Must(t, faulttest.Err(parser.Parse(token, func(*jwt.Token) (any, error) { return publicOf(entry) })))
 		})
 	}
 }

@@ -62,12 +62,6 @@ func (i instance) sync(t *testing.T) {
 	backendtest.Must(t, i.Log.Sync(t.Context()))
 }
 
-func count(t *testing.T, db *database.DB, query string, args ...any) (n int) {
-	t.Helper()
-	backendtest.Must(t, db.Get(t.Context(), &n, query, args...))
-	return n
-}
-
 // published are the ids in an instance's key set.
 func (i instance) published(t *testing.T) string {
 	t.Helper()
@@ -125,13 +119,9 @@ func TestEnsure(t *testing.T) {
 			}
 			wait.Wait()
 			backendtest.Must(t, errors.Join(errs...))
-			if got := count(t, db, `SELECT COUNT(*) FROM signing_keys`); got != 1 {
-				t.Fatalf("%d signing keys", got)
-			}
+			backendtest.WantCount(t, db, 1, `SELECT COUNT(*) FROM signing_keys`)
 		}
-		if got := count(t, db, `SELECT COUNT(*) FROM audit_events WHERE action = 'signing_key.create' AND actor_name = 'system'`); got != rounds {
-			t.Errorf("%d audit events in %d rounds", got, rounds)
-		}
+		backendtest.WantCount(t, db, rounds, `SELECT COUNT(*) FROM audit_events WHERE action = 'signing_key.create' AND actor_name = 'system'`)
 		for _, i := range instances {
 			i.sync(t)
 		}
@@ -168,9 +158,7 @@ func TestLoad(t *testing.T) {
 		if !errors.Is(err, seal.ErrWrongKey) || !strings.Contains(err.Error(), "TOLLGATE_MASTER_KEY") {
 			t.Errorf("with another master key: %v", err)
 		}
-		if _, err := newInstance(t, db, fake, 'm'); err != nil {
-			t.Errorf("with the same master key: %v", err)
-		}
+		backendtest.Must(t, faulttest.Err(newInstance(t, db, fake, 'm'))) // with the same master key
 		foreign := testKey(9)
 		backendtest.Must(t, faulttest.Err(db.Exec(t.Context(), `UPDATE signing_keys SET public_key = $1`, []byte(foreign.public.(ed25519.PublicKey)))))
 		if _, err := newInstance(t, db, fake, 'm'); err == nil {

@@ -97,12 +97,8 @@ func TestRotate(t *testing.T) {
 		}
 		fake.Advance(31 * 24 * time.Hour)
 		backendtest.Must(t, a.Prune(t.Context()))
-		if n := count(t, db, `SELECT COUNT(*) FROM signing_keys`); n != 1 {
-			t.Errorf("%d rows left", n)
-		}
-		if n := count(t, db, `SELECT COUNT(*) FROM audit_events WHERE action = 'signing_key.rotate'`); n != 3 {
-			t.Errorf("%d rotations recorded", n)
-		}
+		backendtest.WantCount(t, db, 1, `SELECT COUNT(*) FROM signing_keys`)
+		backendtest.WantCount(t, db, 3, `SELECT COUNT(*) FROM audit_events WHERE action = 'signing_key.rotate'`)
 	})
 }
 
@@ -154,14 +150,12 @@ func TestRotateIfDue(t *testing.T) {
 			}
 			all.Wait()
 			backendtest.Must(t, errors.Join(errs...))
-			if got := count(t, db, `SELECT COUNT(*) FROM signing_keys`); got != want {
-				t.Errorf("%s after the start there were %d keys, want %d", fake.Now().Sub(issued), got, want)
-			}
+			backendtest.WantCount(t, db, want, `SELECT COUNT(*) FROM signing_keys`)
 		}
 		off := instances[0]
 		off.Rotation = 0
 		fake.Advance(10 * every)
-		if err := off.RotateIfDue(t.Context()); err != nil || count(t, db, `SELECT COUNT(*) FROM signing_keys`) != want {
+		if err := off.RotateIfDue(t.Context()); err != nil || backendtest.Count(t, db, `SELECT COUNT(*) FROM signing_keys`) != want {
 			t.Errorf("rotated though it is off: %v", err)
 		}
 	})
@@ -205,14 +199,10 @@ func TestRotateUnderLoad(t *testing.T) {
 		fake.Advance(time.Second)
 		pair.Unlock()
 		for _, i := range []instance{a, b} {
-			if err := i.RotateIfDue(t.Context()); err != nil {
-				t.Error(err)
-			}
+			backendtest.Must(t, i.RotateIfDue(t.Context()))
 		}
 		for _, i := range []instance{a, b} {
-			if err := i.Log.Sync(t.Context()); err != nil {
-				t.Error(err)
-			}
+			backendtest.Must(t, i.Log.Sync(t.Context()))
 		}
 		kept = append(kept, b.mint(t))
 		for _, token := range kept[max(0, len(kept)-4):] { // keys are kept for 4 s here
@@ -223,7 +213,7 @@ func TestRotateUnderLoad(t *testing.T) {
 	}
 	stop()
 	load.Wait()
-	if n := count(t, db, `SELECT COUNT(*) FROM signing_keys`); n < 20 || n > 25 {
+	if n := backendtest.Count(t, db, `SELECT COUNT(*) FROM signing_keys`); n < 20 || n > 25 {
 		t.Errorf("%d keys in two minutes", n)
 	}
 }
@@ -284,19 +274,13 @@ func TestRemove(t *testing.T) {
 			}
 		}
 		faulttest.Want(t, faulttest.Err(a.Remove(t.Context(), first)), fault.NotFound, "SIGNING_KEY_NOT_FOUND")
-		if n := count(t, db, `SELECT COUNT(*) FROM signing_keys WHERE length(private_key) > 0`); n != 1 {
-			t.Errorf("%d private keys left, want that of the key in force", n)
-		}
-		if n := count(t, db, `SELECT COUNT(*) FROM audit_events WHERE action = $1`, audit.SigningRemove); n != 2 {
-			t.Errorf("%d removals recorded", n)
-		}
+		backendtest.WantCount(t, db, 1, `SELECT COUNT(*) FROM signing_keys WHERE length(private_key) > 0`)
+		backendtest.WantCount(t, db, 2, `SELECT COUNT(*) FROM audit_events WHERE action = $1`, audit.SigningRemove)
 
 		// One that has retired goes without more ado.
 		backendtest.Must(t, faulttest.Err(a.Rotate(t.Context(), "")))
 		a.clock.Advance(10 * time.Minute)
-		if _, err := a.Remove(t.Context(), pending.ID); err != nil {
-			t.Error(err)
-		}
+		backendtest.Must(t, faulttest.Err(a.Remove(t.Context(), pending.ID)))
 		a.wantStates(t, "active", "removed", "removed", "removed")
 	})
 }
