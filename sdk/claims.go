@@ -10,6 +10,7 @@ import (
 // claims holds the claims of an access token that is good but for its time.
 type claims struct {
 	key       *jose.Key // whose signature it has
+	tokenID   string
 	userID    string
 	sessionID string // empty for a token that an API key was traded for
 	apiKeyID  string // empty for a token of a session
@@ -32,13 +33,12 @@ func readClaims(t jose.Token, issuer string, ttl time.Duration, now time.Time) (
 	}
 	issued, expires := r.Period(now)
 	c := claims{
-		userID: r.Text("sub"), audience: r.Text("aud"), expires: expires,
+		tokenID: r.Text("jti"), userID: r.Text("sub"), audience: r.Text("aud"), expires: expires,
 		passwordChange: r.Flag("password_change"),
 	}
 	if end := issued.Add(ttl); end.Before(expires) {
 		c.expires = end
 	}
-	r.Text("jti")
 	r.Text("client_id")
 	good := r.Text("iss") == issuer
 	if r.Has("api_key_id") {

@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	maxRevoked = 1 << 20 // sessions, keys and users that are remembered
+	maxRevoked = 1 << 20 // sessions, tokens, keys and users that are remembered
 
 	firstRetry = 100 * time.Millisecond
 	lastRetry  = 5 * time.Second
@@ -43,6 +43,7 @@ const (
 	ofSession = 's'
 	ofAPIKey  = 'k'
 	ofUser    = 'u'
+	ofToken   = 't'
 )
 
 func newFeed(client *Client, keys *keyring, bound, ttl time.Duration) *feed {
@@ -63,7 +64,7 @@ func (f *feed) look(c *claims, now time.Time) (reason Reason, revision int64, ok
 	switch {
 	case f.heard.IsZero() || now.Sub(f.heard) > f.bound:
 		return "", 0, false
-	case f.revoked.has(revocation{ofSession, c.sessionID}), f.revoked.has(revocation{ofAPIKey, c.apiKeyID}):
+	case f.revoked.has(revocation{ofSession, c.sessionID}), f.revoked.has(revocation{ofToken, c.tokenID}), f.revoked.has(revocation{ofAPIKey, c.apiKeyID}):
 		return ReasonCredentialRevoked, f.revision, true
 	case f.revoked.has(revocation{ofUser, c.userID}):
 		return ReasonUserDisabled, f.revision, true
@@ -166,6 +167,7 @@ func (f *feed) take(message *tollgatev1.WatchRevocationsResponse, now time.Time)
 	}
 	for kind, ids := range map[byte][]string{
 		ofSession: message.GetSessionIds(), ofAPIKey: message.GetApiKeyIds(), ofUser: message.GetUserIds(),
+		ofToken: message.GetTokenIds(),
 	} {
 		for _, id := range ids {
 			f.revoked.set(revocation{kind, id}, struct{}{})

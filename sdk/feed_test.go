@@ -170,3 +170,32 @@ func TestFeedWithoutSnapshot(t *testing.T) {
 		t.Errorf("%+v, error %v", v, err)
 	}
 }
+
+// TestFeedTokens: tokens that were revoked by themselves are refused, without
+// asking, those of the snapshot and those that follow.
+func TestFeedTokens(t *testing.T) {
+	t.Parallel()
+	feed := feedScript{
+		connect.UnaryInterceptorFunc(func(next connect.UnaryFunc) connect.UnaryFunc { return next }),
+		[]*tollgatev1.WatchRevocationsResponse{
+			{Snapshot: true, Revision: 7, TokenIds: []string{"t-1"}}, {Revision: 8, TokenIds: []string{"t-2"}},
+		},
+		make(chan struct{}, 1000),
+	}
+	server := sdktest.NewServer(sdktest.WithInterceptors(feed))
+	t.Cleanup(server.Close)
+	server.SetUser(sdktest.User{Name: "alice"})
+	verifier := server.Verifier(tollgate.VerifierConfig{FailClosed: true, FeedBound: time.Minute})
+	t.Cleanup(verifier.Close)
+	if err := verifier.Wait(t.Context(), 8); err != nil {
+		t.Fatal(err)
+	}
+	for id, want := range map[string]tollgate.Reason{
+		"t-1": tollgate.ReasonCredentialRevoked, "t-2": tollgate.ReasonCredentialRevoked, "t-3": tollgate.ReasonOK,
+	} {
+		v, err := verifier.Verify(t.Context(), server.Token("alice", sdktest.FromAPIKey("key-1"), sdktest.Claim("jti", id)))
+		if err != nil || v.Reason != want {
+			t.Errorf("%s: %+v, error %v; want %s", id, v, err, want)
+		}
+	}
+}

@@ -3667,6 +3667,8 @@ type WatchRevocationsResponse struct {
 	// Ids ("kid") of signing keys that were removed: tokens that they signed are
 	// refused.
 	SigningKeyIds []string `protobuf:"bytes,7,rep,name=signing_key_ids,json=signingKeyIds,proto3" json:"signing_key_ids,omitempty"`
+	// Ids ("jti") of access tokens that their clients revoked: refuse these.
+	TokenIds      []string `protobuf:"bytes,8,rep,name=token_ids,json=tokenIds,proto3" json:"token_ids,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3746,6 +3748,13 @@ func (x *WatchRevocationsResponse) GetRevision() int64 {
 func (x *WatchRevocationsResponse) GetSigningKeyIds() []string {
 	if x != nil {
 		return x.SigningKeyIds
+	}
+	return nil
+}
+
+func (x *WatchRevocationsResponse) GetTokenIds() []string {
+	if x != nil {
+		return x.TokenIds
 	}
 	return nil
 }
@@ -4022,7 +4031,7 @@ const file_tollgate_v1_auth_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x02id\"6\n" +
 	"\x18RemoveSigningKeyResponse\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x03R\brevision\"\x19\n" +
-	"\x17WatchRevocationsRequest\"\x82\x02\n" +
+	"\x17WatchRevocationsRequest\"\x9f\x02\n" +
 	"\x18WatchRevocationsResponse\x12\x1f\n" +
 	"\vsession_ids\x18\x01 \x03(\tR\n" +
 	"sessionIds\x12\x1e\n" +
@@ -4031,7 +4040,8 @@ const file_tollgate_v1_auth_proto_rawDesc = "" +
 	"\x11restored_user_ids\x18\x04 \x03(\tR\x0frestoredUserIds\x12\x1a\n" +
 	"\bsnapshot\x18\x05 \x01(\bR\bsnapshot\x12\x1a\n" +
 	"\brevision\x18\x06 \x01(\x03R\brevision\x12&\n" +
-	"\x0fsigning_key_ids\x18\a \x03(\tR\rsigningKeyIds*R\n" +
+	"\x0fsigning_key_ids\x18\a \x03(\tR\rsigningKeyIds\x12\x1b\n" +
+	"\ttoken_ids\x18\b \x03(\tR\btokenIds*R\n" +
 	"\bUserKind\x12\x19\n" +
 	"\x15USER_KIND_UNSPECIFIED\x10\x00\x12\x14\n" +
 	"\x10USER_KIND_PERSON\x10\x01\x12\x15\n" +

@@ -32,6 +32,7 @@ type Action string
 const (
 	Login          Action = "auth.login"
 	TokenIssue     Action = "auth.token" // by the client-credentials grant
+	TokenRevoke    Action = "auth.token_revoke"
 	Refresh        Action = "auth.refresh"
 	RefreshReuse   Action = "auth.refresh_reuse"
 	Logout         Action = "auth.logout"

@@ -25,6 +25,9 @@ const (
 	// maxScope bounds a token's scope in bytes, so that the token stays small
 	// enough to be verified.
 	maxScope = 4 << 10
+	// maxRevokedTokens bounds how many revoked tokens of an API key are remembered,
+	// so that no client fills every verifier's memory.
+	maxRevokedTokens = 10_000
 )
 
 // ClientGrant is what an OAuth 2.0 client gets for its credentials.
@@ -141,24 +144,44 @@ func (s *Service) clientToken(ctx context.Context, claims token.Claims, p *calle
 	return caller.ReasonOK, nil
 }
 
-// RevokeToken revokes the session that a refresh or access token is of, and with
-// it all its tokens (RFC 7009). The token is enough, so a refresh token that was
-// spent will do. What is no token, or not good any more, is no error. Invalid,
-// UNSUPPORTED_TOKEN_TYPE, for API keys and the tokens issued to them, which
-// revoking the key ends. An API key that calls may not revoke any (RFC 7009
-// §2.1): WRONG_CLIENT.
+// RevokeToken revokes what a token is of (RFC 7009): the session of a refresh or
+// access token, and with it all its tokens, or a client-credentials token by
+// itself. For a session the token is enough, so a refresh token that was spent
+// will do; a client's token takes that client. What is no token, or not good any
+// more, is no error. Invalid, UNSUPPORTED_TOKEN_TYPE, for API keys, and for a
+// client's token from a caller that is no client. WRONG_CLIENT for the token of
+// another client (RFC 7009 §2.1), as an API key's caller is to a session.
 func (s *Service) RevokeToken(ctx context.Context, text string) error {
-	id, err := s.sessionOf(ctx, text)
-	if err != nil {
-		return err
+	hash, refresh := parseRefreshToken(text)
+	claims, reason := s.SigningKeys.Verify(text, s.clock.Now())
+	id := ""
+	switch good := reason == caller.ReasonOK; {
+	case refresh:
+		found, err := getTokenSession(ctx, s.db, hash)
+		if err != nil && !errors.Is(err, database.ErrNoRows) {
+			return fmt.Errorf("revoke token: %w", err)
+		}
+		id = found.ID
+	case strings.HasPrefix(text, apikey.Prefix):
+		return unsupportedToken("an API key is revoked by DELETE /v1/api-keys/ID, which ends its tokens")
+	case good && claims.APIKeyID != "":
+		return s.revokeClientToken(ctx, claims)
+	case good && claims.Audience != s.SigningKeys.Audience:
+		return unsupportedToken("the access token is for the audience %q and good for nothing here; send its session's refresh token to revoke both", claims.Audience)
+	case good:
+		id = claims.SessionID
 	}
 	event := audit.New(ctx, audit.SessionRevoke, audit.Denied, "")
-	if ofAnotherClient(ctx) {
+	switch other := ofAnotherClient(ctx); {
+	case other && (refresh || id != ""): // refresh tokens are not looked at: nothing is learned of them
 		return s.refuseClient(ctx, event)
+	case other:
+		return nil
 	}
 	// Read before any transaction: tokens that are not good cost none.
 	n := 0
 	if id != "" {
+		var err error
 		if n, err = countUnrevoked(ctx, s.db, id); err != nil {
 			return fmt.Errorf("revoke token: %w", err)
 		}
@@ -166,7 +189,7 @@ func (s *Service) RevokeToken(ctx context.Context, text string) error {
 	if n == 0 {
 		return s.countAnonymous(ctx, event)
 	}
-	_, err = s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
+	_, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
 		owner, revoked, err := s.revokeSession(ctx, tx, "", id, revokedByRequest)
 		if err != nil || !revoked {
 			return err
@@ -184,26 +207,46 @@ func (s *Service) RevokeToken(ctx context.Context, text string) error {
 	return nil
 }
 
-// sessionOf returns the id of a token's session; empty when the token is not
-// good.
-func (s *Service) sessionOf(ctx context.Context, text string) (string, error) {
-	if hash, ok := parseRefreshToken(text); ok {
-		found, err := getTokenSession(ctx, s.db, hash)
-		if err != nil && !errors.Is(err, database.ErrNoRows) {
-			return "", fmt.Errorf("revoke token: %w", err)
+// revokeClientToken revokes a good client-credentials token, for the client that
+// it was issued to.
+func (s *Service) revokeClientToken(ctx context.Context, claims token.Claims) error {
+	switch p := caller.From(ctx).Principal; {
+	case p == nil || p.APIKeyID == "":
+		return unsupportedToken("a token that was issued to a client is revoked by that client; authenticate with its API key")
+	case p.APIKeyID != claims.APIKeyID:
+		return s.refuseClient(ctx, audit.New(ctx, audit.TokenRevoke, audit.Denied, ""))
+	case s.revoked.has(claims.ID):
+		return nil
+	}
+	inserted := false
+	_, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) (err error) {
+		inserted, err = insertRevokedToken(ctx, tx, claims.ID, claims.APIKeyID, claims.ExpiresAt.UnixMicro())
+		if err != nil || !inserted {
+			return err
 		}
-		return found.ID, nil
+		n, err := countRevokedTokens(ctx, tx, claims.APIKeyID, s.clock.Micros())
+		switch {
+		case err != nil:
+			return err
+		case n > maxRevokedTokens:
+			return fault.New(fault.Limited, "LIMITED", "the client has revoked %d tokens that have not expired yet, the most there may be; wait for their end, or revoke its API key",
+				maxRevokedTokens).After(time.Minute)
+		}
+		tx.Changed(changes.Token, claims.ID)
+		tx.Record(audit.New(ctx, audit.TokenRevoke, audit.Success, "api_keys/"+claims.APIKeyID).With("token_id", claims.ID))
+		return nil
+	})
+	if err == nil && !inserted { // by another call, perhaps on another instance
+		_, err = s.log.Current(ctx)
 	}
-	claims, reason := s.SigningKeys.Verify(text, s.clock.Now())
-	switch {
-	case strings.HasPrefix(text, apikey.Prefix), reason == caller.ReasonOK && claims.APIKeyID != "":
-		return "", fault.New(fault.Invalid, "UNSUPPORTED_TOKEN_TYPE",
-			"this revokes refresh tokens and the access tokens of sessions; an API key is revoked by DELETE /v1/api-keys/ID, which ends its tokens")
-	case reason == caller.ReasonOK && claims.Audience != s.SigningKeys.Audience:
-		return "", fault.New(fault.Invalid, "UNSUPPORTED_TOKEN_TYPE",
-			"the access token is for the audience %q and good for nothing here; send its session's refresh token to revoke both", claims.Audience)
+	if err != nil {
+		return fmt.Errorf("revoke a client's token: %w", err)
 	}
-	return claims.SessionID, nil
+	return nil
+}
+
+func unsupportedToken(format string, args ...any) error {
+	return fault.New(fault.Invalid, "UNSUPPORTED_TOKEN_TYPE", format, args...)
 }
 
 // ofAnotherClient says whether the caller is an API key, a client of its own:
@@ -220,5 +263,5 @@ func (s *Service) refuseClient(ctx context.Context, event audit.Event) error {
 		return err
 	}
 	return fault.New(fault.Denied, "WRONG_CLIENT",
-		"sessions and their tokens belong to the public client tollgate; send the token without the credentials of an API key")
+		"the token was issued to another client; a session's token belongs to the public client tollgate: send it without the credentials of an API key")
 }

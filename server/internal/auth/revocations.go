@@ -28,6 +28,7 @@ const (
 // again, which to accept again.
 type Revoked struct {
 	Sessions    []string
+	Tokens      []string // of clients, by their "jti"
 	APIKeys     []string
 	Users       []string // disabled or deleted
 	Restored    []string // users who may be let in again
@@ -37,7 +38,7 @@ type Revoked struct {
 }
 
 func (r Revoked) empty() bool {
-	return len(r.Sessions)+len(r.APIKeys)+len(r.Users)+len(r.Restored)+len(r.SigningKeys) == 0
+	return len(r.Sessions)+len(r.Tokens)+len(r.APIKeys)+len(r.Users)+len(r.Restored)+len(r.SigningKeys) == 0
 }
 
 // feed passes what Apply learns to the watchers.
@@ -98,7 +99,7 @@ func (s *Service) sendRevocations(ctx context.Context, list []changes.Change) er
 	for _, c := range list {
 		changed[c.Kind] = append(changed[c.Kind], c.Subject)
 	}
-	batch := Revoked{Sessions: changed[changes.Session]}
+	batch := Revoked{Sessions: changed[changes.Session], Tokens: changed[changes.Token]}
 	var err error
 	if ids := changed[changes.SigningKey]; len(ids) > 0 {
 		if batch.SigningKeys, err = s.SigningKeys.ListRemoved(ctx); err != nil {
@@ -137,6 +138,10 @@ func intersect(a, b []string) []string {
 // horizon is how far back a revocation matters: access tokens that were issued
 // before have expired.
 func (s *Service) horizon() time.Time { return s.clock.Now().Add(-s.accessTokenTTL - jose.ClockSkew) }
+
+// expired is the end, in Unix microseconds, of tokens that have expired on every
+// instance, however late its clock.
+func (s *Service) expired() int64 { return s.clock.Now().Add(-jose.ClockSkew).UnixMicro() }
 
 // WatchRevocations sends everything that is revoked and not yet expired, then
 // each revocation as this instance learns of it, and, at least every second,
@@ -199,6 +204,13 @@ func (s *Service) listRevoked(ctx context.Context) (all Revoked, err error) {
 	for _, row := range sessions {
 		all.Sessions = append(all.Sessions, row.ID)
 	}
+	tokens, err := listRevokedTokens(ctx, s.db, s.expired())
+	if err != nil {
+		return Revoked{}, err
+	}
+	for _, row := range tokens {
+		all.Tokens = append(all.Tokens, row.ID)
+	}
 	if all.APIKeys, err = s.APIKeys.ListRevoked(ctx, since); err != nil {
 		return Revoked{}, err
 	}
@@ -211,23 +223,23 @@ func (s *Service) listRevoked(ctx context.Context) (all Revoked, err error) {
 	return all, err
 }
 
-// revokedSessions are the sessions whose access tokens must be refused: those
-// that were revoked within the lifetime of an access token.
-type revokedSessions struct {
+// revokedIDs are the sessions, and the client-credentials tokens, whose access
+// tokens must be refused: those revoked within the lifetime of an access token.
+type revokedIDs struct {
 	mu     sync.RWMutex
-	until  map[string]time.Time // session id -> when its last access token has run out
+	until  map[string]time.Time // id -> when its last access token has run out
 	pruned time.Time
 }
 
-func (r *revokedSessions) has(id string) bool {
+func (r *revokedIDs) has(id string) bool {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	_, ok := r.until[id]
 	return ok
 }
 
-// add remembers a session and, once a minute, forgets those of long ago.
-func (r *revokedSessions) add(id string, until, now time.Time) {
+// add remembers an id and, once a minute, forgets those of long ago.
+func (r *revokedIDs) add(id string, until, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.until == nil {
@@ -245,7 +257,7 @@ func (r *revokedSessions) add(id string, until, now time.Time) {
 	}
 }
 
-func (r *revokedSessions) replace(until map[string]time.Time) {
+func (r *revokedIDs) replace(until map[string]time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.until = until

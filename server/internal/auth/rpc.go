@@ -192,7 +192,7 @@ func (h *Handler) WatchRevocations(ctx context.Context, _ *tollgatev1.WatchRevoc
 	return h.service.WatchRevocations(ctx, func(r Revoked) error {
 		return stream.Send(&tollgatev1.WatchRevocationsResponse{
 			SessionIds: r.Sessions, ApiKeyIds: r.APIKeys, UserIds: r.Users, RestoredUserIds: r.Restored,
-			SigningKeyIds: r.SigningKeys, Snapshot: r.Snapshot, Revision: r.Revision,
+			SigningKeyIds: r.SigningKeys, TokenIds: r.Tokens, Snapshot: r.Snapshot, Revision: r.Revision,
 		})
 	})
 }

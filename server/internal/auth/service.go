@@ -71,7 +71,7 @@ type Service struct {
 	authority   *authority.Authority
 	Passwords   *password.Pool
 	users       *changes.Cache[string, identity]
-	revoked     revokedSessions
+	revoked     revokedIDs
 	factors     totp.Issuer
 	master      *seal.Master
 	feed        feed
@@ -98,8 +98,8 @@ func New(o Options) *Service {
 	}
 }
 
-// Reset forgets all users and API keys, and reads anew which sessions were
-// revoked and which signing keys there are.
+// Reset forgets all users and API keys, and reads anew which sessions and
+// tokens were revoked and which signing keys there are.
 func (s *Service) Reset(ctx context.Context) error {
 	s.users.Clear()
 	s.APIKeys.ForgetAll()
@@ -110,6 +110,13 @@ func (s *Service) Reset(ctx context.Context) error {
 	until := make(map[string]time.Time, len(rows))
 	for _, row := range rows {
 		until[row.ID] = time.UnixMicro(row.RevokedAt).Add(s.accessTokenTTL + jose.ClockSkew)
+	}
+	tokens, err := listRevokedTokens(ctx, s.db, s.expired())
+	if err != nil {
+		return fmt.Errorf("read the revoked tokens: %w", err)
+	}
+	for _, row := range tokens {
+		until[row.ID] = time.UnixMicro(row.ExpiresAt).Add(jose.ClockSkew)
 	}
 	s.revoked.replace(until)
 	return s.SigningKeys.Load(ctx)
@@ -122,7 +129,7 @@ func (s *Service) Apply(ctx context.Context, list []changes.Change) error {
 		switch c.Kind {
 		case changes.User:
 			s.users.Invalidate(c.Subject)
-		case changes.Session:
+		case changes.Session, changes.Token:
 			s.revoked.add(c.Subject, now.Add(s.accessTokenTTL+jose.ClockSkew), now)
 		case changes.APIKey:
 			s.APIKeys.Forget(c.Subject)
@@ -139,10 +146,12 @@ func (s *Service) Apply(ctx context.Context, list []changes.Change) error {
 }
 
 // Prune deletes sessions that ended more than 30 days ago, with their spent
-// tokens, and signing keys that were removed as long ago. Call it once an hour.
+// tokens, signing keys that were removed as long ago, and revoked tokens that
+// have expired. Call it once an hour.
 func (s *Service) Prune(ctx context.Context) error {
 	return errors.Join(
 		deleteOldSessions(ctx, s.db, s.clock.Now().Add(-keepSessions).UnixMicro()),
+		deleteRevokedTokens(ctx, s.db, s.expired()),
 		s.SigningKeys.Prune(ctx),
 	)
 }

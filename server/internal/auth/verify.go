@@ -96,12 +96,12 @@ func (s *Service) accessToken(ctx context.Context, c Credential) (Verification, 
 		return Verification{Reason: caller.ReasonCredentialExpired}, nil
 	}
 	switch {
+	case s.revoked.has(cmp.Or(claims.SessionID, claims.ID)): // a client's token by itself
+		return Verification{Reason: caller.ReasonCredentialRevoked}, nil
 	case claims.APIKeyID != "":
 		if reason, err := s.clientToken(ctx, claims, p); err != nil || reason != caller.ReasonOK {
 			return Verification{Reason: reason}, err
 		}
-	case s.revoked.has(claims.SessionID):
-		return Verification{Reason: caller.ReasonCredentialRevoked}, nil
 	}
 	p.ExpiresAt, p.AMR, p.AuthTime, p.PasswordChangeRequired = claims.ExpiresAt, claims.AMR, claims.AuthTime, claims.PasswordChange
 	return Verification{Reason: caller.ReasonOK, Principal: p, Claims: &claims}, nil

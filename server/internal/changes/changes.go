@@ -24,6 +24,7 @@ type Kind string
 const (
 	User       Kind = "user"        // user id
 	Session    Kind = "session"     // session id; the session has ended
+	Token      Kind = "token"       // "jti" of an access token that was revoked by itself
 	APIKey     Kind = "api_key"     // key id
 	SigningKey Kind = "signing_key" // kid
 	Role       Kind = "role"        // name

@@ -194,8 +194,8 @@ func (o *oauth) introspect(ctx context.Context, response http.Header, from clien
 	}, nil
 }
 
-// revoke is the revocation endpoint. Refresh tokens belong to a public client,
-// which has no secret: to have the token is enough.
+// revoke is the revocation endpoint. A session's tokens belong to a public client,
+// which has no secret: to have the token is enough. A client's own take that client.
 func (o *oauth) revoke(ctx context.Context, response http.Header, from client, f form) (any, error) {
 	ctx, err := o.admit(ctx, revokePath, decision.Rule{Public: true, Action: contract.ActionRevoke}, from, response)
 	if err != nil {
