@@ -43,9 +43,10 @@ test("refresh and revocation of a session", async () => {
   await server.signIn();
 });
 
-// Today's behavior: see the same test of oauth4webapi.
-test("revocation of a client credentials token is unsupported_token_type", async () => {
+test("revocation of a client credentials token", async () => {
   const config = await discover(robot.id, client.ClientSecretBasic(robot.secret));
   const { access_token } = await client.clientCredentialsGrant(config, { scope: "orders:read" });
-  await assert.rejects(client.tokenRevocation(config, access_token), { error: "unsupported_token_type" });
+  await client.tokenRevocation(config, access_token);
+  const asker = await discover(verifier.id, client.ClientSecretBasic(verifier.secret));
+  assert.equal((await client.tokenIntrospection(asker, access_token)).active, false);
 });
