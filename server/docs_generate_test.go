@@ -19,7 +19,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 )
 
-//go:generate go test . -run ^Test(Configuration|Permissions)Doc$ -update
+//go:generate go test . -run ^Test((Configuration|Permissions)Doc|OpenAPI)$ -update
 
 var update = flag.Bool("update", false, "write what the documents must say instead of comparing it")
 

@@ -1,0 +1,213 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"buf.build/go/protovalidate"
+	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
+	"github.com/tollgatehq/tollgate/server/internal/contract"
+	"go.yaml.in/yaml/v3"
+	"google.golang.org/genproto/googleapis/api/annotations"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/dynamicpb"
+)
+
+// TestOpenAPI compares gen/openapi.yaml with the guards and rules in the protos,
+// or, with -update, adds them: buf's plugin does not know guards and errors.
+func TestOpenAPI(t *testing.T) {
+	t.Parallel()
+	const path = "../gen/openapi.yaml"
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var document yaml.Node
+	if err := yaml.Unmarshal(content, &document); err != nil {
+		t.Fatal(err)
+	}
+	root := document.Content[0]
+	requests, responses := messages{}, messages{}
+	for procedure, method := range contract.Methods() {
+		requests.add(method.Input())
+		responses.add(method.Output())
+		if method.IsStreamingServer() {
+			continue
+		}
+		verb, route := restRule(method)
+		operation := child(root, "paths", route, verb)
+		if operation == nil {
+			t.Errorf("%s: there is no %s %s", procedure, verb, route)
+			continue
+		}
+		setAccess(operation, method)
+		setChild(t, child(operation, "responses"), "default", map[string]string{"$ref": "#/components/responses/Error"})
+		setRequired(t, child(operation, "requestBody", "content", "application/json", "schema"), refusedWithout(t, method.Input()))
+	}
+	schemas := child(root, "components", "schemas")
+	for name, message := range requests {
+		setRequired(t, child(schemas, string(name)), refusedWithout(t, message))
+	}
+	for name, message := range responses {
+		if requests[name] == nil {
+			setRequired(t, child(schemas, string(name)), alwaysSent(message))
+		}
+	}
+	var want bytes.Buffer
+	encoder := yaml.NewEncoder(&want)
+	encoder.SetIndent(2)
+	if err := encoder.Encode(&document); err != nil {
+		t.Fatal(err)
+	}
+	switch {
+	case bytes.Equal(want.Bytes(), content):
+	case *update:
+		if err := os.WriteFile(path, want.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	default:
+		t.Error("gen/openapi.yaml is not what the protos say; run: make generate")
+	}
+}
+
+// restRule returns the verb, in lower case, and the path of a method.
+func restRule(method protoreflect.MethodDescriptor) (verb, path string) {
+	rule, _ := proto.GetExtension(method.Options(), annotations.E_Http).(*annotations.HttpRule)
+	switch pattern := rule.GetPattern().(type) {
+	case *annotations.HttpRule_Get:
+		return "get", pattern.Get
+	case *annotations.HttpRule_Put:
+		return "put", pattern.Put
+	case *annotations.HttpRule_Post:
+		return "post", pattern.Post
+	case *annotations.HttpRule_Delete:
+		return "delete", pattern.Delete
+	case *annotations.HttpRule_Patch:
+		return "patch", pattern.Patch
+	}
+	return "", ""
+}
+
+// setAccess writes who may call into an operation.
+func setAccess(operation *yaml.Node, method protoreflect.MethodDescriptor) {
+	guard, _ := proto.GetExtension(method.Options(), tollgatev1.E_Guard).(*tollgatev1.Guard)
+	access := ""
+	switch {
+	case guard.GetPublic():
+		access = "no credential needed"
+		setNode(operation, "security", &yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle})
+	case guard.GetAuthenticated():
+		access = "any valid credential"
+	case guard.GetSelfOnly() != "":
+		access = "only the user with this id, signed in"
+	default:
+		access = "permission `" + guard.GetPermission() + "`"
+	}
+	if guard.GetSelf() != "" {
+		access += "; a signed-in user needs none where the id is their own"
+	}
+	description := child(operation, "description")
+	text, _, _ := strings.Cut(description.Value, "\n\nAccess: ")
+	description.SetString(text + "\n\nAccess: " + access + ".")
+}
+
+type messages map[protoreflect.FullName]protoreflect.MessageDescriptor
+
+// add adds a message and those in its fields.
+func (m messages) add(message protoreflect.MessageDescriptor) {
+	if message == nil || message.ParentFile().Package() != "tollgate.v1" || m[message.FullName()] != nil {
+		return
+	}
+	m[message.FullName()] = message
+	for i := range message.Fields().Len() {
+		field := message.Fields().Get(i)
+		if field.IsMap() {
+			field = field.MapValue()
+		}
+		m.add(field.Message())
+	}
+}
+
+// refusedWithout returns the fields, by their JSON names, without which
+// validation refuses a message.
+func refusedWithout(t *testing.T, message protoreflect.MessageDescriptor) []string {
+	t.Helper()
+	err := protovalidate.Validate(dynamicpb.NewMessage(message))
+	var invalid *protovalidate.ValidationError
+	if err != nil && !errors.As(err, &invalid) {
+		t.Fatal(err)
+	}
+	var names []string
+	for i := range message.Fields().Len() {
+		field := message.Fields().Get(i)
+		if invalid != nil && slices.ContainsFunc(invalid.Violations, func(v *protovalidate.Violation) bool {
+			path := v.Proto.GetField().GetElements()
+			return len(path) == 1 && path[0].GetFieldName() == string(field.Name())
+		}) {
+			names = append(names, field.JSONName())
+		}
+	}
+	return names
+}
+
+// alwaysSent returns the fields, by their JSON names, that are in every response:
+// the server writes those that have their zero value, too.
+func alwaysSent(message protoreflect.MessageDescriptor) []string {
+	var names []string
+	for i := range message.Fields().Len() {
+		if field := message.Fields().Get(i); !field.HasPresence() {
+			names = append(names, field.JSONName())
+		}
+	}
+	return names
+}
+
+// setRequired makes those of names required that a schema has as properties.
+func setRequired(t *testing.T, schema *yaml.Node, names []string) {
+	t.Helper()
+	properties := child(schema, "properties")
+	names = slices.DeleteFunc(names, func(name string) bool { return child(properties, name) == nil })
+	if len(names) > 0 {
+		setChild(t, schema, "required", names)
+	}
+}
+
+// child returns the node below a mapping at keys, nil if there is none.
+func child(node *yaml.Node, keys ...string) *yaml.Node {
+	for _, key := range keys {
+		if node == nil {
+			return nil
+		}
+		var next *yaml.Node
+		for i := 0; i+1 < len(node.Content); i += 2 {
+			if node.Content[i].Value == key {
+				next = node.Content[i+1]
+			}
+		}
+		node = next
+	}
+	return node
+}
+
+// setChild sets a key of a mapping.
+func setChild(t *testing.T, mapping *yaml.Node, key string, value any) {
+	t.Helper()
+	var node yaml.Node
+	if err := node.Encode(value); err != nil {
+		t.Fatal(err)
+	}
+	setNode(mapping, key, &node)
+}
+
+func setNode(mapping *yaml.Node, key string, value *yaml.Node) {
+	if old := child(mapping, key); old != nil {
+		*old = *value
+		return
+	}
+	mapping.Content = append(mapping.Content, &yaml.Node{Kind: yaml.ScalarNode, Value: key}, value)
+}
