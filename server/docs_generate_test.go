@@ -69,12 +69,18 @@ func checkDoc(t *testing.T, name string, sections map[string]string) {
 	for section, body := range sections {
 		want = replaceSection(t, want, section, body)
 	}
+	checkFile(t, path, string(content), want, "go generate ./server")
+}
+
+// checkFile fails when a file's content is not want, or, with -update, writes it.
+func checkFile(t *testing.T, path, content, want, command string) {
+	t.Helper()
 	switch {
-	case want == string(content):
+	case content == want:
 	case *update:
 		backendtest.Must(t, os.WriteFile(path, []byte(want), 0o644))
 	default:
-		t.Errorf("docs/%s is not what the program says; run: go generate ./server", name)
+		t.Errorf("%s is not what the program says; run: %s", path, command)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -23,9 +24,7 @@ func TestOpenAPIOperations(t *testing.T) {
 			Responses map[string]any
 		}
 	}
-	if err := yaml.Unmarshal(content, &document); err != nil {
-		t.Fatal(err)
-	}
+	backendtest.Must(t, yaml.Unmarshal(content, &document))
 	i := startEmbedded(t)
 	variable := regexp.MustCompile(`\{\w+\}`)
 	for path, operations := range document.Paths {
