@@ -5,9 +5,8 @@ import (
 	"net/url"
 	"testing"
 
-	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
+	"github.com/tollgatehq/tollgate/server/internal/apitest"
 	"github.com/tollgatehq/tollgate/server/internal/contract"
-	"google.golang.org/protobuf/proto"
 )
 
 // TestTokensForOthers: a token that is for a service is worthless at every RPC
@@ -18,8 +17,7 @@ func TestTokensForOthers(t *testing.T) {
 	login := i.call(t, "POST", "/v1/auth/login", "", map[string]any{"username": FirstAdmin, "password": adminPassword, "audience": "orders"}).Want(t, 200)
 	token := login.Str("accessToken")
 	for _, method := range contract.Methods() {
-		guard, _ := proto.GetExtension(method.Options(), tollgatev1.E_Guard).(*tollgatev1.Guard)
-		if code := i.callRPC(t, method, token); !guard.GetPublic() && code != "unauthenticated" {
+		if code := i.callRPC(t, method, token); !guardOf(method).GetPublic() && code != "unauthenticated" {
 			t.Errorf("%s: %q", method.FullName(), code)
 		}
 	}
@@ -36,11 +34,8 @@ func TestTokensForOthers(t *testing.T) {
 	if a.Reason() != "INVALID_AUDIENCE" {
 		t.Errorf("%s", a.Raw)
 	}
-	events, _ := i.call(t, "GET", "/v1/audit/events?action=tollgate.refused", i.admin, nil).Want(t, 200).Body["events"].([]any)
-	event, _ := events[0].(map[string]any)
-	actor, _ := event["actor"].(map[string]any)
-	details, _ := event["details"].(map[string]any)
-	if event["reason"] != "wrong_audience" || actor["userId"] != i.user || details["audience"] != "orders" {
+	event := i.As(i.admin).Events(t, "action=tollgate.refused")[0]
+	if event["reason"] != "wrong_audience" || apitest.Dig(event, "actor", "userId") != i.user || apitest.Dig(event, "details", "audience") != "orders" {
 		t.Errorf("recorded %v", event)
 	}
 }
@@ -59,10 +54,7 @@ func TestAuthorizeByAudience(t *testing.T) {
 	ordersID, orders := i.newClient(t, "orders-service", "tollgate:authorize", "tollgate:verify", "orders:read")
 	_, plain := i.newClient(t, "plain-service", "tollgate:authorize", "tollgate:verify")
 	service := i.call(t, "GET", "/v1/auth/whoami", orders, nil).Want(t, 200).Str("principal", "userId")
-	user := i.call(t, "PATCH", "/v1/users/"+service, i.admin, map[string]any{"audience": "orders"}).Want(t, 200).At("user").(map[string]any)
-	if user["audience"] != "orders" {
-		t.Errorf("user %v", user)
-	}
+	i.call(t, "PATCH", "/v1/users/"+service, i.admin, map[string]any{"audience": "orders"}).Want(t, 200)
 	clientToken := i.post(t, "/v1/oauth2/token", basic(ordersID, orders), "grant_type=client_credentials").Want(t, 200).Str("access_token")
 	for name, caller := range map[string]struct{ credential, accepts string }{
 		"key": {orders, "orders"}, "its token": {clientToken, "orders"}, "plain": {plain, ""}, "administrator": {i.admin, ""},
@@ -70,10 +62,8 @@ func TestAuthorizeByAudience(t *testing.T) {
 		for of, token := range tokens {
 			ask := map[string]any{"accessToken": token, "permission": "orders:read"}
 			one := i.call(t, "POST", "/v1/authorize", caller.credential, ask).Want(t, 200).Body
-			batch := i.call(t, "POST", "/v1/authorize/batch", caller.credential, map[string]any{"requests": []any{ask, ask}}).Want(t, 200).Body
-			all, _ := batch["responses"].([]any)
-			last, _ := all[len(all)-1].(map[string]any)
-			for _, got := range []map[string]any{one, last} {
+			batch := i.call(t, "POST", "/v1/authorize/batch", caller.credential, map[string]any{"requests": []any{ask, ask}}).Want(t, 200)
+			for _, got := range append(batch.List("responses"), one) {
 				want := "REASON_WRONG_AUDIENCE"
 				if of == caller.accepts {
 					want = "REASON_OK"
@@ -92,9 +82,8 @@ func TestAuthorizeByAudience(t *testing.T) {
 	if got.Body["allowed"] != true {
 		t.Errorf("an API key: %s", got.Raw)
 	}
-	events, _ := i.call(t, "GET", "/v1/audit/events?action=access.denied", i.admin, nil).Want(t, 200).Body["events"].([]any)
-	if e, _ := events[0].(map[string]any); len(events) == 0 || e["reason"] != "wrong_audience" {
-		t.Errorf("recorded %v", events)
+	if e := i.As(i.admin).Events(t, "action=access.denied")[0]; e["reason"] != "wrong_audience" {
+		t.Errorf("recorded %v", e)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"testing"
 
+	"github.com/tollgatehq/tollgate/server/internal/apitest"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/clock"
 )
@@ -36,16 +37,14 @@ func (i *instance) denied(t *testing.T) int {
 	return i.refusals(t, "action=access.denied")
 }
 
-// refusals counts what a page of the log's events stands for, with what is
+// refusals counts what the log's events stand for, with what is
 // counted and not written yet.
 func (i *instance) refusals(t *testing.T, query string) int {
 	t.Helper()
 	backendtest.Must(t, i.audit.Flush(t.Context()))
-	events, _ := i.call(t, "GET", "/v1/audit/events?"+query, i.admin, nil).Want(t, 200).Body["events"].([]any)
 	denied := 0
-	for _, e := range events {
-		details, _ := e.(map[string]any)["details"].(map[string]any)
-		counted, _ := details["refused"].(string)
+	for _, e := range i.As(i.admin).Events(t, query) {
+		counted, _ := apitest.Dig(e, "details", "refused").(string)
 		n, err := strconv.Atoi(counted)
 		if err != nil {
 			n = 1

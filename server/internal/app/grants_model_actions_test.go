@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tollgatehq/tollgate/server/internal/apitest"
 	"github.com/tollgatehq/tollgate/server/internal/auth"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"pgregory.net/rapid"
@@ -39,12 +40,9 @@ func (m *reach) actions() map[string]func(*rapid.T) {
 		if answer == nil {
 			return
 		}
-		key, _ := answer["apiKey"].(map[string]any)
-		id, _ := key["id"].(string)
-		owner, _ := key["userId"].(string)
-		secret, _ := answer["secret"].(string)
-		m.keys = append(m.keys, id)
-		m.take(&loot{user: owner, key: secret})
+		made := apitest.Answer{Body: answer}
+		m.keys = append(m.keys, made.Str("apiKey", "id"))
+		m.take(&loot{user: made.Str("apiKey", "userId"), key: made.Str("secret")})
 	}
 	list := map[string]func(){
 		"create a person": func() {
@@ -63,9 +61,7 @@ func (m *reach) actions() map[string]func(*rapid.T) {
 		"rename": func() {
 			m.try("rename", "AuthService/UpdateUser", map[string]any{"id": user(), "username": m.name("renamed")})
 		},
-		"delete a user": func() {
-			m.try("delete a user", "AuthService/DeleteUser", map[string]any{"id": user()})
-		},
+		"delete a user": func() { m.try("delete a user", "AuthService/DeleteUser", map[string]any{"id": user()}) },
 		"reset a password": func() {
 			id := user()
 			body := map[string]any{"id": id, "newPassword": lootPassword, "revokeApiKeys": rapid.Bool().Draw(m.t, "revoke keys")}
@@ -84,9 +80,7 @@ func (m *reach) actions() map[string]func(*rapid.T) {
 			}
 			m.take(&loot{user: id, password: next})
 		},
-		"end sessions": func() {
-			m.try("end sessions", "AuthService/RevokeSessions", map[string]any{"id": user()})
-		},
+		"end sessions": func() { m.try("end sessions", "AuthService/RevokeSessions", map[string]any{"id": user()}) },
 		"remove a second factor": func() {
 			m.try("remove a second factor", "AuthService/RemoveSecondFactor", map[string]any{"id": user()})
 		},
@@ -104,9 +98,7 @@ func (m *reach) actions() map[string]func(*rapid.T) {
 			}
 			takeKey(m.try("rotate a key", "AuthService/RotateAPIKey", body))
 		},
-		"revoke a key": func() {
-			m.try("revoke a key", "AuthService/RevokeAPIKey", map[string]any{"id": pick("key", m.keys)})
-		},
+		"revoke a key":         func() { m.try("revoke a key", "AuthService/RevokeAPIKey", map[string]any{"id": pick("key", m.keys)}) },
 		"get a client's token": m.clientToken,
 		"create a role": func() {
 			name := m.name("made")
@@ -149,8 +141,7 @@ func (m *reach) actions() map[string]func(*rapid.T) {
 
 // made adds a user whom the attacker made.
 func (m *reach) made(answer map[string]any, password string) {
-	u, _ := answer["user"].(map[string]any)
-	id, _ := u["id"].(string)
+	id := apitest.Answer{Body: answer}.Str("user", "id")
 	m.people = append(m.people, id)
 	m.own[id] = true
 	if password != "" {

@@ -16,6 +16,12 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
+// guardOf is the guard option of an RPC.
+func guardOf(method protoreflect.MethodDescriptor) *tollgatev1.Guard {
+	guard, _ := proto.GetExtension(method.Options(), tollgatev1.E_Guard).(*tollgatev1.Guard)
+	return guard
+}
+
 // callRPC calls an RPC over Connect with an empty message and returns the
 // error's code, "" for none.
 func (i *instance) callRPC(t *testing.T, method protoreflect.MethodDescriptor, token string) string {
@@ -63,7 +69,7 @@ func TestEveryRPC(t *testing.T) {
 	_, without := i.newUser(t, "without", "something:else")
 	for procedure, method := range contract.Methods() {
 		t.Run(string(method.FullName()), func(t *testing.T) {
-			guard, _ := proto.GetExtension(method.Options(), tollgatev1.E_Guard).(*tollgatev1.Guard)
+			guard := guardOf(method)
 			if guard.GetPublic() {
 				for _, token := range []string{"", without, "rubbish"} {
 					if code := i.callRPC(t, method, token); code == "unauthenticated" || code == "permission_denied" {

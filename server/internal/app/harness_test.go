@@ -1,10 +1,12 @@
 package app
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"log/slog"
 	"net/http/httptest"
+	"sync"
 	"testing"
 
 	"github.com/tollgatehq/tollgate/server/internal/apitest"
@@ -65,6 +67,38 @@ func startLogging(t testing.TB, config Config, clk clock.Clock, log *slog.Logger
 	login := i.Login(t, FirstAdmin, adminPassword)
 	i.admin, i.user = login.Str("accessToken"), login.Str("userId")
 	return i
+}
+
+// startQuiet is startEmbedded that fails the test when the log has a warning.
+func startQuiet(t *testing.T) *instance {
+	t.Helper()
+	var log lines
+	i := startLogging(t, testConfig(backendtest.SQLiteURL(t)), clock.Real(),
+		slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn})))
+	t.Cleanup(func() {
+		if i.refused.flush(context.Background()); log.String() != "" {
+			t.Errorf("the log says %s", log.String())
+		}
+	})
+	return i
+}
+
+// lines is a log that may be read while others write it.
+type lines struct {
+	mu  sync.Mutex
+	all bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.all.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.all.String()
 }
 
 func (i *instance) call(t testing.TB, method, path, token string, body any) apitest.Answer {

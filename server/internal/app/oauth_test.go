@@ -2,7 +2,6 @@ package app
 
 import (
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
@@ -267,17 +266,9 @@ func TestOAuthMetadata(t *testing.T) {
 			if status != 200 {
 				continue
 			}
-			var m struct {
-				Issuer         string   `json:"issuer"`
-				TokenEndpoint  string   `json:"token_endpoint"`
-				JWKS           string   `json:"jwks_uri"`
-				Grants         []string `json:"grant_types_supported"`
-				ResponseTypes  []string `json:"response_types_supported"`
-				RevokeEndpoint string   `json:"revocation_endpoint"`
-			}
-			backendtest.Must(t, json.Unmarshal(a.Raw, &m))
-			if m.Issuer != issuer || m.TokenEndpoint != issuer+"/v1/oauth2/token" || m.JWKS != issuer+"/.well-known/jwks.json" ||
-				m.RevokeEndpoint != issuer+"/v1/oauth2/revoke" || len(m.Grants) != 2 || m.ResponseTypes == nil {
+			grants, _ := a.At("grant_types_supported").([]any)
+			if a.Str("issuer") != issuer || a.Str("token_endpoint") != issuer+"/v1/oauth2/token" || a.Str("jwks_uri") != issuer+"/.well-known/jwks.json" ||
+				a.Str("revocation_endpoint") != issuer+"/v1/oauth2/revoke" || len(grants) != 2 || a.At("response_types_supported") == nil {
 				t.Errorf("%s: %s", issuer, a.Raw)
 			}
 		}

@@ -18,7 +18,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -78,31 +77,13 @@ func (a *authority) client(own ...tls.Certificate) *http.Client {
 	return &http.Client{Transport: transport}
 }
 
-// logged is a log that a test reads.
-type logged struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logged) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logged) count(what string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Count(l.text.String(), what)
-}
-
 // secured is a Tollgate behind TLS of its own.
 type secured struct {
 	*authority
 	dir   string // of cert.pem, key.pem, and clients.pem when it is asked for
 	url   string
 	clock *clock.Fake
-	log   *logged
+	log   *lines
 }
 
 func (s *secured) write(name string, content []byte) {
@@ -112,7 +93,7 @@ func (s *secured) write(name string, content []byte) {
 
 func serveTLS(t *testing.T, clients *authority) *secured {
 	t.Helper()
-	s := &secured{authority: newAuthority(t), dir: t.TempDir(), clock: clock.NewFake(time.Now()), log: &logged{}}
+	s := &secured{authority: newAuthority(t), dir: t.TempDir(), clock: clock.NewFake(time.Now()), log: &lines{}}
 	_, cert, key := s.issue(x509.ExtKeyUsageServerAuth)
 	s.write("cert.pem", cert)
 	s.write("key.pem", key)

@@ -124,12 +124,12 @@ func TestTLSReload(t *testing.T) {
 	_, cert, key = s.issue(x509.ExtKeyUsageServerAuth)
 	for _, broken := range [][]byte{cert, []byte("rubbish"), nil} { // the other's, no PEM, empty
 		s.write("cert.pem", broken)
-		warned := s.log.count("cannot be used")
+		warned := strings.Count(s.log.String(), "cannot be used")
 		for range 3 {
 			s.clock.Advance(tlsLookEvery)
 			want(3)
 		}
-		if got := s.log.count("cannot be used") - warned; got != 1 {
+		if got := strings.Count(s.log.String(), "cannot be used") - warned; got != 1 {
 			t.Errorf("%d warnings, want 1", got)
 		}
 	}
@@ -137,7 +137,7 @@ func TestTLSReload(t *testing.T) {
 	s.write("key.pem", key)
 	s.clock.Advance(tlsLookEvery)
 	want(4)
-	if strings.Contains(s.log.text.String(), "PRIVATE") {
+	if strings.Contains(s.log.String(), "PRIVATE") {
 		t.Error("the log holds a key")
 	}
 }
@@ -146,7 +146,7 @@ func TestTLSReload(t *testing.T) {
 // names nor the folders' files change.
 func TestTLSReloadThroughALink(t *testing.T) {
 	t.Parallel()
-	s := &secured{authority: newAuthority(t), dir: t.TempDir(), clock: clock.NewFake(time.Now()), log: &logged{}}
+	s := &secured{authority: newAuthority(t), dir: t.TempDir(), clock: clock.NewFake(time.Now()), log: &lines{}}
 	link := func(folder string) {
 		t.Helper()
 		backendtest.Must(t, os.Mkdir(filepath.Join(s.dir, folder), 0o700))

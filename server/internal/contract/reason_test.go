@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -38,12 +39,7 @@ func reasonsIn(file *ast.File, found func(text string, at token.Pos)) {
 		case *ast.SelectorExpr:
 			name = e.Sel.Name
 		}
-		for _, n := range names {
-			if n == name {
-				return true
-			}
-		}
-		return false
+		return slices.Contains(names, name)
 	}
 	ast.Inspect(file, func(n ast.Node) bool {
 		switch n := n.(type) {

@@ -1,8 +1,11 @@
 package httpapi
 
 import (
+	"fmt"
 	"net/http/httptest"
 	"testing"
+
+	"github.com/tollgatehq/tollgate/internal/jose"
 )
 
 func TestJWKS(t *testing.T) {
@@ -20,7 +23,7 @@ func TestJWKS(t *testing.T) {
 	fresh := get("")
 	tag := fresh.Header().Get("Etag")
 	if fresh.Code != 200 || fresh.Body.String() != `{"keys":[]}` || fresh.Header().Get("Content-Type") != "application/jwk-set+json" ||
-		fresh.Header().Get("Cache-Control") != "public, max-age=300" {
+		fresh.Header().Get("Cache-Control") != fmt.Sprintf("public, max-age=%d", int(jose.KeySetMaxAge.Seconds())) {
 		t.Fatalf("%d %v %s", fresh.Code, fresh.Header(), fresh.Body)
 	}
 	for _, test := range []struct {
