@@ -7,7 +7,6 @@ import (
 
 	"github.com/tollgatehq/tollgate/server/internal/apitest"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
-	"github.com/tollgatehq/tollgate/server/internal/clock"
 )
 
 const someIP = "192.0.2.7"
@@ -65,8 +64,7 @@ func (i *instance) limitPerIP(t *testing.T, permission string, rate int) {
 // good one will do count against their address and are on record.
 func TestAuthorizeAuthenticated(t *testing.T) {
 	t.Parallel()
-	backendtest.DatabaseURLs(t, func(t *testing.T, address string) {
-		i := start(t, testConfig(address), clock.Real())
+	onDatabases(t, func(t *testing.T, i *instance) {
 		_, token := i.newUser(t, "alice", "tollgate:keys:write")
 		key := i.call(t, "POST", "/v1/api-keys", token, map[string]any{"name": "mine"}).Want(t, 200).Str("secret")
 		anybody := func(field, credential string) map[string]any {
@@ -97,8 +95,7 @@ func TestAuthorizeAuthenticated(t *testing.T) {
 // about themselves; others and API keys do not.
 func TestAuthorizeSelf(t *testing.T) {
 	t.Parallel()
-	backendtest.DatabaseURLs(t, func(t *testing.T, address string) {
-		i := start(t, testConfig(address), clock.Real())
+	onDatabases(t, func(t *testing.T, i *instance) {
 		id, token := i.newUser(t, "alice", "tollgate:keys:write")
 		other, _ := i.newUser(t, "bob")
 		key := i.call(t, "POST", "/v1/api-keys", token, map[string]any{"name": "mine"}).Want(t, 200).Str("secret")
@@ -122,8 +119,7 @@ func TestAuthorizeSelf(t *testing.T) {
 // counted, and what ended it is on record.
 func TestAuthorizeRecheck(t *testing.T) {
 	t.Parallel()
-	backendtest.DatabaseURLs(t, func(t *testing.T, address string) {
-		i := start(t, testConfig(address), clock.Real())
+	onDatabases(t, func(t *testing.T, i *instance) {
 		id, token := i.newUser(t, "alice", "orders:read")
 		i.call(t, "POST", "/v1/limits", i.admin, map[string]any{
 			"name": "per-user", "subject": "SUBJECT_USER", "permission": "orders:*", "rate": 1, "period": "3600s",

@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"strings"
 
+	"github.com/tollgatehq/tollgate/server/internal/apitest"
 	"github.com/tollgatehq/tollgate/server/internal/auth"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/roles"
@@ -98,11 +99,10 @@ func (m *reach) login(user, password string) string {
 	u, err := m.i.Auth.GetUser(m.i.draining, user)
 	m.must(err)
 	answer := m.call("", "AuthService/Login", map[string]any{"username": u.Username, "password": password})
-	token, _ := answer["accessToken"].(string)
-	if token == "" {
-		m.t.Fatalf("sign-in as %s: %v", u.Username, answer)
+	if answer == nil {
+		m.t.Fatalf("%s cannot sign in", u.Username)
 	}
-	return token
+	return apitest.Answer{Body: answer}.Str("accessToken")
 }
 
 // call returns nil for what is refused.

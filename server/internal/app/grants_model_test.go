@@ -42,9 +42,7 @@ func TestNothingBeyondWhatWasGranted(t *testing.T) {
 		defer flag.Set(name, before)
 	}
 	backendtest.DatabaseURLs(t, func(t *testing.T, address string) {
-		fake := clock.NewFake(time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC))
-		clk := clock.Real()
-		clk.Now = fake.Now
+		clk, fake := fakeClock(time.Date(2030, 1, 2, 3, 4, 5, 0, time.UTC))
 		i := start(t, testConfig(address), clk)
 		handler, err := i.Handler()
 		backendtest.Must(t, err)
@@ -218,13 +216,12 @@ func (m *reach) begin() {
 	}
 	home, _ := m.issue(eve, nil, time.Time{})
 	addVictim(eve, home)
-	var limit time.Time
 	if rapid.Bool().Draw(m.t, "narrowed") {
 		m.scopes = append(m.patterns("scopes of the attacker"), "tollgate:keys:write", "tollgate:roles:write")
 		slices.Sort(m.scopes)
 		m.scopes = slices.Compact(m.scopes)
 	}
-	limit = m.until()
+	limit := m.until()
 	_, secret := m.issue(eve, m.scopes, limit)
 	var narrowed []right
 	for _, r := range m.granted {

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/apitest"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
@@ -38,6 +39,20 @@ func testConfig(databaseURL string) Config {
 func startEmbedded(t testing.TB) *instance {
 	t.Helper()
 	return start(t, testConfig(backendtest.SQLiteURL(t)), clock.Real())
+}
+
+// onDatabases runs a test once on each database.
+func onDatabases(t *testing.T, test func(t *testing.T, i *instance)) {
+	t.Helper()
+	backendtest.DatabaseURLs(t, func(t *testing.T, address string) { test(t, start(t, testConfig(address), clock.Real())) })
+}
+
+// fakeClock is the real clock at a time that the test sets.
+func fakeClock(now time.Time) (clock.Clock, *clock.Fake) {
+	fake := clock.NewFake(now)
+	clk := clock.Real()
+	clk.Now = fake.Now
+	return clk, fake
 }
 
 func start(t testing.TB, config Config, clk clock.Clock) *instance {

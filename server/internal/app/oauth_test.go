@@ -45,8 +45,7 @@ func basic(id, secret string) string {
 // TestStandardClient: golang.org/x/oauth2 works as it is.
 func TestStandardClient(t *testing.T) {
 	t.Parallel()
-	backendtest.DatabaseURLs(t, func(t *testing.T, address string) {
-		i := start(t, testConfig(address), clock.Real())
+	onDatabases(t, func(t *testing.T, i *instance) {
 		id, secret := i.newClient(t, "robot", "tollgate:roles:read", "orders:read")
 		for name, style := range map[string]oauth2.AuthStyle{
 			"detected": oauth2.AuthStyleAutoDetect, "header": oauth2.AuthStyleInHeader, "body": oauth2.AuthStyleInParams,

@@ -65,8 +65,7 @@ func insertTypos(t *testing.T, address string) {
 // nobody out with one, ease none on sign-ins, and use up none.
 func TestLimitsAreNoWeapon(t *testing.T) {
 	t.Parallel()
-	backendtest.DatabaseURLs(t, func(t *testing.T, address string) {
-		i := start(t, testConfig(address), clock.Real())
+	onDatabases(t, func(t *testing.T, i *instance) {
 		_, mallory := i.newUser(t, "mallory", "tollgate:limits:*", "tollgate:authorize")
 		for _, c := range []struct {
 			method, path string

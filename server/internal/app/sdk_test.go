@@ -12,7 +12,6 @@ import (
 
 	tollgate "github.com/tollgatehq/tollgate/sdk"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
-	"github.com/tollgatehq/tollgate/server/internal/clock"
 )
 
 // service returns the SDK's client of a new service account.
@@ -51,8 +50,7 @@ func wantReason(t *testing.T, v *tollgate.Verifier, token string, reason tollgat
 // counts here against its caller's address and is on record.
 func TestLocalVerificationIsCounted(t *testing.T) {
 	t.Parallel()
-	backendtest.DatabaseURLs(t, func(t *testing.T, address string) {
-		i := start(t, testConfig(address), clock.Real())
+	onDatabases(t, func(t *testing.T, i *instance) {
 		client := i.service(t, "orders", "")
 		_, token := i.newUser(t, "alice")
 		i.limitPerIP(t, "authenticated", 3)
@@ -86,8 +84,7 @@ func TestLocalVerificationIsCounted(t *testing.T) {
 // again.
 func TestRemovedSigningKeyElsewhere(t *testing.T) {
 	t.Parallel()
-	backendtest.DatabaseURLs(t, func(t *testing.T, address string) {
-		i := start(t, testConfig(address), clock.Real())
+	onDatabases(t, func(t *testing.T, i *instance) {
 		v := i.verifier(t, i.service(t, "orders", ""), "tollgate")
 		_, token := i.newUser(t, "alice")
 		wantReason(t, v, token, tollgate.ReasonOK)
@@ -109,8 +106,7 @@ func TestRemovedSigningKeyElsewhere(t *testing.T) {
 // its service, not at others, not here, and end with the session.
 func TestSDKSessionAudience(t *testing.T) {
 	t.Parallel()
-	backendtest.DatabaseURLs(t, func(t *testing.T, address string) {
-		i := start(t, testConfig(address), clock.Real())
+	onDatabases(t, func(t *testing.T, i *instance) {
 		orders, stock := i.verifier(t, i.service(t, "orders", "orders"), "orders"), i.verifier(t, i.service(t, "stock", "stock"), "stock")
 		i.newUser(t, "alice")
 		session, err := tollgate.NewSession(t.Context(), i.URL, tollgate.SessionConfig{

@@ -11,7 +11,6 @@ import (
 	"github.com/pquerna/otp/totp"
 	"github.com/tollgatehq/tollgate/server/internal/apitest"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
-	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/contract"
 )
 
@@ -32,15 +31,6 @@ func TestSensitiveRPCs(t *testing.T) {
 	}
 }
 
-// clocked is a whole Tollgate on a clock of its own.
-func clocked(t *testing.T, config Config, log *slog.Logger) (*instance, *clock.Fake) {
-	t.Helper()
-	fake := clock.NewFake(time.Now())
-	clk := clock.Real()
-	clk.Now = fake.Now
-	return startLogging(t, config, clk, log), fake
-}
-
 // TestSecondFactorIsRequired: who holds a role that takes a second factor makes
 // no sensitive call without one, and can always get one.
 func TestSecondFactorIsRequired(t *testing.T) {
@@ -48,7 +38,8 @@ func TestSecondFactorIsRequired(t *testing.T) {
 	var log bytes.Buffer
 	config := testConfig(backendtest.SQLiteURL(t))
 	config.RequireSecondFactorFor = []string{"administrator", "administrater"}
-	i, fake := clocked(t, config, slog.New(slog.NewTextHandler(&log, nil)))
+	clk, fake := fakeClock(time.Now())
+	i := startLogging(t, config, clk, slog.New(slog.NewTextHandler(&log, nil)))
 	if n := strings.Count(log.String(), "names a role that there is not"); n != 1 || !strings.Contains(log.String(), "role=administrater") {
 		t.Errorf("%d warnings of the misspelled role: %s", n, log.String())
 	}
@@ -100,7 +91,8 @@ func TestRecentSignInIsRequired(t *testing.T) {
 	t.Parallel()
 	config := testConfig(backendtest.SQLiteURL(t))
 	config.RequireRecentSignIn = 10 * time.Minute
-	i, fake := clocked(t, config, slog.New(slog.DiscardHandler))
+	clk, fake := fakeClock(time.Now())
+	i := start(t, config, clk)
 	login := map[string]any{"username": FirstAdmin, "password": adminPassword}
 	grant := i.call(t, "POST", "/v1/auth/login", "", login).Want(t, 200)
 	token := grant.Str("accessToken")

@@ -93,19 +93,17 @@ func (s *secured) write(name string, content []byte) {
 
 func serveTLS(t *testing.T, clients *authority) *secured {
 	t.Helper()
-	s := &secured{authority: newAuthority(t), dir: t.TempDir(), clock: clock.NewFake(time.Now()), log: &lines{}}
+	clk, fake := fakeClock(time.Now())
+	s := &secured{authority: newAuthority(t), dir: t.TempDir(), clock: fake, log: &lines{}}
 	_, cert, key := s.issue(x509.ExtKeyUsageServerAuth)
 	s.write("cert.pem", cert)
 	s.write("key.pem", key)
 	config := testConfig(backendtest.SQLiteURL(t))
-	config.Listen = "127.0.0.1:0"
 	config.TLSCert, config.TLSKey = filepath.Join(s.dir, "cert.pem"), filepath.Join(s.dir, "key.pem")
 	if clients != nil {
 		s.write("clients.pem", clients.pem)
 		config.TLSClientCA = filepath.Join(s.dir, "clients.pem")
 	}
-	clk := clock.Real()
-	clk.Now = s.clock.Now
 	log := slog.New(slog.NewTextHandler(s.log, nil))
 	listener, err := Listen(config, clk, log)
 	backendtest.Must(t, err)

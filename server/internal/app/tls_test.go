@@ -146,7 +146,8 @@ func TestTLSReload(t *testing.T) {
 // names nor the folders' files change.
 func TestTLSReloadThroughALink(t *testing.T) {
 	t.Parallel()
-	s := &secured{authority: newAuthority(t), dir: t.TempDir(), clock: clock.NewFake(time.Now()), log: &lines{}}
+	clk, fake := fakeClock(time.Now())
+	s := &secured{authority: newAuthority(t), dir: t.TempDir(), clock: fake}
 	link := func(folder string) {
 		t.Helper()
 		backendtest.Must(t, os.Mkdir(filepath.Join(s.dir, folder), 0o700))
@@ -161,8 +162,6 @@ func TestTLSReloadThroughALink(t *testing.T) {
 	for _, name := range []string{"tls.crt", "tls.key"} {
 		backendtest.Must(t, os.Symlink(filepath.Join("..data", name), filepath.Join(s.dir, name)))
 	}
-	clk := clock.Real()
-	clk.Now = s.clock.Now
 	files, err := openTLSFiles(Config{TLSCert: filepath.Join(s.dir, "tls.crt"), TLSKey: filepath.Join(s.dir, "tls.key")}, clk, slog.New(slog.DiscardHandler))
 	backendtest.Must(t, err)
 	link("second")

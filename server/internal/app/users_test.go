@@ -10,15 +10,13 @@ import (
 
 	"github.com/tollgatehq/tollgate/server/internal/apitest"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
-	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 )
 
 // TestListUsersFilters: lists by prefix and state are whole over their pages, in
 // the order of names, and are read by an index.
 func TestListUsersFilters(t *testing.T) {
-	backendtest.DatabaseURLs(t, func(t *testing.T, address string) {
-		i := start(t, testConfig(address), clock.Real())
+	onDatabases(t, func(t *testing.T, i *instance) {
 		admin := i.As(i.admin)
 		for _, name := range []string{"user-10", "user_10", "user2", "USER1", "use", "user", "vuser", "usér"} {
 			id := admin.Post(t, "/v1/users", apitest.Object{"username": name}).Str("user", "id")
