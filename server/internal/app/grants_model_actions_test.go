@@ -1,10 +1,6 @@
 package app
 
 import (
-	"encoding/base64"
-	"encoding/json"
-	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"strings"
 	"time"
@@ -171,17 +167,10 @@ func (m *reach) clientToken() {
 	if v.Reason != caller.ReasonOK {
 		m.t.Skip("the key has ended")
 	}
-	req := httptest.NewRequest("POST", "/v1/oauth2/token", strings.NewReader(form.Encode()))
-	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	req.Header.Set("Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(v.Principal.APIKeyID+":"+l.key)))
-	res := httptest.NewRecorder()
-	m.handler.ServeHTTP(res, req)
-	if res.Code != http.StatusOK {
+	answer := m.send("/v1/oauth2/token", "application/x-www-form-urlencoded", basic(v.Principal.APIKeyID, l.key), form.Encode())
+	if answer == nil {
 		return
 	}
-	var answer map[string]any
-	m.must(json.Unmarshal(res.Body.Bytes(), &answer))
-	token, _ := answer["access_token"].(string)
 	m.done["get a client's token"]++
-	m.take(&loot{user: l.user, token: token})
+	m.take(&loot{user: l.user, token: apitest.Answer{Body: answer}.Str("access_token")})
 }

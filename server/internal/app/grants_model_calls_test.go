@@ -105,23 +105,27 @@ func (m *reach) login(user, password string) string {
 	return apitest.Answer{Body: answer}.Str("accessToken")
 }
 
-// call returns nil for what is refused.
+// call makes an RPC; it returns nil for what is refused.
 func (m *reach) call(bearer, procedure string, body map[string]any) map[string]any {
 	text, err := json.Marshal(body)
 	m.must(err)
-	req := httptest.NewRequest("POST", "/tollgate.v1."+procedure, strings.NewReader(string(text)))
-	req.Header.Set("Content-Type", "application/json")
-	if bearer != "" {
-		req.Header.Set("Authorization", "Bearer "+bearer)
+	return m.send("/tollgate.v1."+procedure, "application/json", "Bearer "+bearer, string(text))
+}
+
+// send posts a body; it returns nil for what is refused.
+func (m *reach) send(path, contentType, authorization, body string) (answer map[string]any) {
+	req := httptest.NewRequest("POST", path, strings.NewReader(body))
+	req.Header.Set("Content-Type", contentType)
+	if authorization != "Bearer " {
+		req.Header.Set("Authorization", authorization)
 	}
 	m.calls++
 	req.RemoteAddr = fmt.Sprintf("10.%d.%d.%d:1", m.number/250%250, m.number%250, m.calls%250)
 	res := httptest.NewRecorder()
 	m.handler.ServeHTTP(res, req)
-	var answer map[string]any
 	switch {
 	case res.Code >= 500:
-		m.t.Fatalf("%s %s: %d %s", procedure, text, res.Code, res.Body)
+		m.t.Fatalf("%s %s: %d %s", path, body, res.Code, res.Body)
 	case res.Code != http.StatusOK:
 		return nil
 	}

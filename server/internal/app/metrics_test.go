@@ -352,20 +352,3 @@ func TestCollectorThatIsDown(t *testing.T) {
 		t.Errorf("closing took %s", took)
 	}
 }
-
-func TestTelemetryMistakes(t *testing.T) {
-	for variable, value := range map[string]string{
-		"OTEL_TRACES_EXPORTER": "zipkin", "OTEL_EXPORTER_OTLP_ENDPOINT": "localhost:4318", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "collector",
-	} {
-		t.Run(variable, func(t *testing.T) {
-			t.Setenv(variable, value)
-			a, err := Open(t.Context(), testConfig(backendtest.SQLiteURL(t)), clock.Real(), Out{Stdout: io.Discard, Log: slog.New(slog.DiscardHandler)})
-			if err == nil {
-				a.Close() //nolint:errcheck // it must not have opened
-			}
-			if err == nil || !strings.Contains(err.Error(), variable+"="+value) {
-				t.Errorf("error %v", err)
-			}
-		})
-	}
-}

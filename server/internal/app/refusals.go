@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 
@@ -53,12 +54,7 @@ func (r *refused) flush(ctx context.Context) {
 	since := r.since
 	r.since = map[string]tally{}
 	r.mu.Unlock()
-	reasons := make([]string, 0, len(since))
-	for reason := range since {
-		reasons = append(reasons, reason)
-	}
-	slices.Sort(reasons)
-	for _, reason := range reasons {
+	for _, reason := range slices.Sorted(maps.Keys(since)) {
 		t := since[reason]
 		r.log.WarnContext(ctx, "calls refused", "reason", reason, "count", t.count, "last_error", t.cause)
 	}

@@ -32,11 +32,3 @@ func TestBadValueNamesField(t *testing.T) {
 		}
 	}
 }
-
-func FuzzBadJSON(f *testing.F) {
-	f.Add([]byte(`{"period":"1m"}`))
-	f.Add([]byte("{\n\"period\":\xff"))
-	f.Fuzz(func(t *testing.T, body []byte) {
-		newStrictJSON().Unmarshal(body, &tollgatev1.CreateLimitRequest{}) //nolint:errcheck // it must not panic
-	})
-}

@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -29,7 +30,7 @@ var refusedReasons = []string{
 func newRefused() *prometheus.CounterVec {
 	v := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "tollgate_refused_total",
-		Help: "Calls turned away without being served, by reason: overloaded, memory, streams, connections, busy, limited, slow, hung_up, timeout, unavailable, other.",
+		Help: "Calls turned away without being served, by reason: " + strings.Join(refusedReasons, ", ") + ".",
 	}, []string{"reason"})
 	for _, reason := range refusedReasons {
 		v.WithLabelValues(reason) // so that the first is a rise from 0
