@@ -351,4 +351,9 @@ func TestCollectorThatIsDown(t *testing.T) {
 	if took := clock.Real().Now().Sub(began); took > 3e9 {
 		t.Errorf("closing took %s", took)
 	}
+
+	t.Setenv("OTEL_TRACES_EXPORTER", "zipkin") // telemetry's tests hold all mistakes
+	if _, err := Open(t.Context(), testConfig(backendtest.SQLiteURL(t)), clock.Real(), Out{Log: slog.New(slog.DiscardHandler)}); err == nil {
+		t.Error("an exporter that there is not is no error")
+	}
 }
