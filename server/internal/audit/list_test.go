@@ -171,9 +171,7 @@ func TestFilter(t *testing.T) {
 					watched += e.Resource
 				}
 			}
-			if watched != c.want {
-				t.Errorf("%s: a watch gives %s, want %s", name, watched, c.want)
-			}
+			backendtest.Equal(t, watched, c.want, "%s, in a watch", name)
 		}
 	})
 }
@@ -211,13 +209,9 @@ func TestListWhileEventsArrive(t *testing.T) {
 		old := got[max(0, len(got)-100):]
 		slices.Sort(old)
 		slices.Sort(want)
-		if !slices.Equal(old, want) {
-			t.Errorf("pages gave %v", got)
-		}
+		backendtest.Equal(t, old, want, "what pages gave")
 		slices.Sort(got)
-		if len(slices.Compact(slices.Clone(got))) != len(got) {
-			t.Errorf("an event was listed twice")
-		}
+		backendtest.Equal(t, len(slices.Compact(slices.Clone(got))), len(got), "number of different events")
 	})
 }
 

@@ -58,9 +58,7 @@ func TestGatherTakesABatch(t *testing.T) {
 		waiting := enqueued(t, s, 450)
 		for _, want := range []int{200, 200, 50} {
 			batch := s.gather(<-s.queue)
-			if len(batch) != want {
-				t.Errorf("a batch of %d, want %d", len(batch), want)
-			}
+			backendtest.Equal(t, len(batch), want, "size of a batch")
 			s.commit(t.Context(), batch, false)
 		}
 		for i, e := range waiting {

@@ -277,19 +277,13 @@ func TestWatchTooSlow(t *testing.T) {
 		slow := subscribe(t, s, Filter{})
 		quick := subscribe(t, s, Filter{})
 		add(t, s, things(600)...)
-		if got := next(t, quick, 600); got[599] != "things/599" {
-			t.Errorf("the quick one's last is %s", got[599])
-		}
+		backendtest.Equal(t, next(t, quick, 600)[599], "things/599", "the quick one's last")
 		var got int
 		for e := range slow.Events() {
-			if e.Resource != of(got).Resource {
-				t.Errorf("%s at %d", e.Resource, got)
-			}
+			backendtest.Equal(t, e.Resource, of(got).Resource, "event %d of the slow one", got)
 			got++
 		}
-		if got != watcherBuffer {
-			t.Errorf("the slow one got %d events, want %d", got, watcherBuffer)
-		}
+		backendtest.Equal(t, got, watcherBuffer, "number of events that the slow one got")
 		wantFault(t, slow.Err(), fault.Unavailable, "WATCHER_TOO_SLOW")
 	})
 }

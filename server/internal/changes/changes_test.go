@@ -182,9 +182,7 @@ func TestWriteConcurrently(t *testing.T) {
 			t.Errorf("%d changes, want %d", len(rows), least)
 		}
 		for where, f := range map[string]*follower{"here": atHere, "there": atThere} {
-			if !slices.Equal(f.seen(), want) {
-				t.Errorf("%s got %d changes, which are not the log's %d in order", where, len(f.seen()), len(want))
-			}
+			backendtest.Equal(t, f.seen(), want, "changes seen %s, against the log", where)
 			backendtest.Equal(t, f.wasReset(), 1, "resets %s", where)
 		}
 	})
@@ -222,15 +220,11 @@ func TestWriteRollsBackEverything(t *testing.T) {
 				t.Errorf("%s: revision %d, error %v", what, revision, err)
 			}
 			for _, table := range []string{"roles", "audit_events", "changes"} {
-				if n := count(t, db, `SELECT COUNT(*) FROM `+table); n != 0 {
-					t.Errorf("%s: %d rows left in %s", what, n, table)
-				}
+				backendtest.Equal(t, count(t, db, `SELECT COUNT(*) FROM `+table), 0, "%s: rows left in %s", what, table)
 			}
 			backendtest.Equal(t, count(t, db, `SELECT revision FROM change_head`), 0, "%s: the revision", what)
 		}
-		if got := f.seen(); len(got) != 0 {
-			t.Errorf("the follower got %q", got)
-		}
+		backendtest.Equal(t, f.seen(), nil, "what the follower got")
 	})
 }
 
@@ -263,9 +257,7 @@ func TestEnsure(t *testing.T) {
 		mustWrite(t, there, "a")
 		fake.Advance(4 * time.Second)
 		ensure(0)
-		if got := f.seen(); len(got) != 0 {
-			t.Errorf("within the bound, the log was read: %q", got)
-		}
+		backendtest.Equal(t, f.seen(), nil, "what the follower got")
 		fake.Advance(time.Second)
 		ensure(0)
 		backendtest.Equal(t, f.seen(), []string{"role a"}, "what followers know at the bound")
@@ -283,9 +275,7 @@ func TestEnsure(t *testing.T) {
 		if err := here.Ensure(t.Context(), 0); !fault.Is(err, fault.Unavailable) {
 			t.Errorf("stale, with the database gone: %v", err)
 		}
-		if lag := here.Lag(); lag != 5*time.Second {
-			t.Errorf("the lag is %v", lag)
-		}
+		backendtest.Equal(t, here.Lag(), 5*time.Second, "the lag")
 	})
 }
 

@@ -44,9 +44,7 @@ func TestSyncAfterAGap(t *testing.T) {
 				if f.wasReset() != c.resets || !slices.Equal(f.seen(), c.got) {
 					t.Errorf("%d resets, changes %q; want %d, %q", f.wasReset(), f.seen(), c.resets, c.got)
 				}
-				if head := count(t, db, `SELECT revision FROM change_head`); here.Revision() != head {
-					t.Errorf("at revision %d, the head is %d", here.Revision(), head)
-				}
+				backendtest.Equal(t, here.Revision(), count(t, db, `SELECT revision FROM change_head`), "revision, against the head")
 			})
 		})
 	}
@@ -84,9 +82,7 @@ func TestPrune(t *testing.T) {
 		backendtest.Equal(t, left(), []int64{5}, "left")
 		fake.Advance(keepFor)
 		here.prune(t.Context())
-		if got := left(); len(got) != 0 {
-			t.Errorf("left are %d", got)
-		}
+		backendtest.Equal(t, left(), nil, "left")
 		backendtest.Equal(t, mustWrite(t, here, "f"), 6, "the next revision")
 	})
 }

@@ -130,9 +130,7 @@ func TestWriteIsAllOrNothing(t *testing.T) {
 				panic("no")
 			})
 		}()
-		if got := roles(t, db); len(got) != 0 {
-			t.Errorf("after a panic there are roles %q", got)
-		}
+		backendtest.Equal(t, roles(t, db), nil, "roles after a panic")
 		err = db.Write(t.Context(), func(ctx context.Context, tx *database.Tx) error { return second(tx.Exec(ctx, addRole, "c")) })
 		if got := roles(t, db); err != nil || !slices.Equal(got, []string{"c"}) {
 			t.Errorf("after a good write, %v, there are roles %q", err, got)
@@ -205,9 +203,7 @@ func TestWriteRetries(t *testing.T) {
 				}
 				return nil
 			})
-			if runs != c.runs {
-				t.Errorf("lost %d times: ran %d times, want %d", c.losses, runs, c.runs)
-			}
+			backendtest.Equal(t, runs, c.runs, "runs of a write that loses %d times", c.losses)
 			if done := slices.Contains(roles(t, db), name); done != (err == nil) || done != (c.losses < c.runs) {
 				t.Errorf("lost %d times: %v, and done: %v", c.losses, err, done)
 			}

@@ -39,9 +39,7 @@ func TestMigrateConcurrently(t *testing.T) {
 				t.Errorf("%s is not applied", m.ID)
 			}
 		}
-		if !slices.Equal(done, want) {
-			t.Errorf("steps taken are %q, want each of %q once", done, want)
-		}
+		backendtest.Equal(t, done, want, "steps taken, each once")
 	})
 }
 
@@ -75,9 +73,7 @@ func TestMigrateUpAndDown(t *testing.T) {
 		if _, err := db.MigrateDown(t.Context(), len(up)); err != nil || applied() != 0 {
 			t.Errorf("down to the start: %v; %d are applied", err, applied())
 		}
-		if got := columns(t, db); len(got) != 0 {
-			t.Errorf("down to the start left %q", got)
-		}
+		backendtest.Equal(t, columns(t, db), nil, "columns after the way down to the start")
 		if again, err := db.MigrateUp(t.Context()); err != nil || !slices.Equal(again, up) {
 			t.Errorf("up after down took %q, %v", again, err)
 		}

@@ -220,9 +220,7 @@ func TestRestore(t *testing.T) {
 			i.must(second(i.Restore(i.system(), want.Name)))
 			got := i.get(want.Name)
 			got.CreatedAt, got.UpdatedAt = want.CreatedAt, want.UpdatedAt
-			if fmt.Sprint(got) != fmt.Sprint(want) {
-				t.Errorf("restored\n%+v, want\n%+v", got, want)
-			}
+			backendtest.Equal(t, fmt.Sprint(got), fmt.Sprint(want), "restored")
 		}
 		wantFault(t, second(i.Restore(i.system(), "mine")), fault.Precondition, "NOT_BUILTIN")
 		wantFault(t, second(i.Restore(i.system(), "nothing")), fault.NotFound, "LIMIT_NOT_FOUND")

@@ -132,9 +132,7 @@ func TestTakeResult(t *testing.T) {
 	if r := i.take(Request{UserID: "u", Cost: 1 << 62}); r.Allowed || r.RetryAfter != 0 {
 		t.Errorf("far more than can ever pass: %+v", r)
 	}
-	if r := i.take(Request{UserID: "v", Cost: -7}); r.Limits[0].Remaining != 3 {
-		t.Errorf("a cost below one is one: %+v", r)
-	}
+	backendtest.Equal(t, i.take(Request{UserID: "v", Cost: -7}).Limits[0].Remaining, 3, "remaining after a cost below one, which is one")
 }
 
 func TestTakeOverrides(t *testing.T) {
@@ -142,9 +140,7 @@ func TestTakeOverrides(t *testing.T) {
 	i := onSQLite(t, nil)
 	i.create(Limit{Name: "l", Subject: SubjectIP, Rate: 1, Overrides: []Override{{Key: "2001:db8::1", Rate: 7}, {Key: "192.0.2.1", Rate: 5, Burst: 3}}})
 	for address, want := range map[string]int64{"2001:db8::2": 7, "::ffff:192.0.2.1": 3, "192.0.2.2": 1} {
-		if r := i.take(Request{IP: netip.MustParseAddr(address)}); r.Limits[0].Limit != want {
-			t.Errorf("%s may %d, want %d", address, r.Limits[0].Limit, want)
-		}
+		backendtest.Equal(t, i.take(Request{IP: netip.MustParseAddr(address)}).Limits[0].Limit, want, "limit of %s", address)
 	}
 }
 

@@ -27,9 +27,7 @@ func TestCreateUpdateDelete(t *testing.T) {
 			t.Errorf("made %+v", made)
 		}
 		got := i.get("orders")
-		if fmt.Sprint(got) != fmt.Sprint(made) {
-			t.Errorf("read\n%+v, made\n%+v", got, made)
-		}
+		backendtest.Equal(t, fmt.Sprint(got), fmt.Sprint(made), "read after it was made")
 		wantFault(t, third(i.Create(i.system(), Limit{Name: "orders", Subject: SubjectIP, Rate: 1, Period: minute})), fault.Exists, "LIMIT_EXISTS")
 
 		i.clock.Advance(minute)
@@ -40,9 +38,7 @@ func TestCreateUpdateDelete(t *testing.T) {
 			t.Errorf("edited %+v at %d", edited, revision)
 		}
 		got = i.get("orders")
-		if fmt.Sprint(got) != fmt.Sprint(edited) {
-			t.Errorf("read\n%+v, edited\n%+v", got, edited)
-		}
+		backendtest.Equal(t, fmt.Sprint(got), fmt.Sprint(edited), "read after it was edited")
 
 		wantFault(t, third(i.Update(i.system(), "orders", Edit{Overrides: []Override{}})), fault.Invalid, "NOTHING_TO_UPDATE")
 
@@ -158,9 +154,7 @@ func TestUpdateAlgorithm(t *testing.T) {
 	}
 	i.wantRemaining("l", "k", 5, "another algorithm counts anew")
 	i.update("l", Edit{Rate: new(int64(9))})
-	if r := i.check("l", "k", 1, true); r.Limits[0].Limit != 9 {
-		t.Errorf("the burst follows the rate: %+v", r)
-	}
+	backendtest.Equal(t, i.check("l", "k", 1, true).Limits[0].Limit, 9, "limit, whose burst follows the rate")
 }
 
 func TestUpdateKeepsCounts(t *testing.T) {
@@ -217,9 +211,7 @@ func TestTooManyLimitsApply(t *testing.T) {
 		}
 		var all int
 		i.must(i.db.Get(t.Context(), &all, `SELECT COUNT(*) FROM limits WHERE permission = 'a:b'`))
-		if all != 30 {
-			t.Errorf("%d made, want 30", all)
-		}
+		backendtest.Equal(t, all, 30, "number of limits made")
 		wantFault(t, third(i.Create(i.system(), Limit{Name: "another", Subject: SubjectGlobal, Rate: 60, Period: minute})), fault.Precondition, "TOO_MANY_LIMITS_APPLY")
 		wantFault(t, third(i.Update(i.system(), "elsewhere", Edit{Permission: new("a:b")})), fault.Precondition, "TOO_MANY_LIMITS_APPLY")
 		i.create(Limit{Name: "another", Subject: SubjectGlobal, Permission: "b:*", Rate: 1})
@@ -250,9 +242,7 @@ func TestBuiltins(t *testing.T) {
 			list[3].Name != "sign-in-per-user" || list[4].Subject != SubjectUserIP || list[4].ContextKey != "" {
 			t.Fatalf("%+v", list)
 		}
-		if got := i.events("sign-in-per-ip"); len(got) != 1 {
-			t.Errorf("audit: %v", got)
-		}
+		backendtest.Equal(t, i.events("sign-in-per-ip"), []string{"limit.create"}, "audit")
 		var revision int64
 		i.must(db.Get(t.Context(), &revision, `SELECT revision FROM change_head`))
 		if revision != 1 && revision != 2 {
@@ -264,8 +254,6 @@ func TestBuiltins(t *testing.T) {
 		i.update("sign-in-per-ip", Edit{Rate: new(int64(99))})
 		i.must(i.EnsureBuiltins(t.Context()))
 		l := i.get("sign-in-per-ip")
-		if l.Rate != 99 {
-			t.Errorf("EnsureBuiltins undid an edit: %+v", l)
-		}
+		backendtest.Equal(t, l.Rate, 99, "an edited rate after EnsureBuiltins")
 	})
 }

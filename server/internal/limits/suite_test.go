@@ -140,9 +140,7 @@ func suite(t *testing.T, b Backend, a Algorithm) {
 				t.Fatalf("narrow is used up: %+v", o)
 			}
 		}
-		if o := peek(t, b, wide)[0]; o.Remaining != 4 {
-			t.Errorf("refused calls took from the other limit: %+v", o)
-		}
+		backendtest.Equal(t, peek(t, b, wide)[0].Remaining, 4, "remaining of the other limit")
 	})
 
 	t.Run("shadow", func(t *testing.T) {
@@ -189,9 +187,7 @@ func suite(t *testing.T, b Backend, a Algorithm) {
 		if a != GCRA {
 			c.Rate = 7
 		}
-		if o := peek(t, b, c)[0]; o.Remaining != 3 {
-			t.Errorf("4 of 7 are used: %+v", o)
-		}
+		backendtest.Equal(t, peek(t, b, c)[0].Remaining, 3, "remaining when 4 of 7 are used")
 	})
 
 	t.Run("at the same time", func(t *testing.T) {
@@ -223,9 +219,7 @@ func suite(t *testing.T, b Backend, a Algorithm) {
 		if n < 10 || n > most {
 			t.Errorf("%d calls passed, want 10", n)
 		}
-		if o := peek(t, b, beside)[0]; o.Remaining != 1000-n {
-			t.Errorf("the limit beside has %d left, want %d", o.Remaining, 1000-n)
-		}
+		backendtest.Equal(t, peek(t, b, beside)[0].Remaining, 1000-n, "remaining of the limit beside")
 	})
 }
 

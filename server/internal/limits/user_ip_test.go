@@ -3,7 +3,6 @@ package limits
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 	"testing"
 	"time"
 
@@ -19,9 +18,7 @@ func TestUserIPLimit(t *testing.T) {
 			Overrides: []Override{{Key: "ann@example.com@2001:db8::9", Rate: 5}, {Key: "bob@::ffff:192.0.2.1", Rate: 3}},
 		})
 		want := []Override{{Key: "ann@example.com@2001:db8::/64", Rate: 5}, {Key: "bob@192.0.2.1", Rate: 3}}
-		if !slices.Equal(made.Overrides, want) {
-			t.Errorf("made %+v", made)
-		}
+		backendtest.Equal(t, made.Overrides, want, "overrides")
 		got := i.get("l")
 		if fmt.Sprint(got) != fmt.Sprint(made) || got.Subject != SubjectUserIP || got.ContextKey != "" {
 			t.Errorf("read\n%+v, made\n%+v", got, made)
@@ -83,9 +80,7 @@ func TestUpgradeFromUserLimit(t *testing.T) {
 				backendtest.Must(t, second(db.MigrateDown(t.Context(), back)))
 				var left []string
 				i.must(db.Select(t.Context(), &left, `SELECT name FROM limits WHERE context_key = 'ip'`))
-				if len(left) != 0 {
-					t.Errorf("after the way back: %v", left)
-				}
+				backendtest.Equal(t, left, nil, "limits after the way back")
 			})
 		})
 	}

@@ -92,9 +92,7 @@ func TestList(t *testing.T) {
 			backendtest.Must(t, err)
 			got, token = append(got, strings.Join(items, "")), next
 		}
-		if !slices.Equal(got, want) {
-			t.Errorf("pages of %d: %q, want %q", size, got, want)
-		}
+		backendtest.Equal(t, got, want, "pages of %d", size)
 	}
 	if _, _, err := List(tokens(), "letters", 1, tokens().encode("numbers", "a"), read, itself); !fault.Is(err, fault.Invalid) {
 		t.Errorf("another list's token: %v", err)

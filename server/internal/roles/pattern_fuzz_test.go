@@ -27,12 +27,8 @@ func FuzzMatch(f *testing.F) {
 	f.Fuzz(func(t *testing.T, pattern, permission string) {
 		validPattern := len(pattern) <= 128 && patternGrammar.MatchString(pattern)
 		validPermission := len(permission) <= 128 && permissionGrammar.MatchString(permission)
-		if err := ValidPattern(pattern); (err == nil) != validPattern {
-			t.Errorf("ValidPattern(%q): %v", pattern, err)
-		}
-		if err := ValidPermission(permission); (err == nil) != validPermission {
-			t.Errorf("ValidPermission(%q): %v", permission, err)
-		}
+		backendtest.Equal(t, ValidPattern(pattern) == nil, validPattern, "ValidPattern(%q)", pattern)
+		backendtest.Equal(t, ValidPermission(permission) == nil, validPermission, "ValidPermission(%q)", permission)
 		want := validPattern && validPermission && matches(pattern, permission)
 		backendtest.Equal(t, Match(pattern, permission), want, "Match(%q, %q)", pattern, permission)
 		if !validPattern || !validPermission {

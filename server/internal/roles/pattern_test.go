@@ -119,8 +119,6 @@ func TestValidName(t *testing.T) {
 	for name, want := range map[string]bool{
 		"a": true, "sign-in_2.x": true, "": false, "A": false, "1a": false, "a b": false, "aé": false, "a:b": false, "a@b": false,
 	} {
-		if ValidName(name) != want {
-			t.Errorf("%q: %v", name, !want)
-		}
+		backendtest.Equal(t, ValidName(name), want, "ValidName(%q)", name)
 	}
 }

@@ -49,17 +49,13 @@ func TestRoleLifecycle(t *testing.T) {
 		}
 		got, err := h.GetRole(ctx, &tollgatev1.GetRoleRequest{Name: "clerk"})
 		i.must(err)
-		if got.GetRole().String() != updated.GetRole().String() {
-			t.Errorf("got %v, want %v", got.GetRole(), updated.GetRole())
-		}
+		backendtest.Equal(t, got.GetRole().String(), updated.GetRole().String(), "read after the updates")
 
 		i.must(second(h.DeleteRole(ctx, &tollgatev1.DeleteRoleRequest{Name: "clerk"})))
 		refused(t, second(h.GetRole(ctx, &tollgatev1.GetRoleRequest{Name: "clerk"})), fault.NotFound, "ROLE_NOT_FOUND")
 
 		for action, want := range map[string]int{"role.create": 4, "role.update": 3, "role.delete": 1} {
-			if n := i.count(`SELECT COUNT(*) FROM audit_events WHERE action = $1 AND outcome = 'success'`, action); n != want {
-				t.Errorf("%d events %s, want %d", n, action, want)
-			}
+			backendtest.Equal(t, i.count(`SELECT COUNT(*) FROM audit_events WHERE action = $1 AND outcome = 'success'`, action), want, "number of events %s", action)
 		}
 	})
 }
