@@ -71,7 +71,7 @@ func TestOpenAPI(t *testing.T) {
 // setAccess writes who may call into an operation.
 func setAccess(operation *yaml.Node, method protoreflect.MethodDescriptor) {
 	guard, _ := proto.GetExtension(method.Options(), tollgatev1.E_Guard).(*tollgatev1.Guard)
-	access := ""
+	var access string
 	switch {
 	case guard.GetPublic():
 		access = "no credential needed"

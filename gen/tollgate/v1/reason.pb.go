@@ -216,6 +216,10 @@ const (
 	Reason_REASON_REVISION_NOT_REACHED Reason = 130
 	// The watcher reads more slowly than events come.
 	Reason_REASON_WATCHER_TOO_SLOW Reason = 131
+	// The audit log does not hold the event that a watch should resume after.
+	Reason_REASON_LAST_EVENT_UNKNOWN Reason = 132
+	// More events than a watch sends have come since the one to resume after.
+	Reason_REASON_LAST_EVENT_TOO_OLD Reason = 133
 	// The caller canceled the call.
 	Reason_REASON_CANCELED Reason = 140
 	// The caller's deadline passed.
@@ -322,6 +326,8 @@ var (
 		129: "REASON_AUDIT_UNAVAILABLE",
 		130: "REASON_REVISION_NOT_REACHED",
 		131: "REASON_WATCHER_TOO_SLOW",
+		132: "REASON_LAST_EVENT_UNKNOWN",
+		133: "REASON_LAST_EVENT_TOO_OLD",
 		140: "REASON_CANCELED",
 		141: "REASON_DEADLINE_EXCEEDED",
 		142: "REASON_INVALID_ARGUMENT",
@@ -420,6 +426,8 @@ var (
 		"REASON_AUDIT_UNAVAILABLE":          129,
 		"REASON_REVISION_NOT_REACHED":       130,
 		"REASON_WATCHER_TOO_SLOW":           131,
+		"REASON_LAST_EVENT_UNKNOWN":         132,
+		"REASON_LAST_EVENT_TOO_OLD":         133,
 		"REASON_CANCELED":                   140,
 		"REASON_DEADLINE_EXCEEDED":          141,
 		"REASON_INVALID_ARGUMENT":           142,
@@ -459,7 +467,7 @@ var File_tollgate_v1_reason_proto protoreflect.FileDescriptor
 
 const file_tollgate_v1_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x18tollgate/v1/reason.proto\x12\vtollgate.v1*\xf8\x14\n" +
+	"\x18tollgate/v1/reason.proto\x12\vtollgate.v1*\xb8\x15\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tREASON_OK\x10\x01\x12\x1d\n" +
@@ -552,7 +560,9 @@ const file_tollgate_v1_reason_proto_rawDesc = "" +
 	"\x11REASON_AUDIT_BUSY\x10\x80\x01\x12\x1d\n" +
 	"\x18REASON_AUDIT_UNAVAILABLE\x10\x81\x01\x12 \n" +
 	"\x1bREASON_REVISION_NOT_REACHED\x10\x82\x01\x12\x1c\n" +
-	"\x17REASON_WATCHER_TOO_SLOW\x10\x83\x01\x12\x14\n" +
+	"\x17REASON_WATCHER_TOO_SLOW\x10\x83\x01\x12\x1e\n" +
+	"\x19REASON_LAST_EVENT_UNKNOWN\x10\x84\x01\x12\x1e\n" +
+	"\x19REASON_LAST_EVENT_TOO_OLD\x10\x85\x01\x12\x14\n" +
 	"\x0fREASON_CANCELED\x10\x8c\x01\x12\x1d\n" +
 	"\x18REASON_DEADLINE_EXCEEDED\x10\x8d\x01\x12\x1c\n" +
 	"\x17REASON_INVALID_ARGUMENT\x10\x8e\x01\x12\x1e\n" +

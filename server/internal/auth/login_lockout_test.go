@@ -170,7 +170,7 @@ func TestAKnownAddress(t *testing.T) {
 				attack2 := func() {
 					t.Helper()
 					for i := range 12 {
-						d.guess("ann", fmt.Sprintf("198.51.100.%d", i+1)) //nolint:errcheck // refused or not
+						d.guess("ann", fmt.Sprintf("198.51.100.%d", i+1)) // refused or not
 					}
 				}
 				attack2()

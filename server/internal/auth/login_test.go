@@ -319,7 +319,7 @@ func TestASignInOfTooManyCostsNothing(t *testing.T) {
 		compare := d.Passwords.Compare
 		d.Passwords.Compare = func(_, _ []byte) error { close(running); <-end; return bcrypt.ErrMismatchedHashAndPassword }
 		var first sync.WaitGroup
-		first.Go(func() { d.Login(d.visitor(), "ann", "a wrong guess", "") }) //nolint:errcheck // it only takes the place
+		first.Go(func() { d.Login(d.visitor(), "ann", "a wrong guess", "") }) // it only takes the place
 		<-running
 		before, recorded := d.compares.Load(), len(d.recorded(audit.Login))
 		for range 200 { // far more than the limits allow

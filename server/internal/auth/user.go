@@ -184,7 +184,7 @@ func (s *Service) ResolveUser(ctx context.Context, q database.Queries, idOrName 
 	find := getUser
 	if !username.IsID(idOrName) { // no name has the form of an id
 		if idOrName, err = username.Canonical(idOrName); err != nil {
-			return "", "", false, nil
+			return "", "", false, nil //nolint:nilerr // no user has what is no name
 		}
 		find = getUserByName
 	}

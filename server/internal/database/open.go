@@ -121,7 +121,7 @@ func openSQLite(path string, timeout time.Duration) (*DB, error) {
 	pool.SetMaxIdleConns(4)
 	// Changing a new file to WAL fails at once while another process does the
 	// same, whatever busy_timeout says. Any other error comes again at its use.
-	for began := time.Now(); isSerializationFailure(pool.Ping()) && time.Since(began) < timeout; {
+	for began := time.Now(); isSerializationFailure(pool.PingContext(context.Background())) && time.Since(began) < timeout; {
 		time.Sleep(busyPause)
 	}
 	return &DB{

@@ -61,7 +61,7 @@ type payload struct {
 	AuthTime int64    `json:"auth_time,omitempty"`
 }
 
-// sign makes an access token (RFC 9068) with the key in force.
+// Sign makes an access token (RFC 9068) with the key in force.
 func (k *Keys) Sign(claims Claims) (string, error) {
 	if claims.Subject == "" || (claims.SessionID == "") == (claims.APIKeyID == "") || claims.ID == "" || claims.ClientID == "" ||
 		claims.IssuedAt.IsZero() || claims.ExpiresAt.Unix() <= claims.IssuedAt.Unix() {
@@ -94,7 +94,7 @@ func (k *Keys) Sign(claims Claims) (string, error) {
 	return token, nil
 }
 
-// verify says whether a token is one of ours and good at now: OK with its
+// Verify says whether a token is one of ours and good at now: OK with its
 // claims, Expired when nothing but its time is wrong, otherwise Invalid. It
 // does not know about revocation, nor whether the token was meant for the
 // service that it was shown to: compare the audience.
