@@ -92,7 +92,7 @@ func run(t *testing.T, file func() (string, error), dir string, env []string, st
 	path, err := file()
 	backendtest.Must(t, err)
 	p := &process{cmd: exec.Command(path, args...), stdout: newOutput(), stderr: newOutput(), exited: make(chan struct{})}
-	p.cmd.Dir, p.cmd.Env = dir, append([]string{"TOLLGATE_BCRYPT_COST=4"}, env...)
+	p.cmd.Dir, p.cmd.Env = dir, append([]string{"TOLLGATE_BCRYPT_COST=4", "TOLLGATE_METRICS_LISTEN=127.0.0.1:0"}, env...)
 	p.cmd.Stdout, p.cmd.Stderr, p.cmd.Stdin = p.stdout, p.stderr, strings.NewReader(stdin)
 	backendtest.Must(t, p.cmd.Start())
 	go func() {
