@@ -75,7 +75,8 @@ func (s *Server) decide(req *tollgatev1.AuthorizeRequest) *tollgatev1.AuthorizeR
 		name = "authenticated"
 	}
 	over := !req.GetRecheck() && s.count(res, name, key, max(req.GetCost(), 1))
-	own := who.GetApiKeyId() == "" && who.GetUserId() != "" && who.GetUserId() == req.GetSelf()
+	own := who.GetApiKeyId() == "" && who.GetUserId() != "" && who.GetUserId() == req.GetSelf() &&
+		(!req.GetSelfOnly() || who.GetKind() == tollgatev1.UserKind_USER_KIND_PERSON)
 	switch {
 	case over:
 		res.Reason = tollgatev1.Reason_REASON_LIMITED

@@ -141,6 +141,10 @@ func TestPermission(t *testing.T) {
 			t.Errorf("%+v: %s", r, got)
 		}
 	}
+	s.SetUser(sdktest.User{Name: "robot", Service: true})
+	if got := decide(t, s, tollgate.AuthorizeRequest{UserID: "user-robot", SelfOnly: true, Self: "user-robot"}); got != tollgate.ReasonSelfOnly {
+		t.Errorf("a service account is itself: %s", got)
+	}
 }
 
 func TestLimits(t *testing.T) {

@@ -277,7 +277,8 @@ type Override struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The counted key: a user, an IP address or /64, an API key's id, a custom
 	// value, or USER@ADDRESS. A user is given by id or name and must exist:
-	// INVALID_ARGUMENT. What is kept and returned is what the limit counts: the
+	// INVALID_ARGUMENT. (A caller without tollgate:users:read gives what the limit
+	// counts, which is taken as it is.) What is kept and returned is what the limit counts: the
 	// name where it counts sign-ins or second factors, else the id. A limit that
 	// counts those and other calls, such as one on "*", keeps what was given: with
 	// the id it is for the other calls, with the name for sign-ins.
@@ -1438,7 +1439,8 @@ type ResetLimitRequest struct {
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Whose count to forget: a user's id or name, an address, USER@ADDRESS, an API
 	// key's id or a custom value, as the limit's subject is; empty for
-	// SUBJECT_GLOBAL.
+	// SUBJECT_GLOBAL. A caller without tollgate:users:read gives the key as it is
+	// counted.
 	Key           string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -141,3 +141,19 @@ func TestAuthorizeRecheck(t *testing.T) {
 		}
 	})
 }
+
+// TestAuthorizeSelfOnly: only a signed-in person is "self"; a service account that
+// is asked about by its id is not.
+func TestAuthorizeSelfOnly(t *testing.T) {
+	i := startEmbedded(t)
+	admin := i.As(i.admin)
+	ann := admin.NewUser(t, "ann", "a password of ann")
+	robot := admin.Post(t, "/v1/users", apitest.Object{"username": "robot", "kind": "USER_KIND_SERVICE"}).Str("user", "id")
+	for _, c := range []struct {
+		user, self, reason string
+	}{
+		{ann, ann, "OK"}, {ann, robot, "SELF_ONLY"}, {ann, "", "SELF_ONLY"}, {robot, robot, "SELF_ONLY"},
+	} {
+		i.wantDecision(t, c.user+" as "+c.self, map[string]any{"userId": c.user, "selfOnly": true, "self": c.self}, c.reason)
+	}
+}

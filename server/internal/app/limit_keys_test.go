@@ -85,6 +85,25 @@ func TestLimitKeysOfUsers(t *testing.T) {
 	admin.Patch(t, "/v1/limits/few", apitest.Object{"overrides": []apitest.Object{{"key": id, "rate": 60}}})
 }
 
+// TestLimitKeysWithoutUsersRead: who may manage limits and not read users finds
+// out neither who exists nor anybody's id.
+func TestLimitKeysWithoutUsersRead(t *testing.T) {
+	i := startEmbedded(t)
+	admin := i.As(i.admin)
+	admin.NewUser(t, "ann", "a password of ann")
+	admin.Post(t, "/v1/roles", apitest.Object{"name": "limiter", "permissions": []string{"tollgate:limits:*"}})
+	admin.NewUser(t, "mallory", "a password of mallory", "limiter")
+	mallory := i.As(i.login(t, "mallory"))
+	for _, key := range []string{"ann", "nobody"} {
+		mallory.Post(t, "/v1/limits", apitest.Object{"name": "few-" + key, "subject": "SUBJECT_USER", "permission": "orders:*",
+			"rate": 3, "period": "60s", "overrides": []apitest.Object{{"key": key, "rate": 5}}})
+		if got := mallory.Get(t, "/v1/limits/few-"+key).List("limit", "overrides")[0]["key"]; got != key {
+			t.Errorf("the override for %q is one for %v", key, got)
+		}
+		mallory.Call(t, "POST", "/v1/limits/few-"+key+"/reset", apitest.Object{"key": key}).Want(t, http.StatusOK)
+	}
+}
+
 // TestBurstFollowsRate: a burst that is the rate stays so when the rate changes;
 // any other stays what it is.
 func TestBurstFollowsRate(t *testing.T) {

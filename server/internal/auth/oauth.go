@@ -25,8 +25,8 @@ const (
 	// maxScope bounds a token's scope in bytes, so that the token stays small
 	// enough to be verified.
 	maxScope = 4 << 10
-	// maxRevokedTokens bounds how many revoked tokens of an API key are remembered,
-	// so that no client fills every verifier's memory.
+	// maxRevokedTokens bounds how many revoked tokens of an account's API keys are
+	// remembered, so that no client fills every verifier's memory.
 	maxRevokedTokens = 10_000
 )
 
@@ -224,12 +224,12 @@ func (s *Service) revokeClientToken(ctx context.Context, claims token.Claims) er
 		if err != nil || !inserted {
 			return err
 		}
-		n, err := countRevokedTokens(ctx, tx, claims.APIKeyID, s.clock.Micros())
+		n, err := countRevokedTokens(ctx, tx, claims.Subject, s.clock.Micros())
 		switch {
 		case err != nil:
 			return err
 		case n > maxRevokedTokens:
-			return fault.New(fault.Limited, "LIMITED", "the client has revoked %d tokens that have not expired yet, the most there may be; wait for their end, or revoke its API key",
+			return fault.New(fault.Limited, "LIMITED", "the API keys of this account have revoked %d tokens that have not expired yet, the most there may be; wait for their end, or revoke the key",
 				maxRevokedTokens).After(time.Minute)
 		}
 		tx.Changed(changes.Token, claims.ID)

@@ -121,6 +121,28 @@ func contains(all, some []string) bool {
 	return !slices.ContainsFunc(some, func(s string) bool { return !slices.Contains(all, s) })
 }
 
+// TestNoKeyAfterTheTokensEnd: as TestNoKeyAfterTheEnd, for a client's token that
+// was revoked by itself; its key stays good.
+func TestNoKeyAfterTheTokensEnd(t *testing.T) {
+	t.Parallel()
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		here := newFixture(t, db)
+		there := fixtureAt(t, db, here.clock)
+		here.holder("ann", "tollgate:keys:write")
+		session := here.as(Credential{AccessToken: here.login("ann").AccessToken})
+		made, err := here.APIKeys.Create(session, apikey.New{Name: "a key"})
+		backendtest.Must(t, err)
+		backendtest.Must(t, there.log.Sync(t.Context()))
+		byKey := there.as(Credential{APIKey: made.Secret})
+		token := here.clientToken(made.Secret, "").AccessToken
+		byToken := there.as(Credential{AccessToken: token})
+		backendtest.Must(t, here.RevokeToken(here.as(Credential{APIKey: made.Secret}), token))
+		faulttest.Want(t, faulttest.Err(there.APIKeys.Create(byToken, apikey.New{Name: "a key"})), fault.Unauthenticated, "CREDENTIAL_REVOKED")
+		faulttest.Want(t, faulttest.Err(there.APIKeys.Rotate(byToken, made.Key.ID, 0)), fault.Unauthenticated, "CREDENTIAL_REVOKED")
+		there.create(byKey, apikey.New{})
+	})
+}
+
 // TestNoKeyAfterTheEnd: an instance that has not heard yet that a session or
 // key was revoked makes no new key for it, which would outlive the revocation.
 func TestNoKeyAfterTheEnd(t *testing.T) {

@@ -19,9 +19,11 @@ func insertRevokedToken(ctx context.Context, q database.Queries, id, apiKeyID st
 	return n > 0, err
 }
 
-// countRevokedTokens counts a key's revoked tokens that have not expired.
-func countRevokedTokens(ctx context.Context, q database.Queries, apiKeyID string, now int64) (n int, err error) {
-	err = q.Get(ctx, &n, `SELECT COUNT(*) FROM revoked_tokens WHERE api_key_id = $1 AND expires_at > $2`, apiKeyID, now)
+// countRevokedTokens counts the revoked tokens of a user's API keys that have not
+// expired.
+func countRevokedTokens(ctx context.Context, q database.Queries, userID string, now int64) (n int, err error) {
+	err = q.Get(ctx, &n, `SELECT COUNT(*) FROM revoked_tokens t JOIN api_keys k ON k.id = t.api_key_id
+		WHERE k.user_id = $1 AND t.expires_at > $2`, userID, now)
 	return n, err
 }
 

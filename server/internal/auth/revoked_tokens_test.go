@@ -132,8 +132,8 @@ func TestRevokeClientToken_refused(t *testing.T) {
 	})
 }
 
-// TestRevokeClientToken_bounded: a client has a bounded number of revoked tokens
-// that are remembered; those of others and expired ones do not count.
+// TestRevokeClientToken_bounded: an account has a bounded number of revoked tokens
+// that are remembered, whatever its keys; those of others and expired ones do not count.
 func TestRevokeClientToken_bounded(t *testing.T) {
 	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
@@ -147,6 +147,8 @@ func TestRevokeClientToken_bounded(t *testing.T) {
 		}
 		token, others := d.clientToken(secret, "").AccessToken, d.clientToken(other, "").AccessToken
 		faulttest.Want(t, d.RevokeToken(d.as(Credential{APIKey: secret}), token), fault.Limited, "LIMITED")
+		second := d.createKey(d.system(), apikey.New{UserID: key.UserID, Name: "second"}).Secret
+		faulttest.Want(t, d.RevokeToken(d.as(Credential{APIKey: second}), d.clientToken(second, "").AccessToken), fault.Limited, "LIMITED")
 		d.wantReason(token, caller.ReasonOK)
 		if err := d.RevokeToken(d.as(Credential{APIKey: other}), others); err != nil {
 			t.Error(err)

@@ -102,6 +102,7 @@ func (s *Service) accessToken(ctx context.Context, c Credential) (Verification, 
 		if reason, err := s.clientToken(ctx, claims, p); err != nil || reason != caller.ReasonOK {
 			return Verification{Reason: reason}, err
 		}
+		p.TokenID = claims.ID
 	}
 	p.ExpiresAt, p.AMR, p.AuthTime, p.PasswordChangeRequired = claims.ExpiresAt, claims.AMR, claims.AuthTime, claims.PasswordChange
 	return Verification{Reason: caller.ReasonOK, Principal: p, Claims: &claims}, nil

@@ -26,6 +26,7 @@ type Principal struct {
 	Roles     []string  // names of the roles in force, sorted
 	SessionID string    // set for an access token
 	APIKeyID  string    // set for an API key
+	TokenID   string    // of a client's access token, which can be revoked by itself
 	Scopes    []string  // patterns that an API key is narrowed to; empty: no narrowing
 	ExpiresAt time.Time // zero: never
 	Audience  string    // of an access token: the service that it is for

@@ -188,7 +188,8 @@ func (s *Service) Recheck(ctx context.Context, credential auth.Credential, rule 
 
 // judge checks the rule for a caller whose credential was verified as reason.
 func (s *Service) judge(reason caller.Reason, p *caller.Principal, rule Rule) caller.Reason {
-	own := p != nil && rule.Self != "" && rule.Self == p.UserID && p.APIKeyID == ""
+	own := p != nil && rule.Self != "" && rule.Self == p.UserID && p.APIKeyID == "" &&
+		(!rule.SelfOnly || p.Kind == caller.Person) // a service account may be asked about by its id
 	if reason == caller.ReasonPasswordChangeRequired && rule.BeforePassword && (own || rule.AnyUser) {
 		return caller.ReasonOK
 	}

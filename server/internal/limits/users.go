@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/roles"
@@ -13,6 +14,9 @@ import (
 
 // SecondFactor is the permission that codes of second factors are counted under.
 const SecondFactor = "tollgate:second-factor"
+
+// readUsers is what looking users up takes.
+const readUsers = "tollgate:users:read"
 
 // FindUser finds a user by id or name, in whatever form the name is written;
 // found is false when there is none.
@@ -22,6 +26,13 @@ type FindUser func(ctx context.Context, q database.Queries, idOrName string) (id
 // counted: callers write a user's id or name. Without it keys are taken as they
 // are. Call it before the first request.
 func (s *Service) ResolveUsers(find FindUser) { s.findUser = find }
+
+// resolves says whether this caller's keys of the limit are users to look up.
+// Who may not read users learns nothing of them: such keys are taken as they are.
+func (s *Service) resolves(ctx context.Context, l Limit) bool {
+	c := caller.From(ctx)
+	return s.findUser != nil && l.countsUsers() && (c.System || s.roles.Check(c.Principal, readUsers) == caller.ReasonOK)
+}
 
 // countsUsers says whether the limit's keys name users.
 func (l Limit) countsUsers() bool { return l.Subject == SubjectUser || l.Subject == SubjectUserIP }
@@ -61,7 +72,7 @@ func (s *Service) resolve(ctx context.Context, q database.Queries, l Limit, key 
 // that it counts. A user who does not exist is refused, but for keys that had an
 // override before.
 func (s *Service) resolveOverrides(ctx context.Context, q database.Queries, l Limit, had []Override) ([]Override, error) {
-	if s.findUser == nil || !l.countsUsers() {
+	if !s.resolves(ctx, l) {
 		return l.Overrides, nil
 	}
 	resolved := slices.Clone(l.Overrides)
@@ -86,7 +97,7 @@ func (s *Service) resolveOverrides(ctx context.Context, q database.Queries, l Li
 // keysToForget are the matches whose counts a reset of a key forgets.
 func (s *Service) keysToForget(ctx context.Context, r *rule, key string) ([]match, error) {
 	as := r.named(key, 1)
-	if s.findUser == nil || !r.countsUsers() {
+	if !s.resolves(ctx, r.Limit) {
 		return []match{as}, nil
 	}
 	keys, found, err := s.resolve(ctx, s.db, r.Limit, as.Key)

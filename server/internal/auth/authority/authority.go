@@ -120,8 +120,8 @@ func exceeds(message string) error {
 	return fault.New(fault.Denied, "GRANT_EXCEEDS_OWN", "%s", message)
 }
 
-// Standing refuses a caller whose session or API key was revoked, which this
-// instance may not know yet: nothing that outlives a credential is made with a
+// Standing refuses a caller whose session, API key or client's token was revoked,
+// which this instance may not know yet: nothing that outlives a credential is made with a
 // revoked one.
 func Standing(ctx context.Context, q database.Queries) error {
 	p := caller.From(ctx).Principal
@@ -131,7 +131,7 @@ func Standing(ctx context.Context, q database.Queries) error {
 	live, err := true, error(nil)
 	switch {
 	case p.APIKeyID != "":
-		live, err = isLiveKey(ctx, q, p.APIKeyID)
+		live, err = isLiveKey(ctx, q, p.APIKeyID, p.TokenID)
 	case p.SessionID != "":
 		live, err = isLiveSession(ctx, q, p.SessionID)
 	}
@@ -139,7 +139,7 @@ func Standing(ctx context.Context, q database.Queries) error {
 		return err
 	}
 	if !live {
-		return fault.New(fault.Unauthenticated, "CREDENTIAL_REVOKED", "the session or key of this call has just been revoked; sign in again")
+		return fault.New(fault.Unauthenticated, "CREDENTIAL_REVOKED", "the session, key or token of this call has just been revoked; sign in again")
 	}
 	return nil
 }

@@ -12,9 +12,11 @@ func lockUser(ctx context.Context, q database.Queries, id string) (user User, er
 	return user, err
 }
 
-func isLiveKey(ctx context.Context, q database.Queries, id string) (bool, error) {
+// isLiveKey is about an API key and the token that was made with it, "" for none.
+func isLiveKey(ctx context.Context, q database.Queries, id, token string) (bool, error) {
 	var n int
-	err := q.Get(ctx, &n, `SELECT COUNT(*) FROM api_keys WHERE id = $1 AND revoked_at IS NULL`, id)
+	err := q.Get(ctx, &n, `SELECT COUNT(*) FROM api_keys WHERE id = $1 AND revoked_at IS NULL
+		AND NOT EXISTS (SELECT 1 FROM revoked_tokens WHERE id = $2)`, id, token)
 	return n == 1, err
 }
 
