@@ -3,6 +3,7 @@ package auth
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -279,6 +280,24 @@ func TestCodesFromEverywhere(t *testing.T) {
 	}
 	d.clock.Advance(15 * time.Minute)
 	backendtest.Must(t, d.loginWith("ann", d.code(made, 0))) // the right code
+}
+
+// TestCodesOfRemovalsFromEverywhere: who stole a token guesses the code that turns
+// the second factor off no faster from many addresses either.
+func TestCodesOfRemovalsFromEverywhere(t *testing.T) {
+	t.Parallel()
+	d := newFixture(t, backendtest.SQLite(t))
+	ann := d.user("ann")
+	d.factor(ann)
+	d.clock.Advance(time.Hour)
+	for i, address := range strangers(12) {
+		ctx := caller.With(t.Context(), caller.Caller{Principal: &caller.Principal{UserID: ann.ID, Username: "ann"}, IP: netip.MustParseAddr(address)})
+		if err := faulttest.Err(d.RemoveSecondFactor(ctx, ann.ID, "000000")); i < 10 {
+			faulttest.WantField(t, err, "code")
+		} else {
+			faulttest.Want(t, err, fault.Limited, "TOO_MANY_ATTEMPTS")
+		}
+	}
 }
 
 // TestWhoMayTouchASecondFactor: a caller who holds all that a user holds may
