@@ -14,6 +14,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/fault/faulttest"
 )
 
 // from is a refusal of somebody unknown.
@@ -253,7 +254,7 @@ func TestFloodCountsOutliveAnOutage(t *testing.T) {
 			s.refuse(t, from("192.0.2.1"), "x")
 		}
 		rename := func(from, to string) {
-			backendtest.Must(t, second(db.Exec(t.Context(), `ALTER TABLE `+from+` RENAME TO `+to)))
+			backendtest.Must(t, faulttest.Err(db.Exec(t.Context(), `ALTER TABLE `+from+` RENAME TO `+to)))
 		}
 		rename("audit_events", "lost")
 		wantFault(t, s.RecordRefusal(t.Context(), from("192.0.2.2"), "x", "192.0.2.2"), fault.Unavailable, "AUDIT_UNAVAILABLE")

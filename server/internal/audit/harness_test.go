@@ -3,7 +3,6 @@ package audit
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -14,6 +13,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/fault/faulttest"
 	"github.com/tollgatehq/tollgate/server/internal/page"
 )
 
@@ -96,10 +96,7 @@ func things(n int) (events []Event) {
 
 func wantFault(t *testing.T, err error, kind fault.Kind, reason string) {
 	t.Helper()
-	var f *fault.Error
-	if !errors.As(err, &f) || f.Kind != kind || f.Reason != reason {
-		t.Fatalf("got %v, want a fault %s of kind %s", err, reason, kind)
-	}
+	f := faulttest.Want(t, err, kind, reason)
 	if kind == fault.Unavailable && reason != "WATCHER_TOO_SLOW" && f.RetryAfter == 0 {
 		t.Errorf("%s does not say when to try again", reason)
 	}
@@ -135,6 +132,3 @@ func onPostgres(t *testing.T, test func(t *testing.T, s *Service, begin func() o
 		return openTx{Tx: tx}
 	})
 }
-
-func second[T any](_ T, err error) error        { return err }
-func third[T, U any](_ T, _ U, err error) error { return err }

@@ -16,6 +16,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/fault/faulttest"
 )
 
 func TestListReturnsWhatWasAppended(t *testing.T) {
@@ -226,9 +227,9 @@ func TestListTokenOfAnotherFilter(t *testing.T) {
 			{}, {Action: "test.event"}, {Actor: "test.*"}, {Resource: "test.*"}, {Action: "test.*", Outcome: Success},
 			{Action: "test.*", Actor: "a"}, {Action: "test.*", Resource: "a"}, {Action: "test.*", After: start}, {Action: "test.*", Before: start},
 		} {
-			wantFault(t, third(s.List(t.Context(), other, 1, token)), fault.Invalid, "INVALID_FIELD")
+			wantFault(t, faulttest.Err(s.List(t.Context(), other, 1, token)), fault.Invalid, "INVALID_FIELD")
 		}
 		forged, _ := json.Marshal(cursor{Time: 1, ID: "x"})
-		wantFault(t, third(s.List(t.Context(), Filter{}, 1, string(forged))), fault.Invalid, "INVALID_FIELD")
+		wantFault(t, faulttest.Err(s.List(t.Context(), Filter{}, 1, string(forged))), fault.Invalid, "INVALID_FIELD")
 	})
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/fault/faulttest"
 )
 
 func TestRecordSharesCommits(t *testing.T) {
@@ -102,7 +103,7 @@ func TestRecordWithAStuckDatabase(t *testing.T) {
 		db, err := database.Open(backendtest.SQLiteURL(t))
 		backendtest.Must(t, err)
 		t.Cleanup(func() { db.Close() })
-		backendtest.Must(t, second(db.MigrateUp(t.Context())))
+		backendtest.Must(t, faulttest.Err(db.MigrateUp(t.Context())))
 		s, _ := newService(db)
 		held, release := make(chan struct{}), make(chan struct{})
 		var holding sync.WaitGroup
@@ -119,7 +120,7 @@ func TestRecordWithAStuckDatabase(t *testing.T) {
 	t.Run("postgres", func(t *testing.T) {
 		onPostgres(t, func(t *testing.T, s *Service, begin func() openTx) {
 			lock := begin()
-			backendtest.Must(t, second(lock.Exec(t.Context(), `LOCK TABLE audit_events`)))
+			backendtest.Must(t, faulttest.Err(lock.Exec(t.Context(), `LOCK TABLE audit_events`)))
 			stuck(t, s, func() { lock.Rollback() })
 		})
 	})
@@ -247,7 +248,7 @@ func TestRecordFromService(t *testing.T) {
 			t.Errorf("answered %+v, logged %+v", got, logged)
 		}
 		for _, action := range append(ownActions(t), "tollgate.anything", "auth.made_up", "auth") {
-			wantFault(t, second(s.recordFromService(ctx, Event{Action: action, Outcome: Success})), fault.Invalid, "INVALID_FIELD")
+			wantFault(t, faulttest.Err(s.recordFromService(ctx, Event{Action: action, Outcome: Success})), fault.Invalid, "INVALID_FIELD")
 		}
 	})
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/clock"
+	"github.com/tollgatehq/tollgate/server/internal/fault/faulttest"
 )
 
 // pruned is how many events the log says were deleted, and in how many steps.
@@ -64,7 +65,7 @@ func TestPrune(t *testing.T) {
 
 		// Also when nothing is left, places are not given twice.
 		fake.Advance(time.Hour)
-		backendtest.Must(t, second(s.Prune(t.Context(), fake.Now())))
+		backendtest.Must(t, faulttest.Err(s.Prune(t.Context(), fake.Now())))
 		add(t, s, Event{Action: "test.event", Resource: "newer"})
 		want(t, next(t, w, 1), "newer")
 	})
@@ -90,7 +91,7 @@ func TestPruneConcurrently(t *testing.T) {
 			})
 		}
 		all.Wait()
-		backendtest.Must(t, second(s.Prune(t.Context(), border)))
+		backendtest.Must(t, faulttest.Err(s.Prune(t.Context(), border)))
 		if n, _ := pruned(t, s); n != 2500 {
 			t.Errorf("%d deleted are on record, want 2500", n)
 		}

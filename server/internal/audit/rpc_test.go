@@ -19,6 +19,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/fault/faulttest"
 	"github.com/tollgatehq/tollgate/server/internal/page"
 )
 
@@ -90,8 +91,8 @@ func TestListEventsRefusesInvalidTimes(t *testing.T) {
 	t.Parallel()
 	h := NewHandler(nil)
 	bad := &timestamppb.Timestamp{Seconds: math.MaxInt64}
-	wantFault(t, second(h.ListEvents(t.Context(), &tollgatev1.ListEventsRequest{After: bad})), fault.Invalid, "INVALID_FIELD")
-	wantFault(t, second(h.ListEvents(t.Context(), &tollgatev1.ListEventsRequest{Before: bad})), fault.Invalid, "INVALID_FIELD")
+	wantFault(t, faulttest.Err(h.ListEvents(t.Context(), &tollgatev1.ListEventsRequest{After: bad})), fault.Invalid, "INVALID_FIELD")
+	wantFault(t, faulttest.Err(h.ListEvents(t.Context(), &tollgatev1.ListEventsRequest{Before: bad})), fault.Invalid, "INVALID_FIELD")
 }
 
 // fed is a service on synctest's clock whose one watcher is told by the test.

@@ -5,6 +5,7 @@ import (
 
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/fault/faulttest"
 )
 
 func TestStats(t *testing.T) {
@@ -18,7 +19,7 @@ func TestStats(t *testing.T) {
 		backendtest.Must(t, <-e.done)
 	}
 	backendtest.Equal(t, s.Stats(), (Stats{Events: 3, Commits: 1}), "after a commit of three")
-	backendtest.Must(t, second(db.Exec(t.Context(), `ALTER TABLE audit_events RENAME TO lost`)))
+	backendtest.Must(t, faulttest.Err(db.Exec(t.Context(), `ALTER TABLE audit_events RENAME TO lost`)))
 	wantFault(t, s.Record(t.Context(), of(4)), fault.Unavailable, "AUDIT_UNAVAILABLE")
 	backendtest.Equal(t, s.Stats(), (Stats{Events: 3, Commits: 1, Failures: 1}), "after a failure")
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/fault/faulttest"
 )
 
 // next waits for n events and returns what they are on.
@@ -310,7 +311,7 @@ func TestWatchEndsWithTheService(t *testing.T) {
 			t.Error("an event out of nowhere")
 		}
 		wantFault(t, w.Err(), fault.Unavailable, "SHUTTING_DOWN")
-		wantFault(t, second(s.Subscribe(t.Context(), Filter{})), fault.Unavailable, "SHUTTING_DOWN")
+		wantFault(t, faulttest.Err(s.Subscribe(t.Context(), Filter{})), fault.Unavailable, "SHUTTING_DOWN")
 	})
 }
 

@@ -300,5 +300,3 @@ func TestSyncRetriesAFailedFollower(t *testing.T) {
 		backendtest.Equal(t, f.seen(), []string{"role a"}, "what the follower knows")
 	})
 }
-
-func second[T any](_ T, err error) error { return err }

@@ -11,6 +11,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
+	"github.com/tollgatehq/tollgate/server/internal/fault/faulttest"
 )
 
 // A tail that cannot know what it missed resets its followers.
@@ -38,7 +39,7 @@ func TestSyncAfterAGap(t *testing.T) {
 					mustWrite(t, there, subject)
 				}
 				if c.sql != "" {
-					backendtest.Must(t, second(db.Exec(t.Context(), c.sql)))
+					backendtest.Must(t, faulttest.Err(db.Exec(t.Context(), c.sql)))
 				}
 				backendtest.Must(t, here.Sync(t.Context()))
 				if f.wasReset() != c.resets || !slices.Equal(f.seen(), c.got) {
@@ -100,7 +101,7 @@ func TestSyncManyChanges(t *testing.T) {
 				WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < $2 - 1)
 				SELECT CAST($1 AS BIGINT), i, 'role', $1 || '.' || i, 0 FROM n`, revision, n)
 			backendtest.Must(t, err)
-			backendtest.Must(t, second(db.Exec(t.Context(), `UPDATE change_head SET revision = $1`, revision)))
+			backendtest.Must(t, faulttest.Err(db.Exec(t.Context(), `UPDATE change_head SET revision = $1`, revision)))
 		}
 		var want []string
 		for revision := range int64(3) {

@@ -15,6 +15,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/fault/faulttest"
 )
 
 const addRole = `INSERT INTO roles (name, permissions, created_at, updated_at) VALUES ($1,'[]',0,0)`
@@ -23,7 +24,7 @@ func TestClassify(t *testing.T) {
 	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		const addUser = `INSERT INTO users (id, username, kind, created_at, updated_at) VALUES ($1,$2,'person',0,0)`
-		for _, err := range []error{second(db.Exec(t.Context(), addRole, "a")), second(db.Exec(t.Context(), addUser, "1", "ann"))} {
+		for _, err := range []error{faulttest.Err(db.Exec(t.Context(), addRole, "a")), faulttest.Err(db.Exec(t.Context(), addUser, "1", "ann"))} {
 			backendtest.Must(t, err)
 		}
 		var text string
@@ -35,10 +36,10 @@ func TestClassify(t *testing.T) {
 			want error
 		}{
 			{"no row", db.Get(t.Context(), &text, `SELECT name FROM roles WHERE name = 'x'`), database.ErrNoRows},
-			{"the same primary key", second(db.Exec(t.Context(), addRole, "a")), database.ErrExists},
-			{"the same unique key", second(db.Exec(t.Context(), addUser, "2", "ann")), database.ErrExists},
+			{"the same primary key", faulttest.Err(db.Exec(t.Context(), addRole, "a")), database.ErrExists},
+			{"the same unique key", faulttest.Err(db.Exec(t.Context(), addUser, "2", "ann")), database.ErrExists},
 			{"in a transaction", db.Write(t.Context(), func(ctx context.Context, tx *database.Tx) error {
-				return second(tx.Exec(ctx, addRole, "a"))
+				return faulttest.Err(tx.Exec(ctx, addRole, "a"))
 			}), database.ErrExists},
 			{"canceled", db.Get(canceled, &text, `SELECT name FROM roles`), context.Canceled},
 		} {
@@ -47,10 +48,10 @@ func TestClassify(t *testing.T) {
 			}
 		}
 		for what, err := range map[string]error{
-			"a mistake":          second(db.Exec(t.Context(), `SELEKT`)),
-			"a broken check":     second(db.Exec(t.Context(), `INSERT INTO users (id, username, kind, created_at, updated_at) VALUES ('3','x','cat',0,0)`)),
-			"a broken reference": second(db.Exec(t.Context(), `INSERT INTO memberships (role, user_id, assigned_at) VALUES ('x','1',0)`)),
-			"a missing value":    second(db.Exec(t.Context(), `INSERT INTO roles (name) VALUES ('x')`)),
+			"a mistake":          faulttest.Err(db.Exec(t.Context(), `SELEKT`)),
+			"a broken check":     faulttest.Err(db.Exec(t.Context(), `INSERT INTO users (id, username, kind, created_at, updated_at) VALUES ('3','x','cat',0,0)`)),
+			"a broken reference": faulttest.Err(db.Exec(t.Context(), `INSERT INTO memberships (role, user_id, assigned_at) VALUES ('x','1',0)`)),
+			"a missing value":    faulttest.Err(db.Exec(t.Context(), `INSERT INTO roles (name) VALUES ('x')`)),
 			"an unknown column":  db.Get(t.Context(), &text, `SELECT nothing FROM roles`),
 		} {
 			if f := fault.From(err); f == nil || f.Kind != fault.Internal || strings.Contains(f.Message, "SELEKT") {
@@ -64,8 +65,6 @@ func TestClassify(t *testing.T) {
 		}
 	})
 }
-
-func second[A any](_ A, err error) error { return err }
 
 func TestUnavailable(t *testing.T) {
 	t.Parallel()
@@ -114,7 +113,7 @@ func TestWriteIsAllOrNothing(t *testing.T) {
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		no := errors.New("no")
 		err := db.Write(t.Context(), func(ctx context.Context, tx *database.Tx) error {
-			return errors.Join(second(tx.Exec(ctx, addRole, "a")), no)
+			return errors.Join(faulttest.Err(tx.Exec(ctx, addRole, "a")), no)
 		})
 		if !errors.Is(err, no) || len(roles(t, db)) != 0 {
 			t.Errorf("after %v there are roles %q", err, roles(t, db))
@@ -131,7 +130,7 @@ func TestWriteIsAllOrNothing(t *testing.T) {
 			})
 		}()
 		backendtest.Equal(t, roles(t, db), nil, "roles after a panic")
-		err = db.Write(t.Context(), func(ctx context.Context, tx *database.Tx) error { return second(tx.Exec(ctx, addRole, "c")) })
+		err = db.Write(t.Context(), func(ctx context.Context, tx *database.Tx) error { return faulttest.Err(tx.Exec(ctx, addRole, "c")) })
 		if got := roles(t, db); err != nil || !slices.Equal(got, []string{"c"}) {
 			t.Errorf("after a good write, %v, there are roles %q", err, got)
 		}
@@ -172,14 +171,14 @@ func TestOpen_newSQLiteTogether(t *testing.T) {
 func lost(t *testing.T, db *database.DB, address string) func(ctx context.Context, tx *database.Tx) error {
 	if db.Dialect == database.PostgreSQL {
 		return func(ctx context.Context, tx *database.Tx) error {
-			return second(tx.Exec(ctx, `DO $$ BEGIN RAISE 'lost' USING ERRCODE = '40001'; END $$`))
+			return faulttest.Err(tx.Exec(ctx, `DO $$ BEGIN RAISE 'lost' USING ERRCODE = '40001'; END $$`))
 		}
 	}
 	impatient, err := sql.Open("sqlite", "file:"+strings.TrimPrefix(address, "sqlite:")+"?_pragma=busy_timeout(0)")
 	backendtest.Must(t, err)
 	t.Cleanup(func() { impatient.Close() })
 	return func(ctx context.Context, _ *database.Tx) error {
-		return second(impatient.ExecContext(ctx, `UPDATE change_head SET revision = 0`))
+		return faulttest.Err(impatient.ExecContext(ctx, `UPDATE change_head SET revision = 0`))
 	}
 }
 
@@ -187,7 +186,7 @@ func TestWriteRetries(t *testing.T) {
 	t.Parallel()
 	backendtest.DatabaseURLs(t, func(t *testing.T, address string) {
 		db := open(t, address)
-		backendtest.Must(t, second(db.MigrateUp(t.Context())))
+		backendtest.Must(t, faulttest.Err(db.MigrateUp(t.Context())))
 		lose := lost(t, db, address)
 		for _, c := range []struct{ losses, runs int }{{0, 1}, {1, 2}, {3, 4}, {4, 4}} {
 			name, runs := fmt.Sprintf("r%d", c.losses), 0
@@ -220,7 +219,7 @@ func TestWriteConcurrently(t *testing.T) {
 		for range writers {
 			all.Go(func() {
 				err := db.Write(t.Context(), func(ctx context.Context, tx *database.Tx) error {
-					return second(tx.Exec(ctx, `UPDATE change_head SET revision = revision + 1`))
+					return faulttest.Err(tx.Exec(ctx, `UPDATE change_head SET revision = revision + 1`))
 				})
 				if err != nil {
 					t.Error(err)

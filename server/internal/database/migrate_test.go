@@ -9,6 +9,7 @@ import (
 
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/database"
+	"github.com/tollgatehq/tollgate/server/internal/fault/faulttest"
 )
 
 // Ten instances with connections of their own start at once: one migrates.
@@ -83,7 +84,7 @@ func TestMigrateUpAndDown(t *testing.T) {
 func TestMigrateNewerSchema(t *testing.T) {
 	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
-		backendtest.Must(t, second(db.Exec(t.Context(), `INSERT INTO gorp_migrations (id, applied_at) VALUES ('9999_future.sql', $1)`, time.Now())))
+		backendtest.Must(t, faulttest.Err(db.Exec(t.Context(), `INSERT INTO gorp_migrations (id, applied_at) VALUES ('9999_future.sql', $1)`, time.Now())))
 		if _, err := db.MigrateUp(t.Context()); err == nil || !strings.Contains(err.Error(), "newer than this binary") {
 			t.Errorf("up: %v", err)
 		}

@@ -12,15 +12,16 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/fault/faulttest"
 )
 
 // as is the context of a user with a role that holds the permissions, who calls
 // with an API key of these scopes, if there are any.
 func (i *instance) as(name string, permissions []string, scopes ...string) context.Context {
 	i.t.Helper()
-	i.must(second(i.db.Exec(i.t.Context(), `INSERT INTO users (id, username, kind, created_at, updated_at) VALUES ($1, $1, 'person', 1, 1)`, name)))
-	i.must(third(i.roles.Create(i.system(), name, "", permissions)))
-	i.must(third(i.roles.Assign(i.system(), name, name, time.Time{})))
+	i.must(faulttest.Err(i.db.Exec(i.t.Context(), `INSERT INTO users (id, username, kind, created_at, updated_at) VALUES ($1, $1, 'person', 1, 1)`, name)))
+	i.must(faulttest.Err(i.roles.Create(i.system(), name, "", permissions)))
+	i.must(faulttest.Err(i.roles.Assign(i.system(), name, name, time.Time{})))
 	return caller.With(i.t.Context(), caller.Caller{Principal: &caller.Principal{
 		UserID: name, Username: name, Roles: []string{name}, Scopes: scopes,
 	}})
@@ -43,22 +44,22 @@ func TestMayManage(t *testing.T) {
 		}
 		for name, ctx := range map[string]context.Context{"clerk": clerk, "key": key, "nobody": t.Context()} {
 			for what, err := range map[string]error{
-				"create *":              third(i.Create(ctx, limit(""))),
-				"create tollgate:*":     third(i.Create(ctx, limit("tollgate:*"))),
-				"create tollgate:login": third(i.Create(ctx, limit("tollgate:login"))),
-				"create one in shadow": third(i.Create(ctx, Limit{Name: "new", Subject: SubjectIP, Rate: 1, Period: minute,
+				"create *":              faulttest.Err(i.Create(ctx, limit(""))),
+				"create tollgate:*":     faulttest.Err(i.Create(ctx, limit("tollgate:*"))),
+				"create tollgate:login": faulttest.Err(i.Create(ctx, limit("tollgate:login"))),
+				"create one in shadow": faulttest.Err(i.Create(ctx, Limit{Name: "new", Subject: SubjectIP, Rate: 1, Period: minute,
 					Permission: "tollgate:verify", Mode: Shadow})),
-				"widen":            third(i.Update(ctx, "mine", Edit{Permission: new("tollgate:users:*")})),
-				"narrow":           third(i.Update(ctx, "all", Edit{Permission: new("orders:*")})),
-				"ease":             third(i.Update(ctx, "sign-in-per-user", Edit{Mode: new(Shadow)})),
-				"tighten":          third(i.Update(ctx, "sign-in-per-ip", Edit{Overrides: []Override{{Key: "192.0.2.1", Rate: 1}}})),
-				"delete":           second(i.Delete(ctx, "all")),
-				"delete a builtin": second(i.Delete(ctx, "sign-in-per-ip")),
-				"check":            second(i.Check(ctx, "sign-in-per-user", "vic", 1, false)),
-				"look":             second(i.Check(ctx, "all", "vic", 1, true)),
+				"widen":            faulttest.Err(i.Update(ctx, "mine", Edit{Permission: new("tollgate:users:*")})),
+				"narrow":           faulttest.Err(i.Update(ctx, "all", Edit{Permission: new("orders:*")})),
+				"ease":             faulttest.Err(i.Update(ctx, "sign-in-per-user", Edit{Mode: new(Shadow)})),
+				"tighten":          faulttest.Err(i.Update(ctx, "sign-in-per-ip", Edit{Overrides: []Override{{Key: "192.0.2.1", Rate: 1}}})),
+				"delete":           faulttest.Err(i.Delete(ctx, "all")),
+				"delete a builtin": faulttest.Err(i.Delete(ctx, "sign-in-per-ip")),
+				"check":            faulttest.Err(i.Check(ctx, "sign-in-per-user", "vic", 1, false)),
+				"look":             faulttest.Err(i.Check(ctx, "all", "vic", 1, true)),
 				"reset":            i.ResetKey(ctx, "sign-in-per-user-and-ip", "vic@192.0.2.1"),
-				"reset all":        second(i.ResetAll(ctx, "all")),
-				"restore":          second(i.Restore(ctx, "sign-in-per-ip")),
+				"reset all":        faulttest.Err(i.ResetAll(ctx, "all")),
+				"restore":          faulttest.Err(i.Restore(ctx, "sign-in-per-ip")),
 			} {
 				if f := fault.From(err); f == nil || f.Kind != fault.Denied || f.Reason != "LIMITS_TOLLGATE" || !strings.Contains(f.Message, "ask an administrator") {
 					t.Errorf("%s: %s: %v", name, what, err)
@@ -71,19 +72,19 @@ func TestMayManage(t *testing.T) {
 		}
 		// Whose role was taken away a moment ago, unknown yet to this instance.
 		late := i.as("late", []string{"*"})
-		i.must(second(i.db.Exec(t.Context(), `DELETE FROM memberships WHERE user_id = 'late'`)))
-		wantFault(t, third(i.Create(late, limit(""))), fault.Denied, "LIMITS_TOLLGATE")
-		wantFault(t, second(i.Delete(late, "all")), fault.Denied, "LIMITS_TOLLGATE")
-		wantFault(t, i.ResetKey(late, "all", "vic"), fault.Denied, "LIMITS_TOLLGATE")
+		i.must(faulttest.Err(i.db.Exec(t.Context(), `DELETE FROM memberships WHERE user_id = 'late'`)))
+		faulttest.Want(t, faulttest.Err(i.Create(late, limit(""))), fault.Denied, "LIMITS_TOLLGATE")
+		faulttest.Want(t, faulttest.Err(i.Delete(late, "all")), fault.Denied, "LIMITS_TOLLGATE")
+		faulttest.Want(t, i.ResetKey(late, "all", "vic"), fault.Denied, "LIMITS_TOLLGATE")
 
-		wantFault(t, third(i.Update(clerk, "nothing", Edit{Rate: new(int64(1))})), fault.NotFound, "LIMIT_NOT_FOUND")
+		faulttest.Want(t, faulttest.Err(i.Update(clerk, "nothing", Edit{Rate: new(int64(1))})), fault.NotFound, "LIMIT_NOT_FOUND")
 
 		for name, ctx := range map[string]context.Context{"clerk": clerk, "key": key, "admin": admin, "admin's key": adminKey} {
 			for what, err := range map[string]error{
-				"update": third(i.Update(ctx, "mine", Edit{Rate: new(int64(7))})),
-				"check":  second(i.Check(ctx, "mine", "u", 1, false)),
+				"update": faulttest.Err(i.Update(ctx, "mine", Edit{Rate: new(int64(7))})),
+				"check":  faulttest.Err(i.Check(ctx, "mine", "u", 1, false)),
 				"reset":  i.ResetKey(ctx, "mine", "u"),
-				"create": third(i.Create(ctx, limit("orders:read"))),
+				"create": faulttest.Err(i.Create(ctx, limit("orders:read"))),
 			} {
 				if err != nil {
 					t.Errorf("%s: %s: %v", name, what, err)
@@ -94,11 +95,11 @@ func TestMayManage(t *testing.T) {
 			}
 		}
 		for _, ctx := range []context.Context{admin, adminKey} {
-			i.must(third(i.Create(ctx, limit(""))))
-			i.must(third(i.Update(ctx, "sign-in-per-user", Edit{Rate: new(int64(50))})))
-			i.must(second(i.Check(ctx, "sign-in-per-user", "u", 1, false)))
+			i.must(faulttest.Err(i.Create(ctx, limit(""))))
+			i.must(faulttest.Err(i.Update(ctx, "sign-in-per-user", Edit{Rate: new(int64(50))})))
+			i.must(faulttest.Err(i.Check(ctx, "sign-in-per-user", "u", 1, false)))
 			i.must(i.ResetKey(ctx, "sign-in-per-user", "u"))
-			i.must(second(i.Delete(ctx, "new")))
+			i.must(faulttest.Err(i.Delete(ctx, "new")))
 		}
 	})
 }
@@ -130,18 +131,18 @@ func TestSignInLimitsThatLockOut(t *testing.T) {
 	} {
 		l := good
 		c.change(&l)
-		err := third(i.Create(i.system(), l))
-		wantFault(t, err, fault.Invalid, c.field)
+		err := faulttest.Err(i.Create(i.system(), l))
+		faulttest.WantField(t, err, c.field)
 		if !strings.Contains(err.Error(), "covers sign-ins") {
 			t.Errorf("the message does not say why: %v", err)
 		}
 		l.Mode = Shadow
 		i.create(l)
-		wantFault(t, third(i.Update(i.system(), "l", Edit{Mode: new(Enforce)})), fault.Invalid, c.field)
-		i.must(second(i.Delete(i.system(), "l")))
+		faulttest.WantField(t, faulttest.Err(i.Update(i.system(), "l", Edit{Mode: new(Enforce)})), c.field)
+		i.must(faulttest.Err(i.Delete(i.system(), "l")))
 		l.Mode, l.Permission = Enforce, "orders:*"
 		i.create(l)
-		i.must(second(i.Delete(i.system(), "l")))
+		i.must(faulttest.Err(i.Delete(i.system(), "l")))
 	}
 	i.create(good)
 	i.create(Limit{Name: "shared", Subject: SubjectGlobal, Permission: "*", Rate: 60})
@@ -167,12 +168,12 @@ func TestLimitsOfOlderVersions(t *testing.T) {
 		if got := i.take(r); !got.Allowed || !got.Limits[0].Exceeded {
 			t.Errorf("a call that no limit may deny: %+v", got)
 		}
-		i.must(second(i.ResetAll(i.system(), "typo")))
+		i.must(faulttest.Err(i.ResetAll(i.system(), "typo")))
 		if got := i.take(r); !got.Allowed || got.Limits[0].Remaining != 0 {
 			t.Errorf("a call that no limit may deny is not counted: %+v", got)
 		}
 		i.update("typo", Edit{Rate: new(int64(31 * 86400))})
-		i.must(second(i.Delete(i.system(), "typo")))
+		i.must(faulttest.Err(i.Delete(i.system(), "typo")))
 	})
 }
 
@@ -187,7 +188,7 @@ func TestResetAll(t *testing.T) {
 		i.take(Request{UserID: "u"})
 		i.take(Request{UserID: "v", IP: ip})
 		i.clock.Advance(time.Second)
-		i.must(second(i.ResetAll(i.system(), "l")))
+		i.must(faulttest.Err(i.ResetAll(i.system(), "l")))
 		for _, user := range []string{"u", "v"} {
 			if got := i.take(Request{UserID: user}); !got.Allowed {
 				t.Errorf("%s: %+v", user, got)
@@ -200,7 +201,7 @@ func TestResetAll(t *testing.T) {
 			t.Error("another limit was reset")
 		}
 		backendtest.Equal(t, fmt.Sprint(i.events("l")), "[limit.create limit.reset]", "audit")
-		wantFault(t, second(i.ResetAll(i.system(), "nothing")), fault.NotFound, "LIMIT_NOT_FOUND")
+		faulttest.Want(t, faulttest.Err(i.ResetAll(i.system(), "nothing")), fault.NotFound, "LIMIT_NOT_FOUND")
 	})
 }
 
@@ -217,12 +218,12 @@ func TestRestore(t *testing.T) {
 				_, _, err = i.Update(i.system(), want.Name, Edit{Rate: new(int64(3)), Permission: new("a:b"), Mode: new(Shadow)})
 			}
 			i.must(err)
-			i.must(second(i.Restore(i.system(), want.Name)))
+			i.must(faulttest.Err(i.Restore(i.system(), want.Name)))
 			got := i.get(want.Name)
 			got.CreatedAt, got.UpdatedAt = want.CreatedAt, want.UpdatedAt
 			backendtest.Equal(t, fmt.Sprint(got), fmt.Sprint(want), "restored")
 		}
-		wantFault(t, second(i.Restore(i.system(), "mine")), fault.Precondition, "NOT_BUILTIN")
-		wantFault(t, second(i.Restore(i.system(), "nothing")), fault.NotFound, "LIMIT_NOT_FOUND")
+		faulttest.Want(t, faulttest.Err(i.Restore(i.system(), "mine")), fault.Precondition, "NOT_BUILTIN")
+		faulttest.Want(t, faulttest.Err(i.Restore(i.system(), "nothing")), fault.NotFound, "LIMIT_NOT_FOUND")
 	})
 }

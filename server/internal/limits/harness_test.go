@@ -2,8 +2,6 @@ package limits
 
 import (
 	"context"
-	"errors"
-	"slices"
 	"strings"
 	"testing"
 
@@ -12,7 +10,6 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/changes"
 	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
-	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/page"
 	"github.com/tollgatehq/tollgate/server/internal/roles"
 )
@@ -116,19 +113,6 @@ func (i *instance) events(name string) []string {
 	var actions []string
 	i.must(i.db.Select(i.t.Context(), &actions, `SELECT action FROM audit_events WHERE resource = $1 ORDER BY position`, "limits/"+name))
 	return actions
-}
-
-// wantFault fails the test unless err is a fault of the kind and, for a bad
-// field, of that field.
-func wantFault(t testing.TB, err error, kind fault.Kind, reasonOrField string) {
-	t.Helper()
-	var f *fault.Error
-	if !errors.As(err, &f) {
-		t.Fatalf("got %v, want a fault %s", err, reasonOrField)
-	}
-	if f.Kind != kind || f.Reason != reasonOrField && !slices.ContainsFunc(f.Violations, func(v fault.Violation) bool { return v.Field == reasonOrField }) {
-		t.Fatalf("got %s %s %v, want %s %s", f.Kind, f.Reason, f.Violations, kind, reasonOrField)
-	}
 }
 
 // onDatabases runs test in parallel with others, once on each database.

@@ -15,6 +15,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/fault/faulttest"
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
@@ -206,8 +207,8 @@ func TestCheckOnAnotherInstance(t *testing.T) {
 func TestTakeBeforeStart(t *testing.T) {
 	t.Parallel()
 	s := New(nil, nil, nil, clock.Real(), onSQLite(t, nil).pages, NewMemory(clock.Real()))
-	wantFault(t, second(s.Take(t.Context(), Request{})), fault.Unavailable, "STARTING")
-	wantFault(t, s.Forget(t.Context(), Request{}), fault.Unavailable, "STARTING")
+	faulttest.Want(t, faulttest.Err(s.Take(t.Context(), Request{})), fault.Unavailable, "STARTING")
+	faulttest.Want(t, s.Forget(t.Context(), Request{}), fault.Unavailable, "STARTING")
 }
 
 func TestTakeCanceled(t *testing.T) {
@@ -256,7 +257,7 @@ func TestRPC(t *testing.T) {
 	if checked.GetAllowed() || checked.GetRetryAfter().AsDuration() != 30*time.Second || !checked.GetStatus().GetExceeded() {
 		t.Errorf("%v", checked)
 	}
-	i.must(second(h.ResetLimit(ctx, &tollgatev1.ResetLimitRequest{Name: "l", Key: "k"})))
+	i.must(faulttest.Err(h.ResetLimit(ctx, &tollgatev1.ResetLimitRequest{Name: "l", Key: "k"})))
 	updated, err := h.UpdateLimit(ctx, &tollgatev1.UpdateLimitRequest{
 		Name: "l", Algorithm: new(tollgatev1.Algorithm_ALGORITHM_FIXED_WINDOW), Mode: new(tollgatev1.Mode_MODE_SHADOW),
 		Outage: new(tollgatev1.Outage_OUTAGE_CLOSED), Period: durationpb.New(time.Hour),
@@ -274,6 +275,6 @@ func TestRPC(t *testing.T) {
 	if len(list.GetLimits()) != 1 || list.GetLimits()[0].String() != got.GetLimit().String() {
 		t.Errorf("%v", list)
 	}
-	i.must(second(h.DeleteLimit(ctx, &tollgatev1.DeleteLimitRequest{Name: "l"})))
-	wantFault(t, second(h.GetLimit(ctx, &tollgatev1.GetLimitRequest{Name: "l"})), fault.NotFound, "LIMIT_NOT_FOUND")
+	i.must(faulttest.Err(h.DeleteLimit(ctx, &tollgatev1.DeleteLimitRequest{Name: "l"})))
+	faulttest.Want(t, faulttest.Err(h.GetLimit(ctx, &tollgatev1.GetLimitRequest{Name: "l"})), fault.NotFound, "LIMIT_NOT_FOUND")
 }

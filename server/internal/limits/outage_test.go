@@ -12,6 +12,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/fault/faulttest"
 )
 
 // overProxy makes an instance that reaches Redis by a proxy. The time that the
@@ -79,7 +80,7 @@ func TestOutageModes(t *testing.T) {
 				t.Errorf("what is refused took from the local limit: %+v", got)
 			}
 		}
-		wantFault(t, i.ResetKey(i.system(), "closed", "k"), fault.Unavailable, "DEPENDENCY_DOWN")
+		faulttest.Want(t, i.ResetKey(i.system(), "closed", "k"), fault.Unavailable, "DEPENDENCY_DOWN")
 	})
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/fault/faulttest"
 	"github.com/tollgatehq/tollgate/server/internal/protoconv"
 )
 
@@ -28,7 +29,7 @@ func TestCreateUpdateDelete(t *testing.T) {
 		}
 		got := i.get("orders")
 		backendtest.Equal(t, fmt.Sprint(got), fmt.Sprint(made), "read after it was made")
-		wantFault(t, third(i.Create(i.system(), Limit{Name: "orders", Subject: SubjectIP, Rate: 1, Period: minute})), fault.Exists, "LIMIT_EXISTS")
+		faulttest.Want(t, faulttest.Err(i.Create(i.system(), Limit{Name: "orders", Subject: SubjectIP, Rate: 1, Period: minute})), fault.Exists, "LIMIT_EXISTS")
 
 		i.clock.Advance(minute)
 		edited, revision, err := i.Update(i.system(), "orders", Edit{Rate: new(int64(20)), Mode: new(Shadow), ClearOverrides: true})
@@ -40,17 +41,17 @@ func TestCreateUpdateDelete(t *testing.T) {
 		got = i.get("orders")
 		backendtest.Equal(t, fmt.Sprint(got), fmt.Sprint(edited), "read after it was edited")
 
-		wantFault(t, third(i.Update(i.system(), "orders", Edit{Overrides: []Override{}})), fault.Invalid, "NOTHING_TO_UPDATE")
+		faulttest.Want(t, faulttest.Err(i.Update(i.system(), "orders", Edit{Overrides: []Override{}})), fault.Invalid, "NOTHING_TO_UPDATE")
 
-		i.must(second(i.Delete(i.system(), "orders")))
+		i.must(faulttest.Err(i.Delete(i.system(), "orders")))
 		for what, err := range map[string]error{
-			"get":         second(i.Get(i.system(), "orders")),
-			"update":      third(i.Update(i.system(), "orders", Edit{Rate: new(int64(1))})),
-			"delete":      second(i.Delete(i.system(), "orders")),
-			"check":       second(i.Check(i.system(), "orders", "k", 1, false)),
+			"get":         faulttest.Err(i.Get(i.system(), "orders")),
+			"update":      faulttest.Err(i.Update(i.system(), "orders", Edit{Rate: new(int64(1))})),
+			"delete":      faulttest.Err(i.Delete(i.system(), "orders")),
+			"check":       faulttest.Err(i.Check(i.system(), "orders", "k", 1, false)),
 			"reset":       i.ResetKey(i.system(), "orders", "k"),
-			"get a NUL":   second(i.Get(i.system(), "\x00")),
-			"check a NUL": second(i.Check(i.system(), "\x00", "k", 1, false)),
+			"get a NUL":   faulttest.Err(i.Get(i.system(), "\x00")),
+			"check a NUL": faulttest.Err(i.Check(i.system(), "\x00", "k", 1, false)),
 		} {
 			if !fault.Is(err, fault.NotFound) {
 				t.Errorf("%s after the removal: %v", what, err)
@@ -59,9 +60,6 @@ func TestCreateUpdateDelete(t *testing.T) {
 		backendtest.Equal(t, fmt.Sprint(i.events("orders")), "[limit.create limit.update limit.delete]", "audit")
 	})
 }
-
-func second[T any](_ T, err error) error        { return err }
-func third[T, U any](_ T, _ U, err error) error { return err }
 
 func TestList(t *testing.T) {
 	onDatabases(t, func(t *testing.T, i *instance) {
@@ -76,7 +74,7 @@ func TestList(t *testing.T) {
 		if len(pages) != 3 || !slices.Equal(got, want) {
 			t.Errorf("limits on %d pages are %q, want %q on 3", len(pages), got, want)
 		}
-		wantFault(t, third(i.List(i.system(), 3, "forged")), fault.Invalid, "pageToken")
+		faulttest.WantField(t, faulttest.Err(i.List(i.system(), 3, "forged")), "pageToken")
 	})
 }
 
@@ -124,7 +122,7 @@ func TestCreateInvalid(t *testing.T) {
 	} {
 		l := good
 		c.change(&l)
-		wantFault(t, third(i.Create(i.system(), l)), fault.Invalid, c.field)
+		faulttest.WantField(t, faulttest.Err(i.Create(i.system(), l)), c.field)
 	}
 	i.create(good)
 	for _, c := range []struct {
@@ -135,10 +133,10 @@ func TestCreateInvalid(t *testing.T) {
 		{"burst", Edit{Algorithm: new(FixedWindow), Burst: new(int64(5))}},
 		{"rate", Edit{Period: new(time.Millisecond), Rate: new(int64(2_000_000))}},
 	} {
-		wantFault(t, third(i.Update(i.system(), "good", c.edit)), fault.Invalid, c.field)
+		faulttest.WantField(t, faulttest.Err(i.Update(i.system(), "good", c.edit)), c.field)
 	}
 	i.update("good", Edit{Outage: new(Open)})
-	wantFault(t, third(i.Update(i.system(), "good", Edit{Permission: new("*")})), fault.Invalid, "outage")
+	faulttest.WantField(t, faulttest.Err(i.Update(i.system(), "good", Edit{Permission: new("*")})), "outage")
 }
 
 func TestUpdateAlgorithm(t *testing.T) {
@@ -169,7 +167,7 @@ func TestUpdateKeepsCounts(t *testing.T) {
 			i.update("l", Edit{Rate: new(int64(10)), Period: new(2 * minute)})
 			i.wantRemaining("l", "k", 6, "4 of 10 are used")
 			// A limit that is made again is a new one.
-			i.must(second(i.Delete(i.system(), "l")))
+			i.must(faulttest.Err(i.Delete(i.system(), "l")))
 			i.clock.Advance(time.Microsecond)
 			i.create(Limit{Name: "l", Subject: SubjectGlobal, Rate: 5, Algorithm: a})
 			i.wantRemaining("l", "k", 5, "a new limit remembers")
@@ -212,8 +210,8 @@ func TestTooManyLimitsApply(t *testing.T) {
 		var all int
 		i.must(i.db.Get(t.Context(), &all, `SELECT COUNT(*) FROM limits WHERE permission = 'a:b'`))
 		backendtest.Equal(t, all, 30, "number of limits made")
-		wantFault(t, third(i.Create(i.system(), Limit{Name: "another", Subject: SubjectGlobal, Rate: 60, Period: minute})), fault.Precondition, "TOO_MANY_LIMITS_APPLY")
-		wantFault(t, third(i.Update(i.system(), "elsewhere", Edit{Permission: new("a:b")})), fault.Precondition, "TOO_MANY_LIMITS_APPLY")
+		faulttest.Want(t, faulttest.Err(i.Create(i.system(), Limit{Name: "another", Subject: SubjectGlobal, Rate: 60, Period: minute})), fault.Precondition, "TOO_MANY_LIMITS_APPLY")
+		faulttest.Want(t, faulttest.Err(i.Update(i.system(), "elsewhere", Edit{Permission: new("a:b")})), fault.Precondition, "TOO_MANY_LIMITS_APPLY")
 		i.create(Limit{Name: "another", Subject: SubjectGlobal, Permission: "b:*", Rate: 1})
 	})
 }
@@ -249,8 +247,8 @@ func TestBuiltins(t *testing.T) {
 			t.Errorf("%d revisions, want one for each insert at most", revision)
 		}
 
-		wantFault(t, second(i.Delete(i.system(), "sign-in-per-ip")), fault.Precondition, "BUILTIN_LIMIT")
-		wantFault(t, third(i.Update(i.system(), "sign-in-per-ip", Edit{Outage: new(Open)})), fault.Invalid, "outage")
+		faulttest.Want(t, faulttest.Err(i.Delete(i.system(), "sign-in-per-ip")), fault.Precondition, "BUILTIN_LIMIT")
+		faulttest.WantField(t, faulttest.Err(i.Update(i.system(), "sign-in-per-ip", Edit{Outage: new(Open)})), "outage")
 		i.update("sign-in-per-ip", Edit{Rate: new(int64(99))})
 		i.must(i.EnsureBuiltins(t.Context()))
 		l := i.get("sign-in-per-ip")

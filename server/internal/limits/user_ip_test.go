@@ -8,7 +8,7 @@ import (
 
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/database"
-	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/fault/faulttest"
 )
 
 func TestUserIPLimit(t *testing.T) {
@@ -35,7 +35,7 @@ func TestUserIPLimit(t *testing.T) {
 		for _, key := range []string{"ann", "@192.0.2.1", "ann@", "192.0.2.1@ann", "ann@192.0.2.0/24"} {
 			_, _, err := i.Create(i.system(), Limit{Name: "bad", Subject: SubjectUserIP, Rate: 1, Period: minute,
 				Permission: "a:b", Overrides: []Override{{Key: key, Rate: 1}}})
-			wantFault(t, err, fault.Invalid, "overrides[0].key")
+			faulttest.WantField(t, err, "overrides[0].key")
 		}
 	})
 }
@@ -52,7 +52,7 @@ func TestUpgradeFromUserLimit(t *testing.T) {
 				steps, err := db.MigrationStatus(t.Context())
 				backendtest.Must(t, err)
 				back := len(steps) - 2 // to the version before
-				backendtest.Must(t, second(db.MigrateDown(t.Context(), back)))
+				backendtest.Must(t, faulttest.Err(db.MigrateDown(t.Context(), back)))
 				const insert = `INSERT INTO limits (name, description, subject, permission, rate, period, burst, algorithm,
 					mode, outage, context_key, overrides, builtin, created_at, updated_at)
 					VALUES ('sign-in-per-user', '', 'user', 'tollgate:login', 10, 900000000, 10, 'backoff',
@@ -61,8 +61,8 @@ func TestUpgradeFromUserLimit(t *testing.T) {
 				if changed {
 					updated = 2
 				}
-				backendtest.Must(t, second(db.Exec(t.Context(), insert, updated)))
-				backendtest.Must(t, second(db.MigrateUp(t.Context())))
+				backendtest.Must(t, faulttest.Err(db.Exec(t.Context(), insert, updated)))
+				backendtest.Must(t, faulttest.Err(db.MigrateUp(t.Context())))
 				i := startOn(t, db, nil)
 				i.must(i.EnsureBuiltins(t.Context()))
 				l := i.get("sign-in-per-user")
@@ -77,7 +77,7 @@ func TestUpgradeFromUserLimit(t *testing.T) {
 				if stored.Subject != string(SubjectUser) || stored.ContextKey != userAtIP {
 					t.Errorf("the version before reads %+v", stored)
 				}
-				backendtest.Must(t, second(db.MigrateDown(t.Context(), back)))
+				backendtest.Must(t, faulttest.Err(db.MigrateDown(t.Context(), back)))
 				var left []string
 				i.must(db.Select(t.Context(), &left, `SELECT name FROM limits WHERE context_key = 'ip'`))
 				backendtest.Equal(t, left, nil, "limits after the way back")

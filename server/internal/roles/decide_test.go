@@ -9,6 +9,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/fault/faulttest"
 )
 
 // onSQLite is for tests that any database serves.
@@ -82,7 +83,7 @@ func TestRolesOfAfterTheirEnd(t *testing.T) {
 		i.assign("a", ann)
 		i.assign("c", ann)
 		end := i.clock.Now().Add(time.Hour)
-		i.must(third(i.Assign(i.system(), "b", ann, end)))
+		i.must(faulttest.Err(i.Assign(i.system(), "b", ann, end)))
 		backendtest.Equal(t, i.rolesOf(ann), "a b c", "roles")
 		i.clock.Advance(time.Hour - time.Microsecond)
 		backendtest.Equal(t, i.rolesOf(ann), "a b c", "just before the end, roles")
@@ -91,14 +92,14 @@ func TestRolesOfAfterTheirEnd(t *testing.T) {
 		if list, _, err := i.Members(t.Context(), "b", 0, ""); err != nil || len(list) != 0 {
 			t.Errorf("at the end, members are %v, %v", list, err)
 		}
-		refused(t, second(i.Unassign(i.system(), "b", ann)), fault.NotFound, "ROLE_NOT_ASSIGNED")
+		faulttest.Want(t, faulttest.Err(i.Unassign(i.system(), "b", ann)), fault.NotFound, "ROLE_NOT_ASSIGNED")
 		m, _, err := i.Assign(i.system(), "b", ann, time.Time{})
 		i.must(err)
 		if !m.AssignedAt.Equal(i.clock.Now()) {
 			t.Errorf("given again after its end, it began at %v", m.AssignedAt)
 		}
 		backendtest.Equal(t, i.rolesOf(ann), "a b c", "given again, roles")
-		i.must(second(i.Delete(i.system(), "c")))
+		i.must(faulttest.Err(i.Delete(i.system(), "c")))
 		backendtest.Equal(t, i.rolesOf(ann), "a b", "after the role is gone, roles")
 		i.role("c", "x:c")
 		backendtest.Equal(t, i.rolesOf(ann), "a b", "a new role of a removed one's name: roles")
@@ -120,18 +121,18 @@ func TestWritesAreInForceAtOnce(t *testing.T) {
 			write func() error
 			want  caller.Reason
 		}{
-			{"assign", func() error { return third(here.Assign(here.system(), "clerk", ann, time.Time{})) }, caller.ReasonOK},
+			{"assign", func() error { return faulttest.Err(here.Assign(here.system(), "clerk", ann, time.Time{})) }, caller.ReasonOK},
 			{"edit", func() error {
-				return third(here.Update(here.system(), "clerk", Edit{ClearPermissions: true}))
+				return faulttest.Err(here.Update(here.system(), "clerk", Edit{ClearPermissions: true}))
 			}, caller.ReasonPermissionMissing},
 			{"edit back", func() error {
-				return third(here.Update(here.system(), "clerk", Edit{Permissions: []string{"orders:*"}}))
+				return faulttest.Err(here.Update(here.system(), "clerk", Edit{Permissions: []string{"orders:*"}}))
 			}, caller.ReasonOK},
-			{"unassign", func() error { return second(here.Unassign(here.system(), "clerk", ann)) }, caller.ReasonPermissionMissing},
-			{"assign again", func() error { return third(here.Assign(here.system(), "clerk", ann, time.Time{})) }, caller.ReasonOK},
-			{"delete", func() error { return second(here.Delete(here.system(), "clerk")) }, caller.ReasonPermissionMissing},
+			{"unassign", func() error { return faulttest.Err(here.Unassign(here.system(), "clerk", ann)) }, caller.ReasonPermissionMissing},
+			{"assign again", func() error { return faulttest.Err(here.Assign(here.system(), "clerk", ann, time.Time{})) }, caller.ReasonOK},
+			{"delete", func() error { return faulttest.Err(here.Delete(here.system(), "clerk")) }, caller.ReasonPermissionMissing},
 			{"create again", func() error {
-				return third(here.Create(here.system(), "clerk", "", []string{"orders:read"}))
+				return faulttest.Err(here.Create(here.system(), "clerk", "", []string{"orders:read"}))
 			}, caller.ReasonPermissionMissing},
 		} {
 			here.must(step.write())
@@ -154,7 +155,7 @@ func TestApplyManyChanges(t *testing.T) {
 		if got := there.Check(there.principal(ann), "orders:read"); got != caller.ReasonOK {
 			t.Fatalf("at first: %s", got)
 		}
-		here.must(second(here.Delete(here.system(), "clerk")))
+		here.must(faulttest.Err(here.Delete(here.system(), "clerk")))
 		here.role("clerk", "orders:read")
 		for n := range reloadAll + 1 {
 			here.role("r"+string(rune('a'+n/26))+string(rune('a'+n%26)), "r:x")

@@ -15,6 +15,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/fault/faulttest"
 )
 
 func TestMayGrant(t *testing.T) {
@@ -46,7 +47,7 @@ func TestMayGrant(t *testing.T) {
 			t.Errorf("%s: %v", c.what, err)
 		}
 		if !c.want {
-			refused(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
+			faulttest.Want(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
 		}
 	}
 }
@@ -69,29 +70,29 @@ func TestGrantExceedsOwn(t *testing.T) {
 		text := "x"
 		before := i.log.Revision()
 		for what, err := range map[string]error{
-			"create":               third(i.Create(ctx, "new", "", []string{"orders:read", "orders:write"})),
-			"create everything":    third(i.Create(ctx, "new", "", []string{"*"})),
-			"edit up":              third(i.Update(ctx, "reader", Edit{Permissions: []string{"orders:*"}})),
-			"edit own role up":     third(i.Update(ctx, "manager", Edit{Permissions: []string{"*"}})),
-			"edit down":            third(i.Update(ctx, "writer", Edit{Permissions: []string{"orders:read"}})),
-			"clear":                third(i.Update(ctx, "writer", Edit{ClearPermissions: true})),
-			"describe":             third(i.Update(ctx, "writer", Edit{Description: &text})),
-			"delete":               second(i.Delete(ctx, "writer")),
-			"assign":               third(i.Assign(ctx, "writer", eve, time.Time{})),
-			"assign administrator": third(i.Assign(ctx, Administrator, eve, time.Time{})),
-			"shorten":              third(i.Assign(ctx, "writer", ann, i.clock.Now().Add(time.Second))),
-			"unassign":             second(i.Unassign(ctx, "writer", ann)),
-			"unassign admin":       second(i.Unassign(ctx, Administrator, ann)),
-			"by a narrowed key":    third(i.Assign(i.as(ann, "tollgate:roles:*"), "reader", eve, time.Time{})),
-			"by nobody":            third(i.Assign(t.Context(), "reader", eve, time.Time{})),
+			"create":               faulttest.Err(i.Create(ctx, "new", "", []string{"orders:read", "orders:write"})),
+			"create everything":    faulttest.Err(i.Create(ctx, "new", "", []string{"*"})),
+			"edit up":              faulttest.Err(i.Update(ctx, "reader", Edit{Permissions: []string{"orders:*"}})),
+			"edit own role up":     faulttest.Err(i.Update(ctx, "manager", Edit{Permissions: []string{"*"}})),
+			"edit down":            faulttest.Err(i.Update(ctx, "writer", Edit{Permissions: []string{"orders:read"}})),
+			"clear":                faulttest.Err(i.Update(ctx, "writer", Edit{ClearPermissions: true})),
+			"describe":             faulttest.Err(i.Update(ctx, "writer", Edit{Description: &text})),
+			"delete":               faulttest.Err(i.Delete(ctx, "writer")),
+			"assign":               faulttest.Err(i.Assign(ctx, "writer", eve, time.Time{})),
+			"assign administrator": faulttest.Err(i.Assign(ctx, Administrator, eve, time.Time{})),
+			"shorten":              faulttest.Err(i.Assign(ctx, "writer", ann, i.clock.Now().Add(time.Second))),
+			"unassign":             faulttest.Err(i.Unassign(ctx, "writer", ann)),
+			"unassign admin":       faulttest.Err(i.Unassign(ctx, Administrator, ann)),
+			"by a narrowed key":    faulttest.Err(i.Assign(i.as(ann, "tollgate:roles:*"), "reader", eve, time.Time{})),
+			"by nobody":            faulttest.Err(i.Assign(t.Context(), "reader", eve, time.Time{})),
 		} {
-			t.Run(what, func(t *testing.T) { refused(t, err, fault.Denied, "GRANT_EXCEEDS_OWN") })
+			t.Run(what, func(t *testing.T) { faulttest.Want(t, err, fault.Denied, "GRANT_EXCEEDS_OWN") })
 		}
 		backendtest.Equal(t, i.log.Revision(), before, "revision after refused grants")
 		for what, err := range map[string]error{
-			"create": third(i.Create(ctx, "new", "", []string{"orders:read"})),
-			"assign": third(i.Assign(ctx, "reader", ann, time.Time{})),
-			"edit":   third(i.Update(ctx, "reader", Edit{Permissions: []string{"tollgate:roles:read"}})),
+			"create": faulttest.Err(i.Create(ctx, "new", "", []string{"orders:read"})),
+			"assign": faulttest.Err(i.Assign(ctx, "reader", ann, time.Time{})),
+			"edit":   faulttest.Err(i.Update(ctx, "reader", Edit{Permissions: []string{"tollgate:roles:read"}})),
 		} {
 			if err != nil {
 				t.Errorf("%s within one's own: %v", what, err)
@@ -107,16 +108,16 @@ func TestLastAdministrator(t *testing.T) {
 		i.assign(Administrator, ann)
 		later := i.clock.Now().Add(time.Hour)
 		keep := func(leaving string) error {
-			return second(i.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
+			return faulttest.Err(i.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
 				return i.EnsureAdministratorRemains(ctx, tx, leaving)
 			}))
 		}
 		last := func(err error) {
 			t.Helper()
-			refused(t, err, fault.Precondition, "LAST_ADMINISTRATOR")
+			faulttest.Want(t, err, fault.Precondition, "LAST_ADMINISTRATOR")
 		}
-		last(second(i.Unassign(ctx, Administrator, ann)))
-		last(third(i.Assign(ctx, Administrator, ann, later)))
+		last(faulttest.Err(i.Unassign(ctx, Administrator, ann)))
+		last(faulttest.Err(i.Assign(ctx, Administrator, ann, later)))
 		last(keep(ann))
 		i.must(keep(cid)) // not an administrator
 
@@ -125,13 +126,13 @@ func TestLastAdministrator(t *testing.T) {
 		last(keep(ann))
 		i.assign(Administrator, bob)
 		i.must(keep(ann))
-		i.must(second(i.db.Exec(t.Context(), `UPDATE users SET disabled_at = 1 WHERE id = $1`, bob)))
+		i.must(faulttest.Err(i.db.Exec(t.Context(), `UPDATE users SET disabled_at = 1 WHERE id = $1`, bob)))
 		last(keep(ann)) // nor does one who is disabled
 		i.must(keep(bob))
 
-		i.must(second(i.db.Exec(t.Context(), `UPDATE users SET disabled_at = NULL WHERE id = $1`, bob)))
-		i.must(second(i.Unassign(ctx, Administrator, ann)))
-		last(second(i.Unassign(ctx, Administrator, bob)))
+		i.must(faulttest.Err(i.db.Exec(t.Context(), `UPDATE users SET disabled_at = NULL WHERE id = $1`, bob)))
+		i.must(faulttest.Err(i.Unassign(ctx, Administrator, ann)))
+		last(faulttest.Err(i.Unassign(ctx, Administrator, bob)))
 	})
 }
 
@@ -141,18 +142,18 @@ func TestLastAdministratorIsAPerson(t *testing.T) {
 	onDatabases(t, func(t *testing.T, i *instance) {
 		ann, robot, mute := i.user("ann"), i.user("robot"), i.user("mute")
 		for id, change := range map[string]string{robot: `kind = 'service', password_hash = ''`, mute: `password_hash = ''`} {
-			i.must(second(i.db.Exec(t.Context(), `UPDATE users SET `+change+` WHERE id = $1`, id)))
+			i.must(faulttest.Err(i.db.Exec(t.Context(), `UPDATE users SET `+change+` WHERE id = $1`, id)))
 		}
 		for _, id := range []string{ann, robot, mute} {
 			i.assign(Administrator, id)
 		}
-		refused(t, second(i.Unassign(i.system(), Administrator, ann)), fault.Precondition, "LAST_ADMINISTRATOR")
-		refused(t, third(i.Assign(i.system(), Administrator, ann, i.clock.Now().Add(time.Hour))), fault.Precondition, "LAST_ADMINISTRATOR")
-		i.must(second(i.Unassign(i.system(), Administrator, robot)))
-		i.must(second(i.Unassign(i.system(), Administrator, mute)))
+		faulttest.Want(t, faulttest.Err(i.Unassign(i.system(), Administrator, ann)), fault.Precondition, "LAST_ADMINISTRATOR")
+		faulttest.Want(t, faulttest.Err(i.Assign(i.system(), Administrator, ann, i.clock.Now().Add(time.Hour))), fault.Precondition, "LAST_ADMINISTRATOR")
+		i.must(faulttest.Err(i.Unassign(i.system(), Administrator, robot)))
+		i.must(faulttest.Err(i.Unassign(i.system(), Administrator, mute)))
 		bob := i.user("bob")
 		i.assign(Administrator, bob)
-		i.must(second(i.Unassign(i.system(), Administrator, ann)))
+		i.must(faulttest.Err(i.Unassign(i.system(), Administrator, ann)))
 	})
 }
 
@@ -166,8 +167,8 @@ func TestGrantEndsWithItsGiver(t *testing.T) {
 		eve, ann := i.user("eve"), i.user("ann")
 		end := i.clock.Now().Add(time.Hour)
 		i.assign("manager", eve)
-		i.must(third(i.Assign(i.system(), Administrator, eve, end)))
-		i.must(third(i.Assign(i.system(), "clerk", eve, end.Add(-time.Minute))))
+		i.must(faulttest.Err(i.Assign(i.system(), Administrator, eve, end)))
+		i.must(faulttest.Err(i.Assign(i.system(), "clerk", eve, end.Add(-time.Minute))))
 		ctx := i.as(eve)
 		byKey := func(end time.Time) context.Context {
 			p := i.principal(eve)
@@ -175,31 +176,31 @@ func TestGrantEndsWithItsGiver(t *testing.T) {
 			return caller.With(t.Context(), caller.Caller{Principal: p})
 		}
 		for what, err := range map[string]error{
-			"extend one's own":          third(i.Assign(ctx, Administrator, eve, time.Time{})),
-			"extend a little":           third(i.Assign(ctx, Administrator, eve, end.Add(time.Microsecond))),
-			"give for good":             third(i.Assign(ctx, "clerk", ann, time.Time{})),
-			"give for longer":           third(i.Assign(ctx, "clerk", ann, end.Add(time.Second))),
-			"put into one's own role":   third(i.Update(ctx, "manager", Edit{Permissions: []string{"*"}})),
-			"put into another role":     third(i.Update(ctx, "twin", Edit{Permissions: []string{"orders:*"}})),
-			"put into a new role":       third(i.Create(ctx, "new", "", []string{"orders:read"})),
-			"by a key beyond its end":   third(i.Assign(byKey(end.Add(-time.Second)), "clerk", ann, end)),
-			"by a key, nothing, beyond": third(i.Assign(byKey(end.Add(-time.Second)), "manager", ann, time.Time{})),
+			"extend one's own":          faulttest.Err(i.Assign(ctx, Administrator, eve, time.Time{})),
+			"extend a little":           faulttest.Err(i.Assign(ctx, Administrator, eve, end.Add(time.Microsecond))),
+			"give for good":             faulttest.Err(i.Assign(ctx, "clerk", ann, time.Time{})),
+			"give for longer":           faulttest.Err(i.Assign(ctx, "clerk", ann, end.Add(time.Second))),
+			"put into one's own role":   faulttest.Err(i.Update(ctx, "manager", Edit{Permissions: []string{"*"}})),
+			"put into another role":     faulttest.Err(i.Update(ctx, "twin", Edit{Permissions: []string{"orders:*"}})),
+			"put into a new role":       faulttest.Err(i.Create(ctx, "new", "", []string{"orders:read"})),
+			"by a key beyond its end":   faulttest.Err(i.Assign(byKey(end.Add(-time.Second)), "clerk", ann, end)),
+			"by a key, nothing, beyond": faulttest.Err(i.Assign(byKey(end.Add(-time.Second)), "manager", ann, time.Time{})),
 		} {
 			t.Run(what, func(t *testing.T) {
-				f := refused(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
+				f := faulttest.Want(t, err, fault.Denied, "GRANT_EXCEEDS_OWN")
 				if !strings.Contains(f.Message, "2026-01-02T04:0") {
 					t.Errorf("told %q, without when it ends", f.Message)
 				}
 			})
 		}
 		for what, err := range map[string]error{
-			"as long, by the longer role": third(i.Assign(ctx, "clerk", ann, end)),
-			"shorten one's own":           third(i.Assign(ctx, Administrator, eve, end.Add(-time.Second))),
-			"what is held for good":       third(i.Create(ctx, "new", "", []string{"tollgate:roles:read"})),
-			"give what is held for good":  third(i.Assign(ctx, "manager", ann, time.Time{})),
-			"narrow":                      third(i.Update(ctx, "twin", Edit{ClearPermissions: true})),
-			"by a key within its end":     third(i.Assign(byKey(end), "twin", ann, end)),
-			"take away":                   second(i.Unassign(ctx, "manager", ann)),
+			"as long, by the longer role": faulttest.Err(i.Assign(ctx, "clerk", ann, end)),
+			"shorten one's own":           faulttest.Err(i.Assign(ctx, Administrator, eve, end.Add(-time.Second))),
+			"what is held for good":       faulttest.Err(i.Create(ctx, "new", "", []string{"tollgate:roles:read"})),
+			"give what is held for good":  faulttest.Err(i.Assign(ctx, "manager", ann, time.Time{})),
+			"narrow":                      faulttest.Err(i.Update(ctx, "twin", Edit{ClearPermissions: true})),
+			"by a key within its end":     faulttest.Err(i.Assign(byKey(end), "twin", ann, end)),
+			"take away":                   faulttest.Err(i.Unassign(ctx, "manager", ann)),
 		} {
 			if err != nil {
 				t.Errorf("%s: %v", what, err)
@@ -223,10 +224,10 @@ func TestMayGrantInReadsTheDatabase(t *testing.T) {
 		}
 		there := here.another()
 		ctx, other := there.as(eve), there.as(bob)
-		here.must(second(here.Unassign(here.system(), Administrator, eve)))
-		here.must(second(db.Exec(t.Context(), `UPDATE users SET disabled_at = 1 WHERE id = $1`, bob)))
+		here.must(faulttest.Err(here.Unassign(here.system(), Administrator, eve)))
+		here.must(faulttest.Err(db.Exec(t.Context(), `UPDATE users SET disabled_at = 1 WHERE id = $1`, bob)))
 		for _, ctx := range []context.Context{ctx, other} {
-			refused(t, third(there.Assign(ctx, "clerk", ann, time.Time{})), fault.Denied, "GRANT_EXCEEDS_OWN")
+			faulttest.Want(t, faulttest.Err(there.Assign(ctx, "clerk", ann, time.Time{})), fault.Denied, "GRANT_EXCEEDS_OWN")
 		}
 	})
 }
@@ -237,9 +238,9 @@ func TestCreateReservedName(t *testing.T) {
 	t.Parallel()
 	i := onSQLite(t)
 	for _, name := range []string{"tollgate", "tollgate-admin", "tollgateadmin"} {
-		refused(t, third(i.Create(i.system(), name, "", nil)), fault.Invalid, "INVALID_FIELD")
+		faulttest.Want(t, faulttest.Err(i.Create(i.system(), name, "", nil)), fault.Invalid, "INVALID_FIELD")
 	}
-	refused(t, third(i.Create(i.system(), Administrator, "", nil)), fault.Exists, "ROLE_EXISTS")
+	faulttest.Want(t, faulttest.Err(i.Create(i.system(), Administrator, "", nil)), fault.Exists, "ROLE_EXISTS")
 	i.role("my-tollgate")
 }
 
@@ -253,7 +254,7 @@ func TestLastAdministratorConcurrently(t *testing.T) {
 		ann, bob := here.user("ann"), here.user("bob")
 		end := here.clock.Now().Add(time.Hour)
 		disable := func(i *instance, ctx context.Context, userID string) error {
-			return second(i.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
+			return faulttest.Err(i.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
 				if err := i.EnsureAdministratorRemains(ctx, tx, userID); err != nil {
 					return err
 				}
@@ -265,15 +266,15 @@ func TestLastAdministratorConcurrently(t *testing.T) {
 		}
 		ways := []func(i *instance, ctx context.Context, userID string) error{
 			func(i *instance, ctx context.Context, userID string) error {
-				return second(i.Unassign(ctx, Administrator, userID))
+				return faulttest.Err(i.Unassign(ctx, Administrator, userID))
 			},
 			disable,
 			func(i *instance, ctx context.Context, userID string) error {
-				return third(i.Assign(ctx, Administrator, userID, end))
+				return faulttest.Err(i.Assign(ctx, Administrator, userID, end))
 			},
 		}
 		for round := range 50 {
-			here.must(second(db.Exec(t.Context(), `UPDATE users SET disabled_at = NULL`)))
+			here.must(faulttest.Err(db.Exec(t.Context(), `UPDATE users SET disabled_at = NULL`)))
 			here.assign(Administrator, ann)
 			here.assign(Administrator, bob)
 			here.must(there.log.Sync(t.Context()))
@@ -292,7 +293,7 @@ func TestLastAdministratorConcurrently(t *testing.T) {
 			var failed int
 			for _, err := range errs {
 				if err != nil {
-					refused(t, err, fault.Precondition, "LAST_ADMINISTRATOR")
+					faulttest.Want(t, err, fault.Precondition, "LAST_ADMINISTRATOR")
 					failed++
 				}
 			}
@@ -330,7 +331,7 @@ func TestEnsureBuiltinsConcurrently(t *testing.T) {
 				t.Errorf("role %s is %+v", r.Name, got)
 			}
 		}
-		i.must(second(db.Exec(t.Context(), `UPDATE roles SET permissions = '["*"]' WHERE name = $1`, Auditor)))
+		i.must(faulttest.Err(db.Exec(t.Context(), `UPDATE roles SET permissions = '["*"]' WHERE name = $1`, Auditor)))
 		i.must(i.EnsureBuiltins(t.Context()))
 		backendtest.Equal(t, i.Check(&caller.Principal{Roles: []string{Auditor}}, "x:y"), caller.ReasonPermissionMissing, "an auditor, after the permissions were written again")
 	})

@@ -2,7 +2,6 @@ package roles
 
 import (
 	"context"
-	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -12,7 +11,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/changes"
 	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
-	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/fault/faulttest"
 	"github.com/tollgatehq/tollgate/server/internal/page"
 )
 
@@ -69,12 +68,12 @@ func (i *instance) user(name string) string {
 
 func (i *instance) role(name string, permissions ...string) {
 	i.t.Helper()
-	i.must(third(i.Create(i.system(), name, "", permissions)))
+	i.must(faulttest.Err(i.Create(i.system(), name, "", permissions)))
 }
 
 func (i *instance) assign(role, userID string) {
 	i.t.Helper()
-	i.must(third(i.Assign(i.system(), role, userID, time.Time{})))
+	i.must(faulttest.Err(i.Assign(i.system(), role, userID, time.Time{})))
 }
 
 func (i *instance) rolesOf(userID string) string {
@@ -96,16 +95,6 @@ func (i *instance) principal(userID string, scopes ...string) *caller.Principal 
 func (i *instance) as(userID string, scopes ...string) context.Context {
 	i.t.Helper()
 	return caller.With(i.t.Context(), caller.Caller{Principal: i.principal(userID, scopes...)})
-}
-
-// refused fails the test unless err is the fault.
-func refused(t testing.TB, err error, kind fault.Kind, reason string) *fault.Error {
-	t.Helper()
-	var f *fault.Error
-	if !errors.As(err, &f) || f.Kind != kind || f.Reason != reason {
-		t.Fatalf("error is %v, want %s %s", err, kind, reason)
-	}
-	return f
 }
 
 func (i *instance) count(query string, args ...any) (n int) {

@@ -12,6 +12,7 @@ import (
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/fault/faulttest"
 	"github.com/tollgatehq/tollgate/server/internal/protoconv"
 )
 
@@ -27,7 +28,7 @@ func TestRoleLifecycle(t *testing.T) {
 		if created.GetRevision() == 0 || i.log.Revision() < created.GetRevision() {
 			t.Errorf("revision %d is not in force: at %d", created.GetRevision(), i.log.Revision())
 		}
-		refused(t, second(h.CreateRole(ctx, &tollgatev1.CreateRoleRequest{Name: "clerk"})), fault.Exists, "ROLE_EXISTS")
+		faulttest.Want(t, faulttest.Err(h.CreateRole(ctx, &tollgatev1.CreateRoleRequest{Name: "clerk"})), fault.Exists, "ROLE_EXISTS")
 
 		i.clock.Advance(time.Minute)
 		description := "Reads orders."
@@ -51,8 +52,8 @@ func TestRoleLifecycle(t *testing.T) {
 		i.must(err)
 		backendtest.Equal(t, got.GetRole().String(), updated.GetRole().String(), "read after the updates")
 
-		i.must(second(h.DeleteRole(ctx, &tollgatev1.DeleteRoleRequest{Name: "clerk"})))
-		refused(t, second(h.GetRole(ctx, &tollgatev1.GetRoleRequest{Name: "clerk"})), fault.NotFound, "ROLE_NOT_FOUND")
+		i.must(faulttest.Err(h.DeleteRole(ctx, &tollgatev1.DeleteRoleRequest{Name: "clerk"})))
+		faulttest.Want(t, faulttest.Err(h.GetRole(ctx, &tollgatev1.GetRoleRequest{Name: "clerk"})), fault.NotFound, "ROLE_NOT_FOUND")
 
 		for action, want := range map[string]int{"role.create": 4, "role.update": 3, "role.delete": 1} {
 			backendtest.Equal(t, i.count(`SELECT COUNT(*) FROM audit_events WHERE action = $1 AND outcome = 'success'`, action), want, "number of events %s", action)
@@ -85,8 +86,8 @@ func TestMembership(t *testing.T) {
 		if len(list.GetMembers()) != 1 || list.GetMembers()[0].String() != assigned.GetMember().String() {
 			t.Errorf("members are %v, want %v", list.GetMembers(), assigned.GetMember())
 		}
-		i.must(second(h.UnassignRole(ctx, &tollgatev1.UnassignRoleRequest{Role: "clerk", UserId: ann})))
-		refused(t, second(h.UnassignRole(ctx, &tollgatev1.UnassignRoleRequest{Role: "clerk", UserId: ann})), fault.NotFound, "ROLE_NOT_ASSIGNED")
+		i.must(faulttest.Err(h.UnassignRole(ctx, &tollgatev1.UnassignRoleRequest{Role: "clerk", UserId: ann})))
+		faulttest.Want(t, faulttest.Err(h.UnassignRole(ctx, &tollgatev1.UnassignRoleRequest{Role: "clerk", UserId: ann})), fault.NotFound, "ROLE_NOT_ASSIGNED")
 		backendtest.Equal(t, i.rolesOf(ann), "", "roles after it was taken")
 	})
 }
@@ -130,19 +131,19 @@ func TestWritesRefused(t *testing.T) {
 			{"update: unknown", update(&tollgatev1.UpdateRoleRequest{Name: "ghost", Description: &text}), fault.NotFound, "ROLE_NOT_FOUND", "ghost"},
 			{"update: unstorable name", update(&tollgatev1.UpdateRoleRequest{Name: nul, Description: &text}), fault.NotFound, "ROLE_NOT_FOUND", ""},
 			{"update: builtin", update(&tollgatev1.UpdateRoleRequest{Name: Auditor, Description: &text}), fault.Precondition, "BUILTIN_ROLE", Auditor},
-			{"delete: builtin", second(i.Delete(ctx, ServiceRole)), fault.Precondition, "BUILTIN_ROLE", ServiceRole},
-			{"delete: unknown", second(i.Delete(ctx, "ghost")), fault.NotFound, "ROLE_NOT_FOUND", "ghost"},
+			{"delete: builtin", faulttest.Err(i.Delete(ctx, ServiceRole)), fault.Precondition, "BUILTIN_ROLE", ServiceRole},
+			{"delete: unknown", faulttest.Err(i.Delete(ctx, "ghost")), fault.NotFound, "ROLE_NOT_FOUND", "ghost"},
 			{"assign: unknown role", assign("ghost", ann, nil), fault.NotFound, "ROLE_NOT_FOUND", "ghost"},
 			{"assign: unknown user", assign("clerk", nobody, nil), fault.NotFound, "USER_NOT_FOUND", nobody},
 			{"assign: past", assign("clerk", ann, past), fault.Invalid, "INVALID_FIELD", "expiresAt"},
 			{"assign: not a time", assign("clerk", ann, &timestamppb.Timestamp{Seconds: 1 << 62}), fault.Invalid, "INVALID_FIELD", "expiresAt"},
-			{"unassign: unknown role", second(i.Unassign(ctx, "ghost", ann)), fault.NotFound, "ROLE_NOT_FOUND", "ghost"},
-			{"unassign: unknown user", second(i.Unassign(ctx, "clerk", nobody)), fault.NotFound, "ROLE_NOT_ASSIGNED", nobody},
-			{"unassign: not held", second(i.Unassign(ctx, "clerk", ann)), fault.NotFound, "ROLE_NOT_ASSIGNED", ann},
-			{"members: unknown role", third(i.Members(ctx, "ghost", 0, "")), fault.NotFound, "ROLE_NOT_FOUND", "ghost"},
+			{"unassign: unknown role", faulttest.Err(i.Unassign(ctx, "ghost", ann)), fault.NotFound, "ROLE_NOT_FOUND", "ghost"},
+			{"unassign: unknown user", faulttest.Err(i.Unassign(ctx, "clerk", nobody)), fault.NotFound, "ROLE_NOT_ASSIGNED", nobody},
+			{"unassign: not held", faulttest.Err(i.Unassign(ctx, "clerk", ann)), fault.NotFound, "ROLE_NOT_ASSIGNED", ann},
+			{"members: unknown role", faulttest.Err(i.Members(ctx, "ghost", 0, "")), fault.NotFound, "ROLE_NOT_FOUND", "ghost"},
 		} {
 			t.Run(c.what, func(t *testing.T) {
-				f := refused(t, c.err, c.kind, c.reason)
+				f := faulttest.Want(t, c.err, c.kind, c.reason)
 				if !strings.Contains(f.Message, c.says) {
 					t.Errorf("message is %q, want one with %q", f.Message, c.says)
 				}
@@ -154,9 +155,6 @@ func TestWritesRefused(t *testing.T) {
 	})
 }
 
-func second[A any](_ A, err error) error        { return err }
-func third[A, B any](_ A, _ B, err error) error { return err }
-
 func TestBounds(t *testing.T) {
 	onDatabases(t, func(t *testing.T, i *instance) {
 		_, err := i.db.Exec(t.Context(), `INSERT INTO roles (name, permissions, created_at, updated_at)
@@ -166,7 +164,7 @@ func TestBounds(t *testing.T) {
 		i.must(i.Reset(t.Context()))
 		i.role("the-last-one")
 		_, _, err = i.Create(i.system(), "one-more", "", nil)
-		if f := refused(t, err, fault.Precondition, "TOO_MANY_ROLES"); !strings.Contains(f.Message, "10000") {
+		if f := faulttest.Want(t, err, fault.Precondition, "TOO_MANY_ROLES"); !strings.Contains(f.Message, "10000") {
 			t.Errorf("message is %q, which does not say the bound", f.Message)
 		}
 
@@ -176,7 +174,7 @@ func TestBounds(t *testing.T) {
 			WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $1)
 			SELECT 'bulk' || i, $2, 0, CASE WHEN i = 7 THEN CAST($3 AS BIGINT) END FROM n`, maxOfAUser, ann, end)
 		i.must(err)
-		refused(t, third(i.Assign(i.system(), "the-last-one", ann, time.Time{})), fault.Precondition, "TOO_MANY_ROLES_OF_USER")
+		faulttest.Want(t, faulttest.Err(i.Assign(i.system(), "the-last-one", ann, time.Time{})), fault.Precondition, "TOO_MANY_ROLES_OF_USER")
 		_, _, err = i.Assign(i.system(), "bulk1", ann, time.Time{})
 		i.must(err) // held already
 		i.clock.Advance(2 * time.Hour)
@@ -214,7 +212,7 @@ func TestListPages(t *testing.T) {
 		}
 		_, token, err := i.Members(t.Context(), "role0", 2, "")
 		i.must(err)
-		refused(t, third(i.Members(t.Context(), "role1", 2, token)), fault.Invalid, "INVALID_FIELD")
-		refused(t, third(i.List(t.Context(), 2, token)), fault.Invalid, "INVALID_FIELD")
+		faulttest.Want(t, faulttest.Err(i.Members(t.Context(), "role1", 2, token)), fault.Invalid, "INVALID_FIELD")
+		faulttest.Want(t, faulttest.Err(i.List(t.Context(), 2, token)), fault.Invalid, "INVALID_FIELD")
 	})
 }

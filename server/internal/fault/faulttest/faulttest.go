@@ -7,16 +7,17 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 )
 
-// Want checks an error's kind and reason.
-func Want(t testing.TB, err error, kind fault.Kind, reason string) {
+// Want ends the test unless an error has a kind and reason, and returns it.
+func Want(t testing.TB, err error, kind fault.Kind, reason string) *fault.Error {
 	t.Helper()
 	if err == nil {
-		t.Errorf("no error, want %v %s", kind, reason)
-		return
+		t.Fatalf("no error, want %v %s", kind, reason)
 	}
-	if f := fault.From(err); f.Kind != kind || f.Reason != reason {
-		t.Errorf("error %v %s (%v), want %v %s", f.Kind, f.Reason, err, kind, reason)
+	f := fault.From(err)
+	if f.Kind != kind || f.Reason != reason {
+		t.Fatalf("error %v %s (%v), want %v %s", f.Kind, f.Reason, err, kind, reason)
 	}
+	return f
 }
 
 // WantField checks that an error is about one field.
