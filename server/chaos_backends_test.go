@@ -45,16 +45,15 @@ var servicesProgram = sync.OnceValues(func() (string, error) {
 // killable is a PostgreSQL of the test's own that it can kill.
 type killable struct{ url, bin, data string }
 
-// newKillable starts a PostgreSQL that ends with the test. When PostgreSQL runs
-// in a container the test cannot kill it: the full run fails then, a short run
-// skips that part.
-func newKillable(t *testing.T) (m *killable, ok bool) {
+// newKillable starts a PostgreSQL that ends with the test, from local programs:
+// one in a container could not be killed.
+func newKillable(t *testing.T) *killable {
 	t.Helper()
 	program, err := servicesProgram()
 	backendtest.Must(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	// It lasts until its standard input ends: when we do, at the latest.
-	cmd := exec.CommandContext(ctx, program, "exec", "--no-install", "--", "sh", "-c", "env | grep ^TOLLGATE_TEST_; echo; cat >/dev/null")
+	cmd := exec.CommandContext(ctx, program, "exec", "--local", "--", "sh", "-c", "env | grep ^TOLLGATE_TEST_; echo; cat >/dev/null")
 	for _, v := range os.Environ() {
 		if !strings.HasPrefix(v, "TOLLGATE_TEST_POSTGRES") {
 			cmd.Env = append(cmd.Env, v)
@@ -72,7 +71,7 @@ func newKillable(t *testing.T) (m *killable, ok bool) {
 		cmd.Wait()
 		cancel()
 	})
-	m = &killable{}
+	m := &killable{}
 	for lines := bufio.NewScanner(stdout); lines.Scan() && lines.Text() != ""; {
 		name, value, _ := strings.Cut(lines.Text(), "=")
 		switch name {
@@ -85,14 +84,9 @@ func newKillable(t *testing.T) (m *killable, ok bool) {
 		}
 	}
 	if m.bin == "" || m.data == "" {
-		report := t.Logf
-		if chaos {
-			report = t.Errorf
-		}
-		report("there is no PostgreSQL here that can be killed (TOLLGATE_TEST_POSTGRES_BIN and _DATA): install its programs\n%s", log)
-		return nil, false
+		t.Fatalf("no PostgreSQL started that can be killed (TOLLGATE_TEST_POSTGRES_BIN and _DATA): install its programs\n%s", log)
 	}
-	return m, true
+	return m
 }
 
 // kill kills the postmaster; its child processes exit when they notice.

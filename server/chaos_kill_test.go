@@ -263,10 +263,7 @@ func TestChaosKillServers(t *testing.T) {
 // change.
 func TestChaosKillPostgreSQL(t *testing.T) {
 	t.Parallel()
-	m, ok := newKillable(t)
-	if !ok {
-		return
-	}
+	m := newKillable(t)
 	c := startCluster(t, 3, settings(m.url, backendtest.EmptyRedisURL(t)))
 	l := newLedger(t, c.on(0))
 	r := &roster{servers: c.servers, admin: c.admin}

@@ -29,7 +29,10 @@ func containerEngine(ctx context.Context) string {
 // returns its address on this machine, "" where no engine runs or the image does
 // not start.
 func (s *session) runContainer(ctx context.Context, image, port string, options, args []string, ready ...string) (string, error) {
-	engine := containerEngine(ctx)
+	engine := ""
+	if s.containers {
+		engine = containerEngine(ctx)
+	}
 	if engine == "" {
 		return "", ctx.Err()
 	}

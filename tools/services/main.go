@@ -19,15 +19,16 @@ import (
 
 const usage = `services starts a private PostgreSQL and Redis and removes them at the end.
 
-  go run -C tools ./services exec [--dir DIR] [--pgbouncer] [--no-install] -- CMD [ARG...]
+  go run -C tools ./services exec [--dir DIR] [--pgbouncer] [--local] [--no-install] -- CMD [ARG...]
       Run CMD with TOLLGATE_TEST_POSTGRES_URL and TOLLGATE_TEST_REDIS_URL set and
       exit with its status (go run itself exits with 1 then).
 
-  go run -C tools ./services up [--no-install]
+  go run -C tools ./services up [--local] [--no-install]
       Print the two URLs as shell exports and stay until Ctrl-C.
 
   --dir DIR      run CMD in DIR
   --pgbouncer    find PgBouncer, too, for CMD to start: TOLLGATE_TEST_PGBOUNCER
+  --local        start no containers
   --no-install   never install packages
 
 Each server is the first of these that works:
@@ -50,6 +51,7 @@ func run(args []string) int {
 	flags.SetOutput(io.Discard)
 	dir := flags.String("dir", "", "")
 	pgbouncer := flags.Bool("pgbouncer", false, "")
+	local := flags.Bool("local", false, "")
 	noInstall := flags.Bool("no-install", false, "")
 	valid := len(args) > 0 && flags.Parse(args[1:]) == nil &&
 		(args[0] == "exec" && flags.NArg() > 0 || args[0] == "up" && flags.NArg() == 0)
@@ -61,7 +63,7 @@ func run(args []string) int {
 	signals := slices.DeleteFunc([]os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP}, signal.Ignored)
 	ctx, stop := signal.NotifyContext(context.Background(), signals...)
 	defer stop() // after the clean-up, which a second Ctrl-C must not end
-	s := &session{install: !*noInstall}
+	s := &session{containers: !*local, install: !*noInstall}
 	defer s.cleanUp()
 	err := s.start(ctx, *pgbouncer)
 	switch {

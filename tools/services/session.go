@@ -24,7 +24,8 @@ const pgbouncerEnv = "TOLLGATE_TEST_PGBOUNCER" // the command starts it
 
 // session is what one run has found or started.
 type session struct {
-	install  bool
+	containers, install bool // what may be used, and done
+
 	account  *syscall.Credential // whom the servers run as; nil: ourselves
 	cleanups []func()
 

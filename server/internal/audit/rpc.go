@@ -38,7 +38,7 @@ func (h *Handler) ListEvents(ctx context.Context, r *tollgatev1.ListEventsReques
 	}
 	response := &tollgatev1.ListEventsResponse{NextPageToken: next, Events: make([]*tollgatev1.Event, len(events))}
 	for i := range events {
-		response.Events[i] = EventProto(&events[i])
+		response.Events[i] = eventProto(&events[i])
 	}
 	return response, nil
 }
@@ -54,7 +54,7 @@ func (h *Handler) RecordEvent(ctx context.Context, r *tollgatev1.RecordEventRequ
 	if err != nil {
 		return nil, err
 	}
-	return &tollgatev1.RecordEventResponse{Event: EventProto(&e)}, nil
+	return &tollgatev1.RecordEventResponse{Event: eventProto(&e)}, nil
 }
 
 // WatchEvents implements AuditService.
@@ -75,7 +75,7 @@ func (h *Handler) Watch(ctx context.Context, r *tollgatev1.WatchEventsRequest, s
 		return err
 	}
 	err = h.service.Missed(ctx, watch, func(e *Event) error {
-		return send(&tollgatev1.WatchEventsResponse{Event: EventProto(e)})
+		return send(&tollgatev1.WatchEventsResponse{Event: eventProto(e)})
 	})
 	if err != nil {
 		return err
@@ -92,7 +92,7 @@ func (h *Handler) Watch(ctx context.Context, r *tollgatev1.WatchEventsRequest, s
 			if !open {
 				return watch.Err()
 			}
-			response.Event = EventProto(e)
+			response.Event = eventProto(e)
 		}
 		if err := send(response); err != nil {
 			return err
@@ -100,8 +100,8 @@ func (h *Handler) Watch(ctx context.Context, r *tollgatev1.WatchEventsRequest, s
 	}
 }
 
-// EventProto is the event as the API shows it.
-func EventProto(e *Event) *tollgatev1.Event {
+// eventProto is the event as the API shows it.
+func eventProto(e *Event) *tollgatev1.Event {
 	return &tollgatev1.Event{
 		Id: e.ID, Time: protoconv.Timestamp(e.Time),
 		Actor:  &tollgatev1.Actor{UserId: e.ActorID, Username: e.ActorName, SessionId: e.SessionID, ApiKeyId: e.APIKeyID},
