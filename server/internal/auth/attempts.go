@@ -47,10 +47,16 @@ func (s *Service) countCodeAttempt(ctx context.Context, name string, event audit
 
 // checkAttempt is the error for an attempt that was counted with this result.
 func (s *Service) checkAttempt(ctx context.Context, result limits.Result, err error, event audit.Event) error {
-	if err != nil {
-		return fmt.Errorf("count the attempt: %w", err)
-	}
+	return s.checkTaken(ctx, result, err, event,
+		fault.New(fault.Limited, "TOO_MANY_ATTEMPTS", "too many attempts with this user name; wait, then try again"))
+}
+
+// checkTaken is the error for what was counted with this result: the answer when
+// a limit is used up, which is recorded.
+func (s *Service) checkTaken(ctx context.Context, result limits.Result, err error, event audit.Event, answer *fault.Error) error {
 	switch {
+	case err != nil:
+		return fmt.Errorf("count the attempt: %w", err)
 	case result.Allowed:
 		return nil
 	case result.Outage:
@@ -61,8 +67,7 @@ func (s *Service) checkAttempt(ctx context.Context, result limits.Result, err er
 	if err := s.audit.RecordRefusal(ctx, event, "limit "+result.Name, result.Key); err != nil {
 		return err
 	}
-	return fault.New(fault.Limited, "TOO_MANY_ATTEMPTS", "too many attempts with this user name; wait, then try again").
-		After(result.RetryAfter)
+	return answer.After(result.RetryAfter)
 }
 
 // countFromKnown lets no stranger keep a user out by using up what the user has
@@ -117,19 +122,6 @@ func (s *Service) refuseAnonymous(ctx context.Context, event audit.Event, answer
 // that there were too many from the address; that is recorded.
 func (s *Service) countAnonymous(ctx context.Context, event audit.Event) error {
 	taken, err := s.limits.Take(ctx, limits.Request{Permission: limits.Anonymous, IP: caller.From(ctx).IP, Cost: 1})
-	switch {
-	case err != nil:
-		return fmt.Errorf("count the refusal: %w", err)
-	case taken.Allowed:
-		return nil
-	case taken.Outage:
-		return fault.Down("the store of the limits' counters", nil)
-	}
-	event.Outcome = audit.Denied
-	event = event.Because(reasonLimited).With("limit", taken.Name)
-	if err := s.audit.RecordRefusal(ctx, event, "limit "+taken.Name, taken.Key); err != nil {
-		return err
-	}
-	return fault.New(fault.Limited, "LIMITED", "too many bad tokens from this address; try again in %s",
-		max(taken.RetryAfter.Truncate(time.Second), time.Second)).After(taken.RetryAfter)
+	return s.checkTaken(ctx, taken, err, event, fault.New(fault.Limited, "LIMITED",
+		"too many bad tokens from this address; try again in %s", max(taken.RetryAfter.Truncate(time.Second), time.Second)))
 }
