@@ -24,7 +24,11 @@ func (s *session) findOrInstall(pkg string, find func() string) (string, error) 
 		argv = append([]string{"sudo", "-n"}, argv...)
 	}
 	if !s.install || firstProgram("apt-get") == "" || firstProgram(argv[0]) == "" {
-		return "", fmt.Errorf("no container engine runs here, there are no local programs, and none can be installed here: start Docker or Podman, or install %s", pkg)
+		why := "it cannot be installed here without root or passwordless sudo and apt-get"
+		if !s.install {
+			why = "--no-install keeps it from being installed"
+		}
+		return "", fmt.Errorf("there is no local program, and %s: install %s", why, pkg)
 	}
 	say("installing Debian's package %s (a minute or so, this once; its own service stays off)", pkg)
 	cmd := exec.Command(argv[0], argv[1:]...)

@@ -18,4 +18,4 @@ install() {
 }
 # A fresh image has no package lists, an old one outdated lists.
 install "$1" || { apt-get update && install "$1"; } || exit
-if [ -d /run/systemd/system ]; then systemctl disable --quiet "$1"; fi
+[ ! -e "/lib/systemd/system/$1.service" ] || [ ! -d /run/systemd/system ] || systemctl disable --quiet "$1"

@@ -1,7 +1,8 @@
 //go:build unix
 
 // Command services starts a private PostgreSQL and Redis for a test run (exec)
-// or for trying things (up), and removes them at the end.
+// or for trying things (up), and removes them at the end. For a test run it also
+// finds the programs that tests start by themselves.
 package main
 
 import (
@@ -20,8 +21,10 @@ import (
 const usage = `services starts a private PostgreSQL and Redis and removes them at the end.
 
   go run -C tools ./services exec [--dir DIR] [--pgbouncer] [--local] [--no-install] -- CMD [ARG...]
-      Run CMD with TOLLGATE_TEST_POSTGRES_URL and TOLLGATE_TEST_REDIS_URL set and
-      exit with its status (go run itself exits with 1 then).
+      Run CMD with TOLLGATE_TEST_POSTGRES_URL and TOLLGATE_TEST_REDIS_URL set,
+      and the paths of nginx, Caddy, HAProxy and Python in TOLLGATE_TEST_NGINX,
+      _CADDY, _HAPROXY and _PYTHON, and exit with its status (go run itself exits
+      with 1 then).
 
   go run -C tools ./services up [--local] [--no-install]
       Print the two URLs as shell exports and stay until Ctrl-C.
@@ -31,13 +34,16 @@ const usage = `services starts a private PostgreSQL and Redis and removes them a
   --local        start no containers
   --no-install   never install packages
 
-Each server is the first of these that works:
+PostgreSQL and Redis are the first of these that works:
 
   1. the one that TOLLGATE_TEST_POSTGRES_URL or TOLLGATE_TEST_REDIS_URL names
   2. a container in Docker or Podman, where one of them runs
   3. a private one from local programs: PATH, /usr/lib/postgresql, Homebrew
   4. the same after installing Debian's packages postgresql and redis-server, as
      root or with passwordless sudo; their own services stay off
+
+The other programs are what their variables name, else local ones, else those of
+Debian's packages, whose services stay off, too. CMD starts them.
 
 A PostgreSQL from local programs also sets TOLLGATE_TEST_POSTGRES_BIN (the
 directory with pg_ctl) and TOLLGATE_TEST_POSTGRES_DATA (the data directory), so
@@ -65,7 +71,10 @@ func run(args []string) int {
 	defer stop() // after the clean-up, which a second Ctrl-C must not end
 	s := &session{containers: !*local, install: !*noInstall}
 	defer s.cleanUp()
-	err := s.start(ctx, *pgbouncer)
+	err := s.start(ctx)
+	if err == nil && args[0] == "exec" {
+		err = s.findPrograms(ctx, *pgbouncer)
+	}
 	switch {
 	case ctx.Err() != nil:
 		say("stopped while starting")

@@ -4,6 +4,9 @@ package main
 
 import (
 	"net"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -39,15 +42,52 @@ func TestExec(t *testing.T) {
 	}{
 		"the command's exit status":   {[]string{"exec", "--", "sh", "-c", "exit 7"}, 7},
 		"the directory":               {[]string{"exec", "--dir", "/", "--", "sh", "-c", `[ "$PWD" = / ]`}, 0},
-		"a given program":             {[]string{"exec", "--pgbouncer", "--", "sh", "-c", `[ "$TOLLGATE_TEST_PGBOUNCER" = /given ]`}, 0},
+		"given programs":              {[]string{"exec", "--pgbouncer", "--", "sh", "-c", `[ "$TOLLGATE_TEST_PGBOUNCER$TOLLGATE_TEST_NGINX" = /bin/sh/bin/sh ]`}, 0},
 		"no such command":             {[]string{"exec", "--", "/no/such/program"}, 127},
 		"no command":                  {[]string{"exec"}, 2},
 		"arguments where none belong": {[]string{"up", "x"}, 2},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Setenv(pgbouncerEnv, "/given")
+			for _, p := range programs {
+				t.Setenv(p.variable, "/bin/sh")
+			}
 			if got := run(test.args); got != test.want {
 				t.Errorf("exit status %d, want %d", got, test.want)
+			}
+		})
+	}
+}
+
+func TestFindProgram(t *testing.T) {
+	const variable, name = "TOLLGATE_TEST_A_PROGRAM", "a-program-of-this-test"
+	dir := t.TempDir()
+	for what, test := range map[string]struct {
+		given string
+		there bool
+		env   []string
+		err   string
+	}{
+		"given":               {given: "/bin/sh", there: true},
+		"given, but not true": {given: "/no/such/program", there: true, err: variable + "=/no/such/program is no program"},
+		"on PATH":             {there: true, env: []string{variable + "=" + filepath.Join(dir, name)}},
+		"missing":             {err: "--no-install keeps it from being installed: install " + name + "; or set " + variable},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Setenv(variable, test.given)
+			t.Setenv("PATH", dir)
+			os.Remove(filepath.Join(dir, name))
+			if test.there {
+				if err := os.WriteFile(filepath.Join(dir, name), nil, 0o700); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s := &session{install: false}
+			err := s.findProgram(variable, name)
+			if test.err == "" && err != nil || test.err != "" && (err == nil || !strings.Contains(err.Error(), test.err)) {
+				t.Errorf("error %v, want %q", err, test.err)
+			}
+			if !slices.Equal(s.env, test.env) {
+				t.Errorf("variables %v, want %v", s.env, test.env)
 			}
 		})
 	}

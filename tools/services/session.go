@@ -20,7 +20,15 @@ import (
 	"time"
 )
 
-const pgbouncerEnv = "TOLLGATE_TEST_PGBOUNCER" // the command starts it
+// programs are what the command starts by itself, by the variable that names
+// each; Debian's package has the program's name.
+var programs = []struct{ variable, name string }{
+	{"TOLLGATE_TEST_NGINX", "nginx"},
+	{"TOLLGATE_TEST_CADDY", "caddy"},
+	{"TOLLGATE_TEST_HAPROXY", "haproxy"},
+	{"TOLLGATE_TEST_PYTHON", "python3"},
+	{"TOLLGATE_TEST_PGBOUNCER", "pgbouncer"},
+}
 
 // session is what one run has found or started.
 type session struct {
@@ -33,21 +41,47 @@ type session struct {
 	env                   []string // for the command
 }
 
-func (s *session) start(ctx context.Context, pgbouncer bool) error {
+func (s *session) start(ctx context.Context) error {
 	if err := s.startPostgres(ctx); err != nil {
-		return fmt.Errorf("start PostgreSQL: %w; or set %s=postgres://user:password@host:5432/database", err, postgresEnv)
+		return fmt.Errorf("start PostgreSQL: %w; or start Docker or Podman, or set %s=postgres://user:password@host:5432/database", err, postgresEnv)
 	}
 	if err := s.startRedis(ctx); err != nil {
-		return fmt.Errorf("start Redis: %w; or set %s=redis://host:6379/0", err, redisEnv)
+		return fmt.Errorf("start Redis: %w; or start Docker or Podman, or set %s=redis://host:6379/0", err, redisEnv)
 	}
-	if !pgbouncer || os.Getenv(pgbouncerEnv) != "" {
+	return nil
+}
+
+// findPrograms finds what the command starts by itself, PgBouncer only if wanted.
+func (s *session) findPrograms(ctx context.Context, pgbouncer bool) error {
+	for _, p := range programs {
+		if p.name == "pgbouncer" && !pgbouncer {
+			continue
+		}
+		if err := s.findProgram(p.variable, p.name); err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+func (s *session) findProgram(variable, name string) error {
+	if given := os.Getenv(variable); given != "" {
+		if firstProgram(given) == "" {
+			return fmt.Errorf("%s=%s is no program that can be run", variable, given)
+		}
 		return nil
 	}
-	program, err := s.findOrInstall("pgbouncer", func() string {
-		return firstProgram("pgbouncer", "/usr/sbin/pgbouncer", "/opt/homebrew/bin/pgbouncer", "/usr/local/bin/pgbouncer")
+	file, err := s.findOrInstall(name, func() string {
+		return firstProgram(name, "/usr/sbin/"+name, "/opt/homebrew/bin/"+name, "/usr/local/bin/"+name)
 	})
-	s.env = append(s.env, pgbouncerEnv+"="+program)
-	return err
+	if err != nil {
+		return fmt.Errorf("find %s: %w; or set %s to its path", name, err, variable)
+	}
+	s.env = append(s.env, variable+"="+file)
+	return nil
 }
 
 func (s *session) cleanUp() {
