@@ -52,7 +52,7 @@ func (s signer) token(t *testing.T, algorithm, id string, now time.Time) string 
 		"client_id": "tollgate", "iat": now.Unix(), "exp": now.Add(15 * time.Minute).Unix(),
 	})
 	must(t, err)
-	token, err := jose.Encode(jose.EncodeHeader(algorithm, id), claims, s.private)
+	token, err := jose.Encode(jose.EncodeHeader(algorithm, id, jose.TypeAccessToken), claims, s.private)
 	must(t, err)
 	return token
 }

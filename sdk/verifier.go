@@ -189,7 +189,7 @@ func (v *Verifier) open(ctx context.Context, token string) (*claims, error) {
 	if !ok {
 		return nil, nil
 	}
-	header, ok := t.ReadHeader()
+	header, ok := t.ReadHeader(jose.TypeAccessToken)
 	if !ok {
 		return nil, nil
 	}

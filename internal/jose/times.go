@@ -18,6 +18,10 @@ const (
 	// a moment, and an instance whose clock is ahead signs early.
 	KeyLeadTime = KeySetMaxAge + ClockSkew + fetchTime
 
+	// AssertionTTL is how long an assertion lives: as long as a proxy may take to
+	// pass a request on, and as long as one that was copied can be replayed.
+	AssertionTTL = time.Minute
+
 	// MaxTokenTTL is the most that access tokens can be set to live.
 	MaxTokenTTL = 24 * time.Hour
 

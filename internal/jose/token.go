@@ -1,5 +1,5 @@
-// Package jose reads, checks and writes the access tokens and the public keys
-// of Tollgate, for the server and for the SDK: JSON Web Signatures in their
+// Package jose reads, checks and writes the access tokens, the assertions and the
+// public keys of Tollgate, for the server and for the SDK: JSON Web Signatures in their
 // compact form (RFC 7515), JSON Web Tokens (RFC 7519), and JSON Web Keys (RFC
 // 7517) of the algorithms EdDSA, ES256 and RS256. It follows RFC 8725.
 //
@@ -24,8 +24,13 @@ const (
 	MaxTokenSize = 8 << 10
 
 	maxKeyID = 128 // bytes of a "kid"
+)
 
-	tokenType = "at+jwt" // RFC 9068 §2.1
+// The types of tokens, the "typ" of their headers. One key signs them all, so
+// the type is what keeps one from passing for another (RFC 8725 §3.11).
+const (
+	TypeAccessToken = "at+jwt"                 // RFC 9068 §2.1
+	TypeAssertion   = "tollgate-assertion+jwt" // what a proxy tells a service about a call
 )
 
 // Token is the parts of a token. Nothing of it is verified.
@@ -52,33 +57,33 @@ func Cut(token string) (Token, bool) {
 	return Token{Signed: token[:len(header)+1+len(payload)], Header: header, Payload: payload, Signature: signature}, true
 }
 
-// Header is the header of an access token (RFC 9068 §2.1).
+// Header is the header of a token (RFC 7515 §4.1).
 type Header struct {
 	Algorithm string `json:"alg"`
 	KeyID     string `json:"kid"`
-	Type      string `json:"typ"` // at+jwt
+	Type      string `json:"typ"`
 }
 
-// EncodeHeader returns the first segment of the tokens that a key signs. All of
-// them have the same, byte for byte.
-func EncodeHeader(algorithm, keyID string) string {
-	text, err := json.Marshal(Header{Algorithm: algorithm, KeyID: keyID, Type: tokenType})
+// EncodeHeader returns the first segment of the tokens of a type that a key
+// signs. All of them have the same, byte for byte.
+func EncodeHeader(algorithm, keyID, typ string) string {
+	text, err := json.Marshal(Header{Algorithm: algorithm, KeyID: keyID, Type: typ})
 	if err != nil {
 		panic(err) // it is made of strings
 	}
 	return encodeSegment(text)
 }
 
-// ReadHeader reads the header: alg, kid and the typ of an access token, in any
-// order. It reports false for a header with any other member, so that no crit,
-// jwk or jku is ever obeyed.
-func (t Token) ReadHeader() (Header, bool) {
+// ReadHeader reads the header: alg, kid and typ, in any order. It reports false
+// for any other type than typ, byte for byte, and for a header with any other
+// member, so that no crit, jwk or jku is ever obeyed.
+func (t Token) ReadHeader(typ string) (Header, bool) {
 	r, ok := decodeMembers(t.Header)
 	if !ok || len(r.members) != 3 {
 		return Header{}, false
 	}
 	h := Header{Algorithm: r.Text("alg"), KeyID: r.Text("kid"), Type: r.Text("typ")}
-	return h, r.OK() && h.Type == tokenType && len(h.KeyID) <= maxKeyID
+	return h, r.OK() && h.Type == typ && len(h.KeyID) <= maxKeyID
 }
 
 // ReadClaims reads the payload. Call it when the signature is known to be good.

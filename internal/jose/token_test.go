@@ -27,7 +27,7 @@ func TestCut(t *testing.T) {
 // TestReadHeader: alg, kid, typ and nothing else, each once.
 func TestReadHeader(t *testing.T) {
 	want := Header{Algorithm: EdDSA, KeyID: "key", Type: "at+jwt"}
-	if got, ok := (Token{Header: EncodeHeader(EdDSA, "key")}).ReadHeader(); !ok || got != want {
+	if got, ok := (Token{Header: EncodeHeader(EdDSA, "key", TypeAccessToken)}).ReadHeader(TypeAccessToken); !ok || got != want {
 		t.Errorf("%+v, %t", got, ok)
 	}
 	for _, text := range []string{
@@ -39,8 +39,21 @@ func TestReadHeader(t *testing.T) {
 		`{"alg":"EdDSA","kid":"key","typ":"at+jwt"`, "{\"alg\":\"EdDSA\",\"kid\":\"\xff\",\"typ\":\"at+jwt\"}",
 		`{"alg":"EdDSA","kid":"` + strings.Repeat("k", maxKeyID+1) + `","typ":"at+jwt"}`,
 	} {
-		if got, ok := (Token{Header: encodeSegment([]byte(text))}).ReadHeader(); ok {
+		if got, ok := (Token{Header: encodeSegment([]byte(text))}).ReadHeader(TypeAccessToken); ok {
 			t.Errorf("%s: %+v", text, got)
+		}
+	}
+}
+
+// TestReadHeaderOfAnotherType: a token passes for one of its own type only.
+func TestReadHeaderOfAnotherType(t *testing.T) {
+	types := []string{TypeAccessToken, TypeAssertion, "AT+JWT", "application/at+jwt", "JWT", "Tollgate-Assertion+jwt", ""}
+	for _, is := range types {
+		for _, wanted := range types[:2] {
+			got, ok := Token{Header: EncodeHeader(EdDSA, "key", is)}.ReadHeader(wanted)
+			if ok != (is == wanted) {
+				t.Errorf("%q, read as %q: %+v, %t", is, wanted, got, ok)
+			}
 		}
 	}
 }

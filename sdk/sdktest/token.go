@@ -71,7 +71,7 @@ func (s *Server) sign(u User, sessionID string, opts ...TokenOption) string {
 	if err != nil {
 		panic(err)
 	}
-	token, err := jose.Encode(jose.EncodeHeader(jose.EdDSA, s.keys[len(s.keys)-1].ID), text, s.signer)
+	token, err := jose.Encode(jose.EncodeHeader(jose.EdDSA, s.keys[len(s.keys)-1].ID, jose.TypeAccessToken), text, s.signer)
 	if err != nil {
 		panic(err) // it is an Ed25519 key
 	}

@@ -1,5 +1,5 @@
-// Package token signs access tokens and verifies them, and keeps, rotates and
-// publishes the keys that do.
+// Package token signs access tokens and assertions, verifies access tokens, and
+// keeps, rotates and publishes the keys that do.
 package token
 
 import (
@@ -52,7 +52,7 @@ type Keys struct {
 func New(o Options) *Keys {
 	o.Algorithm, o.Ahead = cmp.Or(o.Algorithm, jose.EdDSA), cmp.Or(o.Ahead, jose.KeyLeadTime)
 	k := &Keys{
-		Options: o, keep: o.TTL + jose.ClockSkew,
+		Options: o, keep: max(o.TTL, jose.AssertionTTL) + jose.ClockSkew,
 		verified: otter.Must(&otter.Options[tokenHash, verifiedToken]{MaximumSize: verifiedTokens}),
 	}
 	k.set.Store(newKeySet(nil))
@@ -70,7 +70,9 @@ type signingKey struct {
 	active    time.Time
 	retired   time.Time // zero: never
 	removed   time.Time // zero: never
-	header    string    // the first segment of its tokens
+	header    string    // the first segment of its access tokens
+
+	assertionHeader string // the first segment of its assertions
 }
 
 // keySet is the keys that may verify. It never changes.
@@ -227,8 +229,9 @@ func (k *Keys) Load(ctx context.Context) error {
 // master key.
 func openKey(row keyRow, known *signingKey, master *seal.Master) (*signingKey, error) {
 	key := &signingKey{
-		id: row.ID, algorithm: row.Algorithm, header: jose.EncodeHeader(row.Algorithm, row.ID),
-		created: time.UnixMicro(row.CreatedAt).UTC(), active: time.UnixMicro(row.ActiveAt).UTC(),
+		id: row.ID, algorithm: row.Algorithm, header: jose.EncodeHeader(row.Algorithm, row.ID, jose.TypeAccessToken),
+		assertionHeader: jose.EncodeHeader(row.Algorithm, row.ID, jose.TypeAssertion),
+		created:         time.UnixMicro(row.CreatedAt).UTC(), active: time.UnixMicro(row.ActiveAt).UTC(),
 		retired: database.Time(row.RetiredAt), removed: database.Time(row.RemovedAt),
 	}
 	if known != nil && known.algorithm == row.Algorithm {

@@ -208,7 +208,7 @@ func TestKeysByTime(t *testing.T) {
 
 		signs := func(want string, ids ...string) {
 			t.Helper()
-			if token := mustSign(t, i.Keys, testClaims()); !strings.HasPrefix(token, jose.EncodeHeader(jose.EdDSA, want)+".") {
+			if token := mustSign(t, i.Keys, testClaims()); !strings.HasPrefix(token, jose.EncodeHeader(jose.EdDSA, want, jose.TypeAccessToken)+".") {
 				t.Errorf("%s: not signed by %s", fake.Now(), want)
 			}
 			for _, i := range []instance{i, other} {

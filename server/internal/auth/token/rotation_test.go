@@ -264,7 +264,7 @@ func TestRemove(t *testing.T) {
 				i.expect(t, "of the removed key", token, caller.ReasonCredentialInvalid)
 			}
 			next := i.mint(t)
-			if !strings.HasPrefix(next, jose.EncodeHeader(jose.ES256, pending.ID)+".") {
+			if !strings.HasPrefix(next, jose.EncodeHeader(jose.ES256, pending.ID, jose.TypeAccessToken)+".") {
 				t.Error("not signed by the key that was waiting")
 			}
 			a.expect(t, "of the next key", next, caller.ReasonOK)

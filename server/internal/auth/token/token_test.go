@@ -45,7 +45,8 @@ func testKeyOf(algorithm string, private crypto.Signer) *signingKey {
 	}
 	return &signingKey{
 		id: id, algorithm: algorithm, private: private, public: private.Public(),
-		active: issued.Add(-time.Hour), header: jose.EncodeHeader(algorithm, id),
+		active: issued.Add(-time.Hour), header: jose.EncodeHeader(algorithm, id, jose.TypeAccessToken),
+		assertionHeader: jose.EncodeHeader(algorithm, id, jose.TypeAssertion),
 	}
 }
 
