@@ -66,6 +66,8 @@ const (
 	Reason_REASON_SIGN_IN_REQUIRED Reason = 14
 	// Only the user in question, signed in as a person, may make the call.
 	Reason_REASON_SELF_ONLY Reason = 15
+	// No route says what the request needs, so it is refused.
+	Reason_REASON_ROUTE_MISSING Reason = 16
 	// The password is wrong.
 	Reason_REASON_WRONG_PASSWORD Reason = 20
 	// The user has no password.
@@ -104,6 +106,10 @@ const (
 	Reason_REASON_BODY_TIMEOUT Reason = 47
 	// An update names no field to change.
 	Reason_REASON_NOTHING_TO_UPDATE Reason = 48
+	// The path of the request to match is one that two servers may read in two ways.
+	Reason_REASON_PATH_REFUSED Reason = 49
+	// The host of the request to match is neither a name nor an address.
+	Reason_REASON_HOST_REFUSED Reason = 50
 	// The Authorization header is not one bearer credential.
 	Reason_REASON_BAD_AUTHORIZATION Reason = 60
 	// The user name or the password is wrong, or the user cannot sign in.
@@ -192,6 +198,14 @@ const (
 	Reason_REASON_TOO_MANY_LIMITS Reason = 109
 	// More limits apply to the call than can be counted at once.
 	Reason_REASON_TOO_MANY_LIMITS_APPLY Reason = 110
+	// There is no such route.
+	Reason_REASON_ROUTE_NOT_FOUND Reason = 111
+	// Another route has the name.
+	Reason_REASON_ROUTE_EXISTS Reason = 112
+	// Another route takes the same requests.
+	Reason_REASON_ROUTE_CONFLICT Reason = 113
+	// There are as many routes as there may be.
+	Reason_REASON_TOO_MANY_ROUTES Reason = 114
 	// Something went wrong; the request id finds it in the server's log.
 	Reason_REASON_INTERNAL Reason = 120
 	// What is needed does not answer.
@@ -251,6 +265,7 @@ var (
 		13:  "REASON_SECOND_FACTOR_REQUIRED",
 		14:  "REASON_SIGN_IN_REQUIRED",
 		15:  "REASON_SELF_ONLY",
+		16:  "REASON_ROUTE_MISSING",
 		20:  "REASON_WRONG_PASSWORD",
 		21:  "REASON_NO_PASSWORD",
 		22:  "REASON_WRONG_SECOND_FACTOR",
@@ -270,6 +285,8 @@ var (
 		46:  "REASON_TOO_LARGE",
 		47:  "REASON_BODY_TIMEOUT",
 		48:  "REASON_NOTHING_TO_UPDATE",
+		49:  "REASON_PATH_REFUSED",
+		50:  "REASON_HOST_REFUSED",
 		60:  "REASON_BAD_AUTHORIZATION",
 		61:  "REASON_BAD_CREDENTIALS",
 		62:  "REASON_BAD_REFRESH_TOKEN",
@@ -314,6 +331,10 @@ var (
 		108: "REASON_LIMITS_TOLLGATE",
 		109: "REASON_TOO_MANY_LIMITS",
 		110: "REASON_TOO_MANY_LIMITS_APPLY",
+		111: "REASON_ROUTE_NOT_FOUND",
+		112: "REASON_ROUTE_EXISTS",
+		113: "REASON_ROUTE_CONFLICT",
+		114: "REASON_TOO_MANY_ROUTES",
 		120: "REASON_INTERNAL",
 		121: "REASON_DEPENDENCY_DOWN",
 		122: "REASON_OVERLOADED",
@@ -351,6 +372,7 @@ var (
 		"REASON_SECOND_FACTOR_REQUIRED":     13,
 		"REASON_SIGN_IN_REQUIRED":           14,
 		"REASON_SELF_ONLY":                  15,
+		"REASON_ROUTE_MISSING":              16,
 		"REASON_WRONG_PASSWORD":             20,
 		"REASON_NO_PASSWORD":                21,
 		"REASON_WRONG_SECOND_FACTOR":        22,
@@ -370,6 +392,8 @@ var (
 		"REASON_TOO_LARGE":                  46,
 		"REASON_BODY_TIMEOUT":               47,
 		"REASON_NOTHING_TO_UPDATE":          48,
+		"REASON_PATH_REFUSED":               49,
+		"REASON_HOST_REFUSED":               50,
 		"REASON_BAD_AUTHORIZATION":          60,
 		"REASON_BAD_CREDENTIALS":            61,
 		"REASON_BAD_REFRESH_TOKEN":          62,
@@ -414,6 +438,10 @@ var (
 		"REASON_LIMITS_TOLLGATE":            108,
 		"REASON_TOO_MANY_LIMITS":            109,
 		"REASON_TOO_MANY_LIMITS_APPLY":      110,
+		"REASON_ROUTE_NOT_FOUND":            111,
+		"REASON_ROUTE_EXISTS":               112,
+		"REASON_ROUTE_CONFLICT":             113,
+		"REASON_TOO_MANY_ROUTES":            114,
 		"REASON_INTERNAL":                   120,
 		"REASON_DEPENDENCY_DOWN":            121,
 		"REASON_OVERLOADED":                 122,
@@ -467,7 +495,7 @@ var File_tollgate_v1_reason_proto protoreflect.FileDescriptor
 
 const file_tollgate_v1_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x18tollgate/v1/reason.proto\x12\vtollgate.v1*\xb8\x15\n" +
+	"\x18tollgate/v1/reason.proto\x12\vtollgate.v1*\xf0\x16\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tREASON_OK\x10\x01\x12\x1d\n" +
@@ -485,7 +513,8 @@ const file_tollgate_v1_reason_proto_rawDesc = "" +
 	"\x15REASON_WRONG_AUDIENCE\x10\f\x12!\n" +
 	"\x1dREASON_SECOND_FACTOR_REQUIRED\x10\r\x12\x1b\n" +
 	"\x17REASON_SIGN_IN_REQUIRED\x10\x0e\x12\x14\n" +
-	"\x10REASON_SELF_ONLY\x10\x0f\x12\x19\n" +
+	"\x10REASON_SELF_ONLY\x10\x0f\x12\x18\n" +
+	"\x14REASON_ROUTE_MISSING\x10\x10\x12\x19\n" +
 	"\x15REASON_WRONG_PASSWORD\x10\x14\x12\x16\n" +
 	"\x12REASON_NO_PASSWORD\x10\x15\x12\x1e\n" +
 	"\x1aREASON_WRONG_SECOND_FACTOR\x10\x16\x12 \n" +
@@ -504,7 +533,9 @@ const file_tollgate_v1_reason_proto_rawDesc = "" +
 	"\x1bREASON_UNSUPPORTED_ENCODING\x10-\x12\x14\n" +
 	"\x10REASON_TOO_LARGE\x10.\x12\x17\n" +
 	"\x13REASON_BODY_TIMEOUT\x10/\x12\x1c\n" +
-	"\x18REASON_NOTHING_TO_UPDATE\x100\x12\x1c\n" +
+	"\x18REASON_NOTHING_TO_UPDATE\x100\x12\x17\n" +
+	"\x13REASON_PATH_REFUSED\x101\x12\x17\n" +
+	"\x13REASON_HOST_REFUSED\x102\x12\x1c\n" +
 	"\x18REASON_BAD_AUTHORIZATION\x10<\x12\x1a\n" +
 	"\x16REASON_BAD_CREDENTIALS\x10=\x12\x1c\n" +
 	"\x18REASON_BAD_REFRESH_TOKEN\x10>\x12\x1f\n" +
@@ -548,7 +579,11 @@ const file_tollgate_v1_reason_proto_rawDesc = "" +
 	"\x12REASON_NOT_BUILTIN\x10k\x12\x1a\n" +
 	"\x16REASON_LIMITS_TOLLGATE\x10l\x12\x1a\n" +
 	"\x16REASON_TOO_MANY_LIMITS\x10m\x12 \n" +
-	"\x1cREASON_TOO_MANY_LIMITS_APPLY\x10n\x12\x13\n" +
+	"\x1cREASON_TOO_MANY_LIMITS_APPLY\x10n\x12\x1a\n" +
+	"\x16REASON_ROUTE_NOT_FOUND\x10o\x12\x17\n" +
+	"\x13REASON_ROUTE_EXISTS\x10p\x12\x19\n" +
+	"\x15REASON_ROUTE_CONFLICT\x10q\x12\x1a\n" +
+	"\x16REASON_TOO_MANY_ROUTES\x10r\x12\x13\n" +
 	"\x0fREASON_INTERNAL\x10x\x12\x1a\n" +
 	"\x16REASON_DEPENDENCY_DOWN\x10y\x12\x15\n" +
 	"\x11REASON_OVERLOADED\x10z\x12\x1b\n" +

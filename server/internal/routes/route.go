@@ -33,18 +33,3 @@ type Match struct {
 	Resource   string
 	Context    map[string]string
 }
-
-// Table is all routes, compiled. It does not change. The zero Table has none.
-type Table struct{}
-
-// Match finds the route of a request by its method, its host, maybe with a port,
-// and the path of its request target, as it was sent and without a query. It is
-// false when there is none. The error is Invalid, PATH_REFUSED or HOST_REFUSED,
-// for what is refused whatever the routes are.
-func (t *Table) Match(method, host, path string) (m Match, ok bool, err error) {
-	return Match{}, false, nil
-}
-
-// HasHosts says whether some route is for certain hosts, so that a request whose
-// host is not known cannot be matched.
-func (t *Table) HasHosts() bool { return false }
