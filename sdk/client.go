@@ -28,6 +28,7 @@ type Client struct {
 	auth    tollgatev1connect.AuthServiceClient
 	roles   tollgatev1connect.RolesServiceClient
 	limits  tollgatev1connect.LimitsServiceClient
+	routes  tollgatev1connect.RoutesServiceClient
 	audit   tollgatev1connect.AuditServiceClient
 	reports *reports
 
@@ -166,6 +167,7 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 	c.auth = tollgatev1connect.NewAuthServiceClient(&caller, baseURL, with)
 	c.roles = tollgatev1connect.NewRolesServiceClient(&caller, baseURL, with)
 	c.limits = tollgatev1connect.NewLimitsServiceClient(&caller, baseURL, with)
+	c.routes = tollgatev1connect.NewRoutesServiceClient(&caller, baseURL, with)
 	c.audit = tollgatev1connect.NewAuditServiceClient(&caller, baseURL, with)
 	c.feed = tollgatev1connect.NewAuthServiceClient(&streams, baseURL, connect.WithReadMaxBytes(maxRevocations), bounds)
 	c.public = &public
@@ -173,7 +175,7 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 }
 
 // Auth returns the generated client of AuthService: users, sessions, API keys.
-// Its calls, as those of the other three, carry the credential and the timeout,
+// Its calls, as those of the other four, carry the credential and the timeout,
 // and fail with an [*Error].
 func (c *Client) Auth() tollgatev1connect.AuthServiceClient { return c.auth }
 
@@ -182,6 +184,9 @@ func (c *Client) Roles() tollgatev1connect.RolesServiceClient { return c.roles }
 
 // Limits returns the generated client of LimitsService.
 func (c *Client) Limits() tollgatev1connect.LimitsServiceClient { return c.limits }
+
+// Routes returns the generated client of RoutesService.
+func (c *Client) Routes() tollgatev1connect.RoutesServiceClient { return c.routes }
 
 // Audit returns the generated client of AuditService. An answer may have 1 MiB:
 // read long events in small pages.

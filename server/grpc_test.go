@@ -191,7 +191,8 @@ func TestReflection(t *testing.T) {
 	backendtest.Must(t, err)
 	for _, name := range []string{
 		tollgatev1connect.AuthServiceName, tollgatev1connect.RolesServiceName,
-		tollgatev1connect.LimitsServiceName, tollgatev1connect.AuditServiceName,
+		tollgatev1connect.LimitsServiceName, tollgatev1connect.RoutesServiceName,
+		tollgatev1connect.AuditServiceName,
 	} {
 		if !slices.ContainsFunc(services, func(n protoreflect.FullName) bool { return string(n) == name }) {
 			t.Errorf("%s is not listed in %s", name, services)

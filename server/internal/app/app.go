@@ -34,6 +34,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/metrics"
 	"github.com/tollgatehq/tollgate/server/internal/page"
 	"github.com/tollgatehq/tollgate/server/internal/roles"
+	"github.com/tollgatehq/tollgate/server/internal/routes"
 	"github.com/tollgatehq/tollgate/server/internal/seal"
 	"github.com/tollgatehq/tollgate/server/internal/telemetry"
 )
@@ -58,6 +59,7 @@ type App struct {
 	Auth   *auth.Service // for the subcommands
 	roles  *roles.Service
 	Limits *limits.Service // for the subcommands
+	routes *routes.Service
 
 	metrics   *metrics.Metrics
 	refused   *refused
@@ -135,6 +137,7 @@ func (a *App) open(ctx context.Context, master *seal.Master) error {
 		Actions:     append(contract.Actions(), limits.Anonymous, limits.SecondFactor),
 	})
 	a.Limits = limits.New(a.db, a.log, a.roles, a.clock, pages, backend)
+	a.routes = routes.New(a.db, a.log, a.clock, pages)
 	a.Auth = auth.New(auth.Options{
 		DB: a.db, Log: a.log, Audit: a.audit, Roles: a.roles, Limits: a.Limits, Clock: a.clock,
 		Pages: pages, Master: master, Issuer: a.config.Issuer, Audience: a.config.Audience,
@@ -151,6 +154,7 @@ func (a *App) open(ctx context.Context, master *seal.Master) error {
 	a.Limits.ResolveUsers(a.Auth.ResolveUser)
 	a.log.Follow(a.roles)
 	a.log.Follow(a.Limits)
+	a.log.Follow(a.routes)
 	a.log.Follow(a.Auth)
 	a.registerMetrics(limiterDown)
 
@@ -216,6 +220,7 @@ func (a *App) Handler() (http.Handler, error) {
 			*decision.Authorizer
 		}{roles.NewHandler(a.roles), decision.NewAuthorizer(decisions)},
 		Limits: limits.NewHandler(a.Limits),
+		Routes: routes.NewHandler(a.routes),
 		Audit:  audit.NewHandler(a.audit),
 		Guard:  g, Interceptors: append(a.telemetry.Interceptors(), a.metrics), Events: a.audit, JWKS: a.Auth.SigningKeys.JWKS,
 		OAuth: a.Auth, Issuer: a.config.Issuer,

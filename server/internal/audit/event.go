@@ -64,6 +64,9 @@ const (
 	LimitUpdate     Action = "limit.update"
 	LimitDelete     Action = "limit.delete"
 	LimitReset      Action = "limit.reset"
+	RouteCreate     Action = "route.create"
+	RouteUpdate     Action = "route.update"
+	RouteDelete     Action = "route.delete"
 	AccessDenied    Action = "access.denied"            // a decision made for a downstream service
 	TollgateRefused Action = "tollgate.refused"         // a refused call of Tollgate's own API
 	Retention       Action = "tollgate.audit_retention" // old events were deleted
@@ -73,7 +76,7 @@ const (
 func (a Action) own() bool {
 	service, _, _ := strings.Cut(string(a), ".")
 	switch service {
-	case "auth", "session", "user", "api_key", "signing_key", "role", "limit", "access", "tollgate":
+	case "auth", "session", "user", "api_key", "signing_key", "role", "limit", "route", "access", "tollgate":
 		return true
 	default:
 		return false

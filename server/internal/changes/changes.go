@@ -30,6 +30,7 @@ const (
 	Role       Kind = "role"        // name
 	Membership Kind = "membership"  // user id; empty: anybody's
 	Limit      Kind = "limit"       // name
+	Route      Kind = "route"       // name
 )
 
 // Change says that a thing is not what it was. It does not say how: followers

@@ -30,6 +30,7 @@ type Options struct {
 	Auth   tollgatev1connect.AuthServiceHandler
 	Roles  tollgatev1connect.RolesServiceHandler
 	Limits tollgatev1connect.LimitsServiceHandler
+	Routes tollgatev1connect.RoutesServiceHandler
 	Audit  tollgatev1connect.AuditServiceHandler
 
 	Guard          *guard.Guard
@@ -74,6 +75,7 @@ func New(o Options) (http.Handler, error) {
 	add(tollgatev1connect.NewAuthServiceHandler(o.Auth, with))
 	add(tollgatev1connect.NewRolesServiceHandler(o.Roles, with))
 	add(tollgatev1connect.NewLimitsServiceHandler(o.Limits, with))
+	add(tollgatev1connect.NewRoutesServiceHandler(o.Routes, with))
 	add(tollgatev1connect.NewAuditServiceHandler(o.Audit, with))
 
 	transcoder, err := vanguard.NewTranscoder(rest, vanguard.WithCodec(func(vanguard.TypeResolver) vanguard.Codec {

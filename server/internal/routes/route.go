@@ -26,6 +26,19 @@ type Route struct {
 	UpdatedAt     time.Time
 }
 
+// Counted is the permission that a request counts under: the one it needs, or the
+// name that limits match.
+func (r *Route) Counted() string {
+	switch {
+	case r.Permission != "":
+		return r.Permission
+	case r.Public:
+		return "public"
+	default:
+		return "authenticated"
+	}
+}
+
 // Match is the route of a request, with the path's parameters filled in.
 type Match struct {
 	Route      *Route // shared: do not change it
