@@ -52,7 +52,7 @@ func readClaims(t jose.Token, issuer string, ttl time.Duration, now time.Time) (
 		good = good && c.apiKeyID != "" && len(c.scopes) > 0
 	}
 	if r.Has("amr") {
-		c.amr = r.Texts("amr")
+		c.amr = r.AMR()
 	}
 	if r.Has("auth_time") {
 		c.authTime = r.Seconds("auth_time")

@@ -55,6 +55,22 @@
 // [Verifier.Authenticate] and [Verifier.Interceptor] report bad credentials to
 // Tollgate, which counts and records them, at a bounded rate.
 //
+// # Behind a proxy that asks Tollgate
+//
+// Where nginx, Caddy, Envoy or Tollgate's gateway asks before a request gets here,
+// an [AssertionVerifier] checks in your process the assertion that came with it: a
+// token of a minute that Tollgate signed for this service and this call. It needs
+// no credential and calls nobody for a request. A request that came past the proxy
+// has none, and gets 401.
+//
+//	client, err := tollgate.New("https://tollgate.internal")
+//	assertions, err := tollgate.NewAssertionVerifier(client, tollgate.AssertionConfig{
+//		Issuer:   "https://tollgate.internal", // the server's --issuer
+//		Audience: "orders",                    // the proxy's ?audience=
+//	})
+//	defer assertions.Close()
+//	mux.Handle("GET /orders/{id}", assertions.RequireAssertion("orders:read")(getOrder))
+//
 // # Sign in
 //
 // A program that acts for a user presents the access tokens of a [Session],

@@ -156,6 +156,40 @@ func ExampleVerifier() {
 	// false CREDENTIAL_REVOKED
 }
 
+func ExampleAssertionVerifier() {
+	server, client, _ := exampleTollgate() // tollgate.New("https://tollgate.internal"): no credential
+	defer server.Close()
+
+	assertions, err := tollgate.NewAssertionVerifier(client, tollgate.AssertionConfig{
+		Issuer:   sdktest.Issuer,   // the server's --issuer
+		Audience: sdktest.Audience, // what the proxy asks for with ?audience=
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer assertions.Close()
+	handler := assertions.RequireAssertion("orders:read")(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		fmt.Println(tollgate.FromContext(r.Context()).Username, "reads", r.URL.Path)
+	}))
+
+	for _, assertion := range []string{
+		server.Assertion("alice", "orders:read"),  // what the proxy adds
+		server.Assertion("alice", "profile:read"), // for another handler
+		"", // past the proxy
+	} {
+		r := httptest.NewRequest("GET", "/orders/42", nil)
+		r.Header.Set(tollgate.AssertionHeader, assertion)
+		w := httptest.NewRecorder()
+		handler.ServeHTTP(w, r)
+		fmt.Println(w.Result().Status)
+	}
+	// Output:
+	// alice reads /orders/42
+	// 200 OK
+	// 403 Forbidden
+	// 401 Unauthorized
+}
+
 func ExampleNewSession() {
 	server, _, _ := exampleTollgate()
 	defer server.Close()

@@ -47,6 +47,21 @@ func newKeyring(ctx context.Context, client *Client, stale time.Duration) *keyri
 	return r
 }
 
+// keyOf returns the key that a token of this type names, for the algorithm that
+// it names, and nil when there is none. The token is not verified. The error is
+// that of find.
+func (r *keyring) keyOf(ctx context.Context, t jose.Token, typ string) (*jose.Key, error) {
+	header, ok := t.ReadHeader(typ)
+	if !ok {
+		return nil, nil
+	}
+	key, err := r.find(ctx, header.KeyID)
+	if err != nil || key == nil || key.Algorithm != header.Algorithm {
+		return nil, err
+	}
+	return key, nil
+}
+
 // find returns the key with this id, and nil when there is none. The error is an
 // *Error: it is not known whether there is one.
 func (r *keyring) find(ctx context.Context, id string) (*jose.Key, error) {

@@ -74,8 +74,8 @@ func timeOf(t *timestamppb.Timestamp) time.Time {
 type principalKey struct{}
 
 // FromContext returns the caller in a handler that [Client.Require],
-// [Client.Interceptor] or a [Verifier] protects; nil elsewhere and in RPCs that
-// are public.
+// [Client.Interceptor], a [Verifier] or an [AssertionVerifier] protects; nil
+// elsewhere and in RPCs that are public.
 func FromContext(ctx context.Context) *Principal {
 	p, _ := ctx.Value(principalKey{}).(*Principal)
 	return p

@@ -189,13 +189,9 @@ func (v *Verifier) open(ctx context.Context, token string) (*claims, error) {
 	if !ok {
 		return nil, nil
 	}
-	header, ok := t.ReadHeader(jose.TypeAccessToken)
-	if !ok {
-		return nil, nil
-	}
-	key, err := v.keys.find(ctx, header.KeyID)
+	key, err := v.keys.keyOf(ctx, t, jose.TypeAccessToken)
 	switch {
-	case err != nil || key == nil || key.Algorithm != header.Algorithm:
+	case err != nil || key == nil:
 		return nil, err
 	case known != nil && known.key == key:
 		return known, nil

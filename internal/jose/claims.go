@@ -7,7 +7,7 @@ import (
 )
 
 const (
-	maxTexts   = 16           // in a list
+	maxAMR     = 16           // ways of signing in
 	latestTime = 253402300799 // the end of the year 9999 in seconds since 1970
 )
 
@@ -34,10 +34,15 @@ func (c *Claims) Text(name string) string {
 	return text
 }
 
-// Texts reads a list of up to 16 texts, none of them empty. The list may be.
-func (c *Claims) Texts(name string) []string {
+// AMR reads "amr", how the user signed in (RFC 8176): up to 16 texts, none of
+// them empty.
+func (c *Claims) AMR() []string { return c.Texts("amr", maxAMR) }
+
+// Texts reads a list of at most so many texts, none of them empty. The list may
+// be.
+func (c *Claims) Texts(name string, most int) []string {
 	var list []json.RawMessage
-	if json.Unmarshal(c.members[name], &list) != nil || list == nil || len(list) > maxTexts {
+	if json.Unmarshal(c.members[name], &list) != nil || list == nil || len(list) > most {
 		c.bad = true
 		return nil
 	}

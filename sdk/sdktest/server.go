@@ -89,7 +89,7 @@ func WithTokenTTL(d time.Duration) Option { return func(s *Server) { s.tokenTTL 
 func WithKeepAlive(d time.Duration) Option { return func(s *Server) { s.keepAlive = d } }
 
 // WithAudience gives the service under test an audience of its own:
-// [Server.Token] is for it, and Verify, Authorize and [Server.Verifier] refuse
+// [Server.Token] and [Server.Assertion] are for it, and Verify, Authorize and [Server.Verifier] refuse
 // tokens for any other.
 func WithAudience(audience string) Option { return func(s *Server) { s.audience = audience } }
 
@@ -159,6 +159,18 @@ func (s *Server) Client(opts ...tollgate.Option) *tollgate.Client {
 func (s *Server) Verifier(config tollgate.VerifierConfig) *tollgate.Verifier {
 	config.Issuer, config.Audience = cmp.Or(config.Issuer, Issuer), cmp.Or(config.Audience, s.audience)
 	verifier, err := tollgate.NewVerifier(s.Client(), config)
+	if err != nil {
+		panic(err)
+	}
+	return verifier
+}
+
+// AssertionVerifier returns a verifier of this server's assertions, which the
+// caller closes. An empty issuer or audience is the server's. It panics when the
+// config cannot work.
+func (s *Server) AssertionVerifier(config tollgate.AssertionConfig) *tollgate.AssertionVerifier {
+	config.Issuer, config.Audience = cmp.Or(config.Issuer, Issuer), cmp.Or(config.Audience, s.audience)
+	verifier, err := tollgate.NewAssertionVerifier(s.Client(), config)
 	if err != nil {
 		panic(err)
 	}

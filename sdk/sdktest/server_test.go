@@ -218,3 +218,21 @@ func TestUnknownUserPanics(t *testing.T) {
 	}()
 	newServer(t).Token("nobody")
 }
+
+func TestAssertion(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, sdktest.WithAudience("orders"))
+	verifier := s.AssertionVerifier(tollgate.AssertionConfig{})
+	defer verifier.Close()
+	a, err := verifier.Verify(t.Context(), s.Assertion("alice", "orders:read"))
+	if err != nil || a.Permission != "orders:read" || a.Principal.Username != "alice" {
+		t.Errorf("%+v, error %v", a, err)
+	}
+	if a, err = verifier.Verify(t.Context(), s.Assertion("", "")); err != nil || a.Principal != nil {
+		t.Errorf("%+v, error %v", a, err)
+	}
+	_, err = verifier.Verify(t.Context(), s.Assertion("alice", "orders:read", sdktest.Claim("aud", sdktest.Audience)))
+	if denied, ok := errors.AsType[*tollgate.DeniedError](err); !ok || denied.Reason != tollgate.ReasonWrongAudience {
+		t.Errorf("error %v", err)
+	}
+}

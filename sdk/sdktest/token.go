@@ -13,7 +13,7 @@ import (
 	"github.com/tollgatehq/tollgate/internal/jose"
 )
 
-// TokenOption changes the claims of an access token.
+// TokenOption changes the claims of an access token, or of an assertion.
 type TokenOption func(claims map[string]any)
 
 // InSession puts the token into this session, for [Server.Revoke].
@@ -55,6 +55,33 @@ func (s *Server) Token(user string, opts ...TokenOption) string {
 	return s.sign(s.mustKnow(user), s.newID("session"), opts...)
 }
 
+// Assertion returns what a proxy in front of the service under test sends as
+// [tollgate.AssertionHeader] with a call of this user for which it asked for this
+// permission; an empty user and permission are those of a public route. It is for
+// the server's audience. Options can make it one that must be refused. It panics
+// when there is no such user.
+func (s *Server) Assertion(user, permission string, opts ...TokenOption) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.now()
+	claims := map[string]any{
+		"iss": Issuer, "aud": s.audience, "sub": "anonymous", "kind": "anonymous", "roles": []string{}, "jti": s.newID("request"),
+		"iat": now.Unix(), "exp": now.Add(jose.AssertionTTL).Unix(),
+	}
+	if user != "" {
+		u := s.mustKnow(user)
+		claims["sub"], claims["username"], claims["kind"] = u.ID, u.Name, "person"
+		claims["permission"], claims["sid"] = permission, s.newID("session")
+		if u.Roles != nil {
+			claims["roles"] = u.Roles
+		}
+		if u.Service {
+			claims["kind"] = "service"
+		}
+	}
+	return s.encode(jose.TypeAssertion, claims, opts)
+}
+
 func (s *Server) sign(u User, sessionID string, opts ...TokenOption) string {
 	now := s.now()
 	claims := map[string]any{
@@ -64,6 +91,11 @@ func (s *Server) sign(u User, sessionID string, opts ...TokenOption) string {
 	if u.PasswordChange {
 		claims["password_change"] = true
 	}
+	return s.encode(jose.TypeAccessToken, claims, opts)
+}
+
+// encode signs a token of this type.
+func (s *Server) encode(typ string, claims map[string]any, opts []TokenOption) string {
 	for _, opt := range opts {
 		opt(claims)
 	}
@@ -71,7 +103,7 @@ func (s *Server) sign(u User, sessionID string, opts ...TokenOption) string {
 	if err != nil {
 		panic(err)
 	}
-	token, err := jose.Encode(jose.EncodeHeader(jose.EdDSA, s.keys[len(s.keys)-1].ID, jose.TypeAccessToken), text, s.signer)
+	token, err := jose.Encode(jose.EncodeHeader(jose.EdDSA, s.keys[len(s.keys)-1].ID, typ), text, s.signer)
 	if err != nil {
 		panic(err) // it is an Ed25519 key
 	}

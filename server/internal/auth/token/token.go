@@ -182,7 +182,7 @@ func readHolder(r *jose.Claims, claims *Claims) bool {
 func readSignIn(r *jose.Claims, claims *Claims) bool {
 	how, when := r.Has("amr"), r.Has("auth_time")
 	if how {
-		claims.AMR = r.Texts("amr")
+		claims.AMR = r.AMR()
 	}
 	if when {
 		claims.AuthTime = r.Seconds("auth_time")
