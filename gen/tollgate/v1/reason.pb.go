@@ -110,6 +110,11 @@ const (
 	Reason_REASON_PATH_REFUSED Reason = 49
 	// The host of the request to match is neither a name nor an address.
 	Reason_REASON_HOST_REFUSED Reason = 50
+	// The parameters or headers that say what a proxy asks about are missing, twice
+	// there, or disagree.
+	Reason_REASON_BAD_PROXY_REQUEST Reason = 51
+	// Authorize was asked in a way in which its refusals would let everybody pass.
+	Reason_REASON_USE_FORWARD_AUTH Reason = 52
 	// The Authorization header is not one bearer credential.
 	Reason_REASON_BAD_AUTHORIZATION Reason = 60
 	// The user name or the password is wrong, or the user cannot sign in.
@@ -136,6 +141,8 @@ const (
 	Reason_REASON_GRANT_EXCEEDS_OWN Reason = 71
 	// The RPC has no guard option, so no caller may make it.
 	Reason_REASON_NO_GUARD Reason = 72
+	// The caller asks as a proxy does and is none that is trusted.
+	Reason_REASON_UNTRUSTED_PROXY Reason = 73
 	// There is no such user.
 	Reason_REASON_USER_NOT_FOUND Reason = 80
 	// Another user has the name.
@@ -287,6 +294,8 @@ var (
 		48:  "REASON_NOTHING_TO_UPDATE",
 		49:  "REASON_PATH_REFUSED",
 		50:  "REASON_HOST_REFUSED",
+		51:  "REASON_BAD_PROXY_REQUEST",
+		52:  "REASON_USE_FORWARD_AUTH",
 		60:  "REASON_BAD_AUTHORIZATION",
 		61:  "REASON_BAD_CREDENTIALS",
 		62:  "REASON_BAD_REFRESH_TOKEN",
@@ -300,6 +309,7 @@ var (
 		70:  "REASON_TOO_MANY_ATTEMPTS",
 		71:  "REASON_GRANT_EXCEEDS_OWN",
 		72:  "REASON_NO_GUARD",
+		73:  "REASON_UNTRUSTED_PROXY",
 		80:  "REASON_USER_NOT_FOUND",
 		81:  "REASON_USER_EXISTS",
 		82:  "REASON_USER_CHANGED",
@@ -394,6 +404,8 @@ var (
 		"REASON_NOTHING_TO_UPDATE":          48,
 		"REASON_PATH_REFUSED":               49,
 		"REASON_HOST_REFUSED":               50,
+		"REASON_BAD_PROXY_REQUEST":          51,
+		"REASON_USE_FORWARD_AUTH":           52,
 		"REASON_BAD_AUTHORIZATION":          60,
 		"REASON_BAD_CREDENTIALS":            61,
 		"REASON_BAD_REFRESH_TOKEN":          62,
@@ -407,6 +419,7 @@ var (
 		"REASON_TOO_MANY_ATTEMPTS":          70,
 		"REASON_GRANT_EXCEEDS_OWN":          71,
 		"REASON_NO_GUARD":                   72,
+		"REASON_UNTRUSTED_PROXY":            73,
 		"REASON_USER_NOT_FOUND":             80,
 		"REASON_USER_EXISTS":                81,
 		"REASON_USER_CHANGED":               82,
@@ -495,7 +508,7 @@ var File_tollgate_v1_reason_proto protoreflect.FileDescriptor
 
 const file_tollgate_v1_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x18tollgate/v1/reason.proto\x12\vtollgate.v1*\xf0\x16\n" +
+	"\x18tollgate/v1/reason.proto\x12\vtollgate.v1*\xc7\x17\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tREASON_OK\x10\x01\x12\x1d\n" +
@@ -536,6 +549,8 @@ const file_tollgate_v1_reason_proto_rawDesc = "" +
 	"\x18REASON_NOTHING_TO_UPDATE\x100\x12\x17\n" +
 	"\x13REASON_PATH_REFUSED\x101\x12\x17\n" +
 	"\x13REASON_HOST_REFUSED\x102\x12\x1c\n" +
+	"\x18REASON_BAD_PROXY_REQUEST\x103\x12\x1b\n" +
+	"\x17REASON_USE_FORWARD_AUTH\x104\x12\x1c\n" +
 	"\x18REASON_BAD_AUTHORIZATION\x10<\x12\x1a\n" +
 	"\x16REASON_BAD_CREDENTIALS\x10=\x12\x1c\n" +
 	"\x18REASON_BAD_REFRESH_TOKEN\x10>\x12\x1f\n" +
@@ -548,7 +563,8 @@ const file_tollgate_v1_reason_proto_rawDesc = "" +
 	"\x1dREASON_UNSUPPORTED_TOKEN_TYPE\x10E\x12\x1c\n" +
 	"\x18REASON_TOO_MANY_ATTEMPTS\x10F\x12\x1c\n" +
 	"\x18REASON_GRANT_EXCEEDS_OWN\x10G\x12\x13\n" +
-	"\x0fREASON_NO_GUARD\x10H\x12\x19\n" +
+	"\x0fREASON_NO_GUARD\x10H\x12\x1a\n" +
+	"\x16REASON_UNTRUSTED_PROXY\x10I\x12\x19\n" +
 	"\x15REASON_USER_NOT_FOUND\x10P\x12\x16\n" +
 	"\x12REASON_USER_EXISTS\x10Q\x12\x17\n" +
 	"\x13REASON_USER_CHANGED\x10R\x12\x1a\n" +

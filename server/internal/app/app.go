@@ -28,6 +28,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/contract"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/decision"
+	"github.com/tollgatehq/tollgate/server/internal/enforce"
 	"github.com/tollgatehq/tollgate/server/internal/guard"
 	"github.com/tollgatehq/tollgate/server/internal/httpapi"
 	"github.com/tollgatehq/tollgate/server/internal/limits"
@@ -212,7 +213,11 @@ func (a *App) Handler() (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	enforcer := enforce.New(enforce.Options{
+		Decisions: decisions, Routes: &routes.Service{}, Sign: a.Auth.SigningKeys.SignAssertion, Clock: a.clock, Audience: a.config.Audience,
+	})
 	return httpapi.New(httpapi.Options{
+		Enforce: enforcer,
 		Version: a.config.Version,
 		Auth:    auth.NewHandler(a.Auth),
 		Roles: struct {

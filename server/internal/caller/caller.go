@@ -62,6 +62,9 @@ type Caller struct {
 	IP        netip.Addr // the zero Addr when unknown
 	UserAgent string     // at most 512 bytes
 	RequestID string
+
+	// TrustedPeer: the connection is that of a trusted proxy.
+	TrustedPeer bool
 }
 
 type key struct{}

@@ -22,4 +22,5 @@ const (
 	ReasonSecondFactorRequired   Reason = "second_factor_required"
 	ReasonSignInRequired         Reason = "sign_in_required"
 	ReasonSelfOnly               Reason = "self_only"
+	ReasonRouteMissing           Reason = "route_missing"
 )

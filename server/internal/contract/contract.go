@@ -30,6 +30,15 @@ func Services() []protoreflect.ServiceDescriptor {
 	return services
 }
 
+// The RPCs of Envoy's services, which only proxies call.
+const (
+	ExtAuthzCheck   = "/envoy.service.auth.v3.Authorization/Check"
+	ShouldRateLimit = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit"
+)
+
+// ProxyProcedures returns the RPCs whose contract is Envoy's.
+func ProxyProcedures() []string { return []string{ExtAuthzCheck, ShouldRateLimit} }
+
 // ServiceNames returns the full names of the services, for reflection and health.
 func ServiceNames() []string {
 	var names []string

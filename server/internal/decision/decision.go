@@ -38,6 +38,9 @@ type Rule struct {
 	// passes by Self does not, so that no user is locked out.
 	Sensitive bool
 
+	// NoRoute: nothing says what the call needs, so nobody may pass.
+	NoRoute bool
+
 	// Action is what limits match when there is no Permission.
 	Action string
 }
@@ -70,14 +73,19 @@ type Source string
 const (
 	SourceAPI     Source = "api"     // a call of Tollgate's own API
 	SourceService Source = "service" // a call of a service, which asked by Authorize
+
+	// Requests in front of a service, which something else asked about.
+	SourceForwardAuth Source = "forward_auth" // a proxy, by forward auth
+	SourceExtAuthz    Source = "ext_authz"    // Envoy, by its external authorization
+	SourceGateway     Source = "gateway"      // the gateway
 )
 
 // action is the name that refusals of the source's calls are recorded under.
 func (s Source) action() audit.Action {
-	if s == SourceService {
-		return audit.AccessDenied
+	if s == SourceAPI {
+		return audit.TollgateRefused
 	}
-	return audit.TollgateRefused
+	return audit.AccessDenied
 }
 
 // Decision is the outcome.
@@ -194,6 +202,8 @@ func (s *Service) judge(reason caller.Reason, p *caller.Principal, rule Rule) ca
 		return caller.ReasonOK
 	}
 	switch {
+	case rule.NoRoute:
+		return caller.ReasonRouteMissing
 	case reason != caller.ReasonOK:
 		return reason
 	case rule.AnyUser, own:
@@ -232,7 +242,7 @@ func (s *Service) record(ctx context.Context, r Request, d Decision, stray *call
 	} else {
 		event = event.With("action", r.Rule.Action)
 	}
-	if asker := caller.From(ctx); asker.Principal != nil && r.Source == SourceService {
+	if asker := caller.From(ctx); asker.Principal != nil && r.Source != SourceAPI {
 		event = event.With("asked_by", asker.Principal.UserID)
 	}
 	switch {

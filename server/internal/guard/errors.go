@@ -18,8 +18,8 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// refusal is the error for a call that a decision did not allow.
-func refusal(d decision.Decision, rule decision.Rule) error {
+// Refusal is the error for a call that a decision did not allow.
+func Refusal(d decision.Decision, rule decision.Rule) error {
 	reason := strings.ToUpper(string(d.Reason))
 	switch d.Reason {
 	case caller.ReasonLimited:
@@ -30,6 +30,8 @@ func refusal(d decision.Decision, rule decision.Rule) error {
 		return fault.New(fault.Denied, reason, "this needs the permission %s, which the API key's scopes leave out", rule.Permission)
 	case caller.ReasonSelfOnly:
 		return fault.New(fault.Denied, reason, "only the user in question may make this call, signed in with a password: send that user's access token")
+	case caller.ReasonRouteMissing:
+		return fault.New(fault.Denied, reason, "no route says what this request needs, so it is refused; add one: POST /v1/routes")
 	case caller.ReasonPasswordChangeRequired:
 		return fault.New(fault.Denied, reason, "choose a new password first: POST /v1/users/%s/password", d.Principal.UserID)
 	case caller.ReasonCredentialMissing:
@@ -45,7 +47,7 @@ func refusal(d decision.Decision, rule decision.Rule) error {
 		return stepUp(reason, fmt.Sprintf(`, max_age="%d"`, int64(d.MaxAge.Seconds())), d.Principal,
 			"this call takes a sign-in of the last %s: sign in again", d.MaxAge)
 	case caller.ReasonWrongAudience:
-		return fault.New(fault.Unauthenticated, reason, "the access token is for another audience; sign in or refresh without an audience to call Tollgate")
+		return fault.New(fault.Unauthenticated, reason, "the access token is for another audience than this; sign in or refresh for the right one, which is none to call Tollgate")
 	case caller.ReasonUserDisabled:
 		return fault.New(fault.Unauthenticated, reason, "the user is disabled")
 	default:
@@ -147,9 +149,9 @@ func violationMessage(at protoreflect.MessageDescriptor, v *protovalidate.Violat
 	return v.Proto.GetMessage()
 }
 
-// writeLimits sets the RateLimit fields (draft-ietf-httpapi-ratelimit-headers)
+// WriteLimits sets the RateLimit fields (draft-ietf-httpapi-ratelimit-headers)
 // to the most restrictive limit that is enforced.
-func writeLimits(header http.Header, all []limits.Status) {
+func WriteLimits(header http.Header, all []limits.Status) {
 	for _, l := range all {
 		if l.Shadow {
 			continue

@@ -43,7 +43,7 @@ func TestRefusal(t *testing.T) {
 		{caller.ReasonSecondFactorRequired, key, fault.Unauthenticated, "an API key of a person cannot"},
 		{caller.ReasonSignInRequired, person, fault.Unauthenticated, "of the last 1h"},
 	} {
-		err := refusal(decision.Decision{Reason: test.reason, Principal: test.who, RetryAfter: 90 * time.Second, MaxAge: time.Hour}, decision.Rule{Permission: "a:b"})
+		err := Refusal(decision.Decision{Reason: test.reason, Principal: test.who, RetryAfter: 90 * time.Second, MaxAge: time.Hour}, decision.Rule{Permission: "a:b"})
 		f := fault.From(err)
 		if f.Kind != test.kind || f.Reason != strings.ToUpper(string(test.reason)) || !strings.Contains(f.Message, test.message) {
 			t.Errorf("%s: %s %s %q", test.reason, f.Kind, f.Reason, f.Message)
@@ -140,7 +140,7 @@ func TestPatternMessages(t *testing.T) {
 func TestWriteLimits(t *testing.T) {
 	t.Parallel()
 	header := http.Header{}
-	writeLimits(header, []limits.Status{
+	WriteLimits(header, []limits.Status{
 		{Name: "shadow", Shadow: true}, {Name: "tight", Remaining: 1, Limit: 10, Reset: 1500 * time.Millisecond}, {Name: "loose", Remaining: 9, Limit: 10},
 	})
 	if header.Get("RateLimit") != `"tight";r=1;t=2` || header.Get("RateLimit-Policy") != `"tight";q=10` {

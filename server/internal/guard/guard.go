@@ -71,6 +71,9 @@ func New(o Options) (*Guard, error) {
 	if err != nil {
 		return nil, err
 	}
+	for _, procedure := range contract.ProxyProcedures() {
+		rules[procedure] = rule{proxy: true}
+	}
 	validator, err := protovalidate.New()
 	if err != nil {
 		return nil, err
@@ -88,6 +91,9 @@ func (g *Guard) Admit(ctx context.Context, procedure string, header, response ht
 	r, known := g.rules[procedure]
 	if !known {
 		return ctx, fault.New(fault.Denied, "NO_GUARD", "%s cannot be called: its RPC has no option (tollgate.v1.guard)", procedure)
+	}
+	if r.proxy {
+		return g.AdmitProxy(ctx, procedure, header, response)
 	}
 	credential, err := Bearer(header)
 	if err != nil && !r.Public {
@@ -117,9 +123,9 @@ func (g *Guard) AdmitCredential(ctx context.Context, name string, rule decision.
 	if err != nil {
 		return ctx, err
 	}
-	writeLimits(response, d.Limits)
+	WriteLimits(response, d.Limits)
 	if !d.Allowed {
-		return ctx, refusal(d, rule)
+		return ctx, Refusal(d, rule)
 	}
 	origin.Principal = d.Principal
 	return caller.With(ctx, origin), nil
@@ -141,7 +147,7 @@ func (g *Guard) StillAllowed(ctx context.Context, procedure string, header http.
 		return err
 	}
 	if !d.Allowed {
-		return refusal(d, r.Rule)
+		return Refusal(d, r.Rule)
 	}
 	return nil
 }

@@ -16,6 +16,8 @@ import (
 type rule struct {
 	decision.Rule
 	self protoreflect.FieldDescriptor // the request's field that holds a user id; nil: none
+
+	proxy bool // for proxies, and nobody else: see AdmitProxy
 }
 
 // readRules reads the guard option of every RPC. An RPC without one, or with

@@ -10,18 +10,29 @@ import (
 // when that is a trusted proxy's, the right-most address of X-Forwarded-For
 // that is not. What stands left of it, anybody could have written.
 func clientIP(r *http.Request, trusted []netip.Prefix) netip.Addr {
+	ip := peerIP(r)
+	return lastHop(r.Header, ip, trusted, isTrusted(ip, trusted))
+}
+
+// peerIP is the address of the connection; the zero Addr when it has none.
+func peerIP(r *http.Request) netip.Addr {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
 		return netip.Addr{}
 	}
-	ip := peer.Addr().Unmap().WithZone("")
-	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
-	for i := len(hops) - 1; i >= 0 && isTrusted(ip, trusted); i-- {
+	return peer.Addr().Unmap().WithZone("")
+}
+
+// lastHop walks X-Forwarded-For from the right, from ip on, past those that are
+// trusted; believed says whether ip is.
+func lastHop(header http.Header, ip netip.Addr, trusted []netip.Prefix, believed bool) netip.Addr {
+	hops := strings.Split(strings.Join(header.Values("X-Forwarded-For"), ","), ",")
+	for i := len(hops) - 1; i >= 0 && believed; i-- {
 		hop, err := parseHop(strings.TrimSpace(hops[i]))
 		if err != nil {
 			break // the proxy wrote nothing usable: it is the last we know
 		}
-		ip = hop
+		ip, believed = hop, isTrusted(hop, trusted)
 	}
 	return ip
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/contract"
 	"github.com/tollgatehq/tollgate/server/internal/decision"
+	"github.com/tollgatehq/tollgate/server/internal/enforce"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/guard"
 )
@@ -32,6 +33,8 @@ type Options struct {
 	Limits tollgatev1connect.LimitsServiceHandler
 	Routes tollgatev1connect.RoutesServiceHandler
 	Audit  tollgatev1connect.AuditServiceHandler
+
+	Enforce *enforce.Service
 
 	Guard          *guard.Guard
 	Interceptors   []connect.Interceptor // outside of the guard, the outermost first
@@ -107,8 +110,20 @@ func New(o Options) (http.Handler, error) {
 			mux.Handle(path, handler)
 		}
 	}
+	forward := &forwardAuth{guard: o.Guard, enforce: o.Enforce, trusted: o.TrustedProxies}
+	all := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if isForwardAuth(r) { // not by the mux, which redirects paths that it would spell otherwise
+			forward.ServeHTTP(w, r)
+			return
+		}
+		if refused := misusedAuthorize(r); refused != nil {
+			writeFault(w, refused, caller.From(r.Context()).RequestID)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	})
 	return withSecurityHeaders(&middleware{
-		next: mux, trusted: o.TrustedProxies, clock: o.Clock, log: o.Log,
+		next: all, trusted: o.TrustedProxies, clock: o.Clock, log: o.Log,
 		limiters: newLimiters(o.MaxInFlight), refused: o.Refused,
 	}), nil
 }

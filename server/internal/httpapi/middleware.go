@@ -39,7 +39,7 @@ var goodRequestID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,128}$`)
 func (m *middleware) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	began, open, path := time.Now(), r.Context(), r.URL.Path
 	origin := caller.Caller{
-		IP: clientIP(r, m.trusted), UserAgent: r.UserAgent(), RequestID: r.Header.Get("X-Request-Id"),
+		IP: clientIP(r, m.trusted), TrustedPeer: isTrusted(peerIP(r), m.trusted), UserAgent: r.UserAgent(), RequestID: r.Header.Get("X-Request-Id"),
 	}
 	if len(origin.UserAgent) > 512 {
 		origin.UserAgent = origin.UserAgent[:512]
@@ -48,6 +48,11 @@ func (m *middleware) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		origin.RequestID = m.clock.NewID()
 	}
 	r = r.WithContext(caller.With(open, origin))
+	if isForwardAuth(r) {
+		// The client's: a refusal in the form of gRPC has the status 200, which lets it pass.
+		r.Header.Del("Content-Type")
+		r.Header.Del("Content-Encoding")
+	}
 
 	h := w.Header()
 	h.Set("X-Request-Id", origin.RequestID)

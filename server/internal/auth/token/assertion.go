@@ -32,7 +32,7 @@ type Assertion struct {
 	Roles    []string // in force at the decision
 	Scopes   []string // what the credential is narrowed to; empty: not narrowed
 
-	Permission string // that was asked for; only a service that needs the same may go by it
+	Permission string // that was asked for; only a service that needs the same may go by it. Empty: any good credential was enough
 	Resource   string
 	Route      string // the route's name; empty: the proxy's configuration said what to ask
 
@@ -106,8 +106,8 @@ func (a *Assertion) check() error {
 	}
 	switch a.Kind {
 	case string(caller.Person), string(caller.Service):
-		if a.Subject == Anonymous || a.Permission == "" {
-			return errors.New("a user's assertion needs the user's id and a permission")
+		if a.Subject == Anonymous {
+			return errors.New("a user's assertion needs the user's id")
 		}
 	case Anonymous:
 		if a.Subject != Anonymous || a.Username+a.Permission+a.SessionID+a.APIKeyID != "" || len(a.Roles)+len(a.Scopes) > 0 {
