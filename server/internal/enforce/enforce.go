@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/tollgatehq/tollgate/server/internal/auth"
@@ -38,7 +39,7 @@ const maxResource = 256
 // Options are what a Service needs.
 type Options struct {
 	Decisions *decision.Service
-	Routes    *routes.Service
+	Routes    func() *routes.Table // nil: they are not read yet
 	Sign      func(token.Assertion) (string, error)
 	Clock     clock.Clock
 	Audience  string // of assertions whose request asks for none
@@ -103,10 +104,14 @@ func (s *Service) Decide(ctx context.Context, r Request) (Answer, error) {
 		asked.Rule = r.Needs.rule()
 		asked.Resource, asked.Cost, asked.Context = r.Needs.Resource, r.Needs.Cost, r.Needs.Context
 	} else {
-		if r.Host == "" && s.Routes.Table().HasHosts() {
+		table := s.Routes()
+		if table == nil {
+			return a, fault.New(fault.Unavailable, "STARTING", "the routes are not read yet; try again").After(time.Second)
+		}
+		if r.Host == "" && table.HasHosts() {
 			return a, BadRequest("the request's host is not known, and routes are for certain hosts: send X-Original-URL, or X-Forwarded-Host")
 		}
-		match, found, err := s.Routes.Match(r.Method, r.Host, r.Path)
+		match, found, err := table.Match(r.Method, r.Host, r.Path)
 		if err != nil {
 			return a, err
 		}
