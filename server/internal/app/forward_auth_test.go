@@ -240,7 +240,7 @@ func TestForwardAuthIdentity(t *testing.T) {
 	// A user without a role, for whom there is less to say.
 	_, bob := p.newUser(t, "bob")
 	a := p.ask(t, "?authenticated=true&headers=remote", bob).Want(t, 200)
-	backendtest.Equal(t, "Remote-Groups", a.Header.Get("Remote-Groups"), "-")
+	backendtest.Equal(t, a.Header.Get("Remote-Groups"), "-", "Remote-Groups")
 }
 
 // claims reads the assertion without verifying it.

@@ -187,7 +187,7 @@ func TestAssertionNeedsWhatItSays(t *testing.T) {
 	k := testSigner(t, clock.NewFake(issued))
 	for i, change := range []func(*Assertion){
 		func(a *Assertion) { a.Subject = "" }, func(a *Assertion) { a.RequestID = "" }, func(a *Assertion) { a.IssuedAt = time.Time{} },
-		func(a *Assertion) { a.Kind = "" }, func(a *Assertion) { a.Kind = "admin" }, func(a *Assertion) { a.Permission = "" },
+		func(a *Assertion) { a.Kind = "" }, func(a *Assertion) { a.Kind = "admin" },
 		func(a *Assertion) { a.Subject = Anonymous }, func(a *Assertion) { a.Kind = Anonymous },
 	} {
 		a := testAssertion()
