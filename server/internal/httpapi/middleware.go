@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
-	"regexp"
 	"runtime/debug"
 	"strings"
 	"time"
@@ -34,17 +33,15 @@ type middleware struct {
 	refused  func(reason string, cause error) // counts refusals by reason
 }
 
-var goodRequestID = regexp.MustCompile(`^[A-Za-z0-9._-]{1,128}$`)
-
 func (m *middleware) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	began, open, path := time.Now(), r.Context(), r.URL.Path
 	origin := caller.Caller{
-		IP: clientIP(r, m.trusted), TrustedPeer: isTrusted(peerIP(r), m.trusted), UserAgent: r.UserAgent(), RequestID: r.Header.Get("X-Request-Id"),
+		IP: clientIP(r, m.trusted), TrustedPeer: caller.IsTrusted(peerIP(r), m.trusted), UserAgent: r.UserAgent(), RequestID: r.Header.Get("X-Request-Id"),
 	}
 	if len(origin.UserAgent) > 512 {
 		origin.UserAgent = origin.UserAgent[:512]
 	}
-	if !goodRequestID.MatchString(origin.RequestID) {
+	if !caller.GoodRequestID(origin.RequestID) {
 		origin.RequestID = m.clock.NewID()
 	}
 	r = r.WithContext(caller.With(open, origin))

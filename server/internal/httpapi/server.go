@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/inflight"
 	"github.com/tollgatehq/tollgate/server/internal/metrics"
 )
@@ -82,7 +83,7 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 		var client netip.Addr
 		if peer, err := netip.ParseAddrPort(conn.RemoteAddr().String()); err == nil {
 			client = inflight.Address(peer.Addr())
-			if isTrusted(client, l.trusted) {
+			if caller.IsTrusted(client, l.trusted) {
 				return conn, nil
 			}
 		}
