@@ -209,7 +209,7 @@ func TestForwardAuthIdentity(t *testing.T) {
 	t.Parallel()
 	p := startProxied(t)
 	for query, want := range map[string]map[string]string{
-		"": {},
+		"":                        {},
 		"&headers=remote":         {"Remote-User": "alice", "Remote-Groups": "role-of-alice"},
 		"&headers=x-auth-request": {"X-Auth-Request-User": p.id, "X-Auth-Request-Groups": "role-of-alice", "X-Auth-Request-Preferred-Username": "alice"},
 	} {
