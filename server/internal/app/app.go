@@ -214,7 +214,7 @@ func (a *App) Handler() (http.Handler, error) {
 		return nil, err
 	}
 	enforcer := enforce.New(enforce.Options{
-		Decisions: decisions, Routes: func() *routes.Table { return &routes.Table{} }, Sign: a.Auth.SigningKeys.SignAssertion, Clock: a.clock, Audience: a.config.Audience,
+		Decisions: decisions, Routes: a.routes.Table, Sign: a.Auth.SigningKeys.SignAssertion, Clock: a.clock, Audience: a.config.Audience,
 	})
 	return httpapi.New(httpapi.Options{
 		Enforce: enforcer,

@@ -272,3 +272,86 @@ func TestAuthorizeIsNoForwardAuth(t *testing.T) {
 	}
 	p.call(t, "POST", "/v1/authorize", p.key, map[string]any{"accessToken": p.alice, "permission": "orders:read"}, "X-Original-URI", "/orders").Want(t, 200)
 }
+
+// What the route table says, for a request as each proxy describes it.
+func TestForwardAuthByRoute(t *testing.T) {
+	t.Parallel()
+	p := startProxied(t)
+	p.ask(t, "/orders/7", p.alice).Want(t, 403) // there is no route yet
+	p.route(t, "order", "/orders/{id}", apitest.Object{"methods": []string{"GET"}, "permission": "orders:read", "resource": "orders/{id}"})
+	p.route(t, "change-order", "/orders/{id}", apitest.Object{"methods": []string{"PUT"}, "permission": "orders:write"})
+	p.route(t, "assets", "/assets/{rest...}", apitest.Object{"public": true})
+	p.route(t, "me", "/me", apitest.Object{"authenticated": true})
+	p.route(t, "admin", "/{rest...}", apitest.Object{"host": "admin.example", "permission": "admin:all"})
+
+	type proxy func(method, host, path string) (query string, header []string)
+	for name, describe := range map[string]proxy{
+		"Caddy": func(method, host, path string) (string, []string) {
+			return "", []string{"X-Forwarded-Method", method, "X-Forwarded-Host", host, "X-Forwarded-Uri", path + "?x=1"}
+		},
+		"nginx": func(method, host, path string) (string, []string) {
+			return "", []string{"X-Original-Method", method, "X-Original-URL", "https://" + host + path + "?x=1"}
+		},
+	} {
+		for _, test := range []struct {
+			method, host, path, token string
+			status                    int
+			reason, route             string
+		}{
+			{"GET", "a.example", "/orders/7", p.alice, 200, "", "order"},
+			{"HEAD", "a.example", "/orders/7", p.alice, 200, "", "order"},
+			{"GET", "a.example", "/%6Frders/7/", p.alice, 200, "", "order"},
+			{"GET", "a.example", "/orders/7", "", 401, "CREDENTIAL_MISSING", ""},
+			{"PUT", "a.example", "/orders/7", p.alice, 403, "PERMISSION_MISSING", ""},
+			{"DELETE", "a.example", "/orders/7", p.alice, 403, "ROUTE_MISSING", ""},
+			{"GET", "a.example", "/other", p.alice, 403, "ROUTE_MISSING", ""},
+			{"GET", "a.example", "/other", "", 403, "ROUTE_MISSING", ""},
+			{"GET", "a.example", "/assets/a/b.css", "", 200, "", "assets"},
+			{"GET", "a.example", "/assets/a/b.css", "rubbish", 200, "", "assets"},
+			{"GET", "a.example", "/me", p.alice, 200, "", "me"},
+			{"GET", "a.example", "/me", "", 401, "CREDENTIAL_MISSING", ""},
+			{"GET", "ADMIN.example.:443", "/x", p.alice, 403, "PERMISSION_MISSING", ""},
+			{"GET", "admin.example", "/assets/a", p.alice, 403, "PERMISSION_MISSING", ""},
+			{"GET", "a.example", "/assets/../orders/7", p.alice, 400, "PATH_REFUSED", ""},
+			{"GET", "a.example", "/assets/%2e%2e/orders/7", "", 400, "PATH_REFUSED", ""},
+			{"GET", "a b", "/assets/a", "", 400, "HOST_REFUSED", ""},
+		} {
+			query, header := describe(test.method, test.host, test.path)
+			a := p.ask(t, query, test.token, header...)
+			what := fmt.Sprintf("%s: %s %s%s", name, test.method, test.host, test.path)
+			if a.Status != test.status || a.Reason() != test.reason {
+				t.Errorf("%s: %d %s, want %d %s", what, a.Status, a.Raw, test.status, test.reason)
+			} else if a.Status == 200 {
+				if got := p.claims(t, a)["route"]; got != test.route {
+					t.Errorf("%s: the assertion is for the route %v, want %s", what, got, test.route)
+				}
+			}
+		}
+	}
+	// Envoy over HTTP: the path and the method are the request's own.
+	p.call(t, "PUT", forwardAuth+"/orders/7?permission=orders:read&authenticated=true", p.alice, nil, "X-Tollgate-Key", p.key).Want(t, 403)
+	p.call(t, "GET", forwardAuth+"/orders/7?permission=orders:write", p.alice, nil, "X-Tollgate-Key", p.key).Want(t, 200)
+	p.call(t, "GET", forwardAuth+"//orders/7", p.alice, nil, "X-Tollgate-Key", p.key).Want(t, 400)
+
+	a := p.ask(t, "/orders/8", p.alice).Want(t, 200)
+	backendtest.Equal(t, p.claims(t, a)["resource"], any("orders/8"), "the resource")
+	a = p.ask(t, "/assets/x", p.alice).Want(t, 200)
+	if claims := p.claims(t, a); claims["sub"] != "anonymous" || claims["kind"] != "anonymous" || claims["permission"] != nil {
+		t.Errorf("who made a public request is %v", claims)
+	}
+	// Without a host nothing says whether it is the administrator's.
+	p.ask(t, "", p.alice, "X-Original-Method", "GET", "X-Original-URI", "/orders/7").Want(t, 400)
+
+	// A route that is gone.
+	p.As(p.admin).Call(t, "DELETE", "/v1/routes/order", nil).Want(t, 200)
+	p.ask(t, "/orders/7", p.alice).Want(t, 403)
+	reasons := map[any]int{}
+	for _, e := range p.As(p.admin).Events(t, "action=access.denied") {
+		reasons[e["reason"]]++
+	}
+	for _, reason := range []string{"route_missing", "permission_missing", "credential_missing"} {
+		if reasons[reason] == 0 {
+			t.Errorf("no refusal %s is recorded: %v", reason, reasons)
+		}
+	}
+}
