@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"encoding/base64"
 	"encoding/json"
 	"maps"
 	"net/http"
@@ -14,34 +13,6 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 )
 
-// wireError is the one shape of an error in JSON, Connect's
-// (https://connectrpc.com/docs/protocol#error-end-stream).
-type wireError struct {
-	Code    string       `json:"code"`
-	Message string       `json:"message"`
-	Details []wireDetail `json:"details"`
-}
-
-// wireDetail is a protobuf message: its bytes for programs, and as JSON for
-// people.
-type wireDetail struct {
-	Type  string          `json:"type"`
-	Value string          `json:"value"`
-	Debug json.RawMessage `json:"debug,omitempty"`
-}
-
-func newWireError(e *connect.Error) wireError {
-	out := wireError{Code: e.Code().String(), Message: e.Message(), Details: []wireDetail{}}
-	for _, d := range e.Details() {
-		detail := wireDetail{Type: d.Type(), Value: base64.RawStdEncoding.EncodeToString(d.Bytes())}
-		if message, err := d.Value(); err == nil {
-			detail.Debug, _ = protojson.Marshal(message) // left out when it cannot be shown
-		}
-		out.Details = append(out.Details, detail)
-	}
-	return out
-}
-
 // writeFault answers with a fault.
 func writeFault(w http.ResponseWriter, f *fault.Error, requestID string) {
 	writeStatusFault(w, f.Kind.Status(), f, requestID)
@@ -52,28 +23,24 @@ func writeFault(w http.ResponseWriter, f *fault.Error, requestID string) {
 func writeStatusFault(w http.ResponseWriter, status int, f *fault.Error, requestID string) {
 	out := fault.Connect(f, requestID)
 	maps.Copy(w.Header(), out.Meta())
-	writeWire(w, status, newWireError(out))
+	writeWire(w, status, fault.NewWire(out))
 }
 
-func writeWire(w http.ResponseWriter, code int, e wireError) {
-	body, err := json.Marshal(e)
-	if err != nil {
-		code, body = http.StatusInternalServerError, []byte(`{"code":"internal","message":"","details":[]}`)
-	}
+func writeWire(w http.ResponseWriter, code int, e fault.Wire) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	for _, stale := range []string{"Content-Length", "Content-Encoding", "Etag", "Last-Modified"} {
 		h.Del(stale)
 	}
 	w.WriteHeader(code)
-	w.Write(append(body, '\n')) //nolint:errcheck // the caller hung up
+	w.Write(e.JSON()) //nolint:errcheck // the caller hung up
 }
 
 // rewrite brings what another layer answered with to the one shape: Connect's
 // errors keep theirs and gain a google.rpc.ErrorInfo, the REST transcoder's
 // google.rpc.Status and plain texts become it.
 func rewrite(w http.ResponseWriter, r *http.Request, code int, body []byte, requestID string) {
-	var wire wireError
+	var wire fault.Wire
 	if err := json.Unmarshal(body, &wire); err == nil && wire.Code != "" {
 		if len(wire.Details) > 0 { // made by the guard: complete
 			writeWire(w, code, wire)
@@ -93,7 +60,7 @@ func rewrite(w http.ResponseWriter, r *http.Request, code int, body []byte, requ
 			}
 		}
 		if len(e.Details()) > 0 {
-			writeWire(w, code, newWireError(e))
+			writeWire(w, code, fault.NewWire(e))
 			return
 		}
 		rewriteBare(w, code, e.Code().String(), e.Message(), requestID)

@@ -87,7 +87,7 @@ func (h *events) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if ended := endOf(ctx, err); ended != nil {
-		out := newWireError(fault.Connect(ended, requestID))
+		out := fault.NewWire(fault.Connect(ended, requestID))
 		write("event: error\ndata: {\"code\":%q,\"message\":%q}\n\n", out.Code, out.Message) //nolint:errcheck // it is over anyway
 	}
 }
