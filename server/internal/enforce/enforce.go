@@ -32,10 +32,6 @@ const (
 	ActionNoRoute       = "no-route"      // nothing says what it needs
 )
 
-// maxResource bounds, in bytes, the resource that a request without one is
-// recorded under: its method, host and path.
-const maxResource = 256
-
 // Options are what a Service needs.
 type Options struct {
 	Decisions *decision.Service

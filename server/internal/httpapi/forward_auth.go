@@ -14,7 +14,6 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/enforce"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/guard"
-	"github.com/tollgatehq/tollgate/server/internal/roles"
 )
 
 // forwardAuthPath is where proxies ask, with any method: nginx's auth_request,
@@ -73,7 +72,7 @@ func (f *forwardAuth) answer(w http.ResponseWriter, r *http.Request, q question)
 	if err != nil {
 		return err
 	}
-	headers, err := f.enforce.Identity(answer, q.flavor)
+	headers, err := f.enforce.Identity(answer, q.Flavor)
 	if err != nil {
 		return err
 	}
@@ -86,13 +85,12 @@ func (f *forwardAuth) answer(w http.ResponseWriter, r *http.Request, q question)
 
 // question is what the proxy's configuration has put into the address.
 type question struct {
-	needs    *enforce.Needs
-	audience string
-	flavor   enforce.Flavor
-	deny     bool // refusals are 401 or 403, for nginx, which makes 500 of others
+	enforce.Question
+	deny bool // refusals are 401 or 403, for nginx, which makes 500 of others
 }
 
-const maxAudience = 255
+// queryForm is how the query says it.
+var queryForm = enforce.Form{In: "the query", Others: []string{"deny"}}
 
 // readQuestion reads the query. Behind the path it is the client's, and says
 // nothing.
@@ -109,70 +107,24 @@ func readQuestion(r *http.Request) (q question, err error) {
 			return q, enforce.BadRequest("deny must be 403, or left out")
 		}
 	}
-	var needs enforce.Needs
+	settings := make(map[string]string, len(values))
 	for name, all := range values {
-		value := all[0]
-		switch {
-		case len(all) > 1:
-			return q, enforce.BadRequest("the query has %s twice", known(name))
-		case name == "deny":
-			continue
-		case value == "":
-			return q, enforce.BadRequest("%s is empty in the query; leave it out", known(name))
-		case name == "permission":
-			if err := roles.ValidPermission(value); err != nil {
-				return q, enforce.BadRequest("permission %v", err)
-			}
-			if roles.Own(value) {
-				return q, enforce.BadRequest("permission must be one of your own: Tollgate decides about its own API (tollgate:…) by itself")
-			}
-			needs.Permission = value
-		case name == "authenticated":
-			if needs.Authenticated = value == "true"; !needs.Authenticated {
-				return q, enforce.BadRequest("authenticated must be true, or left out")
-			}
-		case name == "resource" && len(value) <= 256:
-			needs.Resource = value
-		case name == "cost":
-			if needs.Cost, err = strconv.ParseInt(value, 10, 64); err != nil || needs.Cost < 1 || needs.Cost > 1_000_000 {
-				return q, enforce.BadRequest("cost must be 1 to 1000000")
-			}
-		case name == "audience" && len(value) <= maxAudience:
-			q.audience = value
-		case name == "headers" && enforce.Flavor(value).Valid():
-			q.flavor = enforce.Flavor(value)
-		case known(name) == name:
-			return q, enforce.BadRequest("%s is too long or not one of the values that it can have", name)
-		default:
-			return q, enforce.BadRequest("the query has a parameter that is not known; there are %s", strings.Join(parameters, ", "))
+		if len(all) > 1 {
+			return q, enforce.BadRequest("the query has a parameter twice")
 		}
+		settings[name] = all[0]
 	}
-	switch {
-	case needs.Permission != "" || needs.Authenticated:
-		q.needs = &needs
-	case needs.Resource != "" || needs.Cost != 0:
-		return q, enforce.BadRequest("resource and cost go with a permission; without one, the route says them")
-	}
-	return q, nil
-}
-
-var parameters = []string{"permission", "authenticated", "resource", "cost", "audience", "headers", "deny"}
-
-// known keeps what somebody may have mistyped out of the answer.
-func known(name string) string {
-	if slices.Contains(parameters, name) {
-		return name
-	}
-	return "a parameter"
+	q.Question, err = queryForm.Read(settings)
+	return q, err
 }
 
 // request is the client's request, as the proxy describes it.
 func (q question) request(r *http.Request) (enforce.Request, error) {
 	asked := enforce.Request{
 		Credential: enforce.CredentialOf(r.Header.Values("Authorization"), r.Header.Values("X-Api-Key")),
-		Needs:      q.needs, Audience: q.audience,
+		Needs:      q.Needs, Audience: q.Audience,
 	}
-	if q.needs != nil {
+	if q.Needs != nil {
 		return asked, nil
 	}
 	d, err := describe(r)
