@@ -71,6 +71,9 @@
 //	defer assertions.Close()
 //	mux.Handle("GET /orders/{id}", assertions.RequireAssertion("orders:read")(getOrder))
 //
+// A service in another language does the same with a JWT library;
+// examples/upstream has one in Python.
+//
 // # Sign in
 //
 // A program that acts for a user presents the access tokens of a [Session],
