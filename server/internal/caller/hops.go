@@ -1,9 +1,36 @@
 package caller
 
 import (
+	"net/http"
 	"net/netip"
 	"strings"
 )
+
+const maxUserAgent = 512
+
+// Of is the origin of a request to one of our own ports. newID makes an id for a
+// request without a good one.
+func Of(r *http.Request, trusted []netip.Prefix, newID func() string) Caller {
+	peer := PeerIP(r)
+	c := Caller{TrustedPeer: IsTrusted(peer, trusted), UserAgent: r.UserAgent(), RequestID: r.Header.Get("X-Request-Id")}
+	c.IP = LastHop(r.Header.Values("X-Forwarded-For"), peer, trusted, c.TrustedPeer)
+	if len(c.UserAgent) > maxUserAgent {
+		c.UserAgent = c.UserAgent[:maxUserAgent]
+	}
+	if !GoodRequestID(c.RequestID) {
+		c.RequestID = newID()
+	}
+	return c
+}
+
+// PeerIP is the address of a request's connection; the zero Addr when it has none.
+func PeerIP(r *http.Request) netip.Addr {
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return peer.Addr().Unmap().WithZone("")
+}
 
 // LastHop walks the values of X-Forwarded-For from the right, from ip on, past
 // those that are trusted; believed says whether ip is. What stands left of the

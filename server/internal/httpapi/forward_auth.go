@@ -66,7 +66,7 @@ func (f *forwardAuth) answer(w http.ResponseWriter, r *http.Request, q question)
 	}
 	from := caller.From(ctx)
 	asked.Source, asked.UserAgent, asked.RequestID = decision.SourceForwardAuth, from.UserAgent, from.RequestID
-	asked.IP = caller.LastHop(r.Header.Values("X-Forwarded-For"), peerIP(r), f.trusted, true) // the peer has proved to be a proxy
+	asked.IP = caller.LastHop(r.Header.Values("X-Forwarded-For"), caller.PeerIP(r), f.trusted, true) // the peer has proved to be a proxy
 	answer, err := f.enforce.Decide(ctx, asked)
 	guard.WriteLimits(w.Header(), answer.Limits)
 	if err != nil {

@@ -35,15 +35,7 @@ type middleware struct {
 
 func (m *middleware) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	began, open, path := time.Now(), r.Context(), r.URL.Path
-	origin := caller.Caller{
-		IP: clientIP(r, m.trusted), TrustedPeer: caller.IsTrusted(peerIP(r), m.trusted), UserAgent: r.UserAgent(), RequestID: r.Header.Get("X-Request-Id"),
-	}
-	if len(origin.UserAgent) > 512 {
-		origin.UserAgent = origin.UserAgent[:512]
-	}
-	if !caller.GoodRequestID(origin.RequestID) {
-		origin.RequestID = m.clock.NewID()
-	}
+	origin := caller.Of(r, m.trusted, m.clock.NewID)
 	r = r.WithContext(caller.With(open, origin))
 	if isForwardAuth(r) {
 		// The client's: a refusal in the form of gRPC has the status 200, which lets it pass.

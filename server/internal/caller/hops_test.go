@@ -1,4 +1,4 @@
-package httpapi
+package caller
 
 import (
 	"net/http"
@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestClientIP(t *testing.T) {
+func TestOfFindsTheClient(t *testing.T) {
 	proxies := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}
 	tests := map[string]struct {
 		peer      string
@@ -31,7 +31,7 @@ func TestClientIP(t *testing.T) {
 	}
 	for name, test := range tests {
 		r := &http.Request{RemoteAddr: test.peer, Header: http.Header{"X-Forwarded-For": test.forwarded}}
-		if got := clientIP(r, proxies).String(); got != test.want {
+		if got := Of(r, proxies, func() string { return "" }).IP.String(); got != test.want {
 			t.Errorf("%s: %s, want %s", name, got, test.want)
 		}
 	}
