@@ -56,8 +56,9 @@ type Assertion struct {
 	// RolesOmitted: the user has so many roles that they would not fit into a
 	// header, so Principal.Roles is empty. Ask [Client.Authorize] instead.
 	RolesOmitted bool
-	// Permission is what the proxy asked for; empty on a public route. An assertion
-	// says nothing about any other permission.
+	// Permission is what the proxy asked for. An assertion says nothing about any
+	// other permission, and without one only who calls: any good credential was
+	// enough, or the route is public.
 	Permission string
 	Resource   string // what the call is about: "orders/42"; may be empty
 	Route      string // the name of the route that the call matched; empty: none was looked for
@@ -70,8 +71,8 @@ type Assertion struct {
 
 type assertionKey struct{}
 
-// AssertionFromContext returns the assertion in a handler that
-// [AssertionVerifier.RequireAssertion] protects; nil elsewhere.
+// AssertionFromContext returns the assertion in a handler that an
+// [AssertionVerifier] protects; nil elsewhere.
 func AssertionFromContext(ctx context.Context) *Assertion {
 	a, _ := ctx.Value(assertionKey{}).(*Assertion)
 	return a
@@ -197,7 +198,7 @@ func readAssertion(t jose.Token, issuer string, now time.Time) (a *Assertion, au
 	switch r.Text("kind") {
 	case "person", "service":
 		p.Service = r.Text("kind") == "service"
-		good = good && a.Permission != "" && p.UserID != anonymous
+		good = good && p.UserID != anonymous
 		a.Principal = p
 	case anonymous: // names nobody and nothing that somebody was asked for
 		good = good && p.UserID == anonymous && p.Username+p.SessionID+p.APIKeyID+a.Permission == "" && len(p.Roles)+len(p.Scopes) == 0
@@ -226,27 +227,41 @@ const anonymous = "anonymous"
 //
 // A handler of a public route has no need for an assertion, and may look at one
 // with [AssertionVerifier.Verify]. RequireAssertion panics when permission is
-// empty.
+// empty; see [AssertionVerifier.Authenticate].
 func (v *AssertionVerifier) RequireAssertion(permission string) func(http.Handler) http.Handler {
 	if permission == "" {
 		panic("tollgate: RequireAssertion needs a permission")
 	}
+	message := fmt.Sprintf("this needs the permission %s, and the proxy in front of this service asked for another; correct its routes", permission)
 	return func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			a, err := v.Verify(r.Context(), assertionOf(r.Header))
-			if err != nil {
-				refuse(w, v.refusal(r.Context(), err))
-				return
-			}
-			if a.Permission != permission {
-				refuse(w, newError(connect.CodePermissionDenied, string(ReasonPermissionMissing), fmt.Sprintf(
-					"this needs the permission %s, and the proxy in front of this service asked for another; correct its routes", permission), 0))
-				return
-			}
+		return v.enforce(next, message, func(a *Assertion) bool { return a.Permission == permission })
+	}
+}
+
+// Authenticate is middleware that passes a request on when its one
+// [AssertionHeader] is good and says who calls, whatever permission the proxy
+// asked for, and also when it asked for none (?authenticated=true): next decides
+// what this caller may do. It answers as [AssertionVerifier.RequireAssertion].
+func (v *AssertionVerifier) Authenticate(next http.Handler) http.Handler {
+	const message = "this is for callers who are known, and the proxy in front of this service let anybody pass; correct its routes"
+	return v.enforce(next, message, func(a *Assertion) bool { return a.Principal != nil })
+}
+
+// enforce passes a request on when its assertion is good and passes; message says
+// why another good one does not.
+func (v *AssertionVerifier) enforce(next http.Handler, message string, passes func(*Assertion) bool) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		a, err := v.Verify(r.Context(), assertionOf(r.Header))
+		switch {
+		case err != nil:
+			refuse(w, v.refusal(r.Context(), err))
+		case !passes(a):
+			refuse(w, newError(connect.CodePermissionDenied, string(ReasonPermissionMissing), message, 0))
+		default:
 			ctx := context.WithValue(NewContext(r.Context(), a.Principal), assertionKey{}, a)
 			next.ServeHTTP(w, r.WithContext(ctx))
-		})
-	}
+		}
+	})
 }
 
 // assertionOf returns the assertion of a request; several are a bad one.

@@ -155,7 +155,7 @@ func TestAssertionRefused(t *testing.T) {
 		"iat": {nil, 0, f.now().Add(-time.Second).Unix(), "1"}, "nbf": {f.now().Add(time.Hour).Unix(), "1"},
 		"username": {"", 1}, "kind": {"", nil, 1, "admin", "anonymous", "Person"},
 		"roles": {nil, "clerk", []int{1}, []string{""}, slices.Repeat([]string{"r"}, 1001)}, "roles_omitted": {true, "true", 1},
-		"scope": {"", " ", []string{"orders:read"}}, "permission": {nil, "", 1}, "resource": {"", 1}, "route": {"", 1}, "sid": {"", 1}, "api_key_id": {"", 1},
+		"scope": {"", " ", []string{"orders:read"}}, "permission": {"", 1}, "resource": {"", 1}, "route": {"", 1}, "sid": {"", 1}, "api_key_id": {"", 1},
 	} {
 		for _, value := range values {
 			t.Run(fmt.Sprintf("%s %.30v", name, value), func(t *testing.T) {
@@ -282,66 +282,6 @@ func TestAssertionWithoutKeys(t *testing.T) {
 	a.want(t, a.good(), tollgate.ReasonOK) // with stale keys
 	f.add(5 * time.Second)
 	wantNoAnswer()
-}
-
-func TestRequireAssertion(t *testing.T) {
-	t.Parallel()
-	f := newAssertions(t)
-	good := f.good(sdktest.Claim("resource", "orders/42"))
-	for name, c := range map[string]struct {
-		header    []string
-		status    int
-		reason    string
-		challenge string
-	}{
-		"none":               {nil, 401, "CREDENTIAL_MISSING", noToken},
-		"an empty one":       {[]string{""}, 401, "CREDENTIAL_INVALID", badToken},
-		"a bad one":          {[]string{"x"}, 401, "CREDENTIAL_INVALID", badToken},
-		"two":                {[]string{good, good}, 401, "CREDENTIAL_INVALID", badToken},
-		"a good one first":   {[]string{good, "x"}, 401, "CREDENTIAL_INVALID", badToken},
-		"a good one last":    {[]string{"", good}, 401, "CREDENTIAL_INVALID", badToken},
-		"expired":            {[]string{f.good(sdktest.ExpiresAt(f.now()))}, 401, "CREDENTIAL_EXPIRED", badToken},
-		"another service's":  {[]string{f.good(sdktest.Claim("aud", "x"))}, 401, "WRONG_AUDIENCE", badToken},
-		"another permission": {[]string{f.Assertion("alice", "profile:read")}, 403, "PERMISSION_MISSING", ""},
-		"a wildcard":         {[]string{f.Assertion("alice", "orders:*")}, 403, "PERMISSION_MISSING", ""},
-		"a longer one":       {[]string{f.Assertion("alice", "orders:read:all")}, 403, "PERMISSION_MISSING", ""},
-		"a public route's":   {[]string{f.Assertion("", "")}, 403, "PERMISSION_MISSING", ""},
-		"a good one":         {[]string{good}, 200, "", ""},
-	} {
-		t.Run(name, func(t *testing.T) {
-			res, passed := f.ask("orders:read", c.header...)
-			if res.StatusCode != c.status || passed != (c.status == 200) {
-				t.Fatalf("status %d, passed %t, want %d", res.StatusCode, passed, c.status)
-			}
-			wantHeader(t, res.Header, "WWW-Authenticate", c.challenge)
-			if passed {
-				return
-			}
-			wantHeader(t, res.Header, "Content-Type", "application/json")
-			var body struct {
-				Code, Message string
-				Details       []struct{ Debug struct{ Reason string } }
-			}
-			must(t, json.NewDecoder(res.Body).Decode(&body))
-			if body.Message == "" || len(body.Details) != 1 || body.Details[0].Debug.Reason != c.reason {
-				t.Errorf("body %+v, want the reason %s", body, c.reason)
-			}
-		})
-	}
-	if f.AssertionVerifier.RequireAssertion("a:b") == nil || tollgate.AssertionFromContext(t.Context()) != nil {
-		t.Error("there is an assertion where none was verified")
-	}
-}
-
-func TestRequireAssertionWithoutPermissionPanics(t *testing.T) {
-	t.Parallel()
-	f := newAssertions(t)
-	defer func() {
-		if recover() == nil {
-			t.Error("it did not panic")
-		}
-	}()
-	f.RequireAssertion("")
 }
 
 func TestNewAssertionVerifierRefuses(t *testing.T) {

@@ -57,8 +57,8 @@ func (s *Server) Token(user string, opts ...TokenOption) string {
 
 // Assertion returns what a proxy in front of the service under test sends as
 // [tollgate.AssertionHeader] with a call of this user for which it asked for this
-// permission; an empty user and permission are those of a public route. It is for
-// the server's audience. Options can make it one that must be refused. It panics
+// permission; empty: any good credential was enough. An empty user is that of a
+// public route. It is for the server's audience. Options can make it one that must be refused. It panics
 // when there is no such user.
 func (s *Server) Assertion(user, permission string, opts ...TokenOption) string {
 	s.mu.Lock()
@@ -71,7 +71,10 @@ func (s *Server) Assertion(user, permission string, opts ...TokenOption) string 
 	if user != "" {
 		u := s.mustKnow(user)
 		claims["sub"], claims["username"], claims["kind"] = u.ID, u.Name, "person"
-		claims["permission"], claims["sid"] = permission, s.newID("session")
+		claims["sid"] = s.newID("session")
+		if permission != "" {
+			claims["permission"] = permission
+		}
 		if u.Roles != nil {
 			claims["roles"] = u.Roles
 		}

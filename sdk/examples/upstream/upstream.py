@@ -203,7 +203,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         found = claims(sent[0], self.server.keys, self.server.args.issuer, self.server.args.audience, time.time())
         if found["kind"] == "anonymous" and not found.get("permission") and self.server.args.public:
             return found
-        if found["kind"] == "anonymous" or found.get("permission") not in self.server.args.permission:
+        if found["kind"] == "anonymous" or found.get("permission", "") not in self.server.args.permission:
             raise Refused(403, "permission_denied", "the proxy asked for another permission than this service needs")
         return found
 
@@ -243,7 +243,7 @@ def main():
     parser = argparse.ArgumentParser(description="A service that trusts nothing but Tollgate's assertion.")
     parser.add_argument("--issuer", required=True, help="Tollgate's --issuer")
     parser.add_argument("--audience", required=True, help="this service's, as the proxy asks for it: ?audience=")
-    parser.add_argument("--permission", action="append", default=[], help="what a request needs; several: any of them")
+    parser.add_argument("--permission", action="append", default=[], help="what a request needs; several: any of them; empty: no permission, just a known caller")
     parser.add_argument("--public", action="store_true", help="take the assertions of public routes, too")
     parser.add_argument("--jwks", help="the key set's URL; /.well-known/jwks.json at the issuer unless given")
     parser.add_argument("--listen", default="127.0.0.1:9000", help="host:port; port 0: a free one")

@@ -349,7 +349,7 @@ func TestUpstreamForms(t *testing.T) {
 // unknown kid, and forgets those that left the key set.
 func TestUpstreamKeys(t *testing.T) {
 	t.Parallel()
-	u := start(t, "upstream.KEYS_WAIT = 0", "--public")
+	u := start(t, "upstream.KEYS_WAIT = 0", "--public", "--permission", "")
 	u.SetDown(true)
 	old := u.Assertion("alice", "orders:read")
 	res, _ := u.ask(t, "GET", "/", nil, old)
@@ -359,7 +359,9 @@ func TestUpstreamKeys(t *testing.T) {
 	u.SetDown(false)
 	u.wantStatus(t, 200, old)
 	before := u.Calls("jwks.json")
-	u.wantStatus(t, 200, u.Assertion("", "")) // of a public route
+	u.wantStatus(t, 200, u.Assertion("", ""))      // of a public route
+	u.wantStatus(t, 200, u.Assertion("alice", "")) // any good credential was enough
+	u.wantStatus(t, 403, u.Assertion("alice", "profile:read"))
 	u.wantStatus(t, 200, old)
 	if n := u.Calls("jwks.json") - before; n != 0 {
 		t.Errorf("the keys were fetched %d times", n)
