@@ -15,6 +15,7 @@ import (
 
 const (
 	maxRoutes      = 10_000
+	maxTotal       = 8 << 20 // characters of all routes together
 	maxMethods     = 16
 	maxMethod      = 32
 	maxDescription = 512

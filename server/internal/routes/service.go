@@ -65,13 +65,8 @@ func (s *Service) Create(ctx context.Context, r Route) (Route, int64, error) {
 		if err := lockWriters(ctx, tx); err != nil {
 			return err
 		}
-		n, err := countRoutes(ctx, tx)
-		if err != nil {
-			return fmt.Errorf("count routes: %w", err)
-		}
-		if n >= maxRoutes {
-			return fault.New(fault.Precondition, "TOO_MANY_ROUTES",
-				"there are %d routes, the most there can be; remove one that is not needed first", n)
+		if err := checkTotal(ctx, tx, r); err != nil {
+			return err
 		}
 		shape, err := checkAlone(ctx, tx, r)
 		if err != nil {
@@ -89,6 +84,24 @@ func (s *Service) Create(ctx context.Context, r Route) (Route, int64, error) {
 		return nil
 	})
 	return r, revision, err
+}
+
+// checkTotal refuses a route that does not fit beside the others: every
+// instance must be able to read all in the time that a statement may take. The
+// transaction holds the writers' lock.
+func checkTotal(ctx context.Context, tx *changes.Tx, r Route) error {
+	n, size, err := total(ctx, tx, r.Name)
+	switch {
+	case err != nil:
+		return fmt.Errorf("count routes: %w", err)
+	case n >= maxRoutes:
+		return fault.New(fault.Precondition, "TOO_MANY_ROUTES",
+			"there are %d routes, the most there can be; remove one that is not needed first", n)
+	case size+r.size() > maxTotal:
+		return fault.New(fault.Precondition, "TOO_MANY_ROUTES",
+			"all routes together may have %d characters; shorten descriptions and contexts, or remove a route that is not needed", maxTotal)
+	}
+	return nil
 }
 
 // checkAlone refuses a route that takes requests of another one, in a transaction
@@ -152,6 +165,11 @@ func (s *Service) Update(ctx context.Context, name string, edit Edit) (Route, in
 		shape, err := checkAlone(ctx, tx, r)
 		if err != nil {
 			return err
+		}
+		if r.size() > before.size() {
+			if err := checkTotal(ctx, tx, r); err != nil {
+				return err
+			}
 		}
 		r.UpdatedAt = s.now()
 		if err := updateRoute(ctx, tx, r, shape); err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"time"
+	"unicode/utf8"
 
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/roles"
@@ -82,9 +83,25 @@ func getRoute(ctx context.Context, q database.Queries, name string) (Route, erro
 	return database.Get(ctx, q, row.route, `SELECT `+columns+` FROM routes WHERE name = $1`, name)
 }
 
-func countRoutes(ctx context.Context, q database.Queries) (n int, err error) {
-	err = q.Get(ctx, &n, `SELECT COUNT(*) FROM routes`)
-	return n, err
+// total counts all routes but one, and what they take in characters.
+func total(ctx context.Context, q database.Queries, but string) (n, size int, err error) {
+	var sum struct {
+		N    int `db:"n"`
+		Size int `db:"size"`
+	}
+	err = q.Get(ctx, &sum, `SELECT COUNT(*) AS n, COALESCE(SUM(LENGTH(description) + LENGTH(host) + LENGTH(methods) +
+		LENGTH(path) + LENGTH(permission) + LENGTH(resource) + LENGTH(upstream) + LENGTH(context)), 0) AS size
+		FROM routes WHERE name <> $1`, but)
+	return sum.N, sum.Size, err
+}
+
+// size is what a route adds to the total.
+func (r Route) size() int {
+	n := 0
+	for _, text := range []string{r.Description, r.Host, database.JSON(r.Methods), r.Path, r.Permission, r.Resource, r.Upstream, facts(r.Context)} {
+		n += utf8.RuneCountInString(text)
+	}
+	return n
 }
 
 // insertRoute returns database.ErrExists when the name is taken.
