@@ -39,7 +39,8 @@ type Route struct {
 	Methods []string `protobuf:"bytes,4,rep,name=methods,proto3" json:"methods,omitempty"`
 	// The path template: "/orders/{id}", "/files/{rest...}". A parameter is a whole
 	// segment; the last may take all that is left, also nothing. A slash at the end
-	// makes no difference.
+	// makes no difference; upper and lower case does. A request's path is compared
+	// after it was decoded once.
 	Path string `protobuf:"bytes,5,opt,name=path,proto3" json:"path,omitempty"`
 	// The permission needed: "orders:read".
 	Permission string `protobuf:"bytes,6,opt,name=permission,proto3" json:"permission,omitempty"`
@@ -195,7 +196,7 @@ func (x *Route) GetUpdatedAt() *timestamppb.Timestamp {
 // CreateRouteRequest describes a new route.
 type CreateRouteRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Unique: a lower-case letter, then letters, digits, "-", "_" or ".".
+	// Unique: a lower-case letter, then letters, digits, "-", "_" or "."; not "match".
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// What it is for.
 	Description string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`

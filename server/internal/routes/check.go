@@ -32,6 +32,9 @@ func (r Route) Normal() (Route, error) {
 	if !roles.ValidName(r.Name) {
 		return Route{}, fault.Field("name", `must be at most 64 characters: a lower-case letter, then lower-case letters, digits, "-", "_" or "."`)
 	}
+	if r.Name == "match" {
+		return Route{}, fault.Field("name", `must not be "match": its path, /v1/routes/match, is that of MatchRoute`)
+	}
 	if utf8.RuneCountInString(r.Description) > maxDescription || strings.Contains(r.Description, "\x00") {
 		return Route{}, fault.Field("description", "must be at most %d characters, without NUL", maxDescription)
 	}

@@ -1,0 +1,152 @@
+package routes
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+	"github.com/tollgatehq/tollgate/server/internal/changes"
+	"github.com/tollgatehq/tollgate/server/internal/clock"
+	"github.com/tollgatehq/tollgate/server/internal/database"
+	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/fault/faulttest"
+	"github.com/tollgatehq/tollgate/server/internal/page"
+	"github.com/tollgatehq/tollgate/server/internal/roles"
+)
+
+func TestBeforeTheStart(t *testing.T) {
+	t.Parallel()
+	s := New(nil, nil, clock.Real(), page.Tokens{})
+	if s.Table() != nil {
+		t.Error("there is a table before the log has started")
+	}
+	_, ok, err := s.Match(t.Context(), "GET", "", "/")
+	if f := faulttest.Want(t, err, fault.Unavailable, "STARTING"); ok || f.RetryAfter == 0 {
+		t.Errorf("%v, %v", ok, f.RetryAfter)
+	}
+}
+
+// What one instance writes is in force on another after it has read the log: one
+// route at a time, many at once, and one that took the place of another.
+func TestFollow(t *testing.T) {
+	onDatabases(t, func(t *testing.T, here *instance) {
+		there := start(t, here.db)
+		sync := func() {
+			t.Helper()
+			here.must(there.log.Sync(t.Context()))
+		}
+		here.create(Route{Name: "a", Path: "/a"})
+		backendtest.Equal(t, there.has("GET", "", "/a"), "-", "route elsewhere before the log is read")
+		sync()
+		backendtest.Equal(t, there.has("GET", "", "/a"), "a", "route elsewhere")
+		before, err := there.log.Current(t.Context())
+		here.must(err)
+
+		// The other instance reads b as it is after the second change, and a as
+		// it was.
+		here.create(Route{Name: "b", Path: "/b"})
+		here.must(faulttest.Err(here.Update(here.system(), "a", Edit{Path: new("/c")})))
+		here.must(faulttest.Err(here.Update(here.system(), "b", Edit{Path: new("/a")})))
+		here.must(there.Apply(t.Context(), []changes.Change{{Kind: changes.Route, Subject: "b"}}))
+		backendtest.Equal(t, there.has("GET", "", "/a")+there.has("GET", "", "/c"), "ba", "routes that changed places")
+		backendtest.Equal(t, there.log.Revision(), before, "revision")
+
+		for n := range reloadAll + 1 {
+			here.create(Route{Name: fmt.Sprintf("many%d", n), Path: fmt.Sprintf("/many/%d", n)})
+		}
+		here.must(faulttest.Err(here.Delete(here.system(), "a")))
+		sync()
+		backendtest.Equal(t, there.has("GET", "", "/c")+there.has("GET", "", "/many/50"), "-many50", "routes after many changes")
+		here.must(faulttest.Err(here.Delete(here.system(), "many50")))
+		sync()
+		backendtest.Equal(t, there.has("GET", "", "/many/50"), "-", "route that was removed elsewhere")
+	})
+}
+
+// With 10,000 routes a change takes the other instance less than the half of a
+// second that a poll of the log leaves of the bound.
+func TestFollowManyRoutes(t *testing.T) {
+	onDatabases(t, func(t *testing.T, here *instance) {
+		here.bulk(maxRoutes - 10)
+		there := start(t, here.db)
+		var took []time.Duration
+		for n := range 4 {
+			here.create(Route{Name: fmt.Sprintf("new%d", n), Path: fmt.Sprintf("/new/%d", n)})
+			began := time.Now()
+			here.must(there.log.Sync(t.Context()))
+			took = append(took, time.Since(began))
+			backendtest.Equal(t, there.has("GET", "", fmt.Sprintf("/new/%d", n)), fmt.Sprintf("new%d", n), "route elsewhere")
+		}
+		began := time.Now()
+		here.must(there.Reset(t.Context()))
+		t.Logf("with %d routes a change takes %v, reading all takes %v", maxRoutes, took, time.Since(began))
+		if fastest := slices.Min(took); fastest > 500*time.Millisecond {
+			t.Errorf("a change takes %v at best", fastest)
+		}
+	})
+}
+
+// Rows that only another program can have written leave no table: without one of
+// them its requests could have a wider route. The API that removes it works.
+func TestRowsThatCannotBeCompiled(t *testing.T) {
+	onDatabases(t, func(t *testing.T, i *instance) {
+		i.create(Route{Name: "wide", Path: "/{rest...}"})
+		i.create(Route{Name: "narrow", Path: "/admin", Permission: "admin:read"})
+		for what, statement := range map[string]string{
+			"a path":      `UPDATE routes SET path = '/{' WHERE name = 'narrow'`,
+			"a conflict":  `UPDATE routes SET path = '/{all...}' WHERE name = 'narrow'`,
+			"a parameter": `UPDATE routes SET path = '/admin', resource = '{gone}' WHERE name = 'narrow'`,
+		} {
+			i.must(faulttest.Err(i.db.Exec(t.Context(), statement)))
+			i.must(i.Apply(t.Context(), []changes.Change{{Kind: changes.Route, Subject: "narrow"}}))
+			_, ok, err := i.Match(t.Context(), "GET", "", "/admin")
+			if f := fault.From(err); ok || f == nil || f.Kind != fault.Internal || strings.Contains(f.Message, "narrow") || i.Table() != nil {
+				t.Errorf("%s: %v, %v", what, ok, err)
+			}
+		}
+		i.must(faulttest.Err(i.Delete(i.system(), "narrow")))
+		backendtest.Equal(t, i.has("GET", "", "/admin"), "wide", "route after the mending")
+	})
+}
+
+// TestUpgrade: routes come to a database of the version before, with data, beside
+// an instance of that version, whose followers do not know them.
+func TestUpgrade(t *testing.T) {
+	t.Parallel()
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		steps, err := db.MigrationStatus(t.Context())
+		backendtest.Must(t, err)
+		before := slices.IndexFunc(steps, func(m database.Migration) bool { return m.ID == "0006_routes.sql" })
+		backendtest.Must(t, faulttest.Err(db.MigrateDown(t.Context(), len(steps)-before)))
+		clk, pages := clock.Real(), page.NewTokens([]byte(strings.Repeat("k", 32)))
+		log := changes.New(db, changes.Options{Clock: clk})
+		old := roles.New(db, log, clk, pages)
+		log.Follow(old)
+		backendtest.Must(t, log.Start(t.Context()))
+		system := (&instance{t: t}).system()
+		backendtest.Must(t, old.EnsureBuiltins(t.Context()))
+		backendtest.Must(t, faulttest.Err(old.Create(system, "clerk", "", []string{"orders:read"})))
+
+		backendtest.Must(t, faulttest.Err(db.MigrateUp(t.Context())))
+		i := start(t, db)
+		backendtest.Equal(t, i.has("GET", "", "/a"), "-", "route of a new table")
+		_, revision, err := i.Create(system, Route{Name: "a", Path: "/a", Permission: "orders:read"})
+		backendtest.Must(t, err)
+		backendtest.Must(t, log.Sync(t.Context()))
+		backendtest.Equal(t, log.Revision(), revision, "revision of the instance of the version before")
+		clerk, err := old.Get(context.Background(), "clerk")
+		backendtest.Must(t, err)
+		backendtest.Equal(t, clerk.Permissions, []string{"orders:read"}, "a role from before")
+		_, _, err = old.Update(system, "clerk", roles.Edit{Permissions: []string{"orders:write"}})
+		backendtest.Must(t, err)
+		backendtest.Must(t, i.log.Sync(t.Context()))
+		backendtest.Equal(t, i.has("GET", "", "/a"), "a", "route after the other's write")
+
+		backendtest.Must(t, faulttest.Err(db.MigrateDown(t.Context(), len(steps)-before)))
+		backendtest.Must(t, faulttest.Err(old.Get(t.Context(), "clerk")))
+	})
+}
