@@ -158,7 +158,7 @@ func randomRoutes(t testing.TB, r *rand.Rand, n int) []Route {
 
 func TestMatchAgreesWithNaive(t *testing.T) {
 	t.Parallel()
-	r := rand.New(rand.NewPCG(9, 1)) //nolint:gosec // the same cases in each run
+	r := rand.New(rand.NewPCG(9, 1)) // the same cases in each run
 	requests, matched := 0, 0
 	for requests < 20_000 {
 		list := randomRoutes(t, r, 1+r.IntN(40))
