@@ -180,6 +180,10 @@ func (s *Service) Decide(ctx context.Context, r Request) (Decision, error) {
 	return d, s.record(ctx, r, d, stray, taken)
 }
 
+// Ensure has what others have changed in force here, as Decide does, for a caller
+// that reads what a decision is about before it asks for one.
+func (s *Service) Ensure(ctx context.Context) error { return s.log.Ensure(ctx, 0) }
+
 // Recheck decides again about a caller who was let through before, a stream's.
 // It counts and records nothing.
 func (s *Service) Recheck(ctx context.Context, credential auth.Credential, rule Rule) (Decision, error) {

@@ -92,32 +92,13 @@ type Answer struct {
 func (s *Service) Decide(ctx context.Context, r Request) (Answer, error) {
 	accepts := caller.From(ctx).Accepts()
 	a := Answer{RequestID: r.RequestID, audience: cmp.Or(r.Audience, accepts, s.Audience)}
-	r.Credential.Audience = accepts
-	asked := decision.Request{
-		Credential: r.Credential, IP: r.IP, UserAgent: r.UserAgent, RequestID: r.RequestID, Source: r.Source,
+	asked, route, err := s.needs(ctx, r)
+	if a.Route = route; err != nil {
+		return a, err
 	}
-	if r.Needs != nil {
-		asked.Rule = r.Needs.rule()
-		asked.Resource, asked.Cost, asked.Context = r.Needs.Resource, r.Needs.Cost, r.Needs.Context
-	} else {
-		table := s.Routes()
-		if table == nil {
-			return a, fault.New(fault.Unavailable, "STARTING", "the routes are not read yet; try again").After(time.Second)
-		}
-		if r.Host == "" && table.HasHosts() {
-			return a, BadRequest("the request's host is not known, and routes are for certain hosts: send X-Original-URL, or X-Forwarded-Host")
-		}
-		match, found, err := table.Match(r.Method, r.Host, r.Path)
-		if err != nil {
-			return a, err
-		}
-		asked.Rule = decision.Rule{NoRoute: true, Action: ActionNoRoute}
-		if found {
-			a.Route = match.Route
-			asked.Rule, asked.Resource, asked.Cost, asked.Context = ruleOf(match.Route), match.Resource, match.Route.Cost, match.Context
-		}
-		asked.Resource = cmp.Or(asked.Resource, described(r))
-	}
+	asked.Credential = r.Credential
+	asked.Credential.Audience = accepts
+	asked.IP, asked.UserAgent, asked.RequestID, asked.Source = r.IP, r.UserAgent, r.RequestID, r.Source
 	a.permission, a.resource = asked.Rule.Permission, asked.Resource
 	d, err := s.Decisions.Decide(ctx, asked)
 	if err != nil {
@@ -128,6 +109,50 @@ func (s *Service) Decide(ctx context.Context, r Request) (Answer, error) {
 		return a, guard.Refusal(d, asked.Rule)
 	}
 	return a, nil
+}
+
+// Recheck says whether a request that Decide let through may still go on, by what
+// holds now: nil, or an error as of Decide. It counts and records nothing.
+func (s *Service) Recheck(ctx context.Context, r Request) error {
+	asked, _, err := s.needs(ctx, r)
+	if err != nil || asked.Rule.Public {
+		return err
+	}
+	r.Credential.Audience = caller.From(ctx).Accepts()
+	d, err := s.Decisions.Recheck(ctx, r.Credential, asked.Rule)
+	if err == nil && !d.Allowed {
+		err = guard.Refusal(d, asked.Rule)
+	}
+	return err
+}
+
+// needs is what a request needs: what its proxy's configuration says or, without
+// that, its route.
+func (s *Service) needs(ctx context.Context, r Request) (asked decision.Request, route *routes.Route, err error) {
+	if n := r.Needs; n != nil {
+		return decision.Request{Rule: n.rule(), Resource: n.Resource, Cost: n.Cost, Context: n.Context}, nil, nil
+	}
+	if err := s.Decisions.Ensure(ctx); err != nil { // before the table is read, which may be an old one
+		return asked, nil, err
+	}
+	table := s.Routes()
+	if table == nil {
+		return asked, nil, fault.New(fault.Unavailable, "STARTING", "the routes are not read yet; try again").After(time.Second)
+	}
+	if r.Host == "" && table.HasHosts() {
+		return asked, nil, BadRequest("the request's host is not known, and routes are for certain hosts: send X-Original-URL, or X-Forwarded-Host")
+	}
+	match, found, err := table.Match(r.Method, r.Host, r.Path)
+	if err != nil {
+		return asked, nil, err
+	}
+	asked.Rule = decision.Rule{NoRoute: true, Action: ActionNoRoute}
+	if found {
+		route = match.Route
+		asked = decision.Request{Rule: ruleOf(route), Resource: match.Resource, Cost: route.Cost, Context: match.Context}
+	}
+	asked.Resource = cmp.Or(asked.Resource, described(r))
+	return asked, route, nil
 }
 
 func (n *Needs) rule() decision.Rule {
