@@ -149,6 +149,13 @@ func (serve) Run(ctx context.Context, config app.Config, out app.Out) (err error
 		return err
 	}
 	defer listener.Close()
+	front, err := app.ListenGateway(config, clock.Real(), out.Log)
+	if err != nil {
+		return err
+	}
+	if front != nil {
+		defer front.Close()
+	}
 	// Before the first administrator is created, whose password is shown once: a
 	// start that fails for a taken address must not use it up.
 	var metrics net.Listener
@@ -173,7 +180,10 @@ func (serve) Run(ctx context.Context, config app.Config, out app.Out) (err error
 	}
 	a.PrintWelcome(listener.Addr(), password)
 	out.Log.Info("serving", append([]any{"address", listener.Addr().String()}, config.Summary()...)...)
-	if err := a.Serve(ctx, listener); err != nil {
+	if front != nil {
+		out.Log.Info("the gateway is serving", "address", front.Addr().String())
+	}
+	if err := a.Serve(ctx, listener, front); err != nil {
 		return err
 	}
 	out.Log.Info("stopped")

@@ -115,6 +115,10 @@ const (
 	Reason_REASON_BAD_PROXY_REQUEST Reason = 51
 	// Authorize was asked in a way in which its refusals would let everybody pass.
 	Reason_REASON_USE_FORWARD_AUTH Reason = 52
+	// The request's target is of a form that the gateway does not forward.
+	Reason_REASON_BAD_TARGET Reason = 53
+	// The request has passed this gateway before.
+	Reason_REASON_GATEWAY_LOOP Reason = 54
 	// The Authorization header is not one bearer credential.
 	Reason_REASON_BAD_AUTHORIZATION Reason = 60
 	// The user name or the password is wrong, or the user cannot sign in.
@@ -241,6 +245,12 @@ const (
 	Reason_REASON_LAST_EVENT_UNKNOWN Reason = 132
 	// More events than a watch sends have come since the one to resume after.
 	Reason_REASON_LAST_EVENT_TOO_OLD Reason = 133
+	// The service behind the gateway does not answer.
+	Reason_REASON_UPSTREAM_DOWN Reason = 134
+	// The service behind the gateway did not answer in time.
+	Reason_REASON_UPSTREAM_TIMEOUT Reason = 135
+	// Nothing says which service is behind the gateway.
+	Reason_REASON_NO_UPSTREAM Reason = 136
 	// The caller canceled the call.
 	Reason_REASON_CANCELED Reason = 140
 	// The caller's deadline passed.
@@ -296,6 +306,8 @@ var (
 		50:  "REASON_HOST_REFUSED",
 		51:  "REASON_BAD_PROXY_REQUEST",
 		52:  "REASON_USE_FORWARD_AUTH",
+		53:  "REASON_BAD_TARGET",
+		54:  "REASON_GATEWAY_LOOP",
 		60:  "REASON_BAD_AUTHORIZATION",
 		61:  "REASON_BAD_CREDENTIALS",
 		62:  "REASON_BAD_REFRESH_TOKEN",
@@ -359,6 +371,9 @@ var (
 		131: "REASON_WATCHER_TOO_SLOW",
 		132: "REASON_LAST_EVENT_UNKNOWN",
 		133: "REASON_LAST_EVENT_TOO_OLD",
+		134: "REASON_UPSTREAM_DOWN",
+		135: "REASON_UPSTREAM_TIMEOUT",
+		136: "REASON_NO_UPSTREAM",
 		140: "REASON_CANCELED",
 		141: "REASON_DEADLINE_EXCEEDED",
 		142: "REASON_INVALID_ARGUMENT",
@@ -406,6 +421,8 @@ var (
 		"REASON_HOST_REFUSED":               50,
 		"REASON_BAD_PROXY_REQUEST":          51,
 		"REASON_USE_FORWARD_AUTH":           52,
+		"REASON_BAD_TARGET":                 53,
+		"REASON_GATEWAY_LOOP":               54,
 		"REASON_BAD_AUTHORIZATION":          60,
 		"REASON_BAD_CREDENTIALS":            61,
 		"REASON_BAD_REFRESH_TOKEN":          62,
@@ -469,6 +486,9 @@ var (
 		"REASON_WATCHER_TOO_SLOW":           131,
 		"REASON_LAST_EVENT_UNKNOWN":         132,
 		"REASON_LAST_EVENT_TOO_OLD":         133,
+		"REASON_UPSTREAM_DOWN":              134,
+		"REASON_UPSTREAM_TIMEOUT":           135,
+		"REASON_NO_UPSTREAM":                136,
 		"REASON_CANCELED":                   140,
 		"REASON_DEADLINE_EXCEEDED":          141,
 		"REASON_INVALID_ARGUMENT":           142,
@@ -508,7 +528,7 @@ var File_tollgate_v1_reason_proto protoreflect.FileDescriptor
 
 const file_tollgate_v1_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x18tollgate/v1/reason.proto\x12\vtollgate.v1*\xc7\x17\n" +
+	"\x18tollgate/v1/reason.proto\x12\vtollgate.v1*\xc9\x18\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tREASON_OK\x10\x01\x12\x1d\n" +
@@ -550,7 +570,9 @@ const file_tollgate_v1_reason_proto_rawDesc = "" +
 	"\x13REASON_PATH_REFUSED\x101\x12\x17\n" +
 	"\x13REASON_HOST_REFUSED\x102\x12\x1c\n" +
 	"\x18REASON_BAD_PROXY_REQUEST\x103\x12\x1b\n" +
-	"\x17REASON_USE_FORWARD_AUTH\x104\x12\x1c\n" +
+	"\x17REASON_USE_FORWARD_AUTH\x104\x12\x15\n" +
+	"\x11REASON_BAD_TARGET\x105\x12\x17\n" +
+	"\x13REASON_GATEWAY_LOOP\x106\x12\x1c\n" +
 	"\x18REASON_BAD_AUTHORIZATION\x10<\x12\x1a\n" +
 	"\x16REASON_BAD_CREDENTIALS\x10=\x12\x1c\n" +
 	"\x18REASON_BAD_REFRESH_TOKEN\x10>\x12\x1f\n" +
@@ -613,7 +635,10 @@ const file_tollgate_v1_reason_proto_rawDesc = "" +
 	"\x1bREASON_REVISION_NOT_REACHED\x10\x82\x01\x12\x1c\n" +
 	"\x17REASON_WATCHER_TOO_SLOW\x10\x83\x01\x12\x1e\n" +
 	"\x19REASON_LAST_EVENT_UNKNOWN\x10\x84\x01\x12\x1e\n" +
-	"\x19REASON_LAST_EVENT_TOO_OLD\x10\x85\x01\x12\x14\n" +
+	"\x19REASON_LAST_EVENT_TOO_OLD\x10\x85\x01\x12\x19\n" +
+	"\x14REASON_UPSTREAM_DOWN\x10\x86\x01\x12\x1c\n" +
+	"\x17REASON_UPSTREAM_TIMEOUT\x10\x87\x01\x12\x17\n" +
+	"\x12REASON_NO_UPSTREAM\x10\x88\x01\x12\x14\n" +
 	"\x0fREASON_CANCELED\x10\x8c\x01\x12\x1d\n" +
 	"\x18REASON_DEADLINE_EXCEEDED\x10\x8d\x01\x12\x1c\n" +
 	"\x17REASON_INVALID_ARGUMENT\x10\x8e\x01\x12\x1e\n" +

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -201,7 +200,7 @@ func (a *App) Close() error {
 
 // Handler is everything that the API's port serves.
 func (a *App) Handler() (http.Handler, error) {
-	decisions := decision.New(a.log, a.Auth, a.roles, a.Limits, a.audit, a.clock, a.stepUp(), a.metrics.Decided)
+	decisions := a.decisions()
 	g, err := guard.New(guard.Options{
 		Decisions: decisions, Audit: a.audit, Log: a.out.Log, Draining: a.draining,
 		MaxInFlight: a.config.MaxInFlight, Refused: a.refused.count,
@@ -213,11 +212,8 @@ func (a *App) Handler() (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	enforcer := enforce.New(enforce.Options{
-		Decisions: decisions, Routes: a.routes.Table, Sign: a.Auth.SigningKeys.SignAssertion, Clock: a.clock, Audience: a.config.Audience,
-	})
 	return httpapi.New(httpapi.Options{
-		Enforce: enforcer,
+		Enforce: a.enforcer(decisions),
 		Version: a.config.Version,
 		Auth:    auth.NewHandler(a.Auth),
 		Roles: struct {
@@ -231,6 +227,17 @@ func (a *App) Handler() (http.Handler, error) {
 		OAuth: a.Auth, Issuer: a.config.Issuer,
 		Ready: a.readiness, Health: health{a}, Reflection: a.config.Reflection, PublicTools: a.config.local(),
 		TrustedProxies: proxies, MaxInFlight: a.config.MaxInFlight, Refused: a.refused.count, Clock: a.clock, Log: a.out.Log,
+	})
+}
+
+// decisions and enforcer are the pipeline, for whatever port asks.
+func (a *App) decisions() *decision.Service {
+	return decision.New(a.log, a.Auth, a.roles, a.Limits, a.audit, a.clock, a.stepUp(), a.metrics.Decided)
+}
+
+func (a *App) enforcer(decisions *decision.Service) *enforce.Service {
+	return enforce.New(enforce.Options{
+		Decisions: decisions, Routes: a.routes.Table, Sign: a.Auth.SigningKeys.SignAssertion, Clock: a.clock, Audience: a.config.Audience,
 	})
 }
 
@@ -259,89 +266,4 @@ func (h health) Check(ctx context.Context, req *grpchealth.CheckRequest) (*grpch
 		}
 	}
 	return static.Check(ctx, req)
-}
-
-// ServeMetrics serves /metrics on a listener of its own until ctx ends.
-func (a *App) ServeMetrics(ctx context.Context, listener net.Listener) error {
-	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", a.metrics.Handler())
-	server := &http.Server{Handler: mux, ReadTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
-	defer context.AfterFunc(ctx, func() { server.Close() })()
-	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve metrics: %w", err)
-	}
-	return nil
-}
-
-// warnOfOthers takes the lock of servers on a SQLite file and warns when another
-// server has it. It goes on: a restart may let two overlap. The caller closes the
-// file when the server ends.
-func (a *App) warnOfOthers() io.Closer {
-	file, shared, err := lockShared(strings.TrimPrefix(a.config.DatabaseURL, "sqlite:") + ".lock")
-	switch {
-	case err != nil:
-		a.out.Log.Warn("cannot tell whether another server has this database", "error", err)
-	case shared:
-		a.out.Log.Warn("another server has this database: each counts limits by itself, so callers get that many times as much; end one, or let them share counters with --redis-url")
-	}
-	if file == nil {
-		return io.NopCloser(nil)
-	}
-	return file
-}
-
-// Serve serves the API on a listener until ctx ends, then drains: readiness
-// goes false; after the drain delay streams end and running calls finish.
-func (a *App) Serve(ctx context.Context, listener *Listener) error {
-	handler, err := a.Handler()
-	if err != nil {
-		return err
-	}
-	proxies, err := a.config.proxies()
-	if err != nil {
-		return err
-	}
-	bounded := *listener // below TLS: a handshake takes a place
-	bounded.Listener = httpapi.LimitConnections(listener.Listener, cmp.Or(a.config.MaxConnections, defaultConnections), proxies, a.refused.count)
-	server := httpapi.NewServer(handler, a.out.Log)
-	if a.config.embedded() && a.config.RedisURL == "" {
-		defer a.warnOfOthers().Close()
-	}
-	a.ready.Store(true)
-
-	// Only servers rotate and prune: a command may have been given other settings.
-	serving, stopServing := context.WithCancel(ctx)
-	var chores sync.WaitGroup
-	chores.Go(func() { a.rotateKeys(serving) })
-	if a.config.AuditRetention > 0 {
-		chores.Go(func() { a.pruneAudit(serving) })
-	}
-	defer chores.Wait()
-	defer stopServing()
-
-	stopped := make(chan error, 1)
-	go func() { stopped <- server.Serve(&bounded) }()
-	select {
-	case err := <-stopped:
-		return fmt.Errorf("serve: %w", err)
-	case <-ctx.Done():
-	}
-	a.ready.Store(false)
-	if a.config.DrainDelay > 0 { // until the load balancer has noticed
-		noticed := time.NewTimer(a.config.DrainDelay)
-		defer noticed.Stop()
-		select {
-		case err := <-stopped:
-			return fmt.Errorf("serve: %w", err)
-		case <-noticed.C:
-		}
-	}
-	a.drain()
-	graceful, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	if err := server.Shutdown(graceful); err != nil {
-		a.out.Log.Warn("some calls did not finish in time", "error", err)
-		return server.Close()
-	}
-	return nil
 }

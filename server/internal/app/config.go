@@ -1,6 +1,7 @@
 package app
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -11,6 +12,8 @@ import (
 	"time"
 
 	"github.com/tollgatehq/tollgate/internal/jose"
+	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/routes"
 )
 
 // defaultConnections is how many connections may be open when nothing is set.
@@ -21,8 +24,15 @@ const defaultConnections = 4096
 type Config struct {
 	Version string `kong:"-"` // of the program
 
-	Listen         string        `help:"Address of the API." default:"127.0.0.1:8000" env:"TOLLGATE_LISTEN" placeholder:"HOST:PORT"`
-	MetricsListen  string        `help:"Address of /metrics; empty turns it off." default:"127.0.0.1:9464" env:"TOLLGATE_METRICS_LISTEN" placeholder:"HOST:PORT"`
+	Listen             string        `help:"Address of the API." default:"127.0.0.1:8000" env:"TOLLGATE_LISTEN" placeholder:"HOST:PORT"`
+	MetricsListen      string        `help:"Address of /metrics; empty turns it off." default:"127.0.0.1:9464" env:"TOLLGATE_METRICS_LISTEN" placeholder:"HOST:PORT"`
+	GatewayListen      string        `help:"Address of the gateway, a reverse proxy that lets pass what the route table and the caller's permissions allow; empty turns it off. It speaks TLS as the API does." env:"TOLLGATE_GATEWAY_LISTEN" placeholder:"HOST:PORT"`
+	GatewayUpstream    string        `help:"Where the gateway sends requests whose route names no upstream: http:// or https://, a host and maybe a port." env:"TOLLGATE_GATEWAY_UPSTREAM" placeholder:"URL"`
+	GatewayAudience    string        `help:"The aud claim of the gateway's assertions; empty: --audience." env:"TOLLGATE_GATEWAY_AUDIENCE" placeholder:"NAME"`
+	GatewayTimeout     time.Duration `help:"How long the gateway waits until an upstream's response begins." default:"1m" env:"TOLLGATE_GATEWAY_TIMEOUT"`
+	GatewayClientTime  time.Duration `help:"How long a client of the gateway may send and take nothing." default:"30s" hidden:"" env:"TOLLGATE_GATEWAY_CLIENT_TIME"`
+	GatewayMaxRequests int           `help:"How many requests the gateway has under way at once, streams and WebSockets included; one more is answered with 503 at once. One address gets at most half of the places. 0: 1024." default:"1024" env:"TOLLGATE_GATEWAY_MAX_REQUESTS"`
+
 	TLSCert        string        `help:"Certificate of the API in PEM, with those between it and its CA; files that change are taken up within seconds. Empty: no TLS here." env:"TOLLGATE_TLS_CERT" placeholder:"FILE"`
 	TLSKey         string        `help:"Private key of --tls-cert in PEM." env:"TOLLGATE_TLS_KEY" placeholder:"FILE"`
 	TLSClientCA    string        `help:"CA certificates in PEM; who has no certificate of theirs cannot connect. Empty: everybody can." env:"TOLLGATE_TLS_CLIENT_CA" placeholder:"FILE"`
@@ -105,6 +115,12 @@ func (c Config) check() error {
 		return fmt.Errorf("--max-connections must not be negative; 0 is the default")
 	case c.MaxInFlight < 0:
 		return fmt.Errorf("--max-in-flight must not be negative; 0 is the default")
+	case c.GatewayTimeout != 0 && (c.GatewayTimeout < time.Second || c.GatewayTimeout > time.Hour):
+		return fmt.Errorf("--gateway-timeout must be from 1s to 1h, not %s", c.GatewayTimeout)
+	case c.GatewayMaxRequests < 0:
+		return fmt.Errorf("--gateway-max-requests must not be negative; 0 is the default")
+	case c.GatewayListen == "" && c.GatewayUpstream != "":
+		return fmt.Errorf("--gateway-upstream needs --gateway-listen")
 	case c.DrainDelay < 0 || c.DrainDelay > time.Hour:
 		return fmt.Errorf("--drain-delay must be from 0s to 1h, not %s", c.DrainDelay)
 	case c.AuditRetention != 0 && c.AuditRetention < 24*time.Hour:
@@ -115,6 +131,9 @@ func (c Config) check() error {
 		return fmt.Errorf("--issuer must be the URL that callers know this server by, such as https://auth.example.com, without a query, not %q", c.Issuer)
 	}
 	if _, err := c.proxies(); err != nil {
+		return err
+	}
+	if _, err := c.upstream(); err != nil {
 		return err
 	}
 	return c.checkTLS()
@@ -157,6 +176,15 @@ func (c Config) masterKey() string {
 		return "file:" + strings.TrimPrefix(c.DatabaseURL, "sqlite:") + ".key"
 	}
 	return c.MasterKey
+}
+
+// upstream is where the gateway sends requests whose route does not say it.
+func (c Config) upstream() (string, error) {
+	upstream, err := routes.NormalUpstream(c.GatewayUpstream)
+	if err != nil {
+		return "", errors.New("--gateway-" + fault.From(err).Message)
+	}
+	return upstream, nil
 }
 
 func (c Config) proxies() ([]netip.Prefix, error) {

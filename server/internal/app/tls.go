@@ -27,7 +27,7 @@ const (
 	maxPEM = 1 << 20
 )
 
-// Listener is the API's port.
+// Listener is the API's or the gateway's port.
 type Listener struct {
 	net.Listener             // in clear text
 	tls          *tls.Config // nil: none
@@ -45,6 +45,19 @@ func (l *Listener) Accept() (net.Conn, error) {
 // Listen opens the API's port: with TLS when the configuration names a
 // certificate, in clear text otherwise. An error says which flag to change.
 func Listen(config Config, clk clock.Clock, log *slog.Logger) (*Listener, error) {
+	return listen(config, config.Listen, "--listen", "the API", clk, log)
+}
+
+// ListenGateway opens the gateway's port in the same way, with the same
+// certificate; nil without an address.
+func ListenGateway(config Config, clk clock.Clock, log *slog.Logger) (*Listener, error) {
+	if config.GatewayListen == "" {
+		return nil, nil
+	}
+	return listen(config, config.GatewayListen, "--gateway-listen", "the gateway", clk, log)
+}
+
+func listen(config Config, address, flag, what string, clk clock.Clock, log *slog.Logger) (*Listener, error) {
 	if err := config.checkTLS(); err != nil {
 		return nil, err
 	}
@@ -55,15 +68,15 @@ func Listen(config Config, clk clock.Clock, log *slog.Logger) (*Listener, error)
 			return nil, err
 		}
 	}
-	listener, err := net.Listen("tcp", config.Listen)
+	listener, err := net.Listen("tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("listen: %w; choose another address with --listen", err)
+		return nil, fmt.Errorf("listen: %w; choose another address with %s", err, flag)
 	}
 	if certificate != nil {
 		return &Listener{listener, certificate.config()}, nil
 	}
 	if tcp, ok := listener.Addr().(*net.TCPAddr); ok && !tcp.IP.IsLoopback() {
-		log.Info("the API speaks clear text at an address that others may reach: give it a certificate with --tls-cert and --tls-key, or let only a proxy that speaks TLS reach it",
+		log.Info(what+" speaks clear text at an address that others may reach: give it a certificate with --tls-cert and --tls-key, or let only a proxy that speaks TLS reach it",
 			"address", listener.Addr().String())
 	}
 	return &Listener{Listener: listener}, nil

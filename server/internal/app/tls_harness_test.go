@@ -118,7 +118,7 @@ func serveTLS(t *testing.T, clients *authority) *secured {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	served := make(chan error, 1)
-	go func() { served <- a.Serve(ctx, listener) }()
+	go func() { served <- a.Serve(ctx, listener, nil) }()
 	t.Cleanup(func() {
 		stop()
 		if err := <-served; err != nil {

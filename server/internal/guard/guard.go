@@ -318,22 +318,25 @@ func (g *Guard) panicked(ctx context.Context, procedure string, p any) error {
 // served: under load, for a limit, for an outage, or because the caller left.
 // Such a call is no line of the log by itself: a flood of them would be one of
 // lines.
-func (g *Guard) Count(f *fault.Error) {
+func (g *Guard) Count(f *fault.Error) { Count(g.refused, f) }
+
+// Count is the same for what has no Guard; refused counts by a reason of metrics.
+func Count(refused func(reason string, cause error), f *fault.Error) {
 	switch {
 	case f.Reason == "OVERLOADED":
-		g.refused(metrics.RefusedOverloaded, nil)
+		refused(metrics.RefusedOverloaded, nil)
 	case f.Reason == "TOO_MANY_STREAMS":
-		g.refused(metrics.RefusedStreams, nil)
+		refused(metrics.RefusedStreams, nil)
 	case f.Kind == fault.Limited:
-		g.refused(metrics.RefusedLimited, nil)
+		refused(metrics.RefusedLimited, nil)
 	case f.Kind == fault.Canceled:
-		g.refused(metrics.RefusedHungUp, nil)
+		refused(metrics.RefusedHungUp, nil)
 	case f.Kind == fault.Timeout:
-		g.refused(metrics.RefusedTimeout, f.Cause)
+		refused(metrics.RefusedTimeout, f.Cause)
 	case f.Kind == fault.Unavailable && f.Reason == "BUSY":
-		g.refused(metrics.RefusedBusy, nil)
+		refused(metrics.RefusedBusy, nil)
 	case f.Kind == fault.Unavailable:
-		g.refused(metrics.RefusedUnavailable, f)
+		refused(metrics.RefusedUnavailable, f)
 	}
 }
 

@@ -20,11 +20,12 @@ const (
 	RefusedHungUp      = "hung_up"     // the caller left before the answer
 	RefusedTimeout     = "timeout"     // the caller's deadline passed
 	RefusedUnavailable = "unavailable" // something that is needed is down
+	RefusedUpstream    = "upstream"    // the service behind the gateway does not answer, or there is none
 	RefusedOther       = "other"       // none of these
 )
 
 var refusedReasons = []string{
-	RefusedOverloaded, RefusedMemory, RefusedStreams, RefusedConnections, RefusedBusy, RefusedLimited, RefusedSlow, RefusedHungUp, RefusedTimeout, RefusedUnavailable, RefusedOther,
+	RefusedOverloaded, RefusedMemory, RefusedStreams, RefusedConnections, RefusedBusy, RefusedLimited, RefusedSlow, RefusedHungUp, RefusedTimeout, RefusedUnavailable, RefusedUpstream, RefusedOther,
 }
 
 func newRefused() *prometheus.CounterVec {

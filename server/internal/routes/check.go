@@ -59,7 +59,7 @@ func (r Route) Normal() (Route, error) {
 	if r.Cost < 0 || r.Cost > maxCost {
 		return Route{}, fault.Field("cost", "must be 0 to %d; 0 means 1", maxCost)
 	}
-	if r.Upstream, err = normalUpstream(r.Upstream); err != nil {
+	if r.Upstream, err = NormalUpstream(r.Upstream); err != nil {
 		return Route{}, err
 	}
 	if len(r.Context) > maxFacts {
@@ -122,9 +122,9 @@ func validMethod(method string) bool {
 	return true
 }
 
-// normalUpstream is scheme, host and maybe port. Addresses that only machines of
+// NormalUpstream is scheme, host and maybe port; empty stays empty. Addresses that only machines of
 // the same link have are refused: clouds keep their instances' credentials there.
-func normalUpstream(upstream string) (string, error) {
+func NormalUpstream(upstream string) (string, error) {
 	if upstream == "" {
 		return "", nil
 	}
