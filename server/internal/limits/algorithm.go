@@ -30,6 +30,7 @@ type Count struct {
 	Period    int64 // microseconds, 1e3 to 31 days
 	Cost      int64 // at least 1; of backoff always 1
 	Shadow    bool
+	Look      bool // refuses as if it took, and takes nothing
 }
 
 // Outcome is where a counter stands after a Take.

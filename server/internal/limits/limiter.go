@@ -17,7 +17,9 @@ import (
 type Status struct {
 	Name      string
 	Subject   Subject
-	Limit     int64         // calls at once when nothing is used
+	Limit     int64 // calls at once when nothing is used
+	Rate      int64 // calls in each Period
+	Period    time.Duration
 	Remaining int64         // calls that would pass now
 	Reset     time.Duration // until nothing is used
 	Exceeded  bool          // refused this call, or would have but for shadow mode
@@ -140,31 +142,37 @@ func (s *Service) forget(ctx context.Context, list []Count) error {
 }
 
 func (s *Service) take(ctx context.Context, matches []match, peek bool) (Result, error) {
-	if len(matches) == 0 {
-		return Result{Allowed: true}, nil
-	}
-	began := s.clock.Now()
-	outcomes, err := s.backend.Take(ctx, counts(matches), peek)
-	took := s.clock.Now().Sub(began)
-	if err == nil {
-		s.observed(CountedOK, took)
-		return result(matches, outcomes), nil
-	}
-	if ctx.Err() != nil {
-		return Result{}, err
-	}
-	where := CountedDown
-	if slices.ContainsFunc(matches, func(c match) bool { return c.rule.Outage != Open && c.rule.Outage != Closed }) {
-		where = CountedLocal
-	}
-	s.observed(where, took)
-	outcomes, outage, err := s.outage(ctx, matches, peek)
+	outcomes, outage, err := s.count(ctx, matches, peek)
 	if err != nil {
 		return Result{}, err
 	}
 	r := result(matches, outcomes)
 	r.Outage = outage
 	return r, nil
+}
+
+// count counts the matches in one round trip, or without the backend; the flag says
+// that its outage refuses the call.
+func (s *Service) count(ctx context.Context, matches []match, peek bool) (outcomes []Outcome, outage bool, err error) {
+	if len(matches) == 0 {
+		return nil, false, nil
+	}
+	began := s.clock.Now()
+	outcomes, err = s.backend.Take(ctx, counts(matches), peek)
+	took := s.clock.Now().Sub(began)
+	if err == nil {
+		s.observed(CountedOK, took)
+		return outcomes, false, nil
+	}
+	if ctx.Err() != nil {
+		return nil, false, err
+	}
+	where := CountedDown
+	if slices.ContainsFunc(matches, func(c match) bool { return c.rule.Outage != Open && c.rule.Outage != Closed }) {
+		where = CountedLocal
+	}
+	s.observed(where, took)
+	return s.outage(ctx, matches, peek)
 }
 
 // retryOutage is when to try again what is refused for an outage.
@@ -204,7 +212,7 @@ func result(matches []match, outcomes []Outcome) Result {
 	for i, c := range matches {
 		o := outcomes[i]
 		r.Limits[i] = Status{
-			Name: c.rule.Name, Subject: c.rule.Subject, Limit: c.Burst, Remaining: o.Remaining, Reset: o.Reset,
+			Name: c.rule.Name, Subject: c.rule.Subject, Limit: c.Burst, Rate: c.Rate, Period: c.rule.Period, Remaining: o.Remaining, Reset: o.Reset,
 			Exceeded: o.Exceeded, Shadow: c.Shadow,
 		}
 		if !o.Exceeded || c.Shadow {

@@ -85,7 +85,7 @@ func (m *Memory) Take(_ context.Context, counts []Count, peek bool) ([]Outcome, 
 	}
 	for i, c := range counts {
 		exceeded := outcomes[i].Exceeded
-		if !peek && !exceeded && (c.Shadow || !refused) {
+		if !peek && !c.Look && !exceeded && (c.Shadow || !refused) {
 			states[i] = c.take(states[i], now)
 			m.shards[places[i]].put(names[i], entry{states[i], c.end(states[i])}, now)
 		}

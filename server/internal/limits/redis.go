@@ -249,11 +249,14 @@ func args(mode string, counts []Count) []any {
 	list := make([]any, 0, 1+6*len(counts))
 	list = append(list, mode)
 	for _, c := range counts {
-		shadow := 0
+		flags := ""
 		if c.Shadow {
-			shadow = 1
+			flags += "s"
 		}
-		list = append(list, string(c.Algorithm), c.Rate, c.Burst, c.Period, c.Cost, shadow)
+		if c.Look {
+			flags += "l"
+		}
+		list = append(list, string(c.Algorithm), c.Rate, c.Burst, c.Period, c.Cost, flags)
 	}
 	return list
 }

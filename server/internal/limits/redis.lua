@@ -3,7 +3,8 @@
 -- KEYS     one counter each
 -- ARGV[1]  "take", "peek" or "refund"
 -- then six for each key: algorithm (gcra, fixed_window, sliding_window,
--- backoff), rate, burst, period in microseconds, cost, shadow (0 or 1)
+-- backoff), rate, burst, period in microseconds, cost, flags: "s" in shadow,
+-- "l" looked at only
 --
 -- Returns the time in Unix microseconds, then four for each key: exceeded (0 or
 -- 1) and the state: at, count, rest, as in algorithm.go, which computes the same:
@@ -190,7 +191,8 @@ for i, key in ipairs(KEYS) do
     burst = tonumber(ARGV[n + 3]),
     period = tonumber(ARGV[n + 4]),
     cost = tonumber(ARGV[n + 5]),
-    shadow = ARGV[n + 6] == '1',
+    shadow = string.find(ARGV[n + 6], 's') ~= nil,
+    look = string.find(ARGV[n + 6], 'l') ~= nil,
   }
   local s = advance(c, load(key), now)
   counts[i] = c
@@ -206,7 +208,9 @@ end
 local reply = {now}
 for i, key in ipairs(KEYS) do
   local c, s = counts[i], states[i]
-  if mode == 'take' and not exceeded[i] and (c.shadow or not refused) then
+  if c.look then
+    -- nothing is written
+  elseif mode == 'take' and not exceeded[i] and (c.shadow or not refused) then
     s.count = s.count + c.cost
     if c.algorithm == 'backoff' then
       s.at = math.max(s.at, now)
