@@ -28,6 +28,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/decision"
 	"github.com/tollgatehq/tollgate/server/internal/enforce"
+	"github.com/tollgatehq/tollgate/server/internal/envoy"
 	"github.com/tollgatehq/tollgate/server/internal/guard"
 	"github.com/tollgatehq/tollgate/server/internal/httpapi"
 	"github.com/tollgatehq/tollgate/server/internal/limits"
@@ -212,8 +213,12 @@ func (a *App) Handler() (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	enforcer := a.enforcer(decisions)
 	return httpapi.New(httpapi.Options{
-		Enforce: a.enforcer(decisions),
+		Enforce: enforcer,
+		Envoy: envoy.New(envoy.Options{
+			Enforce: enforcer, Limits: a.Limits, TrustedProxies: proxies, Clock: a.clock, Log: a.out.Log,
+		}),
 		Version: a.config.Version,
 		Auth:    auth.NewHandler(a.Auth),
 		Roles: struct {

@@ -3,6 +3,7 @@ package contract
 
 import (
 	"slices"
+	"strings"
 
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
 	"google.golang.org/protobuf/proto"
@@ -39,11 +40,16 @@ const (
 // ProxyProcedures returns the RPCs whose contract is Envoy's.
 func ProxyProcedures() []string { return []string{ExtAuthzCheck, ShouldRateLimit} }
 
-// ServiceNames returns the full names of the services, for reflection and health.
+// ServiceNames returns the full names of the services, Envoy's too, for reflection
+// and health.
 func ServiceNames() []string {
 	var names []string
 	for _, service := range Services() {
 		names = append(names, string(service.FullName()))
+	}
+	for _, procedure := range ProxyProcedures() {
+		service, _, _ := strings.Cut(strings.TrimPrefix(procedure, "/"), "/")
+		names = append(names, service)
 	}
 	return names
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/contract"
 	"github.com/tollgatehq/tollgate/server/internal/decision"
 	"github.com/tollgatehq/tollgate/server/internal/enforce"
+	"github.com/tollgatehq/tollgate/server/internal/envoy"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/guard"
 )
@@ -35,6 +36,7 @@ type Options struct {
 	Audit  tollgatev1connect.AuditServiceHandler
 
 	Enforce *enforce.Service
+	Envoy   *envoy.Handler
 
 	Guard          *guard.Guard
 	Interceptors   []connect.Interceptor // outside of the guard, the outermost first
@@ -80,6 +82,10 @@ func New(o Options) (http.Handler, error) {
 	add(tollgatev1connect.NewLimitsServiceHandler(o.Limits, with))
 	add(tollgatev1connect.NewRoutesServiceHandler(o.Routes, with))
 	add(tollgatev1connect.NewAuditServiceHandler(o.Audit, with))
+
+	// Not under /v1: only proxies call them, over gRPC.
+	mux.Handle(contract.ExtAuthzCheck, connect.NewUnaryHandlerSimple(contract.ExtAuthzCheck, o.Envoy.Check, with))
+	mux.Handle(contract.ShouldRateLimit, connect.NewUnaryHandlerSimple(contract.ShouldRateLimit, o.Envoy.ShouldRateLimit, with))
 
 	transcoder, err := vanguard.NewTranscoder(rest, vanguard.WithCodec(func(vanguard.TypeResolver) vanguard.Codec {
 		return restJSON{codec}
