@@ -60,8 +60,8 @@ func mutate(header http.Header, options []*corev3.HeaderValueOption, remove []st
 		switch {
 		case name != strings.ToLower(name), !httpguts.ValidHeaderFieldName(name), !httpguts.ValidHeaderFieldValue(value):
 			return "not a header: " + name
-		case value == "":
-			return "an empty header, which is dropped: " + name
+		case value == "": // dropped
+			continue
 		}
 		// The old field goes before the new one, whose 0 is to append.
 		action := option.GetAppendAction()

@@ -2,6 +2,7 @@ package envoy
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -48,6 +49,11 @@ func (h *Handler) Check(ctx context.Context, r *authv3.CheckRequest) (*authv3.Ch
 	identity, err := h.Enforce.Identity(answer, question.Flavor)
 	if err != nil {
 		return nil, err
+	}
+	for _, header := range identity {
+		if header.Value == "" { // Envoy would drop it, and leave the client's own
+			return nil, fmt.Errorf("the identity header %s is empty", header.Name)
+		}
 	}
 	return allowed(identity, sent.identity, answer.Limits), nil
 }

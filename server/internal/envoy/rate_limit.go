@@ -108,13 +108,10 @@ func partOf(d *ratelimitv3.RateLimitDescriptor, hits uint32) (limits.Part, error
 	return part, selects(&part.Request, entries)
 }
 
-// join is the key that values make together. What would look like the line between
-// two of them is escaped: a client that has a say in one value must not reach
-// another's key. A single value stays as it is.
+// join is the key that values make together. A value with what stands between two
+// of them is escaped: a client that has a say in one must not reach the key of
+// others.
 func join(values []string) string {
-	if len(values) == 1 {
-		return values[0]
-	}
 	for i, value := range values {
 		values[i] = escaped.Replace(value)
 	}
