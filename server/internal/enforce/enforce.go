@@ -64,7 +64,7 @@ type Request struct {
 
 	Method string
 	Host   string // maybe with a port; empty: not known
-	Path   string // as it was sent, escapes and all, without the query
+	Path   string // as it was sent, escapes and all, without the query; empty, with Needs: not known
 
 	IP        netip.Addr
 	UserAgent string
@@ -130,6 +130,13 @@ func (s *Service) Recheck(ctx context.Context, r Request) error {
 // that, its route.
 func (s *Service) needs(ctx context.Context, r Request) (asked decision.Request, route *routes.Route, err error) {
 	if n := r.Needs; n != nil {
+		// The proxy has found its configuration by the path: what a service may read in
+		// another way would get there under a permission that is for something else.
+		if r.Path != "" {
+			if err := routes.CheckPath(r.Path); err != nil {
+				return asked, nil, err
+			}
+		}
 		return decision.Request{Rule: n.rule(), Resource: n.Resource, Cost: n.Cost, Context: n.Context}, nil, nil
 	}
 	if err := s.Decisions.Ensure(ctx); err != nil { // before the table is read, which may be an old one

@@ -124,10 +124,10 @@ func (q question) request(r *http.Request) (enforce.Request, error) {
 		Credential: enforce.CredentialOf(r.Header.Values("Authorization"), r.Header.Values("X-Api-Key")),
 		Needs:      q.Needs, Audience: q.Audience,
 	}
-	if q.Needs != nil {
-		return asked, nil
-	}
 	d, err := describe(r)
+	if err == nil && q.Needs == nil {
+		err = d.complete()
+	}
 	asked.Method, asked.Host, asked.Path = d.method.value, d.host.value, d.path.value
 	return asked, err
 }
@@ -182,13 +182,18 @@ func describe(r *http.Request) (d described, err error) {
 			return d, enforce.BadRequest("X-Forwarded-Host is there more than once or says another host than another header or the path")
 		}
 	}
+	return d, nil
+}
+
+// complete is the error of what says too little for the route table.
+func (d described) complete() error {
 	switch {
 	case !d.path.known:
-		return d, enforce.BadRequest("nothing says what the request needs: give ?permission=…, or send X-Forwarded-Method, X-Forwarded-Host and X-Forwarded-Uri, or X-Original-Method and X-Original-URL, for the route table")
+		return enforce.BadRequest("nothing says what the request needs: give ?permission=…, or send X-Forwarded-Method, X-Forwarded-Host and X-Forwarded-Uri, or X-Original-Method and X-Original-URL, for the route table")
 	case !d.method.known:
-		return d, enforce.BadRequest("nothing says the request's method: send X-Forwarded-Method or X-Original-Method")
+		return enforce.BadRequest("nothing says the request's method: send X-Forwarded-Method or X-Original-Method")
 	}
-	return d, nil
+	return nil
 }
 
 // readURL reads the absolute URL of X-Original-URL. The path stays as it is sent.
