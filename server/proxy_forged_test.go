@@ -29,7 +29,7 @@ var forged = []string{
 	"Tollgate_Assertion: forged",
 	"Tollgate-Principal: forged\r\nTollgate_Principal: forged\r\nTOLLGATE_PRINCIPAL: forged",
 	"Tollgate-Principal: forged\r\nTollgate-Principal: forged",
-	"Tollgate-Principal:\r\nTollgate-Principal: forged",
+	"TOLLGATE-PRINCIPAL:\r\nTollgate-Principal: forged",
 	"Tollgate-Principal: ,forged",
 	"Tollgate-Principal:forged",
 	"Tollgate-Principal: \tforged\t ",

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -204,7 +205,7 @@ func (s *protected) inPython(t *testing.T, p proxy) {
 	ask := func(method, token string, lines ...string) (int, object) {
 		var answer object
 		a := send(t, address, message(method, "/orders/7", ordersHost, append(lines, bearer(token))...))
-		json.Unmarshal(a.body, &answer) //nolint:errcheck // a proxy's own refusal may be no JSON
+		json.Unmarshal(a.body, &answer) // a proxy's own refusal may be no JSON
 		return a.status, answer
 	}
 	status, answer := ask("GET", s.reader, "Tollgate-Assertion: forged", "Tollgate_Assertion: forged")
@@ -266,6 +267,8 @@ func (s *protected) limits(t *testing.T) {
 
 // withoutTollgate comes last.
 func (s *protected) withoutTollgate(t *testing.T) {
+	s.signal(t, syscall.SIGSTOP)
+	s.get(t, "/orders/7", s.reader).want(t, "Tollgate does not answer", http.StatusServiceUnavailable)
 	s.kill(t)
 	for _, path := range []string{"/orders/7", "/reports/7", "/"} {
 		for _, token := range []string{s.reader, ""} {
