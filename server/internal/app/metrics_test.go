@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/common/model"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/clock"
+	"github.com/tollgatehq/tollgate/server/internal/contract"
 	metricspb "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
 	tracepb "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	"go.yaml.in/yaml/v3"
@@ -147,6 +148,9 @@ func TestMetricLabelsAreClosed(t *testing.T) {
 		var header []string
 		for _, name := range []string{"X-Request-Id", "User-Agent", "Content-Type", "Authorization", "Connect-Protocol-Version", "X-" + mark} {
 			header = append(header, name, mark)
+		}
+		for _, procedure := range contract.ProxyProcedures() {
+			i.Call(t, "POST", procedure, "{}", "X-Tollgate-Key", mark)
 		}
 		i.Call(t, "POST", "/v1/auth/login?"+mark+"="+mark, "{", header...)
 	}
