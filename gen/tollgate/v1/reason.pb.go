@@ -68,6 +68,13 @@ const (
 	Reason_REASON_SELF_ONLY Reason = 15
 	// No route says what the request needs, so it is refused.
 	Reason_REASON_ROUTE_MISSING Reason = 16
+	// A grant denies the call.
+	Reason_REASON_DENIED_BY_GRANT Reason = 17
+	// A role would grant the permission, but the condition is not true here.
+	Reason_REASON_CONDITION_FALSE Reason = 18
+	// A condition that the decision hangs on failed, as with an attribute that is not
+	// there, or cost too much.
+	Reason_REASON_CONDITION_FAILED Reason = 19
 	// The password is wrong.
 	Reason_REASON_WRONG_PASSWORD Reason = 20
 	// The user has no password.
@@ -207,6 +214,10 @@ const (
 	Reason_REASON_LIMITS_TOLLGATE Reason = 108
 	// There are as many limits as there may be.
 	Reason_REASON_TOO_MANY_LIMITS Reason = 109
+	// Another role inherits the role.
+	Reason_REASON_ROLE_INHERITED Reason = 115
+	// The roles that inherit each other would be a circle, or too many deep.
+	Reason_REASON_BAD_INHERITANCE Reason = 116
 	// More limits apply to the call than can be counted at once.
 	Reason_REASON_TOO_MANY_LIMITS_APPLY Reason = 110
 	// There is no such route.
@@ -283,6 +294,9 @@ var (
 		14:  "REASON_SIGN_IN_REQUIRED",
 		15:  "REASON_SELF_ONLY",
 		16:  "REASON_ROUTE_MISSING",
+		17:  "REASON_DENIED_BY_GRANT",
+		18:  "REASON_CONDITION_FALSE",
+		19:  "REASON_CONDITION_FAILED",
 		20:  "REASON_WRONG_PASSWORD",
 		21:  "REASON_NO_PASSWORD",
 		22:  "REASON_WRONG_SECOND_FACTOR",
@@ -352,6 +366,8 @@ var (
 		107: "REASON_NOT_BUILTIN",
 		108: "REASON_LIMITS_TOLLGATE",
 		109: "REASON_TOO_MANY_LIMITS",
+		115: "REASON_ROLE_INHERITED",
+		116: "REASON_BAD_INHERITANCE",
 		110: "REASON_TOO_MANY_LIMITS_APPLY",
 		111: "REASON_ROUTE_NOT_FOUND",
 		112: "REASON_ROUTE_EXISTS",
@@ -398,6 +414,9 @@ var (
 		"REASON_SIGN_IN_REQUIRED":           14,
 		"REASON_SELF_ONLY":                  15,
 		"REASON_ROUTE_MISSING":              16,
+		"REASON_DENIED_BY_GRANT":            17,
+		"REASON_CONDITION_FALSE":            18,
+		"REASON_CONDITION_FAILED":           19,
 		"REASON_WRONG_PASSWORD":             20,
 		"REASON_NO_PASSWORD":                21,
 		"REASON_WRONG_SECOND_FACTOR":        22,
@@ -467,6 +486,8 @@ var (
 		"REASON_NOT_BUILTIN":                107,
 		"REASON_LIMITS_TOLLGATE":            108,
 		"REASON_TOO_MANY_LIMITS":            109,
+		"REASON_ROLE_INHERITED":             115,
+		"REASON_BAD_INHERITANCE":            116,
 		"REASON_TOO_MANY_LIMITS_APPLY":      110,
 		"REASON_ROUTE_NOT_FOUND":            111,
 		"REASON_ROUTE_EXISTS":               112,
@@ -528,7 +549,7 @@ var File_tollgate_v1_reason_proto protoreflect.FileDescriptor
 
 const file_tollgate_v1_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x18tollgate/v1/reason.proto\x12\vtollgate.v1*\xc9\x18\n" +
+	"\x18tollgate/v1/reason.proto\x12\vtollgate.v1*\xd5\x19\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tREASON_OK\x10\x01\x12\x1d\n" +
@@ -547,7 +568,10 @@ const file_tollgate_v1_reason_proto_rawDesc = "" +
 	"\x1dREASON_SECOND_FACTOR_REQUIRED\x10\r\x12\x1b\n" +
 	"\x17REASON_SIGN_IN_REQUIRED\x10\x0e\x12\x14\n" +
 	"\x10REASON_SELF_ONLY\x10\x0f\x12\x18\n" +
-	"\x14REASON_ROUTE_MISSING\x10\x10\x12\x19\n" +
+	"\x14REASON_ROUTE_MISSING\x10\x10\x12\x1a\n" +
+	"\x16REASON_DENIED_BY_GRANT\x10\x11\x12\x1a\n" +
+	"\x16REASON_CONDITION_FALSE\x10\x12\x12\x1b\n" +
+	"\x17REASON_CONDITION_FAILED\x10\x13\x12\x19\n" +
 	"\x15REASON_WRONG_PASSWORD\x10\x14\x12\x16\n" +
 	"\x12REASON_NO_PASSWORD\x10\x15\x12\x1e\n" +
 	"\x1aREASON_WRONG_SECOND_FACTOR\x10\x16\x12 \n" +
@@ -616,7 +640,9 @@ const file_tollgate_v1_reason_proto_rawDesc = "" +
 	"\x14REASON_BUILTIN_LIMIT\x10j\x12\x16\n" +
 	"\x12REASON_NOT_BUILTIN\x10k\x12\x1a\n" +
 	"\x16REASON_LIMITS_TOLLGATE\x10l\x12\x1a\n" +
-	"\x16REASON_TOO_MANY_LIMITS\x10m\x12 \n" +
+	"\x16REASON_TOO_MANY_LIMITS\x10m\x12\x19\n" +
+	"\x15REASON_ROLE_INHERITED\x10s\x12\x1a\n" +
+	"\x16REASON_BAD_INHERITANCE\x10t\x12 \n" +
 	"\x1cREASON_TOO_MANY_LIMITS_APPLY\x10n\x12\x1a\n" +
 	"\x16REASON_ROUTE_NOT_FOUND\x10o\x12\x17\n" +
 	"\x13REASON_ROUTE_EXISTS\x10p\x12\x19\n" +

@@ -25,6 +25,138 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Effect is what a grant does where its condition is true.
+type Effect int32
+
+const (
+	// Not set: allow.
+	Effect_EFFECT_UNSPECIFIED Effect = 0
+	// Allow the call.
+	Effect_EFFECT_ALLOW Effect = 1
+	// Refuse the call, whatever any role allows.
+	Effect_EFFECT_DENY Effect = 2
+)
+
+// Enum value maps for Effect.
+var (
+	Effect_name = map[int32]string{
+		0: "EFFECT_UNSPECIFIED",
+		1: "EFFECT_ALLOW",
+		2: "EFFECT_DENY",
+	}
+	Effect_value = map[string]int32{
+		"EFFECT_UNSPECIFIED": 0,
+		"EFFECT_ALLOW":       1,
+		"EFFECT_DENY":        2,
+	}
+)
+
+func (x Effect) Enum() *Effect {
+	p := new(Effect)
+	*p = x
+	return p
+}
+
+func (x Effect) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Effect) Descriptor() protoreflect.EnumDescriptor {
+	return file_tollgate_v1_roles_proto_enumTypes[0].Descriptor()
+}
+
+func (Effect) Type() protoreflect.EnumType {
+	return &file_tollgate_v1_roles_proto_enumTypes[0]
+}
+
+func (x Effect) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Effect.Descriptor instead.
+func (Effect) EnumDescriptor() ([]byte, []int) {
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{0}
+}
+
+// Grant allows or denies calls, maybe only where a condition is true.
+type Grant struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which calls: a permission pattern. One that denies does not match Tollgate's own
+	// ("tollgate:…"), so that nobody is kept from mending it.
+	Permission string `protobuf:"bytes,1,opt,name=permission,proto3" json:"permission,omitempty"`
+	// When: an expression in CEL (https://github.com/google/cel-spec) over
+	// principal.id, .username, .kind, .roles, .attributes and .api_key_id;
+	// resource.type, .id and .attributes; action.name and .properties; context; ip;
+	// now. Empty: always. One that fails when it runs, as with an attribute that is
+	// not there, allows nothing, and denies where the grant denies.
+	Condition string `protobuf:"bytes,2,opt,name=condition,proto3" json:"condition,omitempty"`
+	// Allow or deny; allow when not set. A deny that matches wins over every allow,
+	// from any role.
+	Effect Effect `protobuf:"varint,3,opt,name=effect,proto3,enum=tollgate.v1.Effect" json:"effect,omitempty"`
+	// What it is for.
+	Description   string `protobuf:"bytes,4,opt,name=description,proto3" json:"description,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Grant) Reset() {
+	*x = Grant{}
+	mi := &file_tollgate_v1_roles_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Grant) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Grant) ProtoMessage() {}
+
+func (x *Grant) ProtoReflect() protoreflect.Message {
+	mi := &file_tollgate_v1_roles_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Grant.ProtoReflect.Descriptor instead.
+func (*Grant) Descriptor() ([]byte, []int) {
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *Grant) GetPermission() string {
+	if x != nil {
+		return x.Permission
+	}
+	return ""
+}
+
+func (x *Grant) GetCondition() string {
+	if x != nil {
+		return x.Condition
+	}
+	return ""
+}
+
+func (x *Grant) GetEffect() Effect {
+	if x != nil {
+		return x.Effect
+	}
+	return Effect_EFFECT_UNSPECIFIED
+}
+
+func (x *Grant) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
 // Role is a named set of permissions.
 type Role struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -32,21 +164,25 @@ type Role struct {
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// What it is for.
 	Description string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
-	// Permission patterns, sorted.
+	// Permission patterns that it allows without a condition, sorted.
 	Permissions []string `protobuf:"bytes,3,rep,name=permissions,proto3" json:"permissions,omitempty"`
 	// Came with Tollgate and cannot be changed.
 	Builtin bool `protobuf:"varint,4,opt,name=builtin,proto3" json:"builtin,omitempty"`
 	// When the role was created.
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	// When the role was last changed.
-	UpdatedAt     *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
+	UpdatedAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
+	// What it allows or denies besides, in the order given.
+	Grants []*Grant `protobuf:"bytes,7,rep,name=grants,proto3" json:"grants,omitempty"`
+	// The roles whose permissions and grants it has as well, sorted.
+	Inherits      []string `protobuf:"bytes,8,rep,name=inherits,proto3" json:"inherits,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Role) Reset() {
 	*x = Role{}
-	mi := &file_tollgate_v1_roles_proto_msgTypes[0]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -58,7 +194,7 @@ func (x *Role) String() string {
 func (*Role) ProtoMessage() {}
 
 func (x *Role) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_roles_proto_msgTypes[0]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -71,7 +207,7 @@ func (x *Role) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Role.ProtoReflect.Descriptor instead.
 func (*Role) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{0}
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *Role) GetName() string {
@@ -116,6 +252,20 @@ func (x *Role) GetUpdatedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Role) GetGrants() []*Grant {
+	if x != nil {
+		return x.Grants
+	}
+	return nil
+}
+
+func (x *Role) GetInherits() []string {
+	if x != nil {
+		return x.Inherits
+	}
+	return nil
+}
+
 // RoleMember is a user who holds a role.
 type RoleMember struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -135,7 +285,7 @@ type RoleMember struct {
 
 func (x *RoleMember) Reset() {
 	*x = RoleMember{}
-	mi := &file_tollgate_v1_roles_proto_msgTypes[1]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -147,7 +297,7 @@ func (x *RoleMember) String() string {
 func (*RoleMember) ProtoMessage() {}
 
 func (x *RoleMember) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_roles_proto_msgTypes[1]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -160,7 +310,7 @@ func (x *RoleMember) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoleMember.ProtoReflect.Descriptor instead.
 func (*RoleMember) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{1}
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *RoleMember) GetRole() string {
@@ -207,14 +357,18 @@ type CreateRoleRequest struct {
 	Description string `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
 	// Permission patterns. One under "tollgate:" must match a permission of
 	// Tollgate's: INVALID_ARGUMENT.
-	Permissions   []string `protobuf:"bytes,3,rep,name=permissions,proto3" json:"permissions,omitempty"`
+	Permissions []string `protobuf:"bytes,3,rep,name=permissions,proto3" json:"permissions,omitempty"`
+	// What it allows or denies besides.
+	Grants []*Grant `protobuf:"bytes,4,rep,name=grants,proto3" json:"grants,omitempty"`
+	// Roles whose permissions and grants it has as well; at most 16 deep.
+	Inherits      []string `protobuf:"bytes,5,rep,name=inherits,proto3" json:"inherits,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CreateRoleRequest) Reset() {
 	*x = CreateRoleRequest{}
-	mi := &file_tollgate_v1_roles_proto_msgTypes[2]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -226,7 +380,7 @@ func (x *CreateRoleRequest) String() string {
 func (*CreateRoleRequest) ProtoMessage() {}
 
 func (x *CreateRoleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_roles_proto_msgTypes[2]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -239,7 +393,7 @@ func (x *CreateRoleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateRoleRequest.ProtoReflect.Descriptor instead.
 func (*CreateRoleRequest) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{2}
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *CreateRoleRequest) GetName() string {
@@ -263,6 +417,20 @@ func (x *CreateRoleRequest) GetPermissions() []string {
 	return nil
 }
 
+func (x *CreateRoleRequest) GetGrants() []*Grant {
+	if x != nil {
+		return x.Grants
+	}
+	return nil
+}
+
+func (x *CreateRoleRequest) GetInherits() []string {
+	if x != nil {
+		return x.Inherits
+	}
+	return nil
+}
+
 // CreateRoleResponse is the new role.
 type CreateRoleResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -276,7 +444,7 @@ type CreateRoleResponse struct {
 
 func (x *CreateRoleResponse) Reset() {
 	*x = CreateRoleResponse{}
-	mi := &file_tollgate_v1_roles_proto_msgTypes[3]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -288,7 +456,7 @@ func (x *CreateRoleResponse) String() string {
 func (*CreateRoleResponse) ProtoMessage() {}
 
 func (x *CreateRoleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_roles_proto_msgTypes[3]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -301,7 +469,7 @@ func (x *CreateRoleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateRoleResponse.ProtoReflect.Descriptor instead.
 func (*CreateRoleResponse) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{3}
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *CreateRoleResponse) GetRole() *Role {
@@ -331,7 +499,7 @@ type ListRolesRequest struct {
 
 func (x *ListRolesRequest) Reset() {
 	*x = ListRolesRequest{}
-	mi := &file_tollgate_v1_roles_proto_msgTypes[4]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -343,7 +511,7 @@ func (x *ListRolesRequest) String() string {
 func (*ListRolesRequest) ProtoMessage() {}
 
 func (x *ListRolesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_roles_proto_msgTypes[4]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -356,7 +524,7 @@ func (x *ListRolesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRolesRequest.ProtoReflect.Descriptor instead.
 func (*ListRolesRequest) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{4}
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ListRolesRequest) GetPageSize() int32 {
@@ -386,7 +554,7 @@ type ListRolesResponse struct {
 
 func (x *ListRolesResponse) Reset() {
 	*x = ListRolesResponse{}
-	mi := &file_tollgate_v1_roles_proto_msgTypes[5]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -398,7 +566,7 @@ func (x *ListRolesResponse) String() string {
 func (*ListRolesResponse) ProtoMessage() {}
 
 func (x *ListRolesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_roles_proto_msgTypes[5]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -411,7 +579,7 @@ func (x *ListRolesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRolesResponse.ProtoReflect.Descriptor instead.
 func (*ListRolesResponse) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{5}
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ListRolesResponse) GetRoles() []*Role {
@@ -439,7 +607,7 @@ type GetRoleRequest struct {
 
 func (x *GetRoleRequest) Reset() {
 	*x = GetRoleRequest{}
-	mi := &file_tollgate_v1_roles_proto_msgTypes[6]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -451,7 +619,7 @@ func (x *GetRoleRequest) String() string {
 func (*GetRoleRequest) ProtoMessage() {}
 
 func (x *GetRoleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_roles_proto_msgTypes[6]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -464,7 +632,7 @@ func (x *GetRoleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRoleRequest.ProtoReflect.Descriptor instead.
 func (*GetRoleRequest) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{6}
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetRoleRequest) GetName() string {
@@ -485,7 +653,7 @@ type GetRoleResponse struct {
 
 func (x *GetRoleResponse) Reset() {
 	*x = GetRoleResponse{}
-	mi := &file_tollgate_v1_roles_proto_msgTypes[7]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -497,7 +665,7 @@ func (x *GetRoleResponse) String() string {
 func (*GetRoleResponse) ProtoMessage() {}
 
 func (x *GetRoleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_roles_proto_msgTypes[7]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -510,7 +678,7 @@ func (x *GetRoleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRoleResponse.ProtoReflect.Descriptor instead.
 func (*GetRoleResponse) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{7}
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetRoleResponse) GetRole() *Role {
@@ -532,13 +700,21 @@ type UpdateRoleRequest struct {
 	Permissions []string `protobuf:"bytes,3,rep,name=permissions,proto3" json:"permissions,omitempty"`
 	// Removes all permissions; cannot be combined with permissions.
 	ClearPermissions bool `protobuf:"varint,4,opt,name=clear_permissions,json=clearPermissions,proto3" json:"clear_permissions,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// Replaces all grants, when not empty.
+	Grants []*Grant `protobuf:"bytes,5,rep,name=grants,proto3" json:"grants,omitempty"`
+	// Removes all grants; cannot be combined with grants.
+	ClearGrants bool `protobuf:"varint,6,opt,name=clear_grants,json=clearGrants,proto3" json:"clear_grants,omitempty"`
+	// Replaces all roles that it inherits, when not empty.
+	Inherits []string `protobuf:"bytes,7,rep,name=inherits,proto3" json:"inherits,omitempty"`
+	// Has it inherit none; cannot be combined with inherits.
+	ClearInherits bool `protobuf:"varint,8,opt,name=clear_inherits,json=clearInherits,proto3" json:"clear_inherits,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *UpdateRoleRequest) Reset() {
 	*x = UpdateRoleRequest{}
-	mi := &file_tollgate_v1_roles_proto_msgTypes[8]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -550,7 +726,7 @@ func (x *UpdateRoleRequest) String() string {
 func (*UpdateRoleRequest) ProtoMessage() {}
 
 func (x *UpdateRoleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_roles_proto_msgTypes[8]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -563,7 +739,7 @@ func (x *UpdateRoleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateRoleRequest.ProtoReflect.Descriptor instead.
 func (*UpdateRoleRequest) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{8}
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *UpdateRoleRequest) GetName() string {
@@ -594,6 +770,34 @@ func (x *UpdateRoleRequest) GetClearPermissions() bool {
 	return false
 }
 
+func (x *UpdateRoleRequest) GetGrants() []*Grant {
+	if x != nil {
+		return x.Grants
+	}
+	return nil
+}
+
+func (x *UpdateRoleRequest) GetClearGrants() bool {
+	if x != nil {
+		return x.ClearGrants
+	}
+	return false
+}
+
+func (x *UpdateRoleRequest) GetInherits() []string {
+	if x != nil {
+		return x.Inherits
+	}
+	return nil
+}
+
+func (x *UpdateRoleRequest) GetClearInherits() bool {
+	if x != nil {
+		return x.ClearInherits
+	}
+	return false
+}
+
 // UpdateRoleResponse is the role as changed.
 type UpdateRoleResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -607,7 +811,7 @@ type UpdateRoleResponse struct {
 
 func (x *UpdateRoleResponse) Reset() {
 	*x = UpdateRoleResponse{}
-	mi := &file_tollgate_v1_roles_proto_msgTypes[9]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -619,7 +823,7 @@ func (x *UpdateRoleResponse) String() string {
 func (*UpdateRoleResponse) ProtoMessage() {}
 
 func (x *UpdateRoleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_roles_proto_msgTypes[9]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -632,7 +836,7 @@ func (x *UpdateRoleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateRoleResponse.ProtoReflect.Descriptor instead.
 func (*UpdateRoleResponse) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{9}
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *UpdateRoleResponse) GetRole() *Role {
@@ -660,7 +864,7 @@ type DeleteRoleRequest struct {
 
 func (x *DeleteRoleRequest) Reset() {
 	*x = DeleteRoleRequest{}
-	mi := &file_tollgate_v1_roles_proto_msgTypes[10]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -672,7 +876,7 @@ func (x *DeleteRoleRequest) String() string {
 func (*DeleteRoleRequest) ProtoMessage() {}
 
 func (x *DeleteRoleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_roles_proto_msgTypes[10]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -685,7 +889,7 @@ func (x *DeleteRoleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRoleRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRoleRequest) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{10}
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *DeleteRoleRequest) GetName() string {
@@ -706,7 +910,7 @@ type DeleteRoleResponse struct {
 
 func (x *DeleteRoleResponse) Reset() {
 	*x = DeleteRoleResponse{}
-	mi := &file_tollgate_v1_roles_proto_msgTypes[11]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -718,7 +922,7 @@ func (x *DeleteRoleResponse) String() string {
 func (*DeleteRoleResponse) ProtoMessage() {}
 
 func (x *DeleteRoleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_roles_proto_msgTypes[11]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -731,7 +935,7 @@ func (x *DeleteRoleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRoleResponse.ProtoReflect.Descriptor instead.
 func (*DeleteRoleResponse) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{11}
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *DeleteRoleResponse) GetRevision() int64 {
@@ -756,7 +960,7 @@ type AssignRoleRequest struct {
 
 func (x *AssignRoleRequest) Reset() {
 	*x = AssignRoleRequest{}
-	mi := &file_tollgate_v1_roles_proto_msgTypes[12]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -768,7 +972,7 @@ func (x *AssignRoleRequest) String() string {
 func (*AssignRoleRequest) ProtoMessage() {}
 
 func (x *AssignRoleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_roles_proto_msgTypes[12]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -781,7 +985,7 @@ func (x *AssignRoleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AssignRoleRequest.ProtoReflect.Descriptor instead.
 func (*AssignRoleRequest) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{12}
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *AssignRoleRequest) GetRole() string {
@@ -818,7 +1022,7 @@ type AssignRoleResponse struct {
 
 func (x *AssignRoleResponse) Reset() {
 	*x = AssignRoleResponse{}
-	mi := &file_tollgate_v1_roles_proto_msgTypes[13]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -830,7 +1034,7 @@ func (x *AssignRoleResponse) String() string {
 func (*AssignRoleResponse) ProtoMessage() {}
 
 func (x *AssignRoleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_roles_proto_msgTypes[13]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -843,7 +1047,7 @@ func (x *AssignRoleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AssignRoleResponse.ProtoReflect.Descriptor instead.
 func (*AssignRoleResponse) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{13}
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *AssignRoleResponse) GetMember() *RoleMember {
@@ -873,7 +1077,7 @@ type UnassignRoleRequest struct {
 
 func (x *UnassignRoleRequest) Reset() {
 	*x = UnassignRoleRequest{}
-	mi := &file_tollgate_v1_roles_proto_msgTypes[14]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -885,7 +1089,7 @@ func (x *UnassignRoleRequest) String() string {
 func (*UnassignRoleRequest) ProtoMessage() {}
 
 func (x *UnassignRoleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_roles_proto_msgTypes[14]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -898,7 +1102,7 @@ func (x *UnassignRoleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnassignRoleRequest.ProtoReflect.Descriptor instead.
 func (*UnassignRoleRequest) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{14}
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *UnassignRoleRequest) GetRole() string {
@@ -926,7 +1130,7 @@ type UnassignRoleResponse struct {
 
 func (x *UnassignRoleResponse) Reset() {
 	*x = UnassignRoleResponse{}
-	mi := &file_tollgate_v1_roles_proto_msgTypes[15]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -938,7 +1142,7 @@ func (x *UnassignRoleResponse) String() string {
 func (*UnassignRoleResponse) ProtoMessage() {}
 
 func (x *UnassignRoleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_roles_proto_msgTypes[15]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -951,7 +1155,7 @@ func (x *UnassignRoleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UnassignRoleResponse.ProtoReflect.Descriptor instead.
 func (*UnassignRoleResponse) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{15}
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *UnassignRoleResponse) GetRevision() int64 {
@@ -976,7 +1180,7 @@ type ListRoleMembersRequest struct {
 
 func (x *ListRoleMembersRequest) Reset() {
 	*x = ListRoleMembersRequest{}
-	mi := &file_tollgate_v1_roles_proto_msgTypes[16]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -988,7 +1192,7 @@ func (x *ListRoleMembersRequest) String() string {
 func (*ListRoleMembersRequest) ProtoMessage() {}
 
 func (x *ListRoleMembersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_roles_proto_msgTypes[16]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1001,7 +1205,7 @@ func (x *ListRoleMembersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRoleMembersRequest.ProtoReflect.Descriptor instead.
 func (*ListRoleMembersRequest) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{16}
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListRoleMembersRequest) GetRole() string {
@@ -1038,7 +1242,7 @@ type ListRoleMembersResponse struct {
 
 func (x *ListRoleMembersResponse) Reset() {
 	*x = ListRoleMembersResponse{}
-	mi := &file_tollgate_v1_roles_proto_msgTypes[17]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1050,7 +1254,7 @@ func (x *ListRoleMembersResponse) String() string {
 func (*ListRoleMembersResponse) ProtoMessage() {}
 
 func (x *ListRoleMembersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_roles_proto_msgTypes[17]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1063,7 +1267,7 @@ func (x *ListRoleMembersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRoleMembersResponse.ProtoReflect.Descriptor instead.
 func (*ListRoleMembersResponse) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{17}
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListRoleMembersResponse) GetMembers() []*RoleMember {
@@ -1096,7 +1300,7 @@ type Client struct {
 
 func (x *Client) Reset() {
 	*x = Client{}
-	mi := &file_tollgate_v1_roles_proto_msgTypes[18]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1108,7 +1312,7 @@ func (x *Client) String() string {
 func (*Client) ProtoMessage() {}
 
 func (x *Client) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_roles_proto_msgTypes[18]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1121,7 +1325,7 @@ func (x *Client) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Client.ProtoReflect.Descriptor instead.
 func (*Client) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{18}
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Client) GetIp() string {
@@ -1192,7 +1396,7 @@ type AuthorizeRequest struct {
 
 func (x *AuthorizeRequest) Reset() {
 	*x = AuthorizeRequest{}
-	mi := &file_tollgate_v1_roles_proto_msgTypes[19]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1204,7 +1408,7 @@ func (x *AuthorizeRequest) String() string {
 func (*AuthorizeRequest) ProtoMessage() {}
 
 func (x *AuthorizeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_roles_proto_msgTypes[19]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1217,7 +1421,7 @@ func (x *AuthorizeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthorizeRequest.ProtoReflect.Descriptor instead.
 func (*AuthorizeRequest) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{19}
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *AuthorizeRequest) GetCredential() isAuthorizeRequest_Credential {
@@ -1370,7 +1574,7 @@ type AuthorizeResponse struct {
 
 func (x *AuthorizeResponse) Reset() {
 	*x = AuthorizeResponse{}
-	mi := &file_tollgate_v1_roles_proto_msgTypes[20]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1382,7 +1586,7 @@ func (x *AuthorizeResponse) String() string {
 func (*AuthorizeResponse) ProtoMessage() {}
 
 func (x *AuthorizeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_roles_proto_msgTypes[20]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1395,7 +1599,7 @@ func (x *AuthorizeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuthorizeResponse.ProtoReflect.Descriptor instead.
 func (*AuthorizeResponse) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{20}
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *AuthorizeResponse) GetAllowed() bool {
@@ -1451,7 +1655,7 @@ type BatchAuthorizeRequest struct {
 
 func (x *BatchAuthorizeRequest) Reset() {
 	*x = BatchAuthorizeRequest{}
-	mi := &file_tollgate_v1_roles_proto_msgTypes[21]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1463,7 +1667,7 @@ func (x *BatchAuthorizeRequest) String() string {
 func (*BatchAuthorizeRequest) ProtoMessage() {}
 
 func (x *BatchAuthorizeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_roles_proto_msgTypes[21]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1476,7 +1680,7 @@ func (x *BatchAuthorizeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchAuthorizeRequest.ProtoReflect.Descriptor instead.
 func (*BatchAuthorizeRequest) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{21}
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *BatchAuthorizeRequest) GetRequests() []*AuthorizeRequest {
@@ -1497,7 +1701,7 @@ type BatchAuthorizeResponse struct {
 
 func (x *BatchAuthorizeResponse) Reset() {
 	*x = BatchAuthorizeResponse{}
-	mi := &file_tollgate_v1_roles_proto_msgTypes[22]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1509,7 +1713,7 @@ func (x *BatchAuthorizeResponse) String() string {
 func (*BatchAuthorizeResponse) ProtoMessage() {}
 
 func (x *BatchAuthorizeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_roles_proto_msgTypes[22]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1522,7 +1726,7 @@ func (x *BatchAuthorizeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchAuthorizeResponse.ProtoReflect.Descriptor instead.
 func (*BatchAuthorizeResponse) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{22}
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *BatchAuthorizeResponse) GetResponses() []*AuthorizeResponse {
@@ -1536,7 +1740,14 @@ var File_tollgate_v1_roles_proto protoreflect.FileDescriptor
 
 const file_tollgate_v1_roles_proto_rawDesc = "" +
 	"\n" +
-	"\x17tollgate/v1/roles.proto\x12\vtollgate.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16tollgate/v1/auth.proto\x1a\x18tollgate/v1/limits.proto\x1a\x19tollgate/v1/options.proto\x1a\x18tollgate/v1/reason.proto\"\xee\x01\n" +
+	"\x17tollgate/v1/roles.proto\x12\vtollgate.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16tollgate/v1/auth.proto\x1a\x18tollgate/v1/limits.proto\x1a\x19tollgate/v1/options.proto\x1a\x18tollgate/v1/reason.proto\"\xe6\x01\n" +
+	"\x05Grant\x12R\n" +
+	"\n" +
+	"permission\x18\x01 \x01(\tB2\xbaH/r-\x18\x80\x012(^([a-z0-9._-]+:){0,7}([a-z0-9._-]+|[*])$R\n" +
+	"permission\x12&\n" +
+	"\tcondition\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\tcondition\x125\n" +
+	"\x06effect\x18\x03 \x01(\x0e2\x13.tollgate.v1.EffectB\b\xbaH\x05\x82\x01\x02\x10\x01R\x06effect\x12*\n" +
+	"\vdescription\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\vdescription\"\xb6\x02\n" +
 	"\x04Role\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\vdescription\x18\x02 \x01(\tR\vdescription\x12 \n" +
@@ -1545,7 +1756,9 @@ const file_tollgate_v1_roles_proto_rawDesc = "" +
 	"\n" +
 	"created_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x129\n" +
 	"\n" +
-	"updated_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\"\xcd\x01\n" +
+	"updated_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\x12*\n" +
+	"\x06grants\x18\a \x03(\v2\x12.tollgate.v1.GrantR\x06grants\x12\x1a\n" +
+	"\binherits\x18\b \x03(\tR\binherits\"\xcd\x01\n" +
 	"\n" +
 	"RoleMember\x12\x12\n" +
 	"\x04role\x18\x01 \x01(\tR\x04role\x12\x17\n" +
@@ -1554,11 +1767,14 @@ const file_tollgate_v1_roles_proto_rawDesc = "" +
 	"\vassigned_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"assignedAt\x129\n" +
 	"\n" +
-	"expires_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"\xd1\x01\n" +
+	"expires_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"\xb5\x02\n" +
 	"\x11CreateRoleRequest\x120\n" +
 	"\x04name\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x18@2\x13^[a-z][a-z0-9._-]*$R\x04name\x12*\n" +
 	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\vdescription\x12^\n" +
-	"\vpermissions\x18\x03 \x03(\tB<\xbaH9\x92\x016\x10\xf4\x03\"1r/\x10\x01\x18\x80\x012(^([a-z0-9._-]+:){0,7}([a-z0-9._-]+|[*])$R\vpermissions\"W\n" +
+	"\vpermissions\x18\x03 \x03(\tB<\xbaH9\x92\x016\x10\xf4\x03\"1r/\x10\x01\x18\x80\x012(^([a-z0-9._-]+:){0,7}([a-z0-9._-]+|[*])$R\vpermissions\x124\n" +
+	"\x06grants\x18\x04 \x03(\v2\x12.tollgate.v1.GrantB\b\xbaH\x05\x92\x01\x02\x10dR\x06grants\x12,\n" +
+	"\binherits\x18\x05 \x03(\tB\x10\xbaH\r\x92\x01\n" +
+	"\x10\x10\"\x06r\x04\x10\x01\x18@R\binherits\"W\n" +
 	"\x12CreateRoleResponse\x12%\n" +
 	"\x04role\x18\x01 \x01(\v2\x11.tollgate.v1.RoleR\x04role\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\"d\n" +
@@ -1573,12 +1789,17 @@ const file_tollgate_v1_roles_proto_rawDesc = "" +
 	"\x0eGetRoleRequest\x12\x1d\n" +
 	"\x04name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x04name\"8\n" +
 	"\x0fGetRoleResponse\x12%\n" +
-	"\x04role\x18\x01 \x01(\v2\x11.tollgate.v1.RoleR\x04role\"\x80\x02\n" +
+	"\x04role\x18\x01 \x01(\v2\x11.tollgate.v1.RoleR\x04role\"\xae\x03\n" +
 	"\x11UpdateRoleRequest\x12\x1d\n" +
 	"\x04name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x04name\x12/\n" +
 	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04H\x00R\vdescription\x88\x01\x01\x12^\n" +
 	"\vpermissions\x18\x03 \x03(\tB<\xbaH9\x92\x016\x10\xf4\x03\"1r/\x10\x01\x18\x80\x012(^([a-z0-9._-]+:){0,7}([a-z0-9._-]+|[*])$R\vpermissions\x12+\n" +
-	"\x11clear_permissions\x18\x04 \x01(\bR\x10clearPermissionsB\x0e\n" +
+	"\x11clear_permissions\x18\x04 \x01(\bR\x10clearPermissions\x124\n" +
+	"\x06grants\x18\x05 \x03(\v2\x12.tollgate.v1.GrantB\b\xbaH\x05\x92\x01\x02\x10dR\x06grants\x12!\n" +
+	"\fclear_grants\x18\x06 \x01(\bR\vclearGrants\x12,\n" +
+	"\binherits\x18\a \x03(\tB\x10\xbaH\r\x92\x01\n" +
+	"\x10\x10\"\x06r\x04\x10\x01\x18@R\binherits\x12%\n" +
+	"\x0eclear_inherits\x18\b \x01(\bR\rclearInheritsB\x0e\n" +
 	"\f_description\"W\n" +
 	"\x12UpdateRoleResponse\x12%\n" +
 	"\x04role\x18\x01 \x01(\v2\x11.tollgate.v1.RoleR\x04role\x12\x1a\n" +
@@ -1652,7 +1873,11 @@ const file_tollgate_v1_roles_proto_rawDesc = "" +
 	"\brequests\x18\x01 \x03(\v2\x1d.tollgate.v1.AuthorizeRequestB\n" +
 	"\xbaH\a\x92\x01\x04\b\x01\x10dR\brequests\"V\n" +
 	"\x16BatchAuthorizeResponse\x12<\n" +
-	"\tresponses\x18\x01 \x03(\v2\x1e.tollgate.v1.AuthorizeResponseR\tresponses2\xfd\n" +
+	"\tresponses\x18\x01 \x03(\v2\x1e.tollgate.v1.AuthorizeResponseR\tresponses*C\n" +
+	"\x06Effect\x12\x16\n" +
+	"\x12EFFECT_UNSPECIFIED\x10\x00\x12\x10\n" +
+	"\fEFFECT_ALLOW\x10\x01\x12\x0f\n" +
+	"\vEFFECT_DENY\x10\x022\xfd\n" +
 	"\n" +
 	"\fRolesService\x12\x7f\n" +
 	"\n" +
@@ -1694,83 +1919,90 @@ func file_tollgate_v1_roles_proto_rawDescGZIP() []byte {
 	return file_tollgate_v1_roles_proto_rawDescData
 }
 
-var file_tollgate_v1_roles_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_tollgate_v1_roles_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_tollgate_v1_roles_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_tollgate_v1_roles_proto_goTypes = []any{
-	(*Role)(nil),                    // 0: tollgate.v1.Role
-	(*RoleMember)(nil),              // 1: tollgate.v1.RoleMember
-	(*CreateRoleRequest)(nil),       // 2: tollgate.v1.CreateRoleRequest
-	(*CreateRoleResponse)(nil),      // 3: tollgate.v1.CreateRoleResponse
-	(*ListRolesRequest)(nil),        // 4: tollgate.v1.ListRolesRequest
-	(*ListRolesResponse)(nil),       // 5: tollgate.v1.ListRolesResponse
-	(*GetRoleRequest)(nil),          // 6: tollgate.v1.GetRoleRequest
-	(*GetRoleResponse)(nil),         // 7: tollgate.v1.GetRoleResponse
-	(*UpdateRoleRequest)(nil),       // 8: tollgate.v1.UpdateRoleRequest
-	(*UpdateRoleResponse)(nil),      // 9: tollgate.v1.UpdateRoleResponse
-	(*DeleteRoleRequest)(nil),       // 10: tollgate.v1.DeleteRoleRequest
-	(*DeleteRoleResponse)(nil),      // 11: tollgate.v1.DeleteRoleResponse
-	(*AssignRoleRequest)(nil),       // 12: tollgate.v1.AssignRoleRequest
-	(*AssignRoleResponse)(nil),      // 13: tollgate.v1.AssignRoleResponse
-	(*UnassignRoleRequest)(nil),     // 14: tollgate.v1.UnassignRoleRequest
-	(*UnassignRoleResponse)(nil),    // 15: tollgate.v1.UnassignRoleResponse
-	(*ListRoleMembersRequest)(nil),  // 16: tollgate.v1.ListRoleMembersRequest
-	(*ListRoleMembersResponse)(nil), // 17: tollgate.v1.ListRoleMembersResponse
-	(*Client)(nil),                  // 18: tollgate.v1.Client
-	(*AuthorizeRequest)(nil),        // 19: tollgate.v1.AuthorizeRequest
-	(*AuthorizeResponse)(nil),       // 20: tollgate.v1.AuthorizeResponse
-	(*BatchAuthorizeRequest)(nil),   // 21: tollgate.v1.BatchAuthorizeRequest
-	(*BatchAuthorizeResponse)(nil),  // 22: tollgate.v1.BatchAuthorizeResponse
-	nil,                             // 23: tollgate.v1.AuthorizeRequest.ContextEntry
-	(*timestamppb.Timestamp)(nil),   // 24: google.protobuf.Timestamp
-	(Reason)(0),                     // 25: tollgate.v1.Reason
-	(*Principal)(nil),               // 26: tollgate.v1.Principal
-	(*LimitStatus)(nil),             // 27: tollgate.v1.LimitStatus
-	(*durationpb.Duration)(nil),     // 28: google.protobuf.Duration
+	(Effect)(0),                     // 0: tollgate.v1.Effect
+	(*Grant)(nil),                   // 1: tollgate.v1.Grant
+	(*Role)(nil),                    // 2: tollgate.v1.Role
+	(*RoleMember)(nil),              // 3: tollgate.v1.RoleMember
+	(*CreateRoleRequest)(nil),       // 4: tollgate.v1.CreateRoleRequest
+	(*CreateRoleResponse)(nil),      // 5: tollgate.v1.CreateRoleResponse
+	(*ListRolesRequest)(nil),        // 6: tollgate.v1.ListRolesRequest
+	(*ListRolesResponse)(nil),       // 7: tollgate.v1.ListRolesResponse
+	(*GetRoleRequest)(nil),          // 8: tollgate.v1.GetRoleRequest
+	(*GetRoleResponse)(nil),         // 9: tollgate.v1.GetRoleResponse
+	(*UpdateRoleRequest)(nil),       // 10: tollgate.v1.UpdateRoleRequest
+	(*UpdateRoleResponse)(nil),      // 11: tollgate.v1.UpdateRoleResponse
+	(*DeleteRoleRequest)(nil),       // 12: tollgate.v1.DeleteRoleRequest
+	(*DeleteRoleResponse)(nil),      // 13: tollgate.v1.DeleteRoleResponse
+	(*AssignRoleRequest)(nil),       // 14: tollgate.v1.AssignRoleRequest
+	(*AssignRoleResponse)(nil),      // 15: tollgate.v1.AssignRoleResponse
+	(*UnassignRoleRequest)(nil),     // 16: tollgate.v1.UnassignRoleRequest
+	(*UnassignRoleResponse)(nil),    // 17: tollgate.v1.UnassignRoleResponse
+	(*ListRoleMembersRequest)(nil),  // 18: tollgate.v1.ListRoleMembersRequest
+	(*ListRoleMembersResponse)(nil), // 19: tollgate.v1.ListRoleMembersResponse
+	(*Client)(nil),                  // 20: tollgate.v1.Client
+	(*AuthorizeRequest)(nil),        // 21: tollgate.v1.AuthorizeRequest
+	(*AuthorizeResponse)(nil),       // 22: tollgate.v1.AuthorizeResponse
+	(*BatchAuthorizeRequest)(nil),   // 23: tollgate.v1.BatchAuthorizeRequest
+	(*BatchAuthorizeResponse)(nil),  // 24: tollgate.v1.BatchAuthorizeResponse
+	nil,                             // 25: tollgate.v1.AuthorizeRequest.ContextEntry
+	(*timestamppb.Timestamp)(nil),   // 26: google.protobuf.Timestamp
+	(Reason)(0),                     // 27: tollgate.v1.Reason
+	(*Principal)(nil),               // 28: tollgate.v1.Principal
+	(*LimitStatus)(nil),             // 29: tollgate.v1.LimitStatus
+	(*durationpb.Duration)(nil),     // 30: google.protobuf.Duration
 }
 var file_tollgate_v1_roles_proto_depIdxs = []int32{
-	24, // 0: tollgate.v1.Role.created_at:type_name -> google.protobuf.Timestamp
-	24, // 1: tollgate.v1.Role.updated_at:type_name -> google.protobuf.Timestamp
-	24, // 2: tollgate.v1.RoleMember.assigned_at:type_name -> google.protobuf.Timestamp
-	24, // 3: tollgate.v1.RoleMember.expires_at:type_name -> google.protobuf.Timestamp
-	0,  // 4: tollgate.v1.CreateRoleResponse.role:type_name -> tollgate.v1.Role
-	0,  // 5: tollgate.v1.ListRolesResponse.roles:type_name -> tollgate.v1.Role
-	0,  // 6: tollgate.v1.GetRoleResponse.role:type_name -> tollgate.v1.Role
-	0,  // 7: tollgate.v1.UpdateRoleResponse.role:type_name -> tollgate.v1.Role
-	24, // 8: tollgate.v1.AssignRoleRequest.expires_at:type_name -> google.protobuf.Timestamp
-	1,  // 9: tollgate.v1.AssignRoleResponse.member:type_name -> tollgate.v1.RoleMember
-	1,  // 10: tollgate.v1.ListRoleMembersResponse.members:type_name -> tollgate.v1.RoleMember
-	23, // 11: tollgate.v1.AuthorizeRequest.context:type_name -> tollgate.v1.AuthorizeRequest.ContextEntry
-	18, // 12: tollgate.v1.AuthorizeRequest.client:type_name -> tollgate.v1.Client
-	25, // 13: tollgate.v1.AuthorizeResponse.reason:type_name -> tollgate.v1.Reason
-	26, // 14: tollgate.v1.AuthorizeResponse.principal:type_name -> tollgate.v1.Principal
-	27, // 15: tollgate.v1.AuthorizeResponse.limits:type_name -> tollgate.v1.LimitStatus
-	28, // 16: tollgate.v1.AuthorizeResponse.retry_after:type_name -> google.protobuf.Duration
-	19, // 17: tollgate.v1.BatchAuthorizeRequest.requests:type_name -> tollgate.v1.AuthorizeRequest
-	20, // 18: tollgate.v1.BatchAuthorizeResponse.responses:type_name -> tollgate.v1.AuthorizeResponse
-	2,  // 19: tollgate.v1.RolesService.CreateRole:input_type -> tollgate.v1.CreateRoleRequest
-	4,  // 20: tollgate.v1.RolesService.ListRoles:input_type -> tollgate.v1.ListRolesRequest
-	6,  // 21: tollgate.v1.RolesService.GetRole:input_type -> tollgate.v1.GetRoleRequest
-	8,  // 22: tollgate.v1.RolesService.UpdateRole:input_type -> tollgate.v1.UpdateRoleRequest
-	10, // 23: tollgate.v1.RolesService.DeleteRole:input_type -> tollgate.v1.DeleteRoleRequest
-	12, // 24: tollgate.v1.RolesService.AssignRole:input_type -> tollgate.v1.AssignRoleRequest
-	14, // 25: tollgate.v1.RolesService.UnassignRole:input_type -> tollgate.v1.UnassignRoleRequest
-	16, // 26: tollgate.v1.RolesService.ListRoleMembers:input_type -> tollgate.v1.ListRoleMembersRequest
-	19, // 27: tollgate.v1.RolesService.Authorize:input_type -> tollgate.v1.AuthorizeRequest
-	21, // 28: tollgate.v1.RolesService.BatchAuthorize:input_type -> tollgate.v1.BatchAuthorizeRequest
-	3,  // 29: tollgate.v1.RolesService.CreateRole:output_type -> tollgate.v1.CreateRoleResponse
-	5,  // 30: tollgate.v1.RolesService.ListRoles:output_type -> tollgate.v1.ListRolesResponse
-	7,  // 31: tollgate.v1.RolesService.GetRole:output_type -> tollgate.v1.GetRoleResponse
-	9,  // 32: tollgate.v1.RolesService.UpdateRole:output_type -> tollgate.v1.UpdateRoleResponse
-	11, // 33: tollgate.v1.RolesService.DeleteRole:output_type -> tollgate.v1.DeleteRoleResponse
-	13, // 34: tollgate.v1.RolesService.AssignRole:output_type -> tollgate.v1.AssignRoleResponse
-	15, // 35: tollgate.v1.RolesService.UnassignRole:output_type -> tollgate.v1.UnassignRoleResponse
-	17, // 36: tollgate.v1.RolesService.ListRoleMembers:output_type -> tollgate.v1.ListRoleMembersResponse
-	20, // 37: tollgate.v1.RolesService.Authorize:output_type -> tollgate.v1.AuthorizeResponse
-	22, // 38: tollgate.v1.RolesService.BatchAuthorize:output_type -> tollgate.v1.BatchAuthorizeResponse
-	29, // [29:39] is the sub-list for method output_type
-	19, // [19:29] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	0,  // 0: tollgate.v1.Grant.effect:type_name -> tollgate.v1.Effect
+	26, // 1: tollgate.v1.Role.created_at:type_name -> google.protobuf.Timestamp
+	26, // 2: tollgate.v1.Role.updated_at:type_name -> google.protobuf.Timestamp
+	1,  // 3: tollgate.v1.Role.grants:type_name -> tollgate.v1.Grant
+	26, // 4: tollgate.v1.RoleMember.assigned_at:type_name -> google.protobuf.Timestamp
+	26, // 5: tollgate.v1.RoleMember.expires_at:type_name -> google.protobuf.Timestamp
+	1,  // 6: tollgate.v1.CreateRoleRequest.grants:type_name -> tollgate.v1.Grant
+	2,  // 7: tollgate.v1.CreateRoleResponse.role:type_name -> tollgate.v1.Role
+	2,  // 8: tollgate.v1.ListRolesResponse.roles:type_name -> tollgate.v1.Role
+	2,  // 9: tollgate.v1.GetRoleResponse.role:type_name -> tollgate.v1.Role
+	1,  // 10: tollgate.v1.UpdateRoleRequest.grants:type_name -> tollgate.v1.Grant
+	2,  // 11: tollgate.v1.UpdateRoleResponse.role:type_name -> tollgate.v1.Role
+	26, // 12: tollgate.v1.AssignRoleRequest.expires_at:type_name -> google.protobuf.Timestamp
+	3,  // 13: tollgate.v1.AssignRoleResponse.member:type_name -> tollgate.v1.RoleMember
+	3,  // 14: tollgate.v1.ListRoleMembersResponse.members:type_name -> tollgate.v1.RoleMember
+	25, // 15: tollgate.v1.AuthorizeRequest.context:type_name -> tollgate.v1.AuthorizeRequest.ContextEntry
+	20, // 16: tollgate.v1.AuthorizeRequest.client:type_name -> tollgate.v1.Client
+	27, // 17: tollgate.v1.AuthorizeResponse.reason:type_name -> tollgate.v1.Reason
+	28, // 18: tollgate.v1.AuthorizeResponse.principal:type_name -> tollgate.v1.Principal
+	29, // 19: tollgate.v1.AuthorizeResponse.limits:type_name -> tollgate.v1.LimitStatus
+	30, // 20: tollgate.v1.AuthorizeResponse.retry_after:type_name -> google.protobuf.Duration
+	21, // 21: tollgate.v1.BatchAuthorizeRequest.requests:type_name -> tollgate.v1.AuthorizeRequest
+	22, // 22: tollgate.v1.BatchAuthorizeResponse.responses:type_name -> tollgate.v1.AuthorizeResponse
+	4,  // 23: tollgate.v1.RolesService.CreateRole:input_type -> tollgate.v1.CreateRoleRequest
+	6,  // 24: tollgate.v1.RolesService.ListRoles:input_type -> tollgate.v1.ListRolesRequest
+	8,  // 25: tollgate.v1.RolesService.GetRole:input_type -> tollgate.v1.GetRoleRequest
+	10, // 26: tollgate.v1.RolesService.UpdateRole:input_type -> tollgate.v1.UpdateRoleRequest
+	12, // 27: tollgate.v1.RolesService.DeleteRole:input_type -> tollgate.v1.DeleteRoleRequest
+	14, // 28: tollgate.v1.RolesService.AssignRole:input_type -> tollgate.v1.AssignRoleRequest
+	16, // 29: tollgate.v1.RolesService.UnassignRole:input_type -> tollgate.v1.UnassignRoleRequest
+	18, // 30: tollgate.v1.RolesService.ListRoleMembers:input_type -> tollgate.v1.ListRoleMembersRequest
+	21, // 31: tollgate.v1.RolesService.Authorize:input_type -> tollgate.v1.AuthorizeRequest
+	23, // 32: tollgate.v1.RolesService.BatchAuthorize:input_type -> tollgate.v1.BatchAuthorizeRequest
+	5,  // 33: tollgate.v1.RolesService.CreateRole:output_type -> tollgate.v1.CreateRoleResponse
+	7,  // 34: tollgate.v1.RolesService.ListRoles:output_type -> tollgate.v1.ListRolesResponse
+	9,  // 35: tollgate.v1.RolesService.GetRole:output_type -> tollgate.v1.GetRoleResponse
+	11, // 36: tollgate.v1.RolesService.UpdateRole:output_type -> tollgate.v1.UpdateRoleResponse
+	13, // 37: tollgate.v1.RolesService.DeleteRole:output_type -> tollgate.v1.DeleteRoleResponse
+	15, // 38: tollgate.v1.RolesService.AssignRole:output_type -> tollgate.v1.AssignRoleResponse
+	17, // 39: tollgate.v1.RolesService.UnassignRole:output_type -> tollgate.v1.UnassignRoleResponse
+	19, // 40: tollgate.v1.RolesService.ListRoleMembers:output_type -> tollgate.v1.ListRoleMembersResponse
+	22, // 41: tollgate.v1.RolesService.Authorize:output_type -> tollgate.v1.AuthorizeResponse
+	24, // 42: tollgate.v1.RolesService.BatchAuthorize:output_type -> tollgate.v1.BatchAuthorizeResponse
+	33, // [33:43] is the sub-list for method output_type
+	23, // [23:33] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_tollgate_v1_roles_proto_init() }
@@ -1782,8 +2014,8 @@ func file_tollgate_v1_roles_proto_init() {
 	file_tollgate_v1_limits_proto_init()
 	file_tollgate_v1_options_proto_init()
 	file_tollgate_v1_reason_proto_init()
-	file_tollgate_v1_roles_proto_msgTypes[8].OneofWrappers = []any{}
-	file_tollgate_v1_roles_proto_msgTypes[19].OneofWrappers = []any{
+	file_tollgate_v1_roles_proto_msgTypes[9].OneofWrappers = []any{}
+	file_tollgate_v1_roles_proto_msgTypes[20].OneofWrappers = []any{
 		(*AuthorizeRequest_AccessToken)(nil),
 		(*AuthorizeRequest_ApiKey)(nil),
 		(*AuthorizeRequest_UserId)(nil),
@@ -1793,13 +2025,14 @@ func file_tollgate_v1_roles_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tollgate_v1_roles_proto_rawDesc), len(file_tollgate_v1_roles_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   24,
+			NumEnums:      1,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_tollgate_v1_roles_proto_goTypes,
 		DependencyIndexes: file_tollgate_v1_roles_proto_depIdxs,
+		EnumInfos:         file_tollgate_v1_roles_proto_enumTypes,
 		MessageInfos:      file_tollgate_v1_roles_proto_msgTypes,
 	}.Build()
 	File_tollgate_v1_roles_proto = out.File

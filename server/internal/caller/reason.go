@@ -23,4 +23,7 @@ const (
 	ReasonSignInRequired         Reason = "sign_in_required"
 	ReasonSelfOnly               Reason = "self_only"
 	ReasonRouteMissing           Reason = "route_missing"
+	ReasonDeniedByGrant          Reason = "denied_by_grant"
+	ReasonConditionFalse         Reason = "condition_false"
+	ReasonConditionFailed        Reason = "condition_failed"
 )

@@ -61,7 +61,10 @@ const (
 // RolesServiceClient is a client for the tollgate.v1.RolesService service.
 type RolesServiceClient interface {
 	// CreateRole adds a role. Nobody creates a role with a permission that they
-	// do not hold, or hold only for a time: PERMISSION_DENIED. Names that start
+	// do not hold, or hold only for a time: PERMISSION_DENIED. What somebody holds
+	// under a condition they can give under the same one or a narrower one, unless it
+	// is about the principal, who would be another; what they are denied, not at all.
+	// A deny takes holding what it denies. Names that start
 	// with "tollgate" are for Tollgate's own roles: INVALID_ARGUMENT.
 	//
 	// A name says nothing about what its holders may do: whoever may write roles
@@ -76,7 +79,8 @@ type RolesServiceClient interface {
 	// role has none. Built-in roles cannot be changed: FAILED_PRECONDITION.
 	UpdateRole(context.Context, *v1.UpdateRoleRequest) (*v1.UpdateRoleResponse, error)
 	// DeleteRole removes a role and takes it from everybody who holds it.
-	// Built-in roles cannot be removed: FAILED_PRECONDITION.
+	// Built-in roles and roles that others inherit cannot be removed:
+	// FAILED_PRECONDITION.
 	DeleteRole(context.Context, *v1.DeleteRoleRequest) (*v1.DeleteRoleResponse, error)
 	// AssignRole gives a role to a user, or changes when it ends. Callers must
 	// hold every permission of the role, and for as long: PERMISSION_DENIED. What
@@ -280,7 +284,10 @@ func (c *rolesServiceClient) BatchAuthorize(ctx context.Context, req *v1.BatchAu
 // RolesServiceHandler is an implementation of the tollgate.v1.RolesService service.
 type RolesServiceHandler interface {
 	// CreateRole adds a role. Nobody creates a role with a permission that they
-	// do not hold, or hold only for a time: PERMISSION_DENIED. Names that start
+	// do not hold, or hold only for a time: PERMISSION_DENIED. What somebody holds
+	// under a condition they can give under the same one or a narrower one, unless it
+	// is about the principal, who would be another; what they are denied, not at all.
+	// A deny takes holding what it denies. Names that start
 	// with "tollgate" are for Tollgate's own roles: INVALID_ARGUMENT.
 	//
 	// A name says nothing about what its holders may do: whoever may write roles
@@ -295,7 +302,8 @@ type RolesServiceHandler interface {
 	// role has none. Built-in roles cannot be changed: FAILED_PRECONDITION.
 	UpdateRole(context.Context, *v1.UpdateRoleRequest) (*v1.UpdateRoleResponse, error)
 	// DeleteRole removes a role and takes it from everybody who holds it.
-	// Built-in roles cannot be removed: FAILED_PRECONDITION.
+	// Built-in roles and roles that others inherit cannot be removed:
+	// FAILED_PRECONDITION.
 	DeleteRole(context.Context, *v1.DeleteRoleRequest) (*v1.DeleteRoleResponse, error)
 	// AssignRole gives a role to a user, or changes when it ends. Callers must
 	// hold every permission of the role, and for as long: PERMISSION_DENIED. What
