@@ -103,7 +103,7 @@ func (s *Service) clientScope(ctx context.Context, p *caller.Principal, scope st
 				return "", invalidScope("scope must be permission patterns with one space between: a pattern %v", err)
 			}
 		}
-		err := s.roles.MayGrant(caller.With(ctx, caller.Caller{Principal: p}), patterns)
+		err := s.roles.MayKeep(caller.With(ctx, caller.Caller{Principal: p}), patterns)
 		if fault.Is(err, fault.Denied) {
 			return "", invalidScope("the scope is more than the API key may; leave scope out to get all that it may")
 		}

@@ -272,3 +272,11 @@ func soundsSecret(names ...string) bool {
 		return slices.ContainsFunc(secret, func(part string) bool { return strings.Contains(name, part) })
 	})
 }
+
+// ReadsAny says whether the expression reads a variable of this name, or one whose
+// name begins with it and a dot.
+func (c *Condition) ReadsAny(name string) bool {
+	return slices.ContainsFunc(c.paths, func(p path) bool {
+		return p.variable == name || strings.HasPrefix(p.variable, name+".")
+	})
+}

@@ -4,20 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/changes"
+	"github.com/tollgatehq/tollgate/server/internal/condition"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 )
-
-// compiled is a role as decisions need it.
-type compiled struct {
-	patterns []string // sorted
-	set      set
-}
 
 // held is a user's roles, ended ones and ones that are gone included.
 type held struct {
@@ -32,11 +26,7 @@ func (s *Service) Reset(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read all roles: %w", err)
 	}
-	next := make(map[string]compiled, len(list))
-	for _, r := range list {
-		next[r.Name] = compiled{r.Permissions, compile(r.Permissions)}
-	}
-	s.compiled.Store(&next)
+	s.policy.Store(NewPolicy(list))
 	return nil
 }
 
@@ -63,21 +53,20 @@ func (s *Service) Apply(ctx context.Context, list []changes.Change) error {
 	if len(names) >= reloadAll {
 		return s.Reset(ctx)
 	}
-	old := *s.compiled.Load()
-	next := make(map[string]compiled, len(old)+len(names))
-	maps.Copy(next, old)
+	var changed []Role
+	var removed []string
 	for _, name := range names {
 		r, err := getRole(ctx, s.db, name)
 		switch {
 		case errors.Is(err, database.ErrNoRows):
-			delete(next, name)
+			removed = append(removed, name)
 		case err != nil:
 			return fmt.Errorf("read role %q again: %w", name, err)
 		default:
-			next[name] = compiled{r.Permissions, compile(r.Permissions)}
+			changed = append(changed, r)
 		}
 	}
-	s.compiled.Store(&next)
+	s.policy.Store(s.policy.Load().With(changed, removed))
 	return nil
 }
 
@@ -104,70 +93,66 @@ func (s *Service) RolesOf(ctx context.Context, userID string) ([]string, error) 
 	if err != nil {
 		return nil, err
 	}
-	roles, now := *s.compiled.Load(), s.clock.Micros()
+	policy, now := s.policy.Load(), s.clock.Micros()
 	names := make([]string, 0, len(h.names))
 	for i, name := range h.names {
-		if _, exists := roles[name]; exists && (h.ends[i] == 0 || now < h.ends[i]) {
+		if policy.Has(name) && (h.ends[i] == 0 || now < h.ends[i]) {
 			names = append(names, name)
 		}
 	}
 	return names, nil
 }
 
-// Check decides whether the principal may: ReasonOK, ReasonPermissionMissing
-// when none of their roles grants it, or ReasonScopeMissing when only their API
-// key's scopes do not. What is not a valid permission is never granted. It
-// takes the principal's roles as given, and does no I/O.
+// Judge says whether the principal may, by the roles of the present. It takes the
+// principal's roles as given and does no I/O but that of input.
+func (s *Service) Judge(p *caller.Principal, permission string, input Input) (Verdict, error) {
+	return s.policy.Load().Judge(p, permission, input)
+}
+
+// Check is Judge without anything that a condition could read: a grant with one
+// allows nothing.
 func (s *Service) Check(p *caller.Principal, permission string) caller.Reason {
-	if p == nil || problem(permission, false) != "" || !s.grants(p.Roles, permission) {
-		return caller.ReasonPermissionMissing
+	v, err := s.Judge(p, permission, func() (*condition.Input, error) { return nil, errNoInput })
+	if err != nil {
+		return caller.ReasonConditionFailed
 	}
-	if len(p.Scopes) == 0 {
-		return caller.ReasonOK
-	}
-	for _, scope := range p.Scopes {
-		if Covers(scope, permission) && problem(scope, true) == "" {
-			return caller.ReasonOK
-		}
-	}
-	return caller.ReasonScopeMissing
+	return v.Reason
 }
 
-// grants says whether one of the roles covers the pattern.
-func (s *Service) grants(roles []string, pattern string) bool {
-	all := *s.compiled.Load()
-	for _, name := range roles {
-		if all[name].set.covers(pattern) {
-			return true
-		}
-	}
-	return false
-}
+var errNoInput = errors.New("nothing is known of the call")
 
-// Patterns returns what the principal's roles grant, narrowed to the scopes of
-// their API key, sorted.
+// Policy is all roles as they are in force here.
+func (s *Service) Policy() *Policy { return s.policy.Load() }
+
+// Patterns returns what the principal's roles grant without a condition, narrowed to
+// the scopes of their API key, sorted. What they are denied is not taken out.
 func (s *Service) Patterns(p *caller.Principal) []string {
 	if p == nil {
 		return []string{}
 	}
-	granted := s.patternsOf(p.Roles)
+	var granted []string
+	policy := s.policy.Load()
+	for _, name := range p.Roles {
+		if c := policy.roles[name]; c != nil {
+			granted = append(granted, c.patterns...)
+		}
+	}
+	granted = tidy(granted)
 	if len(p.Scopes) == 0 {
 		return granted
 	}
 	return Intersect(granted, p.Scopes)
 }
 
-func (s *Service) patternsOf(roles []string) []string {
-	all := *s.compiled.Load()
-	var patterns []string
-	for _, name := range roles {
-		patterns = append(patterns, all[name].patterns...)
-	}
-	return tidy(patterns)
-}
-
 // HoldsAll says whether the principal holds "*", by their roles and, with a
 // narrowed API key, by its scopes as well. It does no I/O.
 func (s *Service) HoldsAll(p *caller.Principal) bool {
-	return p != nil && s.grants(p.Roles, "*") && (len(p.Scopes) == 0 || slices.Contains(p.Scopes, "*"))
+	if p == nil || len(p.Scopes) > 0 && !slices.Contains(p.Scopes, "*") {
+		return false
+	}
+	policy := s.policy.Load()
+	return slices.ContainsFunc(p.Roles, func(name string) bool {
+		c := policy.roles[name]
+		return c != nil && c.set.covers("*")
+	})
 }

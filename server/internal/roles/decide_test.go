@@ -132,7 +132,7 @@ func TestWritesAreInForceAtOnce(t *testing.T) {
 			{"assign again", func() error { return faulttest.Err(here.Assign(here.system(), "clerk", ann, time.Time{})) }, caller.ReasonOK},
 			{"delete", func() error { return faulttest.Err(here.Delete(here.system(), "clerk")) }, caller.ReasonPermissionMissing},
 			{"create again", func() error {
-				return faulttest.Err(here.Create(here.system(), "clerk", "", []string{"orders:read"}))
+				return faulttest.Err(here.Create(here.system(), Role{Name: "clerk", Permissions: []string{"orders:read"}}))
 			}, caller.ReasonPermissionMissing},
 		} {
 			here.must(step.write())
@@ -162,7 +162,7 @@ func TestApplyManyChanges(t *testing.T) {
 		}
 		here.must(there.log.Sync(t.Context()))
 		backendtest.Equal(t, there.Check(there.principal(ann), "orders:read"), caller.ReasonPermissionMissing, "a member of a removed role whose name is taken again")
-		backendtest.Equal(t, len(*there.compiled.Load()), 3+1+reloadAll+1, "number of roles there")
+		backendtest.Equal(t, len(there.policy.Load().roles), 3+1+reloadAll+1, "number of roles there")
 	})
 }
 

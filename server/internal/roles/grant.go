@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/condition"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 )
@@ -18,7 +20,39 @@ const forever = math.MaxInt64
 type hold struct {
 	patterns []string
 	set      set
-	ends     int64 // microseconds, or forever
+	grants   []grant // with conditions, and denies
+	ends     int64   // microseconds, or forever
+}
+
+// gift is one thing that a caller is about to give, to take away, or to put into a
+// role.
+type gift struct {
+	pattern   string
+	condition *condition.Condition // where it is given; nil: everywhere
+	own       bool                 // to the caller's own key, whose owner's conditions and denies go on to hold
+}
+
+func gifts(patterns []string) []gift {
+	list := make([]gift, len(patterns))
+	for i, p := range patterns {
+		list[i] = gift{pattern: p}
+	}
+	return list
+}
+
+// giftsOf is what a role gives, or with denies takes. To give, remove or change a
+// deny takes holding all that it denies: whoever could remove it would give what
+// it kept back, and whoever could give it would shut out others who hold more.
+func giftsOf(patterns []string, grants []grant) []gift {
+	list := gifts(patterns)
+	for _, g := range grants {
+		if g.Effect == Deny || g.condition == nil { // nil: nothing says what it would allow
+			list = append(list, gift{pattern: g.Permission})
+			continue
+		}
+		list = append(list, gift{pattern: g.Permission, condition: g.condition})
+	}
+	return list
 }
 
 // giver is a caller who is about to give something.
@@ -31,18 +65,38 @@ type giver struct {
 
 // MayGrant is MayGrantIn for the present and from memory: it does no I/O.
 func (s *Service) MayGrant(ctx context.Context, patterns []string) error {
+	return s.mayGive(ctx, gifts(patterns))
+}
+
+// MayKeep is MayGrant for what narrows the caller's own rights and ends with them:
+// what the caller holds under a condition counts as well.
+func (s *Service) MayKeep(ctx context.Context, patterns []string) error {
+	return s.mayGive(ctx, ownGifts(patterns))
+}
+
+func ownGifts(patterns []string) []gift {
+	list := gifts(patterns)
+	for i := range list {
+		list[i].own = true
+	}
+	return list
+}
+
+func (s *Service) mayGive(ctx context.Context, list []gift) error {
 	g, err := newGiver(ctx, func(p *caller.Principal) ([]hold, error) {
-		all := *s.compiled.Load()
-		holds := make([]hold, len(p.Roles))
-		for i, name := range p.Roles {
-			holds[i] = hold{set: all[name].set, ends: forever}
+		policy := s.policy.Load()
+		var holds []hold
+		for _, name := range p.Roles {
+			if c := policy.roles[name]; c != nil {
+				holds = append(holds, hold{set: c.set, grants: c.grants, ends: forever})
+			}
 		}
 		return holds, nil
 	})
 	if err != nil {
 		return err
 	}
-	return g.mayGive(patterns, 0, "")
+	return g.mayGive(list, 0, "")
 }
 
 // MayGrantIn returns nil when the context's caller holds every pattern until
@@ -52,23 +106,32 @@ func (s *Service) MayGrant(ctx context.Context, patterns []string) error {
 // not hold, or for longer than it holds it. For what only takes something away,
 // the present is the end.
 //
+// What the caller holds under a condition can be given only under one that is true
+// nowhere else (condition.Implies) and is not about the principal, who would be
+// another. What overlaps with something that the caller is denied, maybe only under a
+// condition, cannot be given, but by who holds "*".
+//
 // It reads the truth through q; call it in the transaction that gives.
 func (s *Service) MayGrantIn(ctx context.Context, q database.Queries, patterns []string, expires time.Time) error {
-	g, err := s.giver(ctx, q)
-	if err != nil {
-		return err
-	}
-	return g.mayGive(patterns, endOf(expires), sooner)
+	return s.mayGiveIn(ctx, q, gifts(patterns), endOf(expires), sooner)
 }
 
-// mayPut is MayGrantIn for what is put into a role, which has no end.
-func (s *Service) mayPut(ctx context.Context, q database.Queries, patterns []string) error {
+// MayKeepIn is MayGrantIn for what narrows the caller's own rights, such as the scopes
+// of the caller's own key: what the caller holds under a condition counts as well.
+func (s *Service) MayKeepIn(ctx context.Context, q database.Queries, patterns []string, expires time.Time) error {
+	return s.mayGiveIn(ctx, q, ownGifts(patterns), endOf(expires), sooner)
+}
+
+func (s *Service) mayGiveIn(ctx context.Context, q database.Queries, list []gift, until int64, advice string) error {
 	g, err := s.giver(ctx, q)
-	if err != nil || len(patterns) == 0 {
+	if err != nil || len(list) == 0 {
 		return err
 	}
-	return g.mayGive(patterns, forever, "a role has no end, so ask a user who holds it without one")
+	return g.mayGive(list, until, advice)
 }
+
+// forARole is what to do about what a role would give for good.
+const forARole = "a role has no end, so ask a user who holds it without one"
 
 // MayActAs returns nil when the context's caller holds everything that a user
 // holds, each thing until the user's own hold of it ends or until expires,
@@ -85,11 +148,31 @@ func (s *Service) MayActAs(ctx context.Context, q database.Queries, userID strin
 		return err
 	}
 	for _, h := range theirs {
-		if err := g.mayGive(h.patterns, min(h.ends, endOf(expires)), "the user holds it for longer, so ask a user who does, too"); err != nil {
+		allowed := slices.DeleteFunc(slices.Clone(h.grants), func(g grant) bool { return g.Effect == Deny })
+		if err := g.mayGive(giftsOf(h.patterns, allowed), min(h.ends, endOf(expires)), "the user holds it for longer, so ask a user who does, too"); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// MayDescribeIn returns nil when the caller may change the attributes of a user:
+// whoever holds, without a condition, all that the user's conditions about the
+// principal's attributes allow or deny. Others could make them true.
+func (s *Service) MayDescribeIn(ctx context.Context, q database.Queries, userID string) error {
+	theirs, err := s.holds(ctx, q, userID, false)
+	if err != nil {
+		return err
+	}
+	var list []gift
+	for _, h := range theirs {
+		for _, g := range h.grants {
+			if g.Condition != "" && (g.condition == nil || g.condition.ReadsAny("principal.attributes")) {
+				list = append(list, gift{pattern: g.Permission})
+			}
+		}
+	}
+	return s.mayGiveIn(ctx, q, list, s.clock.Micros(), sooner)
 }
 
 // giver reads what the context's caller holds; nothing when the caller has been
@@ -117,7 +200,7 @@ const sooner = "set expires_at to that time or sooner, or ask a user who holds i
 
 // mayGive is MayGrantIn for an end in microseconds. The advice is for a caller who
 // holds something for too short a time.
-func (g *giver) mayGive(patterns []string, until int64, advice string) error {
+func (g *giver) mayGive(list []gift, until int64, advice string) error {
 	if g.everything {
 		return nil
 	}
@@ -125,47 +208,124 @@ func (g *giver) mayGive(patterns []string, until int64, advice string) error {
 		return fault.New(fault.Denied, "GRANT_EXCEEDS_OWN",
 			"the API key of this call ends at %s, and this would last longer; use another key, or: %s", micros(g.keyEnds), advice)
 	}
-	for _, pattern := range patterns {
-		var ends int64
-		for _, h := range g.holds {
-			if h.ends > ends && h.set.covers(pattern) {
-				ends = h.ends
-			}
-		}
+	for _, give := range list {
+		ends, conditional := g.holdsUntil(give)
 		switch {
+		case !give.own && g.denied(give.pattern):
+			return fault.New(fault.Denied, "GRANT_EXCEEDS_OWN",
+				"this needs %q, of which you are denied some; ask a user who is not", give.pattern)
+		case ends == 0 && conditional:
+			return fault.New(fault.Denied, "GRANT_EXCEEDS_OWN",
+				"this needs %q, which you hold only under a condition; give it under the same one, if that is not about the principal, or ask a user who holds it without", give.pattern)
 		case ends == 0:
 			return fault.New(fault.Denied, "GRANT_EXCEEDS_OWN",
-				"this needs %q, which you do not hold; ask a user who holds it", pattern)
-		case len(g.scopes) > 0 && !g.scopes.covers(pattern):
+				"this needs %q, which you do not hold; ask a user who holds it", give.pattern)
+		case len(g.scopes) > 0 && !g.scopes.covers(give.pattern):
 			return fault.New(fault.Denied, "GRANT_EXCEEDS_OWN",
-				"this needs %q, which your API key's scopes leave out; use a key that has it", pattern)
+				"this needs %q, which your API key's scopes leave out; use a key that has it", give.pattern)
 		case ends < until:
 			return fault.New(fault.Denied, "GRANT_EXCEEDS_OWN",
-				"you hold %q until %s, and this would last longer; %s", pattern, micros(ends), advice)
+				"you hold %q until %s, and this would last longer; %s", give.pattern, micros(ends), advice)
 		}
 	}
 	return nil
 }
 
+// holdsUntil is until when the giver holds enough to give this, in microseconds; 0:
+// not at all. conditional says that there is a condition that does not suffice.
+func (g *giver) holdsUntil(give gift) (ends int64, conditional bool) {
+	for _, h := range g.holds {
+		enough := h.set.covers(give.pattern)
+		for _, mine := range h.grants {
+			if enough || mine.Effect == Deny || !Covers(mine.Permission, give.pattern) || mine.condition == nil {
+				continue
+			}
+			conditional = true
+			enough = give.own || give.condition != nil && give.condition.Implies(mine.condition) && !mine.condition.ReadsAny("principal")
+		}
+		if enough && h.ends > ends {
+			ends = h.ends
+		}
+	}
+	return ends, conditional
+}
+
+// denied says whether something of a pattern may be denied to the giver. Who holds
+// "*" without a condition administers everything, denies of their own included:
+// nobody else may be left who could take one back.
+func (g *giver) denied(pattern string) bool {
+	if slices.ContainsFunc(g.holds, func(h hold) bool { return h.set.covers(everything) }) {
+		return false
+	}
+	for _, h := range g.holds {
+		for _, mine := range h.grants {
+			// A deny is never about Tollgate's own.
+			if mine.Effect == Deny && !(Own(pattern) && pattern != everything) && (Covers(mine.Permission, pattern) || Covers(pattern, mine.Permission)) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// everything is the pattern that matches every permission.
+const everything = "*"
+
 // holds reads what a user's memberships give now; with enabled, nothing for a
 // disabled user.
 func (s *Service) holds(ctx context.Context, q database.Queries, userID string, enabled bool) ([]hold, error) {
-	rows, err := listGrants(ctx, q, userID, s.clock.Micros(), enabled)
+	rows, err := listHeld(ctx, q, userID, s.clock.Micros(), enabled)
 	if err != nil {
 		return nil, fmt.Errorf("read what user %q holds: %w", userID, err)
 	}
-	list := make([]hold, len(rows))
+	names := make([]string, len(rows))
 	for i, row := range rows {
-		patterns, err := decode(row.Permissions)
-		if err != nil {
-			return nil, fmt.Errorf("read what user %q holds: %w", userID, err)
+		names[i] = row.Role
+	}
+	policy, err := policyIn(ctx, q, names)
+	if err != nil {
+		return nil, fmt.Errorf("read what user %q holds: %w", userID, err)
+	}
+	var list []hold
+	for _, row := range rows {
+		c := policy.roles[row.Role]
+		if c == nil {
+			continue // removed since
 		}
-		list[i] = hold{patterns: patterns, set: compile(patterns), ends: forever}
-		if row.ExpiresAt != nil {
-			list[i].ends = *row.ExpiresAt
+		h := hold{patterns: c.patterns, set: c.set, grants: c.grants, ends: forever}
+		if row.Expires != nil {
+			h.ends = *row.Expires
 		}
+		list = append(list, h)
 	}
 	return list, nil
+}
+
+// policyIn compiles these roles and what they inherit, as they are in a transaction.
+func policyIn(ctx context.Context, q database.Queries, names []string) (*Policy, error) {
+	known := map[string]Role{}
+	for todo := names; len(todo) > 0; {
+		list, err := rolesNamed(ctx, q, todo)
+		if err != nil {
+			return nil, err
+		}
+		todo = nil
+		for _, r := range list {
+			known[r.Name] = r
+		}
+		for _, r := range list {
+			for _, name := range r.Inherits {
+				if _, have := known[name]; !have && !slices.Contains(todo, name) {
+					todo = append(todo, name)
+				}
+			}
+		}
+	}
+	list := make([]Role, 0, len(known))
+	for _, r := range known {
+		list = append(list, r)
+	}
+	return NewPolicy(list), nil
 }
 
 // endOf is an end in microseconds; the zero Time is never.

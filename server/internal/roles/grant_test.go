@@ -70,8 +70,8 @@ func TestGrantExceedsOwn(t *testing.T) {
 		text := "x"
 		before := i.log.Revision()
 		for what, err := range map[string]error{
-			"create":               faulttest.Err(i.Create(ctx, "new", "", []string{"orders:read", "orders:write"})),
-			"create everything":    faulttest.Err(i.Create(ctx, "new", "", []string{"*"})),
+			"create":               faulttest.Err(i.Create(ctx, Role{Name: "new", Permissions: []string{"orders:read", "orders:write"}})),
+			"create everything":    faulttest.Err(i.Create(ctx, Role{Name: "new", Permissions: []string{"*"}})),
 			"edit up":              faulttest.Err(i.Update(ctx, "reader", Edit{Permissions: []string{"orders:*"}})),
 			"edit own role up":     faulttest.Err(i.Update(ctx, "manager", Edit{Permissions: []string{"*"}})),
 			"edit down":            faulttest.Err(i.Update(ctx, "writer", Edit{Permissions: []string{"orders:read"}})),
@@ -90,7 +90,7 @@ func TestGrantExceedsOwn(t *testing.T) {
 		}
 		backendtest.Equal(t, i.log.Revision(), before, "revision after refused grants")
 		for what, err := range map[string]error{
-			"create": faulttest.Err(i.Create(ctx, "new", "", []string{"orders:read"})),
+			"create": faulttest.Err(i.Create(ctx, Role{Name: "new", Permissions: []string{"orders:read"}})),
 			"assign": faulttest.Err(i.Assign(ctx, "reader", ann, time.Time{})),
 			"edit":   faulttest.Err(i.Update(ctx, "reader", Edit{Permissions: []string{"tollgate:roles:read"}})),
 		} {
@@ -182,7 +182,7 @@ func TestGrantEndsWithItsGiver(t *testing.T) {
 			"give for longer":           faulttest.Err(i.Assign(ctx, "clerk", ann, end.Add(time.Second))),
 			"put into one's own role":   faulttest.Err(i.Update(ctx, "manager", Edit{Permissions: []string{"*"}})),
 			"put into another role":     faulttest.Err(i.Update(ctx, "twin", Edit{Permissions: []string{"orders:*"}})),
-			"put into a new role":       faulttest.Err(i.Create(ctx, "new", "", []string{"orders:read"})),
+			"put into a new role":       faulttest.Err(i.Create(ctx, Role{Name: "new", Permissions: []string{"orders:read"}})),
 			"by a key beyond its end":   faulttest.Err(i.Assign(byKey(end.Add(-time.Second)), "clerk", ann, end)),
 			"by a key, nothing, beyond": faulttest.Err(i.Assign(byKey(end.Add(-time.Second)), "manager", ann, time.Time{})),
 		} {
@@ -196,7 +196,7 @@ func TestGrantEndsWithItsGiver(t *testing.T) {
 		for what, err := range map[string]error{
 			"as long, by the longer role": faulttest.Err(i.Assign(ctx, "clerk", ann, end)),
 			"shorten one's own":           faulttest.Err(i.Assign(ctx, Administrator, eve, end.Add(-time.Second))),
-			"what is held for good":       faulttest.Err(i.Create(ctx, "new", "", []string{"tollgate:roles:read"})),
+			"what is held for good":       faulttest.Err(i.Create(ctx, Role{Name: "new", Permissions: []string{"tollgate:roles:read"}})),
 			"give what is held for good":  faulttest.Err(i.Assign(ctx, "manager", ann, time.Time{})),
 			"narrow":                      faulttest.Err(i.Update(ctx, "twin", Edit{ClearPermissions: true})),
 			"by a key within its end":     faulttest.Err(i.Assign(byKey(end), "twin", ann, end)),
@@ -238,9 +238,9 @@ func TestCreateReservedName(t *testing.T) {
 	t.Parallel()
 	i := onSQLite(t)
 	for _, name := range []string{"tollgate", "tollgate-admin", "tollgateadmin"} {
-		faulttest.Want(t, faulttest.Err(i.Create(i.system(), name, "", nil)), fault.Invalid, "INVALID_FIELD")
+		faulttest.Want(t, faulttest.Err(i.Create(i.system(), Role{Name: name})), fault.Invalid, "INVALID_FIELD")
 	}
-	faulttest.Want(t, faulttest.Err(i.Create(i.system(), Administrator, "", nil)), fault.Exists, "ROLE_EXISTS")
+	faulttest.Want(t, faulttest.Err(i.Create(i.system(), Role{Name: Administrator})), fault.Exists, "ROLE_EXISTS")
 	i.role("my-tollgate")
 }
 

@@ -68,7 +68,7 @@ func (i *instance) user(name string) string {
 
 func (i *instance) role(name string, permissions ...string) {
 	i.t.Helper()
-	i.must(faulttest.Err(i.Create(i.system(), name, "", permissions)))
+	i.must(faulttest.Err(i.Create(i.system(), Role{Name: name, Permissions: permissions})))
 }
 
 func (i *instance) assign(role, userID string) {

@@ -1,6 +1,10 @@
 package roles
 
-import "time"
+import (
+	"time"
+
+	"github.com/tollgatehq/tollgate/server/internal/fault"
+)
 
 // The built-in roles.
 const (
@@ -32,11 +36,30 @@ var builtins = [...]Role{
 	}},
 }
 
-// Role is a named set of permission patterns.
+// Effect is what a grant does where its condition is true.
+type Effect string
+
+// The effects, as stored.
+const (
+	Allow Effect = "allow"
+	Deny  Effect = "deny" // wins over every allow
+)
+
+// Grant allows or denies calls, maybe only where a condition is true.
+type Grant struct {
+	Permission  string `json:"permission"`          // pattern
+	Condition   string `json:"condition,omitempty"` // in CEL; empty: always
+	Effect      Effect `json:"effect"`
+	Description string `json:"description,omitempty"`
+}
+
+// Role is a named set of permissions and grants.
 type Role struct {
 	Name        string
 	Description string
-	Permissions []string // sorted, none twice
+	Permissions []string // patterns that it allows without a condition; sorted, none twice
+	Grants      []Grant  // what it allows or denies besides
+	Inherits    []string // roles whose permissions and grants it has as well; sorted, none twice
 	Builtin     bool     // cannot be changed or removed
 	CreatedAt   time.Time
 	UpdatedAt   time.Time
@@ -58,11 +81,48 @@ func ValidName(name string) bool {
 	return true
 }
 
-// Edit is what to change of a role; nil fields stay as they are.
+// Edit is what to change of a role; nil fields stay as they are. Each list replaces
+// all, when not empty, and each Clear removes all; not both.
 type Edit struct {
 	Description      *string
-	Permissions      []string // replaces all, when not empty
-	ClearPermissions bool     // removes all; not together with Permissions
+	Permissions      []string
+	ClearPermissions bool
+	Grants           []Grant
+	ClearGrants      bool
+	Inherits         []string
+	ClearInherits    bool
+}
+
+func (e Edit) check() error {
+	switch {
+	case e.ClearPermissions && len(e.Permissions) > 0:
+		return fault.Field("clearPermissions", "cannot be combined with permissions; give one of them")
+	case e.ClearGrants && len(e.Grants) > 0:
+		return fault.Field("clearGrants", "cannot be combined with grants; give one of them")
+	case e.ClearInherits && len(e.Inherits) > 0:
+		return fault.Field("clearInherits", "cannot be combined with inherits; give one of them")
+	case e.Description == nil && len(e.Permissions)+len(e.Grants)+len(e.Inherits) == 0 && !e.ClearPermissions && !e.ClearGrants && !e.ClearInherits:
+		return fault.NothingToUpdate()
+	case e.Description != nil:
+		return validDescription(*e.Description)
+	}
+	return nil
+}
+
+func (e Edit) apply(r Role) Role {
+	if e.Description != nil {
+		r.Description = *e.Description
+	}
+	if len(e.Permissions) > 0 || e.ClearPermissions {
+		r.Permissions = tidy(e.Permissions)
+	}
+	if len(e.Grants) > 0 || e.ClearGrants {
+		r.Grants = e.Grants
+	}
+	if len(e.Inherits) > 0 || e.ClearInherits {
+		r.Inherits = tidy(e.Inherits)
+	}
+	return r
 }
 
 // Member is a user who holds a role.

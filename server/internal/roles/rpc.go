@@ -1,11 +1,14 @@
 package roles
 
 import (
+	"cmp"
 	"context"
 
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
 	"github.com/tollgatehq/tollgate/server/internal/protoconv"
 )
+
+var effects = protoconv.NewEnum[Effect, tollgatev1.Effect](tollgatev1.Effect_name)
 
 // Handler serves the RPCs of RolesService except the decisions, Authorize and
 // BatchAuthorize.
@@ -16,7 +19,10 @@ func NewHandler(s *Service) *Handler { return &Handler{s} }
 
 // CreateRole implements RolesService.
 func (h *Handler) CreateRole(ctx context.Context, req *tollgatev1.CreateRoleRequest) (*tollgatev1.CreateRoleResponse, error) {
-	r, revision, err := h.service.Create(ctx, req.GetName(), req.GetDescription(), req.GetPermissions())
+	r, revision, err := h.service.Create(ctx, Role{
+		Name: req.GetName(), Description: req.GetDescription(), Permissions: req.GetPermissions(),
+		Grants: protoconv.List(req.GetGrants(), grantOf), Inherits: req.GetInherits(),
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -45,6 +51,8 @@ func (h *Handler) GetRole(ctx context.Context, req *tollgatev1.GetRoleRequest) (
 func (h *Handler) UpdateRole(ctx context.Context, req *tollgatev1.UpdateRoleRequest) (*tollgatev1.UpdateRoleResponse, error) {
 	r, revision, err := h.service.Update(ctx, req.GetName(), Edit{
 		Description: req.Description, Permissions: req.GetPermissions(), ClearPermissions: req.GetClearPermissions(),
+		Grants: protoconv.List(req.GetGrants(), grantOf), ClearGrants: req.GetClearGrants(),
+		Inherits: req.GetInherits(), ClearInherits: req.GetClearInherits(),
 	})
 	if err != nil {
 		return nil, err
@@ -95,8 +103,17 @@ func (h *Handler) ListRoleMembers(ctx context.Context, req *tollgatev1.ListRoleM
 func roleProto(r Role) *tollgatev1.Role {
 	return &tollgatev1.Role{
 		Name: r.Name, Description: r.Description, Permissions: r.Permissions, Builtin: r.Builtin,
+		Grants: protoconv.List(r.Grants, grantProto), Inherits: r.Inherits,
 		CreatedAt: protoconv.Timestamp(r.CreatedAt), UpdatedAt: protoconv.Timestamp(r.UpdatedAt),
 	}
+}
+
+func grantOf(g *tollgatev1.Grant) Grant {
+	return Grant{Permission: g.GetPermission(), Condition: g.GetCondition(), Effect: cmp.Or(effects.Text(g.GetEffect()), Allow), Description: g.GetDescription()}
+}
+
+func grantProto(g Grant) *tollgatev1.Grant {
+	return &tollgatev1.Grant{Permission: g.Permission, Condition: g.Condition, Effect: effects.Proto(g.Effect), Description: g.Description}
 }
 
 func memberProto(m Member) *tollgatev1.RoleMember {

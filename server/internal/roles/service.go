@@ -27,14 +27,14 @@ type Service struct {
 
 	declared Declared
 
-	compiled atomic.Pointer[map[string]compiled]
-	held     *changes.Cache[string, held]
+	policy atomic.Pointer[Policy]
+	held   *changes.Cache[string, held]
 }
 
 // New makes the service. Follow it with the log.
 func New(db *database.DB, log *changes.Log, clk clock.Clock, pages page.Tokens) *Service {
 	s := &Service{db: db, log: log, clock: clk, pages: pages, held: changes.NewCache[string, held](cachedUsers)}
-	s.compiled.Store(&map[string]compiled{})
+	s.policy.Store(NewPolicy(nil))
 	return s
 }
 
@@ -58,30 +58,39 @@ func (s *Service) EnsureBuiltins(ctx context.Context) error {
 	return err
 }
 
-// Create adds a role. The caller must hold its permissions, and without an end:
-// a role has none. Names that start with "tollgate" are refused.
-func (s *Service) Create(ctx context.Context, name, description string, permissions []string) (Role, int64, error) {
+// Create adds a role with a name, a description, permissions, grants and roles that
+// it inherits. The caller must hold all of them, and without an end: a role has
+// none. Names that start with "tollgate" are refused.
+func (s *Service) Create(ctx context.Context, r Role) (Role, int64, error) {
+	name := r.Name
 	if !ValidName(name) {
 		return Role{}, 0, fault.Field("name", `must be a lower-case letter, then letters, digits, "-", "_" or ".", at most 64 in all`)
 	}
 	if strings.HasPrefix(name, reservedPrefix) {
 		return Role{}, 0, fault.Field("name", "must not start with %q, which is for Tollgate's own roles; choose another", reservedPrefix)
 	}
-	if err := validDescription(description); err != nil {
+	if err := validDescription(r.Description); err != nil {
 		return Role{}, 0, err
 	}
-	if err := s.checkPatterns(permissions, nil); err != nil {
+	if err := s.checkPatterns(r.Permissions, nil); err != nil {
 		return Role{}, 0, err
 	}
-	permissions = tidy(permissions)
-	now := s.now()
-	r := Role{Name: name, Description: description, Permissions: permissions, CreatedAt: now, UpdatedAt: now}
+	if err := s.checkGrants(r.Grants, nil); err != nil {
+		return Role{}, 0, err
+	}
+	r.Permissions, r.Inherits, r.Builtin = tidy(r.Permissions), tidy(r.Inherits), false
+	r.CreatedAt = s.now()
+	r.UpdatedAt = r.CreatedAt
 	revision, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
 		// Creations wait for each other, so that the count is exact.
 		if _, err := lockRole(ctx, tx, Administrator); err != nil && !errors.Is(err, database.ErrNoRows) {
 			return fmt.Errorf("wait for other creations: %w", err)
 		}
-		if err := s.mayPut(ctx, tx, permissions); err != nil {
+		whole, err := s.inheritIn(ctx, tx, r)
+		if err != nil {
+			return err
+		}
+		if err := s.mayGiveIn(ctx, tx, whole, forever, forARole); err != nil {
 			return err
 		}
 		n, err := countRoles(ctx, tx)
@@ -99,7 +108,7 @@ func (s *Service) Create(ctx context.Context, name, description string, permissi
 		if err != nil {
 			return fmt.Errorf("create role %q: %w", name, err)
 		}
-		tx.Record(audit.New(ctx, audit.RoleCreate, audit.Success, "roles/"+name).With("permissions", database.JSON(permissions)))
+		tx.Record(described(audit.New(ctx, audit.RoleCreate, audit.Success, "roles/"+name), r))
 		tx.Changed(changes.Role, name)
 		return nil
 	})
@@ -124,45 +133,45 @@ func (s *Service) List(ctx context.Context, size int32, token string) ([]Role, s
 // without an end, those that it gets: a role has none. Built-in roles are
 // refused.
 func (s *Service) Update(ctx context.Context, name string, edit Edit) (Role, int64, error) {
-	if edit.ClearPermissions && len(edit.Permissions) > 0 {
-		return Role{}, 0, fault.Field("clearPermissions", "cannot be combined with permissions; give one of them")
-	}
-	if edit.Description == nil && len(edit.Permissions) == 0 && !edit.ClearPermissions {
-		return Role{}, 0, fault.NothingToUpdate()
-	}
-	if edit.Description != nil {
-		if err := validDescription(*edit.Description); err != nil {
-			return Role{}, 0, err
-		}
+	if err := edit.check(); err != nil {
+		return Role{}, 0, err
 	}
 	var r Role
 	revision, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) (err error) {
-		r, err = lockRole(ctx, tx, name)
+		if len(edit.Inherits) > 0 { // those who change what inherits what wait for each other
+			if _, err := lockRole(ctx, tx, Administrator); err != nil && !errors.Is(err, database.ErrNoRows) {
+				return fmt.Errorf("wait for other updates: %w", err)
+			}
+		}
+		before, err := lockRole(ctx, tx, name)
 		if err != nil {
 			return roleError("update", name, err)
 		}
-		if r.Builtin {
+		if before.Builtin {
 			return builtin(name)
 		}
-		event := audit.New(ctx, audit.RoleUpdate, audit.Success, "roles/"+name)
-		before := r.Permissions
-		if err := s.checkPatterns(edit.Permissions, before); err != nil {
+		if err := s.checkPatterns(edit.Permissions, before.Permissions); err != nil {
 			return err
 		}
-		if edit.Description != nil {
-			r.Description = *edit.Description
-			event = event.With("description", r.Description)
-		}
-		if len(edit.Permissions) > 0 || edit.ClearPermissions {
-			r.Permissions = tidy(edit.Permissions)
-			event = event.With("permissions_before", database.JSON(before)).With("permissions", database.JSON(r.Permissions))
-		}
-		if err := s.MayGrantIn(ctx, tx, before, s.now()); err != nil {
+		if err := s.checkGrants(edit.Grants, before.Grants); err != nil {
 			return err
 		}
-		if err := s.mayPut(ctx, tx, beyond(r.Permissions, before)); err != nil {
+		r = edit.apply(before)
+		had, err := giftsIn(ctx, tx, name)
+		if err != nil {
 			return err
 		}
+		if err := s.mayGiveIn(ctx, tx, had, s.clock.Micros(), sooner); err != nil {
+			return err
+		}
+		has, err := s.inheritIn(ctx, tx, r)
+		if err != nil {
+			return err
+		}
+		if err := s.mayGiveIn(ctx, tx, more(has, had), forever, forARole); err != nil {
+			return err
+		}
+		event := changed(audit.New(ctx, audit.RoleUpdate, audit.Success, "roles/"+name), before, r)
 		r.UpdatedAt = s.now()
 		if err := updateRole(ctx, tx, r); err != nil {
 			return fmt.Errorf("update role %q: %w", name, err)
@@ -185,13 +194,20 @@ func (s *Service) Delete(ctx context.Context, name string) (int64, error) {
 		if r.Builtin {
 			return builtin(name)
 		}
-		if err := s.MayGrantIn(ctx, tx, r.Permissions, s.now()); err != nil {
+		if err := mayGoIn(ctx, tx, name); err != nil {
+			return err
+		}
+		given, err := giftsIn(ctx, tx, name)
+		if err != nil {
+			return err
+		}
+		if err := s.mayGiveIn(ctx, tx, given, s.clock.Micros(), sooner); err != nil {
 			return err
 		}
 		if err := deleteRole(ctx, tx, name); err != nil {
 			return fmt.Errorf("delete role %q: %w", name, err)
 		}
-		tx.Record(audit.New(ctx, audit.RoleDelete, audit.Success, "roles/"+name).With("permissions", database.JSON(r.Permissions)))
+		tx.Record(described(audit.New(ctx, audit.RoleDelete, audit.Success, "roles/"+name), r))
 		tx.Changed(changes.Role, name)
 		// Otherwise a cached membership would count for a new role of the
 		// same name.
@@ -219,11 +235,14 @@ func (s *Service) AssignIn(ctx context.Context, tx *changes.Tx, role, userID str
 	if end != nil && *end <= s.clock.Micros() {
 		return Member{}, fault.Field("expiresAt", "must be in the future; leave it out for no end")
 	}
-	r, err := lockRole(ctx, tx, role)
-	if err != nil {
+	if _, err := lockRole(ctx, tx, role); err != nil {
 		return Member{}, roleError("assign", role, err)
 	}
-	if err := s.MayGrantIn(ctx, tx, r.Permissions, expires); err != nil {
+	given, err := giftsIn(ctx, tx, role)
+	if err != nil {
+		return Member{}, err
+	}
+	if err := s.mayGiveIn(ctx, tx, given, endOf(expires), sooner); err != nil {
 		return Member{}, err
 	}
 	if role == Administrator && end != nil {
@@ -265,11 +284,14 @@ func (s *Service) AssignIn(ctx context.Context, tx *changes.Tx, role, userID str
 // permissions; the last administrator keeps theirs.
 func (s *Service) Unassign(ctx context.Context, role, userID string) (int64, error) {
 	return s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
-		r, err := lockRole(ctx, tx, role)
-		if err != nil {
+		if _, err := lockRole(ctx, tx, role); err != nil {
 			return roleError("unassign", role, err)
 		}
-		if err := s.MayGrantIn(ctx, tx, r.Permissions, s.now()); err != nil {
+		given, err := giftsIn(ctx, tx, role)
+		if err != nil {
+			return err
+		}
+		if err := s.mayGiveIn(ctx, tx, given, s.clock.Micros(), sooner); err != nil {
 			return err
 		}
 		if role == Administrator {

@@ -163,7 +163,7 @@ func TestBounds(t *testing.T) {
 		i.must(err)
 		i.must(i.Reset(t.Context()))
 		i.role("the-last-one")
-		_, _, err = i.Create(i.system(), "one-more", "", nil)
+		_, _, err = i.Create(i.system(), Role{Name: "one-more"})
 		if f := faulttest.Want(t, err, fault.Precondition, "TOO_MANY_ROLES"); !strings.Contains(f.Message, "10000") {
 			t.Errorf("message is %q, which does not say the bound", f.Message)
 		}

@@ -5,12 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/database"
 )
 
-const roleColumns = `name, description, permissions, builtin, created_at, updated_at`
+const roleColumns = `name, description, permissions, builtin, created_at, updated_at, grants, inherits`
 
 type roleRow struct {
 	Name        string `db:"name"`
@@ -19,6 +20,8 @@ type roleRow struct {
 	Builtin     int    `db:"builtin"`
 	CreatedAt   int64  `db:"created_at"`
 	UpdatedAt   int64  `db:"updated_at"`
+	Grants      string `db:"grants"`
+	Inherits    string `db:"inherits"`
 }
 
 func (r roleRow) role() (Role, error) {
@@ -26,19 +29,15 @@ func (r roleRow) role() (Role, error) {
 		Name: r.Name, Description: r.Description, Builtin: r.Builtin != 0,
 		CreatedAt: time.UnixMicro(r.CreatedAt).UTC(), UpdatedAt: time.UnixMicro(r.UpdatedAt).UTC(),
 	}
-	var err error
-	if role.Permissions, err = decode(r.Permissions); err != nil {
-		return Role{}, fmt.Errorf("role %q: %w", r.Name, err)
+	for _, list := range []struct {
+		text string
+		into any
+	}{{r.Permissions, &role.Permissions}, {r.Grants, &role.Grants}, {r.Inherits, &role.Inherits}} {
+		if err := json.Unmarshal([]byte(list.text), list.into); err != nil {
+			return Role{}, fmt.Errorf("decode role %q: %w", r.Name, err)
+		}
 	}
 	return role, nil
-}
-
-// decode reads permissions as stored.
-func decode(text string) (permissions []string, err error) {
-	if err := json.Unmarshal([]byte(text), &permissions); err != nil {
-		return nil, fmt.Errorf("decode permissions: %w", err)
-	}
-	return permissions, nil
 }
 
 // getRole returns database.ErrNoRows when there is none.
@@ -67,6 +66,23 @@ func listRoles(ctx context.Context, q database.Queries, after string, limit int)
 	return database.Select(ctx, q, roleRow.role, `SELECT `+roleColumns+` FROM roles WHERE name > $1 ORDER BY name LIMIT $2`, after, limit)
 }
 
+// rolesNamed returns those of the roles that exist.
+func rolesNamed(ctx context.Context, q database.Queries, names []string) ([]Role, error) {
+	if len(names) == 0 {
+		return nil, nil
+	}
+	places, args := make([]string, len(names)), make([]any, len(names))
+	for i, name := range names {
+		places[i], args[i] = fmt.Sprintf("$%d", i+1), name
+	}
+	return database.Select(ctx, q, roleRow.role, `SELECT `+roleColumns+` FROM roles WHERE name IN (`+strings.Join(places, ",")+`)`, args...)
+}
+
+// heirs are roles that inherit others.
+func heirs(ctx context.Context, q database.Queries) ([]Role, error) {
+	return database.Select(ctx, q, roleRow.role, `SELECT `+roleColumns+` FROM roles WHERE inherits <> '[]'`)
+}
+
 func countRoles(ctx context.Context, q database.Queries) (n int, err error) {
 	err = q.Get(ctx, &n, `SELECT COUNT(*) FROM roles`)
 	return n, err
@@ -74,24 +90,25 @@ func countRoles(ctx context.Context, q database.Queries) (n int, err error) {
 
 // insertRole returns database.ErrExists when the name is taken.
 func insertRole(ctx context.Context, q database.Queries, r Role) error {
-	_, err := q.Exec(ctx, `INSERT INTO roles (`+roleColumns+`) VALUES ($1,$2,$3,0,$4,$5)`,
-		r.Name, r.Description, database.JSON(r.Permissions), r.CreatedAt.UnixMicro(), r.UpdatedAt.UnixMicro())
+	_, err := q.Exec(ctx, `INSERT INTO roles (`+roleColumns+`) VALUES ($1,$2,$3,0,$4,$5,$6,$7)`,
+		r.Name, r.Description, database.JSON(r.Permissions), r.CreatedAt.UnixMicro(), r.UpdatedAt.UnixMicro(),
+		database.JSON(r.Grants), database.JSON(r.Inherits))
 	return err
 }
 
 // upsertBuiltin says whether the role was missing or different.
 func upsertBuiltin(ctx context.Context, q database.Queries, r Role, now int64) (bool, error) {
-	n, err := q.Exec(ctx, `INSERT INTO roles (`+roleColumns+`) VALUES ($1,$2,$3,1,$4,$4)
+	n, err := q.Exec(ctx, `INSERT INTO roles (`+roleColumns+`) VALUES ($1,$2,$3,1,$4,$4,'[]','[]')
 		ON CONFLICT (name) DO UPDATE SET description = excluded.description, permissions = excluded.permissions,
-			builtin = 1, updated_at = excluded.updated_at
+			grants = '[]', inherits = '[]', builtin = 1, updated_at = excluded.updated_at
 		WHERE roles.description <> excluded.description OR roles.permissions <> excluded.permissions OR roles.builtin <> 1`,
 		r.Name, r.Description, database.JSON(r.Permissions), now)
 	return n > 0, err
 }
 
 func updateRole(ctx context.Context, q database.Queries, r Role) error {
-	_, err := q.Exec(ctx, `UPDATE roles SET description = $2, permissions = $3, updated_at = $4 WHERE name = $1`,
-		r.Name, r.Description, database.JSON(r.Permissions), r.UpdatedAt.UnixMicro())
+	_, err := q.Exec(ctx, `UPDATE roles SET description = $2, permissions = $3, updated_at = $4, grants = $5, inherits = $6 WHERE name = $1`,
+		r.Name, r.Description, database.JSON(r.Permissions), r.UpdatedAt.UnixMicro(), database.JSON(r.Grants), database.JSON(r.Inherits))
 	return err
 }
 
@@ -113,22 +130,15 @@ func listAssignments(ctx context.Context, q database.Queries, userID string) ([]
 	return list, err
 }
 
-// grantRow is what one membership of a user gives.
-type grantRow struct {
-	Permissions string `db:"permissions"`
-	ExpiresAt   *int64 `db:"expires_at"` // microseconds; nil: never
-}
-
-// listGrants returns what a user's memberships give at a time, in microseconds;
-// with enabled, nothing for a disabled user.
-func listGrants(ctx context.Context, q database.Queries, userID string, now int64, enabled bool) ([]grantRow, error) {
+// listHeld returns the assignments of a user that are in force at a time, in
+// microseconds; with enabled, nothing for a disabled user.
+func listHeld(ctx context.Context, q database.Queries, userID string, now int64, enabled bool) ([]assignment, error) {
 	only := 0
 	if enabled {
 		only = 1
 	}
-	var list []grantRow
-	err := q.Select(ctx, &list, `SELECT r.permissions, m.expires_at
-		FROM memberships m JOIN roles r ON r.name = m.role JOIN users u ON u.id = m.user_id
+	var list []assignment
+	err := q.Select(ctx, &list, `SELECT m.role, m.expires_at FROM memberships m JOIN users u ON u.id = m.user_id
 		WHERE m.user_id = $1 AND (m.expires_at IS NULL OR m.expires_at > $2) AND ($3 = 0 OR u.disabled_at IS NULL)`,
 		userID, now, only)
 	return list, err

@@ -86,6 +86,10 @@ func (a *Authority) MayCreateKey(ctx context.Context, q database.Queries, owner 
 		} else if err != nil {
 			return err
 		}
+	case own: // a key's rights are its owner's, conditions and denies included
+		if err := a.roles.MayKeepIn(ctx, q, scopes, until); err != nil {
+			return err
+		}
 	default:
 		if err := a.roles.MayGrantIn(ctx, q, scopes, until); err != nil {
 			return err
