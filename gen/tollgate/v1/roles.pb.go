@@ -12,6 +12,7 @@ import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
+	structpb "google.golang.org/protobuf/types/known/structpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -1367,9 +1368,10 @@ type AuthorizeRequest struct {
 	// Tollgate's own ("tollgate:…") are refused, INVALID_ARGUMENT: it decides about
 	// its own API by itself.
 	Permission string `protobuf:"bytes,4,opt,name=permission,proto3" json:"permission,omitempty"`
-	// What it is about, for the record: "orders/42".
+	// What it is about, for the record and for conditions: "orders/42", a type and an
+	// id.
 	Resource string `protobuf:"bytes,5,opt,name=resource,proto3" json:"resource,omitempty"`
-	// Further facts, which custom limits count by: {"tenant": "acme"}.
+	// Further facts, which custom limits count by and conditions read: {"tenant": "acme"}.
 	Context map[string]string `protobuf:"bytes,6,rep,name=context,proto3" json:"context,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// The caller as the asking service sees it.
 	Client *Client `protobuf:"bytes,7,opt,name=client,proto3" json:"client,omitempty"`
@@ -1389,9 +1391,18 @@ type AuthorizeRequest struct {
 	Recheck bool `protobuf:"varint,12,opt,name=recheck,proto3" json:"recheck,omitempty"`
 	// Only the person who is signed in as self may call; no permission suffices, as
 	// with the option guard's self_only.
-	SelfOnly      bool `protobuf:"varint,13,opt,name=self_only,json=selfOnly,proto3" json:"self_only,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	SelfOnly bool `protobuf:"varint,13,opt,name=self_only,json=selfOnly,proto3" json:"self_only,omitempty"`
+	// Instead of permission: any one of these suffices. Limits count the call once.
+	AnyOf []string `protobuf:"bytes,14,rep,name=any_of,json=anyOf,proto3" json:"any_of,omitempty"`
+	// Instead of permission: all of these are needed.
+	AllOf []string `protobuf:"bytes,15,rep,name=all_of,json=allOf,proto3" json:"all_of,omitempty"`
+	// What conditions read of the resource. Each wins over the registered one of the
+	// same name. At most 8 KiB as JSON.
+	ResourceAttributes *structpb.Struct `protobuf:"bytes,16,opt,name=resource_attributes,json=resourceAttributes,proto3" json:"resource_attributes,omitempty"`
+	// What conditions read of the action. At most 8 KiB as JSON.
+	ActionProperties *structpb.Struct `protobuf:"bytes,17,opt,name=action_properties,json=actionProperties,proto3" json:"action_properties,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *AuthorizeRequest) Reset() {
@@ -1528,6 +1539,34 @@ func (x *AuthorizeRequest) GetSelfOnly() bool {
 	return false
 }
 
+func (x *AuthorizeRequest) GetAnyOf() []string {
+	if x != nil {
+		return x.AnyOf
+	}
+	return nil
+}
+
+func (x *AuthorizeRequest) GetAllOf() []string {
+	if x != nil {
+		return x.AllOf
+	}
+	return nil
+}
+
+func (x *AuthorizeRequest) GetResourceAttributes() *structpb.Struct {
+	if x != nil {
+		return x.ResourceAttributes
+	}
+	return nil
+}
+
+func (x *AuthorizeRequest) GetActionProperties() *structpb.Struct {
+	if x != nil {
+		return x.ActionProperties
+	}
+	return nil
+}
+
 type isAuthorizeRequest_Credential interface {
 	isAuthorizeRequest_Credential()
 }
@@ -1567,7 +1606,10 @@ type AuthorizeResponse struct {
 	// How long to wait; set when the reason is REASON_LIMITED.
 	RetryAfter *durationpb.Duration `protobuf:"bytes,5,opt,name=retry_after,json=retryAfter,proto3" json:"retry_after,omitempty"`
 	// The change log's revision that the decision is at least as new as.
-	Revision      int64 `protobuf:"varint,6,opt,name=revision,proto3" json:"revision,omitempty"`
+	Revision int64 `protobuf:"varint,6,opt,name=revision,proto3" json:"revision,omitempty"`
+	// The grant that decided, where one with a condition or a deny did: "editor: allow
+	// orders:write if …".
+	Grant         string `protobuf:"bytes,7,opt,name=grant,proto3" json:"grant,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1642,6 +1684,13 @@ func (x *AuthorizeResponse) GetRevision() int64 {
 		return x.Revision
 	}
 	return 0
+}
+
+func (x *AuthorizeResponse) GetGrant() string {
+	if x != nil {
+		return x.Grant
+	}
+	return ""
 }
 
 // BatchAuthorizeRequest describes calls to decide.
@@ -1740,7 +1789,7 @@ var File_tollgate_v1_roles_proto protoreflect.FileDescriptor
 
 const file_tollgate_v1_roles_proto_rawDesc = "" +
 	"\n" +
-	"\x17tollgate/v1/roles.proto\x12\vtollgate.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16tollgate/v1/auth.proto\x1a\x18tollgate/v1/limits.proto\x1a\x19tollgate/v1/options.proto\x1a\x18tollgate/v1/reason.proto\"\xe6\x01\n" +
+	"\x17tollgate/v1/roles.proto\x12\vtollgate.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16tollgate/v1/auth.proto\x1a\x18tollgate/v1/limits.proto\x1a\x19tollgate/v1/options.proto\x1a\x18tollgate/v1/reason.proto\"\xe6\x01\n" +
 	"\x05Grant\x12R\n" +
 	"\n" +
 	"permission\x18\x01 \x01(\tB2\xbaH/r-\x18\x80\x012(^([a-z0-9._-]+:){0,7}([a-z0-9._-]+|[*])$R\n" +
@@ -1836,7 +1885,7 @@ const file_tollgate_v1_roles_proto_rawDesc = "" +
 	"\n" +
 	"user_agent\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\tuserAgent\x12'\n" +
 	"\n" +
-	"request_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\trequestId\"\xd9\a\n" +
+	"request_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\trequestId\"\xb8\x10\n" +
 	"\x10AuthorizeRequest\x120\n" +
 	"\faccess_token\x18\x01 \x01(\tB\v\xbaH\x05r\x03\x18\x80@\x80\x01\x01H\x00R\vaccessToken\x12&\n" +
 	"\aapi_key\x18\x02 \x01(\tB\v\xbaH\x05r\x03\x18\x80\x02\x80\x01\x01H\x00R\x06apiKey\x12#\n" +
@@ -1854,13 +1903,21 @@ const file_tollgate_v1_roles_proto_rawDesc = "" +
 	" \x01(\bR\rauthenticated\x12\x1b\n" +
 	"\x04self\x18\v \x01(\tB\a\xbaH\x04r\x02\x18@R\x04self\x12\x18\n" +
 	"\arecheck\x18\f \x01(\bR\arecheck\x12\x1b\n" +
-	"\tself_only\x18\r \x01(\bR\bselfOnly\x1a:\n" +
+	"\tself_only\x18\r \x01(\bR\bselfOnly\x12\xd9\x01\n" +
+	"\x06any_of\x18\x0e \x03(\tB\xc1\x01\xbaH\xbd\x01\x92\x01\xb9\x01\x10\x10\x18\x01\"\xb2\x01\xba\x01\x85\x01\n" +
+	"\x0epermission.own\x12Tmust be one of your own: Tollgate decides about its own API (tollgate:…) by itself\x1a\x1d!this.startsWith('tollgate:')r'\x18\x80\x012\"^([a-z0-9._-]+:){0,7}[a-z0-9._-]+$R\x05anyOf\x12\xd9\x01\n" +
+	"\x06all_of\x18\x0f \x03(\tB\xc1\x01\xbaH\xbd\x01\x92\x01\xb9\x01\x10\x10\x18\x01\"\xb2\x01\xba\x01\x85\x01\n" +
+	"\x0epermission.own\x12Tmust be one of your own: Tollgate decides about its own API (tollgate:…) by itself\x1a\x1d!this.startsWith('tollgate:')r'\x18\x80\x012\"^([a-z0-9._-]+:){0,7}[a-z0-9._-]+$R\x05allOf\x12H\n" +
+	"\x13resource_attributes\x18\x10 \x01(\v2\x17.google.protobuf.StructR\x12resourceAttributes\x12D\n" +
+	"\x11action_properties\x18\x11 \x01(\v2\x17.google.protobuf.StructR\x10actionProperties\x1a:\n" +
 	"\fContextEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01:\xa5\x01\xbaH\xa1\x01\x1a\x9e\x01\n" +
-	"\x13permission.required\x12Hpermission: must not be empty, unless authenticated or self_only is true\x1a=this.permission != '' || this.authenticated || this.self_onlyB\f\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01:\xbc\x05\xbaH\xb8\x05\x1a\xdf\x01\n" +
+	"\x13permission.required\x12Wpermission: must not be empty, unless any_of, all_of, authenticated or self_only is set\x1aothis.permission != '' || size(this.any_of) > 0 || size(this.all_of) > 0 || this.authenticated || this.self_only\x1a\xe9\x01\n" +
+	"\x13permission.one_rule\x12]anyOf: cannot be combined with permission, allOf, authenticated or selfOnly; give one of them\x1assize(this.any_of) == 0 || this.permission == '' && size(this.all_of) == 0 && !this.authenticated && !this.self_only\x1a\xe7\x01\n" +
+	"\x11permission.all_of\x12]allOf: cannot be combined with permission, anyOf, authenticated or selfOnly; give one of them\x1assize(this.all_of) == 0 || this.permission == '' && size(this.any_of) == 0 && !this.authenticated && !this.self_onlyB\f\n" +
 	"\n" +
-	"credential\"\x9a\x02\n" +
+	"credential\"\xb0\x02\n" +
 	"\x11AuthorizeResponse\x12\x18\n" +
 	"\aallowed\x18\x01 \x01(\bR\aallowed\x12+\n" +
 	"\x06reason\x18\x02 \x01(\x0e2\x13.tollgate.v1.ReasonR\x06reason\x124\n" +
@@ -1868,7 +1925,8 @@ const file_tollgate_v1_roles_proto_rawDesc = "" +
 	"\x06limits\x18\x04 \x03(\v2\x18.tollgate.v1.LimitStatusR\x06limits\x12:\n" +
 	"\vretry_after\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\n" +
 	"retryAfter\x12\x1a\n" +
-	"\brevision\x18\x06 \x01(\x03R\brevision\"^\n" +
+	"\brevision\x18\x06 \x01(\x03R\brevision\x12\x14\n" +
+	"\x05grant\x18\a \x01(\tR\x05grant\"^\n" +
 	"\x15BatchAuthorizeRequest\x12E\n" +
 	"\brequests\x18\x01 \x03(\v2\x1d.tollgate.v1.AuthorizeRequestB\n" +
 	"\xbaH\a\x92\x01\x04\b\x01\x10dR\brequests\"V\n" +
@@ -1949,10 +2007,11 @@ var file_tollgate_v1_roles_proto_goTypes = []any{
 	(*BatchAuthorizeResponse)(nil),  // 24: tollgate.v1.BatchAuthorizeResponse
 	nil,                             // 25: tollgate.v1.AuthorizeRequest.ContextEntry
 	(*timestamppb.Timestamp)(nil),   // 26: google.protobuf.Timestamp
-	(Reason)(0),                     // 27: tollgate.v1.Reason
-	(*Principal)(nil),               // 28: tollgate.v1.Principal
-	(*LimitStatus)(nil),             // 29: tollgate.v1.LimitStatus
-	(*durationpb.Duration)(nil),     // 30: google.protobuf.Duration
+	(*structpb.Struct)(nil),         // 27: google.protobuf.Struct
+	(Reason)(0),                     // 28: tollgate.v1.Reason
+	(*Principal)(nil),               // 29: tollgate.v1.Principal
+	(*LimitStatus)(nil),             // 30: tollgate.v1.LimitStatus
+	(*durationpb.Duration)(nil),     // 31: google.protobuf.Duration
 }
 var file_tollgate_v1_roles_proto_depIdxs = []int32{
 	0,  // 0: tollgate.v1.Grant.effect:type_name -> tollgate.v1.Effect
@@ -1972,37 +2031,39 @@ var file_tollgate_v1_roles_proto_depIdxs = []int32{
 	3,  // 14: tollgate.v1.ListRoleMembersResponse.members:type_name -> tollgate.v1.RoleMember
 	25, // 15: tollgate.v1.AuthorizeRequest.context:type_name -> tollgate.v1.AuthorizeRequest.ContextEntry
 	20, // 16: tollgate.v1.AuthorizeRequest.client:type_name -> tollgate.v1.Client
-	27, // 17: tollgate.v1.AuthorizeResponse.reason:type_name -> tollgate.v1.Reason
-	28, // 18: tollgate.v1.AuthorizeResponse.principal:type_name -> tollgate.v1.Principal
-	29, // 19: tollgate.v1.AuthorizeResponse.limits:type_name -> tollgate.v1.LimitStatus
-	30, // 20: tollgate.v1.AuthorizeResponse.retry_after:type_name -> google.protobuf.Duration
-	21, // 21: tollgate.v1.BatchAuthorizeRequest.requests:type_name -> tollgate.v1.AuthorizeRequest
-	22, // 22: tollgate.v1.BatchAuthorizeResponse.responses:type_name -> tollgate.v1.AuthorizeResponse
-	4,  // 23: tollgate.v1.RolesService.CreateRole:input_type -> tollgate.v1.CreateRoleRequest
-	6,  // 24: tollgate.v1.RolesService.ListRoles:input_type -> tollgate.v1.ListRolesRequest
-	8,  // 25: tollgate.v1.RolesService.GetRole:input_type -> tollgate.v1.GetRoleRequest
-	10, // 26: tollgate.v1.RolesService.UpdateRole:input_type -> tollgate.v1.UpdateRoleRequest
-	12, // 27: tollgate.v1.RolesService.DeleteRole:input_type -> tollgate.v1.DeleteRoleRequest
-	14, // 28: tollgate.v1.RolesService.AssignRole:input_type -> tollgate.v1.AssignRoleRequest
-	16, // 29: tollgate.v1.RolesService.UnassignRole:input_type -> tollgate.v1.UnassignRoleRequest
-	18, // 30: tollgate.v1.RolesService.ListRoleMembers:input_type -> tollgate.v1.ListRoleMembersRequest
-	21, // 31: tollgate.v1.RolesService.Authorize:input_type -> tollgate.v1.AuthorizeRequest
-	23, // 32: tollgate.v1.RolesService.BatchAuthorize:input_type -> tollgate.v1.BatchAuthorizeRequest
-	5,  // 33: tollgate.v1.RolesService.CreateRole:output_type -> tollgate.v1.CreateRoleResponse
-	7,  // 34: tollgate.v1.RolesService.ListRoles:output_type -> tollgate.v1.ListRolesResponse
-	9,  // 35: tollgate.v1.RolesService.GetRole:output_type -> tollgate.v1.GetRoleResponse
-	11, // 36: tollgate.v1.RolesService.UpdateRole:output_type -> tollgate.v1.UpdateRoleResponse
-	13, // 37: tollgate.v1.RolesService.DeleteRole:output_type -> tollgate.v1.DeleteRoleResponse
-	15, // 38: tollgate.v1.RolesService.AssignRole:output_type -> tollgate.v1.AssignRoleResponse
-	17, // 39: tollgate.v1.RolesService.UnassignRole:output_type -> tollgate.v1.UnassignRoleResponse
-	19, // 40: tollgate.v1.RolesService.ListRoleMembers:output_type -> tollgate.v1.ListRoleMembersResponse
-	22, // 41: tollgate.v1.RolesService.Authorize:output_type -> tollgate.v1.AuthorizeResponse
-	24, // 42: tollgate.v1.RolesService.BatchAuthorize:output_type -> tollgate.v1.BatchAuthorizeResponse
-	33, // [33:43] is the sub-list for method output_type
-	23, // [23:33] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	27, // 17: tollgate.v1.AuthorizeRequest.resource_attributes:type_name -> google.protobuf.Struct
+	27, // 18: tollgate.v1.AuthorizeRequest.action_properties:type_name -> google.protobuf.Struct
+	28, // 19: tollgate.v1.AuthorizeResponse.reason:type_name -> tollgate.v1.Reason
+	29, // 20: tollgate.v1.AuthorizeResponse.principal:type_name -> tollgate.v1.Principal
+	30, // 21: tollgate.v1.AuthorizeResponse.limits:type_name -> tollgate.v1.LimitStatus
+	31, // 22: tollgate.v1.AuthorizeResponse.retry_after:type_name -> google.protobuf.Duration
+	21, // 23: tollgate.v1.BatchAuthorizeRequest.requests:type_name -> tollgate.v1.AuthorizeRequest
+	22, // 24: tollgate.v1.BatchAuthorizeResponse.responses:type_name -> tollgate.v1.AuthorizeResponse
+	4,  // 25: tollgate.v1.RolesService.CreateRole:input_type -> tollgate.v1.CreateRoleRequest
+	6,  // 26: tollgate.v1.RolesService.ListRoles:input_type -> tollgate.v1.ListRolesRequest
+	8,  // 27: tollgate.v1.RolesService.GetRole:input_type -> tollgate.v1.GetRoleRequest
+	10, // 28: tollgate.v1.RolesService.UpdateRole:input_type -> tollgate.v1.UpdateRoleRequest
+	12, // 29: tollgate.v1.RolesService.DeleteRole:input_type -> tollgate.v1.DeleteRoleRequest
+	14, // 30: tollgate.v1.RolesService.AssignRole:input_type -> tollgate.v1.AssignRoleRequest
+	16, // 31: tollgate.v1.RolesService.UnassignRole:input_type -> tollgate.v1.UnassignRoleRequest
+	18, // 32: tollgate.v1.RolesService.ListRoleMembers:input_type -> tollgate.v1.ListRoleMembersRequest
+	21, // 33: tollgate.v1.RolesService.Authorize:input_type -> tollgate.v1.AuthorizeRequest
+	23, // 34: tollgate.v1.RolesService.BatchAuthorize:input_type -> tollgate.v1.BatchAuthorizeRequest
+	5,  // 35: tollgate.v1.RolesService.CreateRole:output_type -> tollgate.v1.CreateRoleResponse
+	7,  // 36: tollgate.v1.RolesService.ListRoles:output_type -> tollgate.v1.ListRolesResponse
+	9,  // 37: tollgate.v1.RolesService.GetRole:output_type -> tollgate.v1.GetRoleResponse
+	11, // 38: tollgate.v1.RolesService.UpdateRole:output_type -> tollgate.v1.UpdateRoleResponse
+	13, // 39: tollgate.v1.RolesService.DeleteRole:output_type -> tollgate.v1.DeleteRoleResponse
+	15, // 40: tollgate.v1.RolesService.AssignRole:output_type -> tollgate.v1.AssignRoleResponse
+	17, // 41: tollgate.v1.RolesService.UnassignRole:output_type -> tollgate.v1.UnassignRoleResponse
+	19, // 42: tollgate.v1.RolesService.ListRoleMembers:output_type -> tollgate.v1.ListRoleMembersResponse
+	22, // 43: tollgate.v1.RolesService.Authorize:output_type -> tollgate.v1.AuthorizeResponse
+	24, // 44: tollgate.v1.RolesService.BatchAuthorize:output_type -> tollgate.v1.BatchAuthorizeResponse
+	35, // [35:45] is the sub-list for method output_type
+	25, // [25:35] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_tollgate_v1_roles_proto_init() }

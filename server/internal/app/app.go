@@ -237,7 +237,7 @@ func (a *App) Handler() (http.Handler, error) {
 
 // decisions and enforcer are the pipeline, for whatever port asks.
 func (a *App) decisions() *decision.Service {
-	return decision.New(a.log, a.Auth, a.roles, a.Limits, a.audit, a.clock, a.stepUp(), a.metrics.Decided)
+	return decision.New(a.log, a.Auth, a.roles, nil, a.Limits, a.audit, a.clock, a.stepUp(), a.metrics.Decided)
 }
 
 func (a *App) enforcer(decisions *decision.Service) *enforce.Service {

@@ -151,7 +151,7 @@ func (m *reach) until() time.Time {
 func (m *reach) grant(user string, patterns []string) time.Time {
 	ctx := caller.System(m.i.draining)
 	role := m.name("role")
-	_, _, err := m.i.roles.Create(ctx, role, "", patterns)
+	_, _, err := m.i.roles.Create(ctx, roles.Role{Name: role, Permissions: patterns})
 	m.must(err)
 	ends := m.until()
 	_, _, err = m.i.roles.Assign(ctx, role, user, ends)

@@ -18,7 +18,7 @@ import (
 // holder makes a person who holds a role with just these permissions.
 func (d *fixture) holder(name string, permissions ...string) User {
 	d.t.Helper()
-	backendtest.Must(d.t, faulttest.Err(d.roles.Create(d.system(), "role-of-"+name, "", permissions)))
+	backendtest.Must(d.t, faulttest.Err(d.roles.Create(d.system(), roles.Role{Name: "role-of-" + name, Permissions: permissions})))
 	return d.user(name, "role-of-"+name)
 }
 
@@ -166,7 +166,7 @@ func TestKeysEndWithTheirMaker(t *testing.T) {
 		user := d.holder("owner", "tollgate:keys:write", "orders:read")
 		self := d.inPerson("owner")
 		end := d.clock.Now().Add(time.Hour)
-		backendtest.Must(t, faulttest.Err(d.roles.Create(d.system(), "short", "", []string{"stock:read", "tollgate:users:write"})))
+		backendtest.Must(t, faulttest.Err(d.roles.Create(d.system(), roles.Role{Name: "short", Permissions: []string{"stock:read", "tollgate:users:write"}})))
 		backendtest.Must(t, faulttest.Err(d.roles.Assign(d.system(), "short", user.ID, end)))
 		robot, _ := d.client("robot", []string{"stock:read"}, nil, time.Time{})
 		plain := d.user("plain")

@@ -2,6 +2,7 @@ package auth
 
 import (
 	"cmp"
+	"github.com/tollgatehq/tollgate/server/internal/roles"
 	"reflect"
 	"slices"
 	"strconv"
@@ -22,7 +23,7 @@ import (
 // key of it with these scopes.
 func (d *fixture) client(name string, patterns, scopes []string, expires time.Time) (apikey.Key, string) {
 	d.t.Helper()
-	if _, _, err := d.roles.Create(d.system(), "role-of-"+name, "", patterns); err != nil {
+	if _, _, err := d.roles.Create(d.system(), roles.Role{Name: "role-of-" + name, Permissions: patterns}); err != nil {
 		d.t.Fatal(err)
 	}
 	u, _, err := d.CreateUser(d.system(), NewUser{Username: name, Kind: caller.Service, Roles: []string{"role-of-" + name}})

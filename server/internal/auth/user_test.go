@@ -139,7 +139,7 @@ func TestManage(t *testing.T) {
 	t.Parallel()
 	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
 		d, ctx := newFixture(t, db), caller.System(t.Context())
-		backendtest.Must(t, faulttest.Err(d.roles.Create(ctx, "helpdesk", "", []string{"tollgate:users:write", "tollgate:keys:write"})))
+		backendtest.Must(t, faulttest.Err(d.roles.Create(ctx, roles.Role{Name: "helpdesk", Permissions: []string{"tollgate:users:write", "tollgate:keys:write"}})))
 		admin, clerk, plain := d.user("root", roles.Administrator), d.user("clerk", "helpdesk"), d.user("plain")
 		d.user("root2", roles.Administrator)
 		session := d.login("root")

@@ -41,6 +41,9 @@ type Principal struct {
 	// token, too: what it gives ends by then. Zero: never, or no key.
 	KeyExpiresAt time.Time
 
+	// Attributes are what conditions read of the user; shared: do not change them.
+	Attributes map[string]any
+
 	// PasswordChangeRequired leaves the user nothing but SetPassword.
 	PasswordChangeRequired bool
 }

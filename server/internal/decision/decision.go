@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"net/netip"
+	"strconv"
 	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/audit"
@@ -20,11 +21,13 @@ import (
 
 // Rule is what a call asks of its caller. The zero Rule lets no caller pass.
 type Rule struct {
-	Permission string // the permission needed
-	AnyUser    bool   // any good credential will do
-	Public     bool   // none is needed, and none is looked at
-	Self       string // a person with this user id may pass without Permission
-	SelfOnly   bool   // only the person with the user id Self may pass
+	Permission string   // the permission needed
+	AnyOf      []string // or one of these
+	AllOf      []string // or all of these
+	AnyUser    bool     // any good credential will do
+	Public     bool     // none is needed, and none is looked at
+	Self       string   // a person with this user id may pass without Permission
+	SelfOnly   bool     // only the person with the user id Self may pass
 
 	// BeforePassword: also who must first choose a new password may pass, if the
 	// rest of the rule lets them. No other rule does.
@@ -49,8 +52,8 @@ type Rule struct {
 type Request struct {
 	Credential auth.Credential
 	Rule       Rule
-	Resource   string            // for the record
-	Context    map[string]string // what custom limits count by
+	Resource   string            // for the record and for conditions: "orders/42"
+	Context    map[string]string // what custom limits count by, and conditions read
 	IP         netip.Addr        // the zero Addr leaves limits per IP out
 	UserAgent  string
 	RequestID  string
@@ -59,6 +62,10 @@ type Request struct {
 	// Recheck is for a call that was let through before and goes on: limits do
 	// not count it again.
 	Recheck bool
+
+	// What conditions read besides. These win over what is stored of the resource.
+	ResourceAttributes map[string]any
+	ActionProperties   map[string]any
 
 	// MinRevision has the decision wait for a write that was answered elsewhere.
 	MinRevision int64
@@ -97,24 +104,29 @@ type Decision struct {
 	RetryAfter time.Duration     // set with ReasonLimited, unless waiting never helps
 	Revision   int64             // the decision is at least as new as this
 	MaxAge     time.Duration     // set with ReasonSignInRequired: how old a sign-in may be
+	Verdict    roles.Verdict     // what the roles say, when they were asked
 }
+
+// FindResource returns what is stored of a resource, nil when nothing is.
+type FindResource func(ctx context.Context, kind, id string) (map[string]any, error)
 
 // Service decides.
 type Service struct {
-	log    *changes.Log
-	auth   *auth.Service
-	roles  *roles.Service
-	limits *limits.Service
-	audit  *audit.Service
-	clock  clock.Clock
-	stepUp StepUp
-	count  func(source Source, reason caller.Reason)
+	resource FindResource
+	log      *changes.Log
+	auth     *auth.Service
+	roles    *roles.Service
+	limits   *limits.Service
+	audit    *audit.Service
+	clock    clock.Clock
+	stepUp   StepUp
+	count    func(source Source, reason caller.Reason)
 }
 
 // New joins the four questions. Each decision is counted by its source and
 // reason.
-func New(log *changes.Log, a *auth.Service, r *roles.Service, l *limits.Service, e *audit.Service, clk clock.Clock, stepUp StepUp, count func(source Source, reason caller.Reason)) *Service {
-	return &Service{log: log, auth: a, roles: r, limits: l, audit: e, clock: clk, stepUp: stepUp, count: count}
+func New(log *changes.Log, a *auth.Service, r *roles.Service, resource FindResource, l *limits.Service, e *audit.Service, clk clock.Clock, stepUp StepUp, count func(source Source, reason caller.Reason)) *Service {
+	return &Service{resource: resource, log: log, auth: a, roles: r, limits: l, audit: e, clock: clk, stepUp: stepUp, count: count}
 }
 
 // Decide verifies the credential, counts the call against every limit that
@@ -143,6 +155,9 @@ func (s *Service) Decide(ctx context.Context, r Request) (Decision, error) {
 	counted := limits.Request{
 		Permission: r.Rule.Permission, IP: r.IP, Context: r.Context, Cost: max(r.Cost, 1),
 	}
+	if list := r.Rule.each(); len(list) > 1 || counted.Permission == "" && len(list) == 1 {
+		counted.Permission, counted.Also = list[0], list[1:]
+	}
 	if counted.Permission == "" {
 		counted.Permission = r.Rule.Action
 	}
@@ -151,7 +166,7 @@ func (s *Service) Decide(ctx context.Context, r Request) (Decision, error) {
 	case d.Principal != nil:
 		counted.UserID, counted.APIKeyID = d.Principal.UserID, d.Principal.APIKeyID
 	case !r.Rule.Public && r.Source == SourceAPI:
-		counted.Also = limits.Anonymous
+		counted.Also = []string{limits.Anonymous}
 	}
 	taken := limits.Result{Allowed: true}
 	if !r.Recheck {
@@ -167,7 +182,11 @@ func (s *Service) Decide(ctx context.Context, r Request) (Decision, error) {
 		d.Reason, d.RetryAfter = caller.ReasonLimited, taken.RetryAfter
 	case r.Rule.Public:
 	default:
-		d.Reason = s.judge(d.Reason, d.Principal, r.Rule)
+		var err error
+		if d.Verdict, err = s.judge(ctx, d.Reason, d.Principal, r); err != nil {
+			return Decision{}, err
+		}
+		d.Reason = d.Verdict.Reason
 	}
 	d.Allowed = d.Reason == caller.ReasonOK
 	if d.Reason == caller.ReasonSignInRequired {
@@ -186,41 +205,44 @@ func (s *Service) Ensure(ctx context.Context) error { return s.log.Ensure(ctx, 0
 
 // Recheck decides again about a caller who was let through before, a stream's.
 // It counts and records nothing.
-func (s *Service) Recheck(ctx context.Context, credential auth.Credential, rule Rule) (Decision, error) {
+func (s *Service) Recheck(ctx context.Context, r Request) (Decision, error) {
 	if err := s.log.Ensure(ctx, 0); err != nil {
 		return Decision{}, err
 	}
-	verified, err := s.auth.Verify(ctx, credential)
+	verified, err := s.auth.Verify(ctx, r.Credential)
 	if err != nil {
 		return Decision{}, err
 	}
-	reason := s.judge(verified.Reason, verified.Principal, rule)
-	return Decision{Allowed: reason == caller.ReasonOK, Reason: reason, Principal: verified.Principal}, nil
+	v, err := s.judge(ctx, verified.Reason, verified.Principal, r)
+	if err != nil {
+		return Decision{}, err
+	}
+	return Decision{Allowed: v.Reason == caller.ReasonOK, Reason: v.Reason, Principal: verified.Principal, Verdict: v}, nil
 }
 
 // judge checks the rule for a caller whose credential was verified as reason.
-func (s *Service) judge(reason caller.Reason, p *caller.Principal, rule Rule) caller.Reason {
+func (s *Service) judge(ctx context.Context, reason caller.Reason, p *caller.Principal, r Request) (roles.Verdict, error) {
+	rule := r.Rule
 	own := p != nil && rule.Self != "" && rule.Self == p.UserID && p.APIKeyID == "" &&
 		(!rule.SelfOnly || p.Kind == caller.Person) // a service account may be asked about by its id
 	if reason == caller.ReasonPasswordChangeRequired && rule.BeforePassword && (own || rule.AnyUser) {
-		return caller.ReasonOK
+		return roles.Verdict{Reason: caller.ReasonOK}, nil
 	}
 	switch {
 	case rule.NoRoute:
-		return caller.ReasonRouteMissing
+		return roles.Verdict{Reason: caller.ReasonRouteMissing}, nil
 	case reason != caller.ReasonOK:
-		return reason
+		return roles.Verdict{Reason: reason}, nil
 	case rule.AnyUser, own:
-		return caller.ReasonOK
+		return roles.Verdict{Reason: caller.ReasonOK}, nil
 	case rule.SelfOnly:
-		return caller.ReasonSelfOnly
-	case rule.Permission == "":
-		return caller.ReasonPermissionMissing
+		return roles.Verdict{Reason: caller.ReasonSelfOnly}, nil
 	}
-	if reason := s.roles.Check(p, rule.Permission); reason != caller.ReasonOK || !rule.Sensitive {
-		return reason
+	v, err := s.judgeRoles(ctx, p, r)
+	if err == nil && v.Reason == caller.ReasonOK && rule.Sensitive {
+		v.Reason = s.stepUp.judge(p, s.clock.Now())
 	}
-	return s.stepUp.judge(p, s.clock.Now())
+	return v, err
 }
 
 // record writes a refusal to the audit log. Those of which a caller can make a
@@ -241,10 +263,13 @@ func (s *Service) record(ctx context.Context, r Request, d Decision, stray *call
 	if p := cmp.Or(d.Principal, stray); p != nil {
 		event.ActorID, event.ActorName, event.SessionID, event.APIKeyID = p.UserID, p.Username, p.SessionID, p.APIKeyID
 	}
-	if permission := r.Rule.Permission; permission != "" {
-		event = event.With("permission", permission)
+	if permission := r.Rule.Named(); permission != "" {
+		event = event.With("permission", permission).With("revision", strconv.FormatInt(d.Revision, 10))
 	} else {
 		event = event.With("action", r.Rule.Action)
+	}
+	if d.Verdict.Grant != nil {
+		event = event.With("grant", d.Verdict.String())
 	}
 	if asker := caller.From(ctx); asker.Principal != nil && r.Source != SourceAPI {
 		event = event.With("asked_by", asker.Principal.UserID)
@@ -255,7 +280,7 @@ func (s *Service) record(ctx context.Context, r Request, d Decision, stray *call
 	case r.Source == SourceAPI:
 		return s.audit.RecordRefusal(ctx, event, event.Reason+" "+r.Resource, event.Origin())
 	case d.Principal == nil:
-		return s.audit.RecordRefusal(ctx, event, event.Reason+" "+cmp.Or(r.Rule.Permission, r.Rule.Action), event.Details["asked_by"]+" "+event.Origin())
+		return s.audit.RecordRefusal(ctx, event, event.Reason+" "+cmp.Or(r.Rule.Named(), r.Rule.Action), event.Details["asked_by"]+" "+event.Origin())
 	}
 	return s.audit.Record(ctx, event)
 }

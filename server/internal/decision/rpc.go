@@ -8,8 +8,11 @@ import (
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
 	"github.com/tollgatehq/tollgate/server/internal/auth"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/limits"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/structpb"
 )
 
 // Authorizer serves the two RPCs of RolesService that decide.
@@ -49,12 +52,20 @@ func ruleOf(req *tollgatev1.AuthorizeRequest) Rule {
 	case req.GetAuthenticated():
 		return Rule{AnyUser: true, Action: cmp.Or(req.GetPermission(), unnamed)}
 	}
-	return Rule{Permission: req.GetPermission(), Self: req.GetSelf()}
+	return Rule{Permission: req.GetPermission(), AnyOf: req.GetAnyOf(), AllOf: req.GetAllOf(), Self: req.GetSelf()}
 }
 
 func (a *Authorizer) decide(ctx context.Context, req *tollgatev1.AuthorizeRequest) (*tollgatev1.AuthorizeResponse, error) {
 	// protovalidate has checked the address; an empty one stays the zero Addr.
 	ip, _ := netip.ParseAddr(req.GetClient().GetIp())
+	resourceAttributes, err := attributesOf("resourceAttributes", req.GetResourceAttributes())
+	if err != nil {
+		return nil, err
+	}
+	actionProperties, err := attributesOf("actionProperties", req.GetActionProperties())
+	if err != nil {
+		return nil, err
+	}
 	d, err := a.service.Decide(ctx, Request{
 		Credential: auth.Credential{
 			AccessToken: req.GetAccessToken(), APIKey: req.GetApiKey(), UserID: req.GetUserId(),
@@ -62,6 +73,7 @@ func (a *Authorizer) decide(ctx context.Context, req *tollgatev1.AuthorizeReques
 		},
 		Rule:     ruleOf(req),
 		Resource: req.GetResource(), Context: req.GetContext(),
+		ResourceAttributes: resourceAttributes, ActionProperties: actionProperties,
 		IP: ip, UserAgent: req.GetClient().GetUserAgent(), RequestID: req.GetClient().GetRequestId(),
 		Cost: req.GetCost(), Recheck: req.GetRecheck(), MinRevision: req.GetMinRevision(), Source: SourceService,
 	})
@@ -70,7 +82,7 @@ func (a *Authorizer) decide(ctx context.Context, req *tollgatev1.AuthorizeReques
 	}
 	res := &tollgatev1.AuthorizeResponse{
 		Allowed: d.Allowed, Reason: auth.ReasonProto(d.Reason),
-		Principal: auth.PrincipalProto(d.Principal), Revision: d.Revision,
+		Principal: auth.PrincipalProto(d.Principal), Revision: d.Revision, Grant: d.Verdict.String(),
 	}
 	for _, status := range d.Limits {
 		res.Limits = append(res.Limits, limits.StatusProto(status))
@@ -80,3 +92,17 @@ func (a *Authorizer) decide(ctx context.Context, req *tollgatev1.AuthorizeReques
 	}
 	return res, nil
 }
+
+// attributesOf are a request's attributes; nil for none. The error names the field.
+func attributesOf(field string, s *structpb.Struct) (map[string]any, error) {
+	if s == nil {
+		return nil, nil
+	}
+	if size := proto.Size(s); size > maxAttributes {
+		return nil, fault.Field(field, "must be at most %d bytes", maxAttributes)
+	}
+	return s.AsMap(), nil
+}
+
+// maxAttributes is how large the attributes of one thing may be, in bytes.
+const maxAttributes = 8 << 10

@@ -118,8 +118,9 @@ func (s *Service) Recheck(ctx context.Context, r Request) error {
 	if err != nil || asked.Rule.Public {
 		return err
 	}
-	r.Credential.Audience = caller.From(ctx).Accepts()
-	d, err := s.Decisions.Recheck(ctx, r.Credential, asked.Rule)
+	asked.Credential, asked.IP = r.Credential, r.IP
+	asked.Credential.Audience = caller.From(ctx).Accepts()
+	d, err := s.Decisions.Recheck(ctx, asked)
 	if err == nil && !d.Allowed {
 		err = guard.Refusal(d, asked.Rule)
 	}

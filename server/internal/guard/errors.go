@@ -25,11 +25,17 @@ func Refusal(d decision.Decision, rule decision.Rule) error {
 	case caller.ReasonLimited:
 		return fault.New(fault.Limited, reason, "too many calls; try again in %s", wait(d.RetryAfter)).After(d.RetryAfter)
 	case caller.ReasonPermissionMissing:
-		return fault.New(fault.Denied, reason, "this needs the permission %s, which none of %s's roles grants", rule.Permission, d.Principal.Username)
+		return fault.New(fault.Denied, reason, "this needs the permission %s, which none of %s's roles grants", rule.Named(), d.Principal.Username)
 	case caller.ReasonScopeMissing:
-		return fault.New(fault.Denied, reason, "this needs the permission %s, which the API key's scopes leave out", rule.Permission)
+		return fault.New(fault.Denied, reason, "this needs the permission %s, which the API key's scopes leave out", rule.Named())
 	case caller.ReasonSelfOnly:
 		return fault.New(fault.Denied, reason, "only the user in question may make this call, signed in with a password: send that user's access token")
+	case caller.ReasonDeniedByGrant:
+		return fault.New(fault.Denied, reason, "a role of %s denies %s here", d.Principal.Username, rule.Named())
+	case caller.ReasonConditionFalse:
+		return fault.New(fault.Denied, reason, "the roles of %s grant %s only under a condition that is not true here", d.Principal.Username, rule.Named())
+	case caller.ReasonConditionFailed:
+		return fault.New(fault.Denied, reason, "a condition of the roles of %s about %s cannot be decided here; who may explain decisions can see why: POST /v1/authorize/explain", d.Principal.Username, rule.Named())
 	case caller.ReasonRouteMissing:
 		return fault.New(fault.Denied, reason, "no route says what this request needs, so it is refused; add one: POST /v1/routes")
 	case caller.ReasonPasswordChangeRequired:

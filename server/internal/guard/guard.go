@@ -142,7 +142,7 @@ func (g *Guard) StillAllowed(ctx context.Context, procedure string, header http.
 	if err != nil {
 		return err
 	}
-	d, err := g.decisions.Recheck(ctx, credential, r.Rule)
+	d, err := g.decisions.Recheck(ctx, decision.Request{Credential: credential, Rule: r.Rule, Resource: procedure, IP: caller.From(ctx).IP})
 	if err != nil {
 		return err
 	}

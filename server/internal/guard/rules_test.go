@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"reflect"
 	"strings"
 	"testing"
 
@@ -82,7 +83,7 @@ func TestReadRule(t *testing.T) {
 			}
 			continue
 		}
-		if got := r.of(&tollgatev1.GetUserRequest{Id: "u1"}); err != nil || got != test.want {
+		if got := r.of(&tollgatev1.GetUserRequest{Id: "u1"}); err != nil || !reflect.DeepEqual(got, test.want) {
 			t.Errorf("%s: %+v, %v, want %+v", test.name, got, err, test.want)
 		}
 		if got := r.of(nil); got.Self != "" {

@@ -3,6 +3,7 @@ package limits
 import (
 	"context"
 	"fmt"
+	"github.com/tollgatehq/tollgate/server/internal/roles"
 	"net/netip"
 	"strings"
 	"testing"
@@ -20,7 +21,7 @@ import (
 func (i *instance) as(name string, permissions []string, scopes ...string) context.Context {
 	i.t.Helper()
 	i.must(faulttest.Err(i.db.Exec(i.t.Context(), `INSERT INTO users (id, username, kind, created_at, updated_at) VALUES ($1, $1, 'person', 1, 1)`, name)))
-	i.must(faulttest.Err(i.roles.Create(i.system(), name, "", permissions)))
+	i.must(faulttest.Err(i.roles.Create(i.system(), roles.Role{Name: name, Permissions: permissions})))
 	i.must(faulttest.Err(i.roles.Assign(i.system(), name, name, time.Time{})))
 	return caller.With(i.t.Context(), caller.Caller{Principal: &caller.Principal{
 		UserID: name, Username: name, Roles: []string{name}, Scopes: scopes,

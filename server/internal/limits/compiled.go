@@ -11,7 +11,7 @@ import (
 // Request is a call to be counted.
 type Request struct {
 	Permission string
-	Also       string            // another permission that the call is counted under; empty: none
+	Also       []string          // other permissions that the call is counted under, once by each limit
 	UserID     string            // empty: limits for each user, and each at each IP, do not apply
 	APIKeyID   string            // empty: limits for each API key do not apply
 	IP         netip.Addr        // invalid: limits for each IP, and each user at each, do not apply
@@ -71,7 +71,8 @@ func (all *rules) matches(r Request) []match {
 		if len(r.Only) > 0 && !slices.Contains(r.Only, rule.Subject) {
 			continue
 		}
-		if !roles.Covers(rule.Permission, r.Permission) && (r.Also == "" || !roles.Covers(rule.Permission, r.Also)) {
+		if !roles.Covers(rule.Permission, r.Permission) &&
+			!slices.ContainsFunc(r.Also, func(also string) bool { return roles.Covers(rule.Permission, also) }) {
 			continue
 		}
 		if key, ok := rule.key(r); ok {

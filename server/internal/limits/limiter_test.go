@@ -55,7 +55,7 @@ func TestTakeMatches(t *testing.T) {
 		{"another permission", Request{Permission: "stock:read", UserID: "u", IP: ip}, "b-ip f-user-ip"},
 		{"not a permission", Request{Permission: "ORDERS", UserID: "u", IP: ip}, "b-ip f-user-ip"},
 		{"an empty last segment", Request{Permission: "orders:", IP: ip}, "b-ip e-custom"},
-		{"under another permission too", Request{Permission: "stock:read", Also: "orders:read", UserID: "u", IP: ip}, "a-user b-ip e-custom f-user-ip"},
+		{"under another permission too", Request{Permission: "stock:read", Also: []string{"orders:read"}, UserID: "u", IP: ip}, "a-user b-ip e-custom f-user-ip"},
 		{"nothing applies", Request{Permission: "stock:read"}, ""},
 		{"only one subject", Request{Permission: "orders:read", UserID: "u", IP: ip, Only: []Subject{SubjectUser}}, "a-user"},
 		{"two subjects", Request{Permission: "orders:read", UserID: "u", IP: ip, Only: []Subject{SubjectUser, SubjectUserIP}}, "a-user f-user-ip"},

@@ -124,14 +124,19 @@ func (s *Service) MayKeepIn(ctx context.Context, q database.Queries, patterns []
 
 func (s *Service) mayGiveIn(ctx context.Context, q database.Queries, list []gift, until int64, advice string) error {
 	g, err := s.giver(ctx, q)
-	if err != nil || len(list) == 0 {
+	if err != nil {
 		return err
 	}
 	return g.mayGive(list, until, advice)
 }
 
-// forARole is what to do about what a role would give for good.
-const forARole = "a role has no end, so ask a user who holds it without one"
+// mayPutIn is MayGrantIn for what is put into a role, which has no end.
+func (s *Service) mayPutIn(ctx context.Context, q database.Queries, list []gift) error {
+	if len(list) == 0 {
+		return nil
+	}
+	return s.mayGiveIn(ctx, q, list, forever, "a role has no end, so ask a user who holds it without one")
+}
 
 // MayActAs returns nil when the context's caller holds everything that a user
 // holds, each thing until the user's own hold of it ends or until expires,

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/condition"
@@ -141,6 +142,24 @@ type Verdict struct {
 	Role   string // of the grant that decided; empty when none did
 	Grant  *Grant // nil when none did; for a permission, with nothing but the pattern
 }
+
+// String is the grant that decided, for the record.
+func (v Verdict) String() string {
+	if v.Grant == nil {
+		return ""
+	}
+	text := v.Role + ": " + string(v.Grant.Effect) + " " + v.Grant.Permission
+	if v.Grant.Condition != "" {
+		text += " if " + v.Grant.Condition
+	}
+	if len(text) > maxVerdict {
+		text = strings.ToValidUTF8(text[:maxVerdict], "") + "…"
+	}
+	return text
+}
+
+// maxVerdict is how much of a grant is recorded, in bytes.
+const maxVerdict = 512
 
 // Judge says whether the principal may, by the roles that it is said to hold and the
 // scopes of its API key. A deny that matches wins over every allow. What is not a

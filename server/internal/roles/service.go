@@ -90,7 +90,7 @@ func (s *Service) Create(ctx context.Context, r Role) (Role, int64, error) {
 		if err != nil {
 			return err
 		}
-		if err := s.mayGiveIn(ctx, tx, whole, forever, forARole); err != nil {
+		if err := s.mayPutIn(ctx, tx, whole); err != nil {
 			return err
 		}
 		n, err := countRoles(ctx, tx)
@@ -168,7 +168,7 @@ func (s *Service) Update(ctx context.Context, name string, edit Edit) (Role, int
 		if err != nil {
 			return err
 		}
-		if err := s.mayGiveIn(ctx, tx, more(has, had), forever, forARole); err != nil {
+		if err := s.mayPutIn(ctx, tx, more(has, had)); err != nil {
 			return err
 		}
 		event := changed(audit.New(ctx, audit.RoleUpdate, audit.Success, "roles/"+name), before, r)

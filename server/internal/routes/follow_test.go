@@ -1,7 +1,6 @@
 package routes
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/fault/faulttest"
+	"github.com/tollgatehq/tollgate/server/internal/limits"
 	"github.com/tollgatehq/tollgate/server/internal/page"
 	"github.com/tollgatehq/tollgate/server/internal/roles"
 )
@@ -124,12 +124,11 @@ func TestUpgrade(t *testing.T) {
 		backendtest.Must(t, faulttest.Err(db.MigrateDown(t.Context(), len(steps)-before)))
 		clk, pages := clock.Real(), page.NewTokens([]byte(strings.Repeat("k", 32)))
 		log := changes.New(db, changes.Options{Clock: clk})
-		old := roles.New(db, log, clk, pages)
+		old := limits.New(db, log, roles.New(db, log, clk, pages), clk, pages, limits.NewMemory(clk))
 		log.Follow(old)
 		backendtest.Must(t, log.Start(t.Context()))
 		system := (&instance{t: t}).system()
 		backendtest.Must(t, old.EnsureBuiltins(t.Context()))
-		backendtest.Must(t, faulttest.Err(old.Create(system, "clerk", "", []string{"orders:read"})))
 
 		backendtest.Must(t, faulttest.Err(db.MigrateUp(t.Context())))
 		i := start(t, db)
@@ -138,15 +137,14 @@ func TestUpgrade(t *testing.T) {
 		backendtest.Must(t, err)
 		backendtest.Must(t, log.Sync(t.Context()))
 		backendtest.Equal(t, log.Revision(), revision, "revision of the instance of the version before")
-		clerk, err := old.Get(context.Background(), "clerk")
-		backendtest.Must(t, err)
-		backendtest.Equal(t, clerk.Permissions, []string{"orders:read"}, "a role from before")
-		_, _, err = old.Update(system, "clerk", roles.Edit{Permissions: []string{"orders:write"}})
+		const from = "sign-in-per-ip" // before
+		backendtest.Must(t, faulttest.Err(old.Get(t.Context(), from)))
+		_, _, err = old.Update(system, from, limits.Edit{Rate: new(int64(40))})
 		backendtest.Must(t, err)
 		backendtest.Must(t, i.log.Sync(t.Context()))
 		backendtest.Equal(t, i.has("GET", "", "/a"), "a", "route after the other's write")
 
 		backendtest.Must(t, faulttest.Err(db.MigrateDown(t.Context(), len(steps)-before)))
-		backendtest.Must(t, faulttest.Err(old.Get(t.Context(), "clerk")))
+		backendtest.Must(t, faulttest.Err(old.Get(t.Context(), from)))
 	})
 }

@@ -78,7 +78,7 @@ func (i instance) addUser(t *testing.T, name, role string, patterns ...string) {
 	if len(patterns) == 0 {
 		return
 	}
-	backendtest.Must(t, faulttest.Err(i.roles.Create(ctx, role, "", patterns)))
+	backendtest.Must(t, faulttest.Err(i.roles.Create(ctx, roles.Role{Name: role, Permissions: patterns})))
 	backendtest.Must(t, faulttest.Err(i.roles.Assign(ctx, role, name, time.Time{})))
 }
 
