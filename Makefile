@@ -25,7 +25,7 @@ WITH_SERVICES = go build -C tools -o '$(CURDIR)/bin/services' ./services && exec
 # -race turns checkptr on, which makes the SQLite driver many times slower.
 GO_TEST := go test -race -gcflags=all=-d=checkptr=0 -timeout 20m
 
-.PHONY: help run services test test-oauth-clients cover bench fuzz chaos check fmt lint lint-go lint-proto \
+.PHONY: help run services test test-oauth-clients cover bench fuzz chaos policy-check check fmt lint lint-go lint-proto \
 	tidy-check words generate generate-check breaking third-party
 
 help: ## List the targets
@@ -71,6 +71,10 @@ chaos: ## Break servers and backends under load; print what was promised and mea
 	( $(WITH_SERVICES) env TOLLGATE_CHAOS=1 TOLLGATE_CHAOS_TABLE=$$table \
 		go test -count=1 -parallel 1 -timeout 60m -run '^Test(Cluster|Chaos|Hostile|MigratePostgreSQL)' ./server ); \
 	status=$$?; cat $$table; rm -f $$table; exit $$status
+
+# The same tests run in `make test`, with few.
+policy-check: ## Compare policies with a naive model: 1,000,000 decisions, and as many cached ones
+	TOLLGATE_POLICY_RUNS=1000000 go test -count=1 -v -timeout 60m -run '^Test(EngineAgrees|ModelFinds|CachedAnswers|Implied)' ./server/internal/roles
 
 # The tests come last, so that a run ends with their own lines.
 check: lint tidy-check words generate-check breaking test ## Everything CI checks
