@@ -79,6 +79,71 @@ func (Effect) EnumDescriptor() ([]byte, []int) {
 	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{0}
 }
 
+// Verdict is what came of looking at a grant.
+type Verdict int32
+
+const (
+	// Not set; never returned.
+	Verdict_VERDICT_UNSPECIFIED Verdict = 0
+	// It allows the call.
+	Verdict_VERDICT_MATCHED Verdict = 1
+	// It is about other calls.
+	Verdict_VERDICT_NO_MATCH Verdict = 2
+	// It is about the call, but its condition is not true.
+	Verdict_VERDICT_CONDITION_FALSE Verdict = 3
+	// Its condition failed: an allow allows nothing, a deny denies.
+	Verdict_VERDICT_CONDITION_ERROR Verdict = 4
+	// It denies the call.
+	Verdict_VERDICT_DENY Verdict = 5
+)
+
+// Enum value maps for Verdict.
+var (
+	Verdict_name = map[int32]string{
+		0: "VERDICT_UNSPECIFIED",
+		1: "VERDICT_MATCHED",
+		2: "VERDICT_NO_MATCH",
+		3: "VERDICT_CONDITION_FALSE",
+		4: "VERDICT_CONDITION_ERROR",
+		5: "VERDICT_DENY",
+	}
+	Verdict_value = map[string]int32{
+		"VERDICT_UNSPECIFIED":     0,
+		"VERDICT_MATCHED":         1,
+		"VERDICT_NO_MATCH":        2,
+		"VERDICT_CONDITION_FALSE": 3,
+		"VERDICT_CONDITION_ERROR": 4,
+		"VERDICT_DENY":            5,
+	}
+)
+
+func (x Verdict) Enum() *Verdict {
+	p := new(Verdict)
+	*p = x
+	return p
+}
+
+func (x Verdict) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Verdict) Descriptor() protoreflect.EnumDescriptor {
+	return file_tollgate_v1_roles_proto_enumTypes[1].Descriptor()
+}
+
+func (Verdict) Type() protoreflect.EnumType {
+	return &file_tollgate_v1_roles_proto_enumTypes[1]
+}
+
+func (x Verdict) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Verdict.Descriptor instead.
+func (Verdict) EnumDescriptor() ([]byte, []int) {
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{1}
+}
+
 // Grant allows or denies calls, maybe only where a condition is true.
 type Grant struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1785,6 +1850,1105 @@ func (x *BatchAuthorizeResponse) GetResponses() []*AuthorizeResponse {
 	return nil
 }
 
+// ExplainRequest is a call to explain.
+type ExplainRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The call, as for Authorize.
+	Request       *AuthorizeRequest `protobuf:"bytes,1,opt,name=request,proto3" json:"request,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainRequest) Reset() {
+	*x = ExplainRequest{}
+	mi := &file_tollgate_v1_roles_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainRequest) ProtoMessage() {}
+
+func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tollgate_v1_roles_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
+func (*ExplainRequest) Descriptor() ([]byte, []int) {
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *ExplainRequest) GetRequest() *AuthorizeRequest {
+	if x != nil {
+		return x.Request
+	}
+	return nil
+}
+
+// GrantTrace is one grant that was looked at.
+type GrantTrace struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The role that the caller holds.
+	Role string `protobuf:"bytes,1,opt,name=role,proto3" json:"role,omitempty"`
+	// The role that the grant stands in: the same, or one that it inherits.
+	From string `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"`
+	// Which calls it is about: a permission pattern.
+	Permission string `protobuf:"bytes,3,opt,name=permission,proto3" json:"permission,omitempty"`
+	// When; empty: always.
+	Condition string `protobuf:"bytes,4,opt,name=condition,proto3" json:"condition,omitempty"`
+	// Allow or deny.
+	Effect Effect `protobuf:"varint,5,opt,name=effect,proto3,enum=tollgate.v1.Effect" json:"effect,omitempty"`
+	// What came of it.
+	Verdict Verdict `protobuf:"varint,6,opt,name=verdict,proto3,enum=tollgate.v1.Verdict" json:"verdict,omitempty"`
+	// How the condition failed.
+	Detail string `protobuf:"bytes,7,opt,name=detail,proto3" json:"detail,omitempty"`
+	// What the condition read, as JSON, without what sounds secret.
+	Read map[string]string `protobuf:"bytes,8,rep,name=read,proto3" json:"read,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// When the caller's role ends; unset: never.
+	ExpiresAt *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	// The permission that was asked for, where there are several.
+	Asked         string `protobuf:"bytes,10,opt,name=asked,proto3" json:"asked,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GrantTrace) Reset() {
+	*x = GrantTrace{}
+	mi := &file_tollgate_v1_roles_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GrantTrace) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GrantTrace) ProtoMessage() {}
+
+func (x *GrantTrace) ProtoReflect() protoreflect.Message {
+	mi := &file_tollgate_v1_roles_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GrantTrace.ProtoReflect.Descriptor instead.
+func (*GrantTrace) Descriptor() ([]byte, []int) {
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *GrantTrace) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *GrantTrace) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *GrantTrace) GetPermission() string {
+	if x != nil {
+		return x.Permission
+	}
+	return ""
+}
+
+func (x *GrantTrace) GetCondition() string {
+	if x != nil {
+		return x.Condition
+	}
+	return ""
+}
+
+func (x *GrantTrace) GetEffect() Effect {
+	if x != nil {
+		return x.Effect
+	}
+	return Effect_EFFECT_UNSPECIFIED
+}
+
+func (x *GrantTrace) GetVerdict() Verdict {
+	if x != nil {
+		return x.Verdict
+	}
+	return Verdict_VERDICT_UNSPECIFIED
+}
+
+func (x *GrantTrace) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
+func (x *GrantTrace) GetRead() map[string]string {
+	if x != nil {
+		return x.Read
+	}
+	return nil
+}
+
+func (x *GrantTrace) GetExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return nil
+}
+
+func (x *GrantTrace) GetAsked() string {
+	if x != nil {
+		return x.Asked
+	}
+	return ""
+}
+
+// ExplainResponse is the decision and how it came about.
+type ExplainResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The call would be allowed.
+	Allowed bool `protobuf:"varint,1,opt,name=allowed,proto3" json:"allowed,omitempty"`
+	// Why, or why not.
+	Reason Reason `protobuf:"varint,2,opt,name=reason,proto3,enum=tollgate.v1.Reason" json:"reason,omitempty"`
+	// Who calls; set when the credential is good.
+	Principal *Principal `protobuf:"bytes,3,opt,name=principal,proto3" json:"principal,omitempty"`
+	// The grants that were looked at, at most 1000: those about the call first.
+	Grants []*GrantTrace `protobuf:"bytes,4,rep,name=grants,proto3" json:"grants,omitempty"`
+	// There are more grants than that, all about other calls.
+	Truncated bool `protobuf:"varint,5,opt,name=truncated,proto3" json:"truncated,omitempty"`
+	// The limits that would count the call, the most restrictive first.
+	Limits []*LimitStatus `protobuf:"bytes,6,rep,name=limits,proto3" json:"limits,omitempty"`
+	// The change log's revision that the decision is at least as new as.
+	Revision int64 `protobuf:"varint,7,opt,name=revision,proto3" json:"revision,omitempty"`
+	// What the caller's API key is narrowed to; empty: nothing.
+	Scopes        []string `protobuf:"bytes,8,rep,name=scopes,proto3" json:"scopes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainResponse) Reset() {
+	*x = ExplainResponse{}
+	mi := &file_tollgate_v1_roles_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainResponse) ProtoMessage() {}
+
+func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tollgate_v1_roles_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
+func (*ExplainResponse) Descriptor() ([]byte, []int) {
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *ExplainResponse) GetAllowed() bool {
+	if x != nil {
+		return x.Allowed
+	}
+	return false
+}
+
+func (x *ExplainResponse) GetReason() Reason {
+	if x != nil {
+		return x.Reason
+	}
+	return Reason_REASON_UNSPECIFIED
+}
+
+func (x *ExplainResponse) GetPrincipal() *Principal {
+	if x != nil {
+		return x.Principal
+	}
+	return nil
+}
+
+func (x *ExplainResponse) GetGrants() []*GrantTrace {
+	if x != nil {
+		return x.Grants
+	}
+	return nil
+}
+
+func (x *ExplainResponse) GetTruncated() bool {
+	if x != nil {
+		return x.Truncated
+	}
+	return false
+}
+
+func (x *ExplainResponse) GetLimits() []*LimitStatus {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
+}
+
+func (x *ExplainResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *ExplainResponse) GetScopes() []string {
+	if x != nil {
+		return x.Scopes
+	}
+	return nil
+}
+
+// ListHoldersRequest is the call that somebody may make.
+type ListHoldersRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The permission, without wildcards.
+	Permission string `protobuf:"bytes,1,opt,name=permission,proto3" json:"permission,omitempty"`
+	// What it is about: "orders/42".
+	Resource string `protobuf:"bytes,2,opt,name=resource,proto3" json:"resource,omitempty"`
+	// What conditions read of it, besides what is registered. At most 8 KiB.
+	ResourceAttributes *structpb.Struct `protobuf:"bytes,3,opt,name=resource_attributes,json=resourceAttributes,proto3" json:"resource_attributes,omitempty"`
+	// How many at most; 0 means 50.
+	PageSize int32 `protobuf:"varint,4,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// next_page_token of the page before.
+	PageToken     string `protobuf:"bytes,5,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListHoldersRequest) Reset() {
+	*x = ListHoldersRequest{}
+	mi := &file_tollgate_v1_roles_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListHoldersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListHoldersRequest) ProtoMessage() {}
+
+func (x *ListHoldersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tollgate_v1_roles_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListHoldersRequest.ProtoReflect.Descriptor instead.
+func (*ListHoldersRequest) Descriptor() ([]byte, []int) {
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *ListHoldersRequest) GetPermission() string {
+	if x != nil {
+		return x.Permission
+	}
+	return ""
+}
+
+func (x *ListHoldersRequest) GetResource() string {
+	if x != nil {
+		return x.Resource
+	}
+	return ""
+}
+
+func (x *ListHoldersRequest) GetResourceAttributes() *structpb.Struct {
+	if x != nil {
+		return x.ResourceAttributes
+	}
+	return nil
+}
+
+func (x *ListHoldersRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListHoldersRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// Holder is a user who may make a call.
+type Holder struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The user.
+	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	// The user's name.
+	Username string `protobuf:"bytes,2,opt,name=username,proto3" json:"username,omitempty"`
+	// Conditions that depend on the request and have to be true, or for denies have not
+	// to be; empty: the user may, whatever the request is.
+	DependsOn []string `protobuf:"bytes,3,rep,name=depends_on,json=dependsOn,proto3" json:"depends_on,omitempty"`
+	// The grant that allows it: its role, pattern and condition.
+	Grant         string `protobuf:"bytes,4,opt,name=grant,proto3" json:"grant,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Holder) Reset() {
+	*x = Holder{}
+	mi := &file_tollgate_v1_roles_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Holder) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Holder) ProtoMessage() {}
+
+func (x *Holder) ProtoReflect() protoreflect.Message {
+	mi := &file_tollgate_v1_roles_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Holder.ProtoReflect.Descriptor instead.
+func (*Holder) Descriptor() ([]byte, []int) {
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *Holder) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+func (x *Holder) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+func (x *Holder) GetDependsOn() []string {
+	if x != nil {
+		return x.DependsOn
+	}
+	return nil
+}
+
+func (x *Holder) GetGrant() string {
+	if x != nil {
+		return x.Grant
+	}
+	return ""
+}
+
+// ListHoldersResponse is a page of users.
+type ListHoldersResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The users. A page may hold fewer than asked for, also none, before the last.
+	Holders []*Holder `protobuf:"bytes,1,rep,name=holders,proto3" json:"holders,omitempty"`
+	// For the next page; empty on the last.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListHoldersResponse) Reset() {
+	*x = ListHoldersResponse{}
+	mi := &file_tollgate_v1_roles_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListHoldersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListHoldersResponse) ProtoMessage() {}
+
+func (x *ListHoldersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tollgate_v1_roles_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListHoldersResponse.ProtoReflect.Descriptor instead.
+func (*ListHoldersResponse) Descriptor() ([]byte, []int) {
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *ListHoldersResponse) GetHolders() []*Holder {
+	if x != nil {
+		return x.Holders
+	}
+	return nil
+}
+
+func (x *ListHoldersResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// ListUserRolesRequest names a user.
+type ListUserRolesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The user's id.
+	UserId        string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListUserRolesRequest) Reset() {
+	*x = ListUserRolesRequest{}
+	mi := &file_tollgate_v1_roles_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListUserRolesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListUserRolesRequest) ProtoMessage() {}
+
+func (x *ListUserRolesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tollgate_v1_roles_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListUserRolesRequest.ProtoReflect.Descriptor instead.
+func (*ListUserRolesRequest) Descriptor() ([]byte, []int) {
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *ListUserRolesRequest) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+// ListUserRolesResponse is the user's roles, of whom nobody has more than 100.
+type ListUserRolesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The roles.
+	Roles         []*RoleMember `protobuf:"bytes,1,rep,name=roles,proto3" json:"roles,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListUserRolesResponse) Reset() {
+	*x = ListUserRolesResponse{}
+	mi := &file_tollgate_v1_roles_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListUserRolesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListUserRolesResponse) ProtoMessage() {}
+
+func (x *ListUserRolesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tollgate_v1_roles_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListUserRolesResponse.ProtoReflect.Descriptor instead.
+func (*ListUserRolesResponse) Descriptor() ([]byte, []int) {
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *ListUserRolesResponse) GetRoles() []*RoleMember {
+	if x != nil {
+		return x.Roles
+	}
+	return nil
+}
+
+// ListUserPermissionsRequest names a user.
+type ListUserPermissionsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The user's id.
+	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	// How many at most; 0 means 50.
+	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// next_page_token of the page before.
+	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListUserPermissionsRequest) Reset() {
+	*x = ListUserPermissionsRequest{}
+	mi := &file_tollgate_v1_roles_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListUserPermissionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListUserPermissionsRequest) ProtoMessage() {}
+
+func (x *ListUserPermissionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tollgate_v1_roles_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListUserPermissionsRequest.ProtoReflect.Descriptor instead.
+func (*ListUserPermissionsRequest) Descriptor() ([]byte, []int) {
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *ListUserPermissionsRequest) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+func (x *ListUserPermissionsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListUserPermissionsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// UserPermission is one thing that a role of a user allows or denies.
+type UserPermission struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The role that the user holds.
+	Role string `protobuf:"bytes,1,opt,name=role,proto3" json:"role,omitempty"`
+	// The role that it stands in: the same, or one that it inherits.
+	From string `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"`
+	// What it allows or denies.
+	Grant *Grant `protobuf:"bytes,3,opt,name=grant,proto3" json:"grant,omitempty"`
+	// When the user's role ends; unset: never.
+	ExpiresAt     *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=expires_at,json=expiresAt,proto3" json:"expires_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UserPermission) Reset() {
+	*x = UserPermission{}
+	mi := &file_tollgate_v1_roles_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UserPermission) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UserPermission) ProtoMessage() {}
+
+func (x *UserPermission) ProtoReflect() protoreflect.Message {
+	mi := &file_tollgate_v1_roles_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UserPermission.ProtoReflect.Descriptor instead.
+func (*UserPermission) Descriptor() ([]byte, []int) {
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *UserPermission) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *UserPermission) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *UserPermission) GetGrant() *Grant {
+	if x != nil {
+		return x.Grant
+	}
+	return nil
+}
+
+func (x *UserPermission) GetExpiresAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpiresAt
+	}
+	return nil
+}
+
+// ListUserPermissionsResponse is a page of permissions.
+type ListUserPermissionsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The permissions.
+	Permissions []*UserPermission `protobuf:"bytes,1,rep,name=permissions,proto3" json:"permissions,omitempty"`
+	// For the next page; empty on the last.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListUserPermissionsResponse) Reset() {
+	*x = ListUserPermissionsResponse{}
+	mi := &file_tollgate_v1_roles_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListUserPermissionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListUserPermissionsResponse) ProtoMessage() {}
+
+func (x *ListUserPermissionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tollgate_v1_roles_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListUserPermissionsResponse.ProtoReflect.Descriptor instead.
+func (*ListUserPermissionsResponse) Descriptor() ([]byte, []int) {
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *ListUserPermissionsResponse) GetPermissions() []*UserPermission {
+	if x != nil {
+		return x.Permissions
+	}
+	return nil
+}
+
+func (x *ListUserPermissionsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+// PreviewRoleRequest is an update to look at.
+type PreviewRoleRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The update.
+	Update *UpdateRoleRequest `protobuf:"bytes,1,opt,name=update,proto3" json:"update,omitempty"`
+	// How many users at most; 0 means 50.
+	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// next_page_token of the page before.
+	PageToken string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// How many of the latest recorded refusals to decide again; 0: none.
+	Replay        int32 `protobuf:"varint,4,opt,name=replay,proto3" json:"replay,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PreviewRoleRequest) Reset() {
+	*x = PreviewRoleRequest{}
+	mi := &file_tollgate_v1_roles_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PreviewRoleRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PreviewRoleRequest) ProtoMessage() {}
+
+func (x *PreviewRoleRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tollgate_v1_roles_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PreviewRoleRequest.ProtoReflect.Descriptor instead.
+func (*PreviewRoleRequest) Descriptor() ([]byte, []int) {
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *PreviewRoleRequest) GetUpdate() *UpdateRoleRequest {
+	if x != nil {
+		return x.Update
+	}
+	return nil
+}
+
+func (x *PreviewRoleRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *PreviewRoleRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+func (x *PreviewRoleRequest) GetReplay() int32 {
+	if x != nil {
+		return x.Replay
+	}
+	return 0
+}
+
+// RoleChange is what an update would change for one user.
+type RoleChange struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The user.
+	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	// The user's name.
+	Username string `protobuf:"bytes,2,opt,name=username,proto3" json:"username,omitempty"`
+	// What the user could do then and cannot now: allows that come, and denies that go.
+	Gains []*Grant `protobuf:"bytes,3,rep,name=gains,proto3" json:"gains,omitempty"`
+	// What the user can do now and could not then: allows that go, and denies that come.
+	Losses        []*Grant `protobuf:"bytes,4,rep,name=losses,proto3" json:"losses,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RoleChange) Reset() {
+	*x = RoleChange{}
+	mi := &file_tollgate_v1_roles_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RoleChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RoleChange) ProtoMessage() {}
+
+func (x *RoleChange) ProtoReflect() protoreflect.Message {
+	mi := &file_tollgate_v1_roles_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RoleChange.ProtoReflect.Descriptor instead.
+func (*RoleChange) Descriptor() ([]byte, []int) {
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *RoleChange) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+func (x *RoleChange) GetUsername() string {
+	if x != nil {
+		return x.Username
+	}
+	return ""
+}
+
+func (x *RoleChange) GetGains() []*Grant {
+	if x != nil {
+		return x.Gains
+	}
+	return nil
+}
+
+func (x *RoleChange) GetLosses() []*Grant {
+	if x != nil {
+		return x.Losses
+	}
+	return nil
+}
+
+// ReplayedDecision is a recorded refusal that would be decided otherwise.
+type ReplayedDecision struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The audit event.
+	EventId string `protobuf:"bytes,1,opt,name=event_id,json=eventId,proto3" json:"event_id,omitempty"`
+	// When it was.
+	Time *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
+	// Who called.
+	UserId string `protobuf:"bytes,3,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	// What was asked for.
+	Permission string `protobuf:"bytes,4,opt,name=permission,proto3" json:"permission,omitempty"`
+	// What it was about.
+	Resource string `protobuf:"bytes,5,opt,name=resource,proto3" json:"resource,omitempty"`
+	// What the roles say of it now.
+	Before Reason `protobuf:"varint,6,opt,name=before,proto3,enum=tollgate.v1.Reason" json:"before,omitempty"`
+	// What they would say then.
+	After         Reason `protobuf:"varint,7,opt,name=after,proto3,enum=tollgate.v1.Reason" json:"after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplayedDecision) Reset() {
+	*x = ReplayedDecision{}
+	mi := &file_tollgate_v1_roles_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplayedDecision) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplayedDecision) ProtoMessage() {}
+
+func (x *ReplayedDecision) ProtoReflect() protoreflect.Message {
+	mi := &file_tollgate_v1_roles_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplayedDecision.ProtoReflect.Descriptor instead.
+func (*ReplayedDecision) Descriptor() ([]byte, []int) {
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *ReplayedDecision) GetEventId() string {
+	if x != nil {
+		return x.EventId
+	}
+	return ""
+}
+
+func (x *ReplayedDecision) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *ReplayedDecision) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+func (x *ReplayedDecision) GetPermission() string {
+	if x != nil {
+		return x.Permission
+	}
+	return ""
+}
+
+func (x *ReplayedDecision) GetResource() string {
+	if x != nil {
+		return x.Resource
+	}
+	return ""
+}
+
+func (x *ReplayedDecision) GetBefore() Reason {
+	if x != nil {
+		return x.Before
+	}
+	return Reason_REASON_UNSPECIFIED
+}
+
+func (x *ReplayedDecision) GetAfter() Reason {
+	if x != nil {
+		return x.After
+	}
+	return Reason_REASON_UNSPECIFIED
+}
+
+// PreviewRoleResponse is what an update would change.
+type PreviewRoleResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The role as it would be.
+	Role *Role `protobuf:"bytes,1,opt,name=role,proto3" json:"role,omitempty"`
+	// A page of the users for whom something would change. A page may hold fewer than
+	// asked for, also none, before the last.
+	Changes []*RoleChange `protobuf:"bytes,2,rep,name=changes,proto3" json:"changes,omitempty"`
+	// For the next page; empty on the last.
+	NextPageToken string `protobuf:"bytes,3,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// Of the recorded refusals, those that would be decided otherwise, the latest
+	// first. What a condition read of the request besides its address is not on
+	// record and counts as missing.
+	Replayed      []*ReplayedDecision `protobuf:"bytes,4,rep,name=replayed,proto3" json:"replayed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PreviewRoleResponse) Reset() {
+	*x = PreviewRoleResponse{}
+	mi := &file_tollgate_v1_roles_proto_msgTypes[38]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PreviewRoleResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PreviewRoleResponse) ProtoMessage() {}
+
+func (x *PreviewRoleResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tollgate_v1_roles_proto_msgTypes[38]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PreviewRoleResponse.ProtoReflect.Descriptor instead.
+func (*PreviewRoleResponse) Descriptor() ([]byte, []int) {
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{38}
+}
+
+func (x *PreviewRoleResponse) GetRole() *Role {
+	if x != nil {
+		return x.Role
+	}
+	return nil
+}
+
+func (x *PreviewRoleResponse) GetChanges() []*RoleChange {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+func (x *PreviewRoleResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+func (x *PreviewRoleResponse) GetReplayed() []*ReplayedDecision {
+	if x != nil {
+		return x.Replayed
+	}
+	return nil
+}
+
 var File_tollgate_v1_roles_proto protoreflect.FileDescriptor
 
 const file_tollgate_v1_roles_proto_rawDesc = "" +
@@ -1931,12 +3095,115 @@ const file_tollgate_v1_roles_proto_rawDesc = "" +
 	"\brequests\x18\x01 \x03(\v2\x1d.tollgate.v1.AuthorizeRequestB\n" +
 	"\xbaH\a\x92\x01\x04\b\x01\x10dR\brequests\"V\n" +
 	"\x16BatchAuthorizeResponse\x12<\n" +
-	"\tresponses\x18\x01 \x03(\v2\x1e.tollgate.v1.AuthorizeResponseR\tresponses*C\n" +
+	"\tresponses\x18\x01 \x03(\v2\x1e.tollgate.v1.AuthorizeResponseR\tresponses\"Q\n" +
+	"\x0eExplainRequest\x12?\n" +
+	"\arequest\x18\x01 \x01(\v2\x1d.tollgate.v1.AuthorizeRequestB\x06\xbaH\x03\xc8\x01\x01R\arequest\"\xa8\x03\n" +
+	"\n" +
+	"GrantTrace\x12\x12\n" +
+	"\x04role\x18\x01 \x01(\tR\x04role\x12\x12\n" +
+	"\x04from\x18\x02 \x01(\tR\x04from\x12\x1e\n" +
+	"\n" +
+	"permission\x18\x03 \x01(\tR\n" +
+	"permission\x12\x1c\n" +
+	"\tcondition\x18\x04 \x01(\tR\tcondition\x12+\n" +
+	"\x06effect\x18\x05 \x01(\x0e2\x13.tollgate.v1.EffectR\x06effect\x12.\n" +
+	"\averdict\x18\x06 \x01(\x0e2\x14.tollgate.v1.VerdictR\averdict\x12\x16\n" +
+	"\x06detail\x18\a \x01(\tR\x06detail\x125\n" +
+	"\x04read\x18\b \x03(\v2!.tollgate.v1.GrantTrace.ReadEntryR\x04read\x129\n" +
+	"\n" +
+	"expires_at\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12\x14\n" +
+	"\x05asked\x18\n" +
+	" \x01(\tR\x05asked\x1a7\n" +
+	"\tReadEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xc3\x02\n" +
+	"\x0fExplainResponse\x12\x18\n" +
+	"\aallowed\x18\x01 \x01(\bR\aallowed\x12+\n" +
+	"\x06reason\x18\x02 \x01(\x0e2\x13.tollgate.v1.ReasonR\x06reason\x124\n" +
+	"\tprincipal\x18\x03 \x01(\v2\x16.tollgate.v1.PrincipalR\tprincipal\x12/\n" +
+	"\x06grants\x18\x04 \x03(\v2\x17.tollgate.v1.GrantTraceR\x06grants\x12\x1c\n" +
+	"\ttruncated\x18\x05 \x01(\bR\ttruncated\x120\n" +
+	"\x06limits\x18\x06 \x03(\v2\x18.tollgate.v1.LimitStatusR\x06limits\x12\x1a\n" +
+	"\brevision\x18\a \x01(\x03R\brevision\x12\x16\n" +
+	"\x06scopes\x18\b \x03(\tR\x06scopes\"\xa4\x02\n" +
+	"\x12ListHoldersRequest\x12L\n" +
+	"\n" +
+	"permission\x18\x01 \x01(\tB,\xbaH)r'\x18\x80\x012\"^([a-z0-9._-]+:){0,7}[a-z0-9._-]+$R\n" +
+	"permission\x12$\n" +
+	"\bresource\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\bresource\x12H\n" +
+	"\x13resource_attributes\x18\x03 \x01(\v2\x17.google.protobuf.StructR\x12resourceAttributes\x12'\n" +
+	"\tpage_size\x18\x04 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xfa\x01(\x00R\bpageSize\x12'\n" +
+	"\n" +
+	"page_token\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\tpageToken\"r\n" +
+	"\x06Holder\x12\x17\n" +
+	"\auser_id\x18\x01 \x01(\tR\x06userId\x12\x1a\n" +
+	"\busername\x18\x02 \x01(\tR\busername\x12\x1d\n" +
+	"\n" +
+	"depends_on\x18\x03 \x03(\tR\tdependsOn\x12\x14\n" +
+	"\x05grant\x18\x04 \x01(\tR\x05grant\"l\n" +
+	"\x13ListHoldersResponse\x12-\n" +
+	"\aholders\x18\x01 \x03(\v2\x13.tollgate.v1.HolderR\aholders\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"9\n" +
+	"\x14ListUserRolesRequest\x12!\n" +
+	"\auser_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x06userId\"F\n" +
+	"\x15ListUserRolesResponse\x12-\n" +
+	"\x05roles\x18\x01 \x03(\v2\x17.tollgate.v1.RoleMemberR\x05roles\"\x91\x01\n" +
+	"\x1aListUserPermissionsRequest\x12!\n" +
+	"\auser_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x06userId\x12'\n" +
+	"\tpage_size\x18\x02 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xfa\x01(\x00R\bpageSize\x12'\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\tpageToken\"\x9d\x01\n" +
+	"\x0eUserPermission\x12\x12\n" +
+	"\x04role\x18\x01 \x01(\tR\x04role\x12\x12\n" +
+	"\x04from\x18\x02 \x01(\tR\x04from\x12(\n" +
+	"\x05grant\x18\x03 \x01(\v2\x12.tollgate.v1.GrantR\x05grant\x129\n" +
+	"\n" +
+	"expires_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\"\x84\x01\n" +
+	"\x1bListUserPermissionsResponse\x12=\n" +
+	"\vpermissions\x18\x01 \x03(\v2\x1b.tollgate.v1.UserPermissionR\vpermissions\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xca\x01\n" +
+	"\x12PreviewRoleRequest\x12>\n" +
+	"\x06update\x18\x01 \x01(\v2\x1e.tollgate.v1.UpdateRoleRequestB\x06\xbaH\x03\xc8\x01\x01R\x06update\x12'\n" +
+	"\tpage_size\x18\x02 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xfa\x01(\x00R\bpageSize\x12'\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\tpageToken\x12\"\n" +
+	"\x06replay\x18\x04 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\x06replay\"\x97\x01\n" +
+	"\n" +
+	"RoleChange\x12\x17\n" +
+	"\auser_id\x18\x01 \x01(\tR\x06userId\x12\x1a\n" +
+	"\busername\x18\x02 \x01(\tR\busername\x12(\n" +
+	"\x05gains\x18\x03 \x03(\v2\x12.tollgate.v1.GrantR\x05gains\x12*\n" +
+	"\x06losses\x18\x04 \x03(\v2\x12.tollgate.v1.GrantR\x06losses\"\x8a\x02\n" +
+	"\x10ReplayedDecision\x12\x19\n" +
+	"\bevent_id\x18\x01 \x01(\tR\aeventId\x12.\n" +
+	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x17\n" +
+	"\auser_id\x18\x03 \x01(\tR\x06userId\x12\x1e\n" +
+	"\n" +
+	"permission\x18\x04 \x01(\tR\n" +
+	"permission\x12\x1a\n" +
+	"\bresource\x18\x05 \x01(\tR\bresource\x12+\n" +
+	"\x06before\x18\x06 \x01(\x0e2\x13.tollgate.v1.ReasonR\x06before\x12)\n" +
+	"\x05after\x18\a \x01(\x0e2\x13.tollgate.v1.ReasonR\x05after\"\xd2\x01\n" +
+	"\x13PreviewRoleResponse\x12%\n" +
+	"\x04role\x18\x01 \x01(\v2\x11.tollgate.v1.RoleR\x04role\x121\n" +
+	"\achanges\x18\x02 \x03(\v2\x17.tollgate.v1.RoleChangeR\achanges\x12&\n" +
+	"\x0fnext_page_token\x18\x03 \x01(\tR\rnextPageToken\x129\n" +
+	"\breplayed\x18\x04 \x03(\v2\x1d.tollgate.v1.ReplayedDecisionR\breplayed*C\n" +
 	"\x06Effect\x12\x16\n" +
 	"\x12EFFECT_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fEFFECT_ALLOW\x10\x01\x12\x0f\n" +
-	"\vEFFECT_DENY\x10\x022\xfd\n" +
-	"\n" +
+	"\vEFFECT_DENY\x10\x02*\x99\x01\n" +
+	"\aVerdict\x12\x17\n" +
+	"\x13VERDICT_UNSPECIFIED\x10\x00\x12\x13\n" +
+	"\x0fVERDICT_MATCHED\x10\x01\x12\x14\n" +
+	"\x10VERDICT_NO_MATCH\x10\x02\x12\x1b\n" +
+	"\x17VERDICT_CONDITION_FALSE\x10\x03\x12\x1b\n" +
+	"\x17VERDICT_CONDITION_ERROR\x10\x04\x12\x10\n" +
+	"\fVERDICT_DENY\x10\x052\x85\x11\n" +
 	"\fRolesService\x12\x7f\n" +
 	"\n" +
 	"CreateRole\x12\x1e.tollgate.v1.CreateRoleRequest\x1a\x1f.tollgate.v1.CreateRoleResponse\"0\x8a\xe4\x19\x180\x01\n" +
@@ -1959,7 +3226,17 @@ const file_tollgate_v1_roles_proto_rawDesc = "" +
 	"\x0fListRoleMembers\x12#.tollgate.v1.ListRoleMembersRequest\x1a$.tollgate.v1.ListRoleMembersResponse\"<\x8a\xe4\x19\x15\n" +
 	"\x13tollgate:roles:read\x82\xd3\xe4\x93\x02\x1a\x12\x18/v1/roles/{role}/members\x90\x02\x01\x12|\n" +
 	"\tAuthorize\x12\x1d.tollgate.v1.AuthorizeRequest\x1a\x1e.tollgate.v1.AuthorizeResponse\"0\x8a\xe4\x19\x14\n" +
-	"\x12tollgate:authorize\x82\xd3\xe4\x93\x02\x12:\x01*\"\r/v1/authorize\x12\x91\x01\n" +
+	"\x12tollgate:authorize\x82\xd3\xe4\x93\x02\x12:\x01*\"\r/v1/authorize\x12\x82\x01\n" +
+	"\aExplain\x12\x1b.tollgate.v1.ExplainRequest\x1a\x1c.tollgate.v1.ExplainResponse\"<\x8a\xe4\x19\x12\n" +
+	"\x10tollgate:explain\x82\xd3\xe4\x93\x02 :\arequest\"\x15/v1/authorize/explain\x12\x8b\x01\n" +
+	"\vListHolders\x12\x1f.tollgate.v1.ListHoldersRequest\x1a .tollgate.v1.ListHoldersResponse\"9\x8a\xe4\x19\x12\n" +
+	"\x10tollgate:explain\x82\xd3\xe4\x93\x02\x1a:\x01*\"\x15/v1/authorize/holders\x90\x02\x01\x12\x9e\x01\n" +
+	"\rListUserRoles\x12!.tollgate.v1.ListUserRolesRequest\x1a\".tollgate.v1.ListUserRolesResponse\"F\x8a\xe4\x19\x1e\"\auser_id\n" +
+	"\x13tollgate:roles:read\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/users/{user_id}/roles\x90\x02\x01\x12\xb6\x01\n" +
+	"\x13ListUserPermissions\x12'.tollgate.v1.ListUserPermissionsRequest\x1a(.tollgate.v1.ListUserPermissionsResponse\"L\x8a\xe4\x19\x1e\"\auser_id\n" +
+	"\x13tollgate:roles:read\x82\xd3\xe4\x93\x02!\x12\x1f/v1/users/{user_id}/permissions\x90\x02\x01\x12\x98\x01\n" +
+	"\vPreviewRole\x12\x1f.tollgate.v1.PreviewRoleRequest\x1a .tollgate.v1.PreviewRoleResponse\"F\x8a\xe4\x19\x15\n" +
+	"\x13tollgate:roles:read\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/v1/roles/{update.name}/preview\x90\x02\x01\x12\x91\x01\n" +
 	"\x0eBatchAuthorize\x12\".tollgate.v1.BatchAuthorizeRequest\x1a#.tollgate.v1.BatchAuthorizeResponse\"6\x8a\xe4\x19\x14\n" +
 	"\x12tollgate:authorize\x82\xd3\xe4\x93\x02\x18:\x01*\"\x13/v1/authorize/batchB\xa5\x01\n" +
 	"\x0fcom.tollgate.v1B\n" +
@@ -1977,93 +3254,144 @@ func file_tollgate_v1_roles_proto_rawDescGZIP() []byte {
 	return file_tollgate_v1_roles_proto_rawDescData
 }
 
-var file_tollgate_v1_roles_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_tollgate_v1_roles_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_tollgate_v1_roles_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_tollgate_v1_roles_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
 var file_tollgate_v1_roles_proto_goTypes = []any{
-	(Effect)(0),                     // 0: tollgate.v1.Effect
-	(*Grant)(nil),                   // 1: tollgate.v1.Grant
-	(*Role)(nil),                    // 2: tollgate.v1.Role
-	(*RoleMember)(nil),              // 3: tollgate.v1.RoleMember
-	(*CreateRoleRequest)(nil),       // 4: tollgate.v1.CreateRoleRequest
-	(*CreateRoleResponse)(nil),      // 5: tollgate.v1.CreateRoleResponse
-	(*ListRolesRequest)(nil),        // 6: tollgate.v1.ListRolesRequest
-	(*ListRolesResponse)(nil),       // 7: tollgate.v1.ListRolesResponse
-	(*GetRoleRequest)(nil),          // 8: tollgate.v1.GetRoleRequest
-	(*GetRoleResponse)(nil),         // 9: tollgate.v1.GetRoleResponse
-	(*UpdateRoleRequest)(nil),       // 10: tollgate.v1.UpdateRoleRequest
-	(*UpdateRoleResponse)(nil),      // 11: tollgate.v1.UpdateRoleResponse
-	(*DeleteRoleRequest)(nil),       // 12: tollgate.v1.DeleteRoleRequest
-	(*DeleteRoleResponse)(nil),      // 13: tollgate.v1.DeleteRoleResponse
-	(*AssignRoleRequest)(nil),       // 14: tollgate.v1.AssignRoleRequest
-	(*AssignRoleResponse)(nil),      // 15: tollgate.v1.AssignRoleResponse
-	(*UnassignRoleRequest)(nil),     // 16: tollgate.v1.UnassignRoleRequest
-	(*UnassignRoleResponse)(nil),    // 17: tollgate.v1.UnassignRoleResponse
-	(*ListRoleMembersRequest)(nil),  // 18: tollgate.v1.ListRoleMembersRequest
-	(*ListRoleMembersResponse)(nil), // 19: tollgate.v1.ListRoleMembersResponse
-	(*Client)(nil),                  // 20: tollgate.v1.Client
-	(*AuthorizeRequest)(nil),        // 21: tollgate.v1.AuthorizeRequest
-	(*AuthorizeResponse)(nil),       // 22: tollgate.v1.AuthorizeResponse
-	(*BatchAuthorizeRequest)(nil),   // 23: tollgate.v1.BatchAuthorizeRequest
-	(*BatchAuthorizeResponse)(nil),  // 24: tollgate.v1.BatchAuthorizeResponse
-	nil,                             // 25: tollgate.v1.AuthorizeRequest.ContextEntry
-	(*timestamppb.Timestamp)(nil),   // 26: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),         // 27: google.protobuf.Struct
-	(Reason)(0),                     // 28: tollgate.v1.Reason
-	(*Principal)(nil),               // 29: tollgate.v1.Principal
-	(*LimitStatus)(nil),             // 30: tollgate.v1.LimitStatus
-	(*durationpb.Duration)(nil),     // 31: google.protobuf.Duration
+	(Effect)(0),                         // 0: tollgate.v1.Effect
+	(Verdict)(0),                        // 1: tollgate.v1.Verdict
+	(*Grant)(nil),                       // 2: tollgate.v1.Grant
+	(*Role)(nil),                        // 3: tollgate.v1.Role
+	(*RoleMember)(nil),                  // 4: tollgate.v1.RoleMember
+	(*CreateRoleRequest)(nil),           // 5: tollgate.v1.CreateRoleRequest
+	(*CreateRoleResponse)(nil),          // 6: tollgate.v1.CreateRoleResponse
+	(*ListRolesRequest)(nil),            // 7: tollgate.v1.ListRolesRequest
+	(*ListRolesResponse)(nil),           // 8: tollgate.v1.ListRolesResponse
+	(*GetRoleRequest)(nil),              // 9: tollgate.v1.GetRoleRequest
+	(*GetRoleResponse)(nil),             // 10: tollgate.v1.GetRoleResponse
+	(*UpdateRoleRequest)(nil),           // 11: tollgate.v1.UpdateRoleRequest
+	(*UpdateRoleResponse)(nil),          // 12: tollgate.v1.UpdateRoleResponse
+	(*DeleteRoleRequest)(nil),           // 13: tollgate.v1.DeleteRoleRequest
+	(*DeleteRoleResponse)(nil),          // 14: tollgate.v1.DeleteRoleResponse
+	(*AssignRoleRequest)(nil),           // 15: tollgate.v1.AssignRoleRequest
+	(*AssignRoleResponse)(nil),          // 16: tollgate.v1.AssignRoleResponse
+	(*UnassignRoleRequest)(nil),         // 17: tollgate.v1.UnassignRoleRequest
+	(*UnassignRoleResponse)(nil),        // 18: tollgate.v1.UnassignRoleResponse
+	(*ListRoleMembersRequest)(nil),      // 19: tollgate.v1.ListRoleMembersRequest
+	(*ListRoleMembersResponse)(nil),     // 20: tollgate.v1.ListRoleMembersResponse
+	(*Client)(nil),                      // 21: tollgate.v1.Client
+	(*AuthorizeRequest)(nil),            // 22: tollgate.v1.AuthorizeRequest
+	(*AuthorizeResponse)(nil),           // 23: tollgate.v1.AuthorizeResponse
+	(*BatchAuthorizeRequest)(nil),       // 24: tollgate.v1.BatchAuthorizeRequest
+	(*BatchAuthorizeResponse)(nil),      // 25: tollgate.v1.BatchAuthorizeResponse
+	(*ExplainRequest)(nil),              // 26: tollgate.v1.ExplainRequest
+	(*GrantTrace)(nil),                  // 27: tollgate.v1.GrantTrace
+	(*ExplainResponse)(nil),             // 28: tollgate.v1.ExplainResponse
+	(*ListHoldersRequest)(nil),          // 29: tollgate.v1.ListHoldersRequest
+	(*Holder)(nil),                      // 30: tollgate.v1.Holder
+	(*ListHoldersResponse)(nil),         // 31: tollgate.v1.ListHoldersResponse
+	(*ListUserRolesRequest)(nil),        // 32: tollgate.v1.ListUserRolesRequest
+	(*ListUserRolesResponse)(nil),       // 33: tollgate.v1.ListUserRolesResponse
+	(*ListUserPermissionsRequest)(nil),  // 34: tollgate.v1.ListUserPermissionsRequest
+	(*UserPermission)(nil),              // 35: tollgate.v1.UserPermission
+	(*ListUserPermissionsResponse)(nil), // 36: tollgate.v1.ListUserPermissionsResponse
+	(*PreviewRoleRequest)(nil),          // 37: tollgate.v1.PreviewRoleRequest
+	(*RoleChange)(nil),                  // 38: tollgate.v1.RoleChange
+	(*ReplayedDecision)(nil),            // 39: tollgate.v1.ReplayedDecision
+	(*PreviewRoleResponse)(nil),         // 40: tollgate.v1.PreviewRoleResponse
+	nil,                                 // 41: tollgate.v1.AuthorizeRequest.ContextEntry
+	nil,                                 // 42: tollgate.v1.GrantTrace.ReadEntry
+	(*timestamppb.Timestamp)(nil),       // 43: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),             // 44: google.protobuf.Struct
+	(Reason)(0),                         // 45: tollgate.v1.Reason
+	(*Principal)(nil),                   // 46: tollgate.v1.Principal
+	(*LimitStatus)(nil),                 // 47: tollgate.v1.LimitStatus
+	(*durationpb.Duration)(nil),         // 48: google.protobuf.Duration
 }
 var file_tollgate_v1_roles_proto_depIdxs = []int32{
 	0,  // 0: tollgate.v1.Grant.effect:type_name -> tollgate.v1.Effect
-	26, // 1: tollgate.v1.Role.created_at:type_name -> google.protobuf.Timestamp
-	26, // 2: tollgate.v1.Role.updated_at:type_name -> google.protobuf.Timestamp
-	1,  // 3: tollgate.v1.Role.grants:type_name -> tollgate.v1.Grant
-	26, // 4: tollgate.v1.RoleMember.assigned_at:type_name -> google.protobuf.Timestamp
-	26, // 5: tollgate.v1.RoleMember.expires_at:type_name -> google.protobuf.Timestamp
-	1,  // 6: tollgate.v1.CreateRoleRequest.grants:type_name -> tollgate.v1.Grant
-	2,  // 7: tollgate.v1.CreateRoleResponse.role:type_name -> tollgate.v1.Role
-	2,  // 8: tollgate.v1.ListRolesResponse.roles:type_name -> tollgate.v1.Role
-	2,  // 9: tollgate.v1.GetRoleResponse.role:type_name -> tollgate.v1.Role
-	1,  // 10: tollgate.v1.UpdateRoleRequest.grants:type_name -> tollgate.v1.Grant
-	2,  // 11: tollgate.v1.UpdateRoleResponse.role:type_name -> tollgate.v1.Role
-	26, // 12: tollgate.v1.AssignRoleRequest.expires_at:type_name -> google.protobuf.Timestamp
-	3,  // 13: tollgate.v1.AssignRoleResponse.member:type_name -> tollgate.v1.RoleMember
-	3,  // 14: tollgate.v1.ListRoleMembersResponse.members:type_name -> tollgate.v1.RoleMember
-	25, // 15: tollgate.v1.AuthorizeRequest.context:type_name -> tollgate.v1.AuthorizeRequest.ContextEntry
-	20, // 16: tollgate.v1.AuthorizeRequest.client:type_name -> tollgate.v1.Client
-	27, // 17: tollgate.v1.AuthorizeRequest.resource_attributes:type_name -> google.protobuf.Struct
-	27, // 18: tollgate.v1.AuthorizeRequest.action_properties:type_name -> google.protobuf.Struct
-	28, // 19: tollgate.v1.AuthorizeResponse.reason:type_name -> tollgate.v1.Reason
-	29, // 20: tollgate.v1.AuthorizeResponse.principal:type_name -> tollgate.v1.Principal
-	30, // 21: tollgate.v1.AuthorizeResponse.limits:type_name -> tollgate.v1.LimitStatus
-	31, // 22: tollgate.v1.AuthorizeResponse.retry_after:type_name -> google.protobuf.Duration
-	21, // 23: tollgate.v1.BatchAuthorizeRequest.requests:type_name -> tollgate.v1.AuthorizeRequest
-	22, // 24: tollgate.v1.BatchAuthorizeResponse.responses:type_name -> tollgate.v1.AuthorizeResponse
-	4,  // 25: tollgate.v1.RolesService.CreateRole:input_type -> tollgate.v1.CreateRoleRequest
-	6,  // 26: tollgate.v1.RolesService.ListRoles:input_type -> tollgate.v1.ListRolesRequest
-	8,  // 27: tollgate.v1.RolesService.GetRole:input_type -> tollgate.v1.GetRoleRequest
-	10, // 28: tollgate.v1.RolesService.UpdateRole:input_type -> tollgate.v1.UpdateRoleRequest
-	12, // 29: tollgate.v1.RolesService.DeleteRole:input_type -> tollgate.v1.DeleteRoleRequest
-	14, // 30: tollgate.v1.RolesService.AssignRole:input_type -> tollgate.v1.AssignRoleRequest
-	16, // 31: tollgate.v1.RolesService.UnassignRole:input_type -> tollgate.v1.UnassignRoleRequest
-	18, // 32: tollgate.v1.RolesService.ListRoleMembers:input_type -> tollgate.v1.ListRoleMembersRequest
-	21, // 33: tollgate.v1.RolesService.Authorize:input_type -> tollgate.v1.AuthorizeRequest
-	23, // 34: tollgate.v1.RolesService.BatchAuthorize:input_type -> tollgate.v1.BatchAuthorizeRequest
-	5,  // 35: tollgate.v1.RolesService.CreateRole:output_type -> tollgate.v1.CreateRoleResponse
-	7,  // 36: tollgate.v1.RolesService.ListRoles:output_type -> tollgate.v1.ListRolesResponse
-	9,  // 37: tollgate.v1.RolesService.GetRole:output_type -> tollgate.v1.GetRoleResponse
-	11, // 38: tollgate.v1.RolesService.UpdateRole:output_type -> tollgate.v1.UpdateRoleResponse
-	13, // 39: tollgate.v1.RolesService.DeleteRole:output_type -> tollgate.v1.DeleteRoleResponse
-	15, // 40: tollgate.v1.RolesService.AssignRole:output_type -> tollgate.v1.AssignRoleResponse
-	17, // 41: tollgate.v1.RolesService.UnassignRole:output_type -> tollgate.v1.UnassignRoleResponse
-	19, // 42: tollgate.v1.RolesService.ListRoleMembers:output_type -> tollgate.v1.ListRoleMembersResponse
-	22, // 43: tollgate.v1.RolesService.Authorize:output_type -> tollgate.v1.AuthorizeResponse
-	24, // 44: tollgate.v1.RolesService.BatchAuthorize:output_type -> tollgate.v1.BatchAuthorizeResponse
-	35, // [35:45] is the sub-list for method output_type
-	25, // [25:35] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	43, // 1: tollgate.v1.Role.created_at:type_name -> google.protobuf.Timestamp
+	43, // 2: tollgate.v1.Role.updated_at:type_name -> google.protobuf.Timestamp
+	2,  // 3: tollgate.v1.Role.grants:type_name -> tollgate.v1.Grant
+	43, // 4: tollgate.v1.RoleMember.assigned_at:type_name -> google.protobuf.Timestamp
+	43, // 5: tollgate.v1.RoleMember.expires_at:type_name -> google.protobuf.Timestamp
+	2,  // 6: tollgate.v1.CreateRoleRequest.grants:type_name -> tollgate.v1.Grant
+	3,  // 7: tollgate.v1.CreateRoleResponse.role:type_name -> tollgate.v1.Role
+	3,  // 8: tollgate.v1.ListRolesResponse.roles:type_name -> tollgate.v1.Role
+	3,  // 9: tollgate.v1.GetRoleResponse.role:type_name -> tollgate.v1.Role
+	2,  // 10: tollgate.v1.UpdateRoleRequest.grants:type_name -> tollgate.v1.Grant
+	3,  // 11: tollgate.v1.UpdateRoleResponse.role:type_name -> tollgate.v1.Role
+	43, // 12: tollgate.v1.AssignRoleRequest.expires_at:type_name -> google.protobuf.Timestamp
+	4,  // 13: tollgate.v1.AssignRoleResponse.member:type_name -> tollgate.v1.RoleMember
+	4,  // 14: tollgate.v1.ListRoleMembersResponse.members:type_name -> tollgate.v1.RoleMember
+	41, // 15: tollgate.v1.AuthorizeRequest.context:type_name -> tollgate.v1.AuthorizeRequest.ContextEntry
+	21, // 16: tollgate.v1.AuthorizeRequest.client:type_name -> tollgate.v1.Client
+	44, // 17: tollgate.v1.AuthorizeRequest.resource_attributes:type_name -> google.protobuf.Struct
+	44, // 18: tollgate.v1.AuthorizeRequest.action_properties:type_name -> google.protobuf.Struct
+	45, // 19: tollgate.v1.AuthorizeResponse.reason:type_name -> tollgate.v1.Reason
+	46, // 20: tollgate.v1.AuthorizeResponse.principal:type_name -> tollgate.v1.Principal
+	47, // 21: tollgate.v1.AuthorizeResponse.limits:type_name -> tollgate.v1.LimitStatus
+	48, // 22: tollgate.v1.AuthorizeResponse.retry_after:type_name -> google.protobuf.Duration
+	22, // 23: tollgate.v1.BatchAuthorizeRequest.requests:type_name -> tollgate.v1.AuthorizeRequest
+	23, // 24: tollgate.v1.BatchAuthorizeResponse.responses:type_name -> tollgate.v1.AuthorizeResponse
+	22, // 25: tollgate.v1.ExplainRequest.request:type_name -> tollgate.v1.AuthorizeRequest
+	0,  // 26: tollgate.v1.GrantTrace.effect:type_name -> tollgate.v1.Effect
+	1,  // 27: tollgate.v1.GrantTrace.verdict:type_name -> tollgate.v1.Verdict
+	42, // 28: tollgate.v1.GrantTrace.read:type_name -> tollgate.v1.GrantTrace.ReadEntry
+	43, // 29: tollgate.v1.GrantTrace.expires_at:type_name -> google.protobuf.Timestamp
+	45, // 30: tollgate.v1.ExplainResponse.reason:type_name -> tollgate.v1.Reason
+	46, // 31: tollgate.v1.ExplainResponse.principal:type_name -> tollgate.v1.Principal
+	27, // 32: tollgate.v1.ExplainResponse.grants:type_name -> tollgate.v1.GrantTrace
+	47, // 33: tollgate.v1.ExplainResponse.limits:type_name -> tollgate.v1.LimitStatus
+	44, // 34: tollgate.v1.ListHoldersRequest.resource_attributes:type_name -> google.protobuf.Struct
+	30, // 35: tollgate.v1.ListHoldersResponse.holders:type_name -> tollgate.v1.Holder
+	4,  // 36: tollgate.v1.ListUserRolesResponse.roles:type_name -> tollgate.v1.RoleMember
+	2,  // 37: tollgate.v1.UserPermission.grant:type_name -> tollgate.v1.Grant
+	43, // 38: tollgate.v1.UserPermission.expires_at:type_name -> google.protobuf.Timestamp
+	35, // 39: tollgate.v1.ListUserPermissionsResponse.permissions:type_name -> tollgate.v1.UserPermission
+	11, // 40: tollgate.v1.PreviewRoleRequest.update:type_name -> tollgate.v1.UpdateRoleRequest
+	2,  // 41: tollgate.v1.RoleChange.gains:type_name -> tollgate.v1.Grant
+	2,  // 42: tollgate.v1.RoleChange.losses:type_name -> tollgate.v1.Grant
+	43, // 43: tollgate.v1.ReplayedDecision.time:type_name -> google.protobuf.Timestamp
+	45, // 44: tollgate.v1.ReplayedDecision.before:type_name -> tollgate.v1.Reason
+	45, // 45: tollgate.v1.ReplayedDecision.after:type_name -> tollgate.v1.Reason
+	3,  // 46: tollgate.v1.PreviewRoleResponse.role:type_name -> tollgate.v1.Role
+	38, // 47: tollgate.v1.PreviewRoleResponse.changes:type_name -> tollgate.v1.RoleChange
+	39, // 48: tollgate.v1.PreviewRoleResponse.replayed:type_name -> tollgate.v1.ReplayedDecision
+	5,  // 49: tollgate.v1.RolesService.CreateRole:input_type -> tollgate.v1.CreateRoleRequest
+	7,  // 50: tollgate.v1.RolesService.ListRoles:input_type -> tollgate.v1.ListRolesRequest
+	9,  // 51: tollgate.v1.RolesService.GetRole:input_type -> tollgate.v1.GetRoleRequest
+	11, // 52: tollgate.v1.RolesService.UpdateRole:input_type -> tollgate.v1.UpdateRoleRequest
+	13, // 53: tollgate.v1.RolesService.DeleteRole:input_type -> tollgate.v1.DeleteRoleRequest
+	15, // 54: tollgate.v1.RolesService.AssignRole:input_type -> tollgate.v1.AssignRoleRequest
+	17, // 55: tollgate.v1.RolesService.UnassignRole:input_type -> tollgate.v1.UnassignRoleRequest
+	19, // 56: tollgate.v1.RolesService.ListRoleMembers:input_type -> tollgate.v1.ListRoleMembersRequest
+	22, // 57: tollgate.v1.RolesService.Authorize:input_type -> tollgate.v1.AuthorizeRequest
+	26, // 58: tollgate.v1.RolesService.Explain:input_type -> tollgate.v1.ExplainRequest
+	29, // 59: tollgate.v1.RolesService.ListHolders:input_type -> tollgate.v1.ListHoldersRequest
+	32, // 60: tollgate.v1.RolesService.ListUserRoles:input_type -> tollgate.v1.ListUserRolesRequest
+	34, // 61: tollgate.v1.RolesService.ListUserPermissions:input_type -> tollgate.v1.ListUserPermissionsRequest
+	37, // 62: tollgate.v1.RolesService.PreviewRole:input_type -> tollgate.v1.PreviewRoleRequest
+	24, // 63: tollgate.v1.RolesService.BatchAuthorize:input_type -> tollgate.v1.BatchAuthorizeRequest
+	6,  // 64: tollgate.v1.RolesService.CreateRole:output_type -> tollgate.v1.CreateRoleResponse
+	8,  // 65: tollgate.v1.RolesService.ListRoles:output_type -> tollgate.v1.ListRolesResponse
+	10, // 66: tollgate.v1.RolesService.GetRole:output_type -> tollgate.v1.GetRoleResponse
+	12, // 67: tollgate.v1.RolesService.UpdateRole:output_type -> tollgate.v1.UpdateRoleResponse
+	14, // 68: tollgate.v1.RolesService.DeleteRole:output_type -> tollgate.v1.DeleteRoleResponse
+	16, // 69: tollgate.v1.RolesService.AssignRole:output_type -> tollgate.v1.AssignRoleResponse
+	18, // 70: tollgate.v1.RolesService.UnassignRole:output_type -> tollgate.v1.UnassignRoleResponse
+	20, // 71: tollgate.v1.RolesService.ListRoleMembers:output_type -> tollgate.v1.ListRoleMembersResponse
+	23, // 72: tollgate.v1.RolesService.Authorize:output_type -> tollgate.v1.AuthorizeResponse
+	28, // 73: tollgate.v1.RolesService.Explain:output_type -> tollgate.v1.ExplainResponse
+	31, // 74: tollgate.v1.RolesService.ListHolders:output_type -> tollgate.v1.ListHoldersResponse
+	33, // 75: tollgate.v1.RolesService.ListUserRoles:output_type -> tollgate.v1.ListUserRolesResponse
+	36, // 76: tollgate.v1.RolesService.ListUserPermissions:output_type -> tollgate.v1.ListUserPermissionsResponse
+	40, // 77: tollgate.v1.RolesService.PreviewRole:output_type -> tollgate.v1.PreviewRoleResponse
+	25, // 78: tollgate.v1.RolesService.BatchAuthorize:output_type -> tollgate.v1.BatchAuthorizeResponse
+	64, // [64:79] is the sub-list for method output_type
+	49, // [49:64] is the sub-list for method input_type
+	49, // [49:49] is the sub-list for extension type_name
+	49, // [49:49] is the sub-list for extension extendee
+	0,  // [0:49] is the sub-list for field type_name
 }
 
 func init() { file_tollgate_v1_roles_proto_init() }
@@ -2086,8 +3414,8 @@ func file_tollgate_v1_roles_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tollgate_v1_roles_proto_rawDesc), len(file_tollgate_v1_roles_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   25,
+			NumEnums:      2,
+			NumMessages:   41,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -57,6 +57,7 @@ type App struct {
 	redis  redis.UniversalClient // nil: everything is in this process
 	log    *changes.Log
 	audit  *audit.Service
+	pages  page.Tokens
 	Auth   *auth.Service // for the subcommands
 	roles  *roles.Service
 	Limits *limits.Service // for the subcommands
@@ -127,21 +128,21 @@ func (a *App) open(ctx context.Context, master *seal.Master) error {
 		notifier = changes.NewRedisNotifier(a.redis, redisPrefix)
 	}
 
-	pages := page.NewTokens(master.Derive("page tokens v1"))
-	a.audit = audit.NewService(a.db, a.clock, pages, a.out.Log)
+	a.pages = page.NewTokens(master.Derive("page tokens v1"))
+	a.audit = audit.NewService(a.db, a.clock, a.pages, a.out.Log)
 	a.log = changes.New(a.db, changes.Options{
 		Clock: a.clock, Log: a.out.Log, Notifier: notifier, Staleness: a.config.Staleness, OnEvents: a.audit.Wake,
 	})
-	a.roles = roles.New(a.db, a.log, a.clock, pages)
+	a.roles = roles.New(a.db, a.log, a.clock, a.pages)
 	a.roles.Declare(roles.Declared{
 		Permissions: contract.Permissions(),
 		Actions:     append(contract.Actions(), limits.Anonymous, limits.SecondFactor),
 	})
-	a.Limits = limits.New(a.db, a.log, a.roles, a.clock, pages, backend)
-	a.routes = routes.New(a.db, a.log, a.clock, pages)
+	a.Limits = limits.New(a.db, a.log, a.roles, a.clock, a.pages, backend)
+	a.routes = routes.New(a.db, a.log, a.clock, a.pages)
 	a.Auth = auth.New(auth.Options{
 		DB: a.db, Log: a.log, Audit: a.audit, Roles: a.roles, Limits: a.Limits, Clock: a.clock,
-		Pages: pages, Master: master, Issuer: a.config.Issuer, Audience: a.config.Audience,
+		Pages: a.pages, Master: master, Issuer: a.config.Issuer, Audience: a.config.Audience,
 		AccessTokenTTL: a.config.AccessTokenTTL, SessionIdle: a.config.SessionIdle,
 		SessionMax: a.config.SessionMax, RefreshGrace: a.config.RefreshGrace,
 		SigningAlgorithm: a.config.SigningAlgorithm, SigningKeyRotation: a.config.SigningKeyRotation,
@@ -224,7 +225,7 @@ func (a *App) Handler() (http.Handler, error) {
 		Roles: struct {
 			*roles.Handler
 			*decision.Authorizer
-		}{roles.NewHandler(a.roles), decision.NewAuthorizer(decisions)},
+		}{roles.NewHandler(a.roles), decision.NewAuthorizer(decisions, a.pages)},
 		Limits: limits.NewHandler(a.Limits),
 		Routes: routes.NewHandler(a.routes),
 		Audit:  audit.NewHandler(a.audit),

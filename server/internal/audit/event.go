@@ -68,6 +68,7 @@ const (
 	RouteUpdate     Action = "route.update"
 	RouteDelete     Action = "route.delete"
 	AccessDenied    Action = "access.denied"            // a decision made for a downstream service
+	AccessExplained Action = "access.explained"         // somebody asked how a decision comes about
 	TollgateRefused Action = "tollgate.refused"         // a refused call of Tollgate's own API
 	Retention       Action = "tollgate.audit_retention" // old events were deleted
 )

@@ -239,6 +239,15 @@ func (s *Service) List(ctx context.Context, f Filter, size int32, token string) 
 	}, func(e Event) cursor { return cursor{e.Time.UnixMicro(), e.ID} })
 }
 
+// Latest returns the n newest events of an action, the newest first.
+func (s *Service) Latest(ctx context.Context, action Action, n int) ([]Event, error) {
+	list, err := listEvents(ctx, s.db, Filter{Action: string(action)}, cursor{}, n)
+	if err != nil {
+		return nil, fmt.Errorf("read the latest events: %w", err)
+	}
+	return list, nil
+}
+
 // recordFromService records what a downstream service reports and returns it as
 // recorded, with the service beside the actor that it claims.
 func (s *Service) recordFromService(ctx context.Context, e Event) (Event, error) {

@@ -152,22 +152,7 @@ func (s *Service) Decide(ctx context.Context, r Request) (Decision, error) {
 		d.Reason, d.Principal, stray = verified.Reason, verified.Principal, verified.Stray
 	}
 
-	counted := limits.Request{
-		Permission: r.Rule.Permission, IP: r.IP, Context: r.Context, Cost: max(r.Cost, 1),
-	}
-	if list := r.Rule.each(); len(list) > 1 || counted.Permission == "" && len(list) == 1 {
-		counted.Permission, counted.Also = list[0], list[1:]
-	}
-	if counted.Permission == "" {
-		counted.Permission = r.Rule.Action
-	}
-	counted.NeverDeny = r.Rule.ManagesLimits && d.Reason == caller.ReasonOK && s.roles.HoldsAll(d.Principal)
-	switch {
-	case d.Principal != nil:
-		counted.UserID, counted.APIKeyID = d.Principal.UserID, d.Principal.APIKeyID
-	case !r.Rule.Public && r.Source == SourceAPI:
-		counted.Also = []string{limits.Anonymous}
-	}
+	counted := s.counted(r, d)
 	taken := limits.Result{Allowed: true}
 	if !r.Recheck {
 		var err error
@@ -197,6 +182,27 @@ func (s *Service) Decide(ctx context.Context, r Request) (Decision, error) {
 		return d, nil
 	}
 	return d, s.record(ctx, r, d, stray, taken)
+}
+
+// counted is the call as limits count it.
+func (s *Service) counted(r Request, d Decision) limits.Request {
+	counted := limits.Request{
+		Permission: r.Rule.Permission, IP: r.IP, Context: r.Context, Cost: max(r.Cost, 1),
+	}
+	if list := r.Rule.each(); len(list) > 1 || counted.Permission == "" && len(list) == 1 {
+		counted.Permission, counted.Also = list[0], list[1:]
+	}
+	if counted.Permission == "" {
+		counted.Permission = r.Rule.Action
+	}
+	counted.NeverDeny = r.Rule.ManagesLimits && d.Reason == caller.ReasonOK && s.roles.HoldsAll(d.Principal)
+	switch {
+	case d.Principal != nil:
+		counted.UserID, counted.APIKeyID = d.Principal.UserID, d.Principal.APIKeyID
+	case !r.Rule.Public && r.Source == SourceAPI:
+		counted.Also = []string{limits.Anonymous}
+	}
+	return counted
 }
 
 // Ensure has what others have changed in force here, as Decide does, for a caller

@@ -10,16 +10,21 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/limits"
+	"github.com/tollgatehq/tollgate/server/internal/page"
+	"github.com/tollgatehq/tollgate/server/internal/protoconv"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/structpb"
 )
 
-// Authorizer serves the two RPCs of RolesService that decide.
-type Authorizer struct{ service *Service }
+// Authorizer serves the RPCs of RolesService that decide, or say how it would be
+// decided.
+type Authorizer struct {
+	service *Service
+	pages   page.Tokens
+}
 
 // NewAuthorizer serves s.
-func NewAuthorizer(s *Service) *Authorizer { return &Authorizer{s} }
+func NewAuthorizer(s *Service, pages page.Tokens) *Authorizer { return &Authorizer{s, pages} }
 
 // Authorize decides one call.
 func (a *Authorizer) Authorize(ctx context.Context, req *tollgatev1.AuthorizeRequest) (*tollgatev1.AuthorizeResponse, error) {
@@ -56,17 +61,34 @@ func ruleOf(req *tollgatev1.AuthorizeRequest) Rule {
 }
 
 func (a *Authorizer) decide(ctx context.Context, req *tollgatev1.AuthorizeRequest) (*tollgatev1.AuthorizeResponse, error) {
+	asked, err := requestOf(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	d, err := a.service.Decide(ctx, asked)
+	if err != nil {
+		return nil, err
+	}
+	return &tollgatev1.AuthorizeResponse{
+		Allowed: d.Allowed, Reason: auth.ReasonProto(d.Reason), Principal: auth.PrincipalProto(d.Principal),
+		Limits: protoconv.List(d.Limits, limits.StatusProto), RetryAfter: protoconv.Duration(d.RetryAfter),
+		Revision: d.Revision, Grant: d.Verdict.String(),
+	}, nil
+}
+
+// requestOf is the call that a service asks about.
+func requestOf(ctx context.Context, req *tollgatev1.AuthorizeRequest) (Request, error) {
 	// protovalidate has checked the address; an empty one stays the zero Addr.
 	ip, _ := netip.ParseAddr(req.GetClient().GetIp())
 	resourceAttributes, err := attributesOf("resourceAttributes", req.GetResourceAttributes())
 	if err != nil {
-		return nil, err
+		return Request{}, err
 	}
 	actionProperties, err := attributesOf("actionProperties", req.GetActionProperties())
 	if err != nil {
-		return nil, err
+		return Request{}, err
 	}
-	d, err := a.service.Decide(ctx, Request{
+	return Request{
 		Credential: auth.Credential{
 			AccessToken: req.GetAccessToken(), APIKey: req.GetApiKey(), UserID: req.GetUserId(),
 			Audience: caller.From(ctx).Accepts(),
@@ -76,21 +98,7 @@ func (a *Authorizer) decide(ctx context.Context, req *tollgatev1.AuthorizeReques
 		ResourceAttributes: resourceAttributes, ActionProperties: actionProperties,
 		IP: ip, UserAgent: req.GetClient().GetUserAgent(), RequestID: req.GetClient().GetRequestId(),
 		Cost: req.GetCost(), Recheck: req.GetRecheck(), MinRevision: req.GetMinRevision(), Source: SourceService,
-	})
-	if err != nil {
-		return nil, err
-	}
-	res := &tollgatev1.AuthorizeResponse{
-		Allowed: d.Allowed, Reason: auth.ReasonProto(d.Reason),
-		Principal: auth.PrincipalProto(d.Principal), Revision: d.Revision, Grant: d.Verdict.String(),
-	}
-	for _, status := range d.Limits {
-		res.Limits = append(res.Limits, limits.StatusProto(status))
-	}
-	if d.RetryAfter > 0 {
-		res.RetryAfter = durationpb.New(d.RetryAfter)
-	}
-	return res, nil
+	}, nil
 }
 
 // attributesOf are a request's attributes; nil for none. The error names the field.

@@ -53,6 +53,15 @@ func (s *Service) Take(ctx context.Context, r Request) (Result, error) {
 	return s.take(ctx, all.matches(r), false)
 }
 
+// Peek is Take that counts nothing.
+func (s *Service) Peek(ctx context.Context, r Request) (Result, error) {
+	all := s.rules.Load()
+	if all == nil {
+		return Result{}, unknownLimits()
+	}
+	return s.take(ctx, all.matches(r), true)
+}
+
 // Forget forgets what Take has counted for the same request. It is Unavailable
 // when the counters cannot be reached.
 func (s *Service) Forget(ctx context.Context, r Request) error {

@@ -89,3 +89,21 @@ func (t Tokens) sum(list string, body []byte) []byte {
 func bad() error {
 	return fault.Field("pageToken", "is not from this list with these filters; start again without one")
 }
+
+// Scan is List for a list whose items are looked for: read returns up to n items that
+// follow a cursor, where it got to, and whether there may be more. It may return
+// fewer than n items before the end.
+func Scan[T, C any](t Tokens, list string, size int32, token string, read func(after C, n int) (items []T, at C, more bool, err error)) (items []T, next string, err error) {
+	var after C
+	if _, err := t.decode(token, list, &after); err != nil {
+		return nil, "", err
+	}
+	items, at, more, err := read(after, pageSize(size))
+	if err != nil {
+		return nil, "", fmt.Errorf("list %s: %w", list, err)
+	}
+	if !more {
+		return items, "", nil
+	}
+	return items, t.encode(list, at), nil
+}

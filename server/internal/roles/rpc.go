@@ -10,8 +10,7 @@ import (
 
 var effects = protoconv.NewEnum[Effect, tollgatev1.Effect](tollgatev1.Effect_name)
 
-// Handler serves the RPCs of RolesService except the decisions, Authorize and
-// BatchAuthorize.
+// Handler serves the RPCs of RolesService but for those of decision.Authorizer.
 type Handler struct{ service *Service }
 
 // NewHandler serves s.
@@ -26,7 +25,7 @@ func (h *Handler) CreateRole(ctx context.Context, req *tollgatev1.CreateRoleRequ
 	if err != nil {
 		return nil, err
 	}
-	return &tollgatev1.CreateRoleResponse{Role: roleProto(r), Revision: revision}, nil
+	return &tollgatev1.CreateRoleResponse{Role: RoleProto(r), Revision: revision}, nil
 }
 
 // ListRoles implements RolesService.
@@ -35,7 +34,7 @@ func (h *Handler) ListRoles(ctx context.Context, req *tollgatev1.ListRolesReques
 	if err != nil {
 		return nil, err
 	}
-	return &tollgatev1.ListRolesResponse{Roles: protoconv.List(list, roleProto), NextPageToken: next}, nil
+	return &tollgatev1.ListRolesResponse{Roles: protoconv.List(list, RoleProto), NextPageToken: next}, nil
 }
 
 // GetRole implements RolesService.
@@ -44,20 +43,16 @@ func (h *Handler) GetRole(ctx context.Context, req *tollgatev1.GetRoleRequest) (
 	if err != nil {
 		return nil, err
 	}
-	return &tollgatev1.GetRoleResponse{Role: roleProto(r)}, nil
+	return &tollgatev1.GetRoleResponse{Role: RoleProto(r)}, nil
 }
 
 // UpdateRole implements RolesService.
 func (h *Handler) UpdateRole(ctx context.Context, req *tollgatev1.UpdateRoleRequest) (*tollgatev1.UpdateRoleResponse, error) {
-	r, revision, err := h.service.Update(ctx, req.GetName(), Edit{
-		Description: req.Description, Permissions: req.GetPermissions(), ClearPermissions: req.GetClearPermissions(),
-		Grants: protoconv.List(req.GetGrants(), grantOf), ClearGrants: req.GetClearGrants(),
-		Inherits: req.GetInherits(), ClearInherits: req.GetClearInherits(),
-	})
+	r, revision, err := h.service.Update(ctx, req.GetName(), EditOf(req))
 	if err != nil {
 		return nil, err
 	}
-	return &tollgatev1.UpdateRoleResponse{Role: roleProto(r), Revision: revision}, nil
+	return &tollgatev1.UpdateRoleResponse{Role: RoleProto(r), Revision: revision}, nil
 }
 
 // DeleteRole implements RolesService.
@@ -100,10 +95,43 @@ func (h *Handler) ListRoleMembers(ctx context.Context, req *tollgatev1.ListRoleM
 	return &tollgatev1.ListRoleMembersResponse{Members: protoconv.List(list, memberProto), NextPageToken: next}, nil
 }
 
-func roleProto(r Role) *tollgatev1.Role {
+// EditOf is what an update changes.
+func EditOf(req *tollgatev1.UpdateRoleRequest) Edit {
+	return Edit{
+		Description: req.Description, Permissions: req.GetPermissions(), ClearPermissions: req.GetClearPermissions(),
+		Grants: protoconv.List(req.GetGrants(), grantOf), ClearGrants: req.GetClearGrants(),
+		Inherits: req.GetInherits(), ClearInherits: req.GetClearInherits(),
+	}
+}
+
+// ListUserRoles implements RolesService.
+func (h *Handler) ListUserRoles(ctx context.Context, req *tollgatev1.ListUserRolesRequest) (*tollgatev1.ListUserRolesResponse, error) {
+	list, err := h.service.UserRoles(ctx, req.GetUserId())
+	if err != nil {
+		return nil, err
+	}
+	return &tollgatev1.ListUserRolesResponse{Roles: protoconv.List(list, memberProto)}, nil
+}
+
+// ListUserPermissions implements RolesService.
+func (h *Handler) ListUserPermissions(ctx context.Context, req *tollgatev1.ListUserPermissionsRequest) (*tollgatev1.ListUserPermissionsResponse, error) {
+	list, next, err := h.service.UserPermissions(ctx, req.GetUserId(), req.GetPageSize(), req.GetPageToken())
+	if err != nil {
+		return nil, err
+	}
+	return &tollgatev1.ListUserPermissionsResponse{
+		Permissions: protoconv.List(list, func(p UserPermission) *tollgatev1.UserPermission {
+			return &tollgatev1.UserPermission{Role: p.Role, From: p.From, Grant: GrantProto(p.Grant), ExpiresAt: protoconv.Timestamp(p.ExpiresAt)}
+		}),
+		NextPageToken: next,
+	}, nil
+}
+
+// RoleProto is a role as the API shows it.
+func RoleProto(r Role) *tollgatev1.Role {
 	return &tollgatev1.Role{
 		Name: r.Name, Description: r.Description, Permissions: r.Permissions, Builtin: r.Builtin,
-		Grants: protoconv.List(r.Grants, grantProto), Inherits: r.Inherits,
+		Grants: protoconv.List(r.Grants, GrantProto), Inherits: r.Inherits,
 		CreatedAt: protoconv.Timestamp(r.CreatedAt), UpdatedAt: protoconv.Timestamp(r.UpdatedAt),
 	}
 }
@@ -112,7 +140,8 @@ func grantOf(g *tollgatev1.Grant) Grant {
 	return Grant{Permission: g.GetPermission(), Condition: g.GetCondition(), Effect: cmp.Or(effects.Text(g.GetEffect()), Allow), Description: g.GetDescription()}
 }
 
-func grantProto(g Grant) *tollgatev1.Grant {
+// GrantProto is a grant as the API shows it.
+func GrantProto(g Grant) *tollgatev1.Grant {
 	return &tollgatev1.Grant{Permission: g.Permission, Condition: g.Condition, Effect: effects.Proto(g.Effect), Description: g.Description}
 }
 

@@ -221,3 +221,31 @@ func lockAdministrators(ctx context.Context, q database.Queries, userID string) 
 		WHERE m.role = $1 AND m.expires_at IS NULL`, Administrator, userID)
 	return count.Leaving > 0 && count.Staying == 0, err
 }
+
+// findUser returns database.ErrNoRows when there is none.
+func findUser(ctx context.Context, q database.Queries, userID string) error {
+	var id string
+	return q.Get(ctx, &id, `SELECT id FROM users WHERE id = $1`, userID)
+}
+
+// rolesOfUser returns what a user holds at a time, in microseconds, by role.
+func rolesOfUser(ctx context.Context, q database.Queries, userID string, now int64) ([]Member, error) {
+	return database.Select(ctx, q, memberRow.member, `SELECT m.role, m.user_id, u.username, m.assigned_at, m.expires_at
+		FROM memberships m JOIN users u ON u.id = m.user_id
+		WHERE m.user_id = $1 AND (m.expires_at IS NULL OR m.expires_at > $2) ORDER BY m.role`, userID, now)
+}
+
+// membersOfAny returns at most limit enabled users after a user id who hold one of
+// the roles, each once.
+func membersOfAny(ctx context.Context, q database.Queries, names []string, after string, now int64, limit int) ([]Member, error) {
+	args := []any{after, now, limit}
+	places := make([]string, len(names))
+	for i, name := range names {
+		args = append(args, name)
+		places[i] = fmt.Sprintf("$%d", len(args))
+	}
+	return database.Select(ctx, q, memberRow.member, `SELECT '' AS role, u.id AS user_id, u.username, u.created_at AS assigned_at, NULL AS expires_at
+		FROM users u WHERE u.id > $1 AND u.disabled_at IS NULL AND EXISTS (SELECT 1 FROM memberships m
+			WHERE m.user_id = u.id AND (m.expires_at IS NULL OR m.expires_at > $2) AND m.role IN (`+strings.Join(places, ",")+`))
+		ORDER BY u.id LIMIT $3`, args...)
+}

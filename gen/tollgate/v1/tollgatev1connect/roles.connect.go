@@ -53,6 +53,20 @@ const (
 	RolesServiceListRoleMembersProcedure = "/tollgate.v1.RolesService/ListRoleMembers"
 	// RolesServiceAuthorizeProcedure is the fully-qualified name of the RolesService's Authorize RPC.
 	RolesServiceAuthorizeProcedure = "/tollgate.v1.RolesService/Authorize"
+	// RolesServiceExplainProcedure is the fully-qualified name of the RolesService's Explain RPC.
+	RolesServiceExplainProcedure = "/tollgate.v1.RolesService/Explain"
+	// RolesServiceListHoldersProcedure is the fully-qualified name of the RolesService's ListHolders
+	// RPC.
+	RolesServiceListHoldersProcedure = "/tollgate.v1.RolesService/ListHolders"
+	// RolesServiceListUserRolesProcedure is the fully-qualified name of the RolesService's
+	// ListUserRoles RPC.
+	RolesServiceListUserRolesProcedure = "/tollgate.v1.RolesService/ListUserRoles"
+	// RolesServiceListUserPermissionsProcedure is the fully-qualified name of the RolesService's
+	// ListUserPermissions RPC.
+	RolesServiceListUserPermissionsProcedure = "/tollgate.v1.RolesService/ListUserPermissions"
+	// RolesServicePreviewRoleProcedure is the fully-qualified name of the RolesService's PreviewRole
+	// RPC.
+	RolesServicePreviewRoleProcedure = "/tollgate.v1.RolesService/PreviewRole"
 	// RolesServiceBatchAuthorizeProcedure is the fully-qualified name of the RolesService's
 	// BatchAuthorize RPC.
 	RolesServiceBatchAuthorizeProcedure = "/tollgate.v1.RolesService/BatchAuthorize"
@@ -96,6 +110,23 @@ type RolesServiceClient interface {
 	// A refusal is an answer, not an error: allowed is false, reason says why,
 	// and the refusal is in the audit log.
 	Authorize(context.Context, *v1.AuthorizeRequest) (*v1.AuthorizeResponse, error)
+	// Explain decides as Authorize would and says how: every role, grant and limit
+	// that was looked at. It counts against no limit. That it was asked is in the audit
+	// log.
+	Explain(context.Context, *v1.ExplainRequest) (*v1.ExplainResponse, error)
+	// ListHolders returns the users who may make a call, by user id. Whether somebody
+	// may can depend on the request, its context, address, time or action properties:
+	// then depends_on says on which conditions.
+	ListHolders(context.Context, *v1.ListHoldersRequest) (*v1.ListHoldersResponse, error)
+	// ListUserRoles returns the roles that a user holds now, by name.
+	ListUserRoles(context.Context, *v1.ListUserRolesRequest) (*v1.ListUserRolesResponse, error)
+	// ListUserPermissions returns what a user's roles allow and deny, and through which
+	// role, by role.
+	ListUserPermissions(context.Context, *v1.ListUserPermissionsRequest) (*v1.ListUserPermissionsResponse, error)
+	// PreviewRole says what an update would change, and changes nothing: which users
+	// would gain or lose what, by user id, and which of the latest recorded refusals
+	// would be decided otherwise.
+	PreviewRole(context.Context, *v1.PreviewRoleRequest) (*v1.PreviewRoleResponse, error)
 	// BatchAuthorize decides several calls, in order, each as Authorize would.
 	BatchAuthorize(context.Context, *v1.BatchAuthorizeRequest) (*v1.BatchAuthorizeResponse, error)
 }
@@ -168,6 +199,40 @@ func NewRolesServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(rolesServiceMethods.ByName("Authorize")),
 			connect.WithClientOptions(opts...),
 		),
+		explain: connect.NewClient[v1.ExplainRequest, v1.ExplainResponse](
+			httpClient,
+			baseURL+RolesServiceExplainProcedure,
+			connect.WithSchema(rolesServiceMethods.ByName("Explain")),
+			connect.WithClientOptions(opts...),
+		),
+		listHolders: connect.NewClient[v1.ListHoldersRequest, v1.ListHoldersResponse](
+			httpClient,
+			baseURL+RolesServiceListHoldersProcedure,
+			connect.WithSchema(rolesServiceMethods.ByName("ListHolders")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		listUserRoles: connect.NewClient[v1.ListUserRolesRequest, v1.ListUserRolesResponse](
+			httpClient,
+			baseURL+RolesServiceListUserRolesProcedure,
+			connect.WithSchema(rolesServiceMethods.ByName("ListUserRoles")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		listUserPermissions: connect.NewClient[v1.ListUserPermissionsRequest, v1.ListUserPermissionsResponse](
+			httpClient,
+			baseURL+RolesServiceListUserPermissionsProcedure,
+			connect.WithSchema(rolesServiceMethods.ByName("ListUserPermissions")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		previewRole: connect.NewClient[v1.PreviewRoleRequest, v1.PreviewRoleResponse](
+			httpClient,
+			baseURL+RolesServicePreviewRoleProcedure,
+			connect.WithSchema(rolesServiceMethods.ByName("PreviewRole")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
 		batchAuthorize: connect.NewClient[v1.BatchAuthorizeRequest, v1.BatchAuthorizeResponse](
 			httpClient,
 			baseURL+RolesServiceBatchAuthorizeProcedure,
@@ -179,16 +244,21 @@ func NewRolesServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 
 // rolesServiceClient implements RolesServiceClient.
 type rolesServiceClient struct {
-	createRole      *connect.Client[v1.CreateRoleRequest, v1.CreateRoleResponse]
-	listRoles       *connect.Client[v1.ListRolesRequest, v1.ListRolesResponse]
-	getRole         *connect.Client[v1.GetRoleRequest, v1.GetRoleResponse]
-	updateRole      *connect.Client[v1.UpdateRoleRequest, v1.UpdateRoleResponse]
-	deleteRole      *connect.Client[v1.DeleteRoleRequest, v1.DeleteRoleResponse]
-	assignRole      *connect.Client[v1.AssignRoleRequest, v1.AssignRoleResponse]
-	unassignRole    *connect.Client[v1.UnassignRoleRequest, v1.UnassignRoleResponse]
-	listRoleMembers *connect.Client[v1.ListRoleMembersRequest, v1.ListRoleMembersResponse]
-	authorize       *connect.Client[v1.AuthorizeRequest, v1.AuthorizeResponse]
-	batchAuthorize  *connect.Client[v1.BatchAuthorizeRequest, v1.BatchAuthorizeResponse]
+	createRole          *connect.Client[v1.CreateRoleRequest, v1.CreateRoleResponse]
+	listRoles           *connect.Client[v1.ListRolesRequest, v1.ListRolesResponse]
+	getRole             *connect.Client[v1.GetRoleRequest, v1.GetRoleResponse]
+	updateRole          *connect.Client[v1.UpdateRoleRequest, v1.UpdateRoleResponse]
+	deleteRole          *connect.Client[v1.DeleteRoleRequest, v1.DeleteRoleResponse]
+	assignRole          *connect.Client[v1.AssignRoleRequest, v1.AssignRoleResponse]
+	unassignRole        *connect.Client[v1.UnassignRoleRequest, v1.UnassignRoleResponse]
+	listRoleMembers     *connect.Client[v1.ListRoleMembersRequest, v1.ListRoleMembersResponse]
+	authorize           *connect.Client[v1.AuthorizeRequest, v1.AuthorizeResponse]
+	explain             *connect.Client[v1.ExplainRequest, v1.ExplainResponse]
+	listHolders         *connect.Client[v1.ListHoldersRequest, v1.ListHoldersResponse]
+	listUserRoles       *connect.Client[v1.ListUserRolesRequest, v1.ListUserRolesResponse]
+	listUserPermissions *connect.Client[v1.ListUserPermissionsRequest, v1.ListUserPermissionsResponse]
+	previewRole         *connect.Client[v1.PreviewRoleRequest, v1.PreviewRoleResponse]
+	batchAuthorize      *connect.Client[v1.BatchAuthorizeRequest, v1.BatchAuthorizeResponse]
 }
 
 // CreateRole calls tollgate.v1.RolesService.CreateRole.
@@ -272,6 +342,51 @@ func (c *rolesServiceClient) Authorize(ctx context.Context, req *v1.AuthorizeReq
 	return nil, err
 }
 
+// Explain calls tollgate.v1.RolesService.Explain.
+func (c *rolesServiceClient) Explain(ctx context.Context, req *v1.ExplainRequest) (*v1.ExplainResponse, error) {
+	response, err := c.explain.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// ListHolders calls tollgate.v1.RolesService.ListHolders.
+func (c *rolesServiceClient) ListHolders(ctx context.Context, req *v1.ListHoldersRequest) (*v1.ListHoldersResponse, error) {
+	response, err := c.listHolders.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// ListUserRoles calls tollgate.v1.RolesService.ListUserRoles.
+func (c *rolesServiceClient) ListUserRoles(ctx context.Context, req *v1.ListUserRolesRequest) (*v1.ListUserRolesResponse, error) {
+	response, err := c.listUserRoles.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// ListUserPermissions calls tollgate.v1.RolesService.ListUserPermissions.
+func (c *rolesServiceClient) ListUserPermissions(ctx context.Context, req *v1.ListUserPermissionsRequest) (*v1.ListUserPermissionsResponse, error) {
+	response, err := c.listUserPermissions.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// PreviewRole calls tollgate.v1.RolesService.PreviewRole.
+func (c *rolesServiceClient) PreviewRole(ctx context.Context, req *v1.PreviewRoleRequest) (*v1.PreviewRoleResponse, error) {
+	response, err := c.previewRole.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // BatchAuthorize calls tollgate.v1.RolesService.BatchAuthorize.
 func (c *rolesServiceClient) BatchAuthorize(ctx context.Context, req *v1.BatchAuthorizeRequest) (*v1.BatchAuthorizeResponse, error) {
 	response, err := c.batchAuthorize.CallUnary(ctx, connect.NewRequest(req))
@@ -319,6 +434,23 @@ type RolesServiceHandler interface {
 	// A refusal is an answer, not an error: allowed is false, reason says why,
 	// and the refusal is in the audit log.
 	Authorize(context.Context, *v1.AuthorizeRequest) (*v1.AuthorizeResponse, error)
+	// Explain decides as Authorize would and says how: every role, grant and limit
+	// that was looked at. It counts against no limit. That it was asked is in the audit
+	// log.
+	Explain(context.Context, *v1.ExplainRequest) (*v1.ExplainResponse, error)
+	// ListHolders returns the users who may make a call, by user id. Whether somebody
+	// may can depend on the request, its context, address, time or action properties:
+	// then depends_on says on which conditions.
+	ListHolders(context.Context, *v1.ListHoldersRequest) (*v1.ListHoldersResponse, error)
+	// ListUserRoles returns the roles that a user holds now, by name.
+	ListUserRoles(context.Context, *v1.ListUserRolesRequest) (*v1.ListUserRolesResponse, error)
+	// ListUserPermissions returns what a user's roles allow and deny, and through which
+	// role, by role.
+	ListUserPermissions(context.Context, *v1.ListUserPermissionsRequest) (*v1.ListUserPermissionsResponse, error)
+	// PreviewRole says what an update would change, and changes nothing: which users
+	// would gain or lose what, by user id, and which of the latest recorded refusals
+	// would be decided otherwise.
+	PreviewRole(context.Context, *v1.PreviewRoleRequest) (*v1.PreviewRoleResponse, error)
 	// BatchAuthorize decides several calls, in order, each as Authorize would.
 	BatchAuthorize(context.Context, *v1.BatchAuthorizeRequest) (*v1.BatchAuthorizeResponse, error)
 }
@@ -387,6 +519,40 @@ func NewRolesServiceHandler(svc RolesServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(rolesServiceMethods.ByName("Authorize")),
 		connect.WithHandlerOptions(opts...),
 	)
+	rolesServiceExplainHandler := connect.NewUnaryHandlerSimple(
+		RolesServiceExplainProcedure,
+		svc.Explain,
+		connect.WithSchema(rolesServiceMethods.ByName("Explain")),
+		connect.WithHandlerOptions(opts...),
+	)
+	rolesServiceListHoldersHandler := connect.NewUnaryHandlerSimple(
+		RolesServiceListHoldersProcedure,
+		svc.ListHolders,
+		connect.WithSchema(rolesServiceMethods.ByName("ListHolders")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	rolesServiceListUserRolesHandler := connect.NewUnaryHandlerSimple(
+		RolesServiceListUserRolesProcedure,
+		svc.ListUserRoles,
+		connect.WithSchema(rolesServiceMethods.ByName("ListUserRoles")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	rolesServiceListUserPermissionsHandler := connect.NewUnaryHandlerSimple(
+		RolesServiceListUserPermissionsProcedure,
+		svc.ListUserPermissions,
+		connect.WithSchema(rolesServiceMethods.ByName("ListUserPermissions")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	rolesServicePreviewRoleHandler := connect.NewUnaryHandlerSimple(
+		RolesServicePreviewRoleProcedure,
+		svc.PreviewRole,
+		connect.WithSchema(rolesServiceMethods.ByName("PreviewRole")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
 	rolesServiceBatchAuthorizeHandler := connect.NewUnaryHandlerSimple(
 		RolesServiceBatchAuthorizeProcedure,
 		svc.BatchAuthorize,
@@ -413,6 +579,16 @@ func NewRolesServiceHandler(svc RolesServiceHandler, opts ...connect.HandlerOpti
 			rolesServiceListRoleMembersHandler.ServeHTTP(w, r)
 		case RolesServiceAuthorizeProcedure:
 			rolesServiceAuthorizeHandler.ServeHTTP(w, r)
+		case RolesServiceExplainProcedure:
+			rolesServiceExplainHandler.ServeHTTP(w, r)
+		case RolesServiceListHoldersProcedure:
+			rolesServiceListHoldersHandler.ServeHTTP(w, r)
+		case RolesServiceListUserRolesProcedure:
+			rolesServiceListUserRolesHandler.ServeHTTP(w, r)
+		case RolesServiceListUserPermissionsProcedure:
+			rolesServiceListUserPermissionsHandler.ServeHTTP(w, r)
+		case RolesServicePreviewRoleProcedure:
+			rolesServicePreviewRoleHandler.ServeHTTP(w, r)
 		case RolesServiceBatchAuthorizeProcedure:
 			rolesServiceBatchAuthorizeHandler.ServeHTTP(w, r)
 		default:
@@ -458,6 +634,26 @@ func (UnimplementedRolesServiceHandler) ListRoleMembers(context.Context, *v1.Lis
 
 func (UnimplementedRolesServiceHandler) Authorize(context.Context, *v1.AuthorizeRequest) (*v1.AuthorizeResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tollgate.v1.RolesService.Authorize is not implemented"))
+}
+
+func (UnimplementedRolesServiceHandler) Explain(context.Context, *v1.ExplainRequest) (*v1.ExplainResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tollgate.v1.RolesService.Explain is not implemented"))
+}
+
+func (UnimplementedRolesServiceHandler) ListHolders(context.Context, *v1.ListHoldersRequest) (*v1.ListHoldersResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tollgate.v1.RolesService.ListHolders is not implemented"))
+}
+
+func (UnimplementedRolesServiceHandler) ListUserRoles(context.Context, *v1.ListUserRolesRequest) (*v1.ListUserRolesResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tollgate.v1.RolesService.ListUserRoles is not implemented"))
+}
+
+func (UnimplementedRolesServiceHandler) ListUserPermissions(context.Context, *v1.ListUserPermissionsRequest) (*v1.ListUserPermissionsResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tollgate.v1.RolesService.ListUserPermissions is not implemented"))
+}
+
+func (UnimplementedRolesServiceHandler) PreviewRole(context.Context, *v1.PreviewRoleRequest) (*v1.PreviewRoleResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tollgate.v1.RolesService.PreviewRole is not implemented"))
 }
 
 func (UnimplementedRolesServiceHandler) BatchAuthorize(context.Context, *v1.BatchAuthorizeRequest) (*v1.BatchAuthorizeResponse, error) {
