@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"strings"
+	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/condition"
@@ -36,23 +37,31 @@ func (r Rule) each() []string {
 	return nil
 }
 
-// judgeRoles asks the roles about each permission that the rule names. Of several
-// that refuse, the first says why.
+// judgeRoles asks the roles about each permission that the rule names.
 func (s *Service) judgeRoles(ctx context.Context, p *caller.Principal, r Request) (roles.Verdict, error) {
 	if r.Rule.Permission != "" && len(r.Rule.AnyOf)+len(r.Rule.AllOf) == 0 {
 		return s.roles.Judge(p, r.Rule.Permission, s.input(ctx, p, r, r.Rule.Permission))
 	}
+	return r.Rule.Judge(func(permission string) (roles.Verdict, error) {
+		return s.roles.Judge(p, permission, s.input(ctx, p, r, permission))
+	})
+}
+
+// Judge asks about each permission that the rule names, until one decides: one of
+// any that is held, or one of all that is missing. Of several that refuse, the first
+// says why.
+func (r Rule) Judge(ask func(permission string) (roles.Verdict, error)) (roles.Verdict, error) {
 	first := roles.Verdict{Reason: caller.ReasonPermissionMissing}
-	for i, permission := range r.Rule.each() {
-		v, err := s.roles.Judge(p, permission, s.input(ctx, p, r, permission))
+	for i, permission := range r.each() {
+		v, err := ask(permission)
 		if err != nil {
 			return roles.Verdict{}, err
 		}
 		if i == 0 {
 			first = v
 		}
-		if (v.Reason == caller.ReasonOK) == (len(r.Rule.AnyOf) > 0) {
-			return v, nil // it decides: one that is held, or one that is missing
+		if (v.Reason == caller.ReasonOK) == (len(r.AnyOf) > 0) {
+			return v, nil
 		}
 	}
 	return first, nil
@@ -65,41 +74,54 @@ func (s *Service) input(ctx context.Context, p *caller.Principal, r Request, per
 		if in != nil {
 			return in, nil
 		}
-		kind, id, _ := strings.Cut(r.Resource, "/")
-		attributes, err := s.attributes(ctx, kind, id, r.ResourceAttributes)
+		stored, err := s.stored(ctx, r.Resource)
 		if err != nil {
 			return nil, err
 		}
-		facts := make(map[string]any, len(r.Context))
-		for name, value := range r.Context {
-			facts[name] = value
-		}
-		in = &condition.Input{
-			PrincipalID: p.UserID, Username: p.Username, Kind: string(p.Kind), Roles: p.Roles, APIKeyID: p.APIKeyID, Attributes: p.Attributes,
-			ResourceType: kind, ResourceID: id, ResourceAttributes: attributes,
-			Action: permission[strings.LastIndexByte(permission, ':')+1:], ActionProperties: r.ActionProperties,
-			Context: facts, IP: r.IP, Now: s.clock.Now(),
-		}
+		in = r.Input(p, permission, stored, s.clock.Now())
 		return in, nil
 	}
 }
 
-// attributes are the stored ones of a resource, with the given ones in their place.
-func (s *Service) attributes(ctx context.Context, kind, id string, given map[string]any) (map[string]any, error) {
+// stored are the attributes that are kept of a resource.
+func (s *Service) stored(ctx context.Context, resource string) (map[string]any, error) {
+	kind, id, _ := strings.Cut(resource, "/")
 	if id == "" || s.resource == nil {
-		return given, nil
+		return nil, nil
 	}
-	stored, err := s.resource(ctx, kind, id)
+	attributes, err := s.resource(ctx, kind, id)
 	if err != nil {
 		return nil, fmt.Errorf("read resource %s/%s: %w", kind, id, err)
 	}
+	return attributes, nil
+}
+
+// Input is what conditions read of the request when the principal asks for one of its
+// permissions: of the resource what is stored, with what the request says in its
+// place.
+func (r Request) Input(p *caller.Principal, permission string, stored map[string]any, now time.Time) *condition.Input {
+	kind, id, _ := strings.Cut(r.Resource, "/")
+	facts := make(map[string]any, len(r.Context))
+	for name, value := range r.Context {
+		facts[name] = value
+	}
+	return &condition.Input{
+		PrincipalID: p.UserID, Username: p.Username, Kind: string(p.Kind), Roles: p.Roles, APIKeyID: p.APIKeyID, Attributes: p.Attributes,
+		ResourceType: kind, ResourceID: id, ResourceAttributes: merged(stored, r.ResourceAttributes),
+		Action: permission[strings.LastIndexByte(permission, ':')+1:], ActionProperties: r.ActionProperties,
+		Context: facts, IP: r.IP, Now: now,
+	}
+}
+
+// merged are the stored attributes with the given ones in their place.
+func merged(stored, given map[string]any) map[string]any {
+	if len(stored) == 0 {
+		return given
+	}
 	if len(given) == 0 {
-		return stored, nil
+		return stored
 	}
 	all := maps.Clone(stored)
-	if all == nil {
-		all = map[string]any{}
-	}
 	maps.Copy(all, given)
-	return all, nil
+	return all
 }

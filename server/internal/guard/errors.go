@@ -76,6 +76,15 @@ func wait(d time.Duration) time.Duration {
 	return max(d.Truncate(time.Second), time.Second)
 }
 
+// Check validates a message by the contract's bounds, as every RPC does. The error
+// has the paths of fields with the names of JSON.
+func Check(validator protovalidate.Validator, m proto.Message) error {
+	if err := validator.Validate(m); err != nil {
+		return invalid(m, err)
+	}
+	return nil
+}
+
 // invalid is the error for a message that breaks the contract's bounds.
 func invalid(m proto.Message, err error) error {
 	var failed *protovalidate.ValidationError

@@ -103,8 +103,8 @@ func (g *Guard) Admit(ctx context.Context, procedure string, header, response ht
 		return ctx, err
 	}
 	if m, ok := message.(proto.Message); ok {
-		if err := g.validator.Validate(m); err != nil {
-			return ctx, invalid(m, err)
+		if err := Check(g.validator, m); err != nil {
+			return ctx, err
 		}
 	}
 	return ctx, nil
@@ -271,9 +271,7 @@ func (c validatedConn) Receive(message any) error {
 		return unreadable(err)
 	}
 	if m, ok := message.(proto.Message); ok {
-		if err := c.validator.Validate(m); err != nil {
-			return invalid(m, err)
-		}
+		return Check(c.validator, m)
 	}
 	return nil
 }

@@ -63,19 +63,7 @@ func (s *Service) EnsureBuiltins(ctx context.Context) error {
 // none. Names that start with "tollgate" are refused.
 func (s *Service) Create(ctx context.Context, r Role) (Role, int64, error) {
 	name := r.Name
-	if !ValidName(name) {
-		return Role{}, 0, fault.Field("name", `must be a lower-case letter, then letters, digits, "-", "_" or ".", at most 64 in all`)
-	}
-	if strings.HasPrefix(name, reservedPrefix) {
-		return Role{}, 0, fault.Field("name", "must not start with %q, which is for Tollgate's own roles; choose another", reservedPrefix)
-	}
-	if err := validDescription(r.Description); err != nil {
-		return Role{}, 0, err
-	}
-	if err := s.checkPatterns(r.Permissions, nil); err != nil {
-		return Role{}, 0, err
-	}
-	if err := s.checkGrants(r.Grants, nil); err != nil {
+	if err := s.checkNew(r); err != nil {
 		return Role{}, 0, err
 	}
 	r.Permissions, r.Inherits, r.Builtin = tidy(r.Permissions), tidy(r.Inherits), false
