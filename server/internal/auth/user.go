@@ -294,6 +294,11 @@ func (s *Service) UpdateUser(ctx context.Context, id string, u UserUpdate) (User
 		if last != nil { // only for a caller who may manage the user
 			return last
 		}
+		if u.Username != nil {
+			if err := s.roles.MayRenameIn(ctx, tx, id); err != nil {
+				return err
+			}
+		}
 		before, err := getUser(ctx, tx, id)
 		if err != nil {
 			return fmt.Errorf("read the user before: %w", err)

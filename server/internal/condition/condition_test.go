@@ -186,3 +186,21 @@ func BenchmarkHolds(b *testing.B) {
 		})
 	}
 }
+
+// A variable is seen where a name of exists() hides it, too.
+func TestReadsWhatIsHidden(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{
+		`["alice"].exists(principal, principal == .principal.username)`,
+		`["alice"].exists(x, .principal.username == x)`,
+		`.principal.username == "alice"`,
+		`principal.attributes[?"x"].orValue("alice") == "alice"`,
+		`optional.of(principal.username).value() == "alice"`,
+	} {
+		c := compile(t, text)
+		yes, err := c.Holds(testInput())
+		if err != nil || !yes || !c.ReadsAny("principal") {
+			t.Errorf("%s: %t, %v, reads %q", text, yes, err, c.Reads())
+		}
+	}
+}

@@ -155,14 +155,14 @@ func readsOf(e ast.Expr) []path {
 func pathOf(e ast.Expr) (path, bool) {
 	switch e.Kind() {
 	case ast.IdentKind:
-		name := e.AsIdent()
+		name := strings.TrimPrefix(e.AsIdent(), ".") // as it is written where a name of exists() hides it
 		return path{variable: name}, slices.Contains(Names(), name)
 	case ast.SelectKind:
 		s := e.AsSelect()
 		p, ok := pathOf(s.Operand())
 		if !ok { // the dot of a variable's own name
 			if inner := s.Operand(); inner.Kind() == ast.IdentKind {
-				name := inner.AsIdent() + "." + s.FieldName()
+				name := strings.TrimPrefix(inner.AsIdent(), ".") + "." + s.FieldName()
 				return path{variable: name}, slices.Contains(Names(), name)
 			}
 			return path{}, false

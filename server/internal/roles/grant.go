@@ -29,6 +29,7 @@ type hold struct {
 type gift struct {
 	pattern   string
 	condition *condition.Condition // where it is given; nil: everywhere
+	deny      bool                 // it is not given, but denied, or a deny of it may end
 	own       bool                 // to the caller's own key, whose owner's conditions and denies go on to hold
 }
 
@@ -41,16 +42,17 @@ func gifts(patterns []string) []gift {
 }
 
 // giftsOf is what a role gives, or with denies takes. To give, remove or change a
-// deny takes holding all that it denies: whoever could remove it would give what
-// it kept back, and whoever could give it would shut out others who hold more.
+// deny takes holding all that it denies, without an end: whoever could remove it
+// would give what it kept back, for good, and whoever could give it would shut out
+// others who hold more.
 func giftsOf(patterns []string, grants []grant) []gift {
 	list := gifts(patterns)
 	for _, g := range grants {
-		if g.Effect == Deny || g.condition == nil { // nil: nothing says what it would allow
-			list = append(list, gift{pattern: g.Permission})
+		if g.Effect == Deny {
+			list = append(list, gift{pattern: g.Permission, deny: true})
 			continue
 		}
-		list = append(list, gift{pattern: g.Permission, condition: g.condition})
+		list = append(list, gift{pattern: g.Permission, condition: g.condition}) // without one: nothing says what it would allow
 	}
 	return list
 }
@@ -161,25 +163,6 @@ func (s *Service) MayActAs(ctx context.Context, q database.Queries, userID strin
 	return nil
 }
 
-// MayDescribeIn returns nil when the caller may change the attributes of a user:
-// whoever holds, without a condition, all that the user's conditions about the
-// principal's attributes allow or deny. Others could make them true.
-func (s *Service) MayDescribeIn(ctx context.Context, q database.Queries, userID string) error {
-	theirs, err := s.holds(ctx, q, userID, false)
-	if err != nil {
-		return err
-	}
-	var list []gift
-	for _, h := range theirs {
-		for _, g := range h.grants {
-			if g.Condition != "" && (g.condition == nil || g.condition.ReadsAny("principal.attributes")) {
-				list = append(list, gift{pattern: g.Permission})
-			}
-		}
-	}
-	return s.mayGiveIn(ctx, q, list, s.clock.Micros(), sooner)
-}
-
 // giver reads what the context's caller holds; nothing when the caller has been
 // disabled, which this instance may not know yet.
 func (s *Service) giver(ctx context.Context, q database.Queries) (*giver, error) {
@@ -210,12 +193,17 @@ func (g *giver) mayGive(list []gift, until int64, advice string) error {
 		return nil
 	}
 	if g.keyEnds < until {
-		return fault.New(fault.Denied, "GRANT_EXCEEDS_OWN",
-			"the API key of this call ends at %s, and this would last longer; use another key, or: %s", micros(g.keyEnds), advice)
+		return g.keyTooShort(advice)
 	}
 	for _, give := range list {
+		until, advice := until, advice
+		if give.deny {
+			until, advice = forever, "it is about a deny, which has no end, so ask a user who holds it without one"
+		}
 		ends, conditional := g.holdsUntil(give)
 		switch {
+		case g.keyEnds < until:
+			return g.keyTooShort(advice)
 		case !give.own && g.denied(give.pattern):
 			return fault.New(fault.Denied, "GRANT_EXCEEDS_OWN",
 				"this needs %q, of which you are denied some; ask a user who is not", give.pattern)
@@ -234,6 +222,11 @@ func (g *giver) mayGive(list []gift, until int64, advice string) error {
 		}
 	}
 	return nil
+}
+
+func (g *giver) keyTooShort(advice string) error {
+	return fault.New(fault.Denied, "GRANT_EXCEEDS_OWN",
+		"the API key of this call ends at %s, and this would last longer; use another key, or: %s", micros(g.keyEnds), advice)
 }
 
 // holdsUntil is until when the giver holds enough to give this, in microseconds; 0:

@@ -77,7 +77,7 @@ func (p *Policy) gifts(name string) []gift {
 func more(list, others []gift) []gift {
 	return slices.DeleteFunc(slices.Clone(list), func(g gift) bool {
 		return slices.ContainsFunc(others, func(o gift) bool {
-			return Covers(o.pattern, g.pattern) && (o.condition == nil || g.condition != nil && g.condition.Implies(o.condition))
+			return o.deny == g.deny && Covers(o.pattern, g.pattern) && (o.condition == nil || g.condition != nil && g.condition.Implies(o.condition))
 		})
 	})
 }

@@ -192,6 +192,9 @@ func (s *Service) Delete(ctx context.Context, name string) (int64, error) {
 		if err := s.mayGiveIn(ctx, tx, given, s.clock.Micros(), sooner); err != nil {
 			return err
 		}
+		if err := s.mayRemoveNameIn(ctx, tx); err != nil {
+			return err
+		}
 		if err := deleteRole(ctx, tx, name); err != nil {
 			return fmt.Errorf("delete role %q: %w", name, err)
 		}
@@ -245,6 +248,9 @@ func (s *Service) AssignIn(ctx context.Context, tx *changes.Tx, role, userID str
 	if err != nil {
 		return Member{}, fmt.Errorf("assign role %q to user %q: %w", role, userID, err)
 	}
+	if err := s.mayAlterIn(ctx, tx, userID, aboutRoles); err != nil {
+		return Member{}, err
+	}
 	now := s.clock.Micros()
 	others, err := deleteEndedMembers(ctx, tx, userID, role, now)
 	if err != nil {
@@ -286,6 +292,9 @@ func (s *Service) Unassign(ctx context.Context, role, userID string) (int64, err
 			if err := s.EnsureAdministratorRemains(ctx, tx, userID); err != nil {
 				return err
 			}
+		}
+		if err := s.mayAlterIn(ctx, tx, userID, aboutRoles); err != nil {
+			return err
 		}
 		held, err := deleteMember(ctx, tx, role, userID, s.clock.Micros())
 		if err != nil {

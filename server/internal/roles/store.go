@@ -83,6 +83,11 @@ func heirs(ctx context.Context, q database.Queries) ([]Role, error) {
 	return database.Select(ctx, q, roleRow.role, `SELECT `+roleColumns+` FROM roles WHERE inherits <> '[]'`)
 }
 
+// withGrants are roles whose grants hold a text.
+func withGrants(ctx context.Context, q database.Queries, text string) ([]Role, error) {
+	return database.Select(ctx, q, roleRow.role, `SELECT `+roleColumns+` FROM roles WHERE grants LIKE $1`, "%"+text+"%")
+}
+
 func countRoles(ctx context.Context, q database.Queries) (n int, err error) {
 	err = q.Get(ctx, &n, `SELECT COUNT(*) FROM roles`)
 	return n, err
@@ -101,7 +106,8 @@ func upsertBuiltin(ctx context.Context, q database.Queries, r Role, now int64) (
 	n, err := q.Exec(ctx, `INSERT INTO roles (`+roleColumns+`) VALUES ($1,$2,$3,1,$4,$4,'[]','[]')
 		ON CONFLICT (name) DO UPDATE SET description = excluded.description, permissions = excluded.permissions,
 			grants = '[]', inherits = '[]', builtin = 1, updated_at = excluded.updated_at
-		WHERE roles.description <> excluded.description OR roles.permissions <> excluded.permissions OR roles.builtin <> 1`,
+		WHERE roles.description <> excluded.description OR roles.permissions <> excluded.permissions OR roles.builtin <> 1
+			OR roles.grants <> '[]' OR roles.inherits <> '[]'`,
 		r.Name, r.Description, database.JSON(r.Permissions), now)
 	return n > 0, err
 }
