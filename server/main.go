@@ -37,6 +37,7 @@ type commands struct {
 	Migrate migrate `cmd:"" help:"Show the database's schema or change it."`
 	User    user    `cmd:"" help:"List and create users, and reset passwords when no administrator can sign in."`
 	Limits  limits  `cmd:"" help:"List the limits, and remove or reset one that locks users out."`
+	Policy  policy  `cmd:"" help:"Test a policy: its roles and conditions against cases of who may do what."`
 	Keys    keys    `cmd:"" help:"List, rotate and remove signing keys, and change the master key that seals them."`
 	Health  health  `cmd:"" help:"Check whether the server at the listen address is ready: exit status 0 or 1."`
 
@@ -63,8 +64,16 @@ func main() {
 	redis.SetLogger(redisLog{out.Log})
 	if err := parsed.Run(c.Config, out); err != nil {
 		fmt.Fprintln(os.Stderr, "tollgate: "+userMessage(err))
-		os.Exit(1)
+		os.Exit(status(err))
 	}
+}
+
+// status is the exit status for an error.
+func status(err error) int {
+	if e, ok := errors.AsType[exit](err); ok {
+		return e.status
+	}
+	return 1
 }
 
 // buildVersion is the release, or else the commit that the program was built

@@ -61,7 +61,7 @@ func ruleOf(req *tollgatev1.AuthorizeRequest) Rule {
 }
 
 func (a *Authorizer) decide(ctx context.Context, req *tollgatev1.AuthorizeRequest) (*tollgatev1.AuthorizeResponse, error) {
-	asked, err := requestOf(ctx, req)
+	asked, err := RequestOf(ctx, req)
 	if err != nil {
 		return nil, err
 	}
@@ -76,8 +76,8 @@ func (a *Authorizer) decide(ctx context.Context, req *tollgatev1.AuthorizeReques
 	}, nil
 }
 
-// requestOf is the call that a service asks about.
-func requestOf(ctx context.Context, req *tollgatev1.AuthorizeRequest) (Request, error) {
+// RequestOf is the call that a service asks about. The message is valid.
+func RequestOf(ctx context.Context, req *tollgatev1.AuthorizeRequest) (Request, error) {
 	// protovalidate has checked the address; an empty one stays the zero Addr.
 	ip, _ := netip.ParseAddr(req.GetClient().GetIp())
 	resourceAttributes, err := attributesOf("resourceAttributes", req.GetResourceAttributes())

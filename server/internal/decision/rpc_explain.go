@@ -14,7 +14,7 @@ var verdicts = protoconv.NewEnum[roles.TraceVerdict, tollgatev1.Verdict](tollgat
 
 // Explain says how a call would be decided.
 func (a *Authorizer) Explain(ctx context.Context, req *tollgatev1.ExplainRequest) (*tollgatev1.ExplainResponse, error) {
-	asked, err := requestOf(ctx, req.GetRequest())
+	asked, err := RequestOf(ctx, req.GetRequest())
 	if err != nil {
 		return nil, err
 	}
