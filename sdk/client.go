@@ -25,12 +25,13 @@ const (
 // the connections. It is safe for concurrent use.
 type Client struct {
 	config
-	auth    tollgatev1connect.AuthServiceClient
-	roles   tollgatev1connect.RolesServiceClient
-	limits  tollgatev1connect.LimitsServiceClient
-	routes  tollgatev1connect.RoutesServiceClient
-	audit   tollgatev1connect.AuditServiceClient
-	reports *reports
+	auth      tollgatev1connect.AuthServiceClient
+	roles     tollgatev1connect.RolesServiceClient
+	limits    tollgatev1connect.LimitsServiceClient
+	routes    tollgatev1connect.RoutesServiceClient
+	resources tollgatev1connect.ResourcesServiceClient
+	audit     tollgatev1connect.AuditServiceClient
+	reports   *reports
 
 	// For a Verifier and a Session.
 	base   string
@@ -168,6 +169,7 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 	c.roles = tollgatev1connect.NewRolesServiceClient(&caller, baseURL, with)
 	c.limits = tollgatev1connect.NewLimitsServiceClient(&caller, baseURL, with)
 	c.routes = tollgatev1connect.NewRoutesServiceClient(&caller, baseURL, with)
+	c.resources = tollgatev1connect.NewResourcesServiceClient(&caller, baseURL, with)
 	c.audit = tollgatev1connect.NewAuditServiceClient(&caller, baseURL, with)
 	c.feed = tollgatev1connect.NewAuthServiceClient(&streams, baseURL, connect.WithReadMaxBytes(maxRevocations), bounds)
 	c.public = &public
@@ -175,7 +177,7 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 }
 
 // Auth returns the generated client of AuthService: users, sessions, API keys.
-// Its calls, as those of the other four, carry the credential and the timeout,
+// Its calls, as those of the other five, carry the credential and the timeout,
 // and fail with an [*Error].
 func (c *Client) Auth() tollgatev1connect.AuthServiceClient { return c.auth }
 
@@ -187,6 +189,10 @@ func (c *Client) Limits() tollgatev1connect.LimitsServiceClient { return c.limit
 
 // Routes returns the generated client of RoutesService.
 func (c *Client) Routes() tollgatev1connect.RoutesServiceClient { return c.routes }
+
+// Resources returns the generated client of ResourcesService. An answer may have
+// 1 MiB: list resources with large attributes in small pages.
+func (c *Client) Resources() tollgatev1connect.ResourcesServiceClient { return c.resources }
 
 // Audit returns the generated client of AuditService. An answer may have 1 MiB:
 // read long events in small pages.

@@ -69,6 +69,7 @@ type handler struct {
 	tollgatev1connect.UnimplementedRolesServiceHandler
 	tollgatev1connect.UnimplementedLimitsServiceHandler
 	tollgatev1connect.UnimplementedRoutesServiceHandler
+	tollgatev1connect.UnimplementedResourcesServiceHandler
 	tollgatev1connect.UnimplementedAuditServiceHandler
 	server *Server
 }
@@ -119,6 +120,7 @@ func NewServer(opts ...Option) *Server {
 	mux.Handle(tollgatev1connect.NewRolesServiceHandler(h, with))
 	mux.Handle(tollgatev1connect.NewLimitsServiceHandler(h, with))
 	mux.Handle(tollgatev1connect.NewRoutesServiceHandler(h, with))
+	mux.Handle(tollgatev1connect.NewResourcesServiceHandler(h, with))
 	mux.Handle(tollgatev1connect.NewAuditServiceHandler(h, with))
 	mux.HandleFunc("GET /.well-known/jwks.json", s.serveKeys)
 	mux.HandleFunc("POST /v1/oauth2/revoke", s.serveRevoke)

@@ -12,6 +12,7 @@ import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
+	structpb "google.golang.org/protobuf/types/known/structpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -305,7 +306,9 @@ type User struct {
 	// For a service account: the audience of the access tokens that it accepts.
 	// Verify and Authorize, called by it, refuse tokens for any other. Empty: it
 	// accepts the server's own audience, as do services without one.
-	Audience      string `protobuf:"bytes,11,opt,name=audience,proto3" json:"audience,omitempty"`
+	Audience string `protobuf:"bytes,11,opt,name=audience,proto3" json:"audience,omitempty"`
+	// What conditions read of the user, as principal.attributes.
+	Attributes    *structpb.Struct `protobuf:"bytes,12,opt,name=attributes,proto3" json:"attributes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -415,6 +418,13 @@ func (x *User) GetAudience() string {
 		return x.Audience
 	}
 	return ""
+}
+
+func (x *User) GetAttributes() *structpb.Struct {
+	if x != nil {
+		return x.Attributes
+	}
+	return nil
 }
 
 // Session is one sign-in on one device.
@@ -1738,7 +1748,12 @@ type UpdateUserRequest struct {
 	Disabled *bool `protobuf:"varint,4,opt,name=disabled,proto3,oneof" json:"disabled,omitempty"`
 	// For a service account: the audience of the access tokens that it accepts;
 	// empty: the server's own.
-	Audience      *string `protobuf:"bytes,5,opt,name=audience,proto3,oneof" json:"audience,omitempty"`
+	Audience *string `protobuf:"bytes,5,opt,name=audience,proto3,oneof" json:"audience,omitempty"`
+	// When set, replaces all that conditions read of the user; {} for none. An object
+	// of at most 8 KiB as JSON, at most 8 deep; names have 1 to 128 characters. Who
+	// sets it must hold, without a condition, all that the conditions about attributes
+	// in the user's roles allow or deny, also about themselves: PERMISSION_DENIED.
+	Attributes    *structpb.Struct `protobuf:"bytes,6,opt,name=attributes,proto3" json:"attributes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1806,6 +1821,13 @@ func (x *UpdateUserRequest) GetAudience() string {
 		return *x.Audience
 	}
 	return ""
+}
+
+func (x *UpdateUserRequest) GetAttributes() *structpb.Struct {
+	if x != nil {
+		return x.Attributes
+	}
+	return nil
 }
 
 // UpdateUserResponse is the user as changed.
@@ -3763,7 +3785,7 @@ var File_tollgate_v1_auth_proto protoreflect.FileDescriptor
 
 const file_tollgate_v1_auth_proto_rawDesc = "" +
 	"\n" +
-	"\x16tollgate/v1/auth.proto\x12\vtollgate.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19tollgate/v1/options.proto\x1a\x18tollgate/v1/reason.proto\"\xf8\x02\n" +
+	"\x16tollgate/v1/auth.proto\x12\vtollgate.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19tollgate/v1/options.proto\x1a\x18tollgate/v1/reason.proto\"\xf8\x02\n" +
 	"\tPrincipal\x12\x17\n" +
 	"\auser_id\x18\x01 \x01(\tR\x06userId\x12\x1a\n" +
 	"\busername\x18\x02 \x01(\tR\busername\x12)\n" +
@@ -3779,7 +3801,7 @@ const file_tollgate_v1_auth_proto_rawDesc = "" +
 	"\baudience\x18\t \x01(\tR\baudience\x12\x10\n" +
 	"\x03amr\x18\n" +
 	" \x03(\tR\x03amr\x127\n" +
-	"\tauth_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\bauthTime\"\xa3\x03\n" +
+	"\tauth_time\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\bauthTime\"\xdc\x03\n" +
 	"\x04User\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
 	"\busername\x18\x02 \x01(\tR\busername\x12!\n" +
@@ -3794,7 +3816,10 @@ const file_tollgate_v1_auth_proto_rawDesc = "" +
 	"\x05roles\x18\t \x03(\tR\x05roles\x12#\n" +
 	"\rsecond_factor\x18\n" +
 	" \x01(\bR\fsecondFactor\x12\x1a\n" +
-	"\baudience\x18\v \x01(\tR\baudience\"\xb0\x02\n" +
+	"\baudience\x18\v \x01(\tR\baudience\x127\n" +
+	"\n" +
+	"attributes\x18\f \x01(\v2\x17.google.protobuf.StructR\n" +
+	"attributes\"\xb0\x02\n" +
 	"\aSession\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x17\n" +
 	"\auser_id\x18\x02 \x01(\tR\x06userId\x129\n" +
@@ -3904,14 +3929,17 @@ const file_tollgate_v1_auth_proto_rawDesc = "" +
 	"\x0eGetUserRequest\x12\x18\n" +
 	"\x02id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x02id\"8\n" +
 	"\x0fGetUserResponse\x12%\n" +
-	"\x04user\x18\x01 \x01(\v2\x11.tollgate.v1.UserR\x04user\"\x9a\x02\n" +
+	"\x04user\x18\x01 \x01(\v2\x11.tollgate.v1.UserR\x04user\"\xd3\x02\n" +
 	"\x11UpdateUserRequest\x12\x18\n" +
 	"\x02id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\xb0\x01\x01R\x02id\x12+\n" +
 	"\busername\x18\x02 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\x01H\x00R\busername\x88\x01\x01\x120\n" +
 	"\fdisplay_name\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02H\x01R\vdisplayName\x88\x01\x01\x12\x1f\n" +
 	"\bdisabled\x18\x04 \x01(\bH\x02R\bdisabled\x88\x01\x01\x123\n" +
-	"\baudience\x18\x05 \x01(\tB\x12\xbaH\x0fr\r\x18\x80\x012\b^[!-~]*$H\x03R\baudience\x88\x01\x01B\v\n" +
+	"\baudience\x18\x05 \x01(\tB\x12\xbaH\x0fr\r\x18\x80\x012\b^[!-~]*$H\x03R\baudience\x88\x01\x01\x127\n" +
+	"\n" +
+	"attributes\x18\x06 \x01(\v2\x17.google.protobuf.StructR\n" +
+	"attributesB\v\n" +
 	"\t_usernameB\x0f\n" +
 	"\r_display_nameB\v\n" +
 	"\t_disabledB\v\n" +
@@ -4175,8 +4203,9 @@ var file_tollgate_v1_auth_proto_goTypes = []any{
 	(*WatchRevocationsRequest)(nil),     // 55: tollgate.v1.WatchRevocationsRequest
 	(*WatchRevocationsResponse)(nil),    // 56: tollgate.v1.WatchRevocationsResponse
 	(*timestamppb.Timestamp)(nil),       // 57: google.protobuf.Timestamp
-	(Reason)(0),                         // 58: tollgate.v1.Reason
-	(*durationpb.Duration)(nil),         // 59: google.protobuf.Duration
+	(*structpb.Struct)(nil),             // 58: google.protobuf.Struct
+	(Reason)(0),                         // 59: tollgate.v1.Reason
+	(*durationpb.Duration)(nil),         // 60: google.protobuf.Duration
 }
 var file_tollgate_v1_auth_proto_depIdxs = []int32{
 	0,  // 0: tollgate.v1.Principal.kind:type_name -> tollgate.v1.UserKind
@@ -4185,90 +4214,92 @@ var file_tollgate_v1_auth_proto_depIdxs = []int32{
 	0,  // 3: tollgate.v1.User.kind:type_name -> tollgate.v1.UserKind
 	57, // 4: tollgate.v1.User.created_at:type_name -> google.protobuf.Timestamp
 	57, // 5: tollgate.v1.User.updated_at:type_name -> google.protobuf.Timestamp
-	57, // 6: tollgate.v1.Session.created_at:type_name -> google.protobuf.Timestamp
-	57, // 7: tollgate.v1.Session.refreshed_at:type_name -> google.protobuf.Timestamp
-	57, // 8: tollgate.v1.Session.expires_at:type_name -> google.protobuf.Timestamp
-	57, // 9: tollgate.v1.APIKey.created_at:type_name -> google.protobuf.Timestamp
-	57, // 10: tollgate.v1.APIKey.expires_at:type_name -> google.protobuf.Timestamp
-	57, // 11: tollgate.v1.APIKey.last_used_at:type_name -> google.protobuf.Timestamp
-	57, // 12: tollgate.v1.APIKey.revoked_at:type_name -> google.protobuf.Timestamp
-	58, // 13: tollgate.v1.VerifyResponse.reason:type_name -> tollgate.v1.Reason
-	2,  // 14: tollgate.v1.VerifyResponse.principal:type_name -> tollgate.v1.Principal
-	2,  // 15: tollgate.v1.WhoAmIResponse.principal:type_name -> tollgate.v1.Principal
-	0,  // 16: tollgate.v1.CreateUserRequest.kind:type_name -> tollgate.v1.UserKind
-	3,  // 17: tollgate.v1.CreateUserResponse.user:type_name -> tollgate.v1.User
-	3,  // 18: tollgate.v1.ListUsersResponse.users:type_name -> tollgate.v1.User
-	3,  // 19: tollgate.v1.GetUserResponse.user:type_name -> tollgate.v1.User
-	3,  // 20: tollgate.v1.UpdateUserResponse.user:type_name -> tollgate.v1.User
-	4,  // 21: tollgate.v1.ListSessionsResponse.sessions:type_name -> tollgate.v1.Session
-	57, // 22: tollgate.v1.CreateAPIKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
-	5,  // 23: tollgate.v1.CreateAPIKeyResponse.api_key:type_name -> tollgate.v1.APIKey
-	5,  // 24: tollgate.v1.ListAPIKeysResponse.api_keys:type_name -> tollgate.v1.APIKey
-	59, // 25: tollgate.v1.RotateAPIKeyRequest.overlap:type_name -> google.protobuf.Duration
-	5,  // 26: tollgate.v1.RotateAPIKeyResponse.api_key:type_name -> tollgate.v1.APIKey
-	5,  // 27: tollgate.v1.RotateAPIKeyResponse.replaced:type_name -> tollgate.v1.APIKey
-	1,  // 28: tollgate.v1.SigningKey.state:type_name -> tollgate.v1.SigningKeyState
-	57, // 29: tollgate.v1.SigningKey.created_at:type_name -> google.protobuf.Timestamp
-	57, // 30: tollgate.v1.SigningKey.active_at:type_name -> google.protobuf.Timestamp
-	57, // 31: tollgate.v1.SigningKey.retired_at:type_name -> google.protobuf.Timestamp
-	57, // 32: tollgate.v1.SigningKey.removed_at:type_name -> google.protobuf.Timestamp
-	48, // 33: tollgate.v1.ListSigningKeysResponse.signing_keys:type_name -> tollgate.v1.SigningKey
-	48, // 34: tollgate.v1.RotateSigningKeyResponse.signing_key:type_name -> tollgate.v1.SigningKey
-	6,  // 35: tollgate.v1.AuthService.Login:input_type -> tollgate.v1.LoginRequest
-	8,  // 36: tollgate.v1.AuthService.Refresh:input_type -> tollgate.v1.RefreshRequest
-	10, // 37: tollgate.v1.AuthService.Logout:input_type -> tollgate.v1.LogoutRequest
-	12, // 38: tollgate.v1.AuthService.Verify:input_type -> tollgate.v1.VerifyRequest
-	14, // 39: tollgate.v1.AuthService.WhoAmI:input_type -> tollgate.v1.WhoAmIRequest
-	16, // 40: tollgate.v1.AuthService.CreateUser:input_type -> tollgate.v1.CreateUserRequest
-	18, // 41: tollgate.v1.AuthService.ListUsers:input_type -> tollgate.v1.ListUsersRequest
-	20, // 42: tollgate.v1.AuthService.GetUser:input_type -> tollgate.v1.GetUserRequest
-	22, // 43: tollgate.v1.AuthService.UpdateUser:input_type -> tollgate.v1.UpdateUserRequest
-	24, // 44: tollgate.v1.AuthService.DeleteUser:input_type -> tollgate.v1.DeleteUserRequest
-	26, // 45: tollgate.v1.AuthService.SetPassword:input_type -> tollgate.v1.SetPasswordRequest
-	28, // 46: tollgate.v1.AuthService.ListSessions:input_type -> tollgate.v1.ListSessionsRequest
-	30, // 47: tollgate.v1.AuthService.RevokeSession:input_type -> tollgate.v1.RevokeSessionRequest
-	32, // 48: tollgate.v1.AuthService.RevokeSessions:input_type -> tollgate.v1.RevokeSessionsRequest
-	34, // 49: tollgate.v1.AuthService.CreateAPIKey:input_type -> tollgate.v1.CreateAPIKeyRequest
-	36, // 50: tollgate.v1.AuthService.ListAPIKeys:input_type -> tollgate.v1.ListAPIKeysRequest
-	38, // 51: tollgate.v1.AuthService.RevokeAPIKey:input_type -> tollgate.v1.RevokeAPIKeyRequest
-	40, // 52: tollgate.v1.AuthService.RotateAPIKey:input_type -> tollgate.v1.RotateAPIKeyRequest
-	42, // 53: tollgate.v1.AuthService.EnrollSecondFactor:input_type -> tollgate.v1.EnrollSecondFactorRequest
-	44, // 54: tollgate.v1.AuthService.ConfirmSecondFactor:input_type -> tollgate.v1.ConfirmSecondFactorRequest
-	46, // 55: tollgate.v1.AuthService.RemoveSecondFactor:input_type -> tollgate.v1.RemoveSecondFactorRequest
-	49, // 56: tollgate.v1.AuthService.ListSigningKeys:input_type -> tollgate.v1.ListSigningKeysRequest
-	51, // 57: tollgate.v1.AuthService.RotateSigningKey:input_type -> tollgate.v1.RotateSigningKeyRequest
-	53, // 58: tollgate.v1.AuthService.RemoveSigningKey:input_type -> tollgate.v1.RemoveSigningKeyRequest
-	55, // 59: tollgate.v1.AuthService.WatchRevocations:input_type -> tollgate.v1.WatchRevocationsRequest
-	7,  // 60: tollgate.v1.AuthService.Login:output_type -> tollgate.v1.LoginResponse
-	9,  // 61: tollgate.v1.AuthService.Refresh:output_type -> tollgate.v1.RefreshResponse
-	11, // 62: tollgate.v1.AuthService.Logout:output_type -> tollgate.v1.LogoutResponse
-	13, // 63: tollgate.v1.AuthService.Verify:output_type -> tollgate.v1.VerifyResponse
-	15, // 64: tollgate.v1.AuthService.WhoAmI:output_type -> tollgate.v1.WhoAmIResponse
-	17, // 65: tollgate.v1.AuthService.CreateUser:output_type -> tollgate.v1.CreateUserResponse
-	19, // 66: tollgate.v1.AuthService.ListUsers:output_type -> tollgate.v1.ListUsersResponse
-	21, // 67: tollgate.v1.AuthService.GetUser:output_type -> tollgate.v1.GetUserResponse
-	23, // 68: tollgate.v1.AuthService.UpdateUser:output_type -> tollgate.v1.UpdateUserResponse
-	25, // 69: tollgate.v1.AuthService.DeleteUser:output_type -> tollgate.v1.DeleteUserResponse
-	27, // 70: tollgate.v1.AuthService.SetPassword:output_type -> tollgate.v1.SetPasswordResponse
-	29, // 71: tollgate.v1.AuthService.ListSessions:output_type -> tollgate.v1.ListSessionsResponse
-	31, // 72: tollgate.v1.AuthService.RevokeSession:output_type -> tollgate.v1.RevokeSessionResponse
-	33, // 73: tollgate.v1.AuthService.RevokeSessions:output_type -> tollgate.v1.RevokeSessionsResponse
-	35, // 74: tollgate.v1.AuthService.CreateAPIKey:output_type -> tollgate.v1.CreateAPIKeyResponse
-	37, // 75: tollgate.v1.AuthService.ListAPIKeys:output_type -> tollgate.v1.ListAPIKeysResponse
-	39, // 76: tollgate.v1.AuthService.RevokeAPIKey:output_type -> tollgate.v1.RevokeAPIKeyResponse
-	41, // 77: tollgate.v1.AuthService.RotateAPIKey:output_type -> tollgate.v1.RotateAPIKeyResponse
-	43, // 78: tollgate.v1.AuthService.EnrollSecondFactor:output_type -> tollgate.v1.EnrollSecondFactorResponse
-	45, // 79: tollgate.v1.AuthService.ConfirmSecondFactor:output_type -> tollgate.v1.ConfirmSecondFactorResponse
-	47, // 80: tollgate.v1.AuthService.RemoveSecondFactor:output_type -> tollgate.v1.RemoveSecondFactorResponse
-	50, // 81: tollgate.v1.AuthService.ListSigningKeys:output_type -> tollgate.v1.ListSigningKeysResponse
-	52, // 82: tollgate.v1.AuthService.RotateSigningKey:output_type -> tollgate.v1.RotateSigningKeyResponse
-	54, // 83: tollgate.v1.AuthService.RemoveSigningKey:output_type -> tollgate.v1.RemoveSigningKeyResponse
-	56, // 84: tollgate.v1.AuthService.WatchRevocations:output_type -> tollgate.v1.WatchRevocationsResponse
-	60, // [60:85] is the sub-list for method output_type
-	35, // [35:60] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	58, // 6: tollgate.v1.User.attributes:type_name -> google.protobuf.Struct
+	57, // 7: tollgate.v1.Session.created_at:type_name -> google.protobuf.Timestamp
+	57, // 8: tollgate.v1.Session.refreshed_at:type_name -> google.protobuf.Timestamp
+	57, // 9: tollgate.v1.Session.expires_at:type_name -> google.protobuf.Timestamp
+	57, // 10: tollgate.v1.APIKey.created_at:type_name -> google.protobuf.Timestamp
+	57, // 11: tollgate.v1.APIKey.expires_at:type_name -> google.protobuf.Timestamp
+	57, // 12: tollgate.v1.APIKey.last_used_at:type_name -> google.protobuf.Timestamp
+	57, // 13: tollgate.v1.APIKey.revoked_at:type_name -> google.protobuf.Timestamp
+	59, // 14: tollgate.v1.VerifyResponse.reason:type_name -> tollgate.v1.Reason
+	2,  // 15: tollgate.v1.VerifyResponse.principal:type_name -> tollgate.v1.Principal
+	2,  // 16: tollgate.v1.WhoAmIResponse.principal:type_name -> tollgate.v1.Principal
+	0,  // 17: tollgate.v1.CreateUserRequest.kind:type_name -> tollgate.v1.UserKind
+	3,  // 18: tollgate.v1.CreateUserResponse.user:type_name -> tollgate.v1.User
+	3,  // 19: tollgate.v1.ListUsersResponse.users:type_name -> tollgate.v1.User
+	3,  // 20: tollgate.v1.GetUserResponse.user:type_name -> tollgate.v1.User
+	58, // 21: tollgate.v1.UpdateUserRequest.attributes:type_name -> google.protobuf.Struct
+	3,  // 22: tollgate.v1.UpdateUserResponse.user:type_name -> tollgate.v1.User
+	4,  // 23: tollgate.v1.ListSessionsResponse.sessions:type_name -> tollgate.v1.Session
+	57, // 24: tollgate.v1.CreateAPIKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
+	5,  // 25: tollgate.v1.CreateAPIKeyResponse.api_key:type_name -> tollgate.v1.APIKey
+	5,  // 26: tollgate.v1.ListAPIKeysResponse.api_keys:type_name -> tollgate.v1.APIKey
+	60, // 27: tollgate.v1.RotateAPIKeyRequest.overlap:type_name -> google.protobuf.Duration
+	5,  // 28: tollgate.v1.RotateAPIKeyResponse.api_key:type_name -> tollgate.v1.APIKey
+	5,  // 29: tollgate.v1.RotateAPIKeyResponse.replaced:type_name -> tollgate.v1.APIKey
+	1,  // 30: tollgate.v1.SigningKey.state:type_name -> tollgate.v1.SigningKeyState
+	57, // 31: tollgate.v1.SigningKey.created_at:type_name -> google.protobuf.Timestamp
+	57, // 32: tollgate.v1.SigningKey.active_at:type_name -> google.protobuf.Timestamp
+	57, // 33: tollgate.v1.SigningKey.retired_at:type_name -> google.protobuf.Timestamp
+	57, // 34: tollgate.v1.SigningKey.removed_at:type_name -> google.protobuf.Timestamp
+	48, // 35: tollgate.v1.ListSigningKeysResponse.signing_keys:type_name -> tollgate.v1.SigningKey
+	48, // 36: tollgate.v1.RotateSigningKeyResponse.signing_key:type_name -> tollgate.v1.SigningKey
+	6,  // 37: tollgate.v1.AuthService.Login:input_type -> tollgate.v1.LoginRequest
+	8,  // 38: tollgate.v1.AuthService.Refresh:input_type -> tollgate.v1.RefreshRequest
+	10, // 39: tollgate.v1.AuthService.Logout:input_type -> tollgate.v1.LogoutRequest
+	12, // 40: tollgate.v1.AuthService.Verify:input_type -> tollgate.v1.VerifyRequest
+	14, // 41: tollgate.v1.AuthService.WhoAmI:input_type -> tollgate.v1.WhoAmIRequest
+	16, // 42: tollgate.v1.AuthService.CreateUser:input_type -> tollgate.v1.CreateUserRequest
+	18, // 43: tollgate.v1.AuthService.ListUsers:input_type -> tollgate.v1.ListUsersRequest
+	20, // 44: tollgate.v1.AuthService.GetUser:input_type -> tollgate.v1.GetUserRequest
+	22, // 45: tollgate.v1.AuthService.UpdateUser:input_type -> tollgate.v1.UpdateUserRequest
+	24, // 46: tollgate.v1.AuthService.DeleteUser:input_type -> tollgate.v1.DeleteUserRequest
+	26, // 47: tollgate.v1.AuthService.SetPassword:input_type -> tollgate.v1.SetPasswordRequest
+	28, // 48: tollgate.v1.AuthService.ListSessions:input_type -> tollgate.v1.ListSessionsRequest
+	30, // 49: tollgate.v1.AuthService.RevokeSession:input_type -> tollgate.v1.RevokeSessionRequest
+	32, // 50: tollgate.v1.AuthService.RevokeSessions:input_type -> tollgate.v1.RevokeSessionsRequest
+	34, // 51: tollgate.v1.AuthService.CreateAPIKey:input_type -> tollgate.v1.CreateAPIKeyRequest
+	36, // 52: tollgate.v1.AuthService.ListAPIKeys:input_type -> tollgate.v1.ListAPIKeysRequest
+	38, // 53: tollgate.v1.AuthService.RevokeAPIKey:input_type -> tollgate.v1.RevokeAPIKeyRequest
+	40, // 54: tollgate.v1.AuthService.RotateAPIKey:input_type -> tollgate.v1.RotateAPIKeyRequest
+	42, // 55: tollgate.v1.AuthService.EnrollSecondFactor:input_type -> tollgate.v1.EnrollSecondFactorRequest
+	44, // 56: tollgate.v1.AuthService.ConfirmSecondFactor:input_type -> tollgate.v1.ConfirmSecondFactorRequest
+	46, // 57: tollgate.v1.AuthService.RemoveSecondFactor:input_type -> tollgate.v1.RemoveSecondFactorRequest
+	49, // 58: tollgate.v1.AuthService.ListSigningKeys:input_type -> tollgate.v1.ListSigningKeysRequest
+	51, // 59: tollgate.v1.AuthService.RotateSigningKey:input_type -> tollgate.v1.RotateSigningKeyRequest
+	53, // 60: tollgate.v1.AuthService.RemoveSigningKey:input_type -> tollgate.v1.RemoveSigningKeyRequest
+	55, // 61: tollgate.v1.AuthService.WatchRevocations:input_type -> tollgate.v1.WatchRevocationsRequest
+	7,  // 62: tollgate.v1.AuthService.Login:output_type -> tollgate.v1.LoginResponse
+	9,  // 63: tollgate.v1.AuthService.Refresh:output_type -> tollgate.v1.RefreshResponse
+	11, // 64: tollgate.v1.AuthService.Logout:output_type -> tollgate.v1.LogoutResponse
+	13, // 65: tollgate.v1.AuthService.Verify:output_type -> tollgate.v1.VerifyResponse
+	15, // 66: tollgate.v1.AuthService.WhoAmI:output_type -> tollgate.v1.WhoAmIResponse
+	17, // 67: tollgate.v1.AuthService.CreateUser:output_type -> tollgate.v1.CreateUserResponse
+	19, // 68: tollgate.v1.AuthService.ListUsers:output_type -> tollgate.v1.ListUsersResponse
+	21, // 69: tollgate.v1.AuthService.GetUser:output_type -> tollgate.v1.GetUserResponse
+	23, // 70: tollgate.v1.AuthService.UpdateUser:output_type -> tollgate.v1.UpdateUserResponse
+	25, // 71: tollgate.v1.AuthService.DeleteUser:output_type -> tollgate.v1.DeleteUserResponse
+	27, // 72: tollgate.v1.AuthService.SetPassword:output_type -> tollgate.v1.SetPasswordResponse
+	29, // 73: tollgate.v1.AuthService.ListSessions:output_type -> tollgate.v1.ListSessionsResponse
+	31, // 74: tollgate.v1.AuthService.RevokeSession:output_type -> tollgate.v1.RevokeSessionResponse
+	33, // 75: tollgate.v1.AuthService.RevokeSessions:output_type -> tollgate.v1.RevokeSessionsResponse
+	35, // 76: tollgate.v1.AuthService.CreateAPIKey:output_type -> tollgate.v1.CreateAPIKeyResponse
+	37, // 77: tollgate.v1.AuthService.ListAPIKeys:output_type -> tollgate.v1.ListAPIKeysResponse
+	39, // 78: tollgate.v1.AuthService.RevokeAPIKey:output_type -> tollgate.v1.RevokeAPIKeyResponse
+	41, // 79: tollgate.v1.AuthService.RotateAPIKey:output_type -> tollgate.v1.RotateAPIKeyResponse
+	43, // 80: tollgate.v1.AuthService.EnrollSecondFactor:output_type -> tollgate.v1.EnrollSecondFactorResponse
+	45, // 81: tollgate.v1.AuthService.ConfirmSecondFactor:output_type -> tollgate.v1.ConfirmSecondFactorResponse
+	47, // 82: tollgate.v1.AuthService.RemoveSecondFactor:output_type -> tollgate.v1.RemoveSecondFactorResponse
+	50, // 83: tollgate.v1.AuthService.ListSigningKeys:output_type -> tollgate.v1.ListSigningKeysResponse
+	52, // 84: tollgate.v1.AuthService.RotateSigningKey:output_type -> tollgate.v1.RotateSigningKeyResponse
+	54, // 85: tollgate.v1.AuthService.RemoveSigningKey:output_type -> tollgate.v1.RemoveSigningKeyResponse
+	56, // 86: tollgate.v1.AuthService.WatchRevocations:output_type -> tollgate.v1.WatchRevocationsResponse
+	62, // [62:87] is the sub-list for method output_type
+	37, // [37:62] is the sub-list for method input_type
+	37, // [37:37] is the sub-list for extension type_name
+	37, // [37:37] is the sub-list for extension extendee
+	0,  // [0:37] is the sub-list for field type_name
 }
 
 func init() { file_tollgate_v1_auth_proto_init() }

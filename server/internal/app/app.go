@@ -34,6 +34,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/limits"
 	"github.com/tollgatehq/tollgate/server/internal/metrics"
 	"github.com/tollgatehq/tollgate/server/internal/page"
+	"github.com/tollgatehq/tollgate/server/internal/resources"
 	"github.com/tollgatehq/tollgate/server/internal/roles"
 	"github.com/tollgatehq/tollgate/server/internal/routes"
 	"github.com/tollgatehq/tollgate/server/internal/seal"
@@ -53,15 +54,16 @@ type App struct {
 	clock  clock.Clock
 	out    Out
 
-	db     *database.DB
-	redis  redis.UniversalClient // nil: everything is in this process
-	log    *changes.Log
-	audit  *audit.Service
-	pages  page.Tokens
-	Auth   *auth.Service // for the subcommands
-	roles  *roles.Service
-	Limits *limits.Service // for the subcommands
-	routes *routes.Service
+	db        *database.DB
+	redis     redis.UniversalClient // nil: everything is in this process
+	log       *changes.Log
+	audit     *audit.Service
+	pages     page.Tokens
+	Auth      *auth.Service // for the subcommands
+	roles     *roles.Service
+	Limits    *limits.Service // for the subcommands
+	routes    *routes.Service
+	resources *resources.Service
 
 	metrics   *metrics.Metrics
 	refused   *refused
@@ -140,6 +142,7 @@ func (a *App) open(ctx context.Context, master *seal.Master) error {
 	})
 	a.Limits = limits.New(a.db, a.log, a.roles, a.clock, a.pages, backend)
 	a.routes = routes.New(a.db, a.log, a.clock, a.pages)
+	a.resources = resources.New(a.db, a.log, a.clock, a.pages)
 	a.Auth = auth.New(auth.Options{
 		DB: a.db, Log: a.log, Audit: a.audit, Roles: a.roles, Limits: a.Limits, Clock: a.clock,
 		Pages: a.pages, Master: master, Issuer: a.config.Issuer, Audience: a.config.Audience,
@@ -157,6 +160,7 @@ func (a *App) open(ctx context.Context, master *seal.Master) error {
 	a.log.Follow(a.roles)
 	a.log.Follow(a.Limits)
 	a.log.Follow(a.routes)
+	a.log.Follow(a.resources)
 	a.log.Follow(a.Auth)
 	a.registerMetrics(limiterDown)
 
@@ -226,10 +230,11 @@ func (a *App) Handler() (http.Handler, error) {
 			*roles.Handler
 			*decision.Authorizer
 		}{roles.NewHandler(a.roles), decision.NewAuthorizer(decisions, a.pages)},
-		Limits: limits.NewHandler(a.Limits),
-		Routes: routes.NewHandler(a.routes),
-		Audit:  audit.NewHandler(a.audit),
-		Guard:  g, Interceptors: append(a.telemetry.Interceptors(), a.metrics), Events: a.audit, JWKS: a.Auth.SigningKeys.JWKS,
+		Limits:    limits.NewHandler(a.Limits),
+		Routes:    routes.NewHandler(a.routes),
+		Resources: resources.NewHandler(a.resources),
+		Audit:     audit.NewHandler(a.audit),
+		Guard:     g, Interceptors: append(a.telemetry.Interceptors(), a.metrics), Events: a.audit, JWKS: a.Auth.SigningKeys.JWKS,
 		OAuth: a.Auth, Issuer: a.config.Issuer,
 		Ready: a.readiness, Health: health{a}, Reflection: a.config.Reflection, PublicTools: a.config.local(),
 		TrustedProxies: proxies, MaxInFlight: a.config.MaxInFlight, Refused: a.refused.count, Clock: a.clock, Log: a.out.Log,
@@ -238,7 +243,7 @@ func (a *App) Handler() (http.Handler, error) {
 
 // decisions and enforcer are the pipeline, for whatever port asks.
 func (a *App) decisions() *decision.Service {
-	return decision.New(a.log, a.Auth, a.roles, nil, a.Limits, a.audit, a.clock, a.stepUp(), a.metrics.Decided)
+	return decision.New(a.log, a.Auth, a.roles, a.resources.Attributes, a.Limits, a.audit, a.clock, a.stepUp(), a.metrics.Decided)
 }
 
 func (a *App) enforcer(decisions *decision.Service) *enforce.Service {

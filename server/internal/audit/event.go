@@ -67,6 +67,8 @@ const (
 	RouteCreate     Action = "route.create"
 	RouteUpdate     Action = "route.update"
 	RouteDelete     Action = "route.delete"
+	ResourcePut     Action = "resource.put"
+	ResourceDelete  Action = "resource.delete"
 	AccessDenied    Action = "access.denied"            // a decision made for a downstream service
 	AccessExplained Action = "access.explained"         // somebody asked how a decision comes about
 	TollgateRefused Action = "tollgate.refused"         // a refused call of Tollgate's own API
@@ -77,7 +79,7 @@ const (
 func (a Action) own() bool {
 	service, _, _ := strings.Cut(string(a), ".")
 	switch service {
-	case "auth", "session", "user", "api_key", "signing_key", "role", "limit", "route", "access", "tollgate":
+	case "auth", "session", "user", "api_key", "signing_key", "role", "limit", "route", "resource", "access", "tollgate":
 		return true
 	default:
 		return false

@@ -125,9 +125,11 @@ func (h *Handler) GetUser(ctx context.Context, req *tollgatev1.GetUserRequest) (
 
 // UpdateUser implements AuthService.
 func (h *Handler) UpdateUser(ctx context.Context, req *tollgatev1.UpdateUserRequest) (*tollgatev1.UpdateUserResponse, error) {
-	u, revision, err := h.service.UpdateUser(ctx, req.GetId(), UserUpdate{
-		Username: req.Username, DisplayName: req.DisplayName, Disabled: req.Disabled, Audience: req.Audience,
-	})
+	change := UserUpdate{Username: req.Username, DisplayName: req.DisplayName, Disabled: req.Disabled, Audience: req.Audience}
+	if req.GetAttributes() != nil {
+		change.Attributes = new(req.GetAttributes().AsMap())
+	}
+	u, revision, err := h.service.UpdateUser(ctx, req.GetId(), change)
 	if err != nil {
 		return nil, err
 	}

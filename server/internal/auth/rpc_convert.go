@@ -37,7 +37,7 @@ func userProto(u User) *tollgatev1.User {
 		Id: u.ID, Username: u.Username, DisplayName: u.DisplayName, Kind: kinds.Proto(u.Kind),
 		Disabled: u.Disabled, PasswordChangeRequired: u.PasswordChangeRequired,
 		CreatedAt: protoconv.Timestamp(u.CreatedAt), UpdatedAt: protoconv.Timestamp(u.UpdatedAt), Roles: u.Roles, SecondFactor: u.SecondFactor,
-		Audience: u.Audience,
+		Audience: u.Audience, Attributes: protoconv.Struct(u.Attributes),
 	}
 }
 

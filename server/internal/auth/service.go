@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tollgatehq/tollgate/internal/jose"
+	"github.com/tollgatehq/tollgate/server/internal/attributes"
 	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/auth/apikey"
 	"github.com/tollgatehq/tollgate/server/internal/auth/authority"
@@ -22,7 +23,8 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/seal"
 )
 
-// cachedUsers bounds how many users are kept in memory.
+// cachedUsers bounds how many users are kept in memory; those with large attributes
+// count as several.
 const cachedUsers = 100_000
 
 // Options are what a Service needs. What has no default is required.
@@ -92,7 +94,7 @@ func New(o Options) *Service {
 		APIKeys:   apikey.NewService(o.DB, o.Log, o.Roles, gate, o.Clock, o.Pages),
 		authority: gate,
 		Passwords: password.NewPool(o.Passwords),
-		users:     changes.NewCache[string, identity](cachedUsers),
+		users:     changes.NewWeighedCache[string](cachedUsers, func(who identity) int { return who.attributes.Weight() }),
 		factors:   totp.NewIssuer(o.Issuer),
 		master:    o.Master,
 	}
@@ -167,10 +169,14 @@ func (s *Service) identity(ctx context.Context, id string) (identity, error) {
 		if err != nil {
 			return identity{}, err
 		}
+		kept, err := attributes.Keep(row.Attributes)
+		if err != nil {
+			return identity{}, err
+		}
 		return identity{
 			Username: row.Username, Kind: row.Kind,
 			Disabled: row.DisabledAt != nil, PasswordChangeRequired: row.PasswordChangeRequired,
-			Audience: row.Audience,
+			Audience: row.Audience, attributes: kept,
 		}, nil
 	})
 }

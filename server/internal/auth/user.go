@@ -13,6 +13,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/tollgatehq/tollgate/server/internal/attributes"
 	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/auth/authority"
 	"github.com/tollgatehq/tollgate/server/internal/auth/password"
@@ -38,6 +39,7 @@ type User struct {
 	CreatedAt, UpdatedAt   time.Time
 	Roles                  []string // names of the roles in force now, sorted
 	Audience               string   // for a service: that of the access tokens it accepts; empty: the server's own
+	Attributes             map[string]any
 }
 
 // NewUser describes a user to create.
@@ -58,16 +60,18 @@ type UserUpdate struct {
 	DisplayName *string
 	Disabled    *bool
 	Audience    *string // for a service only: see User
+	Attributes  *map[string]any
 }
 
 // identity is what verifying needs to know about a user. The zero identity
-// stands for a user who does not exist.
+// stands for a user who does not exist. It is comparable.
 type identity struct {
 	Username               string
 	Kind                   caller.Kind
 	Disabled               bool
 	PasswordChangeRequired bool
 	Audience               string
+	attributes             *attributes.Kept
 }
 
 // CreateUser adds a person or a service account with its first roles, all or
@@ -254,7 +258,8 @@ func (s *Service) ListUsers(ctx context.Context, f UserFilter, size int32, token
 
 // UpdateUser changes the fields that are set. Disabling revokes the user's
 // sessions; the last administrator cannot be disabled. Users who hold more
-// than the caller cannot be changed at all: GRANT_EXCEEDS_OWN.
+// than the caller cannot be changed at all, and nobody changes attributes, also
+// their own, that make true a condition of what they do not hold: GRANT_EXCEEDS_OWN.
 func (s *Service) UpdateUser(ctx context.Context, id string, u UserUpdate) (User, int64, error) {
 	if u == (UserUpdate{}) {
 		return User{}, 0, fault.NothingToUpdate()
@@ -281,6 +286,14 @@ func (s *Service) UpdateUser(ctx context.Context, id string, u UserUpdate) (User
 		}
 		u.Audience = &audience
 	}
+	var described *string // the attributes as stored
+	if u.Attributes != nil {
+		text, err := attributes.Encode("attributes", *u.Attributes)
+		if err != nil {
+			return User{}, 0, err
+		}
+		described = &text
+	}
 	disable := u.Disabled != nil && *u.Disabled
 	var row userRow
 	revision, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) (err error) {
@@ -299,11 +312,16 @@ func (s *Service) UpdateUser(ctx context.Context, id string, u UserUpdate) (User
 				return err
 			}
 		}
+		if described != nil {
+			if err := s.roles.MayDescribeIn(ctx, tx, id); err != nil {
+				return err
+			}
+		}
 		before, err := getUser(ctx, tx, id)
 		if err != nil {
 			return fmt.Errorf("read the user before: %w", err)
 		}
-		if row, err = updateUser(ctx, tx, id, u, s.clock.Micros()); err != nil {
+		if row, err = updateUser(ctx, tx, id, u, described, s.clock.Micros()); err != nil {
 			return err
 		}
 		if row.Audience != "" && row.Kind != caller.Service {
@@ -328,7 +346,8 @@ func (s *Service) UpdateUser(ctx context.Context, id string, u UserUpdate) (User
 	return user, revision, err
 }
 
-// describe adds what is changed to the event, and what it was.
+// describe adds what is changed to the event, and what it was; of attributes only
+// the names, for their values may be personal.
 func (u UserUpdate) describe(e audit.Event, before userRow) audit.Event {
 	if u.Username != nil {
 		e = e.With("username", *u.Username).With("username_before", before.Username)
@@ -338,6 +357,9 @@ func (u UserUpdate) describe(e audit.Event, before userRow) audit.Event {
 	}
 	if u.Audience != nil {
 		e = e.With("audience", *u.Audience).With("audience_before", before.Audience)
+	}
+	if u.Attributes != nil {
+		e = e.With("attributes", attributes.Changed(before.attributes(), *u.Attributes))
 	}
 	if u.Disabled != nil {
 		e = e.With("disabled", strconv.FormatBool(*u.Disabled)).With("disabled_before", strconv.FormatBool(before.DisabledAt != nil))

@@ -1,10 +1,12 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"time"
 	"unicode"
 
+	"github.com/tollgatehq/tollgate/server/internal/attributes"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/changes"
 	"github.com/tollgatehq/tollgate/server/internal/database"
@@ -13,7 +15,7 @@ import (
 const userColumns = `id, username, display_name, kind, password_hash, password_change_required, disabled_at, created_at, updated_at, audience`
 
 // userFields are the columns, and what comes from elsewhere.
-const userFields = userColumns + `, EXISTS (SELECT 1 FROM second_factors f WHERE f.user_id = users.id AND f.confirmed_at IS NOT NULL) AS second_factor`
+const userFields = userColumns + `, attributes, EXISTS (SELECT 1 FROM second_factors f WHERE f.user_id = users.id AND f.confirmed_at IS NOT NULL) AS second_factor`
 
 type userRow struct {
 	ID                     string      `db:"id"`
@@ -27,15 +29,26 @@ type userRow struct {
 	UpdatedAt              int64       `db:"updated_at"`
 	SecondFactor           bool        `db:"second_factor"`
 	Audience               string      `db:"audience"`
+	Attributes             string      `db:"attributes"`
 }
 
 func (r userRow) user() User {
 	return User{
 		ID: r.ID, Username: r.Username, DisplayName: r.DisplayName, Kind: r.Kind,
 		Disabled: r.DisabledAt != nil, PasswordChangeRequired: r.PasswordChangeRequired,
-		SecondFactor: r.SecondFactor, Audience: r.Audience,
+		SecondFactor: r.SecondFactor, Audience: r.Audience, Attributes: r.attributes(),
 		CreatedAt: time.UnixMicro(r.CreatedAt), UpdatedAt: time.UnixMicro(r.UpdatedAt),
 	}
+}
+
+// attributes are the user's; nil also for what only another program can have written,
+// which conditions do not read: Service.identity fails.
+func (r userRow) attributes() map[string]any {
+	values, err := attributes.Decode(cmp.Or(r.Attributes, attributes.None)) // none: a new row
+	if err != nil {
+		return nil
+	}
+	return values
 }
 
 func getUser(ctx context.Context, q database.Queries, id string) (row userRow, err error) {
@@ -90,8 +103,9 @@ func insertUser(ctx context.Context, q database.Queries, r userRow) error {
 	return err
 }
 
-// updateUser returns the user as changed; ErrExists when the new name is taken.
-func updateUser(ctx context.Context, q database.Queries, id string, u UserUpdate, now int64) (row userRow, err error) {
+// updateUser returns the user as changed, with attributes of this text if there is
+// one; ErrExists when the new name is taken.
+func updateUser(ctx context.Context, q database.Queries, id string, u UserUpdate, described *string, now int64) (row userRow, err error) {
 	disabled := -1 // leave it
 	if u.Disabled != nil {
 		disabled = boolToInt(*u.Disabled)
@@ -101,8 +115,9 @@ func updateUser(ctx context.Context, q database.Queries, id string, u UserUpdate
 			display_name = COALESCE($3, display_name),
 			disabled_at = CASE WHEN $4 = 1 THEN COALESCE(disabled_at, $5) WHEN $4 = 0 THEN NULL ELSE disabled_at END,
 			audience = COALESCE($6, audience),
+			attributes = COALESCE($7, attributes),
 			updated_at = $5
-		WHERE id = $1 RETURNING `+userFields, id, u.Username, u.DisplayName, disabled, now, u.Audience)
+		WHERE id = $1 RETURNING `+userFields, id, u.Username, u.DisplayName, disabled, now, u.Audience, described)
 	return row, err
 }
 

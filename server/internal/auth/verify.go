@@ -49,7 +49,7 @@ func (s *Service) Verify(ctx context.Context, c Credential) (Verification, error
 	case who.Disabled:
 		return Verification{Reason: caller.ReasonUserDisabled}, nil
 	}
-	p.Username, p.Kind, p.Accepts = who.Username, who.Kind, who.Audience
+	p.Username, p.Kind, p.Accepts, p.Attributes = who.Username, who.Kind, who.Audience, who.attributes.Values()
 	p.PasswordChangeRequired = p.PasswordChangeRequired || who.PasswordChangeRequired
 	if p.Roles, err = s.roles.RolesOf(ctx, p.UserID); err != nil {
 		return Verification{}, fmt.Errorf("read the roles of user %s: %w", p.UserID, err)

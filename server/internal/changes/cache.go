@@ -10,13 +10,26 @@ import (
 // Cache is a bounded read-through cache whose owner, a Follower, invalidates
 // what changed. A read that began before its key was invalidated is made again.
 type Cache[K comparable, V any] struct {
-	size int
-	kept atomic.Pointer[otter.Cache[K, V]]
+	options otter.Options[K, V]
+	kept    atomic.Pointer[otter.Cache[K, V]]
 }
 
 // NewCache keeps at most size values.
 func NewCache[K comparable, V any](size int) *Cache[K, V] {
-	c := &Cache[K, V]{size: size}
+	return newCache(otter.Options[K, V]{MaximumSize: size})
+}
+
+// NewWeighedCache keeps values that weigh at most total together, for values whose
+// sizes differ much. weigh returns at least 1.
+func NewWeighedCache[K comparable, V any](total int, weigh func(V) int) *Cache[K, V] {
+	return newCache(otter.Options[K, V]{
+		MaximumWeight: uint64(total),
+		Weigher:       func(_ K, value V) uint32 { return uint32(weigh(value)) },
+	})
+}
+
+func newCache[K comparable, V any](options otter.Options[K, V]) *Cache[K, V] {
+	c := &Cache[K, V]{options: options}
 	c.Clear()
 	return c
 }
@@ -53,5 +66,6 @@ func (c *Cache[K, V]) Invalidate(key K) { c.kept.Load().Invalidate(key) }
 // Clear forgets everything. Reads under way end in the cache that was: otter's
 // InvalidateAll would keep what they return.
 func (c *Cache[K, V]) Clear() {
-	c.kept.Store(otter.Must(&otter.Options[K, V]{MaximumSize: c.size}))
+	options := c.options
+	c.kept.Store(otter.Must(&options))
 }

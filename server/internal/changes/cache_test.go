@@ -157,3 +157,22 @@ func TestCacheReadOutlivesItsCaller(t *testing.T) {
 		backendtest.Equal(t, <-next, 1, "the next caller")
 	})
 }
+
+// A weighed cache keeps what its values weigh, not how many they are, also after
+// Clear.
+func TestWeighedCache(t *testing.T) {
+	t.Parallel()
+	c := NewWeighedCache[int](100, func(weight int) int { return weight })
+	for _, weight := range []int{1, 20} {
+		c.Clear()
+		for key := range 1000 {
+			_, err := c.Get(t.Context(), key, func(context.Context) (int, error) { return weight, nil })
+			backendtest.Must(t, err)
+		}
+		kept := c.kept.Load()
+		kept.CleanUp()
+		if total := int(kept.WeightedSize()); total > 100 || total < 50 || kept.EstimatedSize() != total/weight {
+			t.Errorf("%d values of %d weigh %d", kept.EstimatedSize(), weight, total)
+		}
+	}
+}

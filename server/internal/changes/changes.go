@@ -31,6 +31,7 @@ const (
 	Membership Kind = "membership"  // user id; empty: anybody's
 	Limit      Kind = "limit"       // name
 	Route      Kind = "route"       // name
+	Resource   Kind = "resource"    // type, a slash, id
 )
 
 // Change says that a thing is not what it was. It does not say how: followers

@@ -22,7 +22,8 @@ func Services() []protoreflect.ServiceDescriptor {
 	var services []protoreflect.ServiceDescriptor
 	for _, file := range []protoreflect.FileDescriptor{
 		tollgatev1.File_tollgate_v1_auth_proto, tollgatev1.File_tollgate_v1_roles_proto,
-		tollgatev1.File_tollgate_v1_limits_proto, tollgatev1.File_tollgate_v1_routes_proto, tollgatev1.File_tollgate_v1_audit_proto,
+		tollgatev1.File_tollgate_v1_limits_proto, tollgatev1.File_tollgate_v1_routes_proto,
+		tollgatev1.File_tollgate_v1_resources_proto, tollgatev1.File_tollgate_v1_audit_proto,
 	} {
 		for i := range file.Services().Len() {
 			services = append(services, file.Services().Get(i))

@@ -29,11 +29,12 @@ import (
 
 // Options are the handlers and what they need.
 type Options struct {
-	Auth   tollgatev1connect.AuthServiceHandler
-	Roles  tollgatev1connect.RolesServiceHandler
-	Limits tollgatev1connect.LimitsServiceHandler
-	Routes tollgatev1connect.RoutesServiceHandler
-	Audit  tollgatev1connect.AuditServiceHandler
+	Auth      tollgatev1connect.AuthServiceHandler
+	Roles     tollgatev1connect.RolesServiceHandler
+	Limits    tollgatev1connect.LimitsServiceHandler
+	Routes    tollgatev1connect.RoutesServiceHandler
+	Resources tollgatev1connect.ResourcesServiceHandler
+	Audit     tollgatev1connect.AuditServiceHandler
 
 	Enforce *enforce.Service
 	Envoy   *envoy.Handler
@@ -81,6 +82,7 @@ func New(o Options) (http.Handler, error) {
 	add(tollgatev1connect.NewRolesServiceHandler(o.Roles, with))
 	add(tollgatev1connect.NewLimitsServiceHandler(o.Limits, with))
 	add(tollgatev1connect.NewRoutesServiceHandler(o.Routes, with))
+	add(tollgatev1connect.NewResourcesServiceHandler(o.Resources, with))
 	add(tollgatev1connect.NewAuditServiceHandler(o.Audit, with))
 
 	// Not under /v1: only proxies call them, over gRPC.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/tollgatehq/tollgate/server/internal/fault"
@@ -37,6 +38,15 @@ func Duration(d time.Duration) *durationpb.Duration {
 		return nil
 	}
 	return durationpb.New(d)
+}
+
+// Struct is a JSON object, as encoding/json reads it; never nil.
+func Struct(values map[string]any) *structpb.Struct {
+	s, err := structpb.NewStruct(values)
+	if err != nil {
+		panic("protoconv: " + err.Error()) // what was JSON is a Struct
+	}
+	return s
 }
 
 // List converts every item; nil for an empty list.

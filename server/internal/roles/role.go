@@ -27,9 +27,9 @@ const (
 // builtins in the order of their names, in which every instance writes them.
 var builtins = [...]Role{
 	{Name: Administrator, Description: "May do everything.", Permissions: []string{"*"}},
-	{Name: Auditor, Description: "May read the audit log, users, API keys, signing keys, roles, limits and routes.", Permissions: []string{
-		"tollgate:audit:read", "tollgate:keys:read", "tollgate:limits:read", "tollgate:roles:read", "tollgate:routes:read",
-		"tollgate:signing-keys:read", "tollgate:users:read",
+	{Name: Auditor, Description: "May read the audit log, users, API keys, signing keys, roles, limits, routes and resources.", Permissions: []string{
+		"tollgate:audit:read", "tollgate:keys:read", "tollgate:limits:read", "tollgate:resources:read", "tollgate:roles:read",
+		"tollgate:routes:read", "tollgate:signing-keys:read", "tollgate:users:read",
 	}},
 	{Name: ServiceRole, Description: "May verify credentials and ask for decisions.", Permissions: []string{
 		"tollgate:authorize", "tollgate:verify",
