@@ -65,6 +65,7 @@ func isVariable(segment string) int {
 }
 
 func (q *restQueries) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	r = inSegments(r)
 	if strings.HasSuffix(r.URL.Path, "/") { // not the path of a thing without a name
 		writePlain(w, r, http.StatusNotFound, caller.From(r.Context()).RequestID)
 		return
@@ -82,6 +83,30 @@ func (q *restQueries) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	q.next.ServeHTTP(w, r)
 }
+
+// inSegments is the request with its path as the transcoder must be given it: that
+// splits URL.Path, which net/http has decoded, decodes each segment once more, and
+// takes a colon in the last one for a verb, of which the contract has none. A name
+// with a slash, a percent sign or a colon would be another name, or none.
+func inSegments(r *http.Request) *http.Request {
+	segments := strings.Split(r.URL.EscapedPath(), "/")
+	for i, segment := range segments {
+		decoded, err := url.PathUnescape(segment)
+		if err != nil {
+			return r // net/http has decoded it, so this does not happen
+		}
+		segments[i] = inSegment.Replace(decoded)
+	}
+	path := strings.Join(segments, "/")
+	if path == r.URL.Path {
+		return r
+	}
+	spelled, at := *r, *r.URL
+	at.Path, at.RawPath, spelled.URL = path, "", &at
+	return &spelled
+}
+
+var inSegment = strings.NewReplacer("%", "%25", "/", "%2F", ":", "%3A")
 
 // plainJSON spells the type of a JSON body as the transcoder knows it, which
 // compares bytes: types and charset are case-insensitive, and the value may be
@@ -130,7 +155,7 @@ func readQuery(r *http.Request) (url.Values, *fault.Error) {
 	return query, nil
 }
 
-// matches compares decoded segments, as the transcoder does.
+// matches compares segments as inSegments leaves them, as the transcoder does.
 func (route restRoute) matches(method, path string) bool {
 	if method != route.method {
 		return false
