@@ -8,6 +8,7 @@ import (
 
 	"connectrpc.com/connect"
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
+	"google.golang.org/protobuf/types/known/structpb"
 )
 
 // Verify reports whether credential, an access token or an API key, is good now
@@ -127,7 +128,16 @@ func (r AuthorizeRequest) proto() (req *tollgatev1.AuthorizeRequest, wellFormed 
 			Message: "an AuthorizeRequest has a Credential or a UserID, not both",
 		}
 	}
+	resource, err := structOf("ResourceAttributes", r.ResourceAttributes)
+	if err != nil {
+		return nil, false, err
+	}
+	action, err := structOf("ActionProperties", r.ActionProperties)
+	if err != nil {
+		return nil, false, err
+	}
 	req = &tollgatev1.AuthorizeRequest{
+		AnyOf: r.AnyOf, AllOf: r.AllOf, ResourceAttributes: resource, ActionProperties: action,
 		Permission: r.Permission, Resource: clip(r.Resource, 256), Context: r.Context,
 		Client: &tollgatev1.Client{
 			Ip: ipText(r.IP), UserAgent: clip(r.UserAgent, 512), RequestId: clip(r.RequestID, 128),
@@ -144,6 +154,7 @@ func decisionOf(res *tollgatev1.AuthorizeResponse, wellFormed bool) (*Decision, 
 	d := &Decision{
 		Allowed: res.GetAllowed(), Reason: reasonOf(res.GetReason()), Principal: principalOf(res.GetPrincipal()),
 		RetryAfter: res.GetRetryAfter().AsDuration(), Revision: res.GetRevision(),
+		Grant: res.GetGrant(),
 	}
 	for _, s := range res.GetLimits() {
 		d.Limits = append(d.Limits, statusOf(s))
@@ -158,6 +169,33 @@ func decisionOf(res *tollgatev1.AuthorizeResponse, wellFormed bool) (*Decision, 
 		return nil, incomplete("the principal")
 	}
 	return d, nil
+}
+
+// named is what the call needs, for people.
+func (r AuthorizeRequest) named() string {
+	switch {
+	case len(r.AnyOf) > 0:
+		return strings.Join(r.AnyOf, " or ")
+	case len(r.AllOf) > 0:
+		return strings.Join(r.AllOf, " and ")
+	default:
+		return r.Permission
+	}
+}
+
+// structOf is attributes for the wire; nil for none.
+func structOf(field string, attributes map[string]any) (*structpb.Struct, error) {
+	if len(attributes) == 0 {
+		return nil, nil
+	}
+	s, err := structpb.NewStruct(attributes)
+	if err != nil {
+		return nil, &Error{
+			Code: connect.CodeInvalidArgument, Reason: "INVALID_FIELD",
+			Message: field + " must be what JSON can say: " + err.Error(),
+		}
+	}
+	return s, nil
 }
 
 func incomplete(what string) *Error {

@@ -153,7 +153,7 @@ func (i *interceptor) decide(ctx context.Context, q *AuthorizeRequest) (*Decisio
 	case err != nil:
 		return nil, i.client.unavailableError(ctx, err)
 	case !d.Allowed:
-		return nil, refusal(d, q.Permission)
+		return nil, refusal(d, q.named())
 	}
 	return d, nil
 }

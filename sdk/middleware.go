@@ -37,7 +37,7 @@ func (c *Client) Require(permission string, edit ...func(*http.Request, *Authori
 				change(r, &q)
 			}
 			d, err := c.Authorize(r.Context(), q)
-			c.enforce(w, r, next, q.Permission, d, err)
+			c.enforce(w, r, next, q.named(), d, err)
 		})
 	}
 }

@@ -36,7 +36,7 @@ func (i *interceptor) follow(ctx context.Context, q AuthorizeRequest, p *Princip
 		if i.verifier != nil {
 			news = i.verifier.feed.next() // first, so that no message is missed in between
 			if reason := i.verifier.recheck(ctx, q.Credential, p); reason != ReasonOK {
-				return refusal(i.verifier.client.report(ctx, q, reason), q.Permission)
+				return refusal(i.verifier.client.report(ctx, q, reason), q.named())
 			}
 		}
 		select {
@@ -56,7 +56,7 @@ func (i *interceptor) follow(ctx context.Context, q AuthorizeRequest, p *Princip
 		case err != nil:
 			wait = every / 8
 		case !d.Allowed:
-			return refusal(d, q.Permission)
+			return refusal(d, q.named())
 		default:
 			answered, wait = asked, every/2
 		}

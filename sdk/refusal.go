@@ -50,6 +50,10 @@ func refusal(d *Decision, permission string) *connect.Error {
 		message = fmt.Sprintf("this needs the permission %s, which none of your roles grants", permission)
 	case ReasonScopeMissing:
 		message = fmt.Sprintf("this needs the permission %s, which the API key's scopes leave out", permission)
+	case ReasonDeniedByGrant:
+		message = fmt.Sprintf("one of your roles denies %s here", permission)
+	case ReasonConditionFalse, ReasonConditionFailed:
+		message = fmt.Sprintf("your roles grant %s only under a condition that is not met here", permission)
 	case ReasonSelfOnly:
 		message = "only the user in question may make this call, signed in as a person"
 	case ReasonPasswordChangeRequired:

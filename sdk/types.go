@@ -31,6 +31,9 @@ const (
 	ReasonSecondFactorRequired   Reason = "SECOND_FACTOR_REQUIRED"
 	ReasonSignInRequired         Reason = "SIGN_IN_REQUIRED"
 	ReasonSelfOnly               Reason = "SELF_ONLY"
+	ReasonDeniedByGrant          Reason = "DENIED_BY_GRANT"
+	ReasonConditionFalse         Reason = "CONDITION_FALSE"
+	ReasonConditionFailed        Reason = "CONDITION_FAILED"
 )
 
 func reasonOf(r tollgatev1.Reason) Reason {
@@ -105,6 +108,9 @@ type AuthorizeRequest struct {
 	UserID string
 	// Permission is what the call needs, without wildcards: "orders:read".
 	Permission string
+	// AnyOf are permissions of which one suffices, and AllOf are permissions that are
+	// all needed: at most 16, instead of Permission.
+	AnyOf, AllOf []string
 	// Authenticated accepts any good credential; Permission is then only the name
 	// that limits match, "authenticated" when it is empty. Unlike
 	// [Client.Verify] it counts, and records bad credentials.
@@ -115,10 +121,14 @@ type AuthorizeRequest struct {
 	// SelfOnly lets only the person who is signed in as Self pass. Permission is
 	// then only the name that limits match, as with Authenticated.
 	SelfOnly bool
-	// Resource is what the call is about, for the audit log: "orders/42". It is
-	// cut after 256 bytes.
+	// Resource is what the call is about, for the audit log and for conditions:
+	// "orders/42". It is cut after 256 bytes.
 	Resource string
-	// Context is what custom limits count by: {"tenant": "acme"}. At most 32
+	// ResourceAttributes and ActionProperties are what conditions read of the resource,
+	// besides what Tollgate knows of it, and of the action: what JSON can say, at most
+	// 8 KiB each.
+	ResourceAttributes, ActionProperties map[string]any
+	// Context is what custom limits count by and conditions read: {"tenant": "acme"}. At most 32
 	// entries, keys up to 64 and values up to 256 characters.
 	Context map[string]string
 	// IP is the caller's address; the zero Addr leaves limits per IP out.
@@ -143,6 +153,7 @@ type Decision struct {
 	RetryAfter time.Duration // set with ReasonLimited, unless waiting never helps
 	Limits     []LimitStatus // those that counted the call, the most restrictive first
 	Revision   int64         // the decision is at least as new as this
+	Grant      string        // the grant that decided, where one with a condition or a deny did
 }
 
 // Err returns nil when the call is allowed, and a [*DeniedError] when it is not.

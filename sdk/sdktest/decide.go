@@ -49,16 +49,50 @@ func permissionPattern() *regexp.Regexp {
 // badPermission returns what is wrong with the permission of a request, which the
 // server refuses.
 func (s *Server) badPermission(req *tollgatev1.AuthorizeRequest) string {
-	switch p := req.GetPermission(); {
-	case p == "" && (req.GetAuthenticated() || req.GetSelfOnly()):
-	case p == "":
-		return "must not be empty, unless authenticated or self_only is true"
-	case strings.HasPrefix(p, "tollgate:"):
-		return "must be one of your own: Tollgate decides about its own API (tollgate:…) by itself"
-	case !s.permission.MatchString(p):
-		return `must name one permission, such as "orders:read"`
+	named := asked(req)
+	if len(named) == 0 && !req.GetAuthenticated() && !req.GetSelfOnly() {
+		return "must not be empty, unless any_of, all_of, authenticated or self_only is set"
+	}
+	for _, p := range named {
+		switch {
+		case strings.HasPrefix(p, "tollgate:"):
+			return "must be one of your own: Tollgate decides about its own API (tollgate:…) by itself"
+		case !s.permission.MatchString(p):
+			return `must name one permission, such as "orders:read"`
+		}
 	}
 	return ""
+}
+
+// asked are the permissions that a request names.
+func asked(req *tollgatev1.AuthorizeRequest) []string {
+	named := slices.Concat(req.GetAnyOf(), req.GetAllOf())
+	if req.GetPermission() != "" {
+		named = append(named, req.GetPermission())
+	}
+	return named
+}
+
+// may says why the caller may not, as the roles and the scopes have it: OK when the
+// caller may.
+func (s *Server) may(who *tollgatev1.Principal, req *tollgatev1.AuthorizeRequest) tollgatev1.Reason {
+	first := tollgatev1.Reason_REASON_PERMISSION_MISSING
+	for i, p := range asked(req) {
+		reason := tollgatev1.Reason_REASON_OK
+		switch {
+		case !s.holds(s.users[who.GetUsername()], p):
+			reason = tollgatev1.Reason_REASON_PERMISSION_MISSING
+		case len(who.GetScopes()) > 0 && !anyMatch(who.GetScopes(), p):
+			reason = tollgatev1.Reason_REASON_SCOPE_MISSING
+		}
+		if i == 0 {
+			first = reason
+		}
+		if (reason == tollgatev1.Reason_REASON_OK) == (len(req.GetAnyOf()) > 0) {
+			return reason
+		}
+	}
+	return first
 }
 
 // decide verifies, counts and checks the permission, in this order. The lock
@@ -70,11 +104,11 @@ func (s *Server) decide(req *tollgatev1.AuthorizeRequest) *tollgatev1.AuthorizeR
 	if who == nil {
 		key = req.GetClient().GetIp()
 	}
-	name := req.GetPermission()
-	if name == "" && (req.GetAuthenticated() || req.GetSelfOnly()) {
-		name = "authenticated"
+	names := asked(req)
+	if len(names) == 0 {
+		names = []string{"authenticated"}
 	}
-	over := !req.GetRecheck() && s.count(res, name, key, max(req.GetCost(), 1))
+	over := !req.GetRecheck() && s.count(res, names, key, max(req.GetCost(), 1))
 	own := who.GetApiKeyId() == "" && who.GetUserId() != "" && who.GetUserId() == req.GetSelf() &&
 		(!req.GetSelfOnly() || who.GetKind() == tollgatev1.UserKind_USER_KIND_PERSON)
 	switch {
@@ -85,24 +119,21 @@ func (s *Server) decide(req *tollgatev1.AuthorizeRequest) *tollgatev1.AuthorizeR
 		res.Allowed = true
 	case req.GetSelfOnly():
 		res.Reason = tollgatev1.Reason_REASON_SELF_ONLY
-	case !s.holds(s.users[who.GetUsername()], req.GetPermission()):
-		res.Reason = tollgatev1.Reason_REASON_PERMISSION_MISSING
-	case len(who.GetScopes()) > 0 && !anyMatch(who.GetScopes(), req.GetPermission()):
-		res.Reason = tollgatev1.Reason_REASON_SCOPE_MISSING
 	default:
-		res.Allowed = true
+		res.Reason = s.may(who, req)
+		res.Allowed = res.Reason == tollgatev1.Reason_REASON_OK
 	}
 	s.decisions = append(s.decisions, Decision{Request: req, Response: res})
 	return res
 }
 
-// count counts the call against every limit of the permission, or against none
+// count counts the call against every limit of its permissions, or against none
 // when one refuses.
-func (s *Server) count(res *tollgatev1.AuthorizeResponse, permission, key string, cost int64) (over bool) {
+func (s *Server) count(res *tollgatev1.AuthorizeResponse, permissions []string, key string, cost int64) (over bool) {
 	var applied []string
 	for _, name := range slices.Sorted(maps.Keys(s.limits)) {
 		l := s.limits[name]
-		if l.Permission == "" || !anyMatch([]string{l.Permission}, permission) {
+		if l.Permission == "" || !slices.ContainsFunc(permissions, func(p string) bool { return anyMatch([]string{l.Permission}, p) }) {
 			continue
 		}
 		applied = append(applied, name)
