@@ -93,6 +93,21 @@ func TestPolicyHelp(t *testing.T) {
 	}
 }
 
+// TestPolicyExample runs the example of docs/policies.md, whose output the page
+// shows.
+func TestPolicyExample(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../docs/policies.md")
+	backendtest.Must(t, err)
+	example, err := os.ReadFile("../docs/policies-example.yaml")
+	backendtest.Must(t, err)
+	out := succeed(t, "..", "", "policy", "test", "docs/policies-example.yaml")
+	code, failed, _ := command(t, t.TempDir(), strings.Replace(string(example), "10.0.0.0/8", "10.0.0.0/24", 1), "policy", "test", "-")
+	if code != 1 || !strings.Contains(string(page), "docs/policies-example.yaml\n"+out+"```") || !strings.Contains(string(page), "policy test -\n"+failed+"```") {
+		t.Errorf("docs/policies.md does not show what it says: %s%s", out, failed)
+	}
+}
+
 // TestPolicyTestServer checks the same file against a running server.
 func TestPolicyTestServer(t *testing.T) {
 	t.Parallel()
