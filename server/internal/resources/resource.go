@@ -51,6 +51,8 @@ func (k key) check() error {
 	return nil
 }
 
+func (k key) valid() bool { return validType(k.kind) && validID(k.id) }
+
 func validType(kind string) bool {
 	for i := range len(kind) {
 		switch c := kind[i]; {

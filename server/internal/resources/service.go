@@ -36,7 +36,7 @@ func New(db *database.DB, log *changes.Log, clk clock.Clock, pages page.Tokens) 
 // change them. When warm, it does no I/O; call changes.Log.Ensure before.
 func (s *Service) Attributes(ctx context.Context, kind, id string) (map[string]any, error) {
 	k := key{kind, id}
-	if k.check() != nil {
+	if !k.valid() {
 		return nil, nil
 	}
 	kept, err := s.kept.Get(ctx, k, func(ctx context.Context) (*attributes.Kept, error) {

@@ -32,7 +32,7 @@ func (r row) resource() (Resource, error) {
 
 // getResource returns database.ErrNoRows when there is none.
 func getResource(ctx context.Context, q database.Queries, k key) (Resource, error) {
-	if k.check() != nil {
+	if !k.valid() {
 		return Resource{}, database.ErrNoRows
 	}
 	return database.Get(ctx, q, row.resource, `SELECT `+columns+` FROM resources WHERE type = $1 AND id = $2`, k.kind, k.id)
@@ -60,7 +60,7 @@ func updateResource(ctx context.Context, q database.Queries, k key, text string,
 
 // deleteResource returns the resource as it was; database.ErrNoRows when there is none.
 func deleteResource(ctx context.Context, q database.Queries, k key) (Resource, error) {
-	if k.check() != nil {
+	if !k.valid() {
 		return Resource{}, database.ErrNoRows
 	}
 	return database.Get(ctx, q, row.resource, `DELETE FROM resources WHERE type = $1 AND id = $2 RETURNING `+columns, k.kind, k.id)
