@@ -185,7 +185,51 @@ func (c *comparison) difference(judge engine) string {
 	if got != want {
 		return fmt.Sprintf("%+v asks for %q with %+v: %+v, the model says %+v; the roles are %+v", who, permission, f, got, want, c.stored())
 	}
+	return c.unexplained(who, permission, f)
+}
+
+// unexplained compares Explain with Judge, its traces as well; empty: they agree.
+func (c *comparison) unexplained(who *caller.Principal, permission string, f *facts) string {
+	v, err := c.Judge(who, permission, f.asInput())
+	c.must(err)
+	explained, traces, truncated, err := c.Policy().Explain(who, permission, f.asInput())
+	c.must(err)
+	told := caller.ReasonPermissionMissing
+	if ValidPermission(permission) == nil {
+		told = concluded(traces)
+	}
+	if told == caller.ReasonOK && v.Reason == caller.ReasonScopeMissing {
+		told = v.Reason
+	}
+	if truncated || explained.Reason != v.Reason || explained.String() != v.String() || told != v.Reason {
+		return fmt.Sprintf("%+v asks for %q with %+v: %s %s; explained: %s %s, by traces that say %s: %+v", who, permission, f, v.Reason, v, explained.Reason, explained, told, traces)
+	}
 	return ""
+}
+
+// concluded is the reason that traces come to.
+func concluded(traces []Trace) caller.Reason {
+	reason := caller.ReasonPermissionMissing
+	for _, t := range traces {
+		switch {
+		case t.Verdict == Denies:
+			return caller.ReasonDeniedByGrant
+		case t.Verdict == ConditionError && t.Grant.Effect == Deny:
+			return caller.ReasonConditionFailed
+		}
+	}
+	for _, t := range traces {
+		switch {
+		case t.Grant.Effect == Deny || reason == caller.ReasonOK:
+		case t.Verdict == Matched:
+			reason = caller.ReasonOK
+		case t.Verdict == ConditionError:
+			reason = caller.ReasonConditionFailed
+		case t.Verdict == ConditionFalse && reason == caller.ReasonPermissionMissing:
+			reason = caller.ReasonConditionFalse
+		}
+	}
+	return reason
 }
 
 // runs is how often, in pairs or tuples; a few in `make test`.
@@ -203,8 +247,9 @@ func runs(t testing.TB) int {
 // eachState is how many requests come between two changes.
 const eachState = 100
 
-// TestEngineAgreesWithNaiveModel compares what a user holds and may, over roles that
-// inherit, denies, conditions that fail, assignments that end and scopes.
+// TestEngineAgreesWithNaiveModel compares what a user holds and may, and how it is
+// explained, over roles that inherit, denies, conditions that fail, assignments that
+// end and scopes.
 func TestEngineAgreesWithNaiveModel(t *testing.T) {
 	t.Parallel()
 	seed := rand.Uint64()
