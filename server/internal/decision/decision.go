@@ -189,7 +189,8 @@ func (s *Service) counted(r Request, d Decision) limits.Request {
 	counted := limits.Request{
 		Permission: r.Rule.Permission, IP: r.IP, Context: r.Context, Cost: max(r.Cost, 1),
 	}
-	if list := r.Rule.each(); len(list) > 1 || counted.Permission == "" && len(list) == 1 {
+	if len(r.Rule.AnyOf)+len(r.Rule.AllOf) > 0 {
+		list := r.Rule.each()
 		counted.Permission, counted.Also = list[0], list[1:]
 	}
 	if counted.Permission == "" {

@@ -26,7 +26,7 @@ func (s *Service) Reset(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read all roles: %w", err)
 	}
-	s.policy.Store(NewPolicy(list))
+	s.policy.Store(s.policy.Load().again(list))
 	return nil
 }
 

@@ -14,6 +14,7 @@ import (
 type Policy struct {
 	roles      map[string]*compiled
 	conditions map[string]*condition.Condition // by text, for the next Policy
+	denies     bool                            // a role has a grant that denies
 }
 
 // compiled is a role as decisions need it, with what it inherits.
@@ -36,15 +37,18 @@ type grant struct {
 
 // NewPolicy compiles roles. A condition that cannot be compiled, which only another
 // version or program can have written, is one that always fails.
-func NewPolicy(list []Role) *Policy {
-	p := &Policy{roles: make(map[string]*compiled, len(list)), conditions: map[string]*condition.Condition{}}
+func NewPolicy(list []Role) *Policy { return new(Policy).again(list) }
+
+// again is a policy of these roles alone. It takes the conditions that p knows.
+func (p *Policy) again(list []Role) *Policy {
+	next := &Policy{roles: make(map[string]*compiled, len(list)), conditions: map[string]*condition.Condition{}}
 	for _, r := range list {
-		p.roles[r.Name] = p.compileOwn(r, nil)
+		next.roles[r.Name] = next.compileOwn(r, p.conditions)
 	}
-	for _, c := range p.roles {
-		p.flatten(c)
+	for _, c := range next.roles {
+		next.flatten(c)
 	}
-	return p
+	return next
 }
 
 // With is the policy with these roles changed or added and those removed.
@@ -69,6 +73,7 @@ func (p *Policy) With(changed []Role, removed []string) *Policy {
 			next.roles[name] = &again
 		}
 		for _, g := range c.own {
+			next.denies = next.denies || g.Effect == Deny
 			if g.condition != nil {
 				next.conditions[g.condition.Text()] = g.condition
 			}
@@ -93,6 +98,7 @@ func (p *Policy) compileOwn(r Role, known map[string]*condition.Condition) *comp
 			}
 		}
 		c.own = append(c.own, compiled)
+		p.denies = p.denies || g.Effect == Deny
 	}
 	return c
 }
@@ -176,6 +182,10 @@ func (p *Policy) Judge(who *caller.Principal, permission string, input Input) (V
 		}
 		if !allowed && c.set.covers(permission) {
 			allowed, by = true, name
+			if !p.denies { // nothing can take it back
+				special = false
+				break
+			}
 		}
 		special = special || len(c.grants) > 0
 	}
@@ -196,9 +206,12 @@ func (p *Policy) Judge(who *caller.Principal, permission string, input Input) (V
 }
 
 func inScopes(who *caller.Principal, permission string) bool {
-	return len(who.Scopes) == 0 || slices.ContainsFunc(who.Scopes, func(scope string) bool {
-		return Covers(scope, permission) && problem(scope, true) == ""
-	})
+	for _, scope := range who.Scopes {
+		if Covers(scope, permission) && problem(scope, true) == "" {
+			return true
+		}
+	}
+	return len(who.Scopes) == 0
 }
 
 // judgeGrants goes on where the permissions have allowed or not: denies first, then,
