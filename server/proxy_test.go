@@ -268,7 +268,9 @@ func (s *protected) limits(t *testing.T) {
 // withoutTollgate comes last.
 func (s *protected) withoutTollgate(t *testing.T) {
 	s.signal(t, syscall.SIGSTOP)
-	s.get(t, "/orders/7", s.reader).want(t, "Tollgate does not answer", http.StatusServiceUnavailable)
+	apitest.Eventually(t, "a Tollgate that does not answer gets 503", func() bool { // the signal takes its time
+		return s.get(t, "/orders/7", s.reader).status == http.StatusServiceUnavailable
+	})
 	s.kill(t)
 	for _, path := range []string{"/orders/7", "/reports/7", "/"} {
 		for _, token := range []string{s.reader, ""} {
