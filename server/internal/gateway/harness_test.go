@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"bufio"
 	"context"
 	"io"
 	"log/slog"
@@ -131,9 +132,9 @@ func (g *gate) route(t testing.TB, name, path string, more apitest.Object) {
 	g.api.Post(t, "/v1/routes", route)
 }
 
-// raw sends bytes over a connection of its own, and closes its side when whole is
-// true. The answer is all that comes back.
-func (g *gate) raw(t testing.TB, text string) string {
+// raw sends bytes over a connection of its own, and returns the first answer with
+// its body. A client that closes its side before that is gone.
+func (g *gate) raw(t testing.TB, text string) (*http.Response, string) {
 	t.Helper()
 	conn, err := net.Dial("tcp", g.addr)
 	backendtest.Must(t, err)
@@ -141,8 +142,10 @@ func (g *gate) raw(t testing.TB, text string) string {
 	backendtest.Must(t, conn.SetDeadline(time.Now().Add(apitest.Timeout)))
 	_, err = io.WriteString(conn, text)
 	backendtest.Must(t, err)
-	backendtest.Must(t, conn.(*net.TCPConn).CloseWrite())
-	answer, err := io.ReadAll(conn)
-	backendtest.Must(t, err)
-	return string(answer)
+	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatalf("%.200q: %v", text, err)
+	}
+	body, _ := io.ReadAll(res.Body) // as far as it comes, where the server does not read on
+	return res, string(body)
 }
