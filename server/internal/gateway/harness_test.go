@@ -35,17 +35,19 @@ type gate struct {
 // recorder is an upstream that keeps what it received.
 type recorder struct {
 	*httptest.Server
-	mu   sync.Mutex
-	seen []*http.Request
+	mu      sync.Mutex
+	seen    []*http.Request
+	handler http.HandlerFunc
 }
 
 func newRecorder(t testing.TB, handler http.HandlerFunc) *recorder {
-	u := &recorder{}
+	u := &recorder{handler: handler}
 	u.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		u.mu.Lock()
 		u.seen = append(u.seen, r)
+		handle := u.handler
 		u.mu.Unlock()
-		handler(w, r)
+		handle(w, r)
 	}))
 	u.Config.Protocols = new(http.Protocols)
 	u.Config.Protocols.SetHTTP1(true)
@@ -59,6 +61,13 @@ func (u *recorder) requests() []*http.Request {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return append([]*http.Request(nil), u.seen...)
+}
+
+// become changes what the upstream does with further requests.
+func (u *recorder) become(handler http.HandlerFunc) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.handler = handler
 }
 
 // last is what the upstream received last.
