@@ -26,13 +26,13 @@ var forged = []string{
 	"X-Real-Ip: forged", "X_Real_IP: forged", "True-Client-Ip: forged", "X-Client-Ip: forged", "X-Cluster-Client-Ip: forged", "CF-Connecting-IP: forged",
 	"X-Original-Url: /forged", "X-Original-Uri: /forged", "X_Original_URL: /forged", "X-Original-Method: forged", "X-Original-Host: forged", "X-Rewrite-Url: /forged",
 	"X-HTTP-Method-Override: forged", "X_HTTP_Method_Override: forged", "X-HTTP-Method: forged", "X-Method-Override: forged",
-	"Proxy: http://forged", "HTTP2-Settings: forged", "X_Request_Id: forged", "X-Request-Id: forged forged",
+	"Proxy: http://forged", "HTTP2-Settings: forged", "X_Request_Id: forged", "X-Request-Id: forged!",
 	"Proxy-Authorization: forged", "Keep-Alive: forged", "Te: forged", "Upgrade: forged", "Authorization: Bearer forged",
 	"Tollgate-Principal: " + strings.Repeat("forged", 2000),
 	"Connection: close, Tollgate-Principal, Tollgate-Assertion, X-Forwarded-For, X-Request-Id\r\nTollgate-Principal: forged",
 	"Connection: tollgate-assertion\r\nConnection: Via\r\nTollgate-Assertion: forged",
 	"Tollgate-Principal: forged\r\nTollgate-Principal: forged\r\ntollgate_principal: forged",
-	"Remote-User: forged\r\n forged",
+	"Remote-User: forged,\r\n forged",
 	"Trailer: Tollgate-Principal",
 }
 
