@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"maps"
 	"net"
@@ -37,6 +38,7 @@ type exchange struct {
 
 	body   clientBody
 	status int // that went out; 0: none yet
+	result int // what is counted: the same, but for a refusal in the form of gRPC
 	cancel context.CancelCauseFunc
 
 	writing   wait // for the client to take what was written
@@ -168,7 +170,7 @@ func (x *exchange) end() {
 	if x.answer.Route != nil {
 		route = x.answer.Route.Name
 	}
-	x.gateway.Metrics.Ended(route, x.status)
+	x.gateway.Metrics.Ended(route, cmp.Or(x.result, x.status))
 	if x.conn != nil {
 		return
 	}
@@ -185,17 +187,16 @@ func (x *exchange) refuse(f *fault.Error) {
 	h["X-Content-Type-Options"] = []string{"nosniff"}
 	guard.WriteLimits(h, x.answer.Limits)
 	out := fault.Connect(f, x.from.RequestID)
+	if x.result = statuses[f.Reason]; x.result == 0 {
+		x.result = f.Kind.Status()
+	}
 	if x.grpc {
 		connect.NewErrorWriter().Write(x, x.client, out) //nolint:errcheck // the client hung up
 		return
 	}
 	maps.Copy(h, out.Meta())
 	h.Set("Content-Type", "application/json")
-	status, ok := statuses[f.Reason]
-	if !ok {
-		status = f.Kind.Status()
-	}
-	x.WriteHeader(status)
+	x.WriteHeader(x.result)
 	x.Write(fault.NewWire(out).JSON()) //nolint:errcheck // the client hung up
 }
 

@@ -3,6 +3,7 @@ package gateway_test
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"io"
 	"log/slog"
 	"maps"
@@ -118,14 +119,21 @@ func start(t testing.TB, handler http.HandlerFunc, change ...func(*app.Config)) 
 		backendtest.Must(t, a.Close())
 	})
 	g.addr = front.Addr().String()
-	g.api = apitest.New(t, "http://"+api.Addr().String())
+	scheme := "http://"
+	if config.TLSCert != "" {
+		scheme = "https://"
+	}
+	g.api = apitest.New(t, scheme+api.Addr().String())
+	if config.TLSCert != "" {
+		g.api.HTTP.Transport = &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+	}
 	g.api.Token = g.api.Login(t, "admin", password).Str("accessToken")
 	g.alice = g.api.NewUser(t, "alice", "a password of alice")
 	g.api.Post(t, "/v1/roles", apitest.Object{"name": "readers", "permissions": []string{"orders:read"}})
 	g.api.Assign(t, "readers", g.alice)
 	g.route(t, "public", "/public/{rest...}", apitest.Object{"public": true})
 	g.route(t, "orders", "/orders/{rest...}", apitest.Object{"permission": "orders:read"})
-	g.Client = apitest.New(t, "http://"+g.addr).As(g.login(t))
+	g.Client = apitest.New(t, scheme+g.addr).As(g.login(t))
 	return g
 }
 
