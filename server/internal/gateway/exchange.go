@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"connectrpc.com/connect"
@@ -41,8 +42,9 @@ type exchange struct {
 	result int // what is counted: the same, but for a refusal in the form of gRPC
 	cancel context.CancelCauseFunc
 
-	writing   wait // for the client to take what was written
-	answering wait // for the next bytes of a response whose length is known
+	writing   wait        // for the client to take what was written
+	answering wait        // for the next bytes of a response whose length is known
+	streaming atomic.Bool // the response of gRPC has begun: one that lasts is a stream
 
 	mu      sync.Mutex // held while control is used other than by the handler
 	control *http.ResponseController
@@ -88,11 +90,11 @@ func (x *exchange) watch() {
 	x.timer = time.AfterFunc(recheckEvery, x.look)
 }
 
-// look ends the exchange when its client or upstream stands still, and when its
-// caller may no longer make the request.
+// look ends the exchange when its client or upstream stands still, when it is a
+// stream and the server drains, and when its caller may no longer make the request.
 func (x *exchange) look() {
 	g := x.gateway
-	if f := x.stalled(); f != nil {
+	if f := x.over(); f != nil {
 		x.cut(f)
 		return
 	}
@@ -108,13 +110,16 @@ func (x *exchange) look() {
 	}
 }
 
-func (x *exchange) stalled() *fault.Error {
+// over is why an exchange ends, whatever its caller may do; nil for one that goes on.
+func (x *exchange) over() *fault.Error {
 	client, upstream := x.gateway.ClientTime, x.gateway.Timeout
 	switch {
 	case x.writing.longer(client):
 		return fault.New(fault.Timeout, "DEADLINE_EXCEEDED", "the response was not read within %s", client)
 	case !x.grpc && x.body.reading.longer(client): // a stream of messages may rest
 		return fault.New(fault.Timeout, "BODY_TIMEOUT", "nothing of the body arrived within %s; send it faster", client)
+	case x.streaming.Load() && x.gateway.Draining.Err() != nil:
+		return draining()
 	case x.answering.longer(upstream), x.body.sending.longer(upstream):
 		return upstreamTimeout(upstream)
 	}
@@ -150,8 +155,12 @@ func (x *exchange) unblock() {
 // drains.
 func (x *exchange) endWithServer() {
 	x.undrain = context.AfterFunc(x.gateway.Draining, func() {
-		x.cut(fault.New(fault.Unavailable, "DRAINING", "this server is stopping; connect again").After(time.Second))
+		x.cut(draining())
 	})
+}
+
+func draining() *fault.Error {
+	return fault.New(fault.Unavailable, "DRAINING", "this server is stopping; connect again").After(time.Second)
 }
 
 // end is the exchange's last step.

@@ -232,16 +232,22 @@ func rpcs() http.HandlerFunc {
 	return mux.ServeHTTP
 }
 
-func TestGRPC(t *testing.T) {
-	t.Parallel()
-	g := start(t, rpcs())
+// startGRPC starts a gateway in front of them, and makes clients of it.
+func startGRPC(t *testing.T) (g *gate, client func(path string) *connect.Client[wrapperspb.StringValue, wrapperspb.StringValue]) {
+	t.Helper()
+	g = start(t, rpcs())
 	g.route(t, "echo", "/echo.v1.Echo/{method}", apitest.Object{"permission": "orders:read"})
 	h2c := &http.Transport{Protocols: new(http.Protocols)}
 	h2c.Protocols.SetUnencryptedHTTP2(true)
 	t.Cleanup(h2c.CloseIdleConnections)
-	client := func(path string) *connect.Client[wrapperspb.StringValue, wrapperspb.StringValue] {
+	return g, func(path string) *connect.Client[wrapperspb.StringValue, wrapperspb.StringValue] {
 		return connect.NewClient[wrapperspb.StringValue, wrapperspb.StringValue](&http.Client{Transport: h2c}, "http://"+g.addr+path, connect.WithGRPC())
 	}
+}
+
+func TestGRPC(t *testing.T) {
+	t.Parallel()
+	g, client := startGRPC(t)
 	request := func(text, token string) *connect.Request[wrapperspb.StringValue] {
 		req := connect.NewRequest(wrapperspb.String(text))
 		req.Header().Set("Authorization", "Bearer "+token)
@@ -282,4 +288,26 @@ func TestGRPC(t *testing.T) {
 	g.api.As(token).Call(t, "POST", "/v1/auth/logout", nil).Want(t, 200)
 	_, err = bidi.Receive()
 	backendtest.Equal(t, connect.CodeOf(err), connect.CodeUnauthenticated, "code of a stream whose session was revoked: %v", err)
+}
+
+// A call that has no end is ended when the server stops, and may be made elsewhere.
+func TestDrainGRPC(t *testing.T) {
+	t.Parallel()
+	g, client := startGRPC(t)
+	ctx, cancel := context.WithTimeout(t.Context(), apitest.Timeout)
+	defer cancel()
+	bidi := client(bidiPath).CallBidiStream(ctx)
+	bidi.RequestHeader().Set("Authorization", "Bearer "+g.Token)
+	backendtest.Must(t, bidi.Send(wrapperspb.String("hello")))
+	_, err := bidi.Receive()
+	backendtest.Must(t, err)
+	g.stop()
+	_, err = bidi.Receive()
+	backendtest.Equal(t, connect.CodeOf(err), connect.CodeUnavailable, "code of %v", err)
+	select {
+	case err := <-g.stopped:
+		backendtest.Must(t, err)
+	case <-time.After(5 * time.Second):
+		t.Error("it does not stop")
+	}
 }
