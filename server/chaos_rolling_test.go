@@ -15,8 +15,8 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/apitest"
 )
 
-// balancer sends requests in turn to the servers that are ready. It checks them
-// every 50 ms and retries nothing.
+// balancer sends requests in turn to the servers that are ready, or to their
+// gateways. It checks them every 50 ms and retries nothing.
 type balancer struct {
 	*httptest.Server
 	mu    sync.Mutex
@@ -24,7 +24,7 @@ type balancer struct {
 	next  atomic.Int64
 }
 
-func newBalancer(t *testing.T, servers func() []*tollgate) *balancer {
+func newBalancer(t *testing.T, servers func() []*tollgate, address func(*tollgate) string) *balancer {
 	t.Helper()
 	b := &balancer{}
 	proxies := map[string]*httputil.ReverseProxy{}
@@ -38,7 +38,7 @@ func newBalancer(t *testing.T, servers func() []*tollgate) *balancer {
 				continue
 			}
 			if proxies[s.URL] == nil {
-				to, err := url.Parse(s.URL)
+				to, err := url.Parse(address(s))
 				if err != nil {
 					t.Error(err)
 					return
@@ -82,7 +82,7 @@ func TestChaosRollingRestart(t *testing.T) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		return append([]*tollgate(nil), r.servers...)
-	})
+	}, func(s *tollgate) string { return s.URL })
 	front := apitest.New(t, b.URL).As(c.admin)
 	front.HTTP.Transport = &http.Transport{MaxIdleConnsPerHost: 64}
 

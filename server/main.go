@@ -187,7 +187,11 @@ func (serve) Run(ctx context.Context, config app.Config, out app.Out) (err error
 	if metrics != nil {
 		side.Go(func() error { return a.ServeMetrics(ctx, metrics) })
 	}
-	a.PrintWelcome(listener.Addr(), password)
+	var gateway net.Addr
+	if front != nil {
+		gateway = front.Addr()
+	}
+	a.PrintWelcome(listener.Addr(), gateway, password)
 	out.Log.Info("serving", append([]any{"address", listener.Addr().String()}, config.Summary()...)...)
 	if front != nil {
 		out.Log.Info("the gateway is serving", "address", front.Addr().String())

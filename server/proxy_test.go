@@ -34,7 +34,18 @@ type protected struct {
 
 // judge checks everything that a proxy with our configuration must do.
 func judge(t *testing.T, p proxy) {
-	s := &protected{tollgate: serveAdmin(t), service: newEcho(t), judged: p.name}
+	s := protect(t, p.name, newEcho(t))
+	s.proxy = p.run(t, s.URL, s.service.address, s.key)
+	s.judge(t, func(t *testing.T, service string) string { return p.run(t, s.URL, service, s.key) })
+	t.Run("without Tollgate", s.withoutTollgate)
+}
+
+// protect starts a Tollgate that knows what a service's requests need, and who makes
+// them.
+func protect(t *testing.T, judged string, service *echo, env ...string) *protected {
+	t.Helper()
+	s := &protected{tollgate: serve(t, t.TempDir(), append(env, "TOLLGATE_ADMIN_PASSWORD="+adminPassword)...), service: service, judged: judged}
+	s.Token = s.Login(t, "admin", adminPassword).Str("accessToken")
 	s.key = s.NewService(t, "proxy")
 	s.Patch(t, "/v1/limits/anonymous-refusals-per-ip", object{"rate": 1000000, "burst": 1000000})
 	s.Post(t, "/v1/roles", object{"name": "reader", "permissions": []string{"orders:read", "reports:read"}})
@@ -45,17 +56,20 @@ func judge(t *testing.T, p proxy) {
 	s.manager = s.Login(t, "bob", "a password of bob").Str("accessToken")
 	s.route(t, "read", "/orders/{id}", object{"methods": []string{"GET"}, "permission": "orders:read"})
 	s.route(t, "write", "/orders/{id}", object{"methods": []string{"POST"}, "permission": "orders:write"})
-	s.proxy = p.run(t, s.URL, s.service.address, s.key)
+	return s
+}
 
+// judge checks all that Tollgate takes part in. front puts what is judged in front of
+// another service.
+func (s *protected) judge(t *testing.T, front func(t *testing.T, service string) string) {
 	t.Run("decisions", s.decisions)
 	t.Run("bodies", s.bodies)
 	t.Run("forged headers", s.forgedHeaders)
 	t.Run("hostile paths", s.hostilePaths)
 	t.Run("largest identity", s.largestIdentity)
-	t.Run("service in Python", func(t *testing.T) { s.inPython(t, p) })
+	t.Run("service in Python", func(t *testing.T) { s.inPython(t, front) })
 	t.Run("changes", s.changes)
 	t.Run("limits", s.limits)
-	t.Run("without Tollgate", s.withoutTollgate)
 }
 
 const ordersHost = "orders.example.com"
@@ -195,13 +209,13 @@ func (s *protected) largestIdentity(t *testing.T) {
 }
 
 // inPython puts the example that trusts nothing but the assertion behind the proxy.
-func (s *protected) inPython(t *testing.T, p proxy) {
+func (s *protected) inPython(t *testing.T, front func(t *testing.T, service string) string) {
 	file, err := filepath.Abs("../sdk/examples/upstream/upstream.py")
 	backendtest.Must(t, err)
 	example := run(t, python, t.TempDir(), []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}, "", "-B", file,
 		"--issuer", "http://localhost:8000", "--jwks", s.URL+"/.well-known/jwks.json", "--audience", "orders",
 		"--permission", "orders:read", "--listen", "127.0.0.1:0")
-	address := p.run(t, s.URL, strings.TrimPrefix(example.says(t, listening)[1], "http://"), s.key)
+	address := front(t, strings.TrimPrefix(example.says(t, listening)[1], "http://"))
 	ask := func(method, token string, lines ...string) (int, object) {
 		var answer object
 		a := send(t, address, message(method, "/orders/7", ordersHost, append(lines, bearer(token))...))
@@ -268,7 +282,9 @@ func (s *protected) limits(t *testing.T) {
 // withoutTollgate comes last.
 func (s *protected) withoutTollgate(t *testing.T) {
 	s.signal(t, syscall.SIGSTOP)
-	s.get(t, "/orders/7", s.reader).want(t, "Tollgate does not answer", http.StatusServiceUnavailable)
+	apitest.Eventually(t, "a Tollgate that does not answer gets 503", func() bool { // the signal takes its time
+		return s.get(t, "/orders/7", s.reader).status == http.StatusServiceUnavailable
+	})
 	s.kill(t)
 	for _, path := range []string{"/orders/7", "/reports/7", "/"} {
 		for _, token := range []string{s.reader, ""} {

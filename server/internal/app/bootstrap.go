@@ -60,16 +60,20 @@ func (a *App) hasAdministrator(ctx context.Context) (bool, error) {
 	return len(some) > 0, err
 }
 
-// PrintWelcome prints what to do next. The password is empty when there is
-// none to show.
-func (a *App) PrintWelcome(at net.Addr, password string) {
-	base := "http://" + dialAddress(at)
+// PrintWelcome prints where the API and the gateway answer, unless that is nil, and
+// what to do next. The password is empty when there is none to show.
+func (a *App) PrintWelcome(at, front net.Addr, password string) {
+	scheme := "http://"
 	if a.config.TLSCert != "" {
-		base = "https://" + dialAddress(at)
+		scheme = "https://"
 	}
+	base := scheme + dialAddress(at)
 	say := func(format string, args ...any) { fmt.Fprintf(a.out.Stdout, format+"\n", args...) }
 	say("")
 	say("Tollgate answers on %s", base)
+	if front != nil {
+		say("Its gateway answers on %s", scheme+dialAddress(front))
+	}
 	say("")
 	shown := "YOUR PASSWORD"
 	if password != "" {

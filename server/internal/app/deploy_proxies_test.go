@@ -75,7 +75,7 @@ func TestDeployHeaders(t *testing.T) {
 	t.Parallel()
 	nginx := read(t, "deploy/nginx/tollgate-protect.conf")
 	for _, name := range append(enforce.IdentityNames(), guard.ProxyKey) {
-		if !regexp.MustCompile(`(?m)^proxy_set_header `+name+` (""|\$tollgate_\w+);$`).MatchString(nginx) {
+		if !regexp.MustCompile(`(?m)^proxy_set_header ` + name + ` (""|\$tollgate_\w+);$`).MatchString(nginx) {
 			t.Errorf("nginx passes on the client's %s", name)
 		}
 	}

@@ -84,6 +84,8 @@ func naiveVerdict(c credential, extensions map[string]string, at target) string 
 	switch {
 	case needs == "orders:*" || needs == "" && settings:
 		return "error"
+	case at.route == refusedTarget:
+		return "400"
 	case extensions["authenticated"] != "":
 		if c.bad {
 			return "401"
@@ -92,10 +94,7 @@ func naiveVerdict(c credential, extensions map[string]string, at target) string 
 	case needs == "":
 		table := routestest.Routes()
 		i := slices.IndexFunc(table, func(r routes.Route) bool { return r.Name == at.route })
-		switch {
-		case at.route == refusedTarget:
-			return "400"
-		case i < 0:
+		if i < 0 {
 			return "403"
 		}
 		needs, public = table[i].Permission, table[i].Public

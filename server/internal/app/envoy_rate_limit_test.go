@@ -220,7 +220,7 @@ func TestShouldRateLimitRefuses(t *testing.T) {
 		"101 of them":          {"d", each(append(counters, "limit=users id=u")...), codes.InvalidArgument},
 		"no entries":           {"d", []*descriptor{{}}, codes.InvalidArgument},
 		"33 entries":           {"d", many, codes.InvalidArgument},
-		"two names":            {"d", each("limit=users limit=users id=u"), codes.InvalidArgument},
+		"two names":            {"d", each("limit=users limit=few id=u"), codes.InvalidArgument},
 		"an empty name":        {"d", descriptors("limit", "", "id", "u"), codes.InvalidArgument},
 		"an entry twice":       {"d", each("user=u user=v permission=shop:x"), codes.InvalidArgument},
 		"two addresses":        {"d", each("ip=192.0.2.1 remote_address=192.0.2.2"), codes.InvalidArgument},

@@ -158,7 +158,9 @@ func TestExtAuthz(t *testing.T) {
 		"no route and nobody":      {fetch("/other", ""), 7, 403, "ROUTE_MISSING", ""},
 		"over the limit":           {limited, 8, 429, "LIMITED", ""},
 		"a path in two ways":       {fetch("/assets/%2e%2e/orders/7", e.alice), 3, 400, "PATH_REFUSED", ""},
-		"no path":                  {fetch("", e.alice), 3, 400, "PATH_REFUSED", ""},
+		"no path":                  {fetch("", e.alice), 3, 400, "BAD_PROXY_REQUEST", ""},
+		"a query alone":            {fetch("?/../x", e.alice, read...), 3, 400, "BAD_PROXY_REQUEST", ""},
+		"and by a permission":      {fetch("/assets/..;/x", e.alice, read...), 3, 400, "PATH_REFUSED", ""},
 		"a path that is not UTF-8": {fetch("/assets/\xff", ""), 3, 400, "BAD_PROXY_REQUEST", ""},
 	} {
 		for _, raw := range []bool{true, false} {

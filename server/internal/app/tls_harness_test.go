@@ -113,7 +113,7 @@ func serveTLS(t *testing.T, clients *authority) *secured {
 	backendtest.Must(t, err)
 	_, err = a.BootstrapAdmin(t.Context())
 	backendtest.Must(t, err)
-	if a.PrintWelcome(listener.Addr(), ""); !strings.Contains(greeting.String(), "Tollgate answers on "+s.url+"\n") {
+	if a.PrintWelcome(listener.Addr(), nil, ""); !strings.Contains(greeting.String(), "Tollgate answers on "+s.url+"\n") {
 		t.Errorf("the greeting is %s", &greeting)
 	}
 	ctx, stop := context.WithCancel(context.Background())

@@ -81,7 +81,6 @@ const (
 	SourceAPI     Source = "api"     // a call of Tollgate's own API
 	SourceService Source = "service" // a call of a service, which asked by Authorize
 
-	// Requests in front of a service, which something else asked about.
 	SourceForwardAuth Source = "forward_auth" // a proxy, by forward auth
 	SourceExtAuthz    Source = "ext_authz"    // Envoy, by its external authorization
 	SourceGateway     Source = "gateway"      // the gateway

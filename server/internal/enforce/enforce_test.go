@@ -59,7 +59,7 @@ func TestIsIdentity(t *testing.T) {
 	t.Parallel()
 	for _, name := range append(IdentityNames(),
 		"tollgate-principal", "TOLLGATE-ASSERTION", "Tollgate_Principal", "tollgate_assertion", "Tollgate-Anything", "X-Tollgate-Key", "X_Tollgate_Key",
-		"REMOTE_USER", "remote-user", "Remote-Name", "Remote_Groups", "X_Auth_Request_User", "X-Auth-Request-Email", "X-Forwarded-User", "x_forwarded_groups",
+		"REMOTE_USER", "remote-user", "X-Remote-User", "Remote-Name", "Remote_Groups", "X_Auth_Request_User", "X-Auth-Request-Email", "X-Forwarded-User", "x_forwarded_groups",
 	) {
 		if !IsIdentity(name) {
 			t.Errorf("%s reaches the service", name)

@@ -36,7 +36,7 @@ type Header struct{ Name, Value string }
 
 // identityPrefixes are what the names of headers begin with that say who somebody
 // is, in lower case: ours, and those that applications believe.
-var identityPrefixes = []string{"tollgate-", "x-tollgate-", "remote-", "x-auth-request-", "x-forwarded-user", "x-forwarded-groups", "x-forwarded-email", "x-forwarded-preferred-username"}
+var identityPrefixes = []string{"tollgate-", "x-tollgate-", "remote-", "x-remote-", "x-auth-request-", "x-forwarded-user", "x-forwarded-groups", "x-forwarded-email", "x-forwarded-preferred-username"}
 
 // IsIdentity says whether a header of a client's must not reach a service: one
 // that says who somebody is. Underscores are hyphens to some applications.

@@ -77,8 +77,11 @@ func (h *Handler) request(ctx context.Context, q enforce.Question, a *authv3.Att
 			asked.RequestID = caller.From(ctx).RequestID
 		}
 	}
+	switch {
+	case path == "" && asked.Method != http.MethodConnect:
+		return asked, enforce.BadRequest("the request has no path")
 	// Envoy replaces in the path what is not UTF-8, which is no more what it sends on.
-	if q.Needs == nil && slices.ContainsFunc(sent.path, func(raw string) bool { return raw != described.GetPath() }) {
+	case slices.ContainsFunc(sent.path, func(raw string) bool { return raw != described.GetPath() }):
 		return asked, enforce.BadRequest("the path has bytes that are not UTF-8, or is another one in its header")
 	}
 	return asked, nil

@@ -2,11 +2,13 @@ package gateway
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"maps"
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"connectrpc.com/connect"
@@ -37,10 +39,12 @@ type exchange struct {
 
 	body   clientBody
 	status int // that went out; 0: none yet
+	result int // what is counted: the same, but for a refusal in the form of gRPC
 	cancel context.CancelCauseFunc
 
-	writing   wait // for the client to take what was written
-	answering wait // for the next bytes of a response whose length is known
+	writing   wait        // for the client to take what was written
+	answering wait        // for the next bytes of a response whose length is known
+	streaming atomic.Bool // the response of gRPC has begun: one that lasts is a stream
 
 	mu      sync.Mutex // held while control is used other than by the handler
 	control *http.ResponseController
@@ -86,11 +90,11 @@ func (x *exchange) watch() {
 	x.timer = time.AfterFunc(recheckEvery, x.look)
 }
 
-// look ends the exchange when its client or upstream stands still, and when its
-// caller may no longer make the request.
+// look ends the exchange when its client or upstream stands still, when it is a
+// stream and the server drains, and when its caller may no longer make the request.
 func (x *exchange) look() {
 	g := x.gateway
-	if f := x.stalled(); f != nil {
+	if f := x.over(); f != nil {
 		x.cut(f)
 		return
 	}
@@ -106,13 +110,16 @@ func (x *exchange) look() {
 	}
 }
 
-func (x *exchange) stalled() *fault.Error {
+// over is why an exchange ends, whatever its caller may do; nil for one that goes on.
+func (x *exchange) over() *fault.Error {
 	client, upstream := x.gateway.ClientTime, x.gateway.Timeout
 	switch {
 	case x.writing.longer(client):
 		return fault.New(fault.Timeout, "DEADLINE_EXCEEDED", "the response was not read within %s", client)
 	case !x.grpc && x.body.reading.longer(client): // a stream of messages may rest
 		return fault.New(fault.Timeout, "BODY_TIMEOUT", "nothing of the body arrived within %s; send it faster", client)
+	case x.streaming.Load() && x.gateway.Draining.Err() != nil:
+		return draining()
 	case x.answering.longer(upstream), x.body.sending.longer(upstream):
 		return upstreamTimeout(upstream)
 	}
@@ -148,8 +155,12 @@ func (x *exchange) unblock() {
 // drains.
 func (x *exchange) endWithServer() {
 	x.undrain = context.AfterFunc(x.gateway.Draining, func() {
-		x.cut(fault.New(fault.Unavailable, "DRAINING", "this server is stopping; connect again").After(time.Second))
+		x.cut(draining())
 	})
+}
+
+func draining() *fault.Error {
+	return fault.New(fault.Unavailable, "DRAINING", "this server is stopping; connect again").After(time.Second)
 }
 
 // end is the exchange's last step.
@@ -168,7 +179,7 @@ func (x *exchange) end() {
 	if x.answer.Route != nil {
 		route = x.answer.Route.Name
 	}
-	x.gateway.Metrics.Ended(route, x.status)
+	x.gateway.Metrics.Ended(route, cmp.Or(x.result, x.status))
 	if x.conn != nil {
 		return
 	}
@@ -185,17 +196,16 @@ func (x *exchange) refuse(f *fault.Error) {
 	h["X-Content-Type-Options"] = []string{"nosniff"}
 	guard.WriteLimits(h, x.answer.Limits)
 	out := fault.Connect(f, x.from.RequestID)
+	if x.result = statuses[f.Reason]; x.result == 0 {
+		x.result = f.Kind.Status()
+	}
 	if x.grpc {
 		connect.NewErrorWriter().Write(x, x.client, out) //nolint:errcheck // the client hung up
 		return
 	}
 	maps.Copy(h, out.Meta())
 	h.Set("Content-Type", "application/json")
-	status, ok := statuses[f.Reason]
-	if !ok {
-		status = f.Kind.Status()
-	}
-	x.WriteHeader(status)
+	x.WriteHeader(x.result)
 	x.Write(fault.NewWire(out).JSON()) //nolint:errcheck // the client hung up
 }
 

@@ -19,6 +19,7 @@ func TestDecidesAndForwards(t *testing.T) {
 	a := g.Call(t, "GET", "/orders/7?b=1;c=2&a=%zz", nil, "X-Request-Id", "mine").Want(t, 200)
 	backendtest.Equal(t, string(a.Raw), "hello\n", "body")
 	backendtest.Equal(t, a.Header.Get("X-Request-Id"), "mine", "request id")
+	backendtest.Equal(t, a.Header.Get("Cache-Control"), "private", "Cache-Control of what is one caller's")
 	if !strings.HasPrefix(a.Header.Get("RateLimit"), `"few";r=2;`) {
 		t.Errorf("RateLimit is %q", a.Header.Get("RateLimit"))
 	}
@@ -57,7 +58,8 @@ func TestDecidesAndForwards(t *testing.T) {
 	if a.Header.Get("Retry-After") == "" || !strings.HasPrefix(a.Header.Get("RateLimit"), `"few";r=0;`) {
 		t.Errorf("a limited answer has %v", a.Header)
 	}
-	g.Call(t, "GET", "/public/x", nil).Want(t, 200)
+	a = g.Call(t, "GET", "/public/x", nil).Want(t, 200)
+	backendtest.Equal(t, a.Header.Get("Cache-Control"), "", "Cache-Control of what is anybody's")
 }
 
 // A public route keeps the client's own credential, of which Tollgate knows

@@ -1,7 +1,9 @@
 package gateway_test
 
 import (
+	"bufio"
 	"context"
+	"crypto/tls"
 	"io"
 	"log/slog"
 	"maps"
@@ -34,17 +36,19 @@ type gate struct {
 // recorder is an upstream that keeps what it received.
 type recorder struct {
 	*httptest.Server
-	mu   sync.Mutex
-	seen []*http.Request
+	mu      sync.Mutex
+	seen    []*http.Request
+	handler http.HandlerFunc
 }
 
 func newRecorder(t testing.TB, handler http.HandlerFunc) *recorder {
-	u := &recorder{}
+	u := &recorder{handler: handler}
 	u.Server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		u.mu.Lock()
 		u.seen = append(u.seen, r)
+		handle := u.handler
 		u.mu.Unlock()
-		handler(w, r)
+		handle(w, r)
 	}))
 	u.Config.Protocols = new(http.Protocols)
 	u.Config.Protocols.SetHTTP1(true)
@@ -58,6 +62,13 @@ func (u *recorder) requests() []*http.Request {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return append([]*http.Request(nil), u.seen...)
+}
+
+// become changes what the upstream does with further requests.
+func (u *recorder) become(handler http.HandlerFunc) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.handler = handler
 }
 
 // last is what the upstream received last.
@@ -108,14 +119,21 @@ func start(t testing.TB, handler http.HandlerFunc, change ...func(*app.Config)) 
 		backendtest.Must(t, a.Close())
 	})
 	g.addr = front.Addr().String()
-	g.api = apitest.New(t, "http://"+api.Addr().String())
+	scheme := "http://"
+	if config.TLSCert != "" {
+		scheme = "https://"
+	}
+	g.api = apitest.New(t, scheme+api.Addr().String())
+	if config.TLSCert != "" {
+		g.api.HTTP.Transport = &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+	}
 	g.api.Token = g.api.Login(t, "admin", password).Str("accessToken")
 	g.alice = g.api.NewUser(t, "alice", "a password of alice")
 	g.api.Post(t, "/v1/roles", apitest.Object{"name": "readers", "permissions": []string{"orders:read"}})
 	g.api.Assign(t, "readers", g.alice)
 	g.route(t, "public", "/public/{rest...}", apitest.Object{"public": true})
 	g.route(t, "orders", "/orders/{rest...}", apitest.Object{"permission": "orders:read"})
-	g.Client = apitest.New(t, "http://"+g.addr).As(g.login(t))
+	g.Client = apitest.New(t, scheme+g.addr).As(g.login(t))
 	return g
 }
 
@@ -131,9 +149,9 @@ func (g *gate) route(t testing.TB, name, path string, more apitest.Object) {
 	g.api.Post(t, "/v1/routes", route)
 }
 
-// raw sends bytes over a connection of its own, and closes its side when whole is
-// true. The answer is all that comes back.
-func (g *gate) raw(t testing.TB, text string) string {
+// raw sends bytes over a connection of its own, and returns the first answer with
+// its body. A client that closes its side before that is gone.
+func (g *gate) raw(t testing.TB, text string) (*http.Response, string) {
 	t.Helper()
 	conn, err := net.Dial("tcp", g.addr)
 	backendtest.Must(t, err)
@@ -141,8 +159,10 @@ func (g *gate) raw(t testing.TB, text string) string {
 	backendtest.Must(t, conn.SetDeadline(time.Now().Add(apitest.Timeout)))
 	_, err = io.WriteString(conn, text)
 	backendtest.Must(t, err)
-	backendtest.Must(t, conn.(*net.TCPConn).CloseWrite())
-	answer, err := io.ReadAll(conn)
-	backendtest.Must(t, err)
-	return string(answer)
+	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatalf("%.200q: %v", text, err)
+	}
+	body, _ := io.ReadAll(res.Body) // as far as it comes, where the server does not read on
+	return res, string(body)
 }

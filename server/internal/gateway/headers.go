@@ -142,9 +142,15 @@ func (g *Gateway) modifyResponse(res *http.Response) error {
 		x.endWithServer()
 		return nil
 	}
+	if res.Header["Cache-Control"] == nil && !x.answer.Route.Public {
+		// The service does not see the credential that makes a response one caller's
+		// (RFC 9111 §3.5).
+		res.Header["Cache-Control"] = []string{"private"}
+	}
 	if strings.HasPrefix(res.Header.Get("Content-Type"), "text/event-stream") {
 		x.endWithServer()
 	}
+	x.streaming.Store(x.grpc)
 	res.Body = &answerBody{ReadCloser: res.Body, exchange: x, response: res, bounded: res.ContentLength > 0}
 	return nil
 }

@@ -241,7 +241,7 @@ func (x *exchange) recover() {
 		}
 	}
 	ended, ok := errors.AsType[*fault.Error](context.Cause(x.request.Context()))
-	if !ok || !x.grpc || x.status == 0 || x.client.ProtoMajor < 2 {
+	if !ok || !x.grpc || x.status == 0 {
 		panic(http.ErrAbortHandler) // the client must not take it for a whole response
 	}
 	writeGRPCTrailers(x.Header(), ended)

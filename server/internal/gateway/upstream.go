@@ -65,15 +65,16 @@ func newTransports(timeout time.Duration) *transports {
 // RoundTrip sends a request.
 func (t *transports) RoundTrip(r *http.Request) (*http.Response, error) {
 	// gRPC-Web is for servers that speak HTTP/1.1, too.
-	if r.URL.Scheme == "http" && r.ProtoMajor == 2 && isGRPC(r) && !strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc-web") {
+	if r.URL.Scheme == "http" && isGRPC(r) && !strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc-web") {
 		return t.h2c.RoundTrip(r)
 	}
 	return t.any.RoundTrip(r)
 }
 
-// isGRPC says whether a request is one of gRPC or gRPC-Web.
+// isGRPC says whether a request is one of gRPC or gRPC-Web over HTTP/2. Over HTTP/1.1
+// the latter's clients read statuses of HTTP, too.
 func isGRPC(r *http.Request) bool {
-	return r.Method == http.MethodPost && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc")
+	return r.ProtoMajor >= 2 && r.Method == http.MethodPost && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc")
 }
 
 var errRefusedAddress = errors.New("the address is link-local, multicast, unspecified or a cloud's own")

@@ -33,7 +33,7 @@ func writeWire(w http.ResponseWriter, code int, e fault.Wire) {
 		h.Del(stale)
 	}
 	w.WriteHeader(code)
-	w.Write(e.JSON()) //nolint:errcheck // the caller hung up
+	w.Write(e.JSON()) //nolint:errcheck,gosec // the caller hung up; JSON, and sent as such
 }
 
 // rewrite brings what another layer answered with to the one shape: Connect's

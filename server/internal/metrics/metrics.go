@@ -43,7 +43,7 @@ func New() *Metrics {
 			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5},
 		}, []string{"procedure"}),
 		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "tollgate_decisions_total", Help: "Decisions, by source (api: Tollgate's own calls, service: Authorize) and reason.",
+			Name: "tollgate_decisions_total", Help: "Decisions, by source (api: Tollgate's own calls, service: Authorize, forward_auth, ext_authz, gateway) and reason.",
 		}, []string{"source", "reason"}),
 		counted: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tollgate_limiter_calls_total", Help: "Calls that limits apply to, by where they were counted (ok: by the limiter's backend, local: in this process because the backend is down, down: not at all).",
