@@ -1,12 +1,16 @@
 package main_test
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"go.yaml.in/yaml/v3"
 
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 )
@@ -150,4 +154,69 @@ func TestPolicyTestServer(t *testing.T) {
 	redirects := httptest.NewServer(http.RedirectHandler(elsewhere.URL, http.StatusTemporaryRedirect))
 	defer redirects.Close()
 	test(2, "", "look for user", "", "--url", redirects.URL, "good.yaml")
+}
+
+// TestPolicyExampleServer puts the policy of the example on a server, which decides
+// every case that it can be asked as the file does.
+func TestPolicyExampleServer(t *testing.T) {
+	t.Parallel()
+	content, err := os.ReadFile("../docs/policies-example.yaml")
+	backendtest.Must(t, err)
+	var file struct{ Roles, Users, Resources, Tests []object }
+	backendtest.Must(t, yaml.Unmarshal(content, &file))
+	s := serveAdmin(t)
+	for _, r := range file.Roles {
+		grants, _ := r["grants"].([]any)
+		for _, g := range grants {
+			if grant, _ := g.(object); grant["effect"] == "deny" {
+				grant["effect"] = "EFFECT_DENY"
+			}
+		}
+		s.Post(t, "/v1/roles", r)
+	}
+	ids := map[any]string{}
+	for _, u := range file.Users {
+		id := s.NewUser(t, u["name"].(string), "a password of them all")
+		ids[u["name"]] = id
+		assigned, _ := u["roles"].([]any)
+		for _, role := range assigned {
+			if name, lasts := role.(string); lasts {
+				s.Assign(t, name, id)
+			}
+		}
+		if attributes := u["attributes"]; attributes != nil {
+			s.Patch(t, "/v1/users/"+id, object{"attributes": attributes})
+		}
+	}
+	for _, r := range file.Resources {
+		s.Put(t, fmt.Sprintf("/v1/resources/%s/%s", r["type"], r["id"]), object{"attributes": r["attributes"]})
+	}
+	skipped := 0
+	for _, test := range file.Tests {
+		if test["now"] != nil || test["scopes"] != nil {
+			skipped++
+		}
+	}
+	out := succeed(t, "..", "", "policy", "test", "--url", s.URL, "--api-key", s.Post(t, "/v1/api-keys", object{"name": "ci"}).Str("secret"), "docs/policies-example.yaml")
+	if want := fmt.Sprintf("%d cases passed, %d skipped at %s\n", len(file.Tests)-skipped, skipped, s.URL); !strings.HasSuffix(out, want) || skipped == 0 {
+		t.Errorf("it says %s, want %s", out, want)
+	}
+
+	// Break-glass as the page has it: with an end, by a reason, and the answer says so.
+	s.Put(t, "/v1/roles/break-glass/members/"+ids["oncall"], object{"expiresAt": time.Now().Add(time.Hour).Format(time.RFC3339)})
+	ask := object{"userId": ids["oncall"], "permission": "documents:read", "resource": "documents/salaries", "client": object{"ip": "203.0.113.9"}}
+	if a := s.Post(t, "/v1/authorize", ask); a.At("allowed") == true {
+		t.Errorf("without a reason: %s", a.Raw)
+	}
+	ask["context"] = object{"reason": "ticket 4711, restore after the outage"}
+	if a := s.Post(t, "/v1/authorize", ask); a.At("allowed") != true || !strings.HasPrefix(a.Str("grant"), "break-glass: allow documents:read if ") {
+		t.Errorf("with a reason: %s", a.Raw)
+	}
+	s.Post(t, "/v1/audit/events", object{
+		"actor": object{"userId": ids["oncall"], "username": "oncall"}, "action": "documents.break_glass", "outcome": "OUTCOME_SUCCESS",
+		"resource": "documents/salaries", "reason": "ticket 4711, restore after the outage",
+	})
+	if got := len(s.Events(t, "action=documents.break_glass")) + len(s.Events(t, "action=role.assign&resource=roles/break-glass")); got != 2 {
+		t.Errorf("%d events of the use and the assignment, want 2", got)
+	}
 }

@@ -4,13 +4,14 @@
 package policytest
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/tollgatehq/tollgate/server/internal/attributes"
 	"github.com/tollgatehq/tollgate/server/internal/auth/username"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/contract"
@@ -20,10 +21,9 @@ import (
 )
 
 const (
-	maxFile       = 1 << 20 // bytes
-	maxCases      = 10_000
-	maxAttributes = 8 << 10 // bytes of one thing's, as JSON
-	maxOfAUser    = 100     // roles
+	maxFile    = 1 << 20 // bytes
+	maxCases   = 10_000
+	maxOfAUser = 100 // roles
 )
 
 // File is a file that was read.
@@ -84,14 +84,17 @@ func Read(name string, from io.Reader, server bool) (*File, []Problem, error) {
 	if len(content) > maxFile {
 		return nil, []Problem{{Message: fmt.Sprintf("has more than %d bytes; split it", maxFile)}}, nil
 	}
+	bounds, err := newBounds()
+	if err != nil {
+		return nil, nil, err
+	}
 	p := &parser{
+		bounds: bounds,
 		reader: reader{lines: map[string]int{}},
 		file:   &File{Name: name, users: map[string]User{}, resources: map[string]map[string]any{}},
 	}
 	if root := p.document(content); root != nil {
-		if err := p.read(root, server); err != nil {
-			return nil, nil, err
-		}
+		p.read(root, server)
 	}
 	if len(p.problems) > 0 {
 		slices.SortStableFunc(p.problems, func(a, b Problem) int { return a.Line - b.Line })
@@ -104,29 +107,26 @@ func Read(name string, from io.Reader, server bool) (*File, []Problem, error) {
 type parser struct {
 	reader
 
-	file *File
+	file   *File
+	bounds bounds
 }
 
-func (p *parser) read(root *yaml.Node, server bool) error {
+func (p *parser) read(root *yaml.Node, server bool) {
 	if !p.object(root, "", map[string]field{
 		"roles": p.each(p.role), "users": p.each(p.user), "resources": p.each(p.resource), "tests": p.each(p.test),
 	}) {
-		return nil
+		return
 	}
 	switch {
 	case len(p.problems) > 0: // what refers to each other is checked when each is right
-		return nil
+		return
 	case len(p.file.Cases) == 0:
 		p.fail(root, "tests", "there are none; a file without any shows nothing")
 	case len(p.file.Cases) > maxCases:
 		p.fail(root, "tests", "there may be at most %d; split the file", maxCases)
 	}
-	bounds, err := newBounds()
-	if err != nil {
-		return err
-	}
 	for i, r := range p.file.roles {
-		p.failWith(fmt.Sprintf("roles[%d]", i), bounds.role(r))
+		p.failWith(fmt.Sprintf("roles[%d]", i), p.bounds.role(r))
 	}
 	if len(p.problems) == 0 {
 		roles.CheckAll(p.file.roles, roles.Declared{Permissions: contract.Permissions()}, func(at int, err error) {
@@ -139,9 +139,8 @@ func (p *parser) read(root *yaml.Node, server bool) error {
 		if _, known := p.file.users[c.User]; !known && !server {
 			p.failAt(at+".user", fmt.Sprintf("there is no user %q in this file", c.User))
 		}
-		p.failWith(at, bounds.test(c))
+		p.failWith(at, p.bounds.test(c))
 	}
-	return nil
 }
 
 // failWith notes an error of what was read at a path; nil is none.
@@ -153,7 +152,7 @@ func (p *parser) failWith(path string, err error) {
 		p.failAt(path, f.Message)
 	default:
 		for _, v := range f.Violations {
-			p.failAt(strings.TrimSuffix(path+"."+v.Field, "."), v.Message)
+			p.failAt(strings.Trim(path+"."+v.Field, "."), v.Message)
 		}
 	}
 }
@@ -224,8 +223,8 @@ func (p *parser) checkUsers() {
 		known[r.Name] = true
 	}
 	ids := map[string]bool{}
-	for _, u := range p.file.users {
-		at := "user " + u.Name
+	for _, name := range slices.Sorted(maps.Keys(p.file.users)) {
+		u, at := p.file.users[name], "user "+name
 		if ids[u.ID] {
 			p.failAt(at, fmt.Sprintf("another user has the id %q", u.ID))
 		}
@@ -246,31 +245,26 @@ func (p *parser) checkUsers() {
 	}
 }
 
-// checkAttributes checks the size of attributes.
+// checkAttributes checks attributes as those of users and resources are.
 func (p *parser) checkAttributes(path string, values map[string]any) {
-	if text, err := json.Marshal(values); err != nil || len(text) > maxAttributes {
-		p.failAt(path, fmt.Sprintf("must be at most %d bytes as JSON; keep only what conditions read", maxAttributes))
+	if _, err := attributes.Encode(path, values); err != nil {
+		p.failWith("", err)
 	}
 }
 
 func (p *parser) resource(n *yaml.Node, path string) {
 	var kind, id string
-	var attributes map[string]any
-	if !p.object(n, path, map[string]field{"type": p.text(&kind), "id": p.text(&id), "attributes": p.attributes(&attributes)}) {
+	var values map[string]any
+	if !p.object(n, path, map[string]field{"type": p.text(&kind), "id": p.text(&id), "attributes": p.attributes(&values)}) {
 		return
 	}
-	switch {
-	case kind == "" || roles.ValidPermission(kind) != nil || strings.Contains(kind, ":"):
-		p.failAt(path+".type", `must be lower-case letters, digits, ".", "_" and "-", as the part of a resource before "/"`)
-	case id == "":
-		p.failAt(path+".id", `must not be empty; it is the part of a resource after "/"`)
-	}
-	p.checkAttributes(path+".attributes", attributes)
+	p.failWith(path, p.bounds.resource(kind, id))
+	p.checkAttributes(path+".attributes", values)
 	name := kind + "/" + id
 	if _, twice := p.file.resources[name]; twice {
 		p.failAt(path, fmt.Sprintf("there is a resource %q already", name))
 	}
-	p.file.resources[name] = attributes
+	p.file.resources[name] = values
 }
 
 func (p *parser) test(n *yaml.Node, path string) {

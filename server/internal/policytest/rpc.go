@@ -51,6 +51,10 @@ func (b bounds) role(r roles.Role) error {
 	})
 }
 
+func (b bounds) resource(kind, id string) error {
+	return guard.Check(b.validator, &tollgatev1.PutResourceRequest{Type: kind, Id: id, Attributes: &structpb.Struct{}})
+}
+
 func (b bounds) test(c Case) error {
 	m, err := c.message()
 	if err != nil {
