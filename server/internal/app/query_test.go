@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/tollgatehq/tollgate/server/internal/contract"
@@ -42,7 +43,13 @@ func TestQueryNeverNamesAPathVariable(t *testing.T) {
 		verb, path, body := rest(m)
 		for _, variable := range pathVariable.FindAllStringSubmatch(path, -1) {
 			routes++
-			field := m.Input().Fields().ByName(protoreflect.Name(variable[1]))
+			var field protoreflect.FieldDescriptor
+			for in, names := m.Input(), strings.Split(variable[1], "."); in != nil && len(names) > 0; names = names[1:] {
+				if field = in.Fields().ByName(protoreflect.Name(names[0])); field == nil {
+					break
+				}
+				in = field.Message()
+			}
 			if field == nil {
 				t.Fatalf("%s: %s is no field of its message", m.FullName(), variable[1])
 			}
