@@ -67,6 +67,13 @@ type Request struct {
 	ResourceAttributes map[string]any
 	ActionProperties   map[string]any
 
+	// AuthZEN's: these win over what is stored of the principal, and are added to
+	// Context, of any type, for conditions only.
+	PrincipalAttributes map[string]any
+	Facts               map[string]any
+
+	known map[string]any // what is stored of the resource, when it was read before; nil: not yet
+
 	// MinRevision has the decision wait for a write that was answered elsewhere.
 	MinRevision int64
 
@@ -80,6 +87,7 @@ type Source string
 const (
 	SourceAPI     Source = "api"     // a call of Tollgate's own API
 	SourceService Source = "service" // a call of a service, which asked by Authorize
+	SourceAuthZEN Source = "authzen" // the same, asked by OpenID AuthZEN
 
 	SourceForwardAuth Source = "forward_auth" // a proxy, by forward auth
 	SourceExtAuthz    Source = "ext_authz"    // Envoy, by its external authorization

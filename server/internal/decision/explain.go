@@ -119,7 +119,7 @@ func scan[T any](ctx context.Context, s *Service, pages page.Tokens, list string
 	return page.Scan(pages, list, size, token, func(after string, n int) (found []T, at string, more bool, err error) {
 		at = after
 		for scanned := 0; len(found) < n && scanned < maxScanned; {
-			members, err := s.roles.MembersOf(ctx, names, at, min(n, maxScanned-scanned))
+			members, err := s.roles.MembersOf(ctx, names, at, min(max(n, scanAtOnce), maxScanned-scanned))
 			if err != nil || len(members) == 0 {
 				return found, at, false, err
 			}

@@ -74,9 +74,12 @@ func (s *Service) input(ctx context.Context, p *caller.Principal, r Request, per
 		if in != nil {
 			return in, nil
 		}
-		stored, err := s.stored(ctx, r.Resource)
-		if err != nil {
-			return nil, err
+		stored := r.known
+		if stored == nil {
+			var err error
+			if stored, err = s.stored(ctx, r.Resource); err != nil {
+				return nil, err
+			}
 		}
 		in = r.Input(p, permission, stored, s.clock.Now())
 		return in, nil
@@ -101,12 +104,14 @@ func (s *Service) stored(ctx context.Context, resource string) (map[string]any, 
 // place.
 func (r Request) Input(p *caller.Principal, permission string, stored map[string]any, now time.Time) *condition.Input {
 	kind, id, _ := strings.Cut(r.Resource, "/")
-	facts := make(map[string]any, len(r.Context))
+	facts := make(map[string]any, len(r.Context)+len(r.Facts))
 	for name, value := range r.Context {
 		facts[name] = value
 	}
+	maps.Copy(facts, r.Facts)
 	return &condition.Input{
-		PrincipalID: p.UserID, Username: p.Username, Kind: string(p.Kind), Roles: p.Roles, APIKeyID: p.APIKeyID, Attributes: p.Attributes,
+		PrincipalID: p.UserID, Username: p.Username, Kind: string(p.Kind), Roles: p.Roles, APIKeyID: p.APIKeyID,
+		Attributes:   merged(p.Attributes, r.PrincipalAttributes),
 		ResourceType: kind, ResourceID: id, ResourceAttributes: merged(stored, r.ResourceAttributes),
 		Action: permission[strings.LastIndexByte(permission, ':')+1:], ActionProperties: r.ActionProperties,
 		Context: facts, IP: r.IP, Now: now,

@@ -2,6 +2,7 @@ package roles
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 )
@@ -181,6 +182,27 @@ func (p *Policy) About(permission string) []string {
 	}
 	slices.Sort(names)
 	return names
+}
+
+// Actions are the last segments of the permissions "kind:action" that any role names,
+// sorted. A wildcard names none.
+func (p *Policy) Actions(kind string) []string {
+	names := []string{}
+	add := func(pattern string) {
+		if name, ok := strings.CutPrefix(pattern, kind+":"); ok && name != "*" && !strings.Contains(name, ":") {
+			names = append(names, name)
+		}
+	}
+	for _, c := range p.roles {
+		for _, pattern := range c.role.Permissions {
+			add(pattern)
+		}
+		for _, g := range c.role.Grants {
+			add(g.Permission)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // Heirs are the roles that have a role: itself and those that inherit it.
