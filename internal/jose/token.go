@@ -31,6 +31,7 @@ const (
 const (
 	TypeAccessToken = "at+jwt"                 // RFC 9068 §2.1
 	TypeAssertion   = "tollgate-assertion+jwt" // what a proxy tells a service about a call
+	TypeMetadata    = "JWT"                    // what the server says of itself; general, because libraries refuse other types
 )
 
 // Token is the parts of a token. Nothing of it is verified.

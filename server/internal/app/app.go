@@ -220,6 +220,7 @@ func (a *App) Handler() (http.Handler, error) {
 	}
 	enforcer := a.enforcer(decisions)
 	return httpapi.New(httpapi.Options{
+		AuthZEN: a.authzen(decisions, g),
 		Enforce: enforcer,
 		Envoy: envoy.New(envoy.Options{
 			Enforce: enforcer, Limits: a.Limits, TrustedProxies: proxies, Clock: a.clock, Log: a.out.Log,

@@ -17,6 +17,7 @@ import (
 	"github.com/tollgatehq/tollgate/gen/tollgate/v1/tollgatev1connect"
 	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/auth"
+	"github.com/tollgatehq/tollgate/server/internal/authzen"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/contract"
@@ -36,6 +37,7 @@ type Options struct {
 	Resources tollgatev1connect.ResourcesServiceHandler
 	Audit     tollgatev1connect.AuditServiceHandler
 
+	AuthZEN *authzen.Handler
 	Enforce *enforce.Service
 	Envoy   *envoy.Handler
 
@@ -103,6 +105,7 @@ func New(o Options) (http.Handler, error) {
 	mux.Handle(watchPath, &events{guard: o.Guard, service: o.Events, codec: codec})
 	mux.Handle("GET /.well-known/jwks.json", jwks(o.JWKS))
 	(&oauth{guard: o.Guard, service: o.OAuth, log: o.Log}).register(mux, o.Issuer)
+	o.AuthZEN.Register(mux, keepErrors)
 	mux.Handle("GET "+healthPath, healthz(o.Version))
 	mux.Handle("GET "+readyPath, readyz(o.Ready))
 	mux.Handle(grpchealth.NewHandler(o.Health))

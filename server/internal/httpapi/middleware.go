@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/auth/apikey"
+	"github.com/tollgatehq/tollgate/server/internal/authzen"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
@@ -44,7 +45,7 @@ func (m *middleware) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 
 	h := w.Header()
-	h.Set("X-Request-Id", origin.RequestID)
+	h.Set("X-Request-Id", answeredID(r, origin.RequestID))
 	h.Set("Cache-Control", "no-store")
 
 	memory := &lease{limiter: m.limiters.memory, client: inflight.Address(origin.IP)}
@@ -75,6 +76,20 @@ func (m *middleware) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		m.log.DebugContext(r.Context(), "request", "method", r.Method, "path", loggable(path), "procedure", loggable(r.URL.Path), "status", status,
 			"took_ms", float64(time.Since(began).Microseconds())/1000, "ip", origin.IPString())
 	}
+}
+
+// maxEchoed is how long a request id may be that comes back just as it was sent.
+const maxEchoed = 1024
+
+// answeredID is the request id of the answer. AuthZEN's comes back as it was sent, if a
+// header can hold it; logs and records have the safe one all the same.
+func answeredID(r *http.Request, safe string) string {
+	sent := r.Header.Get("X-Request-Id")
+	if !authzen.OwnsRequestID(r.URL.Path) || sent == "" || len(sent) > maxEchoed ||
+		strings.ContainsFunc(sent, func(c rune) bool { return c < ' ' && c != '\t' || c == 0x7f }) {
+		return safe
+	}
+	return sent
 }
 
 // serveUnary runs the handler between the whole request and the whole answer.

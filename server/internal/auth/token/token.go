@@ -94,6 +94,21 @@ func (k *Keys) Sign(claims Claims) (string, error) {
 	return token, nil
 }
 
+// SignMetadata makes a JWT of claims, a JSON object, that say what this server is, as
+// of RFC 8414 §2.1. It has the type jose.TypeMetadata, so that nobody who asks for an
+// access token or an assertion takes it for one.
+func (k *Keys) SignMetadata(claims []byte) (string, error) {
+	key := k.set.Load().signer(k.Clock.Now())
+	if key == nil {
+		return "", errNoSigner()
+	}
+	token, err := jose.Encode(jose.EncodeHeader(key.algorithm, key.id, jose.TypeMetadata), claims, key.private)
+	if err != nil {
+		return "", fmt.Errorf("sign metadata: %w", err)
+	}
+	return token, nil
+}
+
 // Verify says whether a token is one of ours and good at now: OK with its
 // claims, Expired when nothing but its time is wrong, otherwise Invalid. It
 // does not know about revocation, nor whether the token was meant for the
