@@ -17,7 +17,14 @@ func (a *App) authzen(decisions *decision.Service, g *guard.Guard) *authzen.Hand
 			return id, found, err
 		},
 		Pages: a.pages,
-		Resources: func(context.Context, string, string, int) ([]decision.Resource, error) { return nil, nil },
+		Resources: func(ctx context.Context, kind, after string, n int) ([]decision.Resource, error) {
+			list, err := a.resources.After(ctx, kind, after, n)
+			found := make([]decision.Resource, len(list))
+			for i, r := range list {
+				found[i] = decision.Resource{ID: r.ID, Attributes: r.Attributes}
+			}
+			return found, err
+		},
 		Issuer: a.config.Issuer, Clock: a.clock, Log: a.out.Log,
 	})
 }

@@ -129,6 +129,14 @@ func (s *Service) List(ctx context.Context, kind string, size int32, token strin
 	}, func(r Resource) cursor { return cursor{r.Type, r.ID} })
 }
 
+// After returns up to n resources of a type after an id, by id.
+func (s *Service) After(ctx context.Context, kind, id string, n int) ([]Resource, error) {
+	if !validType(kind) {
+		return nil, nil
+	}
+	return listResources(ctx, s.db, kind, cursor{kind, id}, n)
+}
+
 // Delete removes a resource.
 func (s *Service) Delete(ctx context.Context, kind, id string) (int64, error) {
 	return s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
