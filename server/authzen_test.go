@@ -72,7 +72,7 @@ func TestAuthZENCertification(t *testing.T) {
 		{about("alice * record/record-1"), false},
 		{about("admin read record/record-1"), true},
 		{about("admin authorize tollgate/x"), false}, // Tollgate's own permissions are for nobody to probe
-		{about("ALICE read record/record-1"), true}, // a name in any form
+		{about("ALICE read record/record-1"), true},  // a name in any form
 	} {
 		for _, facts := range []object{nil, {"time": "2025-06-27T18:03-07:00", "ip": "192.0.2.1", "deep": []any{object{"a": nil}}}} {
 			if facts != nil {
@@ -90,7 +90,9 @@ func TestAuthZENCertification(t *testing.T) {
 func TestAuthZENBatch(t *testing.T) {
 	t.Parallel()
 	p := certified(t)
-	soft := func(yes any) object { return object{"action": object{"name": "delete", "properties": object{"soft": yes}}} }
+	soft := func(yes any) object {
+		return object{"action": object{"name": "delete", "properties": object{"soft": yes}}}
+	}
 	for name, c := range map[string]struct {
 		defaults object
 		items    []any
