@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"buf.build/go/protovalidate"
@@ -39,10 +40,11 @@ func known(r caller.Reason) bool {
 // requests that they stand for.
 type bounds struct{ validator protovalidate.Validator }
 
-func newBounds() (bounds, error) {
+// newBounds makes them once, because the rules of the contract take long to compile.
+var newBounds = sync.OnceValues(func() (bounds, error) {
 	validator, err := protovalidate.New()
 	return bounds{validator}, err
-}
+})
 
 func (b bounds) role(r roles.Role) error {
 	return guard.Check(b.validator, &tollgatev1.CreateRoleRequest{
