@@ -65,6 +65,9 @@ func TestDescribe(t *testing.T) {
 		"our path with another one": {"GET /v1/%66orward-auth/x", nil, ""},
 	} {
 		d, err := describe(received(t, test.line, test.header...))
+		if err == nil {
+			err = d.complete()
+		}
 		if test.want == "" {
 			faulttest.Want(t, err, fault.Invalid, "BAD_PROXY_REQUEST")
 			continue
