@@ -1,6 +1,7 @@
 package app
 
 import (
+	"maps"
 	"net/url"
 	"strings"
 	"time"
@@ -125,6 +126,7 @@ func (m *reach) actions() map[string]func(*rapid.T) {
 			m.done["wait"]++
 		},
 	}
+	maps.Copy(list, m.policyActions(pick, user))
 	actions := map[string]func(*rapid.T){"": func(t *rapid.T) { m.t = t; m.check() }}
 	for name, act := range list {
 		actions[name] = func(t *rapid.T) {

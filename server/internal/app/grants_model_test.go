@@ -1,7 +1,6 @@
 package app
 
 import (
-	"encoding/json"
 	"flag"
 	"fmt"
 	"net/http"
@@ -27,7 +26,9 @@ import (
 //   - no credential that they came by ever has a right that was not granted to
 //     them then;
 //   - none acts as a person who holds more than was granted to them;
-//   - who holds more keeps password, name, API keys and the last role.
+//   - who holds more keeps password, name, API keys and the last role;
+//   - by grants with conditions, denies, inherited roles, tags, names and attributes,
+//     nobody comes to pass where the attacker may not: see checkReach.
 //
 // TOLLGATE_PROPERTY_RUNS is how many sequences there are.
 func TestNothingBeyondWhatWasGranted(t *testing.T) {
@@ -70,8 +71,10 @@ func TestNothingBeyondWhatWasGranted(t *testing.T) {
 
 // right is a pattern that was granted until a time; zero is for good.
 type right struct {
-	pattern string
-	ends    time.Time
+	pattern   string
+	ends      time.Time
+	condition string // empty: everywhere
+	denies    bool
 }
 
 // loot is a credential that the attacker came by.
@@ -87,8 +90,9 @@ type loot struct {
 
 // victim is somebody whom the attacker is not.
 type victim struct {
-	id   string
-	keys []apikey.Key // that they had before
+	id      string
+	keys    []apikey.Key // that they had before
+	reaches map[probe]bool
 }
 
 // reach is one sequence.
@@ -109,6 +113,8 @@ type reach struct {
 	roles   []string // the sequence's, for drawing
 	keys    []string // ids, for drawing
 	scopes  []string // of the attacker's API key, when that is all they have
+	tag     string   // a role without permissions, which conditions ask for
+	boss    string   // a name that conditions ask for
 }
 
 var (
@@ -149,14 +155,20 @@ func (m *reach) until() time.Time {
 
 // grant gives a user a new role for some time, as the system does.
 func (m *reach) grant(user string, patterns []string) time.Time {
+	return m.give(user, roles.Role{Permissions: patterns}, true)
+}
+
+func (m *reach) give(user string, r roles.Role, ending bool) (ends time.Time) {
 	ctx := caller.System(m.i.draining)
-	role := m.name("role")
-	_, _, err := m.i.roles.Create(ctx, roles.Role{Name: role, Permissions: patterns})
+	r.Name = m.name("role")
+	_, _, err := m.i.roles.Create(ctx, r)
 	m.must(err)
-	ends := m.until()
-	_, _, err = m.i.roles.Assign(ctx, role, user, ends)
+	if ending {
+		ends = m.until()
+	}
+	_, _, err = m.i.roles.Assign(ctx, r.Name, user, ends)
 	m.must(err)
-	m.roles = append(m.roles, role)
+	m.roles = append(m.roles, r.Name)
 	return ends
 }
 
@@ -182,13 +194,20 @@ func (m *reach) issue(user string, scopes []string, ends time.Time) (apikey.Key,
 // begin makes the attacker and the others.
 func (m *reach) begin() {
 	m.people, m.roles, m.own = []string{m.i.user}, []string{roles.Administrator}, map[string]bool{}
-	addVictim := func(id string, keys ...apikey.Key) { m.victims = append(m.victims, victim{id, keys}) }
+	m.tag, m.boss = m.name("tag"), m.name("boss")
+	_, _, err := m.i.roles.Create(caller.System(m.i.draining), roles.Role{Name: m.tag})
+	m.must(err)
+	m.roles = append(m.roles, m.tag)
+	addVictim := func(id string, keys ...apikey.Key) {
+		m.victims = append(m.victims, victim{id, keys, m.reaches(m.principal(id))})
+	}
 	all, _ := m.issue(m.i.user, nil, time.Time{})
 	some, _ := m.issue(m.i.user, []string{"tollgate:keys:write"}, time.Time{})
 	addVictim(m.i.user, all, some)
 	for _, kind := range []caller.Kind{caller.Person, caller.Service} {
 		id := m.user(kind)
 		m.grant(id, m.patterns("of "+string(kind)))
+		m.grantAlso(id, m.grants("grants of "+string(kind)))
 		key, _ := m.issue(id, m.patterns("scopes of "+string(kind)), m.until())
 		addVictim(id, key)
 		if kind == caller.Person && rapid.Bool().Draw(m.t, "with a second factor") {
@@ -207,9 +226,10 @@ func (m *reach) begin() {
 	for _, patterns := range [][]string{helpdesk, m.patterns("of the attacker"), m.patterns("of the attacker, too")} {
 		ends := m.grant(eve, patterns)
 		for _, p := range patterns {
-			m.granted = append(m.granted, right{p, ends})
+			m.granted = append(m.granted, right{pattern: p, ends: ends})
 		}
 	}
+	m.granted = append(m.granted, m.grantAlso(eve, m.grants("grants of the attacker"))...)
 	if !byKey {
 		m.take(&loot{user: eve, password: "the right password"})
 		return
@@ -225,6 +245,10 @@ func (m *reach) begin() {
 	_, secret := m.issue(eve, m.scopes, limit)
 	var narrowed []right
 	for _, r := range m.granted {
+		if r.denies {
+			narrowed = append(narrowed, r)
+			continue
+		}
 		if !limit.IsZero() && (r.ends.IsZero() || limit.Before(r.ends)) {
 			r.ends = limit
 		}
@@ -233,7 +257,7 @@ func (m *reach) begin() {
 			patterns = roles.Intersect(patterns, m.scopes)
 		}
 		for _, p := range patterns {
-			narrowed = append(narrowed, right{p, r.ends})
+			narrowed = append(narrowed, right{pattern: p, ends: r.ends, condition: r.condition})
 		}
 	}
 	m.granted = narrowed
@@ -264,27 +288,28 @@ func (m *reach) end() {
 func (m *reach) covered(pattern string, until time.Time) bool {
 	return slices.ContainsFunc(m.granted, func(r right) bool {
 		lasts := r.ends.IsZero() || !until.IsZero() && !r.ends.Before(until)
-		return lasts && roles.Within([]string{pattern}, []string{r.pattern})
+		return lasts && !r.denies && r.condition == "" && roles.Within([]string{pattern}, []string{r.pattern})
 	})
 }
 
-// holds is what a user holds now, as the database has it.
+// holds is what a user holds now, as the database has it; not what they are denied.
 func (m *reach) holds(user string) (list []right) {
 	var rows []struct {
-		Permissions string `db:"permissions"`
-		ExpiresAt   *int64 `db:"expires_at"`
+		Role      string `db:"role"`
+		ExpiresAt *int64 `db:"expires_at"`
 	}
-	m.must(m.i.db.Select(m.i.draining, &rows, `SELECT r.permissions, m.expires_at FROM memberships m JOIN roles r ON r.name = m.role
-		WHERE m.user_id = $1 AND (m.expires_at IS NULL OR m.expires_at > $2)`, user, m.clock.Now().UnixMicro()))
+	m.must(m.i.db.Select(m.i.draining, &rows, `SELECT role, expires_at FROM memberships
+		WHERE user_id = $1 AND (expires_at IS NULL OR expires_at > $2)`, user, m.clock.Now().UnixMicro()))
+	var table []roleRow
+	m.must(m.i.db.Select(m.i.draining, &table, `SELECT name, permissions, grants, inherits FROM roles`))
 	for _, row := range rows {
-		var patterns []string
-		m.must(json.Unmarshal([]byte(row.Permissions), &patterns))
-		var ends time.Time
-		if row.ExpiresAt != nil {
-			ends = time.UnixMicro(*row.ExpiresAt)
-		}
-		for _, p := range patterns {
-			list = append(list, right{p, ends})
+		for _, r := range m.closure(table, row.Role) {
+			if row.ExpiresAt != nil {
+				r.ends = time.UnixMicro(*row.ExpiresAt)
+			}
+			if !r.denies {
+				list = append(list, r)
+			}
 		}
 	}
 	return list
@@ -295,7 +320,7 @@ func (m *reach) holds(user string) (list []right) {
 func (m *reach) beyond(user string, lasting bool) bool {
 	soon := m.clock.Now().Add(time.Microsecond)
 	return slices.ContainsFunc(m.holds(user), func(r right) bool {
-		return !m.covered(r.pattern, soon) || lasting && !m.covered(r.pattern, r.ends)
+		return !m.allowedEverywhere(r, soon) || lasting && !m.allowedEverywhere(r, r.ends)
 	})
 }
 
@@ -362,4 +387,5 @@ func (m *reach) check() {
 			m.t.Fatalf("%+v acts as a person who holds %+v; granted was %+v", p, m.holds(p.UserID), m.granted)
 		}
 	}
+	m.checkReach()
 }
