@@ -20,13 +20,12 @@ func TestAuthZENSearchCertification(t *testing.T) {
 	t.Parallel()
 	p := certified(t)
 	admin, archived := object{"role": "admin"}, object{"status": "archived"}
-	subject := func(question string) object { return about(question) }
 	for name, c := range map[string]struct {
 		path string
 		body object
 		want string
 	}{
-		"who reads record-1":                    {searchSubject, subject("x read record/record-1"), "alice bob admin"},
+		"who reads record-1":                    {searchSubject, about("x read record/record-1"), "alice bob admin"},
 		"what alice reads":                      {searchResource, about("alice read record/x"), "record-1 record-2"},
 		"what alice may do":                     {searchAction, about("alice x record/record-1"), "read write"},
 		"who writes an archived record":         {searchSubject, with(about("x write record/record-2"), "resource", archived), "bob admin"},

@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 
@@ -119,7 +120,7 @@ func TestAuthZENBatch(t *testing.T) {
 	q := about("alice read record/record-1")
 	q["evaluations"] = many
 	backendtest.Equal(t, decisions(p.asks(t, evaluations, q)), strings.Repeat("+", 100), "a hundred")
-	q["evaluations"] = append(many, object{})
+	q["evaluations"] = append(slices.Clone(many), object{})
 	p.pep.Call(t, "POST", evaluations, q).Want(t, 400)
 }
 
