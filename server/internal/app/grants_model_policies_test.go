@@ -67,6 +67,9 @@ func (m *reach) when(text string) when {
 // grants draws grants for a role.
 func (m *reach) grants(label string) (list []roles.Grant) {
 	whens := m.whens()
+	if rapid.Bool().Draw(m.t, "about no principal") {
+		whens = whens[:4]
+	}
 	for _, p := range m.patterns(label) {
 		g := roles.Grant{Permission: p, Effect: roles.Allow, Condition: rapid.SampledFrom(whens).Draw(m.t, "condition").text}
 		if !roles.Own(p) && rapid.IntRange(0, 3).Draw(m.t, "denies") == 0 {

@@ -242,7 +242,7 @@ func randomExpr(r *rand.Rand, deep int) expr {
 			return either{a, randomExpr(r, deep-1)}
 		}
 	}
-	switch r.IntN(10) {
+	switch r.IntN(11) {
 	case 0:
 		return equal{of(r, namedTerms), text(of(r, texts))}
 	case 1, 2:
@@ -259,6 +259,8 @@ func randomExpr(r *rand.Rand, deep int) expr {
 		return has{randomAttribute(r)}
 	case 8:
 		return some{randomAttribute(r), of(r, texts)}
+	case 9:
+		return equal{randomAttribute(r), number(r.IntN(6))}
 	default:
 		return before{r.IntN(24)}
 	}
