@@ -1,6 +1,7 @@
 package tollgate
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -22,7 +23,7 @@ func TestAuthorizeRequestAttributes(t *testing.T) {
 		t.Errorf("%v", req)
 	}
 	_, _, err = AuthorizeRequest{Permission: "a:b", ActionProperties: map[string]any{"x": make(chan int)}}.proto()
-	if e, ok := err.(*Error); !ok || e.Code != connect.CodeInvalidArgument || !strings.Contains(e.Message, "ActionProperties") {
+	if e, ok := errors.AsType[*Error](err); !ok || e.Code != connect.CodeInvalidArgument || !strings.Contains(e.Message, "ActionProperties") {
 		t.Errorf("%v", err)
 	}
 	for want, r := range map[string]AuthorizeRequest{

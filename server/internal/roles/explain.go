@@ -136,11 +136,12 @@ func (p *Policy) Possible(who *caller.Principal, permission string, input Input)
 			}
 			found := &Possible{May: true, Role: from, Grant: g.Grant}
 			if g.condition != nil && g.condition.DependsOnRequest() {
-				if g.Effect == Deny {
+				switch {
+				case g.Effect == Deny:
 					unless = append(unless, "not ("+g.Condition+")")
-				} else if maybe == nil {
+				case maybe == nil:
 					found.DependsOn, maybe = []string{g.Condition}, found
-				} else {
+				default:
 					maybe.DependsOn[0] += " || " + g.Condition
 				}
 				return nil
