@@ -175,7 +175,7 @@ func (s *Service) Decide(ctx context.Context, r Request) (Decision, error) {
 	case r.Rule.Public:
 	default:
 		var err error
-		if d.Verdict, err = s.judge(ctx, d.Reason, d.Principal, r); err != nil {
+		if d.Verdict, err = s.judge(ctx, d.Reason, d.Principal, &r); err != nil {
 			return Decision{}, err
 		}
 		d.Reason = d.Verdict.Reason
@@ -227,7 +227,7 @@ func (s *Service) Recheck(ctx context.Context, r Request) (Decision, error) {
 	if err != nil {
 		return Decision{}, err
 	}
-	v, err := s.judge(ctx, verified.Reason, verified.Principal, r)
+	v, err := s.judge(ctx, verified.Reason, verified.Principal, &r)
 	if err != nil {
 		return Decision{}, err
 	}
@@ -235,8 +235,8 @@ func (s *Service) Recheck(ctx context.Context, r Request) (Decision, error) {
 }
 
 // judge checks the rule for a caller whose credential was verified as reason.
-func (s *Service) judge(ctx context.Context, reason caller.Reason, p *caller.Principal, r Request) (roles.Verdict, error) {
-	rule := r.Rule
+func (s *Service) judge(ctx context.Context, reason caller.Reason, p *caller.Principal, r *Request) (roles.Verdict, error) {
+	rule := &r.Rule
 	own := p != nil && rule.Self != "" && rule.Self == p.UserID && p.APIKeyID == "" &&
 		(!rule.SelfOnly || p.Kind == caller.Person) // a service account may be asked about by its id
 	if reason == caller.ReasonPasswordChangeRequired && rule.BeforePassword && (own || rule.AnyUser) {

@@ -45,7 +45,7 @@ func (s *Service) Explain(ctx context.Context, r Request) (Explanation, error) {
 		return Explanation{}, err
 	}
 	x.Limits, x.RetryAfter = peeked.Limits, peeked.RetryAfter
-	if x.Verdict, err = s.judge(ctx, x.Reason, x.Principal, r); err != nil {
+	if x.Verdict, err = s.judge(ctx, x.Reason, x.Principal, &r); err != nil {
 		return Explanation{}, err
 	}
 	if x.Reason = x.Verdict.Reason; !peeked.Allowed {
@@ -74,7 +74,7 @@ func (s *Service) trace(ctx context.Context, x *Explanation, r Request) error {
 	}
 	asked := r.Rule.each()
 	for _, permission := range asked {
-		_, traces, truncated, err := s.roles.Policy().Explain(x.Principal, permission, s.input(ctx, x.Principal, r, permission))
+		_, traces, truncated, err := s.roles.Policy().Explain(x.Principal, permission, s.input(ctx, x.Principal, &r, permission))
 		if err != nil {
 			return err
 		}
@@ -146,6 +146,6 @@ func (s *Service) holder(ctx context.Context, policy *roles.Policy, m roles.Memb
 	if err != nil || verified.Reason != caller.ReasonOK {
 		return Holder{}, err
 	}
-	possible, err := policy.Possible(verified.Principal, permission, s.input(ctx, verified.Principal, r, permission))
+	possible, err := policy.Possible(verified.Principal, permission, s.input(ctx, verified.Principal, &r, permission))
 	return Holder{UserID: m.UserID, Username: m.Username, Possible: possible}, err
 }

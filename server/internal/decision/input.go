@@ -38,7 +38,7 @@ func (r Rule) each() []string {
 }
 
 // judgeRoles asks the roles about each permission that the rule names.
-func (s *Service) judgeRoles(ctx context.Context, p *caller.Principal, r Request) (roles.Verdict, error) {
+func (s *Service) judgeRoles(ctx context.Context, p *caller.Principal, r *Request) (roles.Verdict, error) {
 	if r.Rule.Permission != "" && len(r.Rule.AnyOf)+len(r.Rule.AllOf) == 0 {
 		return s.roles.Judge(p, r.Rule.Permission, s.input(ctx, p, r, r.Rule.Permission))
 	}
@@ -68,7 +68,7 @@ func (r Rule) Judge(ask func(permission string) (roles.Verdict, error)) (roles.V
 }
 
 // input is what conditions read of a request, made when the first of them does.
-func (s *Service) input(ctx context.Context, p *caller.Principal, r Request, permission string) roles.Input {
+func (s *Service) input(ctx context.Context, p *caller.Principal, r *Request, permission string) roles.Input {
 	var in *condition.Input
 	return func() (*condition.Input, error) {
 		if in != nil {
@@ -104,7 +104,10 @@ func (s *Service) stored(ctx context.Context, resource string) (map[string]any, 
 // place.
 func (r Request) Input(p *caller.Principal, permission string, stored map[string]any, now time.Time) *condition.Input {
 	kind, id, _ := strings.Cut(r.Resource, "/")
-	facts := make(map[string]any, len(r.Context)+len(r.Facts))
+	var facts map[string]any
+	if n := len(r.Context) + len(r.Facts); n > 0 {
+		facts = make(map[string]any, n)
+	}
 	for name, value := range r.Context {
 		facts[name] = value
 	}

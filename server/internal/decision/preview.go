@@ -71,7 +71,7 @@ func (s *Service) replay(ctx context.Context, policy *roles.Policy, n int) ([]Re
 		if verified.Reason != caller.ReasonOK {
 			continue
 		}
-		input := s.input(ctx, verified.Principal, Request{Resource: e.Resource, IP: addressOf(e)}, permission)
+		input := s.input(ctx, verified.Principal, &Request{Resource: e.Resource, IP: addressOf(e)}, permission)
 		before, err := s.roles.Judge(verified.Principal, permission, input)
 		if err != nil {
 			return nil, err

@@ -63,7 +63,7 @@ func (s *Service) Resources(ctx context.Context, pages page.Tokens, list string,
 				if one.known == nil {
 					one.known = map[string]any{}
 				}
-				v, err := s.judge(ctx, caller.ReasonOK, p, one)
+				v, err := s.judge(ctx, caller.ReasonOK, p, &one)
 				if err != nil {
 					return nil, "", false, err
 				}
@@ -97,7 +97,7 @@ func (s *Service) Actions(ctx context.Context, pages page.Tokens, list string, r
 			at = name
 			one := r
 			one.Rule.Permission = kind + ":" + name
-			v, err := s.judge(ctx, caller.ReasonOK, p, one)
+			v, err := s.judge(ctx, caller.ReasonOK, p, &one)
 			if err != nil {
 				return nil, "", false, err
 			}
