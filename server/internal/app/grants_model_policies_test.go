@@ -110,8 +110,12 @@ func (m *reach) grantAlso(user string, grants []roles.Grant) (list []right) {
 
 // allowed says whether the attacker may, by what was granted, at a place until a time.
 func (m *reach) allowed(pattern string, at place, until time.Time) bool {
+	return m.allowedBy(m.granted, pattern, at, until)
+}
+
+func (m *reach) allowedBy(granted []right, pattern string, at place, until time.Time) bool {
 	allows := false
-	for _, r := range m.granted {
+	for _, r := range granted {
 		lasts := r.ends.IsZero() || !until.IsZero() && !r.ends.Before(until)
 		overlap := roles.Covers(r.pattern, pattern) || r.denies && roles.Covers(pattern, r.pattern)
 		switch {
@@ -125,9 +129,17 @@ func (m *reach) allowed(pattern string, at place, until time.Time) bool {
 	return allows
 }
 
-// allowedEverywhere says whether all that a right may allow was granted.
-func (m *reach) allowedEverywhere(r right, until time.Time) bool {
-	return !slices.ContainsFunc(places, func(at place) bool { return m.when(r.condition).could(at) && !m.allowed(r.pattern, at, until) })
+// allowedEverywhere says whether all that a user's right may allow was granted. For who
+// is the attacker, conditions are true and denies count as for the attacker.
+func (m *reach) allowedEverywhere(user string, r right, until time.Time) bool {
+	granted, may := m.granted, m.when(r.condition).could
+	if m.own[user] {
+		may = m.when(r.condition).first
+		granted = slices.DeleteFunc(slices.Clone(granted), func(r right) bool { return r.denies })
+	}
+	return !slices.ContainsFunc(places, func(at place) bool {
+		return may(at) && !m.allowedBy(granted, r.pattern, at, until)
+	})
 }
 
 // probes are the permissions that are asked for.

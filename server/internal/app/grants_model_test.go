@@ -320,7 +320,7 @@ func (m *reach) holds(user string) (list []right) {
 func (m *reach) beyond(user string, lasting bool) bool {
 	soon := m.clock.Now().Add(time.Microsecond)
 	return slices.ContainsFunc(m.holds(user), func(r right) bool {
-		return !m.allowedEverywhere(r, soon) || lasting && !m.allowedEverywhere(r, r.ends)
+		return !m.allowedEverywhere(user, r, soon) || lasting && !m.allowedEverywhere(user, r, r.ends)
 	})
 }
 
