@@ -604,15 +604,15 @@ const file_tollgate_v1_resources_proto_rawDesc = "" +
 	"\x02id\x18\x02 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01(\xbf\x01R\x02id\"4\n" +
 	"\x16DeleteResourceResponse\x12\x1a\n" +
-	"\brevision\x18\x01 \x01(\x03R\brevision2\xef\x04\n" +
-	"\x10ResourcesService\x12\x97\x01\n" +
-	"\vPutResource\x12\x1f.tollgate.v1.PutResourceRequest\x1a .tollgate.v1.PutResourceResponse\"E\x8a\xe4\x19\x1a\n" +
+	"\brevision\x18\x01 \x01(\x03R\brevision2\xf3\x04\n" +
+	"\x10ResourcesService\x12\x99\x01\n" +
+	"\vPutResource\x12\x1f.tollgate.v1.PutResourceRequest\x1a .tollgate.v1.PutResourceResponse\"G\x8a\xe4\x19\x1c0\x01\n" +
 	"\x18tollgate:resources:write\x82\xd3\xe4\x93\x02\x1e:\x01*\x1a\x19/v1/resources/{type}/{id}\x90\x02\x02\x12\x8d\x01\n" +
 	"\rListResources\x12!.tollgate.v1.ListResourcesRequest\x1a\".tollgate.v1.ListResourcesResponse\"5\x8a\xe4\x19\x19\n" +
 	"\x17tollgate:resources:read\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/resources\x90\x02\x01\x12\x93\x01\n" +
 	"\vGetResource\x12\x1f.tollgate.v1.GetResourceRequest\x1a .tollgate.v1.GetResourceResponse\"A\x8a\xe4\x19\x19\n" +
-	"\x17tollgate:resources:read\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/resources/{type}/{id}\x90\x02\x01\x12\x9a\x01\n" +
-	"\x0eDeleteResource\x12\".tollgate.v1.DeleteResourceRequest\x1a#.tollgate.v1.DeleteResourceResponse\"?\x8a\xe4\x19\x1a\n" +
+	"\x17tollgate:resources:read\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/resources/{type}/{id}\x90\x02\x01\x12\x9c\x01\n" +
+	"\x0eDeleteResource\x12\".tollgate.v1.DeleteResourceRequest\x1a#.tollgate.v1.DeleteResourceResponse\"A\x8a\xe4\x19\x1c0\x01\n" +
 	"\x18tollgate:resources:write\x82\xd3\xe4\x93\x02\x1b*\x19/v1/resources/{type}/{id}B\xa9\x01\n" +
 	"\x0fcom.tollgate.v1B\x0eResourcesProtoP\x01Z9github.com/tollgatehq/tollgate/gen/tollgate/v1;tollgatev1\xa2\x02\x03TXX\xaa\x02\vTollgate.V1\xca\x02\vTollgate\\V1\xe2\x02\x17Tollgate\\V1\\GPBMetadata\xea\x02\fTollgate::V1b\x06proto3"
 
