@@ -156,7 +156,7 @@ func (m *reach) reaches(p *caller.Principal) map[probe]bool {
 	for _, at := range places {
 		for _, permission := range probes {
 			in := at.request().Input(p, permission, nil, m.clock.Now())
-			v, err := m.i.roles.Judge(p, permission, func() (*condition.Input, error) { return in, nil })
+			v, err := m.i.roles.Judge(p, permission, func(*condition.Condition) (*condition.Input, error) { return in, nil })
 			m.must(err)
 			if v.Reason == caller.ReasonOK {
 				passed[probe{permission, at}] = true

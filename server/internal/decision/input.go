@@ -67,21 +67,23 @@ func (r Rule) Judge(ask func(permission string) (roles.Verdict, error)) (roles.V
 	return first, nil
 }
 
-// input is what conditions read of a request, made when the first of them does.
+// input is what conditions read of a request, made when the first of them does. What
+// is stored of the resource is looked up for a condition that reads it and for no
+// other: callers may choose what their calls are about.
 func (s *Service) input(ctx context.Context, p *caller.Principal, r *Request, permission string) roles.Input {
 	var in *condition.Input
-	return func() (*condition.Input, error) {
-		if in != nil {
-			return in, nil
+	known := r.known != nil
+	return func(c *condition.Condition) (*condition.Input, error) {
+		if in == nil {
+			in = r.Input(p, permission, r.known, s.clock.Now())
 		}
-		stored := r.known
-		if stored == nil {
-			var err error
-			if stored, err = s.stored(ctx, r.Resource); err != nil {
+		if !known && c.ReadsAny("resource.attributes") {
+			stored, err := s.stored(ctx, r.Resource)
+			if err != nil {
 				return nil, err
 			}
+			in.ResourceAttributes, known = merged(stored, r.ResourceAttributes), true
 		}
-		in = r.Input(p, permission, stored, s.clock.Now())
 		return in, nil
 	}
 }

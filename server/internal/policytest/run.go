@@ -58,7 +58,7 @@ func (l Local) Judge(_ context.Context, f *File, c *Case) (Answer, error) {
 	policy, stored := f.policy(), f.resources[c.Resource]
 	a := Answer{Roles: who.Roles, Scopes: who.Scopes}
 	v, err := r.Rule.Judge(func(permission string) (roles.Verdict, error) {
-		v, traces, _, err := policy.Explain(who, permission, func() (*condition.Input, error) {
+		v, traces, _, err := policy.Explain(who, permission, func(*condition.Condition) (*condition.Input, error) {
 			return r.Input(who, permission, stored, now), nil
 		})
 		for _, t := range traces {

@@ -112,7 +112,7 @@ func (s *Service) Judge(p *caller.Principal, permission string, input Input) (Ve
 // Check is Judge without anything that a condition could read: a grant with one
 // allows nothing.
 func (s *Service) Check(p *caller.Principal, permission string) caller.Reason {
-	v, err := s.Judge(p, permission, func() (*condition.Input, error) { return nil, errNoInput })
+	v, err := s.Judge(p, permission, func(*condition.Condition) (*condition.Input, error) { return nil, errNoInput })
 	if err != nil {
 		return caller.ReasonConditionFailed
 	}

@@ -106,7 +106,7 @@ func (g *grant) trace(t *Trace, input Input) error {
 		t.Detail = why.Error()
 	}
 	if g.condition != nil {
-		in, err := input()
+		in, err := input(g.condition)
 		if err != nil {
 			return err
 		}

@@ -30,7 +30,7 @@ func (f *facts) input() *condition.Input {
 }
 
 func (f *facts) asInput() Input {
-	return func() (*condition.Input, error) { return f.input(), nil }
+	return func(*condition.Condition) (*condition.Input, error) { return f.input(), nil }
 }
 
 // answer is what a condition says: CEL's errors are values.

@@ -139,8 +139,8 @@ func (p *Policy) closureOf(name string) []string {
 // Has says whether there is such a role.
 func (p *Policy) Has(name string) bool { return p.roles[name] != nil }
 
-// Input is what conditions read; it is made only when one does.
-type Input func() (*condition.Input, error)
+// Input is what a condition reads; it is made only when there is one.
+type Input func(*condition.Condition) (*condition.Input, error)
 
 // Verdict is what the roles say about a call.
 type Verdict struct {
@@ -283,7 +283,7 @@ func (g *grant) state(input Input) (s state, why error, err error) {
 	case g.condition == nil:
 		return failed, g.broken, nil
 	}
-	in, err := input()
+	in, err := input(g.condition)
 	if err != nil {
 		return failed, nil, err
 	}

@@ -22,7 +22,7 @@ func BenchmarkJudge(b *testing.B) {
 	})
 	f := &facts{user: "u1", its: map[string]any{"owner": "u1"}, ip: "10.1.2.3"}
 	in := f.input()
-	input := func() (*condition.Input, error) { return in, nil }
+	input := func(*condition.Condition) (*condition.Input, error) { return in, nil }
 	for _, bench := range []struct {
 		name  string
 		roles []string

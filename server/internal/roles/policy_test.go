@@ -163,7 +163,7 @@ func TestJudge(t *testing.T) {
 			if scope == "z:*" && want == caller.ReasonOK {
 				want = caller.ReasonScopeMissing
 			}
-			v, err := p.Judge(who, c.permission, func() (*condition.Input, error) { return c.in, nil })
+			v, err := p.Judge(who, c.permission, func(*condition.Condition) (*condition.Input, error) { return c.in, nil })
 			backendtest.Must(t, err)
 			by := v.String()
 			if by == "" {
@@ -184,7 +184,7 @@ func TestJudgeReadsOnlyWhatItNeeds(t *testing.T) {
 		{Name: "reader", Permissions: []string{"a:read"}, Grants: []Grant{allowIf("a:read", inOffice), denyIf("b:*", inOffice), denyIf("c:*", "")}},
 	})
 	down := errors.New("down")
-	fails := func() (*condition.Input, error) { return nil, down }
+	fails := func(*condition.Condition) (*condition.Input, error) { return nil, down }
 	who := &caller.Principal{Roles: []string{"reader"}}
 	for permission, want := range map[string]caller.Reason{
 		"a:read": caller.ReasonOK, "c:x": caller.ReasonDeniedByGrant, "d:x": caller.ReasonPermissionMissing, "b:*": caller.ReasonPermissionMissing,
