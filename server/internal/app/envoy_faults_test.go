@@ -66,7 +66,7 @@ func should(handler http.Handler) func(context.Context, *rlsv3.RateLimitRequest)
 // parts are what a fault can be put into; the zero value has none.
 type parts struct {
 	sign    func(token.Assertion) (string, error)
-	routes  func() *routes.Table
+	routes  func() (*routes.Table, error)
 	counted limits.Backend
 	unread  bool // the limits
 }
@@ -127,7 +127,7 @@ func TestExtAuthzFaults(t *testing.T) {
 	p.As(p.admin).Post(t, "/v1/roles", apitest.Object{"name": "all", "permissions": []string{"local:*", "open:*", "closed:*"}})
 	p.As(p.admin).Assign(t, "all", p.id)
 	by := func(permission string) sent { return fetch("/", p.alice, "permission", permission) }
-	panics := func() *routes.Table { panic("the routes") }
+	panics := func() (*routes.Table, error) { panic("the routes") }
 	for name, test := range map[string]struct {
 		parts parts
 		sent  sent
@@ -139,7 +139,7 @@ func TestExtAuthzFaults(t *testing.T) {
 		"it fails as a refusal":       {parts{sign: func(token.Assertion) (string, error) { return "", fault.New(fault.Denied, "NO", "no") }}, by("orders:read"), "error"},
 		"it panics":                   {parts{sign: func(token.Assertion) (string, error) { panic("the key") }}, by("orders:read"), "error"},
 		"it is empty":                 {parts{sign: func(token.Assertion) (string, error) { return "", nil }}, by("orders:read"), "error"},
-		"routes that are not read":    {parts{routes: func() *routes.Table { return nil }}, fetch("/orders/7", p.alice), "error"},
+		"routes that are not read":    {parts{routes: func() (*routes.Table, error) { return nil, errors.New("not read") }}, fetch("/orders/7", p.alice), "error"},
 		"routes that panic":           {parts{routes: panics}, fetch("/orders/7", p.alice), "error"},
 		"limits that are not read":    {parts{unread: true}, by("orders:read"), "error"},
 		"counters that panic":         {parts{counted: brokenCounters{true}}, by("local:x"), "error"},

@@ -15,6 +15,11 @@ const (
 	ActionToken      = "tollgate:token"      // the OAuth 2.0 token endpoint's client credentials
 	ActionRevoke     = "tollgate:revoke"     // the OAuth 2.0 revocation endpoint
 	ActionReflection = "tollgate:reflection" // gRPC server reflection
+
+	// Calls of services whose rule names no permission.
+	ActionAuthenticated = "authenticated" // any good credential will do
+	ActionPublic        = "public"        // none is needed
+	ActionNoRoute       = "no-route"      // nothing says what is needed
 )
 
 // Services returns the services of the API.

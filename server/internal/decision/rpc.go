@@ -8,6 +8,7 @@ import (
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
 	"github.com/tollgatehq/tollgate/server/internal/auth"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/contract"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/limits"
 	"github.com/tollgatehq/tollgate/server/internal/page"
@@ -45,17 +46,13 @@ func (a *Authorizer) BatchAuthorize(ctx context.Context, req *tollgatev1.BatchAu
 	return res, nil
 }
 
-// unnamed is what limits match of a call that any good credential may make and
-// that says no more.
-const unnamed = "authenticated"
-
 // ruleOf is what the call asks of its caller, as the option guard says it.
 func ruleOf(req *tollgatev1.AuthorizeRequest) Rule {
 	switch {
 	case req.GetSelfOnly():
-		return Rule{SelfOnly: true, Self: req.GetSelf(), Action: cmp.Or(req.GetPermission(), unnamed)}
+		return Rule{SelfOnly: true, Self: req.GetSelf(), Action: cmp.Or(req.GetPermission(), contract.ActionAuthenticated)}
 	case req.GetAuthenticated():
-		return Rule{AnyUser: true, Action: cmp.Or(req.GetPermission(), unnamed)}
+		return Rule{AnyUser: true, Action: cmp.Or(req.GetPermission(), contract.ActionAuthenticated)}
 	}
 	return Rule{Permission: req.GetPermission(), AnyOf: req.GetAnyOf(), AllOf: req.GetAllOf(), Self: req.GetSelf()}
 }

@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/tollgatehq/tollgate/server/internal/auth"
@@ -18,6 +17,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/auth/token"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/clock"
+	"github.com/tollgatehq/tollgate/server/internal/contract"
 	"github.com/tollgatehq/tollgate/server/internal/decision"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/guard"
@@ -25,17 +25,10 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/routes"
 )
 
-// What limits match of a call whose rule names no permission.
-const (
-	ActionAuthenticated = "authenticated" // any good credential will do
-	ActionPublic        = "public"        // none is needed
-	ActionNoRoute       = "no-route"      // nothing says what it needs
-)
-
 // Options are what a Service needs.
 type Options struct {
 	Decisions *decision.Service
-	Routes    func() *routes.Table // nil: they are not read yet
+	Routes    func() (*routes.Table, error)
 	Sign      func(token.Assertion) (string, error)
 	Clock     clock.Clock
 	Audience  string // of assertions whose request asks for none
@@ -143,9 +136,9 @@ func (s *Service) needs(ctx context.Context, r Request) (asked decision.Request,
 	if err := s.Decisions.Ensure(ctx); err != nil { // before the table is read, which may be an old one
 		return asked, nil, err
 	}
-	table := s.Routes()
-	if table == nil {
-		return asked, nil, fault.New(fault.Unavailable, "STARTING", "the routes are not read yet; try again").After(time.Second)
+	table, err := s.Routes()
+	if err != nil {
+		return asked, nil, err
 	}
 	if r.Host == "" && table.HasHosts() {
 		return asked, nil, BadRequest("the request's host is not known, and routes are for certain hosts: send X-Original-URL, or X-Forwarded-Host")
@@ -154,7 +147,7 @@ func (s *Service) needs(ctx context.Context, r Request) (asked decision.Request,
 	if err != nil {
 		return asked, nil, err
 	}
-	asked.Rule = decision.Rule{NoRoute: true, Action: ActionNoRoute}
+	asked.Rule = decision.Rule{NoRoute: true, Action: contract.ActionNoRoute}
 	if found {
 		route = match.Route
 		asked = decision.Request{Rule: ruleOf(route), Resource: match.Resource, Cost: route.Cost, Context: match.Context}
@@ -165,7 +158,7 @@ func (s *Service) needs(ctx context.Context, r Request) (asked decision.Request,
 
 func (n *Needs) rule() decision.Rule {
 	if n.Authenticated {
-		return decision.Rule{AnyUser: true, Action: cmp.Or(n.Permission, ActionAuthenticated)}
+		return decision.Rule{AnyUser: true, Action: cmp.Or(n.Permission, contract.ActionAuthenticated)}
 	}
 	return decision.Rule{Permission: n.Permission}
 }
@@ -173,9 +166,9 @@ func (n *Needs) rule() decision.Rule {
 func ruleOf(r *routes.Route) decision.Rule {
 	switch {
 	case r.Public:
-		return decision.Rule{Public: true, Action: cmp.Or(r.Permission, ActionPublic)}
+		return decision.Rule{Public: true, Action: r.Counted()}
 	case r.Authenticated:
-		return decision.Rule{AnyUser: true, Action: cmp.Or(r.Permission, ActionAuthenticated)}
+		return decision.Rule{AnyUser: true, Action: r.Counted()}
 	default:
 		return decision.Rule{Permission: r.Permission}
 	}

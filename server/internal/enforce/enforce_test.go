@@ -7,6 +7,7 @@ import (
 
 	"github.com/tollgatehq/tollgate/server/internal/auth"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+	"github.com/tollgatehq/tollgate/server/internal/contract"
 	"github.com/tollgatehq/tollgate/server/internal/decision"
 	"github.com/tollgatehq/tollgate/server/internal/routes"
 )
@@ -21,9 +22,9 @@ func TestRuleOf(t *testing.T) {
 	}{
 		{routes.Route{}, decision.Rule{}}, // nobody
 		{routes.Route{Permission: "orders:read"}, decision.Rule{Permission: "orders:read"}},
-		{routes.Route{Authenticated: true}, decision.Rule{AnyUser: true, Action: ActionAuthenticated}},
+		{routes.Route{Authenticated: true}, decision.Rule{AnyUser: true, Action: contract.ActionAuthenticated}},
 		{routes.Route{Authenticated: true, Permission: "a:b"}, decision.Rule{AnyUser: true, Action: "a:b"}},
-		{routes.Route{Public: true}, decision.Rule{Public: true, Action: ActionPublic}},
+		{routes.Route{Public: true}, decision.Rule{Public: true, Action: contract.ActionPublic}},
 		{routes.Route{Public: true, Permission: "a:b"}, decision.Rule{Public: true, Action: "a:b"}},
 	} {
 		backendtest.Equal(t, ruleOf(&test.route), test.want, "%+v", test.route)

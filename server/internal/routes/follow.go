@@ -22,26 +22,15 @@ type present struct {
 	err   error // why there is no table
 }
 
-// Table is all routes; nil before the log has started, and when what is stored
-// cannot be compiled: then nothing can be decided by a route.
-func (s *Service) Table() *Table {
-	if p := s.present.Load(); p != nil {
-		return p.table
-	}
-	return nil
-}
-
-// Match finds the route of a request, as Table.Match does. The error may also be
-// Unavailable, before the log has started.
-func (s *Service) Match(_ context.Context, method, host, path string) (Match, bool, error) {
+// Table is all routes. The error is Unavailable before the log has started, and
+// Internal when what is stored cannot be compiled: then nothing can be decided by a
+// route.
+func (s *Service) Table() (*Table, error) {
 	p := s.present.Load()
-	switch {
-	case p == nil:
-		return Match{}, false, fault.New(fault.Unavailable, "STARTING", "the routes are not read yet; try again").After(time.Second)
-	case p.err != nil:
-		return Match{}, false, p.err
+	if p == nil {
+		return nil, fault.New(fault.Unavailable, "STARTING", "the routes are not read yet; try again").After(time.Second)
 	}
-	return p.table.Match(method, host, path)
+	return p.table, p.err
 }
 
 // Reset reads all routes again.

@@ -61,7 +61,9 @@ func (i *instance) create(r Route) Route {
 // has is the name of the route that a request has here; "-" for none.
 func (i *instance) has(method, host, path string) string {
 	i.t.Helper()
-	m, ok, err := i.Match(i.t.Context(), method, host, path)
+	table, err := i.Table()
+	i.must(err)
+	m, ok, err := table.Match(method, host, path)
 	i.must(err)
 	if !ok {
 		return "-"

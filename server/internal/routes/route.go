@@ -4,6 +4,8 @@ package routes
 
 import (
 	"time"
+
+	"github.com/tollgatehq/tollgate/server/internal/contract"
 )
 
 // Route says what the requests that it matches need. Exactly one of Permission,
@@ -33,9 +35,9 @@ func (r *Route) Counted() string {
 	case r.Permission != "":
 		return r.Permission
 	case r.Public:
-		return "public"
+		return contract.ActionPublic
 	default:
-		return "authenticated"
+		return contract.ActionAuthenticated
 	}
 }
 

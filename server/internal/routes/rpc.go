@@ -69,12 +69,16 @@ func (h *Handler) DeleteRoute(ctx context.Context, r *tollgatev1.DeleteRouteRequ
 }
 
 // MatchRoute says which route a request would be.
-func (h *Handler) MatchRoute(ctx context.Context, r *tollgatev1.MatchRouteRequest) (*tollgatev1.MatchRouteResponse, error) {
+func (h *Handler) MatchRoute(_ context.Context, r *tollgatev1.MatchRouteRequest) (*tollgatev1.MatchRouteResponse, error) {
 	method := cmp.Or(r.GetMethod(), "GET")
 	if !validMethod(method) {
 		return nil, fault.Field("method", "must be a method in upper case, such as GET; a request with another has no route")
 	}
-	m, ok, err := h.service.Match(ctx, method, r.GetHost(), r.GetPath())
+	table, err := h.service.Table()
+	if err != nil {
+		return nil, err
+	}
+	m, ok, err := table.Match(method, r.GetHost(), r.GetPath())
 	if err != nil {
 		return nil, err
 	}

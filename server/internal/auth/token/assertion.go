@@ -80,17 +80,13 @@ func (k *Keys) SignAssertion(a Assertion) (string, error) {
 	if err := a.check(); err != nil {
 		return "", fmt.Errorf("sign assertion: %w", err)
 	}
-	key := k.set.Load().signer(k.Clock.Now())
-	if key == nil {
-		return "", errNoSigner()
-	}
 	body, err := a.claims(k.Issuer, k.Audience)
 	if err != nil {
 		return "", fmt.Errorf("encode claims: %w", err)
 	}
-	token, err := jose.Encode(key.assertionHeader, body, key.private)
+	token, err := k.sign(body, func(key *signingKey) string { return key.assertionHeader })
 	if err != nil {
-		return "", fmt.Errorf("sign assertion: %w", err)
+		return "", err
 	}
 	if len(token) > jose.MaxTokenSize {
 		return "", fault.New(fault.Denied, "TOO_LARGE", "the scopes are too long for the header that tells the service about the call; "+

@@ -67,10 +67,6 @@ func (k *Keys) Sign(claims Claims) (string, error) {
 		claims.IssuedAt.IsZero() || claims.ExpiresAt.Unix() <= claims.IssuedAt.Unix() {
 		return "", errors.New("sign access token: a claim is missing")
 	}
-	key := k.set.Load().signer(k.Clock.Now())
-	if key == nil {
-		return "", errNoSigner()
-	}
 	text := payload{
 		Issuer: k.Issuer, Subject: claims.Subject, Audience: cmp.Or(claims.Audience, k.Audience),
 		ExpiresAt: claims.ExpiresAt.Unix(), IssuedAt: claims.IssuedAt.Unix(),
@@ -84,9 +80,9 @@ func (k *Keys) Sign(claims Claims) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("encode claims: %w", err)
 	}
-	token, err := jose.Encode(key.header, body, key.private)
+	token, err := k.sign(body, func(key *signingKey) string { return key.header })
 	if err != nil {
-		return "", fmt.Errorf("sign access token: %w", err)
+		return "", err
 	}
 	if len(token) > jose.MaxTokenSize {
 		return "", fmt.Errorf("sign access token: it would have %d bytes, more than %d", len(token), jose.MaxTokenSize)
@@ -98,13 +94,19 @@ func (k *Keys) Sign(claims Claims) (string, error) {
 // of RFC 8414 §2.1. It has the type jose.TypeMetadata, so that nobody who asks for an
 // access token or an assertion takes it for one.
 func (k *Keys) SignMetadata(claims []byte) (string, error) {
+	return k.sign(claims, func(key *signingKey) string { return jose.EncodeHeader(key.algorithm, key.id, jose.TypeMetadata) })
+}
+
+// sign makes a token of claims with the key in force and the header that it has for
+// this type of tokens.
+func (k *Keys) sign(claims []byte, header func(*signingKey) string) (string, error) {
 	key := k.set.Load().signer(k.Clock.Now())
 	if key == nil {
 		return "", errNoSigner()
 	}
-	token, err := jose.Encode(jose.EncodeHeader(key.algorithm, key.id, jose.TypeMetadata), claims, key.private)
+	token, err := jose.Encode(header(key), claims, key.private)
 	if err != nil {
-		return "", fmt.Errorf("sign metadata: %w", err)
+		return "", fmt.Errorf("sign token: %w", err)
 	}
 	return token, nil
 }
