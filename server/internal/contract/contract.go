@@ -16,10 +16,9 @@ const (
 	ActionRevoke     = "tollgate:revoke"     // the OAuth 2.0 revocation endpoint
 	ActionReflection = "tollgate:reflection" // gRPC server reflection
 
-	// Calls of services whose rule names no permission.
-	ActionAuthenticated = "authenticated" // any good credential will do
-	ActionPublic        = "public"        // none is needed
-	ActionNoRoute       = "no-route"      // nothing says what is needed
+	ActionAuthenticated = "authenticated" // a service's call that any good credential may make
+	ActionPublic        = "public"        // a request to a service that needs none
+	ActionNoRoute       = "no-route"      // a request to a service of which nothing says what it needs
 )
 
 // Services returns the services of the API.
