@@ -7,10 +7,10 @@ import (
 	"net/http/httptest"
 	"strings"
 
+	"github.com/tollgatehq/tollgate/internal/perm"
 	"github.com/tollgatehq/tollgate/server/internal/apitest"
 	"github.com/tollgatehq/tollgate/server/internal/auth"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
-	"github.com/tollgatehq/tollgate/server/internal/roles"
 	"pgregory.net/rapid"
 )
 
@@ -23,7 +23,7 @@ func (m *reach) state(v victim) (text string) {
 	m.must(m.i.db.Select(m.i.draining, &rows, `SELECT username, CASE WHEN disabled_at IS NULL THEN 0 ELSE 1 END AS disabled FROM users WHERE id = $1`, v.id))
 	text = fmt.Sprintf("%+v", rows)
 	for _, key := range v.keys {
-		if m.own[v.id] && len(m.scopes) > 0 && len(key.Scopes) > 0 && roles.Within(key.Scopes, m.scopes) {
+		if m.own[v.id] && len(m.scopes) > 0 && len(key.Scopes) > 0 && perm.Within(key.Scopes, m.scopes) {
 			continue // a key may end those of its owner that may do no more
 		}
 		var ended []int

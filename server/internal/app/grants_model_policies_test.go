@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/tollgatehq/tollgate/internal/perm"
 	"github.com/tollgatehq/tollgate/server/internal/apitest"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/condition"
@@ -72,7 +73,7 @@ func (m *reach) grants(label string) (list []roles.Grant) {
 	}
 	for _, p := range m.patterns(label) {
 		g := roles.Grant{Permission: p, Effect: roles.Allow, Condition: rapid.SampledFrom(whens).Draw(m.t, "condition").text}
-		if !roles.Own(p) && rapid.IntRange(0, 3).Draw(m.t, "denies") == 0 {
+		if !perm.Own(p) && rapid.IntRange(0, 3).Draw(m.t, "denies") == 0 {
 			g.Effect = roles.Deny
 		}
 		list = append(list, g)
@@ -117,12 +118,12 @@ func (m *reach) allowedBy(granted []right, pattern string, at place, until time.
 	allows := false
 	for _, r := range granted {
 		lasts := r.ends.IsZero() || !until.IsZero() && !r.ends.Before(until)
-		overlap := roles.Covers(r.pattern, pattern) || r.denies && roles.Covers(pattern, r.pattern)
+		overlap := perm.Covers(r.pattern, pattern) || r.denies && perm.Covers(pattern, r.pattern)
 		switch {
 		case !overlap || !m.when(r.condition).first(at):
 		case !r.denies:
 			allows = allows || lasts
-		case !roles.Own(pattern) && (r.ends.IsZero() || r.ends.After(m.clock.Now())):
+		case !perm.Own(pattern) && (r.ends.IsZero() || r.ends.After(m.clock.Now())):
 			return false
 		}
 	}

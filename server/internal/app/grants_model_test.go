@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tollgatehq/tollgate/internal/perm"
 	"github.com/tollgatehq/tollgate/server/internal/auth"
 	"github.com/tollgatehq/tollgate/server/internal/auth/apikey"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
@@ -254,7 +255,7 @@ func (m *reach) begin() {
 		}
 		patterns := []string{r.pattern}
 		if len(m.scopes) > 0 {
-			patterns = roles.Intersect(patterns, m.scopes)
+			patterns = perm.Intersect(patterns, m.scopes)
 		}
 		for _, p := range patterns {
 			narrowed = append(narrowed, right{pattern: p, ends: r.ends, condition: r.condition})
@@ -288,7 +289,7 @@ func (m *reach) end() {
 func (m *reach) covered(pattern string, until time.Time) bool {
 	return slices.ContainsFunc(m.granted, func(r right) bool {
 		lasts := r.ends.IsZero() || !until.IsZero() && !r.ends.Before(until)
-		return lasts && !r.denies && r.condition == "" && roles.Within([]string{pattern}, []string{r.pattern})
+		return lasts && !r.denies && r.condition == "" && perm.Within([]string{pattern}, []string{r.pattern})
 	})
 }
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tollgatehq/tollgate/internal/perm"
 	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/auth/apikey"
 	"github.com/tollgatehq/tollgate/server/internal/auth/token"
@@ -15,7 +16,6 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/changes"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
-	"github.com/tollgatehq/tollgate/server/internal/roles"
 )
 
 const (
@@ -99,7 +99,7 @@ func (s *Service) clientScope(ctx context.Context, p *caller.Principal, scope st
 	if scope != "" {
 		patterns = strings.Split(scope, " ")
 		for _, pattern := range patterns {
-			if err := roles.ValidPattern(pattern); err != nil {
+			if err := perm.ValidPattern(pattern); err != nil {
 				return "", invalidScope("scope must be permission patterns with one space between: a pattern %v", err)
 			}
 		}
@@ -134,7 +134,7 @@ func (s *Service) clientToken(ctx context.Context, claims token.Claims, p *calle
 	if claims.Scope != "" {
 		p.Scopes = strings.Fields(claims.Scope)
 		if len(key.Scopes) > 0 {
-			p.Scopes = roles.Intersect(p.Scopes, key.Scopes)
+			p.Scopes = perm.Intersect(p.Scopes, key.Scopes)
 		}
 	}
 	// No scopes would be all that the owner may.

@@ -7,11 +7,11 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/tollgatehq/tollgate/internal/perm"
 	"github.com/tollgatehq/tollgate/server/internal/auth"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/decision"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
-	"github.com/tollgatehq/tollgate/server/internal/roles"
 )
 
 // maxEvaluations is how many questions one call may ask.
@@ -195,9 +195,9 @@ const notAPermission = "not a permission"
 
 // isKind says whether resources can be of a type. Tollgate's own are asked about by
 // nobody, as by Authorize.
-func isKind(kind string) bool { return isSegment(kind) && !roles.Own(kind+":") }
+func isKind(kind string) bool { return isSegment(kind) && !perm.Own(kind+":") }
 
 // isSegment says whether a text can be one segment of a permission.
 func isSegment(text string) bool {
-	return roles.ValidPermission(text) == nil && !strings.Contains(text, ":")
+	return perm.ValidPermission(text) == nil && !strings.Contains(text, ":")
 }

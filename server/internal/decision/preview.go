@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/tollgatehq/tollgate/internal/perm"
 	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/auth"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
@@ -61,7 +62,7 @@ func (s *Service) replay(ctx context.Context, policy *roles.Policy, n int) ([]Re
 	var list []Replayed
 	for _, e := range events {
 		permission := e.Details["permission"]
-		if e.ActorID == "" || roles.ValidPermission(permission) != nil {
+		if e.ActorID == "" || perm.ValidPermission(permission) != nil {
 			continue
 		}
 		verified, err := s.auth.Verify(ctx, auth.Credential{UserID: e.ActorID})

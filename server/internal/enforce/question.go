@@ -6,7 +6,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/tollgatehq/tollgate/server/internal/roles"
+	"github.com/tollgatehq/tollgate/internal/perm"
 )
 
 // Question is what a proxy's own configuration asks.
@@ -52,10 +52,10 @@ func (f Form) Read(values map[string]string) (Question, error) {
 		ok := true
 		switch name {
 		case "permission":
-			if err := roles.ValidPermission(value); err != nil {
+			if err := perm.ValidPermission(value); err != nil {
 				return q, BadRequest("permission %v", err)
 			}
-			if roles.Own(value) {
+			if perm.Own(value) {
 				return q, BadRequest("permission must be one of your own: Tollgate decides about its own API (tollgate:…) by itself")
 			}
 			needs.Permission = value

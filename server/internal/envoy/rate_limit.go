@@ -12,13 +12,13 @@ import (
 	rlsv3 "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/tollgatehq/tollgate/internal/perm"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/decision"
 	"github.com/tollgatehq/tollgate/server/internal/enforce"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/guard"
 	"github.com/tollgatehq/tollgate/server/internal/limits"
-	"github.com/tollgatehq/tollgate/server/internal/roles"
 )
 
 const (
@@ -138,7 +138,7 @@ func selects(r *limits.Request, entries []*ratelimitv3.RateLimitDescriptor_Entry
 		case "api_key":
 			r.APIKeyID = value
 		case "permission":
-			if roles.Own(value) {
+			if perm.Own(value) {
 				return enforce.BadRequest("permission must be one of your own: Tollgate counts calls of its own API (tollgate:…) by itself")
 			}
 			r.Permission = value

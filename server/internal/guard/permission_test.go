@@ -6,8 +6,8 @@ import (
 
 	"buf.build/go/protovalidate"
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
+	"github.com/tollgatehq/tollgate/internal/perm"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
-	"github.com/tollgatehq/tollgate/server/internal/roles"
 	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
 )
@@ -27,11 +27,11 @@ func TestPermissionGrammar(t *testing.T) {
 		if text == "" || strings.HasPrefix(text, "tollgate:") {
 			return
 		}
-		valid := roles.ValidPermission(text) == nil
+		valid := perm.ValidPermission(text) == nil
 		if got := takes(&tollgatev1.AuthorizeRequest{Permission: text}, "permission"); got != valid {
 			t.Errorf("%q as a permission: the contract says %t, roles %t", text, got, valid)
 		}
-		valid = roles.ValidPattern(text) == nil
+		valid = perm.ValidPattern(text) == nil
 		for _, message := range []proto.Message{
 			&tollgatev1.CreateRoleRequest{Name: "a", Permissions: []string{text}}, &tollgatev1.UpdateRoleRequest{Name: "a", Permissions: []string{text}},
 			&tollgatev1.CreateLimitRequest{Permission: text}, &tollgatev1.UpdateLimitRequest{Name: "a", Permission: &text},

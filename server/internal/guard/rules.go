@@ -6,8 +6,8 @@ import (
 	"strings"
 
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
+	"github.com/tollgatehq/tollgate/internal/perm"
 	"github.com/tollgatehq/tollgate/server/internal/decision"
-	"github.com/tollgatehq/tollgate/server/internal/roles"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
@@ -41,7 +41,7 @@ func readRule(method protoreflect.MethodDescriptor) (rule, error) {
 	switch set := option.GetRule().(type) {
 	case *tollgatev1.Guard_Permission:
 		r.Permission = set.Permission
-		if err := roles.ValidPermission(r.Permission); err != nil {
+		if err := perm.ValidPermission(r.Permission); err != nil {
 			return rule{}, err
 		}
 	case *tollgatev1.Guard_Authenticated:
@@ -60,7 +60,7 @@ func readRule(method protoreflect.MethodDescriptor) (rule, error) {
 		if r.Sensitive {
 			return rule{}, errors.New("sensitive needs a permission: it is an addition to one")
 		}
-		if err := roles.ValidPermission(r.Action); err != nil {
+		if err := perm.ValidPermission(r.Action); err != nil {
 			return rule{}, fmt.Errorf("a rule without a permission needs an action: %w", err)
 		}
 	}

@@ -6,9 +6,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/tollgatehq/tollgate/internal/perm"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
-	"github.com/tollgatehq/tollgate/server/internal/roles"
 )
 
 // everything is the pattern that administrators hold.
@@ -20,7 +20,7 @@ const everything = "*"
 // one that is eased or reset lets passwords be guessed. It is Denied,
 // LIMITS_TOLLGATE. It reads the truth through q; call it in the transaction.
 func (s *Service) mayManage(ctx context.Context, q database.Queries, patterns ...string) error {
-	i := slices.IndexFunc(patterns, roles.Own)
+	i := slices.IndexFunc(patterns, perm.Own)
 	if i < 0 {
 		return nil
 	}
@@ -30,7 +30,7 @@ func (s *Service) mayManage(ctx context.Context, q database.Queries, patterns ..
 // mayCheck is mayManage for a caller who counts a call, which uses up what others
 // are allowed. It does no I/O.
 func (s *Service) mayCheck(ctx context.Context, pattern string) error {
-	if !roles.Own(pattern) {
+	if !perm.Own(pattern) {
 		return nil
 	}
 	return forAdministrators(pattern, s.roles.MayGrant(ctx, []string{everything}))
@@ -59,7 +59,7 @@ const (
 // checkSignIns refuses a limit on sign-ins that locks users out for long, the
 // administrator who mistyped it among them.
 func (l Limit) checkSignIns() error {
-	if l.Mode != Enforce || l.Subject == SubjectAPIKey || !roles.Covers(l.Permission, login) {
+	if l.Mode != Enforce || l.Subject == SubjectAPIKey || !perm.Covers(l.Permission, login) {
 		return nil
 	}
 	because := fmt.Sprintf("because %q covers sign-ins (%s); narrow the permission, or try the limit in shadow mode", l.Permission, login)

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strconv"
 
-	"github.com/tollgatehq/tollgate/server/internal/roles"
+	"github.com/tollgatehq/tollgate/internal/perm"
 )
 
 // Request is a call to be counted.
@@ -71,8 +71,8 @@ func (all *rules) matches(r Request) []match {
 		if len(r.Only) > 0 && !slices.Contains(r.Only, rule.Subject) {
 			continue
 		}
-		if !roles.Covers(rule.Permission, r.Permission) &&
-			!slices.ContainsFunc(r.Also, func(also string) bool { return roles.Covers(rule.Permission, also) }) {
+		if !perm.Covers(rule.Permission, r.Permission) &&
+			!slices.ContainsFunc(r.Also, func(also string) bool { return perm.Covers(rule.Permission, also) }) {
 			continue
 		}
 		if key, ok := rule.key(r); ok {

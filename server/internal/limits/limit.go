@@ -10,6 +10,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/tollgatehq/tollgate/internal/perm"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/roles"
 )
@@ -181,10 +182,10 @@ func (l Limit) check() error {
 	case len(l.Overrides) > maxOverrides:
 		return fault.Field("overrides", "must be at most %d", maxOverrides)
 	}
-	if err := roles.ValidPattern(l.Permission); err != nil {
+	if err := perm.ValidPattern(l.Permission); err != nil {
 		return fault.Field("permission", "%v", err)
 	}
-	if l.Outage == Open && roles.Match(l.Permission, login) {
+	if l.Outage == Open && perm.Match(l.Permission, login) {
 		return fault.Field("outage", "must be local or closed: %q covers sign-ins (%s), whose limits may not open in an outage; "+
 			"choose another outage mode or a narrower permission", l.Permission, login)
 	}

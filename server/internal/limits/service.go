@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tollgatehq/tollgate/internal/perm"
 	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/changes"
@@ -349,12 +350,12 @@ func lockOthers(ctx context.Context, tx *changes.Tx, name string) ([]Limit, erro
 func checkApplying(l Limit, others []Limit) error {
 	all := append([]Limit{l}, others...)
 	for _, narrow := range all {
-		if !roles.Covers(l.Permission, narrow.Permission) {
+		if !perm.Covers(l.Permission, narrow.Permission) {
 			continue
 		}
 		n := 0
 		for _, wide := range all {
-			if roles.Covers(wide.Permission, narrow.Permission) {
+			if perm.Covers(wide.Permission, narrow.Permission) {
 				n++
 			}
 		}

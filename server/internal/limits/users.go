@@ -6,10 +6,10 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/tollgatehq/tollgate/internal/perm"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
-	"github.com/tollgatehq/tollgate/server/internal/roles"
 )
 
 // SecondFactor is the permission that codes of second factors are counted under.
@@ -40,7 +40,7 @@ func (l Limit) countsUsers() bool { return l.Subject == SubjectUser || l.Subject
 // counted are the keys that the limit counts a user under. Attempts to sign in
 // are counted by name, which is all that is known then; every other call by id.
 func (l Limit) counted(id, name string) []string {
-	switch attempts := roles.Covers(l.Permission, login) || roles.Covers(l.Permission, SecondFactor); {
+	switch attempts := perm.Covers(l.Permission, login) || perm.Covers(l.Permission, SecondFactor); {
 	case !attempts:
 		return []string{id}
 	case l.Permission == login || l.Permission == SecondFactor:

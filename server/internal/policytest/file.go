@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tollgatehq/tollgate/internal/perm"
 	"github.com/tollgatehq/tollgate/server/internal/attributes"
 	"github.com/tollgatehq/tollgate/server/internal/auth/username"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
@@ -294,7 +295,7 @@ func (p *parser) test(n *yaml.Node, path string) {
 		p.failAt(path+".reason", "OK is the reason of what is allowed, and of nothing else")
 	}
 	for i, scope := range c.Scopes {
-		if err := roles.ValidPattern(scope); err != nil {
+		if err := perm.ValidPattern(scope); err != nil {
 			p.failAt(fmt.Sprintf("%s.scopes[%d]", path, i), err.Error())
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/tollgatehq/tollgate/internal/perm"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/changes"
 	"github.com/tollgatehq/tollgate/server/internal/condition"
@@ -137,11 +138,11 @@ func (s *Service) Patterns(p *caller.Principal) []string {
 			granted = append(granted, c.patterns...)
 		}
 	}
-	granted = tidy(granted)
+	granted = perm.Tidy(granted)
 	if len(p.Scopes) == 0 {
 		return granted
 	}
-	return Intersect(granted, p.Scopes)
+	return perm.Intersect(granted, p.Scopes)
 }
 
 // HoldsAll says whether the principal holds "*", by their roles and, with a
@@ -153,6 +154,6 @@ func (s *Service) HoldsAll(p *caller.Principal) bool {
 	policy := s.policy.Load()
 	return slices.ContainsFunc(p.Roles, func(name string) bool {
 		c := policy.roles[name]
-		return c != nil && c.set.covers("*")
+		return c != nil && c.set.Covers("*")
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/tollgatehq/tollgate/internal/perm"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 )
 
@@ -46,11 +47,11 @@ func (s *Service) CheckCounted(field, pattern string) error {
 }
 
 func checkPattern(field, pattern string, declared []string) error {
-	if err := ValidPattern(pattern); err != nil {
+	if err := perm.ValidPattern(pattern); err != nil {
 		return fault.Field(field, "%v", err)
 	}
 	if len(declared) == 0 || !strings.HasPrefix(pattern, "tollgate:") ||
-		slices.ContainsFunc(declared, func(name string) bool { return Covers(pattern, name) }) {
+		slices.ContainsFunc(declared, func(name string) bool { return perm.Covers(pattern, name) }) {
 		return nil
 	}
 	return fault.Field(field, "%q matches nothing that Tollgate has; did you mean %s? Names of your own must not start with %q",

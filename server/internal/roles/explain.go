@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/tollgatehq/tollgate/internal/perm"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 )
 
@@ -177,7 +178,7 @@ func (p *Policy) Possible(who *caller.Principal, permission string, input Input)
 func (p *Policy) About(permission string) []string {
 	var names []string
 	for name, c := range p.roles {
-		if c.set.covers(permission) || slices.ContainsFunc(c.grants, func(g grant) bool { return g.Effect != Deny && g.matches(permission) }) {
+		if c.set.Covers(permission) || slices.ContainsFunc(c.grants, func(g grant) bool { return g.Effect != Deny && g.matches(permission) }) {
 			names = append(names, name)
 		}
 	}
@@ -226,14 +227,14 @@ func difference(has, had *Policy, names []string) []Grant {
 	var list []Grant
 	for _, g := range allows {
 		if !slices.ContainsFunc(otherAllows, func(o grant) bool {
-			return Covers(o.Permission, g.Permission) && (o.Condition == "" || o.Condition == g.Condition)
+			return perm.Covers(o.Permission, g.Permission) && (o.Condition == "" || o.Condition == g.Condition)
 		}) {
 			list = append(list, g.Grant)
 		}
 	}
 	for _, d := range otherDenies {
 		if !slices.ContainsFunc(denies, func(o grant) bool {
-			return Covers(o.Permission, d.Permission) && (o.Condition == "" || o.Condition == d.Condition)
+			return perm.Covers(o.Permission, d.Permission) && (o.Condition == "" || o.Condition == d.Condition)
 		}) {
 			list = append(list, d.Grant)
 		}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/tollgatehq/tollgate/internal/perm"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/condition"
 	"github.com/tollgatehq/tollgate/server/internal/database"
@@ -19,7 +20,7 @@ const forever = math.MaxInt64
 // hold is what one membership gives.
 type hold struct {
 	patterns []string
-	set      set
+	set      perm.Set
 	grants   []grant // with conditions, and denies
 	ends     int64   // microseconds, or forever
 }
@@ -61,8 +62,8 @@ func giftsOf(patterns []string, grants []grant) []gift {
 type giver struct {
 	everything bool // the system
 	holds      []hold
-	scopes     set   // of the caller's API key; empty: it is narrowed to nothing
-	keyEnds    int64 // when the caller's API key ends, or forever
+	scopes     perm.Set // of the caller's API key; empty: it is narrowed to nothing
+	keyEnds    int64    // when the caller's API key ends, or forever
 }
 
 // MayGrant is MayGrantIn for the present and from memory: it does no I/O.
@@ -180,7 +181,7 @@ func newGiver(ctx context.Context, holds func(*caller.Principal) ([]hold, error)
 		return nil, fault.New(fault.Denied, "GRANT_EXCEEDS_OWN", "an unknown caller may not grant anything; sign in first")
 	}
 	list, err := holds(p)
-	return &giver{holds: list, scopes: compile(p.Scopes), keyEnds: endOf(p.KeyExpiresAt)}, err
+	return &giver{holds: list, scopes: perm.Compile(p.Scopes), keyEnds: endOf(p.KeyExpiresAt)}, err
 }
 
 // sooner is what to do about a grant that would last too long.
@@ -213,7 +214,7 @@ func (g *giver) mayGive(list []gift, until int64, advice string) error {
 		case ends == 0:
 			return fault.New(fault.Denied, "GRANT_EXCEEDS_OWN",
 				"this needs %q, which you do not hold; ask a user who holds it", give.pattern)
-		case len(g.scopes) > 0 && !g.scopes.covers(give.pattern):
+		case len(g.scopes) > 0 && !g.scopes.Covers(give.pattern):
 			return fault.New(fault.Denied, "GRANT_EXCEEDS_OWN",
 				"this needs %q, which your API key's scopes leave out; use a key that has it", give.pattern)
 		case ends < until:
@@ -233,9 +234,9 @@ func (g *giver) keyTooShort(advice string) error {
 // not at all. conditional says that there is a condition that does not suffice.
 func (g *giver) holdsUntil(give gift) (ends int64, conditional bool) {
 	for _, h := range g.holds {
-		enough := h.set.covers(give.pattern)
+		enough := h.set.Covers(give.pattern)
 		for _, mine := range h.grants {
-			if enough || mine.Effect == Deny || !Covers(mine.Permission, give.pattern) || mine.condition == nil {
+			if enough || mine.Effect == Deny || !perm.Covers(mine.Permission, give.pattern) || mine.condition == nil {
 				continue
 			}
 			conditional = true
@@ -252,13 +253,13 @@ func (g *giver) holdsUntil(give gift) (ends int64, conditional bool) {
 // "*" without a condition administers everything, denies of their own included:
 // nobody else may be left who could take one back.
 func (g *giver) denied(pattern string) bool {
-	if slices.ContainsFunc(g.holds, func(h hold) bool { return h.set.covers(everything) }) {
+	if slices.ContainsFunc(g.holds, func(h hold) bool { return h.set.Covers(everything) }) {
 		return false
 	}
 	for _, h := range g.holds {
 		for _, mine := range h.grants {
 			// A deny is never about Tollgate's own.
-			if mine.Effect == Deny && !(Own(pattern) && pattern != everything) && (Covers(mine.Permission, pattern) || Covers(pattern, mine.Permission)) {
+			if mine.Effect == Deny && !(perm.Own(pattern) && pattern != everything) && (perm.Covers(mine.Permission, pattern) || perm.Covers(pattern, mine.Permission)) {
 				return true
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/tollgatehq/tollgate/internal/perm"
 	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/condition"
 	"github.com/tollgatehq/tollgate/server/internal/database"
@@ -70,14 +71,14 @@ func (p *Policy) gifts(name string) []gift {
 	if c == nil {
 		return nil
 	}
-	return giftsOf(tidy(c.patterns), c.grants)
+	return giftsOf(perm.Tidy(c.patterns), c.grants)
 }
 
 // more is what is in one list and neither in the other nor within a pattern of it.
 func more(list, others []gift) []gift {
 	return slices.DeleteFunc(slices.Clone(list), func(g gift) bool {
 		return slices.ContainsFunc(others, func(o gift) bool {
-			return o.deny == g.deny && Covers(o.pattern, g.pattern) && (o.condition == nil || g.condition != nil && g.condition.Implies(o.condition))
+			return o.deny == g.deny && perm.Covers(o.pattern, g.pattern) && (o.condition == nil || g.condition != nil && g.condition.Implies(o.condition))
 		})
 	})
 }

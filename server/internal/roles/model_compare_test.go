@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tollgatehq/tollgate/internal/perm"
 	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
@@ -75,7 +76,7 @@ func (c *comparison) randomRole(name string) modelRole {
 			role.inherits = append(role.inherits, other)
 		}
 	}
-	role.inherits = tidy(role.inherits)
+	role.inherits = perm.Tidy(role.inherits)
 	return role
 }
 
@@ -195,7 +196,7 @@ func (c *comparison) unexplained(who *caller.Principal, permission string, f *fa
 	explained, traces, truncated, err := c.Policy().Explain(who, permission, f.asInput())
 	c.must(err)
 	told := caller.ReasonPermissionMissing
-	if ValidPermission(permission) == nil {
+	if perm.ValidPermission(permission) == nil {
 		told = concluded(traces)
 	}
 	if told == caller.ReasonOK && v.Reason == caller.ReasonScopeMissing {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tollgatehq/tollgate/internal/perm"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 )
 
@@ -188,7 +189,7 @@ const brokenText = `no.such == "x"`
 
 // stored is a role of the model as the database has it.
 func (r modelRole) stored(name string) Role {
-	role := Role{Name: name, Permissions: tidy(r.permissions), Inherits: tidy(r.inherits), CreatedAt: time.Unix(0, 0), UpdatedAt: time.Unix(0, 0)}
+	role := Role{Name: name, Permissions: perm.Tidy(r.permissions), Inherits: perm.Tidy(r.inherits), CreatedAt: time.Unix(0, 0), UpdatedAt: time.Unix(0, 0)}
 	for _, g := range r.grants {
 		grant := Grant{Permission: g.pattern, Effect: Allow}
 		if g.deny {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/tollgatehq/tollgate/internal/perm"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/condition"
 )
@@ -23,7 +24,7 @@ type compiled struct {
 	own      []grant  // its own, but for plain permissions
 	closure  []string // the roles that it has, itself first
 	patterns []string // allowed without a condition; may hold one twice
-	set      set      // the same
+	set      perm.Set // the same
 	grants   []grant  // the others of the closure
 }
 
@@ -117,7 +118,7 @@ func (p *Policy) flatten(c *compiled) {
 			}
 		}
 	}
-	c.set = compile(c.patterns)
+	c.set = perm.Compile(c.patterns)
 }
 
 // plain says whether the grant is as good as a permission of the role.
@@ -171,7 +172,7 @@ const maxVerdict = 512
 // scopes of its API key. A deny that matches wins over every allow. What is not a
 // valid permission is never allowed. The error is that of input.
 func (p *Policy) Judge(who *caller.Principal, permission string, input Input) (Verdict, error) {
-	if who == nil || problem(permission, false) != "" {
+	if who == nil || !perm.IsPermission(permission) {
 		return Verdict{Reason: caller.ReasonPermissionMissing}, nil
 	}
 	allowed, special, by := false, false, ""
@@ -180,7 +181,7 @@ func (p *Policy) Judge(who *caller.Principal, permission string, input Input) (V
 		if c == nil {
 			continue
 		}
-		if !allowed && c.set.covers(permission) {
+		if !allowed && c.set.Covers(permission) {
 			allowed, by = true, name
 			if !p.denies { // nothing can take it back
 				special = false
@@ -207,7 +208,7 @@ func (p *Policy) Judge(who *caller.Principal, permission string, input Input) (V
 
 func inScopes(who *caller.Principal, permission string) bool {
 	for _, scope := range who.Scopes {
-		if Covers(scope, permission) && problem(scope, true) == "" {
+		if perm.Covers(scope, permission) && perm.IsPattern(scope) {
 			return true
 		}
 	}
@@ -263,7 +264,7 @@ func (p *Policy) judgeGrants(who *caller.Principal, permission string, input Inp
 // matches says whether the grant is about a permission. A deny is never about
 // Tollgate's own: who can take it back must be able to.
 func (g *grant) matches(permission string) bool {
-	return Covers(g.Permission, permission) && (g.Effect != Deny || !Own(permission))
+	return perm.Covers(g.Permission, permission) && (g.Effect != Deny || !perm.Own(permission))
 }
 
 // state is what a grant's condition says.

@@ -1,8 +1,12 @@
+// Package roles answers "may they": roles bundle permission patterns, users
+// hold roles, and a compiled snapshot of all roles in memory decides without
+// asking the database.
 package roles
 
 import (
 	"time"
 
+	"github.com/tollgatehq/tollgate/internal/perm"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 )
 
@@ -114,13 +118,13 @@ func (e Edit) apply(r Role) Role {
 		r.Description = *e.Description
 	}
 	if len(e.Permissions) > 0 || e.ClearPermissions {
-		r.Permissions = tidy(e.Permissions)
+		r.Permissions = perm.Tidy(e.Permissions)
 	}
 	if len(e.Grants) > 0 || e.ClearGrants {
 		r.Grants = e.Grants
 	}
 	if len(e.Inherits) > 0 || e.ClearInherits {
-		r.Inherits = tidy(e.Inherits)
+		r.Inherits = perm.Tidy(e.Inherits)
 	}
 	return r
 }

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tollgatehq/tollgate/internal/perm"
 	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/changes"
@@ -66,7 +67,7 @@ func (s *Service) Create(ctx context.Context, r Role) (Role, int64, error) {
 	if err := s.checkNew(r); err != nil {
 		return Role{}, 0, err
 	}
-	r.Permissions, r.Inherits, r.Builtin = tidy(r.Permissions), tidy(r.Inherits), false
+	r.Permissions, r.Inherits, r.Builtin = perm.Tidy(r.Permissions), perm.Tidy(r.Inherits), false
 	r.CreatedAt = s.now()
 	r.UpdatedAt = r.CreatedAt
 	revision, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
@@ -345,17 +346,6 @@ func validDescription(text string) error {
 		return fault.Field("description", "must not hold a NUL character")
 	}
 	return nil
-}
-
-// beyond returns what the patterns match and none of the others does.
-func beyond(patterns, others []string) (more []string) {
-	covered := compile(others)
-	for _, p := range patterns {
-		if !covered.covers(p) {
-			more = append(more, p)
-		}
-	}
-	return more
 }
 
 // now is the time as it is stored.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/tollgatehq/tollgate/internal/perm"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/roles"
 )
@@ -84,10 +85,10 @@ func (r Route) checkRule() error {
 	case r.Permission == "":
 		return nil
 	}
-	if err := roles.ValidPermission(r.Permission); err != nil {
+	if err := perm.ValidPermission(r.Permission); err != nil {
 		return fault.Field("permission", "%v", err)
 	}
-	if roles.Own(r.Permission) {
+	if perm.Own(r.Permission) {
 		return fault.Field("permission", "must be one of your own: Tollgate decides about its own API (tollgate:…) by itself")
 	}
 	return nil

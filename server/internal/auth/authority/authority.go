@@ -10,6 +10,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/tollgatehq/tollgate/internal/perm"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
@@ -114,7 +115,7 @@ func (a *Authority) MayRevokeKey(ctx context.Context, q database.Queries, ownerI
 		return a.MayManage(ctx, q, ownerID)
 	}
 	own := caller.From(ctx).Principal.Scopes
-	if len(own) == 0 || len(scopes) > 0 && roles.Within(scopes, own) {
+	if len(own) == 0 || len(scopes) > 0 && perm.Within(scopes, own) {
 		return nil
 	}
 	return exceeds("the key may do more than the key that makes this call; sign in as its owner, or use a key that may do as much")

@@ -1,7 +1,6 @@
-// Package roles answers "may they": roles bundle permission patterns, users
-// hold roles, and a compiled snapshot of all roles in memory decides without
-// asking the database.
-package roles
+// Package perm reads the names of permissions and the patterns that match them,
+// once for server and SDK.
+package perm
 
 import (
 	"errors"
@@ -33,12 +32,18 @@ func ValidPattern(pattern string) error {
 	return nil
 }
 
+// IsPermission says whether ValidPermission returns nil, and does not allocate.
+func IsPermission(text string) bool { return problem(text, false) == "" }
+
+// IsPattern is IsPermission for ValidPattern.
+func IsPattern(text string) bool { return problem(text, true) == "" }
+
 // Match says whether a pattern matches a permission. A final "*" stands for
 // one or more segments: "orders:*" matches "orders:read" and
 // "orders:items:read", not "orders". What is not a permission or not a pattern
 // matches nothing.
 func Match(pattern, permission string) bool {
-	return problem(permission, false) == "" && problem(pattern, true) == "" && Covers(pattern, permission)
+	return IsPermission(permission) && IsPattern(pattern) && Covers(pattern, permission)
 }
 
 // Own says whether a permission is one of Tollgate's own API, or a pattern
@@ -93,22 +98,23 @@ func Covers(p, q string) bool {
 	return wild && strings.HasPrefix(q, prefix)
 }
 
-// set is patterns compiled for looking up: a permission as it is, a wildcard
+// Set is patterns compiled for looking up: a permission as it is, a wildcard
 // as its prefix, "orders:" for "orders:*" and "" for "*". No valid permission
 // ends in a colon, so that the two do not mix.
-type set map[string]struct{}
+type Set map[string]struct{}
 
-func compile(patterns []string) set {
-	s := make(set, len(patterns))
+// Compile makes a Set of patterns, which are valid.
+func Compile(patterns []string) Set {
+	s := make(Set, len(patterns))
 	for _, p := range patterns {
 		s[strings.TrimSuffix(p, "*")] = struct{}{}
 	}
 	return s
 }
 
-// covers is Covers for any pattern of the set, in as many
+// Covers is the function Covers for any pattern of the set, in as many
 // look-ups as q has segments.
-func (s set) covers(q string) bool {
+func (s Set) Covers(q string) bool {
 	if _, ok := s[q]; ok {
 		return true
 	}
@@ -127,30 +133,41 @@ func (s set) covers(q string) bool {
 }
 
 // Within says whether each pattern is covered by one of the others.
-func Within(patterns, others []string) bool { return len(beyond(patterns, others)) == 0 }
+func Within(patterns, others []string) bool { return len(Beyond(patterns, others)) == 0 }
+
+// Beyond returns what the patterns match and none of the others does.
+func Beyond(patterns, others []string) (more []string) {
+	covered := Compile(others)
+	for _, p := range patterns {
+		if !covered.Covers(p) {
+			more = append(more, p)
+		}
+	}
+	return more
+}
 
 // Intersect returns the patterns that match what both sides match. Two
 // patterns overlap only when one covers the other, so that the narrower ones
 // are all there is.
 func Intersect(a, b []string) []string {
-	inA, inB := compile(a), compile(b)
+	inA, inB := Compile(a), Compile(b)
 	var both []string
 	for _, p := range a {
-		if inB.covers(p) {
+		if inB.Covers(p) {
 			both = append(both, p)
 		}
 	}
 	for _, p := range b {
-		if inA.covers(p) {
+		if inA.Covers(p) {
 			both = append(both, p)
 		}
 	}
-	return tidy(both)
+	return Tidy(both)
 }
 
-// tidy sorts a list of its own and drops what is there twice. It never
+// Tidy sorts a list of its own and drops what is there twice. It never
 // returns nil.
-func tidy(patterns []string) []string {
+func Tidy(patterns []string) []string {
 	sorted := append([]string{}, patterns...)
 	slices.Sort(sorted)
 	return slices.Compact(sorted)

@@ -1,11 +1,9 @@
-package roles
+package perm
 
 import (
 	"regexp"
 	"strings"
 	"testing"
-
-	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 )
 
 var (
@@ -27,14 +25,14 @@ func FuzzMatch(f *testing.F) {
 	f.Fuzz(func(t *testing.T, pattern, permission string) {
 		validPattern := len(pattern) <= 128 && patternGrammar.MatchString(pattern)
 		validPermission := len(permission) <= 128 && permissionGrammar.MatchString(permission)
-		backendtest.Equal(t, ValidPattern(pattern) == nil, validPattern, "ValidPattern(%q)", pattern)
-		backendtest.Equal(t, ValidPermission(permission) == nil, validPermission, "ValidPermission(%q)", permission)
+		equal(t, ValidPattern(pattern) == nil, validPattern, "ValidPattern(%q)", pattern)
+		equal(t, ValidPermission(permission) == nil, validPermission, "ValidPermission(%q)", permission)
 		want := validPattern && validPermission && matches(pattern, permission)
-		backendtest.Equal(t, Match(pattern, permission), want, "Match(%q, %q)", pattern, permission)
+		equal(t, Match(pattern, permission), want, "Match(%q, %q)", pattern, permission)
 		if !validPattern || !validPermission {
 			return
 		}
-		backendtest.Equal(t, compile([]string{pattern}).covers(permission), want, "%q compiled covers %q", pattern, permission)
-		backendtest.Equal(t, len(Intersect([]string{pattern}, []string{permission})) == 1, want, "%q and %q intersect", pattern, permission)
+		equal(t, Compile([]string{pattern}).Covers(permission), want, "%q compiled covers %q", pattern, permission)
+		equal(t, len(Intersect([]string{pattern}, []string{permission})) == 1, want, "%q and %q intersect", pattern, permission)
 	})
 }
