@@ -62,20 +62,6 @@ func (s *Service) Apply(ctx context.Context, list []changes.Change) error {
 	return nil
 }
 
-// Edit is a change of a limit: what is set.
-type Edit struct {
-	Description    *string
-	Permission     *string
-	Rate           *int64
-	Period         *time.Duration
-	Burst          *int64
-	Algorithm      *Algorithm
-	Mode           *Mode
-	Outage         *Outage
-	Overrides      []Override // replace all, when not empty
-	ClearOverrides bool
-}
-
 // EnsureBuiltins adds the built-in limits that are missing and leaves the others
 // as they are. Any number of instances may call it at once.
 func (s *Service) EnsureBuiltins(ctx context.Context) error {
@@ -210,43 +196,6 @@ func (s *Service) Update(ctx context.Context, name string, edit Edit) (Limit, in
 		return nil
 	})
 	return l, revision, err
-}
-
-func (e Edit) empty() bool {
-	return e.Description == nil && e.Permission == nil && e.Rate == nil && e.Period == nil && e.Burst == nil &&
-		e.Algorithm == nil && e.Mode == nil && e.Outage == nil && len(e.Overrides) == 0 && !e.ClearOverrides
-}
-
-func (e Edit) apply(l Limit) Limit {
-	if e.Algorithm != nil && *e.Algorithm != l.Algorithm {
-		l.Algorithm = *e.Algorithm
-		if !l.Algorithm.bursts() {
-			l.Burst = 0
-			for i := range l.Overrides {
-				l.Overrides[i].Burst = 0
-			}
-		}
-	}
-	set(&l.Description, e.Description)
-	set(&l.Permission, e.Permission)
-	if e.Rate != nil && l.Burst == l.Rate { // a burst that is the rate stays the rate
-		l.Burst = 0
-	}
-	set(&l.Rate, e.Rate)
-	set(&l.Period, e.Period)
-	set(&l.Burst, e.Burst)
-	set(&l.Mode, e.Mode)
-	set(&l.Outage, e.Outage)
-	if len(e.Overrides) > 0 || e.ClearOverrides {
-		l.Overrides = e.Overrides
-	}
-	return l
-}
-
-func set[T any](field *T, value *T) {
-	if value != nil {
-		*field = *value
-	}
 }
 
 // Delete removes a limit and what it counted. Built-in ones are refused.
