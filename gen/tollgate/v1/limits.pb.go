@@ -375,7 +375,15 @@ type Limit struct {
 	// When the limit was created.
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,14,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	// When the limit was last changed.
-	UpdatedAt     *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
+	UpdatedAt *timestamppb.Timestamp `protobuf:"bytes,15,opt,name=updated_at,json=updatedAt,proto3" json:"updated_at,omitempty"`
+	// Calls are counted ahead of time, many at once, so that an instance answers most
+	// of them from memory and LeaseLimit can leave them to a caller. The limit holds
+	// exactly as it does without: never more than burst + rate * t in any interval of
+	// length t. The price is that only burst - rate * lease_time pass at once.
+	Lease bool `protobuf:"varint,16,opt,name=lease,proto3" json:"lease,omitempty"`
+	// How long after it was counted a leased call may be used: the longest that
+	// anybody holds it.
+	LeaseTime     *durationpb.Duration `protobuf:"bytes,17,opt,name=lease_time,json=leaseTime,proto3" json:"lease_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -515,21 +523,39 @@ func (x *Limit) GetUpdatedAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Limit) GetLease() bool {
+	if x != nil {
+		return x.Lease
+	}
+	return false
+}
+
+func (x *Limit) GetLeaseTime() *durationpb.Duration {
+	if x != nil {
+		return x.LeaseTime
+	}
+	return nil
+}
+
 // LimitStatus is where one key stands with one limit.
 type LimitStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The limit's name.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Calls at once when nothing is used.
+	// Calls at once when nothing is used. With leases that is the burst less rate *
+	// lease_time, rounded up; a fixed window's is its rate.
 	Limit int64 `protobuf:"varint,2,opt,name=limit,proto3" json:"limit,omitempty"`
-	// Calls that would pass right now.
+	// Calls that would pass right now, those in leased among them.
 	Remaining int64 `protobuf:"varint,3,opt,name=remaining,proto3" json:"remaining,omitempty"`
 	// Until the allowance is whole again.
 	Reset_ *durationpb.Duration `protobuf:"bytes,4,opt,name=reset,proto3" json:"reset,omitempty"`
 	// The limit refused this call, or would have in shadow mode.
 	Exceeded bool `protobuf:"varint,5,opt,name=exceeded,proto3" json:"exceeded,omitempty"`
 	// The limit only watches.
-	Shadow        bool `protobuf:"varint,6,opt,name=shadow,proto3" json:"shadow,omitempty"`
+	Shadow bool `protobuf:"varint,6,opt,name=shadow,proto3" json:"shadow,omitempty"`
+	// Calls that are counted already and that this instance holds for the key, to let
+	// them pass without asking. What other instances and callers hold is not in it.
+	Leased        int64 `protobuf:"varint,7,opt,name=leased,proto3" json:"leased,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -606,6 +632,13 @@ func (x *LimitStatus) GetShadow() bool {
 	return false
 }
 
+func (x *LimitStatus) GetLeased() int64 {
+	if x != nil {
+		return x.Leased
+	}
+	return 0
+}
+
 // CreateLimitRequest describes a new limit.
 type CreateLimitRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -634,7 +667,13 @@ type CreateLimitRequest struct {
 	// For SUBJECT_CUSTOM: the entry of Authorize's context to count by.
 	ContextKey string `protobuf:"bytes,11,opt,name=context_key,json=contextKey,proto3" json:"context_key,omitempty"`
 	// Keys with an allowance of their own.
-	Overrides     []*Override `protobuf:"bytes,12,rep,name=overrides,proto3" json:"overrides,omitempty"`
+	Overrides []*Override `protobuf:"bytes,12,rep,name=overrides,proto3" json:"overrides,omitempty"`
+	// Calls may be counted ahead of time; see Limit. Only with GCRA, where the burst,
+	// and each override's, must be at least twice rate * lease_time rounded up, and
+	// with fixed windows, where a lease ends with its window: INVALID_ARGUMENT.
+	Lease bool `protobuf:"varint,13,opt,name=lease,proto3" json:"lease,omitempty"`
+	// With lease: 10 ms to 1 s; 100 ms when not set.
+	LeaseTime     *durationpb.Duration `protobuf:"bytes,14,opt,name=lease_time,json=leaseTime,proto3" json:"lease_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -749,6 +788,20 @@ func (x *CreateLimitRequest) GetContextKey() string {
 func (x *CreateLimitRequest) GetOverrides() []*Override {
 	if x != nil {
 		return x.Overrides
+	}
+	return nil
+}
+
+func (x *CreateLimitRequest) GetLease() bool {
+	if x != nil {
+		return x.Lease
+	}
+	return false
+}
+
+func (x *CreateLimitRequest) GetLeaseTime() *durationpb.Duration {
+	if x != nil {
+		return x.LeaseTime
 	}
 	return nil
 }
@@ -1036,8 +1089,13 @@ type UpdateLimitRequest struct {
 	Overrides []*Override `protobuf:"bytes,10,rep,name=overrides,proto3" json:"overrides,omitempty"`
 	// Removes all overrides; cannot be combined with overrides.
 	ClearOverrides bool `protobuf:"varint,11,opt,name=clear_overrides,json=clearOverrides,proto3" json:"clear_overrides,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Whether calls may be counted ahead of time; see CreateLimitRequest. For one
+	// lease_time after a change, calls that were leased before it still pass.
+	Lease *bool `protobuf:"varint,12,opt,name=lease,proto3,oneof" json:"lease,omitempty"`
+	// A new time for leases: 10 ms to 1 s.
+	LeaseTime     *durationpb.Duration `protobuf:"bytes,13,opt,name=lease_time,json=leaseTime,proto3" json:"lease_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *UpdateLimitRequest) Reset() {
@@ -1145,6 +1203,20 @@ func (x *UpdateLimitRequest) GetClearOverrides() bool {
 		return x.ClearOverrides
 	}
 	return false
+}
+
+func (x *UpdateLimitRequest) GetLease() bool {
+	if x != nil && x.Lease != nil {
+		return *x.Lease
+	}
+	return false
+}
+
+func (x *UpdateLimitRequest) GetLeaseTime() *durationpb.Duration {
+	if x != nil {
+		return x.LeaseTime
+	}
+	return nil
 }
 
 // UpdateLimitResponse is the limit as changed.
@@ -1432,6 +1504,147 @@ func (x *CheckLimitResponse) GetRetryAfter() *durationpb.Duration {
 	return nil
 }
 
+// LeaseLimitRequest asks for calls to let pass.
+type LeaseLimitRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The limit's name.
+	Limit string `protobuf:"bytes,1,opt,name=limit,proto3" json:"limit,omitempty"`
+	// Whom to count.
+	Key string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// How many calls at most; 0 means 1. Ask for what you will use within valid_for:
+	// the rest is lost, to others too.
+	Want          int64 `protobuf:"varint,3,opt,name=want,proto3" json:"want,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeaseLimitRequest) Reset() {
+	*x = LeaseLimitRequest{}
+	mi := &file_tollgate_v1_limits_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeaseLimitRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeaseLimitRequest) ProtoMessage() {}
+
+func (x *LeaseLimitRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tollgate_v1_limits_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeaseLimitRequest.ProtoReflect.Descriptor instead.
+func (*LeaseLimitRequest) Descriptor() ([]byte, []int) {
+	return file_tollgate_v1_limits_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *LeaseLimitRequest) GetLimit() string {
+	if x != nil {
+		return x.Limit
+	}
+	return ""
+}
+
+func (x *LeaseLimitRequest) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *LeaseLimitRequest) GetWant() int64 {
+	if x != nil {
+		return x.Want
+	}
+	return 0
+}
+
+// LeaseLimitResponse is what was granted.
+type LeaseLimitResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many calls the caller may let pass: want, or as many as are left. A limit
+	// in shadow mode grants want whatever is left.
+	Granted int64 `protobuf:"varint,1,opt,name=granted,proto3" json:"granted,omitempty"`
+	// How long, from before the request was sent and by a monotonic clock that also
+	// runs while the machine sleeps. It is 1 % shorter than what the limit allows for,
+	// because clocks differ. Unset when nothing was granted.
+	ValidFor *durationpb.Duration `protobuf:"bytes,2,opt,name=valid_for,json=validFor,proto3" json:"valid_for,omitempty"`
+	// Where the key stands now.
+	Status *LimitStatus `protobuf:"bytes,3,opt,name=status,proto3" json:"status,omitempty"`
+	// How long to wait until a call is left; set when nothing was granted.
+	RetryAfter    *durationpb.Duration `protobuf:"bytes,4,opt,name=retry_after,json=retryAfter,proto3" json:"retry_after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LeaseLimitResponse) Reset() {
+	*x = LeaseLimitResponse{}
+	mi := &file_tollgate_v1_limits_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LeaseLimitResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LeaseLimitResponse) ProtoMessage() {}
+
+func (x *LeaseLimitResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tollgate_v1_limits_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LeaseLimitResponse.ProtoReflect.Descriptor instead.
+func (*LeaseLimitResponse) Descriptor() ([]byte, []int) {
+	return file_tollgate_v1_limits_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *LeaseLimitResponse) GetGranted() int64 {
+	if x != nil {
+		return x.Granted
+	}
+	return 0
+}
+
+func (x *LeaseLimitResponse) GetValidFor() *durationpb.Duration {
+	if x != nil {
+		return x.ValidFor
+	}
+	return nil
+}
+
+func (x *LeaseLimitResponse) GetStatus() *LimitStatus {
+	if x != nil {
+		return x.Status
+	}
+	return nil
+}
+
+func (x *LeaseLimitResponse) GetRetryAfter() *durationpb.Duration {
+	if x != nil {
+		return x.RetryAfter
+	}
+	return nil
+}
+
 // ResetLimitRequest names a limit and a key.
 type ResetLimitRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1448,7 +1661,7 @@ type ResetLimitRequest struct {
 
 func (x *ResetLimitRequest) Reset() {
 	*x = ResetLimitRequest{}
-	mi := &file_tollgate_v1_limits_proto_msgTypes[15]
+	mi := &file_tollgate_v1_limits_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1460,7 +1673,7 @@ func (x *ResetLimitRequest) String() string {
 func (*ResetLimitRequest) ProtoMessage() {}
 
 func (x *ResetLimitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_limits_proto_msgTypes[15]
+	mi := &file_tollgate_v1_limits_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1473,7 +1686,7 @@ func (x *ResetLimitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetLimitRequest.ProtoReflect.Descriptor instead.
 func (*ResetLimitRequest) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_limits_proto_rawDescGZIP(), []int{15}
+	return file_tollgate_v1_limits_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ResetLimitRequest) GetName() string {
@@ -1499,7 +1712,7 @@ type ResetLimitResponse struct {
 
 func (x *ResetLimitResponse) Reset() {
 	*x = ResetLimitResponse{}
-	mi := &file_tollgate_v1_limits_proto_msgTypes[16]
+	mi := &file_tollgate_v1_limits_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1511,7 +1724,7 @@ func (x *ResetLimitResponse) String() string {
 func (*ResetLimitResponse) ProtoMessage() {}
 
 func (x *ResetLimitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_limits_proto_msgTypes[16]
+	mi := &file_tollgate_v1_limits_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1524,7 +1737,7 @@ func (x *ResetLimitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetLimitResponse.ProtoReflect.Descriptor instead.
 func (*ResetLimitResponse) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_limits_proto_rawDescGZIP(), []int{16}
+	return file_tollgate_v1_limits_proto_rawDescGZIP(), []int{18}
 }
 
 var File_tollgate_v1_limits_proto protoreflect.FileDescriptor
@@ -1538,7 +1751,7 @@ const file_tollgate_v1_limits_proto_rawDesc = "" +
 	"\x04rate\x18\x02 \x01(\x03B\r\xbaH\n" +
 	"\"\b\x18\x80\x94\xeb\xdc\x03(\x01R\x04rate\x12#\n" +
 	"\x05burst\x18\x03 \x01(\x03B\r\xbaH\n" +
-	"\"\b\x18\x80\x94\xeb\xdc\x03(\x00R\x05burst\"\xda\x04\n" +
+	"\"\b\x18\x80\x94\xeb\xdc\x03(\x00R\x05burst\"\xaa\x05\n" +
 	"\x05Limit\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\vdescription\x18\x02 \x01(\tR\vdescription\x12.\n" +
@@ -1560,14 +1773,18 @@ const file_tollgate_v1_limits_proto_rawDesc = "" +
 	"\n" +
 	"created_at\x18\x0e \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x129\n" +
 	"\n" +
-	"updated_at\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\"\xba\x01\n" +
+	"updated_at\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\x12\x14\n" +
+	"\x05lease\x18\x10 \x01(\bR\x05lease\x128\n" +
+	"\n" +
+	"lease_time\x18\x11 \x01(\v2\x19.google.protobuf.DurationR\tleaseTime\"\xd2\x01\n" +
 	"\vLimitStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05limit\x18\x02 \x01(\x03R\x05limit\x12\x1c\n" +
 	"\tremaining\x18\x03 \x01(\x03R\tremaining\x12/\n" +
 	"\x05reset\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x05reset\x12\x1a\n" +
 	"\bexceeded\x18\x05 \x01(\bR\bexceeded\x12\x16\n" +
-	"\x06shadow\x18\x06 \x01(\bR\x06shadow\"\xa9\x05\n" +
+	"\x06shadow\x18\x06 \x01(\bR\x06shadow\x12\x16\n" +
+	"\x06leased\x18\a \x01(\x03R\x06leased\"\x8c\x06\n" +
 	"\x12CreateLimitRequest\x120\n" +
 	"\x04name\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x18@2\x13^[a-z][a-z0-9._-]*$R\x04name\x12*\n" +
 	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\vdescription\x12:\n" +
@@ -1587,7 +1804,10 @@ const file_tollgate_v1_limits_proto_rawDesc = "" +
 	" \x01(\x0e2\x13.tollgate.v1.OutageB\b\xbaH\x05\x82\x01\x02\x10\x01R\x06outage\x12(\n" +
 	"\vcontext_key\x18\v \x01(\tB\a\xbaH\x04r\x02\x18@R\n" +
 	"contextKey\x12=\n" +
-	"\toverrides\x18\f \x03(\v2\x15.tollgate.v1.OverrideB\b\xbaH\x05\x92\x01\x02\x10dR\toverrides\"[\n" +
+	"\toverrides\x18\f \x03(\v2\x15.tollgate.v1.OverrideB\b\xbaH\x05\x92\x01\x02\x10dR\toverrides\x12\x14\n" +
+	"\x05lease\x18\r \x01(\bR\x05lease\x12K\n" +
+	"\n" +
+	"lease_time\x18\x0e \x01(\v2\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\v\"\x02\b\x012\x05\x10\x80\xad\xe2\x04R\tleaseTime\"[\n" +
 	"\x13CreateLimitResponse\x12(\n" +
 	"\x05limit\x18\x01 \x01(\v2\x12.tollgate.v1.LimitR\x05limit\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\"e\n" +
@@ -1602,7 +1822,7 @@ const file_tollgate_v1_limits_proto_rawDesc = "" +
 	"\x0fGetLimitRequest\x12\x1d\n" +
 	"\x04name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x04name\"<\n" +
 	"\x10GetLimitResponse\x12(\n" +
-	"\x05limit\x18\x01 \x01(\v2\x12.tollgate.v1.LimitR\x05limit\"\xd2\x05\n" +
+	"\x05limit\x18\x01 \x01(\v2\x12.tollgate.v1.LimitR\x05limit\"\xc4\x06\n" +
 	"\x12UpdateLimitRequest\x12\x1d\n" +
 	"\x04name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x04name\x12/\n" +
 	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04H\x00R\vdescription\x88\x01\x01\x12Y\n" +
@@ -1622,7 +1842,10 @@ const file_tollgate_v1_limits_proto_rawDesc = "" +
 	"\xbaH\a\x82\x01\x04\x10\x01 \x00H\x06R\x06outage\x88\x01\x01\x12=\n" +
 	"\toverrides\x18\n" +
 	" \x03(\v2\x15.tollgate.v1.OverrideB\b\xbaH\x05\x92\x01\x02\x10dR\toverrides\x12'\n" +
-	"\x0fclear_overrides\x18\v \x01(\bR\x0eclearOverridesB\x0e\n" +
+	"\x0fclear_overrides\x18\v \x01(\bR\x0eclearOverrides\x12\x19\n" +
+	"\x05lease\x18\f \x01(\bH\aR\x05lease\x88\x01\x01\x12K\n" +
+	"\n" +
+	"lease_time\x18\r \x01(\v2\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\v\"\x02\b\x012\x05\x10\x80\xad\xe2\x04R\tleaseTimeB\x0e\n" +
 	"\f_descriptionB\r\n" +
 	"\v_permissionB\a\n" +
 	"\x05_rateB\b\n" +
@@ -1630,7 +1853,8 @@ const file_tollgate_v1_limits_proto_rawDesc = "" +
 	"\n" +
 	"_algorithmB\a\n" +
 	"\x05_modeB\t\n" +
-	"\a_outage\"[\n" +
+	"\a_outageB\b\n" +
+	"\x06_lease\"[\n" +
 	"\x13UpdateLimitResponse\x12(\n" +
 	"\x05limit\x18\x01 \x01(\v2\x12.tollgate.v1.LimitR\x05limit\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\"3\n" +
@@ -1647,6 +1871,16 @@ const file_tollgate_v1_limits_proto_rawDesc = "" +
 	"\aallowed\x18\x01 \x01(\bR\aallowed\x120\n" +
 	"\x06status\x18\x02 \x01(\v2\x18.tollgate.v1.LimitStatusR\x06status\x12:\n" +
 	"\vretry_after\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\n" +
+	"retryAfter\"q\n" +
+	"\x11LeaseLimitRequest\x12\x1f\n" +
+	"\x05limit\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x05limit\x12\x1a\n" +
+	"\x03key\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\x03key\x12\x1f\n" +
+	"\x04want\x18\x03 \x01(\x03B\v\xbaH\b\"\x06\x18\xc0\x84=(\x00R\x04want\"\xd4\x01\n" +
+	"\x12LeaseLimitResponse\x12\x18\n" +
+	"\agranted\x18\x01 \x01(\x03R\agranted\x126\n" +
+	"\tvalid_for\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\bvalidFor\x120\n" +
+	"\x06status\x18\x03 \x01(\v2\x18.tollgate.v1.LimitStatusR\x06status\x12:\n" +
+	"\vretry_after\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\n" +
 	"retryAfter\"N\n" +
 	"\x11ResetLimitRequest\x12\x1d\n" +
 	"\x04name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x04name\x12\x1a\n" +
@@ -1675,7 +1909,7 @@ const file_tollgate_v1_limits_proto_rawDesc = "" +
 	"\x12OUTAGE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fOUTAGE_LOCAL\x10\x01\x12\x0f\n" +
 	"\vOUTAGE_OPEN\x10\x02\x12\x11\n" +
-	"\rOUTAGE_CLOSED\x10\x032\xc9\a\n" +
+	"\rOUTAGE_CLOSED\x10\x032\xd1\b\n" +
 	"\rLimitsService\x12\x84\x01\n" +
 	"\vCreateLimit\x12\x1f.tollgate.v1.CreateLimitRequest\x1a .tollgate.v1.CreateLimitResponse\"2\x8a\xe4\x19\x190\x01\n" +
 	"\x15tollgate:limits:write\x82\xd3\xe4\x93\x02\x0f:\x01*\"\n" +
@@ -1692,7 +1926,10 @@ const file_tollgate_v1_limits_proto_rawDesc = "" +
 	"\x15tollgate:limits:write\x82\xd3\xe4\x93\x02\x13*\x11/v1/limits/{name}\x12\x85\x01\n" +
 	"\n" +
 	"CheckLimit\x12\x1e.tollgate.v1.CheckLimitRequest\x1a\x1f.tollgate.v1.CheckLimitResponse\"6\x8a\xe4\x19\x17\n" +
-	"\x15tollgate:limits:check\x82\xd3\xe4\x93\x02\x15:\x01*\"\x10/v1/limits/check\x12\x8e\x01\n" +
+	"\x15tollgate:limits:check\x82\xd3\xe4\x93\x02\x15:\x01*\"\x10/v1/limits/check\x12\x85\x01\n" +
+	"\n" +
+	"LeaseLimit\x12\x1e.tollgate.v1.LeaseLimitRequest\x1a\x1f.tollgate.v1.LeaseLimitResponse\"6\x8a\xe4\x19\x17\n" +
+	"\x15tollgate:limits:check\x82\xd3\xe4\x93\x02\x15:\x01*\"\x10/v1/limits/lease\x12\x8e\x01\n" +
 	"\n" +
 	"ResetLimit\x12\x1e.tollgate.v1.ResetLimitRequest\x1a\x1f.tollgate.v1.ResetLimitResponse\"?\x8a\xe4\x19\x190\x01\n" +
 	"\x15tollgate:limits:write\x82\xd3\xe4\x93\x02\x1c:\x01*\"\x17/v1/limits/{name}/resetB\xa6\x01\n" +
@@ -1711,7 +1948,7 @@ func file_tollgate_v1_limits_proto_rawDescGZIP() []byte {
 }
 
 var file_tollgate_v1_limits_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_tollgate_v1_limits_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_tollgate_v1_limits_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_tollgate_v1_limits_proto_goTypes = []any{
 	(Subject)(0),                  // 0: tollgate.v1.Subject
 	(Algorithm)(0),                // 1: tollgate.v1.Algorithm
@@ -1732,57 +1969,67 @@ var file_tollgate_v1_limits_proto_goTypes = []any{
 	(*DeleteLimitResponse)(nil),   // 16: tollgate.v1.DeleteLimitResponse
 	(*CheckLimitRequest)(nil),     // 17: tollgate.v1.CheckLimitRequest
 	(*CheckLimitResponse)(nil),    // 18: tollgate.v1.CheckLimitResponse
-	(*ResetLimitRequest)(nil),     // 19: tollgate.v1.ResetLimitRequest
-	(*ResetLimitResponse)(nil),    // 20: tollgate.v1.ResetLimitResponse
-	(*durationpb.Duration)(nil),   // 21: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 22: google.protobuf.Timestamp
+	(*LeaseLimitRequest)(nil),     // 19: tollgate.v1.LeaseLimitRequest
+	(*LeaseLimitResponse)(nil),    // 20: tollgate.v1.LeaseLimitResponse
+	(*ResetLimitRequest)(nil),     // 21: tollgate.v1.ResetLimitRequest
+	(*ResetLimitResponse)(nil),    // 22: tollgate.v1.ResetLimitResponse
+	(*durationpb.Duration)(nil),   // 23: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 24: google.protobuf.Timestamp
 }
 var file_tollgate_v1_limits_proto_depIdxs = []int32{
 	0,  // 0: tollgate.v1.Limit.subject:type_name -> tollgate.v1.Subject
-	21, // 1: tollgate.v1.Limit.period:type_name -> google.protobuf.Duration
+	23, // 1: tollgate.v1.Limit.period:type_name -> google.protobuf.Duration
 	1,  // 2: tollgate.v1.Limit.algorithm:type_name -> tollgate.v1.Algorithm
 	2,  // 3: tollgate.v1.Limit.mode:type_name -> tollgate.v1.Mode
 	3,  // 4: tollgate.v1.Limit.outage:type_name -> tollgate.v1.Outage
 	4,  // 5: tollgate.v1.Limit.overrides:type_name -> tollgate.v1.Override
-	22, // 6: tollgate.v1.Limit.created_at:type_name -> google.protobuf.Timestamp
-	22, // 7: tollgate.v1.Limit.updated_at:type_name -> google.protobuf.Timestamp
-	21, // 8: tollgate.v1.LimitStatus.reset:type_name -> google.protobuf.Duration
-	0,  // 9: tollgate.v1.CreateLimitRequest.subject:type_name -> tollgate.v1.Subject
-	21, // 10: tollgate.v1.CreateLimitRequest.period:type_name -> google.protobuf.Duration
-	1,  // 11: tollgate.v1.CreateLimitRequest.algorithm:type_name -> tollgate.v1.Algorithm
-	2,  // 12: tollgate.v1.CreateLimitRequest.mode:type_name -> tollgate.v1.Mode
-	3,  // 13: tollgate.v1.CreateLimitRequest.outage:type_name -> tollgate.v1.Outage
-	4,  // 14: tollgate.v1.CreateLimitRequest.overrides:type_name -> tollgate.v1.Override
-	5,  // 15: tollgate.v1.CreateLimitResponse.limit:type_name -> tollgate.v1.Limit
-	5,  // 16: tollgate.v1.ListLimitsResponse.limits:type_name -> tollgate.v1.Limit
-	5,  // 17: tollgate.v1.GetLimitResponse.limit:type_name -> tollgate.v1.Limit
-	21, // 18: tollgate.v1.UpdateLimitRequest.period:type_name -> google.protobuf.Duration
-	1,  // 19: tollgate.v1.UpdateLimitRequest.algorithm:type_name -> tollgate.v1.Algorithm
-	2,  // 20: tollgate.v1.UpdateLimitRequest.mode:type_name -> tollgate.v1.Mode
-	3,  // 21: tollgate.v1.UpdateLimitRequest.outage:type_name -> tollgate.v1.Outage
-	4,  // 22: tollgate.v1.UpdateLimitRequest.overrides:type_name -> tollgate.v1.Override
-	5,  // 23: tollgate.v1.UpdateLimitResponse.limit:type_name -> tollgate.v1.Limit
-	6,  // 24: tollgate.v1.CheckLimitResponse.status:type_name -> tollgate.v1.LimitStatus
-	21, // 25: tollgate.v1.CheckLimitResponse.retry_after:type_name -> google.protobuf.Duration
-	7,  // 26: tollgate.v1.LimitsService.CreateLimit:input_type -> tollgate.v1.CreateLimitRequest
-	9,  // 27: tollgate.v1.LimitsService.ListLimits:input_type -> tollgate.v1.ListLimitsRequest
-	11, // 28: tollgate.v1.LimitsService.GetLimit:input_type -> tollgate.v1.GetLimitRequest
-	13, // 29: tollgate.v1.LimitsService.UpdateLimit:input_type -> tollgate.v1.UpdateLimitRequest
-	15, // 30: tollgate.v1.LimitsService.DeleteLimit:input_type -> tollgate.v1.DeleteLimitRequest
-	17, // 31: tollgate.v1.LimitsService.CheckLimit:input_type -> tollgate.v1.CheckLimitRequest
-	19, // 32: tollgate.v1.LimitsService.ResetLimit:input_type -> tollgate.v1.ResetLimitRequest
-	8,  // 33: tollgate.v1.LimitsService.CreateLimit:output_type -> tollgate.v1.CreateLimitResponse
-	10, // 34: tollgate.v1.LimitsService.ListLimits:output_type -> tollgate.v1.ListLimitsResponse
-	12, // 35: tollgate.v1.LimitsService.GetLimit:output_type -> tollgate.v1.GetLimitResponse
-	14, // 36: tollgate.v1.LimitsService.UpdateLimit:output_type -> tollgate.v1.UpdateLimitResponse
-	16, // 37: tollgate.v1.LimitsService.DeleteLimit:output_type -> tollgate.v1.DeleteLimitResponse
-	18, // 38: tollgate.v1.LimitsService.CheckLimit:output_type -> tollgate.v1.CheckLimitResponse
-	20, // 39: tollgate.v1.LimitsService.ResetLimit:output_type -> tollgate.v1.ResetLimitResponse
-	33, // [33:40] is the sub-list for method output_type
-	26, // [26:33] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	24, // 6: tollgate.v1.Limit.created_at:type_name -> google.protobuf.Timestamp
+	24, // 7: tollgate.v1.Limit.updated_at:type_name -> google.protobuf.Timestamp
+	23, // 8: tollgate.v1.Limit.lease_time:type_name -> google.protobuf.Duration
+	23, // 9: tollgate.v1.LimitStatus.reset:type_name -> google.protobuf.Duration
+	0,  // 10: tollgate.v1.CreateLimitRequest.subject:type_name -> tollgate.v1.Subject
+	23, // 11: tollgate.v1.CreateLimitRequest.period:type_name -> google.protobuf.Duration
+	1,  // 12: tollgate.v1.CreateLimitRequest.algorithm:type_name -> tollgate.v1.Algorithm
+	2,  // 13: tollgate.v1.CreateLimitRequest.mode:type_name -> tollgate.v1.Mode
+	3,  // 14: tollgate.v1.CreateLimitRequest.outage:type_name -> tollgate.v1.Outage
+	4,  // 15: tollgate.v1.CreateLimitRequest.overrides:type_name -> tollgate.v1.Override
+	23, // 16: tollgate.v1.CreateLimitRequest.lease_time:type_name -> google.protobuf.Duration
+	5,  // 17: tollgate.v1.CreateLimitResponse.limit:type_name -> tollgate.v1.Limit
+	5,  // 18: tollgate.v1.ListLimitsResponse.limits:type_name -> tollgate.v1.Limit
+	5,  // 19: tollgate.v1.GetLimitResponse.limit:type_name -> tollgate.v1.Limit
+	23, // 20: tollgate.v1.UpdateLimitRequest.period:type_name -> google.protobuf.Duration
+	1,  // 21: tollgate.v1.UpdateLimitRequest.algorithm:type_name -> tollgate.v1.Algorithm
+	2,  // 22: tollgate.v1.UpdateLimitRequest.mode:type_name -> tollgate.v1.Mode
+	3,  // 23: tollgate.v1.UpdateLimitRequest.outage:type_name -> tollgate.v1.Outage
+	4,  // 24: tollgate.v1.UpdateLimitRequest.overrides:type_name -> tollgate.v1.Override
+	23, // 25: tollgate.v1.UpdateLimitRequest.lease_time:type_name -> google.protobuf.Duration
+	5,  // 26: tollgate.v1.UpdateLimitResponse.limit:type_name -> tollgate.v1.Limit
+	6,  // 27: tollgate.v1.CheckLimitResponse.status:type_name -> tollgate.v1.LimitStatus
+	23, // 28: tollgate.v1.CheckLimitResponse.retry_after:type_name -> google.protobuf.Duration
+	23, // 29: tollgate.v1.LeaseLimitResponse.valid_for:type_name -> google.protobuf.Duration
+	6,  // 30: tollgate.v1.LeaseLimitResponse.status:type_name -> tollgate.v1.LimitStatus
+	23, // 31: tollgate.v1.LeaseLimitResponse.retry_after:type_name -> google.protobuf.Duration
+	7,  // 32: tollgate.v1.LimitsService.CreateLimit:input_type -> tollgate.v1.CreateLimitRequest
+	9,  // 33: tollgate.v1.LimitsService.ListLimits:input_type -> tollgate.v1.ListLimitsRequest
+	11, // 34: tollgate.v1.LimitsService.GetLimit:input_type -> tollgate.v1.GetLimitRequest
+	13, // 35: tollgate.v1.LimitsService.UpdateLimit:input_type -> tollgate.v1.UpdateLimitRequest
+	15, // 36: tollgate.v1.LimitsService.DeleteLimit:input_type -> tollgate.v1.DeleteLimitRequest
+	17, // 37: tollgate.v1.LimitsService.CheckLimit:input_type -> tollgate.v1.CheckLimitRequest
+	19, // 38: tollgate.v1.LimitsService.LeaseLimit:input_type -> tollgate.v1.LeaseLimitRequest
+	21, // 39: tollgate.v1.LimitsService.ResetLimit:input_type -> tollgate.v1.ResetLimitRequest
+	8,  // 40: tollgate.v1.LimitsService.CreateLimit:output_type -> tollgate.v1.CreateLimitResponse
+	10, // 41: tollgate.v1.LimitsService.ListLimits:output_type -> tollgate.v1.ListLimitsResponse
+	12, // 42: tollgate.v1.LimitsService.GetLimit:output_type -> tollgate.v1.GetLimitResponse
+	14, // 43: tollgate.v1.LimitsService.UpdateLimit:output_type -> tollgate.v1.UpdateLimitResponse
+	16, // 44: tollgate.v1.LimitsService.DeleteLimit:output_type -> tollgate.v1.DeleteLimitResponse
+	18, // 45: tollgate.v1.LimitsService.CheckLimit:output_type -> tollgate.v1.CheckLimitResponse
+	20, // 46: tollgate.v1.LimitsService.LeaseLimit:output_type -> tollgate.v1.LeaseLimitResponse
+	22, // 47: tollgate.v1.LimitsService.ResetLimit:output_type -> tollgate.v1.ResetLimitResponse
+	40, // [40:48] is the sub-list for method output_type
+	32, // [32:40] is the sub-list for method input_type
+	32, // [32:32] is the sub-list for extension type_name
+	32, // [32:32] is the sub-list for extension extendee
+	0,  // [0:32] is the sub-list for field type_name
 }
 
 func init() { file_tollgate_v1_limits_proto_init() }
@@ -1798,7 +2045,7 @@ func file_tollgate_v1_limits_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tollgate_v1_limits_proto_rawDesc), len(file_tollgate_v1_limits_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   17,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

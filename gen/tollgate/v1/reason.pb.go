@@ -220,6 +220,8 @@ const (
 	Reason_REASON_BAD_INHERITANCE Reason = 116
 	// More limits apply to the call than can be counted at once.
 	Reason_REASON_TOO_MANY_LIMITS_APPLY Reason = 110
+	// The limit's calls are not counted ahead of time.
+	Reason_REASON_LIMIT_NOT_LEASED Reason = 117
 	// There is no such route.
 	Reason_REASON_ROUTE_NOT_FOUND Reason = 111
 	// Another route has the name.
@@ -371,6 +373,7 @@ var (
 		115: "REASON_ROLE_INHERITED",
 		116: "REASON_BAD_INHERITANCE",
 		110: "REASON_TOO_MANY_LIMITS_APPLY",
+		117: "REASON_LIMIT_NOT_LEASED",
 		111: "REASON_ROUTE_NOT_FOUND",
 		112: "REASON_ROUTE_EXISTS",
 		113: "REASON_ROUTE_CONFLICT",
@@ -492,6 +495,7 @@ var (
 		"REASON_ROLE_INHERITED":             115,
 		"REASON_BAD_INHERITANCE":            116,
 		"REASON_TOO_MANY_LIMITS_APPLY":      110,
+		"REASON_LIMIT_NOT_LEASED":           117,
 		"REASON_ROUTE_NOT_FOUND":            111,
 		"REASON_ROUTE_EXISTS":               112,
 		"REASON_ROUTE_CONFLICT":             113,
@@ -553,7 +557,7 @@ var File_tollgate_v1_reason_proto protoreflect.FileDescriptor
 
 const file_tollgate_v1_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x18tollgate/v1/reason.proto\x12\vtollgate.v1*\xf4\x19\n" +
+	"\x18tollgate/v1/reason.proto\x12\vtollgate.v1*\x91\x1a\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tREASON_OK\x10\x01\x12\x1d\n" +
@@ -647,7 +651,8 @@ const file_tollgate_v1_reason_proto_rawDesc = "" +
 	"\x16REASON_TOO_MANY_LIMITS\x10m\x12\x19\n" +
 	"\x15REASON_ROLE_INHERITED\x10s\x12\x1a\n" +
 	"\x16REASON_BAD_INHERITANCE\x10t\x12 \n" +
-	"\x1cREASON_TOO_MANY_LIMITS_APPLY\x10n\x12\x1a\n" +
+	"\x1cREASON_TOO_MANY_LIMITS_APPLY\x10n\x12\x1b\n" +
+	"\x17REASON_LIMIT_NOT_LEASED\x10u\x12\x1a\n" +
 	"\x16REASON_ROUTE_NOT_FOUND\x10o\x12\x17\n" +
 	"\x13REASON_ROUTE_EXISTS\x10p\x12\x19\n" +
 	"\x15REASON_ROUTE_CONFLICT\x10q\x12\x1a\n" +

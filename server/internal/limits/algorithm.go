@@ -28,9 +28,13 @@ type Count struct {
 	Rate      int64 // 1 to 1e9 calls per Period
 	Burst     int64 // 1 to 1e9; of windows the rate
 	Period    int64 // microseconds, 1e3 to 31 days
-	Cost      int64 // at least 1; of backoff always 1
+	Cost      int64 // at least 1, but see More; of backoff always 1
 	Shadow    bool
 	Look      bool // refuses as if it took, and takes nothing
+
+	Lease time.Duration // how long a call may be used after it was counted; 0: at once
+	More  int64         // take up to so many besides a cost that fits; then the cost may be 0
+	Sure  int64         // of More as many even if they are over a quarter of what is left
 }
 
 // Outcome is where a counter stands after a Take.
@@ -39,6 +43,11 @@ type Outcome struct {
 	Reset      time.Duration // until nothing is used
 	RetryAfter time.Duration // when exceeded; 0: a call of this cost never passes
 	Exceeded   bool
+	More       int64 // calls taken besides the cost
+	Leased     int64 // of those that remain, the ones that this instance holds
+
+	state state // of counts with Lease: after the Take
+	now   int64 // of counts with Lease: the backend's time, in Unix microseconds
 }
 
 // state is a counter. The zero state is an unused one. redis.lua computes the
@@ -184,6 +193,12 @@ func (c Count) exceeded(s state, now int64) bool {
 		return s.count >= c.Burst && now < later(s.at, c.wait(s))
 	}
 	return c.Cost > c.Burst-c.used(s, now)
+}
+
+// more is how many calls an advanced state that the cost fits gives beyond it.
+func (c Count) more(s state, now int64) int64 {
+	left := c.Burst - c.used(s, now) - c.Cost
+	return max(0, min(c.More, left, max(c.Sure, left/4)))
 }
 
 // outcome describes an advanced state.

@@ -58,6 +58,7 @@ func TestMayManage(t *testing.T) {
 				"delete a builtin": faulttest.Err(i.Delete(ctx, "sign-in-per-ip")),
 				"check":            faulttest.Err(i.Check(ctx, "sign-in-per-user", "vic", 1, false)),
 				"look":             faulttest.Err(i.Check(ctx, "all", "vic", 1, true)),
+				"lease":            faulttest.Err(i.Grant(ctx, "all", "vic", 1)),
 				"reset":            i.ResetKey(ctx, "sign-in-per-user-and-ip", "vic@192.0.2.1"),
 				"reset all":        faulttest.Err(i.ResetAll(ctx, "all")),
 				"restore":          faulttest.Err(i.Restore(ctx, "sign-in-per-ip")),

@@ -129,7 +129,7 @@ func (r *rule) match(key string, cost int64) match {
 	return match{r, Count{
 		Counter: r.counter, Key: key, Algorithm: r.Algorithm, Rate: rate, Burst: burst,
 		Period: r.Period.Microseconds(), Shadow: r.Mode == Shadow, Cost: cost,
-	}}
+	}.leased(r.Limit)}
 }
 
 func counts(matches []match) []Count {

@@ -14,11 +14,14 @@ type Edit struct {
 	Outage         *Outage
 	Overrides      []Override // replace all, when not empty
 	ClearOverrides bool
+	Lease          *bool
+	LeaseTime      *time.Duration
 }
 
 func (e Edit) empty() bool {
 	return e.Description == nil && e.Permission == nil && e.Rate == nil && e.Period == nil && e.Burst == nil &&
-		e.Algorithm == nil && e.Mode == nil && e.Outage == nil && len(e.Overrides) == 0 && !e.ClearOverrides
+		e.Algorithm == nil && e.Mode == nil && e.Outage == nil && len(e.Overrides) == 0 && !e.ClearOverrides &&
+		e.Lease == nil && e.LeaseTime == nil
 }
 
 func (e Edit) apply(l Limit) Limit {
@@ -44,6 +47,10 @@ func (e Edit) apply(l Limit) Limit {
 	if len(e.Overrides) > 0 || e.ClearOverrides {
 		l.Overrides = e.Overrides
 	}
+	if set(&l.Lease, e.Lease); !l.Lease {
+		l.LeaseTime = 0
+	}
+	set(&l.LeaseTime, e.LeaseTime)
 	return l
 }
 
@@ -52,4 +59,3 @@ func set[T any](field *T, value *T) {
 		*field = *value
 	}
 }
-

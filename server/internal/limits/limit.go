@@ -102,6 +102,8 @@ type Limit struct {
 	CreatedAt   time.Time
 	UpdatedAt   time.Time
 	ResetAt     time.Time // when what it had counted was forgotten, for all keys; zero: never
+	Lease       bool      // calls may be counted ahead of time, see lease.go
+	LeaseTime   time.Duration
 }
 
 // Override gives one key its own allowance per the limit's period.
@@ -138,6 +140,9 @@ func (l Limit) normal() (Limit, error) {
 	}
 	if l.Outage == "" {
 		l.Outage = Local
+	}
+	if l.Lease && l.LeaseTime == 0 {
+		l.LeaseTime = defaultLease
 	}
 	l.Overrides = slices.Clone(l.Overrides)
 	for i, o := range l.Overrides {
@@ -205,6 +210,9 @@ func (l Limit) check() error {
 		if err := l.checkAllowance(at, o.Rate, o.Burst); err != nil {
 			return err
 		}
+	}
+	if err := l.checkLease(); err != nil {
+		return err
 	}
 	return l.checkSignIns()
 }

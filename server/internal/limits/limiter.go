@@ -24,6 +24,7 @@ type Status struct {
 	Reset     time.Duration // until nothing is used
 	Exceeded  bool          // refused this call, or would have but for shadow mode
 	Shadow    bool          // only watches
+	Leased    int64         // of Remaining, what this instance holds
 }
 
 // Result is whether a call is within its limits.
@@ -196,7 +197,7 @@ func (s *Service) outage(ctx context.Context, matches []match, peek bool) (outco
 	for i, c := range matches {
 		switch c.rule.Outage {
 		case Open:
-			outcomes[i] = Outcome{Remaining: c.Burst}
+			outcomes[i] = Outcome{Remaining: c.Burst, More: min(c.More, c.Burst)}
 		case Closed:
 			outcomes[i] = Outcome{Exceeded: true, RetryAfter: retryOutage}
 			refused = refused || !c.Shadow
@@ -222,7 +223,7 @@ func result(matches []match, outcomes []Outcome) Result {
 		o := outcomes[i]
 		r.Limits[i] = Status{
 			Name: c.rule.Name, Subject: c.rule.Subject, Limit: c.Burst, Rate: c.Rate, Period: c.rule.Period, Remaining: o.Remaining, Reset: o.Reset,
-			Exceeded: o.Exceeded, Shadow: c.Shadow,
+			Exceeded: o.Exceeded, Shadow: c.Shadow, Leased: o.Leased,
 		}
 		if !o.Exceeded || c.Shadow {
 			continue

@@ -86,10 +86,17 @@ func (m *Memory) Take(_ context.Context, counts []Count, peek bool) ([]Outcome, 
 	for i, c := range counts {
 		exceeded := outcomes[i].Exceeded
 		if !peek && !c.Look && !exceeded && (c.Shadow || !refused) {
+			more := c.more(states[i], now)
 			states[i] = c.take(states[i], now)
+			states[i].count += more
+			outcomes[i].More = more
 			m.shards[places[i]].put(names[i], entry{states[i], c.end(states[i])}, now)
 		}
+		more := outcomes[i].More
 		outcomes[i] = c.outcome(states[i], now, exceeded)
+		if outcomes[i].More = more; c.Lease > 0 {
+			outcomes[i].state, outcomes[i].now = states[i], now
+		}
 	}
 	return outcomes, nil
 }

@@ -94,7 +94,11 @@ func (r *Redis) Take(ctx context.Context, counts []Count, peek bool) ([]Outcome,
 	}
 	outcomes := make([]Outcome, len(counts))
 	for i, c := range counts {
-		outcomes[i] = c.outcome(replies[i].state, replies[i].now, replies[i].exceeded)
+		r := replies[i]
+		outcomes[i] = c.outcome(r.state, r.now, r.exceeded)
+		if outcomes[i].More = r.more; c.Lease > 0 {
+			outcomes[i].state, outcomes[i].now = r.state, r.now
+		}
 	}
 	return outcomes, nil
 }
@@ -146,6 +150,7 @@ func (r *Redis) takeSplit(ctx context.Context, counts []Count, mode string) ([]r
 		return replies, nil
 	}
 	for i, place := range places {
+		given[i].more = replies[place].more // taken, for whoever holds the lease
 		replies[place] = given[i]
 		replies[place].exceeded = false
 	}
@@ -246,7 +251,7 @@ func (r *Redis) keys(counts []Count) []string {
 
 // args are the script's, see redis.lua.
 func args(mode string, counts []Count) []any {
-	list := make([]any, 0, 1+6*len(counts))
+	list := make([]any, 0, 1+8*len(counts))
 	list = append(list, mode)
 	for _, c := range counts {
 		flags := ""
@@ -256,7 +261,7 @@ func args(mode string, counts []Count) []any {
 		if c.Look {
 			flags += "l"
 		}
-		list = append(list, string(c.Algorithm), c.Rate, c.Burst, c.Period, c.Cost, flags)
+		list = append(list, string(c.Algorithm), c.Rate, c.Burst, c.Period, c.Cost, c.More, c.Sure, flags)
 	}
 	return list
 }
@@ -266,17 +271,18 @@ type reply struct {
 	state
 	now      int64
 	exceeded bool
+	more     int64
 }
 
 func read(numbers []int64, counts []Count) ([]reply, error) {
-	if len(numbers) != 1+4*len(counts) {
+	if len(numbers) != 1+5*len(counts) {
 		return nil, fmt.Errorf("the script answered with %d numbers for %d counters", len(numbers), len(counts))
 	}
 	replies := make([]reply, len(counts))
 	for i, c := range counts {
-		n := numbers[1+4*i:]
+		n := numbers[1+5*i:]
 		replies[i] = reply{
-			now: numbers[0], exceeded: n[0] == 1,
+			now: numbers[0], exceeded: n[0] == 1, more: n[4],
 			state: state{at: n[1], count: n[2], rest: n[3], period: c.Period},
 		}
 	}

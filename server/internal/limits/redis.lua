@@ -2,14 +2,15 @@
 --
 -- KEYS     one counter each
 -- ARGV[1]  "take", "peek" or "refund"
--- then six for each key: algorithm (gcra, fixed_window, sliding_window,
--- backoff), rate, burst, period in microseconds, cost, flags: "s" in shadow,
--- "l" looked at only
+-- then eight for each key: algorithm (gcra, fixed_window, sliding_window,
+-- backoff), rate, burst, period in microseconds, cost, how many more to take with
+-- it (a lease), how many of those even if they are over a quarter of what is left,
+-- flags: "s" in shadow, "l" looked at only
 --
--- Returns the time in Unix microseconds, then four for each key: exceeded (0 or
--- 1) and the state: at, count, rest, as in algorithm.go, which computes the same:
--- change both or neither. Every number is an integer below
--- 2^53, so Lua's doubles are exact.
+-- Returns the time in Unix microseconds, then five for each key: exceeded (0 or
+-- 1), the state: at, count, rest, and how many more were taken, as in
+-- algorithm.go, which computes the same: change both or neither. Every number is
+-- an integer below 2^53, so Lua's doubles are exact.
 
 -- x*y/z rounded down and the remainder, for x and z below 2^42, y below 2^40:
 -- long division, ten bits of y at a time.
@@ -182,17 +183,19 @@ local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local mode = ARGV[1]
 local refused = mode ~= 'take'
-local counts, states, exceeded = {}, {}, {}
+local counts, states, exceeded, more = {}, {}, {}, {}
 for i, key in ipairs(KEYS) do
-  local n = (i - 1) * 6 + 1
+  local n = (i - 1) * 8 + 1
   local c = {
     algorithm = ARGV[n + 1],
     rate = tonumber(ARGV[n + 2]),
     burst = tonumber(ARGV[n + 3]),
     period = tonumber(ARGV[n + 4]),
     cost = tonumber(ARGV[n + 5]),
-    shadow = string.find(ARGV[n + 6], 's') ~= nil,
-    look = string.find(ARGV[n + 6], 'l') ~= nil,
+    more = tonumber(ARGV[n + 6]),
+    sure = tonumber(ARGV[n + 7]),
+    shadow = string.find(ARGV[n + 8], 's') ~= nil,
+    look = string.find(ARGV[n + 8], 'l') ~= nil,
   }
   local s = advance(c, load(key), now)
   counts[i] = c
@@ -211,7 +214,11 @@ for i, key in ipairs(KEYS) do
   if c.look then
     -- nothing is written
   elseif mode == 'take' and not exceeded[i] and (c.shadow or not refused) then
-    s.count = s.count + c.cost
+    if c.more > 0 then
+      local left = c.burst - used(c, s, now) - c.cost
+      more[i] = math.max(0, math.min(c.more, left, math.max(c.sure, math.floor(left / 4))))
+    end
+    s.count = s.count + c.cost + (more[i] or 0)
     if c.algorithm == 'backoff' then
       s.at = math.max(s.at, now)
     end
@@ -233,5 +240,6 @@ for i, key in ipairs(KEYS) do
   reply[#reply + 1] = s.at
   reply[#reply + 1] = s.count
   reply[#reply + 1] = s.rest
+  reply[#reply + 1] = more[i] or 0
 end
 return reply

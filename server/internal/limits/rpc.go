@@ -28,6 +28,7 @@ func (h *Handler) CreateLimit(ctx context.Context, r *tollgatev1.CreateLimitRequ
 		Permission: r.GetPermission(), Rate: r.GetRate(), Period: r.GetPeriod().AsDuration(), Burst: r.GetBurst(),
 		Algorithm: algorithms.Text(r.GetAlgorithm()), Mode: modes.Text(r.GetMode()), Outage: outages.Text(r.GetOutage()),
 		ContextKey: r.GetContextKey(), Overrides: protoconv.List(r.GetOverrides(), overrideOf),
+		Lease: r.GetLease(), LeaseTime: r.GetLeaseTime().AsDuration(),
 	})
 	if err != nil {
 		return nil, err
@@ -58,9 +59,13 @@ func (h *Handler) UpdateLimit(ctx context.Context, r *tollgatev1.UpdateLimitRequ
 	edit := Edit{
 		Description: r.Description, Permission: r.Permission, Rate: r.Rate, Burst: r.Burst,
 		Overrides: protoconv.List(r.GetOverrides(), overrideOf), ClearOverrides: r.GetClearOverrides(),
+		Lease: r.Lease,
 	}
 	if r.Period != nil {
 		edit.Period = new(r.GetPeriod().AsDuration())
+	}
+	if r.LeaseTime != nil {
+		edit.LeaseTime = new(r.GetLeaseTime().AsDuration())
 	}
 	if r.Algorithm != nil {
 		edit.Algorithm = new(algorithms.Text(r.GetAlgorithm()))
@@ -98,6 +103,18 @@ func (h *Handler) CheckLimit(ctx context.Context, r *tollgatev1.CheckLimitReques
 	}, nil
 }
 
+// LeaseLimit counts calls and leaves them to the caller.
+func (h *Handler) LeaseLimit(ctx context.Context, r *tollgatev1.LeaseLimitRequest) (*tollgatev1.LeaseLimitResponse, error) {
+	g, err := h.service.Grant(ctx, r.GetLimit(), r.GetKey(), r.GetWant())
+	if err != nil {
+		return nil, err
+	}
+	return &tollgatev1.LeaseLimitResponse{
+		Granted: g.Granted, ValidFor: protoconv.Duration(g.ValidFor),
+		Status: StatusProto(g.Limits[0]), RetryAfter: protoconv.Duration(g.RetryAfter),
+	}, nil
+}
+
 // ResetLimit forgets what a limit has counted for one key.
 func (h *Handler) ResetLimit(ctx context.Context, r *tollgatev1.ResetLimitRequest) (*tollgatev1.ResetLimitResponse, error) {
 	if err := h.service.ResetKey(ctx, r.GetName(), r.GetKey()); err != nil {
@@ -110,7 +127,7 @@ func (h *Handler) ResetLimit(ctx context.Context, r *tollgatev1.ResetLimitReques
 func StatusProto(s Status) *tollgatev1.LimitStatus {
 	return &tollgatev1.LimitStatus{
 		Name: s.Name, Limit: s.Limit, Remaining: s.Remaining, Reset_: durationpb.New(s.Reset),
-		Exceeded: s.Exceeded, Shadow: s.Shadow,
+		Exceeded: s.Exceeded, Shadow: s.Shadow, Leased: s.Leased,
 	}
 }
 
@@ -125,6 +142,7 @@ func limitProto(l Limit) *tollgatev1.Limit {
 		Mode: modes.Proto(l.Mode), Outage: outages.Proto(l.Outage), ContextKey: l.ContextKey,
 		Overrides: overridesProto(l), Builtin: l.Builtin,
 		CreatedAt: protoconv.Timestamp(l.CreatedAt), UpdatedAt: protoconv.Timestamp(l.UpdatedAt),
+		Lease: l.Lease, LeaseTime: protoconv.Duration(l.LeaseTime),
 	}
 }
 

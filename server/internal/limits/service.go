@@ -324,8 +324,12 @@ func event(ctx context.Context, action audit.Action, l Limit) audit.Event {
 
 // allowance is a limit's terms in one line.
 func allowance(l Limit) string {
-	return fmt.Sprintf("%s: %d per %s, burst %d, %s, %s, outage %s, %d overrides", l.Permission, l.Rate, l.Period,
+	text := fmt.Sprintf("%s: %d per %s, burst %d, %s, %s, outage %s, %d overrides", l.Permission, l.Rate, l.Period,
 		l.AtOnce(), l.Algorithm, l.Mode, l.Outage, len(l.Overrides))
+	if l.Lease {
+		text += ", leases of " + l.LeaseTime.String()
+	}
+	return text
 }
 
 // limitError wraps the store's error about one limit; no rows are

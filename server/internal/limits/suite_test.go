@@ -238,6 +238,11 @@ func TestRedisScriptAgainstGo(t *testing.T) {
 		c := someCount(t, allAlgorithms)
 		c.Counter, c.Key = "same", strconv.Itoa(serial)
 		c.Cost = c.someCost(t, c.Burst+1, "cost")
+		if c.Algorithm != Backoff && rapid.Bool().Draw(t, "lease") {
+			c.Cost = rapid.Int64Range(0, 2).Draw(t, "cost beside a lease")
+			c.More = rapid.OneOf(rapid.Int64Range(0, 20), rapid.Int64Range(0, c.Burst)).Draw(t, "more")
+			c.Sure = rapid.Int64Range(0, c.More).Draw(t, "sure")
+		}
 		period := c.Period
 		if rapid.IntRange(0, 3).Draw(t, "other period") == 0 {
 			period = rapid.Int64Range(1000, longMicro).Draw(t, "stored period")
@@ -275,14 +280,17 @@ func TestRedisScriptAgainstGo(t *testing.T) {
 		now := numbers[0]
 		want := c.advance(before, now)
 		exceeded := c.exceeded(want, now)
+		more := int64(0)
 		if !exceeded {
+			more = c.more(want, now)
 			want = c.take(want, now)
+			want.count += more
 		}
-		if exceeded != (numbers[1] == 1) || got != want {
-			t.Fatalf("%+v from %+v at %d: the script says %v %+v, we say %v %+v",
-				c, before, now, numbers[1] == 1, got, exceeded, want)
+		if exceeded != (numbers[1] == 1) || got != want || more != numbers[5] {
+			t.Fatalf("%+v from %+v at %d: the script says %v %+v %d, we say %v %+v %d",
+				c, before, now, numbers[1] == 1, got, numbers[5], exceeded, want, more)
 		}
-		if exceeded {
+		if exceeded || want.count == 0 && want.rest == 0 {
 			return
 		}
 		if written := fmt.Sprintf("%d %d %d %d", want.at, want.count, want.rest, want.period); stored.Val() != written {

@@ -50,6 +50,9 @@ const (
 	// LimitsServiceCheckLimitProcedure is the fully-qualified name of the LimitsService's CheckLimit
 	// RPC.
 	LimitsServiceCheckLimitProcedure = "/tollgate.v1.LimitsService/CheckLimit"
+	// LimitsServiceLeaseLimitProcedure is the fully-qualified name of the LimitsService's LeaseLimit
+	// RPC.
+	LimitsServiceLeaseLimitProcedure = "/tollgate.v1.LimitsService/LeaseLimit"
 	// LimitsServiceResetLimitProcedure is the fully-qualified name of the LimitsService's ResetLimit
 	// RPC.
 	LimitsServiceResetLimitProcedure = "/tollgate.v1.LimitsService/ResetLimit"
@@ -77,9 +80,18 @@ type LimitsServiceClient interface {
 	// counted under the user's name, other calls under the id. A refusal is an
 	// answer, not an error.
 	CheckLimit(context.Context, *v1.CheckLimitRequest) (*v1.CheckLimitResponse, error)
+	// LeaseLimit counts up to want calls against one limit at once, under a key as
+	// CheckLimit takes it, and leaves them to the caller, who may let so many calls
+	// pass by itself until valid_for has passed. What is not used by then is lost:
+	// there is no giving back. It never grants more than CheckLimit would allow: all
+	// leases and other calls together stay within the burst and the rate, in any
+	// interval, when each holder keeps to valid_for. A refusal is an answer, with
+	// granted 0. FAILED_PRECONDITION, LIMIT_NOT_LEASED, when the limit has no lease.
+	LeaseLimit(context.Context, *v1.LeaseLimitRequest) (*v1.LeaseLimitResponse, error)
 	// ResetLimit forgets what a limit has counted for one key. For a user's it takes
 	// the id or the name. NOT_FOUND, USER_NOT_FOUND, when the limit counts users and
-	// the key is neither a user nor anything that it has counted.
+	// the key is neither a user nor anything that it has counted. Calls that are leased
+	// already stay so until their lease_time ends.
 	ResetLimit(context.Context, *v1.ResetLimitRequest) (*v1.ResetLimitResponse, error)
 }
 
@@ -132,6 +144,12 @@ func NewLimitsServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 			connect.WithSchema(limitsServiceMethods.ByName("CheckLimit")),
 			connect.WithClientOptions(opts...),
 		),
+		leaseLimit: connect.NewClient[v1.LeaseLimitRequest, v1.LeaseLimitResponse](
+			httpClient,
+			baseURL+LimitsServiceLeaseLimitProcedure,
+			connect.WithSchema(limitsServiceMethods.ByName("LeaseLimit")),
+			connect.WithClientOptions(opts...),
+		),
 		resetLimit: connect.NewClient[v1.ResetLimitRequest, v1.ResetLimitResponse](
 			httpClient,
 			baseURL+LimitsServiceResetLimitProcedure,
@@ -149,6 +167,7 @@ type limitsServiceClient struct {
 	updateLimit *connect.Client[v1.UpdateLimitRequest, v1.UpdateLimitResponse]
 	deleteLimit *connect.Client[v1.DeleteLimitRequest, v1.DeleteLimitResponse]
 	checkLimit  *connect.Client[v1.CheckLimitRequest, v1.CheckLimitResponse]
+	leaseLimit  *connect.Client[v1.LeaseLimitRequest, v1.LeaseLimitResponse]
 	resetLimit  *connect.Client[v1.ResetLimitRequest, v1.ResetLimitResponse]
 }
 
@@ -206,6 +225,15 @@ func (c *limitsServiceClient) CheckLimit(ctx context.Context, req *v1.CheckLimit
 	return nil, err
 }
 
+// LeaseLimit calls tollgate.v1.LimitsService.LeaseLimit.
+func (c *limitsServiceClient) LeaseLimit(ctx context.Context, req *v1.LeaseLimitRequest) (*v1.LeaseLimitResponse, error) {
+	response, err := c.leaseLimit.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // ResetLimit calls tollgate.v1.LimitsService.ResetLimit.
 func (c *limitsServiceClient) ResetLimit(ctx context.Context, req *v1.ResetLimitRequest) (*v1.ResetLimitResponse, error) {
 	response, err := c.resetLimit.CallUnary(ctx, connect.NewRequest(req))
@@ -237,9 +265,18 @@ type LimitsServiceHandler interface {
 	// counted under the user's name, other calls under the id. A refusal is an
 	// answer, not an error.
 	CheckLimit(context.Context, *v1.CheckLimitRequest) (*v1.CheckLimitResponse, error)
+	// LeaseLimit counts up to want calls against one limit at once, under a key as
+	// CheckLimit takes it, and leaves them to the caller, who may let so many calls
+	// pass by itself until valid_for has passed. What is not used by then is lost:
+	// there is no giving back. It never grants more than CheckLimit would allow: all
+	// leases and other calls together stay within the burst and the rate, in any
+	// interval, when each holder keeps to valid_for. A refusal is an answer, with
+	// granted 0. FAILED_PRECONDITION, LIMIT_NOT_LEASED, when the limit has no lease.
+	LeaseLimit(context.Context, *v1.LeaseLimitRequest) (*v1.LeaseLimitResponse, error)
 	// ResetLimit forgets what a limit has counted for one key. For a user's it takes
 	// the id or the name. NOT_FOUND, USER_NOT_FOUND, when the limit counts users and
-	// the key is neither a user nor anything that it has counted.
+	// the key is neither a user nor anything that it has counted. Calls that are leased
+	// already stay so until their lease_time ends.
 	ResetLimit(context.Context, *v1.ResetLimitRequest) (*v1.ResetLimitResponse, error)
 }
 
@@ -288,6 +325,12 @@ func NewLimitsServiceHandler(svc LimitsServiceHandler, opts ...connect.HandlerOp
 		connect.WithSchema(limitsServiceMethods.ByName("CheckLimit")),
 		connect.WithHandlerOptions(opts...),
 	)
+	limitsServiceLeaseLimitHandler := connect.NewUnaryHandlerSimple(
+		LimitsServiceLeaseLimitProcedure,
+		svc.LeaseLimit,
+		connect.WithSchema(limitsServiceMethods.ByName("LeaseLimit")),
+		connect.WithHandlerOptions(opts...),
+	)
 	limitsServiceResetLimitHandler := connect.NewUnaryHandlerSimple(
 		LimitsServiceResetLimitProcedure,
 		svc.ResetLimit,
@@ -308,6 +351,8 @@ func NewLimitsServiceHandler(svc LimitsServiceHandler, opts ...connect.HandlerOp
 			limitsServiceDeleteLimitHandler.ServeHTTP(w, r)
 		case LimitsServiceCheckLimitProcedure:
 			limitsServiceCheckLimitHandler.ServeHTTP(w, r)
+		case LimitsServiceLeaseLimitProcedure:
+			limitsServiceLeaseLimitHandler.ServeHTTP(w, r)
 		case LimitsServiceResetLimitProcedure:
 			limitsServiceResetLimitHandler.ServeHTTP(w, r)
 		default:
@@ -341,6 +386,10 @@ func (UnimplementedLimitsServiceHandler) DeleteLimit(context.Context, *v1.Delete
 
 func (UnimplementedLimitsServiceHandler) CheckLimit(context.Context, *v1.CheckLimitRequest) (*v1.CheckLimitResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tollgate.v1.LimitsService.CheckLimit is not implemented"))
+}
+
+func (UnimplementedLimitsServiceHandler) LeaseLimit(context.Context, *v1.LeaseLimitRequest) (*v1.LeaseLimitResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tollgate.v1.LimitsService.LeaseLimit is not implemented"))
 }
 
 func (UnimplementedLimitsServiceHandler) ResetLimit(context.Context, *v1.ResetLimitRequest) (*v1.ResetLimitResponse, error) {
