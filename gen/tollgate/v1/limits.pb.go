@@ -1376,9 +1376,13 @@ type CheckLimitRequest struct {
 	// How much the call counts; 0 means 1.
 	Cost int64 `protobuf:"varint,3,opt,name=cost,proto3" json:"cost,omitempty"`
 	// Only look: count nothing.
-	Peek          bool `protobuf:"varint,4,opt,name=peek,proto3" json:"peek,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Peek bool `protobuf:"varint,4,opt,name=peek,proto3" json:"peek,omitempty"`
+	// Names this one call, so that asking again, when the answer was lost, does not
+	// count it twice: the same call with the same key of the same asker is not counted
+	// again for a minute. One that the limit refused is decided anew. Make it at random.
+	IdempotencyKey string `protobuf:"bytes,5,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *CheckLimitRequest) Reset() {
@@ -1437,6 +1441,13 @@ func (x *CheckLimitRequest) GetPeek() bool {
 		return x.Peek
 	}
 	return false
+}
+
+func (x *CheckLimitRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
 }
 
 // CheckLimitResponse says whether the call is within the limit.
@@ -1861,12 +1872,13 @@ const file_tollgate_v1_limits_proto_rawDesc = "" +
 	"\x12DeleteLimitRequest\x12\x1d\n" +
 	"\x04name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x04name\"1\n" +
 	"\x13DeleteLimitResponse\x12\x1a\n" +
-	"\brevision\x18\x01 \x01(\x03R\brevision\"\x85\x01\n" +
+	"\brevision\x18\x01 \x01(\x03R\brevision\"\xb7\x01\n" +
 	"\x11CheckLimitRequest\x12\x1f\n" +
 	"\x05limit\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x05limit\x12\x1a\n" +
 	"\x03key\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\x03key\x12\x1f\n" +
 	"\x04cost\x18\x03 \x01(\x03B\v\xbaH\b\"\x06\x18\xc0\x84=(\x00R\x04cost\x12\x12\n" +
-	"\x04peek\x18\x04 \x01(\bR\x04peek\"\x9c\x01\n" +
+	"\x04peek\x18\x04 \x01(\bR\x04peek\x120\n" +
+	"\x0fidempotency_key\x18\x05 \x01(\tB\a\xbaH\x04r\x02\x18@R\x0eidempotencyKey\"\x9c\x01\n" +
 	"\x12CheckLimitResponse\x12\x18\n" +
 	"\aallowed\x18\x01 \x01(\bR\aallowed\x120\n" +
 	"\x06status\x18\x02 \x01(\v2\x18.tollgate.v1.LimitStatusR\x06status\x12:\n" +

@@ -1466,8 +1466,13 @@ type AuthorizeRequest struct {
 	ResourceAttributes *structpb.Struct `protobuf:"bytes,16,opt,name=resource_attributes,json=resourceAttributes,proto3" json:"resource_attributes,omitempty"`
 	// What conditions read of the action. At most 8 KiB as JSON.
 	ActionProperties *structpb.Struct `protobuf:"bytes,17,opt,name=action_properties,json=actionProperties,proto3" json:"action_properties,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// Names this one call, so that asking again, when the answer was lost, does not
+	// count it twice: limits do not count the same call with the same key of the
+	// same asker again for a minute. One that a limit refused is decided anew. Make it at
+	// random, and let no caller choose it: calls that share one count once.
+	IdempotencyKey string `protobuf:"bytes,18,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *AuthorizeRequest) Reset() {
@@ -1632,6 +1637,13 @@ func (x *AuthorizeRequest) GetActionProperties() *structpb.Struct {
 	return nil
 }
 
+func (x *AuthorizeRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
 type isAuthorizeRequest_Credential interface {
 	isAuthorizeRequest_Credential()
 }
@@ -1762,7 +1774,11 @@ func (x *AuthorizeResponse) GetGrant() string {
 type BatchAuthorizeRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The calls.
-	Requests      []*AuthorizeRequest `protobuf:"bytes,1,rep,name=requests,proto3" json:"requests,omitempty"`
+	Requests []*AuthorizeRequest `protobuf:"bytes,1,rep,name=requests,proto3" json:"requests,omitempty"`
+	// The calls have nothing to do with each other: they are decided at the same
+	// time, and one that cannot be decided has its error in failures, while the
+	// others have their decisions.
+	Independent   bool `protobuf:"varint,2,opt,name=independent,proto3" json:"independent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1804,11 +1820,21 @@ func (x *BatchAuthorizeRequest) GetRequests() []*AuthorizeRequest {
 	return nil
 }
 
+func (x *BatchAuthorizeRequest) GetIndependent() bool {
+	if x != nil {
+		return x.Independent
+	}
+	return false
+}
+
 // BatchAuthorizeResponse is the decisions.
 type BatchAuthorizeResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// One for each request, in the same order.
-	Responses     []*AuthorizeResponse `protobuf:"bytes,1,rep,name=responses,proto3" json:"responses,omitempty"`
+	// One for each request, in the same order. Where there was a failure it is empty,
+	// a refusal.
+	Responses []*AuthorizeResponse `protobuf:"bytes,1,rep,name=responses,proto3" json:"responses,omitempty"`
+	// Why calls could not be decided, by index; only with independent.
+	Failures      []*BatchFailure `protobuf:"bytes,2,rep,name=failures,proto3" json:"failures,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1850,6 +1876,95 @@ func (x *BatchAuthorizeResponse) GetResponses() []*AuthorizeResponse {
 	return nil
 }
 
+func (x *BatchAuthorizeResponse) GetFailures() []*BatchFailure {
+	if x != nil {
+		return x.Failures
+	}
+	return nil
+}
+
+// BatchFailure is the error that Authorize would have failed with.
+type BatchFailure struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which of the requests, from 0.
+	Index int32 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
+	// The error's code, as in Connect: "unavailable".
+	Code string `protobuf:"bytes,2,opt,name=code,proto3" json:"code,omitempty"`
+	// Why, for programs.
+	Reason Reason `protobuf:"varint,3,opt,name=reason,proto3,enum=tollgate.v1.Reason" json:"reason,omitempty"`
+	// Why, for people.
+	Message string `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
+	// When to try again; unset: not known.
+	RetryAfter    *durationpb.Duration `protobuf:"bytes,5,opt,name=retry_after,json=retryAfter,proto3" json:"retry_after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BatchFailure) Reset() {
+	*x = BatchFailure{}
+	mi := &file_tollgate_v1_roles_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BatchFailure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BatchFailure) ProtoMessage() {}
+
+func (x *BatchFailure) ProtoReflect() protoreflect.Message {
+	mi := &file_tollgate_v1_roles_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BatchFailure.ProtoReflect.Descriptor instead.
+func (*BatchFailure) Descriptor() ([]byte, []int) {
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *BatchFailure) GetIndex() int32 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *BatchFailure) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+func (x *BatchFailure) GetReason() Reason {
+	if x != nil {
+		return x.Reason
+	}
+	return Reason_REASON_UNSPECIFIED
+}
+
+func (x *BatchFailure) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *BatchFailure) GetRetryAfter() *durationpb.Duration {
+	if x != nil {
+		return x.RetryAfter
+	}
+	return nil
+}
+
 // ExplainRequest is a call to explain.
 type ExplainRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1861,7 +1976,7 @@ type ExplainRequest struct {
 
 func (x *ExplainRequest) Reset() {
 	*x = ExplainRequest{}
-	mi := &file_tollgate_v1_roles_proto_msgTypes[24]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1873,7 +1988,7 @@ func (x *ExplainRequest) String() string {
 func (*ExplainRequest) ProtoMessage() {}
 
 func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_roles_proto_msgTypes[24]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1886,7 +2001,7 @@ func (x *ExplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainRequest.ProtoReflect.Descriptor instead.
 func (*ExplainRequest) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{24}
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ExplainRequest) GetRequest() *AuthorizeRequest {
@@ -1925,7 +2040,7 @@ type GrantTrace struct {
 
 func (x *GrantTrace) Reset() {
 	*x = GrantTrace{}
-	mi := &file_tollgate_v1_roles_proto_msgTypes[25]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1937,7 +2052,7 @@ func (x *GrantTrace) String() string {
 func (*GrantTrace) ProtoMessage() {}
 
 func (x *GrantTrace) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_roles_proto_msgTypes[25]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1950,7 +2065,7 @@ func (x *GrantTrace) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GrantTrace.ProtoReflect.Descriptor instead.
 func (*GrantTrace) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{25}
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *GrantTrace) GetRole() string {
@@ -2048,7 +2163,7 @@ type ExplainResponse struct {
 
 func (x *ExplainResponse) Reset() {
 	*x = ExplainResponse{}
-	mi := &file_tollgate_v1_roles_proto_msgTypes[26]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2060,7 +2175,7 @@ func (x *ExplainResponse) String() string {
 func (*ExplainResponse) ProtoMessage() {}
 
 func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_roles_proto_msgTypes[26]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2073,7 +2188,7 @@ func (x *ExplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainResponse.ProtoReflect.Descriptor instead.
 func (*ExplainResponse) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{26}
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ExplainResponse) GetAllowed() bool {
@@ -2151,7 +2266,7 @@ type ListHoldersRequest struct {
 
 func (x *ListHoldersRequest) Reset() {
 	*x = ListHoldersRequest{}
-	mi := &file_tollgate_v1_roles_proto_msgTypes[27]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2163,7 +2278,7 @@ func (x *ListHoldersRequest) String() string {
 func (*ListHoldersRequest) ProtoMessage() {}
 
 func (x *ListHoldersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_roles_proto_msgTypes[27]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2176,7 +2291,7 @@ func (x *ListHoldersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHoldersRequest.ProtoReflect.Descriptor instead.
 func (*ListHoldersRequest) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{27}
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ListHoldersRequest) GetPermission() string {
@@ -2232,7 +2347,7 @@ type Holder struct {
 
 func (x *Holder) Reset() {
 	*x = Holder{}
-	mi := &file_tollgate_v1_roles_proto_msgTypes[28]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2244,7 +2359,7 @@ func (x *Holder) String() string {
 func (*Holder) ProtoMessage() {}
 
 func (x *Holder) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_roles_proto_msgTypes[28]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2257,7 +2372,7 @@ func (x *Holder) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Holder.ProtoReflect.Descriptor instead.
 func (*Holder) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{28}
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Holder) GetUserId() string {
@@ -2301,7 +2416,7 @@ type ListHoldersResponse struct {
 
 func (x *ListHoldersResponse) Reset() {
 	*x = ListHoldersResponse{}
-	mi := &file_tollgate_v1_roles_proto_msgTypes[29]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2313,7 +2428,7 @@ func (x *ListHoldersResponse) String() string {
 func (*ListHoldersResponse) ProtoMessage() {}
 
 func (x *ListHoldersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_roles_proto_msgTypes[29]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2326,7 +2441,7 @@ func (x *ListHoldersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListHoldersResponse.ProtoReflect.Descriptor instead.
 func (*ListHoldersResponse) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{29}
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ListHoldersResponse) GetHolders() []*Holder {
@@ -2354,7 +2469,7 @@ type ListUserRolesRequest struct {
 
 func (x *ListUserRolesRequest) Reset() {
 	*x = ListUserRolesRequest{}
-	mi := &file_tollgate_v1_roles_proto_msgTypes[30]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2366,7 +2481,7 @@ func (x *ListUserRolesRequest) String() string {
 func (*ListUserRolesRequest) ProtoMessage() {}
 
 func (x *ListUserRolesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_roles_proto_msgTypes[30]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2379,7 +2494,7 @@ func (x *ListUserRolesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUserRolesRequest.ProtoReflect.Descriptor instead.
 func (*ListUserRolesRequest) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{30}
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ListUserRolesRequest) GetUserId() string {
@@ -2400,7 +2515,7 @@ type ListUserRolesResponse struct {
 
 func (x *ListUserRolesResponse) Reset() {
 	*x = ListUserRolesResponse{}
-	mi := &file_tollgate_v1_roles_proto_msgTypes[31]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2412,7 +2527,7 @@ func (x *ListUserRolesResponse) String() string {
 func (*ListUserRolesResponse) ProtoMessage() {}
 
 func (x *ListUserRolesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_roles_proto_msgTypes[31]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2425,7 +2540,7 @@ func (x *ListUserRolesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUserRolesResponse.ProtoReflect.Descriptor instead.
 func (*ListUserRolesResponse) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{31}
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ListUserRolesResponse) GetRoles() []*RoleMember {
@@ -2450,7 +2565,7 @@ type ListUserPermissionsRequest struct {
 
 func (x *ListUserPermissionsRequest) Reset() {
 	*x = ListUserPermissionsRequest{}
-	mi := &file_tollgate_v1_roles_proto_msgTypes[32]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2462,7 +2577,7 @@ func (x *ListUserPermissionsRequest) String() string {
 func (*ListUserPermissionsRequest) ProtoMessage() {}
 
 func (x *ListUserPermissionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_roles_proto_msgTypes[32]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2475,7 +2590,7 @@ func (x *ListUserPermissionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUserPermissionsRequest.ProtoReflect.Descriptor instead.
 func (*ListUserPermissionsRequest) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{32}
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ListUserPermissionsRequest) GetUserId() string {
@@ -2516,7 +2631,7 @@ type UserPermission struct {
 
 func (x *UserPermission) Reset() {
 	*x = UserPermission{}
-	mi := &file_tollgate_v1_roles_proto_msgTypes[33]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2528,7 +2643,7 @@ func (x *UserPermission) String() string {
 func (*UserPermission) ProtoMessage() {}
 
 func (x *UserPermission) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_roles_proto_msgTypes[33]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2541,7 +2656,7 @@ func (x *UserPermission) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UserPermission.ProtoReflect.Descriptor instead.
 func (*UserPermission) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{33}
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *UserPermission) GetRole() string {
@@ -2585,7 +2700,7 @@ type ListUserPermissionsResponse struct {
 
 func (x *ListUserPermissionsResponse) Reset() {
 	*x = ListUserPermissionsResponse{}
-	mi := &file_tollgate_v1_roles_proto_msgTypes[34]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2597,7 +2712,7 @@ func (x *ListUserPermissionsResponse) String() string {
 func (*ListUserPermissionsResponse) ProtoMessage() {}
 
 func (x *ListUserPermissionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_roles_proto_msgTypes[34]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2610,7 +2725,7 @@ func (x *ListUserPermissionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUserPermissionsResponse.ProtoReflect.Descriptor instead.
 func (*ListUserPermissionsResponse) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{34}
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ListUserPermissionsResponse) GetPermissions() []*UserPermission {
@@ -2644,7 +2759,7 @@ type PreviewRoleRequest struct {
 
 func (x *PreviewRoleRequest) Reset() {
 	*x = PreviewRoleRequest{}
-	mi := &file_tollgate_v1_roles_proto_msgTypes[35]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2656,7 +2771,7 @@ func (x *PreviewRoleRequest) String() string {
 func (*PreviewRoleRequest) ProtoMessage() {}
 
 func (x *PreviewRoleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_roles_proto_msgTypes[35]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2669,7 +2784,7 @@ func (x *PreviewRoleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreviewRoleRequest.ProtoReflect.Descriptor instead.
 func (*PreviewRoleRequest) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{35}
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *PreviewRoleRequest) GetUpdate() *UpdateRoleRequest {
@@ -2717,7 +2832,7 @@ type RoleChange struct {
 
 func (x *RoleChange) Reset() {
 	*x = RoleChange{}
-	mi := &file_tollgate_v1_roles_proto_msgTypes[36]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2729,7 +2844,7 @@ func (x *RoleChange) String() string {
 func (*RoleChange) ProtoMessage() {}
 
 func (x *RoleChange) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_roles_proto_msgTypes[36]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2742,7 +2857,7 @@ func (x *RoleChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoleChange.ProtoReflect.Descriptor instead.
 func (*RoleChange) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{36}
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *RoleChange) GetUserId() string {
@@ -2796,7 +2911,7 @@ type ReplayedDecision struct {
 
 func (x *ReplayedDecision) Reset() {
 	*x = ReplayedDecision{}
-	mi := &file_tollgate_v1_roles_proto_msgTypes[37]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2808,7 +2923,7 @@ func (x *ReplayedDecision) String() string {
 func (*ReplayedDecision) ProtoMessage() {}
 
 func (x *ReplayedDecision) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_roles_proto_msgTypes[37]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2821,7 +2936,7 @@ func (x *ReplayedDecision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayedDecision.ProtoReflect.Descriptor instead.
 func (*ReplayedDecision) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{37}
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ReplayedDecision) GetEventId() string {
@@ -2893,7 +3008,7 @@ type PreviewRoleResponse struct {
 
 func (x *PreviewRoleResponse) Reset() {
 	*x = PreviewRoleResponse{}
-	mi := &file_tollgate_v1_roles_proto_msgTypes[38]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2905,7 +3020,7 @@ func (x *PreviewRoleResponse) String() string {
 func (*PreviewRoleResponse) ProtoMessage() {}
 
 func (x *PreviewRoleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_roles_proto_msgTypes[38]
+	mi := &file_tollgate_v1_roles_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2918,7 +3033,7 @@ func (x *PreviewRoleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PreviewRoleResponse.ProtoReflect.Descriptor instead.
 func (*PreviewRoleResponse) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{38}
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *PreviewRoleResponse) GetRole() *Role {
@@ -3049,7 +3164,7 @@ const file_tollgate_v1_roles_proto_rawDesc = "" +
 	"\n" +
 	"user_agent\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\tuserAgent\x12'\n" +
 	"\n" +
-	"request_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\trequestId\"\xb8\x10\n" +
+	"request_id\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\trequestId\"\xea\x10\n" +
 	"\x10AuthorizeRequest\x120\n" +
 	"\faccess_token\x18\x01 \x01(\tB\v\xbaH\x05r\x03\x18\x80@\x80\x01\x01H\x00R\vaccessToken\x12&\n" +
 	"\aapi_key\x18\x02 \x01(\tB\v\xbaH\x05r\x03\x18\x80\x02\x80\x01\x01H\x00R\x06apiKey\x12#\n" +
@@ -3073,7 +3188,8 @@ const file_tollgate_v1_roles_proto_rawDesc = "" +
 	"\x06all_of\x18\x0f \x03(\tB\xc1\x01\xbaH\xbd\x01\x92\x01\xb9\x01\x10\x10\x18\x01\"\xb2\x01\xba\x01\x85\x01\n" +
 	"\x0epermission.own\x12Tmust be one of your own: Tollgate decides about its own API (tollgate:…) by itself\x1a\x1d!this.startsWith('tollgate:')r'\x18\x80\x012\"^([a-z0-9._-]+:){0,7}[a-z0-9._-]+$R\x05allOf\x12H\n" +
 	"\x13resource_attributes\x18\x10 \x01(\v2\x17.google.protobuf.StructR\x12resourceAttributes\x12D\n" +
-	"\x11action_properties\x18\x11 \x01(\v2\x17.google.protobuf.StructR\x10actionProperties\x1a:\n" +
+	"\x11action_properties\x18\x11 \x01(\v2\x17.google.protobuf.StructR\x10actionProperties\x120\n" +
+	"\x0fidempotency_key\x18\x12 \x01(\tB\a\xbaH\x04r\x02\x18@R\x0eidempotencyKey\x1a:\n" +
 	"\fContextEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01:\xbc\x05\xbaH\xb8\x05\x1a\xdf\x01\n" +
@@ -3090,12 +3206,21 @@ const file_tollgate_v1_roles_proto_rawDesc = "" +
 	"\vretry_after\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\n" +
 	"retryAfter\x12\x1a\n" +
 	"\brevision\x18\x06 \x01(\x03R\brevision\x12\x14\n" +
-	"\x05grant\x18\a \x01(\tR\x05grant\"^\n" +
+	"\x05grant\x18\a \x01(\tR\x05grant\"\x80\x01\n" +
 	"\x15BatchAuthorizeRequest\x12E\n" +
 	"\brequests\x18\x01 \x03(\v2\x1d.tollgate.v1.AuthorizeRequestB\n" +
-	"\xbaH\a\x92\x01\x04\b\x01\x10dR\brequests\"V\n" +
+	"\xbaH\a\x92\x01\x04\b\x01\x10dR\brequests\x12 \n" +
+	"\vindependent\x18\x02 \x01(\bR\vindependent\"\x8d\x01\n" +
 	"\x16BatchAuthorizeResponse\x12<\n" +
-	"\tresponses\x18\x01 \x03(\v2\x1e.tollgate.v1.AuthorizeResponseR\tresponses\"Q\n" +
+	"\tresponses\x18\x01 \x03(\v2\x1e.tollgate.v1.AuthorizeResponseR\tresponses\x125\n" +
+	"\bfailures\x18\x02 \x03(\v2\x19.tollgate.v1.BatchFailureR\bfailures\"\xbb\x01\n" +
+	"\fBatchFailure\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\x05R\x05index\x12\x12\n" +
+	"\x04code\x18\x02 \x01(\tR\x04code\x12+\n" +
+	"\x06reason\x18\x03 \x01(\x0e2\x13.tollgate.v1.ReasonR\x06reason\x12\x18\n" +
+	"\amessage\x18\x04 \x01(\tR\amessage\x12:\n" +
+	"\vretry_after\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\n" +
+	"retryAfter\"Q\n" +
 	"\x0eExplainRequest\x12?\n" +
 	"\arequest\x18\x01 \x01(\v2\x1d.tollgate.v1.AuthorizeRequestB\x06\xbaH\x03\xc8\x01\x01R\arequest\"\xa8\x03\n" +
 	"\n" +
@@ -3255,7 +3380,7 @@ func file_tollgate_v1_roles_proto_rawDescGZIP() []byte {
 }
 
 var file_tollgate_v1_roles_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_tollgate_v1_roles_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_tollgate_v1_roles_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
 var file_tollgate_v1_roles_proto_goTypes = []any{
 	(Effect)(0),                         // 0: tollgate.v1.Effect
 	(Verdict)(0),                        // 1: tollgate.v1.Verdict
@@ -3283,115 +3408,119 @@ var file_tollgate_v1_roles_proto_goTypes = []any{
 	(*AuthorizeResponse)(nil),           // 23: tollgate.v1.AuthorizeResponse
 	(*BatchAuthorizeRequest)(nil),       // 24: tollgate.v1.BatchAuthorizeRequest
 	(*BatchAuthorizeResponse)(nil),      // 25: tollgate.v1.BatchAuthorizeResponse
-	(*ExplainRequest)(nil),              // 26: tollgate.v1.ExplainRequest
-	(*GrantTrace)(nil),                  // 27: tollgate.v1.GrantTrace
-	(*ExplainResponse)(nil),             // 28: tollgate.v1.ExplainResponse
-	(*ListHoldersRequest)(nil),          // 29: tollgate.v1.ListHoldersRequest
-	(*Holder)(nil),                      // 30: tollgate.v1.Holder
-	(*ListHoldersResponse)(nil),         // 31: tollgate.v1.ListHoldersResponse
-	(*ListUserRolesRequest)(nil),        // 32: tollgate.v1.ListUserRolesRequest
-	(*ListUserRolesResponse)(nil),       // 33: tollgate.v1.ListUserRolesResponse
-	(*ListUserPermissionsRequest)(nil),  // 34: tollgate.v1.ListUserPermissionsRequest
-	(*UserPermission)(nil),              // 35: tollgate.v1.UserPermission
-	(*ListUserPermissionsResponse)(nil), // 36: tollgate.v1.ListUserPermissionsResponse
-	(*PreviewRoleRequest)(nil),          // 37: tollgate.v1.PreviewRoleRequest
-	(*RoleChange)(nil),                  // 38: tollgate.v1.RoleChange
-	(*ReplayedDecision)(nil),            // 39: tollgate.v1.ReplayedDecision
-	(*PreviewRoleResponse)(nil),         // 40: tollgate.v1.PreviewRoleResponse
-	nil,                                 // 41: tollgate.v1.AuthorizeRequest.ContextEntry
-	nil,                                 // 42: tollgate.v1.GrantTrace.ReadEntry
-	(*timestamppb.Timestamp)(nil),       // 43: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),             // 44: google.protobuf.Struct
-	(Reason)(0),                         // 45: tollgate.v1.Reason
-	(*Principal)(nil),                   // 46: tollgate.v1.Principal
-	(*LimitStatus)(nil),                 // 47: tollgate.v1.LimitStatus
-	(*durationpb.Duration)(nil),         // 48: google.protobuf.Duration
+	(*BatchFailure)(nil),                // 26: tollgate.v1.BatchFailure
+	(*ExplainRequest)(nil),              // 27: tollgate.v1.ExplainRequest
+	(*GrantTrace)(nil),                  // 28: tollgate.v1.GrantTrace
+	(*ExplainResponse)(nil),             // 29: tollgate.v1.ExplainResponse
+	(*ListHoldersRequest)(nil),          // 30: tollgate.v1.ListHoldersRequest
+	(*Holder)(nil),                      // 31: tollgate.v1.Holder
+	(*ListHoldersResponse)(nil),         // 32: tollgate.v1.ListHoldersResponse
+	(*ListUserRolesRequest)(nil),        // 33: tollgate.v1.ListUserRolesRequest
+	(*ListUserRolesResponse)(nil),       // 34: tollgate.v1.ListUserRolesResponse
+	(*ListUserPermissionsRequest)(nil),  // 35: tollgate.v1.ListUserPermissionsRequest
+	(*UserPermission)(nil),              // 36: tollgate.v1.UserPermission
+	(*ListUserPermissionsResponse)(nil), // 37: tollgate.v1.ListUserPermissionsResponse
+	(*PreviewRoleRequest)(nil),          // 38: tollgate.v1.PreviewRoleRequest
+	(*RoleChange)(nil),                  // 39: tollgate.v1.RoleChange
+	(*ReplayedDecision)(nil),            // 40: tollgate.v1.ReplayedDecision
+	(*PreviewRoleResponse)(nil),         // 41: tollgate.v1.PreviewRoleResponse
+	nil,                                 // 42: tollgate.v1.AuthorizeRequest.ContextEntry
+	nil,                                 // 43: tollgate.v1.GrantTrace.ReadEntry
+	(*timestamppb.Timestamp)(nil),       // 44: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),             // 45: google.protobuf.Struct
+	(Reason)(0),                         // 46: tollgate.v1.Reason
+	(*Principal)(nil),                   // 47: tollgate.v1.Principal
+	(*LimitStatus)(nil),                 // 48: tollgate.v1.LimitStatus
+	(*durationpb.Duration)(nil),         // 49: google.protobuf.Duration
 }
 var file_tollgate_v1_roles_proto_depIdxs = []int32{
 	0,  // 0: tollgate.v1.Grant.effect:type_name -> tollgate.v1.Effect
-	43, // 1: tollgate.v1.Role.created_at:type_name -> google.protobuf.Timestamp
-	43, // 2: tollgate.v1.Role.updated_at:type_name -> google.protobuf.Timestamp
+	44, // 1: tollgate.v1.Role.created_at:type_name -> google.protobuf.Timestamp
+	44, // 2: tollgate.v1.Role.updated_at:type_name -> google.protobuf.Timestamp
 	2,  // 3: tollgate.v1.Role.grants:type_name -> tollgate.v1.Grant
-	43, // 4: tollgate.v1.RoleMember.assigned_at:type_name -> google.protobuf.Timestamp
-	43, // 5: tollgate.v1.RoleMember.expires_at:type_name -> google.protobuf.Timestamp
+	44, // 4: tollgate.v1.RoleMember.assigned_at:type_name -> google.protobuf.Timestamp
+	44, // 5: tollgate.v1.RoleMember.expires_at:type_name -> google.protobuf.Timestamp
 	2,  // 6: tollgate.v1.CreateRoleRequest.grants:type_name -> tollgate.v1.Grant
 	3,  // 7: tollgate.v1.CreateRoleResponse.role:type_name -> tollgate.v1.Role
 	3,  // 8: tollgate.v1.ListRolesResponse.roles:type_name -> tollgate.v1.Role
 	3,  // 9: tollgate.v1.GetRoleResponse.role:type_name -> tollgate.v1.Role
 	2,  // 10: tollgate.v1.UpdateRoleRequest.grants:type_name -> tollgate.v1.Grant
 	3,  // 11: tollgate.v1.UpdateRoleResponse.role:type_name -> tollgate.v1.Role
-	43, // 12: tollgate.v1.AssignRoleRequest.expires_at:type_name -> google.protobuf.Timestamp
+	44, // 12: tollgate.v1.AssignRoleRequest.expires_at:type_name -> google.protobuf.Timestamp
 	4,  // 13: tollgate.v1.AssignRoleResponse.member:type_name -> tollgate.v1.RoleMember
 	4,  // 14: tollgate.v1.ListRoleMembersResponse.members:type_name -> tollgate.v1.RoleMember
-	41, // 15: tollgate.v1.AuthorizeRequest.context:type_name -> tollgate.v1.AuthorizeRequest.ContextEntry
+	42, // 15: tollgate.v1.AuthorizeRequest.context:type_name -> tollgate.v1.AuthorizeRequest.ContextEntry
 	21, // 16: tollgate.v1.AuthorizeRequest.client:type_name -> tollgate.v1.Client
-	44, // 17: tollgate.v1.AuthorizeRequest.resource_attributes:type_name -> google.protobuf.Struct
-	44, // 18: tollgate.v1.AuthorizeRequest.action_properties:type_name -> google.protobuf.Struct
-	45, // 19: tollgate.v1.AuthorizeResponse.reason:type_name -> tollgate.v1.Reason
-	46, // 20: tollgate.v1.AuthorizeResponse.principal:type_name -> tollgate.v1.Principal
-	47, // 21: tollgate.v1.AuthorizeResponse.limits:type_name -> tollgate.v1.LimitStatus
-	48, // 22: tollgate.v1.AuthorizeResponse.retry_after:type_name -> google.protobuf.Duration
+	45, // 17: tollgate.v1.AuthorizeRequest.resource_attributes:type_name -> google.protobuf.Struct
+	45, // 18: tollgate.v1.AuthorizeRequest.action_properties:type_name -> google.protobuf.Struct
+	46, // 19: tollgate.v1.AuthorizeResponse.reason:type_name -> tollgate.v1.Reason
+	47, // 20: tollgate.v1.AuthorizeResponse.principal:type_name -> tollgate.v1.Principal
+	48, // 21: tollgate.v1.AuthorizeResponse.limits:type_name -> tollgate.v1.LimitStatus
+	49, // 22: tollgate.v1.AuthorizeResponse.retry_after:type_name -> google.protobuf.Duration
 	22, // 23: tollgate.v1.BatchAuthorizeRequest.requests:type_name -> tollgate.v1.AuthorizeRequest
 	23, // 24: tollgate.v1.BatchAuthorizeResponse.responses:type_name -> tollgate.v1.AuthorizeResponse
-	22, // 25: tollgate.v1.ExplainRequest.request:type_name -> tollgate.v1.AuthorizeRequest
-	0,  // 26: tollgate.v1.GrantTrace.effect:type_name -> tollgate.v1.Effect
-	1,  // 27: tollgate.v1.GrantTrace.verdict:type_name -> tollgate.v1.Verdict
-	42, // 28: tollgate.v1.GrantTrace.read:type_name -> tollgate.v1.GrantTrace.ReadEntry
-	43, // 29: tollgate.v1.GrantTrace.expires_at:type_name -> google.protobuf.Timestamp
-	45, // 30: tollgate.v1.ExplainResponse.reason:type_name -> tollgate.v1.Reason
-	46, // 31: tollgate.v1.ExplainResponse.principal:type_name -> tollgate.v1.Principal
-	27, // 32: tollgate.v1.ExplainResponse.grants:type_name -> tollgate.v1.GrantTrace
-	47, // 33: tollgate.v1.ExplainResponse.limits:type_name -> tollgate.v1.LimitStatus
-	44, // 34: tollgate.v1.ListHoldersRequest.resource_attributes:type_name -> google.protobuf.Struct
-	30, // 35: tollgate.v1.ListHoldersResponse.holders:type_name -> tollgate.v1.Holder
-	4,  // 36: tollgate.v1.ListUserRolesResponse.roles:type_name -> tollgate.v1.RoleMember
-	2,  // 37: tollgate.v1.UserPermission.grant:type_name -> tollgate.v1.Grant
-	43, // 38: tollgate.v1.UserPermission.expires_at:type_name -> google.protobuf.Timestamp
-	35, // 39: tollgate.v1.ListUserPermissionsResponse.permissions:type_name -> tollgate.v1.UserPermission
-	11, // 40: tollgate.v1.PreviewRoleRequest.update:type_name -> tollgate.v1.UpdateRoleRequest
-	2,  // 41: tollgate.v1.RoleChange.gains:type_name -> tollgate.v1.Grant
-	2,  // 42: tollgate.v1.RoleChange.losses:type_name -> tollgate.v1.Grant
-	43, // 43: tollgate.v1.ReplayedDecision.time:type_name -> google.protobuf.Timestamp
-	45, // 44: tollgate.v1.ReplayedDecision.before:type_name -> tollgate.v1.Reason
-	45, // 45: tollgate.v1.ReplayedDecision.after:type_name -> tollgate.v1.Reason
-	3,  // 46: tollgate.v1.PreviewRoleResponse.role:type_name -> tollgate.v1.Role
-	38, // 47: tollgate.v1.PreviewRoleResponse.changes:type_name -> tollgate.v1.RoleChange
-	39, // 48: tollgate.v1.PreviewRoleResponse.replayed:type_name -> tollgate.v1.ReplayedDecision
-	5,  // 49: tollgate.v1.RolesService.CreateRole:input_type -> tollgate.v1.CreateRoleRequest
-	7,  // 50: tollgate.v1.RolesService.ListRoles:input_type -> tollgate.v1.ListRolesRequest
-	9,  // 51: tollgate.v1.RolesService.GetRole:input_type -> tollgate.v1.GetRoleRequest
-	11, // 52: tollgate.v1.RolesService.UpdateRole:input_type -> tollgate.v1.UpdateRoleRequest
-	13, // 53: tollgate.v1.RolesService.DeleteRole:input_type -> tollgate.v1.DeleteRoleRequest
-	15, // 54: tollgate.v1.RolesService.AssignRole:input_type -> tollgate.v1.AssignRoleRequest
-	17, // 55: tollgate.v1.RolesService.UnassignRole:input_type -> tollgate.v1.UnassignRoleRequest
-	19, // 56: tollgate.v1.RolesService.ListRoleMembers:input_type -> tollgate.v1.ListRoleMembersRequest
-	22, // 57: tollgate.v1.RolesService.Authorize:input_type -> tollgate.v1.AuthorizeRequest
-	26, // 58: tollgate.v1.RolesService.Explain:input_type -> tollgate.v1.ExplainRequest
-	29, // 59: tollgate.v1.RolesService.ListHolders:input_type -> tollgate.v1.ListHoldersRequest
-	32, // 60: tollgate.v1.RolesService.ListUserRoles:input_type -> tollgate.v1.ListUserRolesRequest
-	34, // 61: tollgate.v1.RolesService.ListUserPermissions:input_type -> tollgate.v1.ListUserPermissionsRequest
-	37, // 62: tollgate.v1.RolesService.PreviewRole:input_type -> tollgate.v1.PreviewRoleRequest
-	24, // 63: tollgate.v1.RolesService.BatchAuthorize:input_type -> tollgate.v1.BatchAuthorizeRequest
-	6,  // 64: tollgate.v1.RolesService.CreateRole:output_type -> tollgate.v1.CreateRoleResponse
-	8,  // 65: tollgate.v1.RolesService.ListRoles:output_type -> tollgate.v1.ListRolesResponse
-	10, // 66: tollgate.v1.RolesService.GetRole:output_type -> tollgate.v1.GetRoleResponse
-	12, // 67: tollgate.v1.RolesService.UpdateRole:output_type -> tollgate.v1.UpdateRoleResponse
-	14, // 68: tollgate.v1.RolesService.DeleteRole:output_type -> tollgate.v1.DeleteRoleResponse
-	16, // 69: tollgate.v1.RolesService.AssignRole:output_type -> tollgate.v1.AssignRoleResponse
-	18, // 70: tollgate.v1.RolesService.UnassignRole:output_type -> tollgate.v1.UnassignRoleResponse
-	20, // 71: tollgate.v1.RolesService.ListRoleMembers:output_type -> tollgate.v1.ListRoleMembersResponse
-	23, // 72: tollgate.v1.RolesService.Authorize:output_type -> tollgate.v1.AuthorizeResponse
-	28, // 73: tollgate.v1.RolesService.Explain:output_type -> tollgate.v1.ExplainResponse
-	31, // 74: tollgate.v1.RolesService.ListHolders:output_type -> tollgate.v1.ListHoldersResponse
-	33, // 75: tollgate.v1.RolesService.ListUserRoles:output_type -> tollgate.v1.ListUserRolesResponse
-	36, // 76: tollgate.v1.RolesService.ListUserPermissions:output_type -> tollgate.v1.ListUserPermissionsResponse
-	40, // 77: tollgate.v1.RolesService.PreviewRole:output_type -> tollgate.v1.PreviewRoleResponse
-	25, // 78: tollgate.v1.RolesService.BatchAuthorize:output_type -> tollgate.v1.BatchAuthorizeResponse
-	64, // [64:79] is the sub-list for method output_type
-	49, // [49:64] is the sub-list for method input_type
-	49, // [49:49] is the sub-list for extension type_name
-	49, // [49:49] is the sub-list for extension extendee
-	0,  // [0:49] is the sub-list for field type_name
+	26, // 25: tollgate.v1.BatchAuthorizeResponse.failures:type_name -> tollgate.v1.BatchFailure
+	46, // 26: tollgate.v1.BatchFailure.reason:type_name -> tollgate.v1.Reason
+	49, // 27: tollgate.v1.BatchFailure.retry_after:type_name -> google.protobuf.Duration
+	22, // 28: tollgate.v1.ExplainRequest.request:type_name -> tollgate.v1.AuthorizeRequest
+	0,  // 29: tollgate.v1.GrantTrace.effect:type_name -> tollgate.v1.Effect
+	1,  // 30: tollgate.v1.GrantTrace.verdict:type_name -> tollgate.v1.Verdict
+	43, // 31: tollgate.v1.GrantTrace.read:type_name -> tollgate.v1.GrantTrace.ReadEntry
+	44, // 32: tollgate.v1.GrantTrace.expires_at:type_name -> google.protobuf.Timestamp
+	46, // 33: tollgate.v1.ExplainResponse.reason:type_name -> tollgate.v1.Reason
+	47, // 34: tollgate.v1.ExplainResponse.principal:type_name -> tollgate.v1.Principal
+	28, // 35: tollgate.v1.ExplainResponse.grants:type_name -> tollgate.v1.GrantTrace
+	48, // 36: tollgate.v1.ExplainResponse.limits:type_name -> tollgate.v1.LimitStatus
+	45, // 37: tollgate.v1.ListHoldersRequest.resource_attributes:type_name -> google.protobuf.Struct
+	31, // 38: tollgate.v1.ListHoldersResponse.holders:type_name -> tollgate.v1.Holder
+	4,  // 39: tollgate.v1.ListUserRolesResponse.roles:type_name -> tollgate.v1.RoleMember
+	2,  // 40: tollgate.v1.UserPermission.grant:type_name -> tollgate.v1.Grant
+	44, // 41: tollgate.v1.UserPermission.expires_at:type_name -> google.protobuf.Timestamp
+	36, // 42: tollgate.v1.ListUserPermissionsResponse.permissions:type_name -> tollgate.v1.UserPermission
+	11, // 43: tollgate.v1.PreviewRoleRequest.update:type_name -> tollgate.v1.UpdateRoleRequest
+	2,  // 44: tollgate.v1.RoleChange.gains:type_name -> tollgate.v1.Grant
+	2,  // 45: tollgate.v1.RoleChange.losses:type_name -> tollgate.v1.Grant
+	44, // 46: tollgate.v1.ReplayedDecision.time:type_name -> google.protobuf.Timestamp
+	46, // 47: tollgate.v1.ReplayedDecision.before:type_name -> tollgate.v1.Reason
+	46, // 48: tollgate.v1.ReplayedDecision.after:type_name -> tollgate.v1.Reason
+	3,  // 49: tollgate.v1.PreviewRoleResponse.role:type_name -> tollgate.v1.Role
+	39, // 50: tollgate.v1.PreviewRoleResponse.changes:type_name -> tollgate.v1.RoleChange
+	40, // 51: tollgate.v1.PreviewRoleResponse.replayed:type_name -> tollgate.v1.ReplayedDecision
+	5,  // 52: tollgate.v1.RolesService.CreateRole:input_type -> tollgate.v1.CreateRoleRequest
+	7,  // 53: tollgate.v1.RolesService.ListRoles:input_type -> tollgate.v1.ListRolesRequest
+	9,  // 54: tollgate.v1.RolesService.GetRole:input_type -> tollgate.v1.GetRoleRequest
+	11, // 55: tollgate.v1.RolesService.UpdateRole:input_type -> tollgate.v1.UpdateRoleRequest
+	13, // 56: tollgate.v1.RolesService.DeleteRole:input_type -> tollgate.v1.DeleteRoleRequest
+	15, // 57: tollgate.v1.RolesService.AssignRole:input_type -> tollgate.v1.AssignRoleRequest
+	17, // 58: tollgate.v1.RolesService.UnassignRole:input_type -> tollgate.v1.UnassignRoleRequest
+	19, // 59: tollgate.v1.RolesService.ListRoleMembers:input_type -> tollgate.v1.ListRoleMembersRequest
+	22, // 60: tollgate.v1.RolesService.Authorize:input_type -> tollgate.v1.AuthorizeRequest
+	27, // 61: tollgate.v1.RolesService.Explain:input_type -> tollgate.v1.ExplainRequest
+	30, // 62: tollgate.v1.RolesService.ListHolders:input_type -> tollgate.v1.ListHoldersRequest
+	33, // 63: tollgate.v1.RolesService.ListUserRoles:input_type -> tollgate.v1.ListUserRolesRequest
+	35, // 64: tollgate.v1.RolesService.ListUserPermissions:input_type -> tollgate.v1.ListUserPermissionsRequest
+	38, // 65: tollgate.v1.RolesService.PreviewRole:input_type -> tollgate.v1.PreviewRoleRequest
+	24, // 66: tollgate.v1.RolesService.BatchAuthorize:input_type -> tollgate.v1.BatchAuthorizeRequest
+	6,  // 67: tollgate.v1.RolesService.CreateRole:output_type -> tollgate.v1.CreateRoleResponse
+	8,  // 68: tollgate.v1.RolesService.ListRoles:output_type -> tollgate.v1.ListRolesResponse
+	10, // 69: tollgate.v1.RolesService.GetRole:output_type -> tollgate.v1.GetRoleResponse
+	12, // 70: tollgate.v1.RolesService.UpdateRole:output_type -> tollgate.v1.UpdateRoleResponse
+	14, // 71: tollgate.v1.RolesService.DeleteRole:output_type -> tollgate.v1.DeleteRoleResponse
+	16, // 72: tollgate.v1.RolesService.AssignRole:output_type -> tollgate.v1.AssignRoleResponse
+	18, // 73: tollgate.v1.RolesService.UnassignRole:output_type -> tollgate.v1.UnassignRoleResponse
+	20, // 74: tollgate.v1.RolesService.ListRoleMembers:output_type -> tollgate.v1.ListRoleMembersResponse
+	23, // 75: tollgate.v1.RolesService.Authorize:output_type -> tollgate.v1.AuthorizeResponse
+	29, // 76: tollgate.v1.RolesService.Explain:output_type -> tollgate.v1.ExplainResponse
+	32, // 77: tollgate.v1.RolesService.ListHolders:output_type -> tollgate.v1.ListHoldersResponse
+	34, // 78: tollgate.v1.RolesService.ListUserRoles:output_type -> tollgate.v1.ListUserRolesResponse
+	37, // 79: tollgate.v1.RolesService.ListUserPermissions:output_type -> tollgate.v1.ListUserPermissionsResponse
+	41, // 80: tollgate.v1.RolesService.PreviewRole:output_type -> tollgate.v1.PreviewRoleResponse
+	25, // 81: tollgate.v1.RolesService.BatchAuthorize:output_type -> tollgate.v1.BatchAuthorizeResponse
+	67, // [67:82] is the sub-list for method output_type
+	52, // [52:67] is the sub-list for method input_type
+	52, // [52:52] is the sub-list for extension type_name
+	52, // [52:52] is the sub-list for extension extendee
+	0,  // [0:52] is the sub-list for field type_name
 }
 
 func init() { file_tollgate_v1_roles_proto_init() }
@@ -3415,7 +3544,7 @@ func file_tollgate_v1_roles_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tollgate_v1_roles_proto_rawDesc), len(file_tollgate_v1_roles_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   41,
+			NumMessages:   42,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

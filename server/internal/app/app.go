@@ -230,7 +230,7 @@ func (a *App) Handler() (http.Handler, error) {
 		Roles: struct {
 			*roles.Handler
 			*decision.Authorizer
-		}{roles.NewHandler(a.roles), decision.NewAuthorizer(decisions, a.pages)},
+		}{roles.NewHandler(a.roles), decision.NewAuthorizer(decisions, a.pages, g.Each)},
 		Limits:    limits.NewHandler(a.Limits),
 		Routes:    routes.NewHandler(a.routes),
 		Resources: resources.NewHandler(a.resources),

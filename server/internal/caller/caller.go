@@ -107,6 +107,15 @@ func (c Caller) UserID() string {
 	return c.Principal.UserID
 }
 
+// Once is an idempotency key together with who asks, because the keys of two
+// askers have nothing to do with each other. Empty for an empty key.
+func (c Caller) Once(key string) string {
+	if key == "" {
+		return ""
+	}
+	return c.UserID() + "\n" + key
+}
+
 // IPString is the address as text, empty when unknown.
 func (c Caller) IPString() string {
 	if !c.IP.IsValid() {

@@ -59,6 +59,10 @@ type Request struct {
 	RequestID  string
 	Cost       int64 // 0 means 1
 
+	// Once is who asks, and the call's idempotency key: limits count it once. Empty:
+	// it has none.
+	Once string
+
 	// Recheck is for a call that was let through before and goes on: limits do
 	// not count it again.
 	Recheck bool
@@ -194,7 +198,7 @@ func (s *Service) Decide(ctx context.Context, r Request) (Decision, error) {
 // counted is the call as limits count it.
 func (s *Service) counted(r Request, d Decision) limits.Request {
 	counted := limits.Request{
-		Permission: r.Rule.Permission, IP: r.IP, Context: r.Context, Cost: max(r.Cost, 1),
+		Permission: r.Rule.Permission, IP: r.IP, Context: r.Context, Cost: max(r.Cost, 1), Once: r.Once,
 	}
 	if len(r.Rule.AnyOf)+len(r.Rule.AllOf) > 0 {
 		list := r.Rule.each()

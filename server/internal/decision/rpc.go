@@ -22,19 +22,30 @@ import (
 type Authorizer struct {
 	service *Service
 	pages   page.Tokens
+	each    Each
 }
 
+// Each runs one of the things that a call asks for together, and returns the error
+// that a call that asks for this thing alone would have failed with.
+type Each func(ctx context.Context, procedure string, do func() error) *fault.Error
+
 // NewAuthorizer serves s.
-func NewAuthorizer(s *Service, pages page.Tokens) *Authorizer { return &Authorizer{s, pages} }
+func NewAuthorizer(s *Service, pages page.Tokens, each Each) *Authorizer {
+	return &Authorizer{s, pages, each}
+}
 
 // Authorize decides one call.
 func (a *Authorizer) Authorize(ctx context.Context, req *tollgatev1.AuthorizeRequest) (*tollgatev1.AuthorizeResponse, error) {
 	return a.decide(ctx, req)
 }
 
-// BatchAuthorize decides several calls in order. The guard has validated all of
-// them before the first is decided, so that a bad one costs nothing.
+// BatchAuthorize decides several calls in order, or at the same time when they are
+// independent. The guard has validated all of them before the first is decided, so
+// that a bad one costs nothing.
 func (a *Authorizer) BatchAuthorize(ctx context.Context, req *tollgatev1.BatchAuthorizeRequest) (*tollgatev1.BatchAuthorizeResponse, error) {
+	if req.GetIndependent() {
+		return a.decideEach(ctx, req.GetRequests())
+	}
 	res := &tollgatev1.BatchAuthorizeResponse{Responses: make([]*tollgatev1.AuthorizeResponse, 0, len(req.GetRequests()))}
 	for _, r := range req.GetRequests() {
 		decided, err := a.decide(ctx, r)
@@ -75,6 +86,7 @@ func (a *Authorizer) decide(ctx context.Context, req *tollgatev1.AuthorizeReques
 
 // RequestOf is the call that a service asks about. The message is valid.
 func RequestOf(ctx context.Context, req *tollgatev1.AuthorizeRequest) (Request, error) {
+	asker := caller.From(ctx)
 	// protovalidate has checked the address; an empty one stays the zero Addr.
 	ip, _ := netip.ParseAddr(req.GetClient().GetIp())
 	resourceAttributes, err := attributesOf("resourceAttributes", req.GetResourceAttributes())
@@ -88,13 +100,14 @@ func RequestOf(ctx context.Context, req *tollgatev1.AuthorizeRequest) (Request, 
 	return Request{
 		Credential: auth.Credential{
 			AccessToken: req.GetAccessToken(), APIKey: req.GetApiKey(), UserID: req.GetUserId(),
-			Audience: caller.From(ctx).Accepts(),
+			Audience: asker.Accepts(),
 		},
 		Rule:     ruleOf(req),
 		Resource: req.GetResource(), Context: req.GetContext(),
 		ResourceAttributes: resourceAttributes, ActionProperties: actionProperties,
 		IP: ip, UserAgent: req.GetClient().GetUserAgent(), RequestID: req.GetClient().GetRequestId(),
 		Cost: req.GetCost(), Recheck: req.GetRecheck(), MinRevision: req.GetMinRevision(), Source: SourceService,
+		Once: asker.Once(req.GetIdempotencyKey()),
 	}, nil
 }
 

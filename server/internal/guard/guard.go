@@ -341,6 +341,13 @@ func Count(refused func(reason string, cause error), f *fault.Error) {
 // callerError turns an error into the one that the caller gets, and logs its cause. The
 // context is the call's own, which ends only when its caller leaves.
 func (g *Guard) callerError(ctx context.Context, procedure string, err error, header http.Header) error {
+	out := fault.Connect(g.failed(ctx, procedure, err), caller.From(ctx).RequestID)
+	maps.Copy(out.Meta(), header)
+	return out
+}
+
+// failed counts an error, and logs its cause.
+func (g *Guard) failed(ctx context.Context, procedure string, err error) *fault.Error {
 	f := fault.Of(ctx, err)
 	g.Count(f)
 	if f.Kind == fault.Internal {
@@ -348,9 +355,20 @@ func (g *Guard) callerError(ctx context.Context, procedure string, err error, he
 	} else if f.Kind.Status() >= 500 {
 		g.log.DebugContext(ctx, "call failed", "procedure", procedure, "reason", f.Reason, "error", f.Cause)
 	}
-	out := fault.Connect(f, caller.From(ctx).RequestID)
-	maps.Copy(out.Meta(), header)
-	return out
+	return f
+}
+
+// Each implements decision.Each: an error or a panic is that of one thing alone.
+func (g *Guard) Each(ctx context.Context, procedure string, do func() error) (f *fault.Error) {
+	defer func() {
+		if p := recover(); p != nil {
+			f = g.failed(ctx, procedure, g.panicked(ctx, procedure, p))
+		}
+	}()
+	if err := do(); err != nil {
+		return g.failed(ctx, procedure, err)
+	}
+	return nil
 }
 
 // Bearer reads the credential of an Authorization header (RFC 6750 §2.1). No

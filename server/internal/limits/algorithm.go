@@ -35,6 +35,10 @@ type Count struct {
 	Lease time.Duration // how long a call may be used after it was counted; 0: at once
 	More  int64         // take up to so many besides a cost that fits; then the cost may be 0
 	Sure  int64         // of More as many even if they are over a quarter of what is left
+
+	// Once is the same in all Counts of a call with an idempotency key: within
+	// onceFor, what is equal is taken once, and again passes. Empty: none.
+	Once string
 }
 
 // Outcome is where a counter stands after a Take.

@@ -19,6 +19,7 @@ type Request struct {
 	Cost       int64             // how much the call counts; below 1 means 1
 	NeverDeny  bool              // count as limits in shadow mode do: each by itself, and refuse nothing
 	Only       []Subject         // just the limits of these subjects; empty: all
+	Once       string            // who asks, and the call's idempotency key; empty: none
 }
 
 // rules is all limits, compiled. It does not change.
@@ -77,7 +78,7 @@ func (all *rules) matches(r Request) []match {
 		}
 		if key, ok := rule.key(r); ok {
 			c := rule.match(key, r.Cost)
-			c.Shadow = c.Shadow || r.NeverDeny
+			c.Shadow, c.Once = c.Shadow || r.NeverDeny, r.Once
 			list = append(list, c)
 		}
 	}

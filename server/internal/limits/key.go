@@ -57,7 +57,7 @@ func (s Subject) canonical(key string) (string, bool) {
 // replaced by their SHA-256. The first byte differs between the two, so no key
 // can be written to look like another's.
 func shorten(key string) string {
-	if len(key) <= 64 && !strings.Contains(key, "{") {
+	if len(key) <= 64 && !strings.ContainsAny(key, "{}") {
 		return "=" + key
 	}
 	sum := sha256.Sum256([]byte(key))

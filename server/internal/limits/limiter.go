@@ -76,6 +76,11 @@ func (s *Service) Forget(ctx context.Context, r Request) error {
 // Check counts a call against one limit under any key, or with peek only
 // looks. An address is brought into the form that Take counts it under.
 func (s *Service) Check(ctx context.Context, name, key string, cost int64, peek bool) (Result, error) {
+	return s.CheckOnce(ctx, name, key, cost, peek, "")
+}
+
+// CheckOnce is Check that counts a call once, as Request.Once says.
+func (s *Service) CheckOnce(ctx context.Context, name, key string, cost int64, peek bool, once string) (Result, error) {
 	r, err := s.rule(ctx, name)
 	if err != nil {
 		return Result{}, err
@@ -83,7 +88,9 @@ func (s *Service) Check(ctx context.Context, name, key string, cost int64, peek 
 	if err := s.mayCheck(ctx, r.Permission); err != nil {
 		return Result{}, err
 	}
-	return s.take(ctx, []match{r.named(key, cost)}, peek)
+	m := r.named(key, cost)
+	m.Once = once
+	return s.take(ctx, []match{m}, peek)
 }
 
 // ResetKey forgets what a limit has counted for a key; a user's may be the id or

@@ -32,6 +32,7 @@ type Memory struct {
 	seed   maphash.Seed
 	max    int // of each shard
 	shards [shardCount]shard
+	once   [shardCount]marks
 }
 
 type shard struct {
@@ -67,10 +68,19 @@ func (m *Memory) Take(_ context.Context, counts []Count, peek bool) ([]Outcome, 
 	names := make([]counter, len(counts))
 	places := make([]int, len(counts))
 	set := m.place(counts, names, places)
+	call := markOf(counts)
+	var once *marks // among which the call's is; nil: it has none
+	if call != (mark{}) && !peek {
+		once = call.of(&m.once)
+		once.mu.Lock() // before the shards', always
+		defer once.mu.Unlock()
+	}
 	m.lock(set)
 	defer m.unlock(set)
 
 	now := m.clock.Micros() // under the locks: a counter's time does not go back
+	again := once != nil && once.holds(call, now)
+	peek = peek || again
 	states := make([]state, len(counts))
 	outcomes := make([]Outcome, len(counts))
 	refused := peek
@@ -80,7 +90,7 @@ func (m *Memory) Take(_ context.Context, counts []Count, peek bool) ([]Outcome, 
 			states[i] = e.state
 		}
 		states[i] = c.advance(states[i], now)
-		outcomes[i].Exceeded = c.exceeded(states[i], now)
+		outcomes[i].Exceeded = c.exceeded(states[i], now) && (c.Shadow || !again)
 		refused = refused || outcomes[i].Exceeded && !c.Shadow
 	}
 	for i, c := range counts {
@@ -97,6 +107,9 @@ func (m *Memory) Take(_ context.Context, counts []Count, peek bool) ([]Outcome, 
 		if outcomes[i].More = more; c.Lease > 0 {
 			outcomes[i].state, outcomes[i].now = states[i], now
 		}
+	}
+	if once != nil && !refused {
+		once.add(call, now)
 	}
 	return outcomes, nil
 }

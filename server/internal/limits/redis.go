@@ -83,7 +83,8 @@ func (r *Redis) Take(ctx context.Context, counts []Count, peek bool) ([]Outcome,
 		if r.split {
 			return r.within(ctx, func(ctx context.Context) ([]reply, error) { return r.takeSplit(ctx, counts, mode) })
 		}
-		numbers, err := r.batch.run(ctx, r.keys(counts), args(mode, counts))
+		call := r.script(mode, counts, r.keys(counts), markOf(counts))
+		numbers, err := r.batch.run(ctx, call.keys, call.args)
 		if err != nil {
 			return nil, err
 		}
@@ -126,7 +127,8 @@ func (r *Redis) Forget(ctx context.Context, counts []Count) error {
 
 // takeSplit takes from each counter by itself and gives back when one refused.
 func (r *Redis) takeSplit(ctx context.Context, counts []Count, mode string) ([]reply, error) {
-	replies, err := r.each(ctx, counts, mode)
+	call := markOf(counts)
+	replies, err := r.each(ctx, counts, mode, call)
 	if err != nil || mode != "take" {
 		return replies, err
 	}
@@ -144,7 +146,7 @@ func (r *Redis) takeSplit(ctx context.Context, counts []Count, mode string) ([]r
 			back, places = append(back, c), append(places, i)
 		}
 	}
-	given, err := r.each(ctx, back, "refund")
+	given, err := r.each(ctx, back, "refund", call)
 	if err != nil {
 		r.log.WarnContext(ctx, "what a refused call took from its other limits could not be given back", "error", err)
 		return replies, nil
@@ -158,14 +160,14 @@ func (r *Redis) takeSplit(ctx context.Context, counts []Count, mode string) ([]r
 }
 
 // each runs the script once for each counter, in one pipeline.
-func (r *Redis) each(ctx context.Context, counts []Count, mode string) ([]reply, error) {
+func (r *Redis) each(ctx context.Context, counts []Count, mode string, m mark) ([]reply, error) {
 	if len(counts) == 0 {
 		return nil, nil
 	}
 	keys := r.keys(counts)
 	calls := make([]scriptCall, len(counts))
 	for i := range counts {
-		calls[i] = scriptCall{keys[i : i+1], args(mode, counts[i:i+1])}
+		calls[i] = r.script(mode, counts[i:i+1], keys[i:i+1:i+1], m)
 	}
 	var replies []reply
 	for i, command := range r.batch.pipeline(ctx, calls) {
@@ -247,6 +249,15 @@ func (r *Redis) keys(counts []Count) []string {
 		keys[i] = r.prefix + c.Counter + ":" + shorten(c.Key)
 	}
 	return keys
+}
+
+// script is what to run for counters with these keys; m is the mark of the whole
+// call, whose counters they may be only some of.
+func (r *Redis) script(mode string, counts []Count, keys []string, m mark) scriptCall {
+	if m != (mark{}) && mode != "peek" {
+		return scriptCall{append(keys, r.markKey(m, keys[0])), args(mode+" once", counts)}
+	}
+	return scriptCall{keys, args(mode, counts)}
 }
 
 // args are the script's, see redis.lua.

@@ -1,7 +1,9 @@
 -- Takes from, looks at or gives back to counters, at Redis's own time.
 --
 -- KEYS     one counter each
--- ARGV[1]  "take", "peek" or "refund"
+-- ARGV[1]  "take", "peek" or "refund"; with " once" after it, the last of KEYS is
+-- the mark of a call with an idempotency key: while it is there, a take passes and
+-- takes nothing, and a refund removes it
 -- then eight for each key: algorithm (gcra, fixed_window, sliding_window,
 -- backoff), rate, burst, period in microseconds, cost, how many more to take with
 -- it (a lease), how many of those even if they are over a quarter of what is left,
@@ -181,7 +183,15 @@ end
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
-local mode = ARGV[1]
+local mode, once, again = ARGV[1], nil, false
+if string.sub(mode, -5) == ' once' then
+  mode = string.sub(mode, 1, -6)
+  once = table.remove(KEYS)
+  again = mode == 'take' and redis.call('EXISTS', once) == 1
+  if again then
+    mode = 'peek'
+  end
+end
 local refused = mode ~= 'take'
 local counts, states, exceeded, more = {}, {}, {}, {}
 for i, key in ipairs(KEYS) do
@@ -205,7 +215,13 @@ for i, key in ipairs(KEYS) do
   else
     exceeded[i] = c.cost > c.burst - used(c, s, now)
   end
+  exceeded[i] = exceeded[i] and (c.shadow or not again)
   refused = refused or (exceeded[i] and not c.shadow)
+end
+if once and not refused then
+  redis.call('SET', once, '', 'PX', 60000)
+elseif once and mode == 'refund' then
+  redis.call('DEL', once)
 end
 
 local reply = {now}

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
+	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/protoconv"
 	"google.golang.org/protobuf/types/known/durationpb"
 )
@@ -94,7 +95,7 @@ func (h *Handler) DeleteLimit(ctx context.Context, r *tollgatev1.DeleteLimitRequ
 
 // CheckLimit counts a call against one limit.
 func (h *Handler) CheckLimit(ctx context.Context, r *tollgatev1.CheckLimitRequest) (*tollgatev1.CheckLimitResponse, error) {
-	result, err := h.service.Check(ctx, r.GetLimit(), r.GetKey(), r.GetCost(), r.GetPeek())
+	result, err := h.service.CheckOnce(ctx, r.GetLimit(), r.GetKey(), r.GetCost(), r.GetPeek(), caller.From(ctx).Once(r.GetIdempotencyKey()))
 	if err != nil {
 		return nil, err
 	}
