@@ -102,6 +102,23 @@ func (c *Client) CheckLimit(ctx context.Context, r CheckLimitRequest) (*CheckLim
 // RecordEvent adds an event to Tollgate's audit log. The event is durable when
 // the error is nil; otherwise it may or may not have been recorded.
 func (c *Client) RecordEvent(ctx context.Context, e Event) error {
+	_, err := c.audit.RecordEvent(ctx, e.proto())
+	return err
+}
+
+// RecordEvents adds up to 1,000 events in one commit. All are durable when the
+// error is nil; otherwise either all or none may have been recorded. All
+// together may have 256 KiB.
+func (c *Client) RecordEvents(ctx context.Context, events []Event) error {
+	req := &tollgatev1.RecordEventsRequest{Events: make([]*tollgatev1.RecordEventRequest, len(events))}
+	for i, e := range events {
+		req.Events[i] = e.proto()
+	}
+	_, err := c.audit.RecordEvents(ctx, req)
+	return err
+}
+
+func (e Event) proto() *tollgatev1.RecordEventRequest {
 	req := &tollgatev1.RecordEventRequest{
 		Action: e.Action, Outcome: tollgatev1.Outcome(tollgatev1.Outcome_value["OUTCOME_"+string(e.Outcome)]),
 		Reason: e.Reason, Resource: e.Resource, Ip: ipText(e.IP),
@@ -112,8 +129,7 @@ func (c *Client) RecordEvent(ctx context.Context, e Event) error {
 			UserId: p.UserID, Username: p.Username, SessionId: p.SessionID, ApiKeyId: p.APIKeyID,
 		}
 	}
-	_, err := c.audit.RecordEvent(ctx, req)
-	return err
+	return req
 }
 
 // maxUserID is how many bytes Tollgate accepts of a user's id.

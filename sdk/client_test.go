@@ -105,6 +105,7 @@ func TestTimeout(t *testing.T) {
 		"Authorize":          func(ctx context.Context) error { return errorOf(c.Authorize(ctx, tollgate.AuthorizeRequest{})) },
 		"BatchAuthorize":     func(ctx context.Context) error { return errorOf(c.BatchAuthorize(ctx, nil)) },
 		"CheckLimit":         func(ctx context.Context) error { return errorOf(c.CheckLimit(ctx, tollgate.CheckLimitRequest{})) },
+		"RecordEvents":       func(ctx context.Context) error { return c.RecordEvents(ctx, []tollgate.Event{{}}) },
 		"RecordEvent":        func(ctx context.Context) error { return c.RecordEvent(ctx, tollgate.Event{}) },
 		"a generated client": func(ctx context.Context) error { return errorOf(c.Auth().WhoAmI(ctx, &tollgatev1.WhoAmIRequest{})) },
 	} {
@@ -303,6 +304,12 @@ func TestRecordEvent(t *testing.T) {
 		Resource: "orders/42", Ip: "192.0.2.7", Details: map[string]string{"state": "sent"},
 	}
 	if got := f.Events()[0]; !proto.Equal(got, want) {
+		t.Errorf("recorded %v", got)
+	}
+	must(t, f.client(t).RecordEvents(t.Context(), []tollgate.Event{
+		{Action: "order.read", Outcome: tollgate.OutcomeSuccess}, {Action: "order.send", Outcome: tollgate.OutcomeFailure},
+	}))
+	if got := f.Events(); len(got) != 3 || got[1].GetAction() != "order.read" || got[2].GetOutcome() != tollgatev1.Outcome_OUTCOME_FAILURE {
 		t.Errorf("recorded %v", got)
 	}
 }

@@ -22,7 +22,7 @@
 // The API key belongs to your service's own account, which needs the built-in
 // role "service": the permissions tollgate:authorize and tollgate:verify.
 // [Client.CheckLimit] also needs tollgate:limits:check, and
-// [Client.RecordEvent] tollgate:audit:record.
+// [Client.RecordEvent] and [Client.RecordEvents] tollgate:audit:record.
 //
 // [Client.Require] is middleware for net/http. For Connect, and for gRPC clients
 // of Connect handlers, [Client.Interceptor] enforces the option that each RPC of

@@ -26,6 +26,8 @@ import (
 //   - public: every call passes, without a call to Tollgate.
 //   - no option: every call is refused.
 //
+// With cost, limits count a call once for each entry of the request's list.
+//
 // A handler finds the caller with [FromContext]. Refused calls fail with
 // Unauthenticated, PermissionDenied or ResourceExhausted, and with Unavailable
 // when Tollgate does not decide. The error has a google.rpc.ErrorInfo with the
@@ -112,6 +114,7 @@ func (i *interceptor) newRequest(spec connect.Spec, peer connect.Peer, header ht
 	guard := guardOf(spec)
 	request := func(permission string) *AuthorizeRequest {
 		q := i.client.newRequest(permission, strings.TrimPrefix(spec.Procedure, "/"), peer.Addr, header)
+		q.Cost = entries(message, guard.GetCost())
 		return &q
 	}
 	switch rule := guard.GetRule().(type) {
@@ -168,6 +171,18 @@ func (i *interceptor) authorize(ctx context.Context, q AuthorizeRequest) (*Decis
 		return &Decision{Reason: ReasonCredentialMissing}, nil
 	}
 	return i.client.Authorize(ctx, q)
+}
+
+// entries is how many entries the message's list has; 0 for no such list.
+func entries(message any, field string) int64 {
+	m, ok := message.(proto.Message)
+	if !ok || field == "" {
+		return 0
+	}
+	if f := m.ProtoReflect().Descriptor().Fields().ByName(protoreflect.Name(field)); f != nil && f.IsList() {
+		return int64(m.ProtoReflect().Get(f).List().Len())
+	}
+	return 0
 }
 
 // guardOf returns the option of an RPC; nil when there is none.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -342,5 +343,29 @@ func TestInterceptorOfAClient(t *testing.T) {
 	client := ordersv1connect.NewOrdersServiceClient(http.DefaultClient, serve(t, mux), connect.WithInterceptors(f.client(t).Interceptor()))
 	if _, err := client.Audit(t.Context(), &ordersv1.AuditRequest{}); connect.CodeOf(err) != connect.CodeUnimplemented {
 		t.Error(err)
+	}
+}
+
+// TestInterceptorCost: a call with a list counts once for each entry.
+func TestInterceptorCost(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	guard := &tollgatev1.Guard{Rule: ordersWrite.Rule, Cost: "events"}
+	handler := connect.NewUnaryHandlerSimple("/x.y.Z/Get", func(context.Context, *tollgatev1.RecordEventsRequest) (*getResponse, error) {
+		return &getResponse{}, nil
+	}, connect.WithInterceptors(f.client(t).Interceptor()), connect.WithSchema(method(t, guard)))
+	mux := http.NewServeMux()
+	mux.Handle("/x.y.Z/Get", handler)
+	client := connect.NewClient[tollgatev1.RecordEventsRequest, getResponse](http.DefaultClient, serve(t, mux)+"/x.y.Z/Get")
+	for _, n := range []int{3, 0} {
+		_, err := client.CallUnary(t.Context(), connect.NewRequest(&tollgatev1.RecordEventsRequest{
+			Events: slices.Repeat([]*tollgatev1.RecordEventRequest{{}}, n),
+		}))
+		if connect.CodeOf(err) != connect.CodeUnauthenticated {
+			t.Errorf("error %v", err)
+		}
+	}
+	if got := f.Decisions(); len(got) != 2 || got[0].Request.GetCost() != 3 || got[1].Request.GetCost() != 0 {
+		t.Errorf("asked %v", got)
 	}
 }

@@ -40,6 +40,7 @@ func TestBadRequests(t *testing.T) {
 		keys, createKey     = "/v1/api-keys", "AuthService/CreateAPIKey"
 		decide, authorize   = "/v1/authorize", "RolesService/Authorize"
 		record, recordEvent = "/v1/audit/events", "AuditService/RecordEvent"
+		batch, recordEvents = record + "/batch", "AuditService/RecordEvents"
 	)
 	user := func(name string) object { return object{"username": name} }
 	limit := func(field string, value any) object {
@@ -114,6 +115,10 @@ func TestBadRequests(t *testing.T) {
 		{name: "long token", path: "/v1/auth/verify", rpc: "AuthService/Verify", body: object{"accessToken": long(8193)}, field: "accessToken"},
 		{name: "our own action", path: record, rpc: recordEvent, body: object{"action": "auth.login", "outcome": "OUTCOME_SUCCESS"}, field: "action"},
 		{name: "no outcome", path: record, rpc: recordEvent, body: object{"action": "order.cancel"}, field: "outcome"},
+		{name: "no events", path: batch, rpc: recordEvents, body: object{}, field: "events"},
+		{name: "1,001 events", path: batch, rpc: recordEvents, body: object{"events": slices.Repeat([]object{{"action": "order.cancel", "outcome": 1}}, 1001)}, field: "events"},
+		{name: "an event without an outcome", path: batch, rpc: recordEvents, body: object{"events": []object{{"action": "order.cancel", "outcome": 1}, {"action": "order.cancel"}}}, field: "events[1].outcome"},
+		{name: "our own action among others", path: batch, rpc: recordEvents, body: object{"events": []object{{"action": "order.cancel", "outcome": 1}, {"action": "auth.login", "outcome": 1}}}, field: "events[1].action"},
 		{name: "33 details", path: record, rpc: recordEvent, body: object{"action": "order.cancel", "outcome": 1, "details": many(33)}, field: "details"},
 		{name: "empty password to sign in", path: "/v1/auth/login", rpc: "AuthService/Login", body: object{"username": "admin"}, field: "password"},
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -14,6 +15,9 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 )
 
+// packSize is how many events a batch of the ledger's has.
+const packSize = 20
+
 // ledger records what a cluster acknowledged, by resource.
 type ledger struct {
 	mu          sync.Mutex
@@ -21,6 +25,7 @@ type ledger struct {
 	deleted     map[string]bool   // users whose deletion was acknowledged
 	roles       map[string]bool
 	recorded    map[string]bool // ids of events of a downstream service
+	packs       map[string]bool // resources of a downstream service's batches of events
 	chains      []*chain
 	acted, read atomic.Int64
 	unavailable atomic.Int64
@@ -88,6 +93,13 @@ func (l *ledger) workers(t *testing.T, c *roster, w *workers) {
 				did(func() { l.recorded[a.Str("event", "id")] = true })
 			}
 		})
+		w.work(30*time.Millisecond, func(i int) {
+			name := fmt.Sprintf("packs/%d-%d", side, i)
+			events := slices.Repeat([]object{{"action": "orders.pack", "resource": name, "outcome": "OUTCOME_SUCCESS"}}, packSize)
+			if _, ok := post(i+side, "POST", "/v1/audit/events/batch", object{"events": events}); ok {
+				did(func() { l.packs[name] = true })
+			}
+		})
 		w.work(8*time.Millisecond, func(i int) {
 			if _, ok := post(i+side, "POST", "/v1/authorize", object{"accessToken": c.admin, "permission": "orders:read"}); ok {
 				l.read.Add(1)
@@ -147,7 +159,7 @@ func (r *roster) replace(i int, s *tollgate) {
 }
 
 func newLedger(t *testing.T, c apitest.Client) *ledger {
-	l := &ledger{users: map[string]string{}, deleted: map[string]bool{}, roles: map[string]bool{}, recorded: map[string]bool{}}
+	l := &ledger{users: map[string]string{}, deleted: map[string]bool{}, roles: map[string]bool{}, recorded: map[string]bool{}, packs: map[string]bool{}}
 	for range 4 {
 		login := c.Login(t, "admin", adminPassword)
 		l.chains = append(l.chains, &chain{session: login.Str("sessionId"), refresh: login.Str("refreshToken")})
@@ -218,6 +230,17 @@ func (l *ledger) check(t *testing.T, s apitest.Client) (lost, silent, untrue int
 	for id := range l.recorded {
 		if !ids[id] {
 			silent++
+		}
+	}
+	packs := events("orders.pack")
+	for name := range l.packs {
+		if packs[name] != packSize {
+			silent++
+		}
+	}
+	for _, n := range packs {
+		if n != packSize { // a batch is written as a whole
+			untrue++
 		}
 	}
 	for _, c := range l.chains {

@@ -190,3 +190,10 @@ func (h handler) RecordEvent(_ context.Context, req *tollgatev1.RecordEventReque
 	h.server.events = append(h.server.events, req)
 	return &tollgatev1.RecordEventResponse{Event: &tollgatev1.Event{Action: req.GetAction(), Outcome: req.GetOutcome()}}, nil
 }
+
+func (h handler) RecordEvents(_ context.Context, req *tollgatev1.RecordEventsRequest) (*tollgatev1.RecordEventsResponse, error) {
+	h.server.mu.Lock()
+	defer h.server.mu.Unlock()
+	h.server.events = append(h.server.events, req.GetEvents()...)
+	return &tollgatev1.RecordEventsResponse{Ids: make([]string, len(req.GetEvents()))}, nil
+}

@@ -201,7 +201,7 @@ func (s *Server) Decisions() []Decision {
 	return slices.Clone(s.decisions)
 }
 
-// Events returns the events that RecordEvent got, in order.
+// Events returns the events that RecordEvent and RecordEvents got, in order.
 func (s *Server) Events() []*tollgatev1.RecordEventRequest {
 	s.mu.Lock()
 	defer s.mu.Unlock()

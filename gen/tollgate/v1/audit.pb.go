@@ -629,6 +629,98 @@ func (x *RecordEventResponse) GetEvent() *Event {
 	return nil
 }
 
+// RecordEventsRequest describes what happened at a downstream service.
+type RecordEventsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The events, in their order.
+	Events        []*RecordEventRequest `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordEventsRequest) Reset() {
+	*x = RecordEventsRequest{}
+	mi := &file_tollgate_v1_audit_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordEventsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordEventsRequest) ProtoMessage() {}
+
+func (x *RecordEventsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tollgate_v1_audit_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordEventsRequest.ProtoReflect.Descriptor instead.
+func (*RecordEventsRequest) Descriptor() ([]byte, []int) {
+	return file_tollgate_v1_audit_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *RecordEventsRequest) GetEvents() []*RecordEventRequest {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+// RecordEventsResponse says that all events were recorded.
+type RecordEventsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The events' ids, in the order of the request.
+	Ids           []string `protobuf:"bytes,1,rep,name=ids,proto3" json:"ids,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecordEventsResponse) Reset() {
+	*x = RecordEventsResponse{}
+	mi := &file_tollgate_v1_audit_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecordEventsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecordEventsResponse) ProtoMessage() {}
+
+func (x *RecordEventsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tollgate_v1_audit_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecordEventsResponse.ProtoReflect.Descriptor instead.
+func (*RecordEventsResponse) Descriptor() ([]byte, []int) {
+	return file_tollgate_v1_audit_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *RecordEventsResponse) GetIds() []string {
+	if x != nil {
+		return x.Ids
+	}
+	return nil
+}
+
 // WatchEventsRequest filters.
 type WatchEventsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -650,7 +742,7 @@ type WatchEventsRequest struct {
 
 func (x *WatchEventsRequest) Reset() {
 	*x = WatchEventsRequest{}
-	mi := &file_tollgate_v1_audit_proto_msgTypes[6]
+	mi := &file_tollgate_v1_audit_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -662,7 +754,7 @@ func (x *WatchEventsRequest) String() string {
 func (*WatchEventsRequest) ProtoMessage() {}
 
 func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_audit_proto_msgTypes[6]
+	mi := &file_tollgate_v1_audit_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -675,7 +767,7 @@ func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsRequest.ProtoReflect.Descriptor instead.
 func (*WatchEventsRequest) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_audit_proto_rawDescGZIP(), []int{6}
+	return file_tollgate_v1_audit_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *WatchEventsRequest) GetActor() string {
@@ -717,7 +809,7 @@ type WatchEventsResponse struct {
 
 func (x *WatchEventsResponse) Reset() {
 	*x = WatchEventsResponse{}
-	mi := &file_tollgate_v1_audit_proto_msgTypes[7]
+	mi := &file_tollgate_v1_audit_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -729,7 +821,7 @@ func (x *WatchEventsResponse) String() string {
 func (*WatchEventsResponse) ProtoMessage() {}
 
 func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_audit_proto_msgTypes[7]
+	mi := &file_tollgate_v1_audit_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -742,7 +834,7 @@ func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsResponse.ProtoReflect.Descriptor instead.
 func (*WatchEventsResponse) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_audit_proto_rawDescGZIP(), []int{7}
+	return file_tollgate_v1_audit_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *WatchEventsResponse) GetEvent() *Event {
@@ -816,7 +908,11 @@ const file_tollgate_v1_audit_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"?\n" +
 	"\x13RecordEventResponse\x12(\n" +
-	"\x05event\x18\x01 \x01(\v2\x12.tollgate.v1.EventR\x05event\"\xbe\x01\n" +
+	"\x05event\x18\x01 \x01(\v2\x12.tollgate.v1.EventR\x05event\"[\n" +
+	"\x13RecordEventsRequest\x12D\n" +
+	"\x06events\x18\x01 \x03(\v2\x1f.tollgate.v1.RecordEventRequestB\v\xbaH\b\x92\x01\x05\b\x01\x10\xe8\aR\x06events\"(\n" +
+	"\x14RecordEventsResponse\x12\x10\n" +
+	"\x03ids\x18\x01 \x03(\tR\x03ids\"\xbe\x01\n" +
 	"\x12WatchEventsRequest\x12\x1e\n" +
 	"\x05actor\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x05actor\x12 \n" +
 	"\x06action\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x06action\x128\n" +
@@ -828,13 +924,15 @@ const file_tollgate_v1_audit_proto_rawDesc = "" +
 	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fOUTCOME_SUCCESS\x10\x01\x12\x12\n" +
 	"\x0eOUTCOME_DENIED\x10\x02\x12\x13\n" +
-	"\x0fOUTCOME_FAILURE\x10\x032\x8e\x03\n" +
+	"\x0fOUTCOME_FAILURE\x10\x032\xaa\x04\n" +
 	"\fAuditService\x12\x83\x01\n" +
 	"\n" +
 	"ListEvents\x12\x1e.tollgate.v1.ListEventsRequest\x1a\x1f.tollgate.v1.ListEventsResponse\"4\x8a\xe4\x19\x15\n" +
 	"\x13tollgate:audit:read\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/audit/events\x90\x02\x01\x12\x88\x01\n" +
 	"\vRecordEvent\x12\x1f.tollgate.v1.RecordEventRequest\x1a .tollgate.v1.RecordEventResponse\"6\x8a\xe4\x19\x17\n" +
-	"\x15tollgate:audit:record\x82\xd3\xe4\x93\x02\x15:\x01*\"\x10/v1/audit/events\x12m\n" +
+	"\x15tollgate:audit:record\x82\xd3\xe4\x93\x02\x15:\x01*\"\x10/v1/audit/events\x12\x99\x01\n" +
+	"\fRecordEvents\x12 .tollgate.v1.RecordEventsRequest\x1a!.tollgate.v1.RecordEventsResponse\"D\x8a\xe4\x19\x1fJ\x06events\n" +
+	"\x15tollgate:audit:record\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/audit/events/batch\x12m\n" +
 	"\vWatchEvents\x12\x1f.tollgate.v1.WatchEventsRequest\x1a .tollgate.v1.WatchEventsResponse\"\x19\x8a\xe4\x19\x15\n" +
 	"\x13tollgate:audit:read0\x01B\xa5\x01\n" +
 	"\x0fcom.tollgate.v1B\n" +
@@ -853,7 +951,7 @@ func file_tollgate_v1_audit_proto_rawDescGZIP() []byte {
 }
 
 var file_tollgate_v1_audit_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_tollgate_v1_audit_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_tollgate_v1_audit_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_tollgate_v1_audit_proto_goTypes = []any{
 	(Outcome)(0),                  // 0: tollgate.v1.Outcome
 	(*Actor)(nil),                 // 1: tollgate.v1.Actor
@@ -862,38 +960,43 @@ var file_tollgate_v1_audit_proto_goTypes = []any{
 	(*ListEventsResponse)(nil),    // 4: tollgate.v1.ListEventsResponse
 	(*RecordEventRequest)(nil),    // 5: tollgate.v1.RecordEventRequest
 	(*RecordEventResponse)(nil),   // 6: tollgate.v1.RecordEventResponse
-	(*WatchEventsRequest)(nil),    // 7: tollgate.v1.WatchEventsRequest
-	(*WatchEventsResponse)(nil),   // 8: tollgate.v1.WatchEventsResponse
-	nil,                           // 9: tollgate.v1.Event.DetailsEntry
-	nil,                           // 10: tollgate.v1.RecordEventRequest.DetailsEntry
-	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
+	(*RecordEventsRequest)(nil),   // 7: tollgate.v1.RecordEventsRequest
+	(*RecordEventsResponse)(nil),  // 8: tollgate.v1.RecordEventsResponse
+	(*WatchEventsRequest)(nil),    // 9: tollgate.v1.WatchEventsRequest
+	(*WatchEventsResponse)(nil),   // 10: tollgate.v1.WatchEventsResponse
+	nil,                           // 11: tollgate.v1.Event.DetailsEntry
+	nil,                           // 12: tollgate.v1.RecordEventRequest.DetailsEntry
+	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
 }
 var file_tollgate_v1_audit_proto_depIdxs = []int32{
-	11, // 0: tollgate.v1.Event.time:type_name -> google.protobuf.Timestamp
+	13, // 0: tollgate.v1.Event.time:type_name -> google.protobuf.Timestamp
 	1,  // 1: tollgate.v1.Event.actor:type_name -> tollgate.v1.Actor
 	0,  // 2: tollgate.v1.Event.outcome:type_name -> tollgate.v1.Outcome
-	9,  // 3: tollgate.v1.Event.details:type_name -> tollgate.v1.Event.DetailsEntry
+	11, // 3: tollgate.v1.Event.details:type_name -> tollgate.v1.Event.DetailsEntry
 	0,  // 4: tollgate.v1.ListEventsRequest.outcome:type_name -> tollgate.v1.Outcome
-	11, // 5: tollgate.v1.ListEventsRequest.after:type_name -> google.protobuf.Timestamp
-	11, // 6: tollgate.v1.ListEventsRequest.before:type_name -> google.protobuf.Timestamp
+	13, // 5: tollgate.v1.ListEventsRequest.after:type_name -> google.protobuf.Timestamp
+	13, // 6: tollgate.v1.ListEventsRequest.before:type_name -> google.protobuf.Timestamp
 	2,  // 7: tollgate.v1.ListEventsResponse.events:type_name -> tollgate.v1.Event
 	1,  // 8: tollgate.v1.RecordEventRequest.actor:type_name -> tollgate.v1.Actor
 	0,  // 9: tollgate.v1.RecordEventRequest.outcome:type_name -> tollgate.v1.Outcome
-	10, // 10: tollgate.v1.RecordEventRequest.details:type_name -> tollgate.v1.RecordEventRequest.DetailsEntry
+	12, // 10: tollgate.v1.RecordEventRequest.details:type_name -> tollgate.v1.RecordEventRequest.DetailsEntry
 	2,  // 11: tollgate.v1.RecordEventResponse.event:type_name -> tollgate.v1.Event
-	0,  // 12: tollgate.v1.WatchEventsRequest.outcome:type_name -> tollgate.v1.Outcome
-	2,  // 13: tollgate.v1.WatchEventsResponse.event:type_name -> tollgate.v1.Event
-	3,  // 14: tollgate.v1.AuditService.ListEvents:input_type -> tollgate.v1.ListEventsRequest
-	5,  // 15: tollgate.v1.AuditService.RecordEvent:input_type -> tollgate.v1.RecordEventRequest
-	7,  // 16: tollgate.v1.AuditService.WatchEvents:input_type -> tollgate.v1.WatchEventsRequest
-	4,  // 17: tollgate.v1.AuditService.ListEvents:output_type -> tollgate.v1.ListEventsResponse
-	6,  // 18: tollgate.v1.AuditService.RecordEvent:output_type -> tollgate.v1.RecordEventResponse
-	8,  // 19: tollgate.v1.AuditService.WatchEvents:output_type -> tollgate.v1.WatchEventsResponse
-	17, // [17:20] is the sub-list for method output_type
-	14, // [14:17] is the sub-list for method input_type
-	14, // [14:14] is the sub-list for extension type_name
-	14, // [14:14] is the sub-list for extension extendee
-	0,  // [0:14] is the sub-list for field type_name
+	5,  // 12: tollgate.v1.RecordEventsRequest.events:type_name -> tollgate.v1.RecordEventRequest
+	0,  // 13: tollgate.v1.WatchEventsRequest.outcome:type_name -> tollgate.v1.Outcome
+	2,  // 14: tollgate.v1.WatchEventsResponse.event:type_name -> tollgate.v1.Event
+	3,  // 15: tollgate.v1.AuditService.ListEvents:input_type -> tollgate.v1.ListEventsRequest
+	5,  // 16: tollgate.v1.AuditService.RecordEvent:input_type -> tollgate.v1.RecordEventRequest
+	7,  // 17: tollgate.v1.AuditService.RecordEvents:input_type -> tollgate.v1.RecordEventsRequest
+	9,  // 18: tollgate.v1.AuditService.WatchEvents:input_type -> tollgate.v1.WatchEventsRequest
+	4,  // 19: tollgate.v1.AuditService.ListEvents:output_type -> tollgate.v1.ListEventsResponse
+	6,  // 20: tollgate.v1.AuditService.RecordEvent:output_type -> tollgate.v1.RecordEventResponse
+	8,  // 21: tollgate.v1.AuditService.RecordEvents:output_type -> tollgate.v1.RecordEventsResponse
+	10, // 22: tollgate.v1.AuditService.WatchEvents:output_type -> tollgate.v1.WatchEventsResponse
+	19, // [19:23] is the sub-list for method output_type
+	15, // [15:19] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_tollgate_v1_audit_proto_init() }
@@ -908,7 +1011,7 @@ func file_tollgate_v1_audit_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tollgate_v1_audit_proto_rawDesc), len(file_tollgate_v1_audit_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   10,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

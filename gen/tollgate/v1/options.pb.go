@@ -57,8 +57,12 @@ type Guard struct {
 	// A user who must first choose a new password may call, too, where the rest of
 	// the guard lets them. Tollgate looks at it on its own RPCs only.
 	AllowBeforePasswordChange bool `protobuf:"varint,8,opt,name=allow_before_password_change,json=allowBeforePasswordChange,proto3" json:"allow_before_password_change,omitempty"`
-	unknownFields             protoimpl.UnknownFields
-	sizeCache                 protoimpl.SizeCache
+	// A field of the request, by its proto name, that is a list: limits count the call
+	// once for each entry, and once when there is none. Not for streams, whose message
+	// is yet to come.
+	Cost          string `protobuf:"bytes,9,opt,name=cost,proto3" json:"cost,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Guard) Reset() {
@@ -162,6 +166,13 @@ func (x *Guard) GetAllowBeforePasswordChange() bool {
 	return false
 }
 
+func (x *Guard) GetCost() string {
+	if x != nil {
+		return x.Cost
+	}
+	return ""
+}
+
 type isGuard_Rule interface {
 	isGuard_Rule()
 }
@@ -219,7 +230,7 @@ var File_tollgate_v1_options_proto protoreflect.FileDescriptor
 
 const file_tollgate_v1_options_proto_rawDesc = "" +
 	"\n" +
-	"\x19tollgate/v1/options.proto\x12\vtollgate.v1\x1a google/protobuf/descriptor.proto\"\x9d\x02\n" +
+	"\x19tollgate/v1/options.proto\x12\vtollgate.v1\x1a google/protobuf/descriptor.proto\"\xb1\x02\n" +
 	"\x05Guard\x12 \n" +
 	"\n" +
 	"permission\x18\x01 \x01(\tH\x00R\n" +
@@ -230,7 +241,8 @@ const file_tollgate_v1_options_proto_rawDesc = "" +
 	"\x04self\x18\x04 \x01(\tR\x04self\x12\x16\n" +
 	"\x06action\x18\x05 \x01(\tR\x06action\x12\x1c\n" +
 	"\tsensitive\x18\x06 \x01(\bR\tsensitive\x12?\n" +
-	"\x1callow_before_password_change\x18\b \x01(\bR\x19allowBeforePasswordChangeB\x06\n" +
+	"\x1callow_before_password_change\x18\b \x01(\bR\x19allowBeforePasswordChange\x12\x12\n" +
+	"\x04cost\x18\t \x01(\tR\x04costB\x06\n" +
 	"\x04rule:J\n" +
 	"\x05guard\x12\x1e.google.protobuf.MethodOptions\x18\xc1\x9c\x03 \x01(\v2\x12.tollgate.v1.GuardR\x05guardB\xa7\x01\n" +
 	"\x0fcom.tollgate.v1B\fOptionsProtoP\x01Z9github.com/tollgatehq/tollgate/gen/tollgate/v1;tollgatev1\xa2\x02\x03TXX\xaa\x02\vTollgate.V1\xca\x02\vTollgate\\V1\xe2\x02\x17Tollgate\\V1\\GPBMetadata\xea\x02\fTollgate::V1b\x06proto3"

@@ -19,8 +19,8 @@ const columns = `id, time, actor_id, actor_name, session_id, api_key_id, action,
 
 const columnCount = 15
 
-// rowsAtOnce is how many events one statement writes. SQLite looks every $n up
-// among those before it, so one long statement costs it much more than several
+// rowsAtOnce is how many events one statement of Append writes. SQLite looks every
+// $n up among those before it, so one long statement costs it much more than several
 // short ones; for PostgreSQL each is a round trip.
 const rowsAtOnce = 25
 
@@ -28,24 +28,27 @@ const rowsAtOnce = 25
 // back with what they record. It gives an id and a time to those that have none, and
 // cuts their texts to the bounds.
 func Append(ctx context.Context, q database.Queries, clk clock.Clock, events ...Event) error {
+	for i := range events {
+		events[i].complete(clk)
+	}
+	return appendComplete(ctx, q, events)
+}
+
+// appendComplete is Append of events that are complete.
+func appendComplete(ctx context.Context, q database.Queries, events []Event) error {
 	for part := range slices.Chunk(events, rowsAtOnce) {
-		if err := appendPart(ctx, q, clk, part); err != nil {
+		if err := appendPart(ctx, q, part); err != nil {
 			return fmt.Errorf("append %d audit events: %w", len(events), err)
 		}
 	}
 	return nil
 }
 
-func appendPart(ctx context.Context, q database.Queries, clk clock.Clock, events []Event) error {
+func appendPart(ctx context.Context, q database.Queries, events []Event) error {
 	var rows strings.Builder
 	args := make([]any, 0, len(events)*columnCount)
 	for i := range events {
 		e := &events[i]
-		e.complete(clk)
-		details, err := json.Marshal(e.Details)
-		if err != nil {
-			return fmt.Errorf("encode details of %s: %w", e.Action, err)
-		}
 		if i > 0 {
 			rows.WriteByte(',')
 		}
@@ -57,8 +60,56 @@ func appendPart(ctx context.Context, q database.Queries, clk clock.Clock, events
 		rows.WriteByte(')')
 		args = append(args, e.ID, e.Time.UnixMicro(), e.ActorID, e.ActorName, e.SessionID, e.APIKeyID,
 			string(e.Action), string(e.Outcome), e.Reason, e.Resource, e.IP,
-			e.UserAgent, e.RequestID, string(details), e.RecordedBy)
+			e.UserAgent, e.RequestID, e.detailsText(), e.RecordedBy)
 	}
 	_, err := q.Exec(ctx, `INSERT INTO audit_events (`+columns+`) VALUES `+rows.String(), args...)
 	return err
+}
+
+// insertArrays is the one statement that writes any number of events to PostgreSQL.
+const insertArrays = `INSERT INTO audit_events (` + columns + `) SELECT * FROM unnest(
+	$1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
+	$9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[])`
+
+// writeAll writes complete events in a transaction of their own: all or none.
+func writeAll(ctx context.Context, db *database.DB, events []Event) error {
+	if db.Dialect != database.PostgreSQL {
+		return db.Write(ctx, func(ctx context.Context, tx *database.Tx) error {
+			return appendComplete(ctx, tx, events)
+		})
+	}
+	var arrays [columnCount]database.Array
+	for i := range events {
+		e := &events[i]
+		for c, text := range [columnCount]string{
+			e.ID, "", e.ActorID, e.ActorName, e.SessionID, e.APIKeyID, string(e.Action), string(e.Outcome),
+			e.Reason, e.Resource, e.IP, e.UserAgent, e.RequestID, e.detailsText(), e.RecordedBy,
+		} {
+			if c == 1 {
+				arrays[c].Number(e.Time.UnixMicro())
+			} else {
+				arrays[c].Text(text)
+			}
+		}
+	}
+	args := make([]any, columnCount)
+	for c := range arrays {
+		args[c] = arrays[c].Arg()
+	}
+	if err := db.WriteOne(ctx, insertArrays, args...); err != nil {
+		return fmt.Errorf("insert %d audit events: %w", len(events), err)
+	}
+	return nil
+}
+
+// detailsText is the details as stored.
+func (e *Event) detailsText() string {
+	if len(e.Details) == 0 {
+		return "{}"
+	}
+	text, err := json.Marshal(e.Details)
+	if err != nil {
+		panic("audit: " + err.Error()) // strings always encode
+	}
+	return string(text)
 }

@@ -179,6 +179,16 @@ func (e *Event) fit() {
 	e.Details = facts(e.Details)
 }
 
+// size is about how many bytes the event's texts have.
+func (e *Event) size() int {
+	n := len(e.ID) + len(e.ActorID) + len(e.ActorName) + len(e.SessionID) + len(e.APIKeyID) + len(e.Action) + len(e.Outcome) +
+		len(e.Reason) + len(e.Resource) + len(e.IP) + len(e.UserAgent) + len(e.RequestID) + len(e.RecordedBy)
+	for key, value := range e.Details {
+		n += len(key) + len(value)
+	}
+	return n
+}
+
 // facts makes details fit for storing: the first pairs by key.
 func facts(details map[string]string) map[string]string {
 	kept := make(map[string]string, min(len(details), detailPairs))

@@ -39,7 +39,9 @@ func (s *Service) RecordRefusal(ctx context.Context, e Event, kind, key string) 
 	e.fit() // it is kept
 	first, evicted := s.floods.add(e, floodKey{kind, key})
 	for _, f := range evicted {
-		if _, err := s.record(ctx, f.summary(), func() { s.floods.restore(f) }); err != nil {
+		summary := entry{event: f.summary(), lost: func() { s.floods.restore(f) }}
+		summary.event.complete(s.clock)
+		if err := s.record(ctx, summary); err != nil {
 			return err
 		}
 	}
@@ -48,14 +50,14 @@ func (s *Service) RecordRefusal(ctx context.Context, e Event, kind, key string) 
 	}
 	// One that was not written is forgotten, so that the next one is the first. A
 	// caller that hangs up is not: each of a flood of them would be the first.
-	_, err := s.record(ctx, e, func() { s.floods.forget(floodKey{kind, key}) })
-	return err
+	e.complete(s.clock)
+	return s.record(ctx, entry{event: e, lost: func() { s.floods.forget(floodKey{kind, key}) }})
 }
 
 // Flush writes what was counted, also of windows that have not ended. Run does
 // so when it ends.
 func (s *Service) Flush(ctx context.Context) error {
-	if s.sweep(ctx, true, false) {
+	if s.sweep(ctx, true) {
 		return unavailable()
 	}
 	return nil

@@ -79,7 +79,7 @@ func onFloods(t *testing.T, test func(t *testing.T, s *Service, fake *clock.Fake
 func pass(t *testing.T, s *Service, fake *clock.Fake, d time.Duration) {
 	t.Helper()
 	fake.Advance(d)
-	if s.sweep(t.Context(), false, false) {
+	if s.sweep(t.Context(), false) {
 		t.Fatal("counts could not be written")
 	}
 }
@@ -259,7 +259,7 @@ func TestFloodCountsOutliveAnOutage(t *testing.T) {
 		rename("audit_events", "lost")
 		wantFault(t, s.RecordRefusal(t.Context(), from("192.0.2.2"), "x", "192.0.2.2"), fault.Unavailable, "AUDIT_UNAVAILABLE")
 		fake.Advance(floodWindow)
-		if !s.sweep(t.Context(), false, true) {
+		if !s.sweep(t.Context(), false) {
 			t.Error("counts were written nowhere")
 		}
 		s.refuse(t, from("192.0.2.1"), "x")

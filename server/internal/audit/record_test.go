@@ -56,11 +56,11 @@ func TestRecordSharesCommits(t *testing.T) {
 
 func TestGatherTakesABatch(t *testing.T) {
 	onDatabases(t, func(t *testing.T, s *Service, _ *clock.Fake) {
-		waiting := enqueued(t, s, 450)
-		for _, want := range []int{200, 200, 50} {
+		waiting := enqueued(t, s, 1100)
+		for _, want := range []int{500, 500, 100} {
 			batch := s.gather(<-s.queue)
 			backendtest.Equal(t, len(batch), want, "size of a batch")
-			s.commit(t.Context(), batch, false)
+			s.commit(t.Context(), batch)
 		}
 		for i, e := range waiting {
 			if err := <-e.done; err != nil {
@@ -75,6 +75,7 @@ func enqueued(t *testing.T, s *Service, n int) []entry {
 	var waiting []entry
 	for _, event := range things(n) {
 		e := entry{event: event, done: make(chan error, 1)}
+		e.event.complete(s.clock)
 		backendtest.Must(t, s.enqueue(e))
 		waiting = append(waiting, e)
 	}

@@ -45,16 +45,36 @@ func (h *Handler) ListEvents(ctx context.Context, r *tollgatev1.ListEventsReques
 
 // RecordEvent implements AuditService.
 func (h *Handler) RecordEvent(ctx context.Context, r *tollgatev1.RecordEventRequest) (*tollgatev1.RecordEventResponse, error) {
-	e, err := h.service.recordFromService(ctx, Event{
-		ActorID: r.GetActor().GetUserId(), ActorName: r.GetActor().GetUsername(),
-		SessionID: r.GetActor().GetSessionId(), APIKeyID: r.GetActor().GetApiKeyId(),
-		Action: Action(r.Action), Outcome: outcomes.Text(r.Outcome), Reason: r.Reason, Resource: r.Resource,
-		IP: r.Ip, UserAgent: r.UserAgent, RequestID: r.RequestId, Details: r.Details,
-	})
+	e, err := h.service.recordFromService(ctx, reportedEvent(r))
 	if err != nil {
 		return nil, err
 	}
 	return &tollgatev1.RecordEventResponse{Event: eventProto(&e)}, nil
+}
+
+// RecordEvents implements AuditService.
+func (h *Handler) RecordEvents(ctx context.Context, r *tollgatev1.RecordEventsRequest) (*tollgatev1.RecordEventsResponse, error) {
+	events := make([]Event, len(r.Events))
+	for i, e := range r.Events {
+		events[i] = reportedEvent(e)
+	}
+	if err := h.service.recordAllFromService(ctx, events); err != nil {
+		return nil, err
+	}
+	response := &tollgatev1.RecordEventsResponse{Ids: make([]string, len(events))}
+	for i := range events {
+		response.Ids[i] = events[i].ID
+	}
+	return response, nil
+}
+
+func reportedEvent(r *tollgatev1.RecordEventRequest) Event {
+	return Event{
+		ActorID: r.GetActor().GetUserId(), ActorName: r.GetActor().GetUsername(),
+		SessionID: r.GetActor().GetSessionId(), APIKeyID: r.GetActor().GetApiKeyId(),
+		Action: Action(r.GetAction()), Outcome: outcomes.Text(r.GetOutcome()), Reason: r.GetReason(), Resource: r.GetResource(),
+		IP: r.GetIp(), UserAgent: r.GetUserAgent(), RequestID: r.GetRequestId(), Details: r.GetDetails(),
+	}
 }
 
 // WatchEvents implements AuditService.

@@ -4,26 +4,14 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
-	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
-	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/inflight"
 	"github.com/tollgatehq/tollgate/server/internal/page"
-)
-
-const (
-	queueSize = 4096
-	batchSize = 200             // events that share a commit, at most
-	drainTime = 5 * time.Second // how long the writer goes on after Run's context ended
-	// sweepEvery is how often the writer looks which windows of refusals ended.
-	sweepEvery = time.Second
-	// recordTimeout is how long Record waits for its commit: less than the second
-	// within which its caller has an answer.
-	recordTimeout = 950 * time.Millisecond
 )
 
 // Service writes the log, lists it and lets it be watched.
@@ -37,9 +25,14 @@ type Service struct {
 	sweepEvery time.Duration // how often the writer writes what was counted
 	prunePause time.Duration // between two steps of Prune
 
-	queue  chan entry
-	mu     sync.RWMutex // held for reading while something is put into queue
-	closed bool         // nothing more is put into queue
+	queue    chan entry
+	mu       sync.RWMutex              // held for reading while something is put into queue
+	closed   bool                      // nothing more is put into queue
+	commits  chan struct{}             // holds a token for each commit of the queue under way
+	reported *inflight.Limiter[string] // events in queue that services reported, by user id
+	batches  chan struct{}             // holds a token for each batch of a service that is being written
+	batched  *inflight.Limiter[string] // events of batches that are or wait to be written, by user id
+	broken   atomic.Bool               // the last commit failed
 
 	counters counters
 	floods   *floods
@@ -49,13 +42,6 @@ type Service struct {
 	unwatched chan struct{} // closed: watching has ended
 }
 
-// entry is an event that waits for its commit.
-type entry struct {
-	event Event
-	done  chan error // buffers the one answer
-	lost  func()     // called once when the event is not written, unless nil
-}
-
 // NewService makes a Service. Run must run for Record and Watch to work.
 func NewService(db *database.DB, clk clock.Clock, pages page.Tokens, log *slog.Logger) *Service {
 	if log == nil {
@@ -63,7 +49,9 @@ func NewService(db *database.DB, clk clock.Clock, pages page.Tokens, log *slog.L
 	}
 	return &Service{
 		db: db, clock: clk, pages: pages, log: log, timeout: recordTimeout, sweepEvery: sweepEvery, prunePause: prunePause,
-		floods: newFloods(clk), queue: make(chan entry, queueSize), wake: make(chan struct{}, 1),
+		queue: make(chan entry, queueSize), commits: make(chan struct{}, committers(db)), reported: inflight.New[string](reportedSize),
+		batches: make(chan struct{}, committers(db)), batched: inflight.New[string](batchedSize),
+		floods: newFloods(clk), wake: make(chan struct{}, 1),
 		joins: make(chan *Subscription), unwatched: make(chan struct{}),
 	}
 }
@@ -95,27 +83,4 @@ func (s *Service) Latest(ctx context.Context, action Action, n int) ([]Event, er
 		return nil, fmt.Errorf("read the latest events: %w", err)
 	}
 	return list, nil
-}
-
-// recordFromService records what a downstream service reports and returns it as
-// recorded, with the service beside the actor that it claims.
-func (s *Service) recordFromService(ctx context.Context, e Event) (Event, error) {
-	if service, _, _ := strings.Cut(string(e.Action), "."); e.Action.own() {
-		return Event{}, fault.Field("action", "must not begin with %q, which is for Tollgate's own events; begin it with your service's name",
-			service+".")
-	}
-	by := caller.From(ctx)
-	e.ID, e.Time, e.RecordedBy = "", time.Time{}, by.UserID()
-	if by.System {
-		e.RecordedBy = SystemActor
-	}
-	return s.record(ctx, e, nil)
-}
-
-func unavailable() *fault.Error {
-	return fault.New(fault.Unavailable, "AUDIT_UNAVAILABLE", "this cannot be recorded now, so it was not done; try again").After(time.Second)
-}
-
-func stopping() *fault.Error {
-	return fault.New(fault.Unavailable, "SHUTTING_DOWN", "this instance is shutting down; try again").After(time.Second)
 }

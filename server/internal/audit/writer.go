@@ -10,6 +10,36 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 )
 
+const (
+	queueSize = 4096
+	// batchSize and batchBytes are how many events share a commit, at most, and from
+	// which size of their texts on no other joins them: so that a statement takes no
+	// longer than the database's bound, whatever callers have recorded.
+	batchSize  = 500
+	batchBytes = 1 << 20
+	// reportedSize is how many events of services, by RecordEvent, wait at once: half of
+	// the queue, so that Tollgate's own always find a place. A service may hold as many
+	// as it leaves free.
+	reportedSize = queueSize / 2
+	// commitsAtOnce is how many commits are under way: while one waits for the disk, the
+	// next is on its way. SQLite has one writer.
+	commitsAtOnce = 2
+	drainTime     = 5 * time.Second // how long the writer goes on after Run's context ended
+	// sweepEvery is how often the writer looks which windows of refusals ended.
+	sweepEvery = time.Second
+	// recordTimeout is how long Record waits for its commit: less than the second
+	// within which its caller has an answer.
+	recordTimeout = 950 * time.Millisecond
+)
+
+// entry is an event that waits for its commit.
+type entry struct {
+	event    Event
+	done     chan error // buffers the one answer
+	lost     func()     // called once when the event is not written, unless nil
+	reported bool       // by a service: counts as its RecordedBy's until it was written
+}
+
 // Record writes an event that belongs to no transaction. It returns nil when
 // the event is durable, and otherwise, within a second, a fault: of kind
 // Unavailable, or, when ctx ended first, Canceled or Timeout. Concurrent calls
@@ -19,37 +49,41 @@ import (
 // taken is not withdrawn when ctx ends, so that hanging up keeps nothing out
 // of the log. For the same reason a ctx that has ended already is no obstacle.
 func (s *Service) Record(ctx context.Context, e Event) error {
-	_, err := s.record(ctx, e, nil)
-	return err
+	e.complete(s.clock)
+	return s.record(ctx, entry{event: e})
 }
 
-// record returns the event as it was written. It calls lost, unless nil, once
+// record writes an entry whose event is complete. It calls lost, unless nil, once
 // when the event was not written or its commit took too long, but not when ctx
 // ended: such an event is still written.
-func (s *Service) record(ctx context.Context, e Event, lost func()) (Event, error) {
-	if lost == nil {
-		lost = func() {}
+func (s *Service) record(ctx context.Context, e entry) error {
+	if e.lost != nil {
+		e.lost = sync.OnceFunc(e.lost)
 	}
-	lost = sync.OnceFunc(lost)
-	e.complete(s.clock)
-	waiting := entry{event: e, done: make(chan error, 1), lost: lost}
-	if err := s.enqueue(waiting); err != nil {
-		lost()
-		return Event{}, err
+	e.done = make(chan error, 1)
+	if err := s.enqueue(e); err != nil {
+		e.gone()
+		return err
 	}
 	timer := time.NewTimer(s.timeout)
 	defer timer.Stop()
 	select {
-	case err := <-waiting.done:
+	case err := <-e.done:
 		if err != nil {
-			return Event{}, unavailable().Because(err)
+			return unavailable().Because(err)
 		}
-		return e, nil
+		return nil
 	case <-ctx.Done():
-		return Event{}, fault.From(ctx.Err())
+		return fault.From(ctx.Err())
 	case <-timer.C:
-		lost()
-		return Event{}, unavailable().Because(fmt.Errorf("no commit within %s", s.timeout))
+		e.gone()
+		return unavailable().Because(fmt.Errorf("no commit within %s", s.timeout))
+	}
+}
+
+func (e entry) gone() {
+	if e.lost != nil {
+		e.lost()
 	}
 }
 
@@ -59,27 +93,47 @@ func (s *Service) enqueue(e entry) error {
 	if s.closed {
 		return stopping()
 	}
+	if e.reported && !s.reported.Acquire(e.event.RecordedBy, 1) {
+		s.counters.refused.Add(1)
+		return busy()
+	}
 	select {
 	case s.queue <- e:
 		return nil
 	default:
+		s.answered(e)
 		s.counters.refused.Add(1)
-		return fault.New(fault.Unavailable, "AUDIT_BUSY", "the audit log is busy, so this was not done; try again").After(time.Second)
+		return busy()
 	}
 }
 
-// write commits what is queued, one commit after the other: what gathers
-// during one is the next one's.
+func busy() error {
+	return fault.New(fault.Unavailable, "AUDIT_BUSY", "the audit log is busy, so this was not done; try again").After(time.Second)
+}
+
+// answered gives back what an entry held of the queue.
+func (s *Service) answered(e entry) {
+	if e.reported {
+		s.reported.Release(e.event.RecordedBy, 1)
+	}
+}
+
+// write commits what is queued: what gathers while commits are under way is the next
+// one's.
 func (s *Service) write(ctx context.Context) {
-	var broken bool
 	ticker := time.NewTicker(s.sweepEvery)
 	defer ticker.Stop()
 	for {
 		select {
 		case first := <-s.queue:
-			broken = s.commit(context.WithoutCancel(ctx), s.gather(first), broken)
+			s.commits <- struct{}{}
+			batch := s.gather(first)
+			go func() {
+				defer func() { <-s.commits }()
+				s.commit(context.WithoutCancel(ctx), batch)
+			}()
 		case <-ticker.C:
-			broken = s.sweep(context.WithoutCancel(ctx), false, broken)
+			s.sweep(context.WithoutCancel(ctx), false)
 		case <-ctx.Done():
 			s.mu.Lock()
 			s.closed = true
@@ -87,9 +141,12 @@ func (s *Service) write(ctx context.Context) {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
 			defer cancel()
 			for len(s.queue) > 0 {
-				broken = s.commit(ctx, s.gather(<-s.queue), broken)
+				s.commit(ctx, s.gather(<-s.queue))
 			}
-			s.sweep(ctx, true, broken)
+			s.sweep(ctx, true)
+			for range cap(s.commits) { // those under way have ended
+				s.commits <- struct{}{}
+			}
 			return
 		}
 	}
@@ -97,11 +154,12 @@ func (s *Service) write(ctx context.Context) {
 
 // gather takes what is queued, as far as it fits into one commit.
 func (s *Service) gather(first entry) []entry {
-	batch := []entry{first}
-	for len(batch) < batchSize {
+	batch := append(make([]entry, 0, 1+min(len(s.queue), batchSize)), first)
+	for bytes := first.event.size(); len(batch) < batchSize && bytes < batchBytes; {
 		select {
 		case e := <-s.queue:
 			batch = append(batch, e)
+			bytes += e.event.size()
 		default:
 			return batch
 		}
@@ -111,17 +169,18 @@ func (s *Service) gather(first entry) []entry {
 
 // sweep writes the counts of the floods whose window has ended, or of all, until
 // a commit fails, after which they are counted on. It says whether one did.
-func (s *Service) sweep(ctx context.Context, everything, broken bool) bool {
+func (s *Service) sweep(ctx context.Context, everything bool) (failed bool) {
 	for {
 		due := s.floods.ended(everything, batchSize)
 		if len(due) == 0 {
-			return broken
+			return false
 		}
 		batch := make([]entry, len(due))
 		for i, f := range due {
 			batch[i] = entry{event: f.summary(), done: make(chan error, 1)}
+			batch[i].event.complete(s.clock)
 		}
-		if broken = s.commit(ctx, batch, broken); broken {
+		if failed := s.commit(ctx, batch); failed {
 			for _, f := range due {
 				s.floods.restore(f)
 			}
@@ -134,29 +193,50 @@ func (s *Service) sweep(ctx context.Context, everything, broken bool) bool {
 }
 
 // commit writes a batch and answers its callers. It says whether it failed.
-func (s *Service) commit(ctx context.Context, batch []entry, broken bool) bool {
+func (s *Service) commit(ctx context.Context, batch []entry) (failed bool) {
 	events := make([]Event, len(batch))
 	for i := range batch {
 		events[i] = batch[i].event
 	}
-	err := s.db.Write(ctx, func(ctx context.Context, tx *database.Tx) error {
-		return Append(ctx, tx, s.clock, events...)
-	})
-	s.counters.committed(len(batch), err)
+	err := s.insert(ctx, events)
 	for i := range batch {
-		if err != nil && batch[i].lost != nil {
-			batch[i].lost()
+		if err != nil {
+			batch[i].gone()
 		}
+		s.answered(batch[i])
 		batch[i].done <- err
 	}
+	return err != nil
+}
+
+// insert writes complete events, all or none, and counts and logs how it went.
+func (s *Service) insert(ctx context.Context, events []Event) error {
+	err := writeAll(ctx, s.db, events)
+	s.counters.committed(len(events), err)
 	if err == nil {
 		s.Wake()
 	}
-	switch {
-	case err != nil && !broken:
+	switch was := s.broken.Swap(err != nil); {
+	case err != nil && !was:
 		s.log.ErrorContext(ctx, "cannot write the audit log; what needs it is refused", "error", err)
-	case err == nil && broken:
+	case err == nil && was:
 		s.log.InfoContext(ctx, "writing the audit log again")
 	}
-	return err != nil
+	return err
+}
+
+// committers is how many commits may be under way on a database.
+func committers(db *database.DB) int {
+	if db == nil || db.Dialect == database.SQLite {
+		return 1
+	}
+	return commitsAtOnce
+}
+
+func unavailable() *fault.Error {
+	return fault.New(fault.Unavailable, "AUDIT_UNAVAILABLE", "this cannot be recorded now, so it was not done; try again").After(time.Second)
+}
+
+func stopping() *fault.Error {
+	return fault.New(fault.Unavailable, "SHUTTING_DOWN", "this instance is shutting down; try again").After(time.Second)
 }

@@ -135,6 +135,9 @@ func Select[Row, T any](ctx context.Context, q Queries, convert func(Row) (T, er
 	return list, nil
 }
 
+// tries is how often a write is tried while it loses to others.
+const tries = 4
+
 // Write runs fn in a transaction and commits it. It tries again when the
 // database says that the transaction lost to another, so fn may run more than
 // once and keeps its effects inside tx. Nothing is committed when fn or the
@@ -143,9 +146,25 @@ func Select[Row, T any](ctx context.Context, q Queries, convert func(Row) (T, er
 // On PostgreSQL the transaction is READ COMMITTED: fn decides by what its own
 // statements changed, not by what it read before.
 func (db *DB) Write(ctx context.Context, fn func(ctx context.Context, tx *Tx) error) error {
-	const tries = 4
 	for try := 1; ; try++ {
 		err := db.write(ctx, fn)
+		if err == nil || try == tries || !isSerializationFailure(err) {
+			return err
+		}
+	}
+}
+
+// WriteOne is Write of one statement, which is a transaction of its own: on
+// PostgreSQL one round trip instead of three.
+func (db *DB) WriteOne(ctx context.Context, query string, args ...any) error {
+	if db.Dialect == SQLite {
+		return db.Write(ctx, func(ctx context.Context, tx *Tx) error {
+			_, err := tx.Exec(ctx, query, args...)
+			return err
+		})
+	}
+	for try := 1; ; try++ {
+		_, err := db.Exec(ctx, query, args...)
 		if err == nil || try == tries || !isSerializationFailure(err) {
 			return err
 		}

@@ -46,6 +46,9 @@ type Rule struct {
 
 	// Action is what limits match when there is no Permission.
 	Action string
+
+	// Cost is how much a call of Tollgate's own API counts; 0 means 1.
+	Cost int64
 }
 
 // Request is a call to decide about.

@@ -118,7 +118,7 @@ func (g *Guard) AdmitCredential(ctx context.Context, name string, rule decision.
 	d, err := g.decisions.Decide(ctx, decision.Request{
 		Credential: credential, Rule: rule, Resource: name,
 		IP: origin.IP, UserAgent: origin.UserAgent, RequestID: origin.RequestID,
-		Source: decision.SourceAPI,
+		Source: decision.SourceAPI, Cost: rule.Cost,
 	})
 	if err != nil {
 		return ctx, err

@@ -17,6 +17,8 @@ type rule struct {
 	decision.Rule
 	self protoreflect.FieldDescriptor // the request's field that holds a user id; nil: none
 
+	cost protoreflect.FieldDescriptor // the request's list whose entries limits count; nil: the call counts once
+
 	proxy bool // for proxies, and nobody else: see AdmitProxy
 }
 
@@ -73,6 +75,12 @@ func readRule(method protoreflect.MethodDescriptor) (rule, error) {
 			return rule{}, fmt.Errorf("self: %s has no string field %q", method.Input().FullName(), self)
 		}
 	}
+	if list := option.GetCost(); list != "" {
+		r.cost = method.Input().Fields().ByName(protoreflect.Name(list))
+		if r.cost == nil || !r.cost.IsList() || method.IsStreamingClient() || method.IsStreamingServer() {
+			return rule{}, fmt.Errorf("cost: %s has no list %q, or the call is a stream", method.Input().FullName(), list)
+		}
+	}
 	return r, nil
 }
 
@@ -81,6 +89,9 @@ func (r rule) of(message any) decision.Rule {
 	filled := r.Rule
 	if m, ok := message.(proto.Message); ok && r.self != nil {
 		filled.Self = m.ProtoReflect().Get(r.self).String()
+	}
+	if m, ok := message.(proto.Message); ok && r.cost != nil {
+		filled.Cost = int64(m.ProtoReflect().Get(r.cost).List().Len())
 	}
 	return filled
 }

@@ -38,6 +38,9 @@ const (
 	// AuditServiceRecordEventProcedure is the fully-qualified name of the AuditService's RecordEvent
 	// RPC.
 	AuditServiceRecordEventProcedure = "/tollgate.v1.AuditService/RecordEvent"
+	// AuditServiceRecordEventsProcedure is the fully-qualified name of the AuditService's RecordEvents
+	// RPC.
+	AuditServiceRecordEventsProcedure = "/tollgate.v1.AuditService/RecordEvents"
 	// AuditServiceWatchEventsProcedure is the fully-qualified name of the AuditService's WatchEvents
 	// RPC.
 	AuditServiceWatchEventsProcedure = "/tollgate.v1.AuditService/WatchEvents"
@@ -50,6 +53,12 @@ type AuditServiceClient interface {
 	// RecordEvent adds an event of a downstream service to the log. The event
 	// names the service that recorded it beside the actor that the service claims.
 	RecordEvent(context.Context, *v1.RecordEventRequest) (*v1.RecordEventResponse, error)
+	// RecordEvents adds up to 1,000 events in one commit: all, or none when one of them
+	// is refused or the answer is an error. Each follows the rules of RecordEvent, and
+	// limits count each. The message may have 256 KiB, as everywhere: TOO_LARGE beyond
+	// that, so send fewer at once when they are large. AUDIT_BUSY when batches of up to
+	// 4,000 events of the caller's are on their way already.
+	RecordEvents(context.Context, *v1.RecordEventsRequest) (*v1.RecordEventsResponse, error)
 	// WatchEvents streams events as they are recorded, each once, until the
 	// caller hangs up or may no longer read the log. GET
 	// /v1/audit/events/watch gives the same as Server-Sent Events.
@@ -81,6 +90,12 @@ func NewAuditServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(auditServiceMethods.ByName("RecordEvent")),
 			connect.WithClientOptions(opts...),
 		),
+		recordEvents: connect.NewClient[v1.RecordEventsRequest, v1.RecordEventsResponse](
+			httpClient,
+			baseURL+AuditServiceRecordEventsProcedure,
+			connect.WithSchema(auditServiceMethods.ByName("RecordEvents")),
+			connect.WithClientOptions(opts...),
+		),
 		watchEvents: connect.NewClient[v1.WatchEventsRequest, v1.WatchEventsResponse](
 			httpClient,
 			baseURL+AuditServiceWatchEventsProcedure,
@@ -92,9 +107,10 @@ func NewAuditServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 
 // auditServiceClient implements AuditServiceClient.
 type auditServiceClient struct {
-	listEvents  *connect.Client[v1.ListEventsRequest, v1.ListEventsResponse]
-	recordEvent *connect.Client[v1.RecordEventRequest, v1.RecordEventResponse]
-	watchEvents *connect.Client[v1.WatchEventsRequest, v1.WatchEventsResponse]
+	listEvents   *connect.Client[v1.ListEventsRequest, v1.ListEventsResponse]
+	recordEvent  *connect.Client[v1.RecordEventRequest, v1.RecordEventResponse]
+	recordEvents *connect.Client[v1.RecordEventsRequest, v1.RecordEventsResponse]
+	watchEvents  *connect.Client[v1.WatchEventsRequest, v1.WatchEventsResponse]
 }
 
 // ListEvents calls tollgate.v1.AuditService.ListEvents.
@@ -115,6 +131,15 @@ func (c *auditServiceClient) RecordEvent(ctx context.Context, req *v1.RecordEven
 	return nil, err
 }
 
+// RecordEvents calls tollgate.v1.AuditService.RecordEvents.
+func (c *auditServiceClient) RecordEvents(ctx context.Context, req *v1.RecordEventsRequest) (*v1.RecordEventsResponse, error) {
+	response, err := c.recordEvents.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // WatchEvents calls tollgate.v1.AuditService.WatchEvents.
 func (c *auditServiceClient) WatchEvents(ctx context.Context, req *v1.WatchEventsRequest) (*connect.ServerStreamForClient[v1.WatchEventsResponse], error) {
 	return c.watchEvents.CallServerStream(ctx, connect.NewRequest(req))
@@ -127,6 +152,12 @@ type AuditServiceHandler interface {
 	// RecordEvent adds an event of a downstream service to the log. The event
 	// names the service that recorded it beside the actor that the service claims.
 	RecordEvent(context.Context, *v1.RecordEventRequest) (*v1.RecordEventResponse, error)
+	// RecordEvents adds up to 1,000 events in one commit: all, or none when one of them
+	// is refused or the answer is an error. Each follows the rules of RecordEvent, and
+	// limits count each. The message may have 256 KiB, as everywhere: TOO_LARGE beyond
+	// that, so send fewer at once when they are large. AUDIT_BUSY when batches of up to
+	// 4,000 events of the caller's are on their way already.
+	RecordEvents(context.Context, *v1.RecordEventsRequest) (*v1.RecordEventsResponse, error)
 	// WatchEvents streams events as they are recorded, each once, until the
 	// caller hangs up or may no longer read the log. GET
 	// /v1/audit/events/watch gives the same as Server-Sent Events.
@@ -154,6 +185,12 @@ func NewAuditServiceHandler(svc AuditServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(auditServiceMethods.ByName("RecordEvent")),
 		connect.WithHandlerOptions(opts...),
 	)
+	auditServiceRecordEventsHandler := connect.NewUnaryHandlerSimple(
+		AuditServiceRecordEventsProcedure,
+		svc.RecordEvents,
+		connect.WithSchema(auditServiceMethods.ByName("RecordEvents")),
+		connect.WithHandlerOptions(opts...),
+	)
 	auditServiceWatchEventsHandler := connect.NewServerStreamHandlerSimple(
 		AuditServiceWatchEventsProcedure,
 		svc.WatchEvents,
@@ -166,6 +203,8 @@ func NewAuditServiceHandler(svc AuditServiceHandler, opts ...connect.HandlerOpti
 			auditServiceListEventsHandler.ServeHTTP(w, r)
 		case AuditServiceRecordEventProcedure:
 			auditServiceRecordEventHandler.ServeHTTP(w, r)
+		case AuditServiceRecordEventsProcedure:
+			auditServiceRecordEventsHandler.ServeHTTP(w, r)
 		case AuditServiceWatchEventsProcedure:
 			auditServiceWatchEventsHandler.ServeHTTP(w, r)
 		default:
@@ -183,6 +222,10 @@ func (UnimplementedAuditServiceHandler) ListEvents(context.Context, *v1.ListEven
 
 func (UnimplementedAuditServiceHandler) RecordEvent(context.Context, *v1.RecordEventRequest) (*v1.RecordEventResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tollgate.v1.AuditService.RecordEvent is not implemented"))
+}
+
+func (UnimplementedAuditServiceHandler) RecordEvents(context.Context, *v1.RecordEventsRequest) (*v1.RecordEventsResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tollgate.v1.AuditService.RecordEvents is not implemented"))
 }
 
 func (UnimplementedAuditServiceHandler) WatchEvents(context.Context, *v1.WatchEventsRequest, *connect.ServerStream[v1.WatchEventsResponse]) error {
