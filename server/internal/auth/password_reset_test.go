@@ -26,7 +26,7 @@ func TestResetEndsKeys(t *testing.T) {
 		d.user("root", roles.Administrator)
 		ann := d.holder("ann", "tollgate:keys:write")
 		root := d.inPerson("root")
-		watcher := d.feed.join()
+		watcher := d.feed.Join()
 		issue := func() (ids, secrets []string) {
 			for range 2 {
 				made := d.createKey(d.system(), apikey.New{UserID: ann.ID, Name: "a key"})

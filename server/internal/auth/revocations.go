@@ -11,17 +11,6 @@ import (
 	"github.com/tollgatehq/tollgate/internal/jose"
 	"github.com/tollgatehq/tollgate/server/internal/changes"
 	"github.com/tollgatehq/tollgate/server/internal/database"
-	"github.com/tollgatehq/tollgate/server/internal/fault"
-)
-
-const (
-	// watcherBuffer is how many batches of revocations may wait for a watcher.
-	watcherBuffer = 64
-	// silentFor is how long nothing is sent before a watcher hears that nothing
-	// was revoked.
-	silentFor = 500 * time.Millisecond
-	// freshFor is how recent this instance's own knowledge must be to say so.
-	freshFor = 900 * time.Millisecond
 )
 
 // Revoked says which access tokens not to accept and, for users who were enabled
@@ -41,58 +30,11 @@ func (r Revoked) empty() bool {
 	return len(r.Sessions)+len(r.Tokens)+len(r.APIKeys)+len(r.Users)+len(r.Restored)+len(r.SigningKeys) == 0
 }
 
-// feed passes what Apply learns to the watchers.
-type feed struct {
-	mu       sync.Mutex
-	watchers map[chan Revoked]struct{}
-}
-
-func (f *feed) watched() bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return len(f.watchers) > 0
-}
-
-func (f *feed) join() chan Revoked {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.watchers == nil {
-		f.watchers = map[chan Revoked]struct{}{}
-	}
-	watcher := make(chan Revoked, watcherBuffer)
-	f.watchers[watcher] = struct{}{}
-	return watcher
-}
-
-func (f *feed) leave(watcher chan Revoked) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if _, joined := f.watchers[watcher]; joined {
-		delete(f.watchers, watcher)
-		close(watcher)
-	}
-}
-
-// send passes a batch on. A watcher that is too far behind is dropped: it
-// connects again and gets a snapshot.
-func (f *feed) send(batch Revoked) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for watcher := range f.watchers {
-		select {
-		case watcher <- batch:
-		default:
-			delete(f.watchers, watcher)
-			close(watcher)
-		}
-	}
-}
-
 // sendRevocations finds out what changes mean for tokens that are verified
 // elsewhere, and sends it to the watchers. Like Apply, which calls it, it may be
 // called again with the same changes.
 func (s *Service) sendRevocations(ctx context.Context, list []changes.Change) error {
-	if !s.feed.watched() {
+	if !s.feed.Watched() {
 		return nil
 	}
 	changed := map[changes.Kind][]string{}
@@ -126,7 +68,7 @@ func (s *Service) sendRevocations(ctx context.Context, list []changes.Change) er
 		}
 	}
 	if !batch.empty() {
-		s.feed.send(batch)
+		s.feed.Send(batch)
 	}
 	return nil
 }
@@ -149,48 +91,14 @@ func (s *Service) expired() int64 { return s.clock.Now().Add(-jose.ClockSkew).Un
 // returns when ctx ends (with its cause), when send fails, or when the watcher
 // is too slow (Unavailable).
 func (s *Service) WatchRevocations(ctx context.Context, send func(Revoked) error) error {
-	// Join first: what is revoked from here on is sent twice rather than never.
-	watcher := s.feed.join()
-	defer s.feed.leave(watcher)
-	revision, err := s.log.Current(ctx)
-	if err != nil {
-		return err
-	}
-	snapshot, err := s.listRevoked(ctx)
-	if err != nil {
-		return fmt.Errorf("read what is revoked: %w", err)
-	}
-	snapshot.Snapshot, snapshot.Revision = true, revision
-	if err := send(snapshot); err != nil {
-		return err
-	}
-
-	ticker := time.NewTicker(silentFor)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case batch, open := <-watcher:
-			if !open {
-				return fault.New(fault.Unavailable, "WATCHER_TOO_SLOW", "revocations came faster than they were read; connect again").
-					After(time.Second)
-			}
-			if err := send(batch); err != nil {
-				return err
-			}
-		case <-ticker.C:
-			// The revision is read before the channel: what is applied by then
-			// is in the channel or was sent.
-			revision := s.log.Revision()
-			if s.log.Lag() > freshFor || len(watcher) > 0 {
-				continue
-			}
-			if err := send(Revoked{Revision: revision}); err != nil {
-				return err
-			}
+	return s.feed.Watch(ctx, s.log, func(revision int64) error {
+		snapshot, err := s.listRevoked(ctx)
+		if err != nil {
+			return fmt.Errorf("read what is revoked: %w", err)
 		}
-	}
+		snapshot.Snapshot, snapshot.Revision = true, revision
+		return send(snapshot)
+	}, send, func(revision int64) error { return send(Revoked{Revision: revision}) })
 }
 
 // listRevoked reads everything that was revoked while access tokens of before

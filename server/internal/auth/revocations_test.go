@@ -105,8 +105,8 @@ func TestWatchRemovedSigningKeys(t *testing.T) {
 			}
 			return all.SigningKeys
 		}
-		watcher := s.feed.join()
-		defer s.feed.leave(watcher)
+		watcher := s.feed.Join()
+		defer s.feed.Leave(watcher)
 
 		leaked := s.active()
 		if _, _, err := s.SigningKeys.Rotate(ctx, ""); err != nil {
@@ -174,25 +174,30 @@ func (d *fixture) active() string {
 	return keys[0].ID
 }
 
-// TestSlowWatcher: one that does not read is dropped, and delays no other.
-func TestSlowWatcher(t *testing.T) {
+// TestWatchAfterReset: a watcher of an instance that has lost its place in the log
+// is dropped, for what was revoked meanwhile would never be sent.
+func TestWatchAfterReset(t *testing.T) {
 	t.Parallel()
-	var r feed
-	slow := r.join()
-	for range watcherBuffer + 1 {
-		r.send(Revoked{Sessions: []string{"one"}})
-	}
-	if r.watched() {
-		t.Error("it is still watched")
-	}
-	n := 0
-	for range slow {
-		n++
-	}
-	if n != watcherBuffer {
-		t.Errorf("%d batches before the end, want %d", n, watcherBuffer)
-	}
-	r.leave(slow) // once more is no harm
+	backendtest.Databases(t, func(t *testing.T, db *database.DB) {
+		here := newFixture(t, db)
+		there := fixtureAt(t, db, here.clock)
+		alice := here.user("alice").ID
+		session := here.login("alice").SessionID
+		watcher := here.feed.Join()
+		defer here.feed.Leave(watcher)
+		if _, err := there.RevokeSession(there.system(), alice, session); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := db.Exec(t.Context(), `DELETE FROM changes`); err != nil {
+			t.Fatal(err)
+		}
+		if err := here.log.Sync(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if here.feed.Watched() {
+			t.Error("its watcher goes on, and was sent nothing of what it missed")
+		}
+	})
 }
 
 func nextRevoked(messages <-chan Revoked) Revoked {

@@ -29,8 +29,8 @@ func TestRevokeClientToken(t *testing.T) {
 		claims, _ := d.SigningKeys.Verify(one, d.clock.Now())
 		second := fixtureAt(t, db, d.clock)
 		second.wantReason(one, caller.ReasonOK) // remembered as good
-		watcher := d.feed.join()
-		defer d.feed.leave(watcher)
+		watcher := d.feed.Join()
+		defer d.feed.Leave(watcher)
 
 		robot := d.as(Credential{APIKey: secret})
 		for range 2 { // again is no error

@@ -76,7 +76,7 @@ type Service struct {
 	revoked     revokedIDs
 	factors     totp.Issuer
 	master      *seal.Master
-	feed        feed
+	feed        changes.Feed[Revoked]
 }
 
 // New makes a Service. Before the first request, add it to the log's followers
@@ -101,8 +101,10 @@ func New(o Options) *Service {
 }
 
 // Reset forgets all users and API keys, and reads anew which sessions and
-// tokens were revoked and which signing keys there are.
+// tokens were revoked and which signing keys there are. Watchers of revocations
+// connect again.
 func (s *Service) Reset(ctx context.Context) error {
+	s.feed.Drop()
 	s.users.Clear()
 	s.APIKeys.ForgetAll()
 	rows, err := listRevokedSessions(ctx, s.db, s.horizon().UnixMicro())

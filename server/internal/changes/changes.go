@@ -37,8 +37,9 @@ const (
 // Change says that a thing is not what it was. It does not say how: followers
 // read the truth again.
 type Change struct {
-	Kind    Kind
-	Subject string
+	Kind     Kind
+	Subject  string
+	Revision int64 // at which it was written; 0 before it is
 }
 
 // Tx is a transaction that also collects its audit events and changes.
@@ -53,7 +54,7 @@ func (tx *Tx) Record(e audit.Event) { tx.events = append(tx.events, e) }
 
 // Changed adds a change to the transaction.
 func (tx *Tx) Changed(kind Kind, subject string) {
-	tx.changes = append(tx.changes, Change{kind, subject})
+	tx.changes = append(tx.changes, Change{Kind: kind, Subject: subject})
 }
 
 // Write runs fn in a transaction and commits its effects, its audit events and

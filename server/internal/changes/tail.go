@@ -279,7 +279,7 @@ func (l *Log) read(ctx context.Context) error {
 		changes := make([]Change, 0, len(rows))
 		for _, row := range rows {
 			if row.Revision <= whole {
-				changes = append(changes, Change{row.Kind, row.Subject})
+				changes = append(changes, Change{row.Kind, row.Subject, row.Revision})
 			}
 		}
 		for _, f := range l.followers {
