@@ -1189,7 +1189,11 @@ type VerifyResponse struct {
 	// Who it stands for; set only when active.
 	Principal *Principal `protobuf:"bytes,3,opt,name=principal,proto3" json:"principal,omitempty"`
 	// The change log's revision that this answer is at least as new as.
-	Revision      int64 `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"`
+	Revision int64 `protobuf:"varint,4,opt,name=revision,proto3" json:"revision,omitempty"`
+	// How long the principal stays as it is unless WatchPolicy says otherwise, from
+	// before the call was made: until the credential, the API key behind it or one of
+	// the roles ends, and at most 5 minutes. Unset when the credential is not good.
+	GoodFor       *durationpb.Duration `protobuf:"bytes,5,opt,name=good_for,json=goodFor,proto3" json:"good_for,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1250,6 +1254,13 @@ func (x *VerifyResponse) GetRevision() int64 {
 		return x.Revision
 	}
 	return 0
+}
+
+func (x *VerifyResponse) GetGoodFor() *durationpb.Duration {
+	if x != nil {
+		return x.GoodFor
+	}
+	return nil
 }
 
 // WhoAmIRequest has no fields.
@@ -3891,12 +3902,13 @@ const file_tollgate_v1_auth_proto_rawDesc = "" +
 	"\aapi_key\x18\x02 \x01(\tB\r\xbaH\ar\x05\x10\x01\x18\x80\x02\x80\x01\x01H\x00R\x06apiKey\x12*\n" +
 	"\fmin_revision\x18\x03 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\vminRevisionB\x13\n" +
 	"\n" +
-	"credential\x12\x05\xbaH\x02\b\x01\"\xa7\x01\n" +
+	"credential\x12\x05\xbaH\x02\b\x01\"\xdd\x01\n" +
 	"\x0eVerifyResponse\x12\x16\n" +
 	"\x06active\x18\x01 \x01(\bR\x06active\x12+\n" +
 	"\x06reason\x18\x02 \x01(\x0e2\x13.tollgate.v1.ReasonR\x06reason\x124\n" +
 	"\tprincipal\x18\x03 \x01(\v2\x16.tollgate.v1.PrincipalR\tprincipal\x12\x1a\n" +
-	"\brevision\x18\x04 \x01(\x03R\brevision\"\x0f\n" +
+	"\brevision\x18\x04 \x01(\x03R\brevision\x124\n" +
+	"\bgood_for\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\agoodFor\"\x0f\n" +
 	"\rWhoAmIRequest\"h\n" +
 	"\x0eWhoAmIResponse\x124\n" +
 	"\tprincipal\x18\x01 \x01(\v2\x16.tollgate.v1.PrincipalR\tprincipal\x12 \n" +
@@ -4224,82 +4236,83 @@ var file_tollgate_v1_auth_proto_depIdxs = []int32{
 	57, // 13: tollgate.v1.APIKey.revoked_at:type_name -> google.protobuf.Timestamp
 	59, // 14: tollgate.v1.VerifyResponse.reason:type_name -> tollgate.v1.Reason
 	2,  // 15: tollgate.v1.VerifyResponse.principal:type_name -> tollgate.v1.Principal
-	2,  // 16: tollgate.v1.WhoAmIResponse.principal:type_name -> tollgate.v1.Principal
-	0,  // 17: tollgate.v1.CreateUserRequest.kind:type_name -> tollgate.v1.UserKind
-	3,  // 18: tollgate.v1.CreateUserResponse.user:type_name -> tollgate.v1.User
-	3,  // 19: tollgate.v1.ListUsersResponse.users:type_name -> tollgate.v1.User
-	3,  // 20: tollgate.v1.GetUserResponse.user:type_name -> tollgate.v1.User
-	58, // 21: tollgate.v1.UpdateUserRequest.attributes:type_name -> google.protobuf.Struct
-	3,  // 22: tollgate.v1.UpdateUserResponse.user:type_name -> tollgate.v1.User
-	4,  // 23: tollgate.v1.ListSessionsResponse.sessions:type_name -> tollgate.v1.Session
-	57, // 24: tollgate.v1.CreateAPIKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
-	5,  // 25: tollgate.v1.CreateAPIKeyResponse.api_key:type_name -> tollgate.v1.APIKey
-	5,  // 26: tollgate.v1.ListAPIKeysResponse.api_keys:type_name -> tollgate.v1.APIKey
-	60, // 27: tollgate.v1.RotateAPIKeyRequest.overlap:type_name -> google.protobuf.Duration
-	5,  // 28: tollgate.v1.RotateAPIKeyResponse.api_key:type_name -> tollgate.v1.APIKey
-	5,  // 29: tollgate.v1.RotateAPIKeyResponse.replaced:type_name -> tollgate.v1.APIKey
-	1,  // 30: tollgate.v1.SigningKey.state:type_name -> tollgate.v1.SigningKeyState
-	57, // 31: tollgate.v1.SigningKey.created_at:type_name -> google.protobuf.Timestamp
-	57, // 32: tollgate.v1.SigningKey.active_at:type_name -> google.protobuf.Timestamp
-	57, // 33: tollgate.v1.SigningKey.retired_at:type_name -> google.protobuf.Timestamp
-	57, // 34: tollgate.v1.SigningKey.removed_at:type_name -> google.protobuf.Timestamp
-	48, // 35: tollgate.v1.ListSigningKeysResponse.signing_keys:type_name -> tollgate.v1.SigningKey
-	48, // 36: tollgate.v1.RotateSigningKeyResponse.signing_key:type_name -> tollgate.v1.SigningKey
-	6,  // 37: tollgate.v1.AuthService.Login:input_type -> tollgate.v1.LoginRequest
-	8,  // 38: tollgate.v1.AuthService.Refresh:input_type -> tollgate.v1.RefreshRequest
-	10, // 39: tollgate.v1.AuthService.Logout:input_type -> tollgate.v1.LogoutRequest
-	12, // 40: tollgate.v1.AuthService.Verify:input_type -> tollgate.v1.VerifyRequest
-	14, // 41: tollgate.v1.AuthService.WhoAmI:input_type -> tollgate.v1.WhoAmIRequest
-	16, // 42: tollgate.v1.AuthService.CreateUser:input_type -> tollgate.v1.CreateUserRequest
-	18, // 43: tollgate.v1.AuthService.ListUsers:input_type -> tollgate.v1.ListUsersRequest
-	20, // 44: tollgate.v1.AuthService.GetUser:input_type -> tollgate.v1.GetUserRequest
-	22, // 45: tollgate.v1.AuthService.UpdateUser:input_type -> tollgate.v1.UpdateUserRequest
-	24, // 46: tollgate.v1.AuthService.DeleteUser:input_type -> tollgate.v1.DeleteUserRequest
-	26, // 47: tollgate.v1.AuthService.SetPassword:input_type -> tollgate.v1.SetPasswordRequest
-	28, // 48: tollgate.v1.AuthService.ListSessions:input_type -> tollgate.v1.ListSessionsRequest
-	30, // 49: tollgate.v1.AuthService.RevokeSession:input_type -> tollgate.v1.RevokeSessionRequest
-	32, // 50: tollgate.v1.AuthService.RevokeSessions:input_type -> tollgate.v1.RevokeSessionsRequest
-	34, // 51: tollgate.v1.AuthService.CreateAPIKey:input_type -> tollgate.v1.CreateAPIKeyRequest
-	36, // 52: tollgate.v1.AuthService.ListAPIKeys:input_type -> tollgate.v1.ListAPIKeysRequest
-	38, // 53: tollgate.v1.AuthService.RevokeAPIKey:input_type -> tollgate.v1.RevokeAPIKeyRequest
-	40, // 54: tollgate.v1.AuthService.RotateAPIKey:input_type -> tollgate.v1.RotateAPIKeyRequest
-	42, // 55: tollgate.v1.AuthService.EnrollSecondFactor:input_type -> tollgate.v1.EnrollSecondFactorRequest
-	44, // 56: tollgate.v1.AuthService.ConfirmSecondFactor:input_type -> tollgate.v1.ConfirmSecondFactorRequest
-	46, // 57: tollgate.v1.AuthService.RemoveSecondFactor:input_type -> tollgate.v1.RemoveSecondFactorRequest
-	49, // 58: tollgate.v1.AuthService.ListSigningKeys:input_type -> tollgate.v1.ListSigningKeysRequest
-	51, // 59: tollgate.v1.AuthService.RotateSigningKey:input_type -> tollgate.v1.RotateSigningKeyRequest
-	53, // 60: tollgate.v1.AuthService.RemoveSigningKey:input_type -> tollgate.v1.RemoveSigningKeyRequest
-	55, // 61: tollgate.v1.AuthService.WatchRevocations:input_type -> tollgate.v1.WatchRevocationsRequest
-	7,  // 62: tollgate.v1.AuthService.Login:output_type -> tollgate.v1.LoginResponse
-	9,  // 63: tollgate.v1.AuthService.Refresh:output_type -> tollgate.v1.RefreshResponse
-	11, // 64: tollgate.v1.AuthService.Logout:output_type -> tollgate.v1.LogoutResponse
-	13, // 65: tollgate.v1.AuthService.Verify:output_type -> tollgate.v1.VerifyResponse
-	15, // 66: tollgate.v1.AuthService.WhoAmI:output_type -> tollgate.v1.WhoAmIResponse
-	17, // 67: tollgate.v1.AuthService.CreateUser:output_type -> tollgate.v1.CreateUserResponse
-	19, // 68: tollgate.v1.AuthService.ListUsers:output_type -> tollgate.v1.ListUsersResponse
-	21, // 69: tollgate.v1.AuthService.GetUser:output_type -> tollgate.v1.GetUserResponse
-	23, // 70: tollgate.v1.AuthService.UpdateUser:output_type -> tollgate.v1.UpdateUserResponse
-	25, // 71: tollgate.v1.AuthService.DeleteUser:output_type -> tollgate.v1.DeleteUserResponse
-	27, // 72: tollgate.v1.AuthService.SetPassword:output_type -> tollgate.v1.SetPasswordResponse
-	29, // 73: tollgate.v1.AuthService.ListSessions:output_type -> tollgate.v1.ListSessionsResponse
-	31, // 74: tollgate.v1.AuthService.RevokeSession:output_type -> tollgate.v1.RevokeSessionResponse
-	33, // 75: tollgate.v1.AuthService.RevokeSessions:output_type -> tollgate.v1.RevokeSessionsResponse
-	35, // 76: tollgate.v1.AuthService.CreateAPIKey:output_type -> tollgate.v1.CreateAPIKeyResponse
-	37, // 77: tollgate.v1.AuthService.ListAPIKeys:output_type -> tollgate.v1.ListAPIKeysResponse
-	39, // 78: tollgate.v1.AuthService.RevokeAPIKey:output_type -> tollgate.v1.RevokeAPIKeyResponse
-	41, // 79: tollgate.v1.AuthService.RotateAPIKey:output_type -> tollgate.v1.RotateAPIKeyResponse
-	43, // 80: tollgate.v1.AuthService.EnrollSecondFactor:output_type -> tollgate.v1.EnrollSecondFactorResponse
-	45, // 81: tollgate.v1.AuthService.ConfirmSecondFactor:output_type -> tollgate.v1.ConfirmSecondFactorResponse
-	47, // 82: tollgate.v1.AuthService.RemoveSecondFactor:output_type -> tollgate.v1.RemoveSecondFactorResponse
-	50, // 83: tollgate.v1.AuthService.ListSigningKeys:output_type -> tollgate.v1.ListSigningKeysResponse
-	52, // 84: tollgate.v1.AuthService.RotateSigningKey:output_type -> tollgate.v1.RotateSigningKeyResponse
-	54, // 85: tollgate.v1.AuthService.RemoveSigningKey:output_type -> tollgate.v1.RemoveSigningKeyResponse
-	56, // 86: tollgate.v1.AuthService.WatchRevocations:output_type -> tollgate.v1.WatchRevocationsResponse
-	62, // [62:87] is the sub-list for method output_type
-	37, // [37:62] is the sub-list for method input_type
-	37, // [37:37] is the sub-list for extension type_name
-	37, // [37:37] is the sub-list for extension extendee
-	0,  // [0:37] is the sub-list for field type_name
+	60, // 16: tollgate.v1.VerifyResponse.good_for:type_name -> google.protobuf.Duration
+	2,  // 17: tollgate.v1.WhoAmIResponse.principal:type_name -> tollgate.v1.Principal
+	0,  // 18: tollgate.v1.CreateUserRequest.kind:type_name -> tollgate.v1.UserKind
+	3,  // 19: tollgate.v1.CreateUserResponse.user:type_name -> tollgate.v1.User
+	3,  // 20: tollgate.v1.ListUsersResponse.users:type_name -> tollgate.v1.User
+	3,  // 21: tollgate.v1.GetUserResponse.user:type_name -> tollgate.v1.User
+	58, // 22: tollgate.v1.UpdateUserRequest.attributes:type_name -> google.protobuf.Struct
+	3,  // 23: tollgate.v1.UpdateUserResponse.user:type_name -> tollgate.v1.User
+	4,  // 24: tollgate.v1.ListSessionsResponse.sessions:type_name -> tollgate.v1.Session
+	57, // 25: tollgate.v1.CreateAPIKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
+	5,  // 26: tollgate.v1.CreateAPIKeyResponse.api_key:type_name -> tollgate.v1.APIKey
+	5,  // 27: tollgate.v1.ListAPIKeysResponse.api_keys:type_name -> tollgate.v1.APIKey
+	60, // 28: tollgate.v1.RotateAPIKeyRequest.overlap:type_name -> google.protobuf.Duration
+	5,  // 29: tollgate.v1.RotateAPIKeyResponse.api_key:type_name -> tollgate.v1.APIKey
+	5,  // 30: tollgate.v1.RotateAPIKeyResponse.replaced:type_name -> tollgate.v1.APIKey
+	1,  // 31: tollgate.v1.SigningKey.state:type_name -> tollgate.v1.SigningKeyState
+	57, // 32: tollgate.v1.SigningKey.created_at:type_name -> google.protobuf.Timestamp
+	57, // 33: tollgate.v1.SigningKey.active_at:type_name -> google.protobuf.Timestamp
+	57, // 34: tollgate.v1.SigningKey.retired_at:type_name -> google.protobuf.Timestamp
+	57, // 35: tollgate.v1.SigningKey.removed_at:type_name -> google.protobuf.Timestamp
+	48, // 36: tollgate.v1.ListSigningKeysResponse.signing_keys:type_name -> tollgate.v1.SigningKey
+	48, // 37: tollgate.v1.RotateSigningKeyResponse.signing_key:type_name -> tollgate.v1.SigningKey
+	6,  // 38: tollgate.v1.AuthService.Login:input_type -> tollgate.v1.LoginRequest
+	8,  // 39: tollgate.v1.AuthService.Refresh:input_type -> tollgate.v1.RefreshRequest
+	10, // 40: tollgate.v1.AuthService.Logout:input_type -> tollgate.v1.LogoutRequest
+	12, // 41: tollgate.v1.AuthService.Verify:input_type -> tollgate.v1.VerifyRequest
+	14, // 42: tollgate.v1.AuthService.WhoAmI:input_type -> tollgate.v1.WhoAmIRequest
+	16, // 43: tollgate.v1.AuthService.CreateUser:input_type -> tollgate.v1.CreateUserRequest
+	18, // 44: tollgate.v1.AuthService.ListUsers:input_type -> tollgate.v1.ListUsersRequest
+	20, // 45: tollgate.v1.AuthService.GetUser:input_type -> tollgate.v1.GetUserRequest
+	22, // 46: tollgate.v1.AuthService.UpdateUser:input_type -> tollgate.v1.UpdateUserRequest
+	24, // 47: tollgate.v1.AuthService.DeleteUser:input_type -> tollgate.v1.DeleteUserRequest
+	26, // 48: tollgate.v1.AuthService.SetPassword:input_type -> tollgate.v1.SetPasswordRequest
+	28, // 49: tollgate.v1.AuthService.ListSessions:input_type -> tollgate.v1.ListSessionsRequest
+	30, // 50: tollgate.v1.AuthService.RevokeSession:input_type -> tollgate.v1.RevokeSessionRequest
+	32, // 51: tollgate.v1.AuthService.RevokeSessions:input_type -> tollgate.v1.RevokeSessionsRequest
+	34, // 52: tollgate.v1.AuthService.CreateAPIKey:input_type -> tollgate.v1.CreateAPIKeyRequest
+	36, // 53: tollgate.v1.AuthService.ListAPIKeys:input_type -> tollgate.v1.ListAPIKeysRequest
+	38, // 54: tollgate.v1.AuthService.RevokeAPIKey:input_type -> tollgate.v1.RevokeAPIKeyRequest
+	40, // 55: tollgate.v1.AuthService.RotateAPIKey:input_type -> tollgate.v1.RotateAPIKeyRequest
+	42, // 56: tollgate.v1.AuthService.EnrollSecondFactor:input_type -> tollgate.v1.EnrollSecondFactorRequest
+	44, // 57: tollgate.v1.AuthService.ConfirmSecondFactor:input_type -> tollgate.v1.ConfirmSecondFactorRequest
+	46, // 58: tollgate.v1.AuthService.RemoveSecondFactor:input_type -> tollgate.v1.RemoveSecondFactorRequest
+	49, // 59: tollgate.v1.AuthService.ListSigningKeys:input_type -> tollgate.v1.ListSigningKeysRequest
+	51, // 60: tollgate.v1.AuthService.RotateSigningKey:input_type -> tollgate.v1.RotateSigningKeyRequest
+	53, // 61: tollgate.v1.AuthService.RemoveSigningKey:input_type -> tollgate.v1.RemoveSigningKeyRequest
+	55, // 62: tollgate.v1.AuthService.WatchRevocations:input_type -> tollgate.v1.WatchRevocationsRequest
+	7,  // 63: tollgate.v1.AuthService.Login:output_type -> tollgate.v1.LoginResponse
+	9,  // 64: tollgate.v1.AuthService.Refresh:output_type -> tollgate.v1.RefreshResponse
+	11, // 65: tollgate.v1.AuthService.Logout:output_type -> tollgate.v1.LogoutResponse
+	13, // 66: tollgate.v1.AuthService.Verify:output_type -> tollgate.v1.VerifyResponse
+	15, // 67: tollgate.v1.AuthService.WhoAmI:output_type -> tollgate.v1.WhoAmIResponse
+	17, // 68: tollgate.v1.AuthService.CreateUser:output_type -> tollgate.v1.CreateUserResponse
+	19, // 69: tollgate.v1.AuthService.ListUsers:output_type -> tollgate.v1.ListUsersResponse
+	21, // 70: tollgate.v1.AuthService.GetUser:output_type -> tollgate.v1.GetUserResponse
+	23, // 71: tollgate.v1.AuthService.UpdateUser:output_type -> tollgate.v1.UpdateUserResponse
+	25, // 72: tollgate.v1.AuthService.DeleteUser:output_type -> tollgate.v1.DeleteUserResponse
+	27, // 73: tollgate.v1.AuthService.SetPassword:output_type -> tollgate.v1.SetPasswordResponse
+	29, // 74: tollgate.v1.AuthService.ListSessions:output_type -> tollgate.v1.ListSessionsResponse
+	31, // 75: tollgate.v1.AuthService.RevokeSession:output_type -> tollgate.v1.RevokeSessionResponse
+	33, // 76: tollgate.v1.AuthService.RevokeSessions:output_type -> tollgate.v1.RevokeSessionsResponse
+	35, // 77: tollgate.v1.AuthService.CreateAPIKey:output_type -> tollgate.v1.CreateAPIKeyResponse
+	37, // 78: tollgate.v1.AuthService.ListAPIKeys:output_type -> tollgate.v1.ListAPIKeysResponse
+	39, // 79: tollgate.v1.AuthService.RevokeAPIKey:output_type -> tollgate.v1.RevokeAPIKeyResponse
+	41, // 80: tollgate.v1.AuthService.RotateAPIKey:output_type -> tollgate.v1.RotateAPIKeyResponse
+	43, // 81: tollgate.v1.AuthService.EnrollSecondFactor:output_type -> tollgate.v1.EnrollSecondFactorResponse
+	45, // 82: tollgate.v1.AuthService.ConfirmSecondFactor:output_type -> tollgate.v1.ConfirmSecondFactorResponse
+	47, // 83: tollgate.v1.AuthService.RemoveSecondFactor:output_type -> tollgate.v1.RemoveSecondFactorResponse
+	50, // 84: tollgate.v1.AuthService.ListSigningKeys:output_type -> tollgate.v1.ListSigningKeysResponse
+	52, // 85: tollgate.v1.AuthService.RotateSigningKey:output_type -> tollgate.v1.RotateSigningKeyResponse
+	54, // 86: tollgate.v1.AuthService.RemoveSigningKey:output_type -> tollgate.v1.RemoveSigningKeyResponse
+	56, // 87: tollgate.v1.AuthService.WatchRevocations:output_type -> tollgate.v1.WatchRevocationsResponse
+	63, // [63:88] is the sub-list for method output_type
+	38, // [38:63] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_tollgate_v1_auth_proto_init() }

@@ -1686,7 +1686,11 @@ type AuthorizeResponse struct {
 	Revision int64 `protobuf:"varint,6,opt,name=revision,proto3" json:"revision,omitempty"`
 	// The grant that decided, where one with a condition or a deny did: "editor: allow
 	// orders:write if …".
-	Grant         string `protobuf:"bytes,7,opt,name=grant,proto3" json:"grant,omitempty"`
+	Grant string `protobuf:"bytes,7,opt,name=grant,proto3" json:"grant,omitempty"`
+	// How long the principal stays as it is unless WatchPolicy says otherwise, from
+	// before the call was made: until the credential, the API key behind it or one of
+	// the roles ends, and at most 5 minutes. Unset when the credential is not good.
+	GoodFor       *durationpb.Duration `protobuf:"bytes,8,opt,name=good_for,json=goodFor,proto3" json:"good_for,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1768,6 +1772,13 @@ func (x *AuthorizeResponse) GetGrant() string {
 		return x.Grant
 	}
 	return ""
+}
+
+func (x *AuthorizeResponse) GetGoodFor() *durationpb.Duration {
+	if x != nil {
+		return x.GoodFor
+	}
+	return nil
 }
 
 // BatchAuthorizeRequest describes calls to decide.
@@ -3064,6 +3075,338 @@ func (x *PreviewRoleResponse) GetReplayed() []*ReplayedDecision {
 	return nil
 }
 
+// WatchPolicyRequest has no fields.
+type WatchPolicyRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchPolicyRequest) Reset() {
+	*x = WatchPolicyRequest{}
+	mi := &file_tollgate_v1_roles_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchPolicyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchPolicyRequest) ProtoMessage() {}
+
+func (x *WatchPolicyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tollgate_v1_roles_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchPolicyRequest.ProtoReflect.Descriptor instead.
+func (*WatchPolicyRequest) Descriptor() ([]byte, []int) {
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{40}
+}
+
+// WatchPolicyResponse is what changed. The first messages hold all roles and limits;
+// one without lists, sent at least every second, says that nothing changed up to now.
+type WatchPolicyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Forget everything before this message, and everybody.
+	Snapshot bool `protobuf:"varint,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	// More of the snapshot follows: decide nothing by it until the message without this.
+	Partial bool `protobuf:"varint,2,opt,name=partial,proto3" json:"partial,omitempty"`
+	// Everything up to this revision of the change log is told; 0 with partial.
+	Revision int64 `protobuf:"varint,3,opt,name=revision,proto3" json:"revision,omitempty"`
+	// Roles that are new or changed.
+	Roles []*PolicyRole `protobuf:"bytes,4,rep,name=roles,proto3" json:"roles,omitempty"`
+	// Names of roles that are gone.
+	RemovedRoles []string `protobuf:"bytes,5,rep,name=removed_roles,json=removedRoles,proto3" json:"removed_roles,omitempty"`
+	// Limits that are new or changed.
+	Limits []*PolicyLimit `protobuf:"bytes,6,rep,name=limits,proto3" json:"limits,omitempty"`
+	// Names of limits that are gone.
+	RemovedLimits []string `protobuf:"bytes,7,rep,name=removed_limits,json=removedLimits,proto3" json:"removed_limits,omitempty"`
+	// Users who changed, or their roles did: ask again about each of their credentials,
+	// as for the following.
+	UserIds []string `protobuf:"bytes,8,rep,name=user_ids,json=userIds,proto3" json:"user_ids,omitempty"`
+	// Sessions that have ended.
+	SessionIds []string `protobuf:"bytes,9,rep,name=session_ids,json=sessionIds,proto3" json:"session_ids,omitempty"`
+	// API keys that changed, with all access tokens of theirs.
+	ApiKeyIds []string `protobuf:"bytes,10,rep,name=api_key_ids,json=apiKeyIds,proto3" json:"api_key_ids,omitempty"`
+	// Access tokens that were revoked by themselves, by their "jti".
+	TokenIds []string `protobuf:"bytes,11,rep,name=token_ids,json=tokenIds,proto3" json:"token_ids,omitempty"`
+	// Ask again about everybody.
+	Everybody     bool `protobuf:"varint,12,opt,name=everybody,proto3" json:"everybody,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchPolicyResponse) Reset() {
+	*x = WatchPolicyResponse{}
+	mi := &file_tollgate_v1_roles_proto_msgTypes[41]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchPolicyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchPolicyResponse) ProtoMessage() {}
+
+func (x *WatchPolicyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tollgate_v1_roles_proto_msgTypes[41]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchPolicyResponse.ProtoReflect.Descriptor instead.
+func (*WatchPolicyResponse) Descriptor() ([]byte, []int) {
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{41}
+}
+
+func (x *WatchPolicyResponse) GetSnapshot() bool {
+	if x != nil {
+		return x.Snapshot
+	}
+	return false
+}
+
+func (x *WatchPolicyResponse) GetPartial() bool {
+	if x != nil {
+		return x.Partial
+	}
+	return false
+}
+
+func (x *WatchPolicyResponse) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *WatchPolicyResponse) GetRoles() []*PolicyRole {
+	if x != nil {
+		return x.Roles
+	}
+	return nil
+}
+
+func (x *WatchPolicyResponse) GetRemovedRoles() []string {
+	if x != nil {
+		return x.RemovedRoles
+	}
+	return nil
+}
+
+func (x *WatchPolicyResponse) GetLimits() []*PolicyLimit {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
+}
+
+func (x *WatchPolicyResponse) GetRemovedLimits() []string {
+	if x != nil {
+		return x.RemovedLimits
+	}
+	return nil
+}
+
+func (x *WatchPolicyResponse) GetUserIds() []string {
+	if x != nil {
+		return x.UserIds
+	}
+	return nil
+}
+
+func (x *WatchPolicyResponse) GetSessionIds() []string {
+	if x != nil {
+		return x.SessionIds
+	}
+	return nil
+}
+
+func (x *WatchPolicyResponse) GetApiKeyIds() []string {
+	if x != nil {
+		return x.ApiKeyIds
+	}
+	return nil
+}
+
+func (x *WatchPolicyResponse) GetTokenIds() []string {
+	if x != nil {
+		return x.TokenIds
+	}
+	return nil
+}
+
+func (x *WatchPolicyResponse) GetEverybody() bool {
+	if x != nil {
+		return x.Everybody
+	}
+	return false
+}
+
+// PolicyRole is what a role means for calls that are decided elsewhere.
+type PolicyRole struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The role.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Permission patterns that it allows, whatever the call is about.
+	Allows []string `protobuf:"bytes,2,rep,name=allows,proto3" json:"allows,omitempty"`
+	// Permission patterns that it denies, or denies under a condition: Authorize
+	// decides.
+	Denies []string `protobuf:"bytes,3,rep,name=denies,proto3" json:"denies,omitempty"`
+	// The roles whose permissions and grants it has as well.
+	Inherits      []string `protobuf:"bytes,4,rep,name=inherits,proto3" json:"inherits,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PolicyRole) Reset() {
+	*x = PolicyRole{}
+	mi := &file_tollgate_v1_roles_proto_msgTypes[42]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PolicyRole) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PolicyRole) ProtoMessage() {}
+
+func (x *PolicyRole) ProtoReflect() protoreflect.Message {
+	mi := &file_tollgate_v1_roles_proto_msgTypes[42]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PolicyRole.ProtoReflect.Descriptor instead.
+func (*PolicyRole) Descriptor() ([]byte, []int) {
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{42}
+}
+
+func (x *PolicyRole) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *PolicyRole) GetAllows() []string {
+	if x != nil {
+		return x.Allows
+	}
+	return nil
+}
+
+func (x *PolicyRole) GetDenies() []string {
+	if x != nil {
+		return x.Denies
+	}
+	return nil
+}
+
+func (x *PolicyRole) GetInherits() []string {
+	if x != nil {
+		return x.Inherits
+	}
+	return nil
+}
+
+// PolicyLimit is which calls a limit counts. Authorize counts them.
+type PolicyLimit struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The limit.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Which calls: a permission pattern.
+	Permission string `protobuf:"bytes,2,opt,name=permission,proto3" json:"permission,omitempty"`
+	// Whom it counts. One that you do not know counts everybody.
+	Subject Subject `protobuf:"varint,3,opt,name=subject,proto3,enum=tollgate.v1.Subject" json:"subject,omitempty"`
+	// With SUBJECT_CUSTOM, the entry of the context that it counts by: calls
+	// without it are not counted.
+	ContextKey    string `protobuf:"bytes,4,opt,name=context_key,json=contextKey,proto3" json:"context_key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PolicyLimit) Reset() {
+	*x = PolicyLimit{}
+	mi := &file_tollgate_v1_roles_proto_msgTypes[43]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PolicyLimit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PolicyLimit) ProtoMessage() {}
+
+func (x *PolicyLimit) ProtoReflect() protoreflect.Message {
+	mi := &file_tollgate_v1_roles_proto_msgTypes[43]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PolicyLimit.ProtoReflect.Descriptor instead.
+func (*PolicyLimit) Descriptor() ([]byte, []int) {
+	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{43}
+}
+
+func (x *PolicyLimit) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *PolicyLimit) GetPermission() string {
+	if x != nil {
+		return x.Permission
+	}
+	return ""
+}
+
+func (x *PolicyLimit) GetSubject() Subject {
+	if x != nil {
+		return x.Subject
+	}
+	return Subject_SUBJECT_UNSPECIFIED
+}
+
+func (x *PolicyLimit) GetContextKey() string {
+	if x != nil {
+		return x.ContextKey
+	}
+	return ""
+}
+
 var File_tollgate_v1_roles_proto protoreflect.FileDescriptor
 
 const file_tollgate_v1_roles_proto_rawDesc = "" +
@@ -3197,7 +3540,7 @@ const file_tollgate_v1_roles_proto_rawDesc = "" +
 	"\x13permission.one_rule\x12]anyOf: cannot be combined with permission, allOf, authenticated or selfOnly; give one of them\x1assize(this.any_of) == 0 || this.permission == '' && size(this.all_of) == 0 && !this.authenticated && !this.self_only\x1a\xe7\x01\n" +
 	"\x11permission.all_of\x12]allOf: cannot be combined with permission, anyOf, authenticated or selfOnly; give one of them\x1assize(this.all_of) == 0 || this.permission == '' && size(this.any_of) == 0 && !this.authenticated && !this.self_onlyB\f\n" +
 	"\n" +
-	"credential\"\xb0\x02\n" +
+	"credential\"\xe6\x02\n" +
 	"\x11AuthorizeResponse\x12\x18\n" +
 	"\aallowed\x18\x01 \x01(\bR\aallowed\x12+\n" +
 	"\x06reason\x18\x02 \x01(\x0e2\x13.tollgate.v1.ReasonR\x06reason\x124\n" +
@@ -3206,7 +3549,8 @@ const file_tollgate_v1_roles_proto_rawDesc = "" +
 	"\vretry_after\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\n" +
 	"retryAfter\x12\x1a\n" +
 	"\brevision\x18\x06 \x01(\x03R\brevision\x12\x14\n" +
-	"\x05grant\x18\a \x01(\tR\x05grant\"\x80\x01\n" +
+	"\x05grant\x18\a \x01(\tR\x05grant\x124\n" +
+	"\bgood_for\x18\b \x01(\v2\x19.google.protobuf.DurationR\agoodFor\"\x80\x01\n" +
 	"\x15BatchAuthorizeRequest\x12E\n" +
 	"\brequests\x18\x01 \x03(\v2\x1d.tollgate.v1.AuthorizeRequestB\n" +
 	"\xbaH\a\x92\x01\x04\b\x01\x10dR\brequests\x12 \n" +
@@ -3317,7 +3661,37 @@ const file_tollgate_v1_roles_proto_rawDesc = "" +
 	"\x04role\x18\x01 \x01(\v2\x11.tollgate.v1.RoleR\x04role\x121\n" +
 	"\achanges\x18\x02 \x03(\v2\x17.tollgate.v1.RoleChangeR\achanges\x12&\n" +
 	"\x0fnext_page_token\x18\x03 \x01(\tR\rnextPageToken\x129\n" +
-	"\breplayed\x18\x04 \x03(\v2\x1d.tollgate.v1.ReplayedDecisionR\breplayed*C\n" +
+	"\breplayed\x18\x04 \x03(\v2\x1d.tollgate.v1.ReplayedDecisionR\breplayed\"\x14\n" +
+	"\x12WatchPolicyRequest\"\xab\x03\n" +
+	"\x13WatchPolicyResponse\x12\x1a\n" +
+	"\bsnapshot\x18\x01 \x01(\bR\bsnapshot\x12\x18\n" +
+	"\apartial\x18\x02 \x01(\bR\apartial\x12\x1a\n" +
+	"\brevision\x18\x03 \x01(\x03R\brevision\x12-\n" +
+	"\x05roles\x18\x04 \x03(\v2\x17.tollgate.v1.PolicyRoleR\x05roles\x12#\n" +
+	"\rremoved_roles\x18\x05 \x03(\tR\fremovedRoles\x120\n" +
+	"\x06limits\x18\x06 \x03(\v2\x18.tollgate.v1.PolicyLimitR\x06limits\x12%\n" +
+	"\x0eremoved_limits\x18\a \x03(\tR\rremovedLimits\x12\x19\n" +
+	"\buser_ids\x18\b \x03(\tR\auserIds\x12\x1f\n" +
+	"\vsession_ids\x18\t \x03(\tR\n" +
+	"sessionIds\x12\x1e\n" +
+	"\vapi_key_ids\x18\n" +
+	" \x03(\tR\tapiKeyIds\x12\x1b\n" +
+	"\ttoken_ids\x18\v \x03(\tR\btokenIds\x12\x1c\n" +
+	"\teverybody\x18\f \x01(\bR\teverybody\"l\n" +
+	"\n" +
+	"PolicyRole\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06allows\x18\x02 \x03(\tR\x06allows\x12\x16\n" +
+	"\x06denies\x18\x03 \x03(\tR\x06denies\x12\x1a\n" +
+	"\binherits\x18\x04 \x03(\tR\binherits\"\x92\x01\n" +
+	"\vPolicyLimit\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
+	"\n" +
+	"permission\x18\x02 \x01(\tR\n" +
+	"permission\x12.\n" +
+	"\asubject\x18\x03 \x01(\x0e2\x14.tollgate.v1.SubjectR\asubject\x12\x1f\n" +
+	"\vcontext_key\x18\x04 \x01(\tR\n" +
+	"contextKey*C\n" +
 	"\x06Effect\x12\x16\n" +
 	"\x12EFFECT_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fEFFECT_ALLOW\x10\x01\x12\x0f\n" +
@@ -3328,7 +3702,7 @@ const file_tollgate_v1_roles_proto_rawDesc = "" +
 	"\x10VERDICT_NO_MATCH\x10\x02\x12\x1b\n" +
 	"\x17VERDICT_CONDITION_FALSE\x10\x03\x12\x1b\n" +
 	"\x17VERDICT_CONDITION_ERROR\x10\x04\x12\x10\n" +
-	"\fVERDICT_DENY\x10\x052\x85\x11\n" +
+	"\fVERDICT_DENY\x10\x052\xf6\x11\n" +
 	"\fRolesService\x12\x7f\n" +
 	"\n" +
 	"CreateRole\x12\x1e.tollgate.v1.CreateRoleRequest\x1a\x1f.tollgate.v1.CreateRoleResponse\"0\x8a\xe4\x19\x180\x01\n" +
@@ -3363,7 +3737,9 @@ const file_tollgate_v1_roles_proto_rawDesc = "" +
 	"\vPreviewRole\x12\x1f.tollgate.v1.PreviewRoleRequest\x1a .tollgate.v1.PreviewRoleResponse\"F\x8a\xe4\x19\x15\n" +
 	"\x13tollgate:roles:read\x82\xd3\xe4\x93\x02$:\x01*\"\x1f/v1/roles/{update.name}/preview\x90\x02\x01\x12\x91\x01\n" +
 	"\x0eBatchAuthorize\x12\".tollgate.v1.BatchAuthorizeRequest\x1a#.tollgate.v1.BatchAuthorizeResponse\"6\x8a\xe4\x19\x14\n" +
-	"\x12tollgate:authorize\x82\xd3\xe4\x93\x02\x18:\x01*\"\x13/v1/authorize/batchB\xa5\x01\n" +
+	"\x12tollgate:authorize\x82\xd3\xe4\x93\x02\x18:\x01*\"\x13/v1/authorize/batch\x12o\n" +
+	"\vWatchPolicy\x12\x1f.tollgate.v1.WatchPolicyRequest\x1a .tollgate.v1.WatchPolicyResponse\"\x1b\x8a\xe4\x19\x17\n" +
+	"\x15tollgate:policy:watch0\x01B\xa5\x01\n" +
 	"\x0fcom.tollgate.v1B\n" +
 	"RolesProtoP\x01Z9github.com/tollgatehq/tollgate/gen/tollgate/v1;tollgatev1\xa2\x02\x03TXX\xaa\x02\vTollgate.V1\xca\x02\vTollgate\\V1\xe2\x02\x17Tollgate\\V1\\GPBMetadata\xea\x02\fTollgate::V1b\x06proto3"
 
@@ -3380,7 +3756,7 @@ func file_tollgate_v1_roles_proto_rawDescGZIP() []byte {
 }
 
 var file_tollgate_v1_roles_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_tollgate_v1_roles_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
+var file_tollgate_v1_roles_proto_msgTypes = make([]protoimpl.MessageInfo, 46)
 var file_tollgate_v1_roles_proto_goTypes = []any{
 	(Effect)(0),                         // 0: tollgate.v1.Effect
 	(Verdict)(0),                        // 1: tollgate.v1.Verdict
@@ -3424,103 +3800,114 @@ var file_tollgate_v1_roles_proto_goTypes = []any{
 	(*RoleChange)(nil),                  // 39: tollgate.v1.RoleChange
 	(*ReplayedDecision)(nil),            // 40: tollgate.v1.ReplayedDecision
 	(*PreviewRoleResponse)(nil),         // 41: tollgate.v1.PreviewRoleResponse
-	nil,                                 // 42: tollgate.v1.AuthorizeRequest.ContextEntry
-	nil,                                 // 43: tollgate.v1.GrantTrace.ReadEntry
-	(*timestamppb.Timestamp)(nil),       // 44: google.protobuf.Timestamp
-	(*structpb.Struct)(nil),             // 45: google.protobuf.Struct
-	(Reason)(0),                         // 46: tollgate.v1.Reason
-	(*Principal)(nil),                   // 47: tollgate.v1.Principal
-	(*LimitStatus)(nil),                 // 48: tollgate.v1.LimitStatus
-	(*durationpb.Duration)(nil),         // 49: google.protobuf.Duration
+	(*WatchPolicyRequest)(nil),          // 42: tollgate.v1.WatchPolicyRequest
+	(*WatchPolicyResponse)(nil),         // 43: tollgate.v1.WatchPolicyResponse
+	(*PolicyRole)(nil),                  // 44: tollgate.v1.PolicyRole
+	(*PolicyLimit)(nil),                 // 45: tollgate.v1.PolicyLimit
+	nil,                                 // 46: tollgate.v1.AuthorizeRequest.ContextEntry
+	nil,                                 // 47: tollgate.v1.GrantTrace.ReadEntry
+	(*timestamppb.Timestamp)(nil),       // 48: google.protobuf.Timestamp
+	(*structpb.Struct)(nil),             // 49: google.protobuf.Struct
+	(Reason)(0),                         // 50: tollgate.v1.Reason
+	(*Principal)(nil),                   // 51: tollgate.v1.Principal
+	(*LimitStatus)(nil),                 // 52: tollgate.v1.LimitStatus
+	(*durationpb.Duration)(nil),         // 53: google.protobuf.Duration
+	(Subject)(0),                        // 54: tollgate.v1.Subject
 }
 var file_tollgate_v1_roles_proto_depIdxs = []int32{
 	0,  // 0: tollgate.v1.Grant.effect:type_name -> tollgate.v1.Effect
-	44, // 1: tollgate.v1.Role.created_at:type_name -> google.protobuf.Timestamp
-	44, // 2: tollgate.v1.Role.updated_at:type_name -> google.protobuf.Timestamp
+	48, // 1: tollgate.v1.Role.created_at:type_name -> google.protobuf.Timestamp
+	48, // 2: tollgate.v1.Role.updated_at:type_name -> google.protobuf.Timestamp
 	2,  // 3: tollgate.v1.Role.grants:type_name -> tollgate.v1.Grant
-	44, // 4: tollgate.v1.RoleMember.assigned_at:type_name -> google.protobuf.Timestamp
-	44, // 5: tollgate.v1.RoleMember.expires_at:type_name -> google.protobuf.Timestamp
+	48, // 4: tollgate.v1.RoleMember.assigned_at:type_name -> google.protobuf.Timestamp
+	48, // 5: tollgate.v1.RoleMember.expires_at:type_name -> google.protobuf.Timestamp
 	2,  // 6: tollgate.v1.CreateRoleRequest.grants:type_name -> tollgate.v1.Grant
 	3,  // 7: tollgate.v1.CreateRoleResponse.role:type_name -> tollgate.v1.Role
 	3,  // 8: tollgate.v1.ListRolesResponse.roles:type_name -> tollgate.v1.Role
 	3,  // 9: tollgate.v1.GetRoleResponse.role:type_name -> tollgate.v1.Role
 	2,  // 10: tollgate.v1.UpdateRoleRequest.grants:type_name -> tollgate.v1.Grant
 	3,  // 11: tollgate.v1.UpdateRoleResponse.role:type_name -> tollgate.v1.Role
-	44, // 12: tollgate.v1.AssignRoleRequest.expires_at:type_name -> google.protobuf.Timestamp
+	48, // 12: tollgate.v1.AssignRoleRequest.expires_at:type_name -> google.protobuf.Timestamp
 	4,  // 13: tollgate.v1.AssignRoleResponse.member:type_name -> tollgate.v1.RoleMember
 	4,  // 14: tollgate.v1.ListRoleMembersResponse.members:type_name -> tollgate.v1.RoleMember
-	42, // 15: tollgate.v1.AuthorizeRequest.context:type_name -> tollgate.v1.AuthorizeRequest.ContextEntry
+	46, // 15: tollgate.v1.AuthorizeRequest.context:type_name -> tollgate.v1.AuthorizeRequest.ContextEntry
 	21, // 16: tollgate.v1.AuthorizeRequest.client:type_name -> tollgate.v1.Client
-	45, // 17: tollgate.v1.AuthorizeRequest.resource_attributes:type_name -> google.protobuf.Struct
-	45, // 18: tollgate.v1.AuthorizeRequest.action_properties:type_name -> google.protobuf.Struct
-	46, // 19: tollgate.v1.AuthorizeResponse.reason:type_name -> tollgate.v1.Reason
-	47, // 20: tollgate.v1.AuthorizeResponse.principal:type_name -> tollgate.v1.Principal
-	48, // 21: tollgate.v1.AuthorizeResponse.limits:type_name -> tollgate.v1.LimitStatus
-	49, // 22: tollgate.v1.AuthorizeResponse.retry_after:type_name -> google.protobuf.Duration
-	22, // 23: tollgate.v1.BatchAuthorizeRequest.requests:type_name -> tollgate.v1.AuthorizeRequest
-	23, // 24: tollgate.v1.BatchAuthorizeResponse.responses:type_name -> tollgate.v1.AuthorizeResponse
-	26, // 25: tollgate.v1.BatchAuthorizeResponse.failures:type_name -> tollgate.v1.BatchFailure
-	46, // 26: tollgate.v1.BatchFailure.reason:type_name -> tollgate.v1.Reason
-	49, // 27: tollgate.v1.BatchFailure.retry_after:type_name -> google.protobuf.Duration
-	22, // 28: tollgate.v1.ExplainRequest.request:type_name -> tollgate.v1.AuthorizeRequest
-	0,  // 29: tollgate.v1.GrantTrace.effect:type_name -> tollgate.v1.Effect
-	1,  // 30: tollgate.v1.GrantTrace.verdict:type_name -> tollgate.v1.Verdict
-	43, // 31: tollgate.v1.GrantTrace.read:type_name -> tollgate.v1.GrantTrace.ReadEntry
-	44, // 32: tollgate.v1.GrantTrace.expires_at:type_name -> google.protobuf.Timestamp
-	46, // 33: tollgate.v1.ExplainResponse.reason:type_name -> tollgate.v1.Reason
-	47, // 34: tollgate.v1.ExplainResponse.principal:type_name -> tollgate.v1.Principal
-	28, // 35: tollgate.v1.ExplainResponse.grants:type_name -> tollgate.v1.GrantTrace
-	48, // 36: tollgate.v1.ExplainResponse.limits:type_name -> tollgate.v1.LimitStatus
-	45, // 37: tollgate.v1.ListHoldersRequest.resource_attributes:type_name -> google.protobuf.Struct
-	31, // 38: tollgate.v1.ListHoldersResponse.holders:type_name -> tollgate.v1.Holder
-	4,  // 39: tollgate.v1.ListUserRolesResponse.roles:type_name -> tollgate.v1.RoleMember
-	2,  // 40: tollgate.v1.UserPermission.grant:type_name -> tollgate.v1.Grant
-	44, // 41: tollgate.v1.UserPermission.expires_at:type_name -> google.protobuf.Timestamp
-	36, // 42: tollgate.v1.ListUserPermissionsResponse.permissions:type_name -> tollgate.v1.UserPermission
-	11, // 43: tollgate.v1.PreviewRoleRequest.update:type_name -> tollgate.v1.UpdateRoleRequest
-	2,  // 44: tollgate.v1.RoleChange.gains:type_name -> tollgate.v1.Grant
-	2,  // 45: tollgate.v1.RoleChange.losses:type_name -> tollgate.v1.Grant
-	44, // 46: tollgate.v1.ReplayedDecision.time:type_name -> google.protobuf.Timestamp
-	46, // 47: tollgate.v1.ReplayedDecision.before:type_name -> tollgate.v1.Reason
-	46, // 48: tollgate.v1.ReplayedDecision.after:type_name -> tollgate.v1.Reason
-	3,  // 49: tollgate.v1.PreviewRoleResponse.role:type_name -> tollgate.v1.Role
-	39, // 50: tollgate.v1.PreviewRoleResponse.changes:type_name -> tollgate.v1.RoleChange
-	40, // 51: tollgate.v1.PreviewRoleResponse.replayed:type_name -> tollgate.v1.ReplayedDecision
-	5,  // 52: tollgate.v1.RolesService.CreateRole:input_type -> tollgate.v1.CreateRoleRequest
-	7,  // 53: tollgate.v1.RolesService.ListRoles:input_type -> tollgate.v1.ListRolesRequest
-	9,  // 54: tollgate.v1.RolesService.GetRole:input_type -> tollgate.v1.GetRoleRequest
-	11, // 55: tollgate.v1.RolesService.UpdateRole:input_type -> tollgate.v1.UpdateRoleRequest
-	13, // 56: tollgate.v1.RolesService.DeleteRole:input_type -> tollgate.v1.DeleteRoleRequest
-	15, // 57: tollgate.v1.RolesService.AssignRole:input_type -> tollgate.v1.AssignRoleRequest
-	17, // 58: tollgate.v1.RolesService.UnassignRole:input_type -> tollgate.v1.UnassignRoleRequest
-	19, // 59: tollgate.v1.RolesService.ListRoleMembers:input_type -> tollgate.v1.ListRoleMembersRequest
-	22, // 60: tollgate.v1.RolesService.Authorize:input_type -> tollgate.v1.AuthorizeRequest
-	27, // 61: tollgate.v1.RolesService.Explain:input_type -> tollgate.v1.ExplainRequest
-	30, // 62: tollgate.v1.RolesService.ListHolders:input_type -> tollgate.v1.ListHoldersRequest
-	33, // 63: tollgate.v1.RolesService.ListUserRoles:input_type -> tollgate.v1.ListUserRolesRequest
-	35, // 64: tollgate.v1.RolesService.ListUserPermissions:input_type -> tollgate.v1.ListUserPermissionsRequest
-	38, // 65: tollgate.v1.RolesService.PreviewRole:input_type -> tollgate.v1.PreviewRoleRequest
-	24, // 66: tollgate.v1.RolesService.BatchAuthorize:input_type -> tollgate.v1.BatchAuthorizeRequest
-	6,  // 67: tollgate.v1.RolesService.CreateRole:output_type -> tollgate.v1.CreateRoleResponse
-	8,  // 68: tollgate.v1.RolesService.ListRoles:output_type -> tollgate.v1.ListRolesResponse
-	10, // 69: tollgate.v1.RolesService.GetRole:output_type -> tollgate.v1.GetRoleResponse
-	12, // 70: tollgate.v1.RolesService.UpdateRole:output_type -> tollgate.v1.UpdateRoleResponse
-	14, // 71: tollgate.v1.RolesService.DeleteRole:output_type -> tollgate.v1.DeleteRoleResponse
-	16, // 72: tollgate.v1.RolesService.AssignRole:output_type -> tollgate.v1.AssignRoleResponse
-	18, // 73: tollgate.v1.RolesService.UnassignRole:output_type -> tollgate.v1.UnassignRoleResponse
-	20, // 74: tollgate.v1.RolesService.ListRoleMembers:output_type -> tollgate.v1.ListRoleMembersResponse
-	23, // 75: tollgate.v1.RolesService.Authorize:output_type -> tollgate.v1.AuthorizeResponse
-	29, // 76: tollgate.v1.RolesService.Explain:output_type -> tollgate.v1.ExplainResponse
-	32, // 77: tollgate.v1.RolesService.ListHolders:output_type -> tollgate.v1.ListHoldersResponse
-	34, // 78: tollgate.v1.RolesService.ListUserRoles:output_type -> tollgate.v1.ListUserRolesResponse
-	37, // 79: tollgate.v1.RolesService.ListUserPermissions:output_type -> tollgate.v1.ListUserPermissionsResponse
-	41, // 80: tollgate.v1.RolesService.PreviewRole:output_type -> tollgate.v1.PreviewRoleResponse
-	25, // 81: tollgate.v1.RolesService.BatchAuthorize:output_type -> tollgate.v1.BatchAuthorizeResponse
-	67, // [67:82] is the sub-list for method output_type
-	52, // [52:67] is the sub-list for method input_type
-	52, // [52:52] is the sub-list for extension type_name
-	52, // [52:52] is the sub-list for extension extendee
-	0,  // [0:52] is the sub-list for field type_name
+	49, // 17: tollgate.v1.AuthorizeRequest.resource_attributes:type_name -> google.protobuf.Struct
+	49, // 18: tollgate.v1.AuthorizeRequest.action_properties:type_name -> google.protobuf.Struct
+	50, // 19: tollgate.v1.AuthorizeResponse.reason:type_name -> tollgate.v1.Reason
+	51, // 20: tollgate.v1.AuthorizeResponse.principal:type_name -> tollgate.v1.Principal
+	52, // 21: tollgate.v1.AuthorizeResponse.limits:type_name -> tollgate.v1.LimitStatus
+	53, // 22: tollgate.v1.AuthorizeResponse.retry_after:type_name -> google.protobuf.Duration
+	53, // 23: tollgate.v1.AuthorizeResponse.good_for:type_name -> google.protobuf.Duration
+	22, // 24: tollgate.v1.BatchAuthorizeRequest.requests:type_name -> tollgate.v1.AuthorizeRequest
+	23, // 25: tollgate.v1.BatchAuthorizeResponse.responses:type_name -> tollgate.v1.AuthorizeResponse
+	26, // 26: tollgate.v1.BatchAuthorizeResponse.failures:type_name -> tollgate.v1.BatchFailure
+	50, // 27: tollgate.v1.BatchFailure.reason:type_name -> tollgate.v1.Reason
+	53, // 28: tollgate.v1.BatchFailure.retry_after:type_name -> google.protobuf.Duration
+	22, // 29: tollgate.v1.ExplainRequest.request:type_name -> tollgate.v1.AuthorizeRequest
+	0,  // 30: tollgate.v1.GrantTrace.effect:type_name -> tollgate.v1.Effect
+	1,  // 31: tollgate.v1.GrantTrace.verdict:type_name -> tollgate.v1.Verdict
+	47, // 32: tollgate.v1.GrantTrace.read:type_name -> tollgate.v1.GrantTrace.ReadEntry
+	48, // 33: tollgate.v1.GrantTrace.expires_at:type_name -> google.protobuf.Timestamp
+	50, // 34: tollgate.v1.ExplainResponse.reason:type_name -> tollgate.v1.Reason
+	51, // 35: tollgate.v1.ExplainResponse.principal:type_name -> tollgate.v1.Principal
+	28, // 36: tollgate.v1.ExplainResponse.grants:type_name -> tollgate.v1.GrantTrace
+	52, // 37: tollgate.v1.ExplainResponse.limits:type_name -> tollgate.v1.LimitStatus
+	49, // 38: tollgate.v1.ListHoldersRequest.resource_attributes:type_name -> google.protobuf.Struct
+	31, // 39: tollgate.v1.ListHoldersResponse.holders:type_name -> tollgate.v1.Holder
+	4,  // 40: tollgate.v1.ListUserRolesResponse.roles:type_name -> tollgate.v1.RoleMember
+	2,  // 41: tollgate.v1.UserPermission.grant:type_name -> tollgate.v1.Grant
+	48, // 42: tollgate.v1.UserPermission.expires_at:type_name -> google.protobuf.Timestamp
+	36, // 43: tollgate.v1.ListUserPermissionsResponse.permissions:type_name -> tollgate.v1.UserPermission
+	11, // 44: tollgate.v1.PreviewRoleRequest.update:type_name -> tollgate.v1.UpdateRoleRequest
+	2,  // 45: tollgate.v1.RoleChange.gains:type_name -> tollgate.v1.Grant
+	2,  // 46: tollgate.v1.RoleChange.losses:type_name -> tollgate.v1.Grant
+	48, // 47: tollgate.v1.ReplayedDecision.time:type_name -> google.protobuf.Timestamp
+	50, // 48: tollgate.v1.ReplayedDecision.before:type_name -> tollgate.v1.Reason
+	50, // 49: tollgate.v1.ReplayedDecision.after:type_name -> tollgate.v1.Reason
+	3,  // 50: tollgate.v1.PreviewRoleResponse.role:type_name -> tollgate.v1.Role
+	39, // 51: tollgate.v1.PreviewRoleResponse.changes:type_name -> tollgate.v1.RoleChange
+	40, // 52: tollgate.v1.PreviewRoleResponse.replayed:type_name -> tollgate.v1.ReplayedDecision
+	44, // 53: tollgate.v1.WatchPolicyResponse.roles:type_name -> tollgate.v1.PolicyRole
+	45, // 54: tollgate.v1.WatchPolicyResponse.limits:type_name -> tollgate.v1.PolicyLimit
+	54, // 55: tollgate.v1.PolicyLimit.subject:type_name -> tollgate.v1.Subject
+	5,  // 56: tollgate.v1.RolesService.CreateRole:input_type -> tollgate.v1.CreateRoleRequest
+	7,  // 57: tollgate.v1.RolesService.ListRoles:input_type -> tollgate.v1.ListRolesRequest
+	9,  // 58: tollgate.v1.RolesService.GetRole:input_type -> tollgate.v1.GetRoleRequest
+	11, // 59: tollgate.v1.RolesService.UpdateRole:input_type -> tollgate.v1.UpdateRoleRequest
+	13, // 60: tollgate.v1.RolesService.DeleteRole:input_type -> tollgate.v1.DeleteRoleRequest
+	15, // 61: tollgate.v1.RolesService.AssignRole:input_type -> tollgate.v1.AssignRoleRequest
+	17, // 62: tollgate.v1.RolesService.UnassignRole:input_type -> tollgate.v1.UnassignRoleRequest
+	19, // 63: tollgate.v1.RolesService.ListRoleMembers:input_type -> tollgate.v1.ListRoleMembersRequest
+	22, // 64: tollgate.v1.RolesService.Authorize:input_type -> tollgate.v1.AuthorizeRequest
+	27, // 65: tollgate.v1.RolesService.Explain:input_type -> tollgate.v1.ExplainRequest
+	30, // 66: tollgate.v1.RolesService.ListHolders:input_type -> tollgate.v1.ListHoldersRequest
+	33, // 67: tollgate.v1.RolesService.ListUserRoles:input_type -> tollgate.v1.ListUserRolesRequest
+	35, // 68: tollgate.v1.RolesService.ListUserPermissions:input_type -> tollgate.v1.ListUserPermissionsRequest
+	38, // 69: tollgate.v1.RolesService.PreviewRole:input_type -> tollgate.v1.PreviewRoleRequest
+	24, // 70: tollgate.v1.RolesService.BatchAuthorize:input_type -> tollgate.v1.BatchAuthorizeRequest
+	42, // 71: tollgate.v1.RolesService.WatchPolicy:input_type -> tollgate.v1.WatchPolicyRequest
+	6,  // 72: tollgate.v1.RolesService.CreateRole:output_type -> tollgate.v1.CreateRoleResponse
+	8,  // 73: tollgate.v1.RolesService.ListRoles:output_type -> tollgate.v1.ListRolesResponse
+	10, // 74: tollgate.v1.RolesService.GetRole:output_type -> tollgate.v1.GetRoleResponse
+	12, // 75: tollgate.v1.RolesService.UpdateRole:output_type -> tollgate.v1.UpdateRoleResponse
+	14, // 76: tollgate.v1.RolesService.DeleteRole:output_type -> tollgate.v1.DeleteRoleResponse
+	16, // 77: tollgate.v1.RolesService.AssignRole:output_type -> tollgate.v1.AssignRoleResponse
+	18, // 78: tollgate.v1.RolesService.UnassignRole:output_type -> tollgate.v1.UnassignRoleResponse
+	20, // 79: tollgate.v1.RolesService.ListRoleMembers:output_type -> tollgate.v1.ListRoleMembersResponse
+	23, // 80: tollgate.v1.RolesService.Authorize:output_type -> tollgate.v1.AuthorizeResponse
+	29, // 81: tollgate.v1.RolesService.Explain:output_type -> tollgate.v1.ExplainResponse
+	32, // 82: tollgate.v1.RolesService.ListHolders:output_type -> tollgate.v1.ListHoldersResponse
+	34, // 83: tollgate.v1.RolesService.ListUserRoles:output_type -> tollgate.v1.ListUserRolesResponse
+	37, // 84: tollgate.v1.RolesService.ListUserPermissions:output_type -> tollgate.v1.ListUserPermissionsResponse
+	41, // 85: tollgate.v1.RolesService.PreviewRole:output_type -> tollgate.v1.PreviewRoleResponse
+	25, // 86: tollgate.v1.RolesService.BatchAuthorize:output_type -> tollgate.v1.BatchAuthorizeResponse
+	43, // 87: tollgate.v1.RolesService.WatchPolicy:output_type -> tollgate.v1.WatchPolicyResponse
+	72, // [72:88] is the sub-list for method output_type
+	56, // [56:72] is the sub-list for method input_type
+	56, // [56:56] is the sub-list for extension type_name
+	56, // [56:56] is the sub-list for extension extendee
+	0,  // [0:56] is the sub-list for field type_name
 }
 
 func init() { file_tollgate_v1_roles_proto_init() }
@@ -3544,7 +3931,7 @@ func file_tollgate_v1_roles_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tollgate_v1_roles_proto_rawDesc), len(file_tollgate_v1_roles_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   42,
+			NumMessages:   46,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -34,6 +34,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/limits"
 	"github.com/tollgatehq/tollgate/server/internal/metrics"
 	"github.com/tollgatehq/tollgate/server/internal/page"
+	"github.com/tollgatehq/tollgate/server/internal/policyfeed"
 	"github.com/tollgatehq/tollgate/server/internal/resources"
 	"github.com/tollgatehq/tollgate/server/internal/roles"
 	"github.com/tollgatehq/tollgate/server/internal/routes"
@@ -62,6 +63,7 @@ type App struct {
 	Auth      *auth.Service // for the subcommands
 	roles     *roles.Service
 	Limits    *limits.Service // for the subcommands
+	policy    *policyfeed.Service
 	routes    *routes.Service
 	resources *resources.Service
 
@@ -162,6 +164,8 @@ func (a *App) open(ctx context.Context, master *seal.Master) error {
 	a.log.Follow(a.routes)
 	a.log.Follow(a.resources)
 	a.log.Follow(a.Auth)
+	a.policy = policyfeed.New(a.log, a.roles, a.Limits)
+	a.log.Follow(a.policy)
 	a.registerMetrics(limiterDown)
 
 	// What a new database lacks, each in its own transaction and safe to repeat.
@@ -230,7 +234,8 @@ func (a *App) Handler() (http.Handler, error) {
 		Roles: struct {
 			*roles.Handler
 			*decision.Authorizer
-		}{roles.NewHandler(a.roles), decision.NewAuthorizer(decisions, a.pages, g.Each)},
+			*policyfeed.Watcher
+		}{roles.NewHandler(a.roles), decision.NewAuthorizer(decisions, a.pages, g.Each), policyfeed.NewWatcher(a.policy)},
 		Limits:    limits.NewHandler(a.Limits),
 		Routes:    routes.NewHandler(a.routes),
 		Resources: resources.NewHandler(a.resources),

@@ -77,6 +77,7 @@ func (h *Handler) Verify(ctx context.Context, req *tollgatev1.VerifyRequest) (*t
 	res := &tollgatev1.VerifyResponse{Reason: ReasonProto(v.Reason), Revision: revision}
 	if v.Reason == caller.ReasonOK {
 		res.Active, res.Principal = true, PrincipalProto(v.Principal)
+		res.GoodFor = protoconv.Duration(h.service.GoodFor(v.Principal))
 	}
 	return res, nil
 }

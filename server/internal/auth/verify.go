@@ -51,9 +51,11 @@ func (s *Service) Verify(ctx context.Context, c Credential) (Verification, error
 	}
 	p.Username, p.Kind, p.Accepts, p.Attributes = who.Username, who.Kind, who.Audience, who.attributes.Values()
 	p.PasswordChangeRequired = p.PasswordChangeRequired || who.PasswordChangeRequired
-	if p.Roles, err = s.roles.RolesOf(ctx, p.UserID); err != nil {
+	var rolesEnd time.Time
+	if p.Roles, rolesEnd, err = s.roles.RolesUntil(ctx, p.UserID); err != nil {
 		return Verification{}, fmt.Errorf("read the roles of user %s: %w", p.UserID, err)
 	}
+	p.GoodUntil = first(p.GoodUntil, p.ExpiresAt, p.KeyExpiresAt, rolesEnd)
 	if p.PasswordChangeRequired {
 		v.Reason = caller.ReasonPasswordChangeRequired
 	}
@@ -92,7 +94,8 @@ func (s *Service) accessToken(ctx context.Context, c Credential) (Verification, 
 	}
 	// A token of before the lifetime was lowered: revoked sessions are no longer
 	// remembered for that long.
-	if now.After(claims.IssuedAt.Add(s.accessTokenTTL + time.Second)) {
+	p.GoodUntil = claims.IssuedAt.Add(s.accessTokenTTL + time.Second)
+	if now.After(p.GoodUntil) {
 		return Verification{Reason: caller.ReasonCredentialExpired}, nil
 	}
 	switch {
@@ -106,6 +109,29 @@ func (s *Service) accessToken(ctx context.Context, c Credential) (Verification, 
 	}
 	p.ExpiresAt, p.AMR, p.AuthTime, p.PasswordChangeRequired = claims.ExpiresAt, claims.AMR, claims.AuthTime, claims.PasswordChange
 	return Verification{Reason: caller.ReasonOK, Principal: p, Claims: &claims}, nil
+}
+
+// first is the earliest of the times that are not zero.
+func first(times ...time.Time) (earliest time.Time) {
+	for _, t := range times {
+		if !t.IsZero() && (earliest.IsZero() || t.Before(earliest)) {
+			earliest = t
+		}
+	}
+	return earliest
+}
+
+// keepFor is how long a principal may be kept elsewhere before it is asked about
+// again: what nobody thought of ends by then.
+const keepFor = 5 * time.Minute
+
+// GoodFor is how long a principal, whose credential is good now, stays as it is
+// unless something changes that the policy feed tells of.
+func (s *Service) GoodFor(p *caller.Principal) time.Duration {
+	if p.GoodUntil.IsZero() {
+		return keepFor
+	}
+	return max(0, min(keepFor, p.GoodUntil.Sub(s.clock.Now())))
 }
 
 // WhoAmI returns the caller and the permission patterns that the caller holds,

@@ -41,6 +41,10 @@ type Principal struct {
 	// token, too: what it gives ends by then. Zero: never, or no key.
 	KeyExpiresAt time.Time
 
+	// GoodUntil is when the first of the credential, the key behind it and the roles
+	// ends; zero: none does.
+	GoodUntil time.Time
+
 	// Attributes are what conditions read of the user; shared: do not change them.
 	Attributes map[string]any
 

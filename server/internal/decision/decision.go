@@ -119,6 +119,7 @@ type Decision struct {
 	Revision   int64             // the decision is at least as new as this
 	MaxAge     time.Duration     // set with ReasonSignInRequired: how old a sign-in may be
 	Verdict    roles.Verdict     // what the roles say, when they were asked
+	GoodFor    time.Duration     // how long the principal stays as it is: see auth.GoodFor; 0: not good
 }
 
 // FindResource returns what is stored of a resource, nil when nothing is.
@@ -164,6 +165,9 @@ func (s *Service) Decide(ctx context.Context, r Request) (Decision, error) {
 			return Decision{}, err
 		}
 		d.Reason, d.Principal, stray = verified.Reason, verified.Principal, verified.Stray
+		if d.Reason == caller.ReasonOK {
+			d.GoodFor = s.auth.GoodFor(d.Principal)
+		}
 	}
 
 	counted := s.counted(r, d)

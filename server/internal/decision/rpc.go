@@ -80,7 +80,7 @@ func (a *Authorizer) decide(ctx context.Context, req *tollgatev1.AuthorizeReques
 	return &tollgatev1.AuthorizeResponse{
 		Allowed: d.Allowed, Reason: auth.ReasonProto(d.Reason), Principal: auth.PrincipalProto(d.Principal),
 		Limits: protoconv.List(d.Limits, limits.StatusProto), RetryAfter: protoconv.Duration(d.RetryAfter),
-		Revision: d.Revision, Grant: d.Verdict.String(),
+		Revision: d.Revision, Grant: d.Verdict.String(), GoodFor: protoconv.Duration(d.GoodFor),
 	}, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/tollgatehq/tollgate/internal/perm"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
@@ -75,6 +76,12 @@ func (s *Service) Apply(ctx context.Context, list []changes.Change) error {
 // for a user who does not exist. It asks the database only for users that it
 // has not seen lately.
 func (s *Service) RolesOf(ctx context.Context, userID string) ([]string, error) {
+	names, _, err := s.RolesUntil(ctx, userID)
+	return names, err
+}
+
+// RolesUntil is RolesOf, and when the first of the roles ends; zero: none does.
+func (s *Service) RolesUntil(ctx context.Context, userID string) ([]string, time.Time, error) {
 	h, err := s.held.Get(ctx, userID, func(ctx context.Context) (held, error) {
 		list, err := listAssignments(ctx, s.db, userID)
 		if err != nil {
@@ -92,16 +99,22 @@ func (s *Service) RolesOf(ctx context.Context, userID string) ([]string, error) 
 		return h, nil
 	})
 	if err != nil {
-		return nil, err
+		return nil, time.Time{}, err
 	}
 	policy, now := s.policy.Load(), s.clock.Micros()
-	names := make([]string, 0, len(h.names))
+	names, first := make([]string, 0, len(h.names)), int64(forever)
 	for i, name := range h.names {
 		if policy.Has(name) && (h.ends[i] == 0 || now < h.ends[i]) {
 			names = append(names, name)
+			if h.ends[i] != 0 {
+				first = min(first, h.ends[i])
+			}
 		}
 	}
-	return names, nil
+	if first == forever {
+		return names, time.Time{}, nil
+	}
+	return names, time.UnixMicro(first), nil
 }
 
 // Judge says whether the principal may, by the roles of the present. It takes the

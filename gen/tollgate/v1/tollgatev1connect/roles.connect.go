@@ -70,6 +70,9 @@ const (
 	// RolesServiceBatchAuthorizeProcedure is the fully-qualified name of the RolesService's
 	// BatchAuthorize RPC.
 	RolesServiceBatchAuthorizeProcedure = "/tollgate.v1.RolesService/BatchAuthorize"
+	// RolesServiceWatchPolicyProcedure is the fully-qualified name of the RolesService's WatchPolicy
+	// RPC.
+	RolesServiceWatchPolicyProcedure = "/tollgate.v1.RolesService/WatchPolicy"
 )
 
 // RolesServiceClient is a client for the tollgate.v1.RolesService service.
@@ -129,6 +132,13 @@ type RolesServiceClient interface {
 	PreviewRole(context.Context, *v1.PreviewRoleRequest) (*v1.PreviewRoleResponse, error)
 	// BatchAuthorize decides several calls, in order, each as Authorize would.
 	BatchAuthorize(context.Context, *v1.BatchAuthorizeRequest) (*v1.BatchAuthorizeResponse, error)
+	// WatchPolicy tells a service that decides calls by itself what it needs for that:
+	// first all roles and limits, then what changes, and about whom to ask again. Who
+	// watches learns every role and limit, but no condition and not who holds what.
+	// Only what is allowed may be decided so; Authorize decides the rest, and records
+	// refusals.
+	// buf:lint:ignore RPC_NO_SERVER_STREAMING
+	WatchPolicy(context.Context, *v1.WatchPolicyRequest) (*connect.ServerStreamForClient[v1.WatchPolicyResponse], error)
 }
 
 // NewRolesServiceClient constructs a client for the tollgate.v1.RolesService service. By default,
@@ -239,6 +249,12 @@ func NewRolesServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(rolesServiceMethods.ByName("BatchAuthorize")),
 			connect.WithClientOptions(opts...),
 		),
+		watchPolicy: connect.NewClient[v1.WatchPolicyRequest, v1.WatchPolicyResponse](
+			httpClient,
+			baseURL+RolesServiceWatchPolicyProcedure,
+			connect.WithSchema(rolesServiceMethods.ByName("WatchPolicy")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -259,6 +275,7 @@ type rolesServiceClient struct {
 	listUserPermissions *connect.Client[v1.ListUserPermissionsRequest, v1.ListUserPermissionsResponse]
 	previewRole         *connect.Client[v1.PreviewRoleRequest, v1.PreviewRoleResponse]
 	batchAuthorize      *connect.Client[v1.BatchAuthorizeRequest, v1.BatchAuthorizeResponse]
+	watchPolicy         *connect.Client[v1.WatchPolicyRequest, v1.WatchPolicyResponse]
 }
 
 // CreateRole calls tollgate.v1.RolesService.CreateRole.
@@ -396,6 +413,11 @@ func (c *rolesServiceClient) BatchAuthorize(ctx context.Context, req *v1.BatchAu
 	return nil, err
 }
 
+// WatchPolicy calls tollgate.v1.RolesService.WatchPolicy.
+func (c *rolesServiceClient) WatchPolicy(ctx context.Context, req *v1.WatchPolicyRequest) (*connect.ServerStreamForClient[v1.WatchPolicyResponse], error) {
+	return c.watchPolicy.CallServerStream(ctx, connect.NewRequest(req))
+}
+
 // RolesServiceHandler is an implementation of the tollgate.v1.RolesService service.
 type RolesServiceHandler interface {
 	// CreateRole adds a role. Nobody creates a role with a permission that they
@@ -453,6 +475,13 @@ type RolesServiceHandler interface {
 	PreviewRole(context.Context, *v1.PreviewRoleRequest) (*v1.PreviewRoleResponse, error)
 	// BatchAuthorize decides several calls, in order, each as Authorize would.
 	BatchAuthorize(context.Context, *v1.BatchAuthorizeRequest) (*v1.BatchAuthorizeResponse, error)
+	// WatchPolicy tells a service that decides calls by itself what it needs for that:
+	// first all roles and limits, then what changes, and about whom to ask again. Who
+	// watches learns every role and limit, but no condition and not who holds what.
+	// Only what is allowed may be decided so; Authorize decides the rest, and records
+	// refusals.
+	// buf:lint:ignore RPC_NO_SERVER_STREAMING
+	WatchPolicy(context.Context, *v1.WatchPolicyRequest, *connect.ServerStream[v1.WatchPolicyResponse]) error
 }
 
 // NewRolesServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -559,6 +588,12 @@ func NewRolesServiceHandler(svc RolesServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(rolesServiceMethods.ByName("BatchAuthorize")),
 		connect.WithHandlerOptions(opts...),
 	)
+	rolesServiceWatchPolicyHandler := connect.NewServerStreamHandlerSimple(
+		RolesServiceWatchPolicyProcedure,
+		svc.WatchPolicy,
+		connect.WithSchema(rolesServiceMethods.ByName("WatchPolicy")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/tollgate.v1.RolesService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case RolesServiceCreateRoleProcedure:
@@ -591,6 +626,8 @@ func NewRolesServiceHandler(svc RolesServiceHandler, opts ...connect.HandlerOpti
 			rolesServicePreviewRoleHandler.ServeHTTP(w, r)
 		case RolesServiceBatchAuthorizeProcedure:
 			rolesServiceBatchAuthorizeHandler.ServeHTTP(w, r)
+		case RolesServiceWatchPolicyProcedure:
+			rolesServiceWatchPolicyHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -658,4 +695,8 @@ func (UnimplementedRolesServiceHandler) PreviewRole(context.Context, *v1.Preview
 
 func (UnimplementedRolesServiceHandler) BatchAuthorize(context.Context, *v1.BatchAuthorizeRequest) (*v1.BatchAuthorizeResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tollgate.v1.RolesService.BatchAuthorize is not implemented"))
+}
+
+func (UnimplementedRolesServiceHandler) WatchPolicy(context.Context, *v1.WatchPolicyRequest, *connect.ServerStream[v1.WatchPolicyResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("tollgate.v1.RolesService.WatchPolicy is not implemented"))
 }
