@@ -20,7 +20,7 @@ import (
 
 const usage = `services starts a private PostgreSQL and Redis and removes them at the end.
 
-  go run -C tools ./services exec [--dir DIR] [--pgbouncer] [--local] [--no-install] -- CMD [ARG...]
+  go run -C tools ./services exec [--dir DIR] [--pgbouncer] [--load] [--local] [--no-install] -- CMD [ARG...]
       Run CMD with TOLLGATE_TEST_POSTGRES_URL and TOLLGATE_TEST_REDIS_URL set,
       and the paths of nginx, Caddy, HAProxy and Python in TOLLGATE_TEST_NGINX,
       _CADDY, _HAPROXY and _PYTHON, and exit with its status (go run itself exits
@@ -31,6 +31,8 @@ const usage = `services starts a private PostgreSQL and Redis and removes them a
 
   --dir DIR      run CMD in DIR
   --pgbouncer    find PgBouncer, too, for CMD to start: TOLLGATE_TEST_PGBOUNCER
+  --load         find the load generators h2load and wrk, too: TOLLGATE_TEST_H2LOAD
+                 and _WRK
   --local        start no containers
   --no-install   never install packages
 
@@ -57,6 +59,7 @@ func run(args []string) int {
 	flags.SetOutput(io.Discard)
 	dir := flags.String("dir", "", "")
 	pgbouncer := flags.Bool("pgbouncer", false, "")
+	load := flags.Bool("load", false, "")
 	local := flags.Bool("local", false, "")
 	noInstall := flags.Bool("no-install", false, "")
 	valid := len(args) > 0 && flags.Parse(args[1:]) == nil &&
@@ -73,7 +76,7 @@ func run(args []string) int {
 	defer s.cleanUp()
 	err := s.start(ctx)
 	if err == nil && args[0] == "exec" {
-		err = s.findPrograms(ctx, *pgbouncer)
+		err = s.findPrograms(ctx, *pgbouncer, *load)
 	}
 	switch {
 	case ctx.Err() != nil:

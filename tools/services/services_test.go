@@ -43,6 +43,7 @@ func TestExec(t *testing.T) {
 		"the command's exit status":   {[]string{"exec", "--", "sh", "-c", "exit 7"}, 7},
 		"the directory":               {[]string{"exec", "--dir", "/", "--", "sh", "-c", `[ "$PWD" = / ]`}, 0},
 		"given programs":              {[]string{"exec", "--pgbouncer", "--", "sh", "-c", `[ "$TOLLGATE_TEST_PGBOUNCER$TOLLGATE_TEST_NGINX" = /bin/sh/bin/sh ]`}, 0},
+		"the load generators":         {[]string{"exec", "--load", "--", "sh", "-c", `[ "$TOLLGATE_TEST_H2LOAD$TOLLGATE_TEST_WRK" = /bin/sh/bin/sh ]`}, 0},
 		"no such command":             {[]string{"exec", "--", "/no/such/program"}, 127},
 		"no command":                  {[]string{"exec"}, 2},
 		"arguments where none belong": {[]string{"up", "x"}, 2},
@@ -70,7 +71,7 @@ func TestFindProgram(t *testing.T) {
 		"given":               {given: "/bin/sh", there: true},
 		"given, but not true": {given: "/no/such/program", there: true, err: variable + "=/no/such/program is no program"},
 		"on PATH":             {there: true, env: []string{variable + "=" + filepath.Join(dir, name)}},
-		"missing":             {err: "--no-install keeps it from being installed: install " + name + "; or set " + variable},
+		"missing":             {err: "--no-install keeps it from being installed: install its-package; or set " + variable},
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Setenv(variable, test.given)
@@ -82,7 +83,7 @@ func TestFindProgram(t *testing.T) {
 				}
 			}
 			s := &session{install: false}
-			err := s.findProgram(variable, name)
+			err := s.findProgram(program{variable: variable, name: name, pkg: "its-package"})
 			if test.err == "" && err != nil || test.err != "" && (err == nil || !strings.Contains(err.Error(), test.err)) {
 				t.Errorf("error %v, want %q", err, test.err)
 			}

@@ -20,14 +20,23 @@ import (
 	"time"
 )
 
-// programs are what the command starts by itself, by the variable that names
-// each; Debian's package has the program's name.
-var programs = []struct{ variable, name string }{
-	{"TOLLGATE_TEST_NGINX", "nginx"},
-	{"TOLLGATE_TEST_CADDY", "caddy"},
-	{"TOLLGATE_TEST_HAPROXY", "haproxy"},
-	{"TOLLGATE_TEST_PYTHON", "python3"},
-	{"TOLLGATE_TEST_PGBOUNCER", "pgbouncer"},
+// program is what the command starts by itself.
+type program struct {
+	variable string // names it
+	name     string
+	pkg      string // Debian's
+	forChaos bool   // only with --pgbouncer
+	forBench bool   // only with --load
+}
+
+var programs = []program{
+	{variable: "TOLLGATE_TEST_NGINX", name: "nginx", pkg: "nginx"},
+	{variable: "TOLLGATE_TEST_CADDY", name: "caddy", pkg: "caddy"},
+	{variable: "TOLLGATE_TEST_HAPROXY", name: "haproxy", pkg: "haproxy"},
+	{variable: "TOLLGATE_TEST_PYTHON", name: "python3", pkg: "python3"},
+	{variable: "TOLLGATE_TEST_PGBOUNCER", name: "pgbouncer", pkg: "pgbouncer", forChaos: true},
+	{variable: "TOLLGATE_TEST_H2LOAD", name: "h2load", pkg: "nghttp2-client", forBench: true},
+	{variable: "TOLLGATE_TEST_WRK", name: "wrk", pkg: "wrk", forBench: true},
 }
 
 // session is what one run has found or started.
@@ -51,13 +60,14 @@ func (s *session) start(ctx context.Context) error {
 	return nil
 }
 
-// findPrograms finds what the command starts by itself, PgBouncer only if wanted.
-func (s *session) findPrograms(ctx context.Context, pgbouncer bool) error {
+// findPrograms finds what the command starts by itself, PgBouncer and the load
+// generators only if wanted.
+func (s *session) findPrograms(ctx context.Context, pgbouncer, load bool) error {
 	for _, p := range programs {
-		if p.name == "pgbouncer" && !pgbouncer {
+		if p.forChaos && !pgbouncer || p.forBench && !load {
 			continue
 		}
-		if err := s.findProgram(p.variable, p.name); err != nil {
+		if err := s.findProgram(p); err != nil {
 			return err
 		}
 		if ctx.Err() != nil {
@@ -67,20 +77,20 @@ func (s *session) findPrograms(ctx context.Context, pgbouncer bool) error {
 	return nil
 }
 
-func (s *session) findProgram(variable, name string) error {
-	if given := os.Getenv(variable); given != "" {
+func (s *session) findProgram(p program) error {
+	if given := os.Getenv(p.variable); given != "" {
 		if firstProgram(given) == "" {
-			return fmt.Errorf("%s=%s is no program that can be run", variable, given)
+			return fmt.Errorf("%s=%s is no program that can be run", p.variable, given)
 		}
 		return nil
 	}
-	file, err := s.findOrInstall(name, func() string {
-		return firstProgram(name, "/usr/sbin/"+name, "/opt/homebrew/bin/"+name, "/usr/local/bin/"+name)
+	file, err := s.findOrInstall(p.pkg, func() string {
+		return firstProgram(p.name, "/usr/sbin/"+p.name, "/opt/homebrew/bin/"+p.name, "/usr/local/bin/"+p.name)
 	})
 	if err != nil {
-		return fmt.Errorf("find %s: %w; or set %s to its path", name, err, variable)
+		return fmt.Errorf("find %s: %w; or set %s to its path", p.name, err, p.variable)
 	}
-	s.env = append(s.env, variable+"="+file)
+	s.env = append(s.env, p.variable+"="+file)
 	return nil
 }
 
