@@ -25,7 +25,7 @@ WITH_SERVICES = go build -C tools -o '$(CURDIR)/bin/services' ./services && exec
 # -race turns checkptr on, which makes the SQLite driver many times slower.
 GO_TEST := go test -race -gcflags=all=-d=checkptr=0 -timeout 20m
 
-.PHONY: help run services test test-oauth-clients cover bench fuzz chaos policy-check check fmt lint lint-go lint-proto \
+.PHONY: help run services test test-oauth-clients cover bench microbench fuzz chaos policy-check check fmt lint lint-go lint-proto \
 	tidy-check words generate generate-check breaking third-party
 
 help: ## List the targets
@@ -53,7 +53,16 @@ cover: ## Run every test and write coverage to cover.out and cover.html
 	go tool cover -func=cover.out | tail -1
 	go tool cover -html=cover.out -o cover.html
 
-bench: ## Run the benchmarks
+# What a call costs the real binary, beside an RPC that does nothing. `make test`
+# sends the same requests once each. The binary of the tests runs by itself, so
+# that its progress is seen and Ctrl-C ends it.
+bench: SERVICES_FLAGS = --load --dir server
+bench: ## Measure the server (QUICK=1: in minutes; UPDATE=1: write docs/performance.md)
+	go test -c -o bin/bench.test ./server
+	$(WITH_SERVICES) env TOLLGATE_BENCH=$(if $(QUICK),quick,full) TOLLGATE_BENCH_UPDATE=$(UPDATE) \
+		'$(CURDIR)/bin/bench.test' -test.run '^TestBench$$' -test.timeout 3h
+
+microbench: ## Run the benchmarks of single functions
 	$(WITH_SERVICES) go test -run '^$$' -bench . -benchmem $(PKG)
 
 fuzz: ## Fuzz each target for FUZZTIME (default: 30s)

@@ -22,6 +22,13 @@ import (
 var built string // the folder of the programs under test
 
 func TestMain(m *testing.M) {
+	if os.Getenv(nullVariable) != "" {
+		if err := serveNull(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	// Most of these tests wait for programs, so more of them run at once than
 	// there are processors.
 	err := flag.Set("test.parallel", "4")
