@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
 	"github.com/tollgatehq/tollgate/gen/tollgate/v1/tollgatev1connect"
@@ -27,6 +28,9 @@ type operation struct {
 	// request replaces procedure and messages where they are no RPC of the contract.
 	request httpRequest
 }
+
+// eventsOfACall is how many events a call of RecordEvents has.
+const eventsOfACall = 1000
 
 // benchCallers is how many callers call at once.
 const benchCallers = 32
@@ -81,6 +85,10 @@ func (m *measured) operations() []operation {
 			messages: always(&tollgatev1.BatchAuthorizeRequest{Requests: requests}), right: allAllowed(n),
 		}
 	}
+	event := &tollgatev1.RecordEventRequest{
+		Actor: &tollgatev1.Actor{UserId: m.alice}, Action: "order.cancel", Outcome: tollgatev1.Outcome_OUTCOME_SUCCESS,
+		Resource: "orders/42", Ip: "192.0.2.7", RequestId: "7d0c3a52", Details: map[string]string{"reason": "changed their mind"},
+	}
 	return []operation{
 		{
 			name: "Verify", procedure: tollgatev1connect.AuthServiceVerifyProcedure, quick: []wire{overREST, overConnect, overGRPC, overGRPCListener},
@@ -92,6 +100,7 @@ func (m *measured) operations() []operation {
 		authorize("Authorize", "orders:read", allowed(0), overREST, overConnect, overConnectH2, overGRPC, overGRPCListener),
 		authorize("Authorize, one limit", "one:read", allowed(1), overConnect),
 		authorize("Authorize, three limits", "three:read", allowed(3), overConnect, overGRPCListener),
+		authorize("Authorize, three leased limits", "leased:read", allowed(3)),
 		condition,
 		authorize("Authorize, refused", "orders:delete", refused, overConnect, overGRPCListener),
 		cold,
@@ -106,11 +115,13 @@ func (m *measured) operations() []operation {
 		},
 		{
 			name: "RecordEvent", procedure: tollgatev1connect.AuditServiceRecordEventProcedure, quick: h1,
-			messages: always(&tollgatev1.RecordEventRequest{
-				Actor: &tollgatev1.Actor{UserId: m.alice}, Action: "order.cancel", Outcome: tollgatev1.Outcome_OUTCOME_SUCCESS,
-				Resource: "orders/42", Ip: "192.0.2.7", RequestId: "7d0c3a52", Details: map[string]string{"reason": "changed their mind"},
-			}),
-			right: func(proto.Message) error { return nil },
+			messages: always(event),
+			right:    func(proto.Message) error { return nil },
+		},
+		{
+			name: "RecordEvents, 1,000 in a call, 4 callers", procedure: tollgatev1connect.AuditServiceRecordEventsProcedure, callers: 4, over: h1, quick: h1,
+			messages: always(&tollgatev1.RecordEventsRequest{Events: slices.Repeat([]*tollgatev1.RecordEventRequest{event}, eventsOfACall)}),
+			right:    func(proto.Message) error { return nil },
 		},
 		{
 			name: "Login", procedure: tollgatev1connect.AuthServiceLoginProcedure, public: true, callers: 2, over: http1, quick: h1,
@@ -134,9 +145,11 @@ func (m *measured) stored() (list []operation) {
 	for _, o := range m.operations() {
 		o.over, o.quick = []wire{overConnect, overGRPCListener}, []wire{overConnect}
 		switch {
-		case o.many:
+		case o.name == "Login":
+			continue
+		case o.many, o.callers > 0:
 			o.over = o.quick
-		case o.name == "Authorize, three limits":
+		case strings.HasPrefix(o.name, "Authorize, three "):
 			o.quick = o.over
 		case !slices.Contains([]string{"Authorize", "Authorize, one limit", "Authorize, refused", "CheckLimit", "RecordEvent"}, o.name):
 			continue

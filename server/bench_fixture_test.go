@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/tollgatehq/tollgate/server/internal/auth/token"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/clock"
@@ -29,9 +30,10 @@ const (
 type measured struct {
 	*tollgate
 	env          []string
-	key          string // an API key of a service
-	alice, token string // a user's id and access token
-	cold         *turns // access tokens of users whom the server has not seen
+	redis        redis.UniversalClient // nil: none
+	key          string                // an API key of a service
+	alice, token string                // a user's id and access token
+	cold         *turns                // access tokens of users whom the server has not seen
 }
 
 // turns gives each part of a list once, and starts over at its end.
@@ -53,6 +55,12 @@ func (u *turns) take(n int) []string {
 func newMeasured(t *testing.T, size benchSize, databaseURL, redisURL string) *measured {
 	t.Helper()
 	m := &measured{env: settings(databaseURL, redisURL, "TOLLGATE_ACCESS_TOKEN_TTL=24h", fmt.Sprintf("TOLLGATE_BCRYPT_COST=%d", size.bcrypt))}
+	if redisURL != "" {
+		options, err := redis.ParseURL(redisURL)
+		backendtest.Must(t, err)
+		m.redis = redis.NewClient(options)
+		t.Cleanup(func() { m.redis.Close() })
+	}
 	m.tollgate = serve(t, t.TempDir(), m.env...)
 	m.Token = m.Login(t, "admin", adminPassword).Str("accessToken")
 	for _, limit := range []string{"sign-in-per-ip", "sign-in-per-user", "sign-in-per-user-and-ip", "anonymous-refusals-per-ip"} {
@@ -62,24 +70,28 @@ func newMeasured(t *testing.T, size benchSize, databaseURL, redisURL string) *me
 	service := m.Post(t, "/v1/users", object{"username": "bench", "kind": "USER_KIND_SERVICE", "roles": []string{"service", "meter"}}).Str("user", "id")
 	m.key = m.Post(t, "/v1/api-keys", object{"userId": service, "name": "bench"}).Str("secret")
 	m.Post(t, "/v1/roles", object{
-		"name": "reader", "permissions": []string{"orders:read", "one:read", "three:read", "spread:read"},
+		"name": "reader", "permissions": []string{"orders:read", "one:read", "three:read", "leased:read", "spread:read"},
 		"grants": []object{{"permission": "documents:read", "condition": `resource.attributes.owner == principal.id && context.tenant == "acme"`}},
 	})
 	for _, l := range []struct {
 		name, subject, permission, contextKey string
 		rate                                  int
 		period                                string
+		lease                                 bool
 	}{
-		{"one-user", "USER", "one:*", "", aLot, "1s"},
-		{"three-user", "USER", "three:*", "", aLot, "1s"},
-		{"three-ip", "IP", "three:*", "", aLot, "1s"},
-		{"three-tenant", "CUSTOM", "three:*", "tenant", aLot, "1s"},
-		{"check", "CUSTOM", "check:*", "tenant", aLot, "1s"},
-		{"spread", "CUSTOM", "spread:*", "tenant", spreadRate, "3600s"}, // its keys are remembered
+		{"one-user", "USER", "one:*", "", aLot, "1s", false},
+		{"three-user", "USER", "three:*", "", aLot, "1s", false},
+		{"three-ip", "IP", "three:*", "", aLot, "1s", false},
+		{"three-tenant", "CUSTOM", "three:*", "tenant", aLot, "1s", false},
+		{"leased-user", "USER", "leased:*", "", aLot, "1s", true},
+		{"leased-ip", "IP", "leased:*", "", aLot, "1s", true},
+		{"leased-tenant", "CUSTOM", "leased:*", "tenant", aLot, "1s", true},
+		{"check", "CUSTOM", "check:*", "tenant", aLot, "1s", false},
+		{"spread", "CUSTOM", "spread:*", "tenant", spreadRate, "3600s", false}, // its keys are remembered
 	} {
 		m.Post(t, "/v1/limits", object{
 			"name": l.name, "subject": "SUBJECT_" + l.subject, "permission": l.permission, "contextKey": l.contextKey, "rate": l.rate, "period": l.period,
-			"outage": "OUTAGE_CLOSED", // what was not counted is seen
+			"lease": l.lease, "outage": "OUTAGE_CLOSED", // what was not counted is seen
 		})
 	}
 	m.alice = m.NewUser(t, "alice", benchPassword, "reader")
@@ -116,7 +128,7 @@ func (m *measured) fill(t *testing.T, write func(context.Context, *database.Tx) 
 
 // place is where a wire leads on this server.
 func (m *measured) place(wire) place {
-	return place{address: hostOf(m.URL), pid: m.cmd.Process.Pid, key: m.key, log: m.stderr}
+	return place{address: hostOf(m.URL), pid: m.cmd.Process.Pid, key: m.key, log: m.stderr, redis: m.redis}
 }
 
 func databaseOf(env []string) string {

@@ -158,7 +158,14 @@ func asked(f figures) string {
 	write("Authorize over gRPC, h2c: CPU above the null", "≤ 20 µs", above, on(e, overGRPC, "Authorize"), on(e, overGRPC, null))
 	write("Authorize on the gRPC listener: CPU above the null", "≤ 20 µs", above, on(e, overGRPCListener, "Authorize"), on(e, overGRPCListener, null))
 	write("three limits in memory: CPU above Authorize without", "≤ 8 µs", above, on(e, overConnect, "Authorize, three limits"), on(e, overConnect, "Authorize"))
+	leased, memory := on(p, overConnect, "Authorize, three leased limits"), on(e, overConnect, "Authorize, three limits")
+	write("three leased limits on Redis: CPU, of that of three in memory", "≤ 1.10", share, leased, memory)
+	write("the same: Redis's commands for 1,000 calls", "≤ 1", func(r ...*row) string {
+		return digits(1000 * r[0].median(func(s sample) float64 { return s.commands }))
+	}, leased)
 	write("RecordEvent on PostgreSQL, 32 callers: calls/s, of those of the null", "≥ 0.5", times, on(p, overConnect, "RecordEvent"), on(p, overConnect, null))
+	write("RecordEvents on PostgreSQL: events/s", "≥ 40,000", func(r ...*row) string { return count(rate(r[0]) * eventsOfACall) },
+		on(p, overConnect, "RecordEvents, 1,000 in a call, 4 callers"))
 	for _, c := range f.curves {
 		if c.file == "users.svg" {
 			first, last := c.xs()[0], c.xs()[len(c.xs())-1]

@@ -5,13 +5,16 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/tollgatehq/tollgate/server/internal/apitest"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"golang.org/x/term"
@@ -34,6 +37,8 @@ type sample struct {
 	loaded
 	cpu time.Duration // of the server, for one request
 	own time.Duration // of the driver, for one request, if it is in this process
+
+	commands float64 // that Redis ran, for one request
 
 	null *sample // that of the same wire, measured just before
 }
@@ -107,6 +112,22 @@ type place struct {
 	pid     int
 	key     string
 	log     *output // of the server
+	redis   redis.UniversalClient
+}
+
+var redisCommands = regexp.MustCompile(`total_commands_processed:(\d+)`)
+
+// commands is how many commands the server's Redis has run.
+func (p place) commands(ctx context.Context, t *testing.T) float64 {
+	t.Helper()
+	if p.redis == nil {
+		return 0
+	}
+	info, err := p.redis.Info(ctx, "stats").Result()
+	backendtest.Must(t, err)
+	n, err := strconv.ParseFloat(redisCommands.FindStringSubmatch(info)[1], 64)
+	backendtest.Must(t, err)
+	return n
 }
 
 func (b *bench) nullOf(w wire) (operation, place) {
@@ -197,12 +218,14 @@ func (b *bench) loadOnce(t *testing.T, o operation, w wire, at place) sample {
 	}
 	requests, err := o.prepare(w, at.key, n)
 	backendtest.Must(t, err)
+	before := at.commands(b.ctx, t)
 	s := b.measure(t, at.pid, func() (loaded, error) {
 		if o.callers > 0 { // so few that the calls under way at the end would count
 			return drive(b.ctx, callers, max(d, time.Second), func(context.Context) error { return b.ask(o, w, at, requests[0]) })
 		}
 		return w.load(b.ctx, b.dir, at.address, requests, callers, d)
 	})
+	s.commands = (at.commands(b.ctx, t) - before) / float64(s.requests)
 	if o.many && s.requests > n {
 		t.Fatalf("%s, %s: %d requests of %d that are new", w.name, o.name, s.requests, n)
 	}
