@@ -39,9 +39,9 @@ func TestOnce(t *testing.T) {
 		want("the key of another asker", once("other\nk1", "once"), true, 1, 0)
 		want("without a key", once("", "once"), true, 1, 0)
 
-		dear := once("svc\nk1", "once")
-		dear[0].Cost = 2
-		want("the key for a call that costs more", dear, true, 1, 0)
+		expensive := once("svc\nk1", "once")
+		expensive[0].Cost = 2
+		want("the key for a call that costs more", expensive, true, 1, 0)
 		other := once("svc\nk1", "once")
 		other[0].Key, other[1].Key = "mallory", "mallory"
 		want("the key for another user", other, false, 2, 1)
