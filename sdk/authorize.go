@@ -8,6 +8,7 @@ import (
 
 	"connectrpc.com/connect"
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/structpb"
 )
 
@@ -43,30 +44,52 @@ func (c *Client) Verify(ctx context.Context, credential string) (*Verification, 
 // Authorize decides whether a call may go ahead. Tollgate verifies the
 // credential, counts the call against the limits that apply, checks the
 // permission, and records a refusal. A refusal is an answer, not an error; see
-// [Decision.Err]. The error is an [*Error], and then the call must not go ahead.
+// [Decision.Err]. The error is an [*Error], and then the call must not go ahead;
+// [FailOpen] is for calls that may nevertheless.
+//
+// Calls that are made while others are under way share requests, each with its own
+// deadline, decision and error; see [WithoutBatching].
 func (c *Client) Authorize(ctx context.Context, r AuthorizeRequest) (*Decision, error) {
-	req, wellFormed, err := r.proto()
+	req, wellFormed, err := c.request(r)
 	if err != nil {
 		return nil, err
 	}
-	res, err := c.roles.Authorize(ctx, req)
-	if err != nil {
-		return nil, err
+	size := proto.Size(req)
+	if size > maxMessage {
+		return nil, tooLarge()
 	}
-	return decisionOf(res, wellFormed)
+	bounded, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	var res *tollgatev1.AuthorizeResponse
+	if c.batch != nil {
+		res, err = c.batch.authorize(bounded, req, size)
+	} else {
+		res, err = c.roles.Authorize(bounded, req)
+	}
+	if err != nil {
+		return c.failed(ctx, bounded, r, err)
+	}
+	d, err := decisionOf(res, wellFormed)
+	if err == nil {
+		c.learn(r, d)
+	}
+	return d, err
 }
 
 // BatchAuthorize decides up to 100 calls in one round trip, each as
 // [Client.Authorize] does: all count against limits. The decisions are in the
-// order of the requests. The error is an [*Error].
+// order of the requests. The error is an [*Error], whatever the failure mode.
 func (c *Client) BatchAuthorize(ctx context.Context, requests []AuthorizeRequest) ([]*Decision, error) {
 	batch := &tollgatev1.BatchAuthorizeRequest{Requests: make([]*tollgatev1.AuthorizeRequest, len(requests))}
 	wellFormed := make([]bool, len(requests))
 	for i, r := range requests {
 		var err error
-		if batch.Requests[i], wellFormed[i], err = r.proto(); err != nil {
+		if batch.Requests[i], wellFormed[i], err = c.request(r); err != nil {
 			return nil, err
 		}
+	}
+	if proto.Size(batch) > maxMessage {
+		return nil, tooLarge()
 	}
 	res, err := c.roles.BatchAuthorize(ctx, batch)
 	if err != nil {
@@ -89,7 +112,7 @@ func (c *Client) BatchAuthorize(ctx context.Context, requests []AuthorizeRequest
 // an [*Error].
 func (c *Client) CheckLimit(ctx context.Context, r CheckLimitRequest) (*CheckLimitResult, error) {
 	res, err := c.limits.CheckLimit(ctx, &tollgatev1.CheckLimitRequest{
-		Limit: r.Limit, Key: r.Key, Cost: r.Cost, Peek: r.Peek,
+		Limit: r.Limit, Key: r.Key, Cost: r.Cost, Peek: r.Peek, IdempotencyKey: c.callKey(!r.Peek),
 	})
 	if err != nil {
 		return nil, err
@@ -134,6 +157,34 @@ func (e Event) proto() *tollgatev1.RecordEventRequest {
 
 // maxUserID is how many bytes Tollgate accepts of a user's id.
 const maxUserID = 64
+
+// request returns a request for the wire, with the name of a call that counts.
+func (c *Client) request(r AuthorizeRequest) (*tollgatev1.AuthorizeRequest, bool, error) {
+	req, wellFormed, err := r.proto()
+	if err == nil {
+		req.IdempotencyKey = c.callKey(!r.Recheck)
+	}
+	return req, wellFormed, err
+}
+
+// callKey returns a name for a call, which is for calls that count and may be retried.
+func (c *Client) callKey(counts bool) string {
+	if !counts || c.retries == 0 {
+		return ""
+	}
+	return c.keys.next()
+}
+
+// maxMessage is how many bytes a request may have. Tollgate hangs up on a larger
+// one, which would look like an outage.
+const maxMessage = 256 << 10
+
+func tooLarge() *Error {
+	return &Error{
+		Code: connect.CodeResourceExhausted, Reason: "TOO_LARGE",
+		Message: "the request has more than 256 KiB; shorten the context or the attributes, or send fewer requests at once",
+	}
+}
 
 // proto returns the request for the wire. A malformed credential is left out, so
 // that the call still counts against the limits of its IP address.
@@ -214,9 +265,11 @@ func structOf(field string, attributes map[string]any) (*structpb.Struct, error)
 	return s, nil
 }
 
+const reasonIncomplete = "INCOMPLETE_ANSWER"
+
 func incomplete(what string) *Error {
 	return &Error{
-		Code: connect.CodeInternal, Reason: "INCOMPLETE_ANSWER",
+		Code: connect.CodeInternal, Reason: reasonIncomplete,
 		Message: "the answer lacks " + what + "; check that the base URL leads to Tollgate",
 	}
 }

@@ -2,6 +2,7 @@ package tollgate
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -32,6 +33,9 @@ type Client struct {
 	resources tollgatev1connect.ResourcesServiceClient
 	audit     tollgatev1connect.AuditServiceClient
 	reports   *reports
+	batch     *batcher // nil: calls share no requests
+	keys      *callKeys
+	open      open
 
 	// For a Verifier and a Session.
 	base   string
@@ -48,7 +52,12 @@ type config struct {
 	recheck  time.Duration
 	log      *slog.Logger
 	now      func() time.Time
-	err      error // of the first option that cannot work
+	retries  int
+	separate bool // calls share no requests
+
+	failure    FailureMode
+	reportOpen func(context.Context, AuthorizeRequest, error) // may be nil
+	err        error                                          // of the first option that cannot work
 }
 
 // Option changes how a [Client] works.
@@ -114,6 +123,31 @@ func WithRecheck(d time.Duration) Option {
 	return func(c *config) { c.recheck = d }
 }
 
+// WithRetries sets how often a call is made again at most; 2 times unless given, 0
+// for never.
+//
+// A call is made again, within its timeout, when that cannot do anything twice:
+// Tollgate was not reached, says that it did not take the call, or the call changes
+// nothing. Calls that count against limits carry a key by which they count once. The
+// waits are random, and longer when Tollgate says so. In an outage a client makes a
+// tenth more requests, whatever its calls.
+func WithRetries(n int) Option {
+	if n < 0 || n > 10 {
+		return bad("the number of retries must be from 0 to 10")
+	}
+	return func(c *config) { c.retries = n }
+}
+
+// WithoutBatching has each call of [Client.Authorize] make a request of its own.
+//
+// Otherwise calls that come while a request is under way gather until that is
+// answered, for a millisecond at most, and share the next request, up to 100 of them. A
+// request that is shared has a context of its own, without the values of
+// its callers' contexts: a transport that reads these, such as for tracing, needs this
+// option. A client with a [TokenSource] other than a [Session] never shares requests,
+// because it may give each context another credential.
+func WithoutBatching() Option { return func(c *config) { c.separate = true } }
+
 // WithLogger logs calls that were refused because Tollgate did not decide about
 // them; [slog.Default] unless given.
 func WithLogger(log *slog.Logger) Option {
@@ -149,8 +183,9 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 	if base.User != nil || base.RawQuery != "" || base.Fragment != "" {
 		return nil, errors.New("tollgate: the base URL must hold no user, query or fragment; give the credential as an option")
 	}
-	c := &Client{reports: newReports(), base: strings.TrimRight(baseURL, "/"), config: config{
+	c := &Client{reports: newReports(), keys: newCallKeys(), base: strings.TrimRight(baseURL, "/"), config: config{
 		http: &http.Client{Transport: newTransport()}, timeout: defaultTimeout, recheck: defaultRecheck, log: slog.Default(), now: time.Now,
+		retries: defaultRetries, failure: FailClosed,
 	}}
 	for _, opt := range opts {
 		opt(&c.config)
@@ -163,17 +198,31 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 	public.Transport = &transport{next: c.http.Transport}
 	streams := caller
 	streams.Timeout = 0 // it would end the feed again and again
-	bounds := connect.WithInterceptors(calls{c.timeout})
+	bounds := connect.WithInterceptors(calls{c.timeout, &retries{most: c.config.retries}})
 	with := connect.WithClientOptions(connect.WithReadMaxBytes(maxAnswer), bounds)
 	c.auth = tollgatev1connect.NewAuthServiceClient(&caller, baseURL, with)
-	c.roles = tollgatev1connect.NewRolesServiceClient(&caller, baseURL, with)
+	c.roles = tollgatev1connect.NewRolesServiceClient(&caller, baseURL, with, uncompressed)
 	c.limits = tollgatev1connect.NewLimitsServiceClient(&caller, baseURL, with)
 	c.routes = tollgatev1connect.NewRoutesServiceClient(&caller, baseURL, with)
 	c.resources = tollgatev1connect.NewResourcesServiceClient(&caller, baseURL, with)
 	c.audit = tollgatev1connect.NewAuditServiceClient(&caller, baseURL, with)
 	c.feed = tollgatev1connect.NewAuthServiceClient(&streams, baseURL, connect.WithReadMaxBytes(maxRevocations), bounds)
 	c.public = &public
+	c.open.refused = newGenerations[tokenHash, struct{}]()
+	if !c.separate && oneCredential(c.source) {
+		c.batch = &batcher{one: c.roles.Authorize, many: c.roles.BatchAuthorize}
+	}
 	return c, nil
+}
+
+// oneCredential says whether a source gives every context the same credential.
+func oneCredential(source TokenSource) bool {
+	switch source.(type) {
+	case nil, staticToken, *Session:
+		return true
+	default:
+		return false
+	}
 }
 
 // Auth returns the generated client of AuthService: users, sessions, API keys.

@@ -95,7 +95,8 @@
 // A decision is data: [Client.Authorize] returns a [Decision] whether the call
 // is allowed or not. An error is about the request to Tollgate: there is no
 // decision, and the call must not go ahead. The middleware and the interceptors
-// refuse such calls. The zero [Decision], [Verification] and [CheckLimitResult]
+// refuse such calls. A call that may go ahead while Tollgate does not answer says so
+// by itself, with [FailOpen]: read there what that lets in. The zero [Decision], [Verification] and [CheckLimitResult]
 // refuse, too.
 //
 //   - [*DeniedError]: a decision against the call, from [Decision.Err] and
@@ -113,10 +114,16 @@
 //
 // # Cost
 //
-// A decision is one round trip and counts once against limits. Every call but a
-// stream ends within [WithTimeout], 2 s by default, also when its context has no
-// deadline. Nothing is retried, because a call without an answer may have been
-// counted: your caller, who reads Retry-After, knows whether a retry is worth it.
+// A decision is one round trip and counts once against limits. Calls that come while
+// others are under way share requests, which costs Tollgate and your service a fifth
+// of what a request for each does: see [WithoutBatching]. Every call but a stream ends
+// within [WithTimeout], 2 s by default, also when its context has no deadline.
+//
+// A call that fails is made again, at most twice and within its timeout, where that
+// does nothing twice: Tollgate was not reached, says that it did not take the call, or
+// the call only reads. One that counts against limits carries a key, by which Tollgate
+// counts it once. Other calls, such as [Client.RecordEvent], are not made again once
+// Tollgate may have got them. See [WithRetries].
 //
 // A call that outlasts its decision is decided again: the interceptors do so for
 // streams (see [WithRecheck]); an HTTP handler that keeps sending calls

@@ -96,7 +96,7 @@ func (c *Client) report(ctx context.Context, q AuthorizeRequest, reason Reason) 
 	case !ok:
 		return refused
 	}
-	q.Authenticated = true
+	q.Authenticated, q.OnUnavailable = true, FailClosed
 	// A caller who hangs up is counted as well.
 	d, err := c.Authorize(context.WithoutCancel(ctx), q)
 	if err != nil {

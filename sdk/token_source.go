@@ -16,6 +16,8 @@ type TokenSourceFunc func(ctx context.Context) (string, error)
 // Token calls f.
 func (f TokenSourceFunc) Token(ctx context.Context) (string, error) { return f(ctx) }
 
-func staticToken(credential string) TokenSource {
-	return TokenSourceFunc(func(context.Context) (string, error) { return credential, nil })
-}
+// staticToken is a credential that does not change.
+type staticToken string
+
+// Token implements TokenSource.
+func (t staticToken) Token(context.Context) (string, error) { return string(t), nil }

@@ -12,12 +12,32 @@ import (
 	"connectrpc.com/connect"
 )
 
+// uncompressed asks for answers without compression, which took an eighth of both
+// processors with batches of 30.
+var uncompressed = connect.WithAcceptCompression("gzip", nil, nil)
+
 // newTransport returns one that keeps as many connections as a busy service
 // needs, and closes an idle one before the server would.
+//
+// It speaks Connect over HTTP/1.1, also over TLS. Processor time of one Authorize in
+// µs, Tollgate's + this package's, with 1, 16 and 64 callers on two cores that others
+// used as well:
+//
+//	                   without TLS                   with TLS
+//	Connect, HTTP/1.1   99+98   48+42   55+42         91+76   68+53   59+52
+//	Connect, HTTP/2    190+146  77+62   65+46        151+112  75+58   69+51
+//	gRPC               204+168  86+63   68+48        227+164  89+59   89+55
+//	shared, HTTP/1.1   113+100  22+20   12+9         119+113  24+23   12+10
+//	shared, HTTP/2     191+162  31+27   14+11        174+136  37+29   14+12
 func newTransport() *http.Transport {
-	t := &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true}
+	t := &http.Transport{Proxy: http.ProxyFromEnvironment}
 	if standard, ok := http.DefaultTransport.(*http.Transport); ok {
 		t = standard.Clone()
+	}
+	t.Protocols = new(http.Protocols)
+	t.Protocols.SetHTTP1(true)
+	if t.TLSClientConfig != nil { // HTTP/2's, when the program has used the standard transport
+		t.TLSClientConfig.NextProtos = nil
 	}
 	t.MaxIdleConnsPerHost = 100
 	t.IdleConnTimeout = 30 * time.Second
@@ -67,18 +87,18 @@ func (t *transport) authorize(req *http.Request) (*http.Request, error) {
 	return req, nil
 }
 
-// calls bounds unary calls in time and turns every error into an *Error.
-type calls struct{ timeout time.Duration }
+// calls bounds unary calls in time, repeats them where that is safe, and turns every
+// error into an *Error.
+type calls struct {
+	timeout time.Duration
+	retries *retries
+}
 
 func (c calls) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
 		ctx, cancel := context.WithTimeout(ctx, c.timeout)
 		defer cancel()
-		res, err := next(ctx, req)
-		if err != nil {
-			return nil, toError(err)
-		}
-		return res, nil
+		return c.retries.do(ctx, req, next)
 	}
 }
 

@@ -143,13 +143,16 @@ type AuthorizeRequest struct {
 	// MinRevision asks for a decision that takes the write into account that
 	// answered with this revision.
 	MinRevision int64
+	// OnUnavailable is what becomes of the call when Tollgate does not answer; the
+	// client's failure mode when it is zero.
+	OnUnavailable FailureMode
 }
 
 // Decision is the answer of [Client.Authorize].
 type Decision struct {
 	Allowed    bool
 	Reason     Reason
-	Principal  *Principal    // set when the credential is good
+	Principal  *Principal    // set when the credential is good; nil with ReasonUnavailable
 	RetryAfter time.Duration // set with ReasonLimited, unless waiting never helps
 	Limits     []LimitStatus // those that counted the call, the most restrictive first
 	Revision   int64         // the decision is at least as new as this

@@ -238,6 +238,9 @@ func (v *Verifier) decide(ctx context.Context, q AuthorizeRequest) (*Decision, e
 // recheck returns why a credential that was good is so no more; ReasonOK when it
 // still is, or when this process does not know.
 func (v *Verifier) recheck(ctx context.Context, credential string, p *Principal) Reason {
+	if p == nil { // the call failed open
+		p = &Principal{}
+	}
 	if kindOf(credential) == accessToken {
 		if found, err := v.verify(ctx, credential); err == nil && found != nil {
 			return found.Reason

@@ -108,7 +108,7 @@ func (s *Server) decide(req *tollgatev1.AuthorizeRequest) *tollgatev1.AuthorizeR
 	if len(names) == 0 {
 		names = []string{"authenticated"}
 	}
-	over := !req.GetRecheck() && s.count(res, names, key, max(req.GetCost(), 1))
+	over := !req.GetRecheck() && s.count(res, names, key, max(req.GetCost(), 1), req.GetIdempotencyKey())
 	own := who.GetApiKeyId() == "" && who.GetUserId() != "" && who.GetUserId() == req.GetSelf() &&
 		(!req.GetSelfOnly() || who.GetKind() == tollgatev1.UserKind_USER_KIND_PERSON)
 	switch {
@@ -128,16 +128,18 @@ func (s *Server) decide(req *tollgatev1.AuthorizeRequest) *tollgatev1.AuthorizeR
 }
 
 // count counts the call against every limit of its permissions, or against none
-// when one refuses.
-func (s *Server) count(res *tollgatev1.AuthorizeResponse, permissions []string, key string, cost int64) (over bool) {
+// when one refuses; a call that was counted under the same idempotency key passes.
+func (s *Server) count(res *tollgatev1.AuthorizeResponse, permissions []string, key string, cost int64, idempotencyKey string) (over bool) {
 	var applied []string
+	call := fmt.Sprint(idempotencyKey, permissions, key, cost)
+	again := s.once[call]
 	for _, name := range slices.Sorted(maps.Keys(s.limits)) {
 		l := s.limits[name]
 		if l.Permission == "" || !slices.ContainsFunc(permissions, func(p string) bool { return anyMatch([]string{l.Permission}, p) }) {
 			continue
 		}
 		applied = append(applied, name)
-		if s.used[counter{name, key}]+cost > l.Calls {
+		if !again && s.used[counter{name, key}]+cost > l.Calls {
 			over = true
 			if l.RetryAfter > res.GetRetryAfter().AsDuration() {
 				res.RetryAfter = durationpb.New(l.RetryAfter)
@@ -146,13 +148,16 @@ func (s *Server) count(res *tollgatev1.AuthorizeResponse, permissions []string, 
 	}
 	for _, name := range applied {
 		c := counter{name, key}
-		exceeded := s.used[c]+cost > s.limits[name].Calls
-		if !over {
+		exceeded := !again && s.used[c]+cost > s.limits[name].Calls
+		if !over && !again {
 			s.used[c] += cost
 		}
 		res.Limits = append(res.Limits, s.status(c, exceeded))
 	}
 	slices.SortStableFunc(res.Limits, func(a, b *tollgatev1.LimitStatus) int { return int(a.GetRemaining() - b.GetRemaining()) })
+	if idempotencyKey != "" && !over {
+		s.once[call] = true
+	}
 	return over
 }
 
@@ -173,10 +178,16 @@ func (h handler) CheckLimit(_ context.Context, req *tollgatev1.CheckLimitRequest
 		return nil, refuse(connect.CodeNotFound, "LIMIT_NOT_FOUND", "there is no limit "+req.GetLimit())
 	}
 	c, cost := counter{l.Name, req.GetKey()}, max(req.GetCost(), 1)
-	res := &tollgatev1.CheckLimitResponse{Allowed: s.used[c]+cost <= l.Calls}
+	call := fmt.Sprint(req.GetIdempotencyKey(), c, cost)
+	again := s.once[call] && !req.GetPeek()
+	res := &tollgatev1.CheckLimitResponse{Allowed: again || s.used[c]+cost <= l.Calls}
 	switch {
+	case again:
 	case res.GetAllowed() && !req.GetPeek():
 		s.used[c] += cost
+		if req.GetIdempotencyKey() != "" {
+			s.once[call] = true
+		}
 	case !res.GetAllowed() && l.RetryAfter > 0:
 		res.RetryAfter = durationpb.New(l.RetryAfter)
 	}

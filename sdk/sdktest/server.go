@@ -53,6 +53,7 @@ type Server struct {
 	refresh  map[string]string // refresh token, spent ones too -> session
 	limits   map[string]Limit
 	used     map[counter]int64
+	once     map[string]bool // calls with an idempotency key that were counted
 	serial   int
 	revision int64
 	feed     []*tollgatev1.WatchRevocationsResponse
@@ -106,7 +107,7 @@ func NewServer(opts ...Option) *Server {
 		now: time.Now, keepAlive: 500 * time.Millisecond, tokenTTL: 15 * time.Minute, audience: Audience, permission: permissionPattern(), ended: make(chan struct{}),
 		roles: map[string][]string{}, users: map[string]User{}, apiKeys: map[string]apiKey{},
 		sessions: map[string]*session{}, refresh: map[string]string{},
-		limits: map[string]Limit{}, used: map[counter]int64{}, calls: map[string]int{},
+		limits: map[string]Limit{}, used: map[counter]int64{}, once: map[string]bool{}, calls: map[string]int{},
 		changed: make(chan struct{}),
 	}
 	for _, opt := range opts {
