@@ -31,6 +31,7 @@ type measured struct {
 	*tollgate
 	env          []string
 	redis        redis.UniversalClient // nil: none
+	grpc         string                // address of the gRPC listener
 	key          string                // an API key of a service
 	alice, token string                // a user's id and access token
 	cold         *turns                // access tokens of users whom the server has not seen
@@ -54,7 +55,8 @@ func (u *turns) take(n int) []string {
 // newMeasured starts a server on these backends, with cold users and routes.
 func newMeasured(t *testing.T, size benchSize, databaseURL, redisURL string) *measured {
 	t.Helper()
-	m := &measured{env: settings(databaseURL, redisURL, "TOLLGATE_ACCESS_TOKEN_TTL=24h", fmt.Sprintf("TOLLGATE_BCRYPT_COST=%d", size.bcrypt))}
+	m := &measured{grpc: freeAddress(t)}
+	m.env = settings(databaseURL, redisURL, "TOLLGATE_ACCESS_TOKEN_TTL=24h", fmt.Sprintf("TOLLGATE_BCRYPT_COST=%d", size.bcrypt), "TOLLGATE_GRPC_LISTEN="+m.grpc)
 	if redisURL != "" {
 		options, err := redis.ParseURL(redisURL)
 		backendtest.Must(t, err)
@@ -127,8 +129,12 @@ func (m *measured) fill(t *testing.T, write func(context.Context, *database.Tx) 
 }
 
 // place is where a wire leads on this server.
-func (m *measured) place(wire) place {
-	return place{address: hostOf(m.URL), pid: m.cmd.Process.Pid, key: m.key, log: m.stderr, redis: m.redis}
+func (m *measured) place(w wire) place {
+	address := hostOf(m.URL)
+	if w.name == overGRPCListener.name {
+		address = m.grpc
+	}
+	return place{address: address, pid: m.cmd.Process.Pid, key: m.key, log: m.stderr, redis: m.redis}
 }
 
 func databaseOf(env []string) string {

@@ -105,7 +105,7 @@ func (c curve) plot() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" role=\"img\" aria-labelledby=\"t\">\n", plotWidth, plotHeight)
 	fmt.Fprintf(&b, "<title id=\"t\">%s: %s by %s</title>\n<style>%s</style>\n", html.EscapeString(c.title), html.EscapeString(c.y), html.EscapeString(c.x), plotStyle)
-	fmt.Fprintf(&b, "<text class=\"title\" x=\"%d\" y=\"20\">%s</text>\n", 12, html.EscapeString(c.title))
+	fmt.Fprintf(&b, "<text class=\"title\" x=\"%d\" y=\"20\">%s</text>\n", 12, html.EscapeString(c.title+": "+c.y))
 	for y := 0.0; y <= top+step/2; y += step {
 		fmt.Fprintf(&b, "<line class=\"grid\" x1=\"%d\" x2=\"%d\" y1=\"%.1f\" y2=\"%.1f\"/><text x=\"%d\" y=\"%.1f\" text-anchor=\"end\">%s</text>\n",
 			plotLeft, plotWidth-plotRight, py(y), py(y), plotLeft-8, py(y)+4, html.EscapeString(micros(y*1e3)))

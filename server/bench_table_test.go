@@ -55,6 +55,8 @@ func count(n float64) string {
 // micros is a time in nanoseconds with two or three digits that matter.
 func micros(ns float64) string {
 	switch d := time.Duration(ns); {
+	case ns == 0:
+		return "0"
 	case d < 10*time.Microsecond:
 		return fmt.Sprintf("%.2f µs", ns/1e3)
 	case d < time.Millisecond:
