@@ -163,6 +163,7 @@ func asked(f figures) string {
 	write("the same: Redis's commands for 1,000 calls", "≤ 1", func(r ...*row) string {
 		return digits(1000 * r[0].median(func(s sample) float64 { return s.commands }))
 	}, leased)
+	write("SDK, 64 callers: calls/s with shared requests, of those without", "≥ 5", times, find(f.sdk, "64", sdkShared), find(f.sdk, "64", sdkSeparate))
 	write("RecordEvent on PostgreSQL, 32 callers: calls/s, of those of the null", "≥ 0.5", times, on(p, overConnect, "RecordEvent"), on(p, overConnect, null))
 	write("RecordEvents on PostgreSQL: events/s", "≥ 40,000", func(r ...*row) string { return count(rate(r[0]) * eventsOfACall) },
 		on(p, overConnect, "RecordEvents, 1,000 in a call, 4 callers"))

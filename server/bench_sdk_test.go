@@ -22,8 +22,14 @@ type sdkMode struct {
 	options []sdk.Option
 }
 
+const (
+	sdkSeparate = "Authorize, a request for each"
+	sdkShared   = "Authorize, requests are shared (the default)"
+)
+
 var sdkModes = []sdkMode{
-	{name: "Authorize, plain"},
+	{name: sdkSeparate, options: []sdk.Option{sdk.WithoutBatching()}},
+	{name: sdkShared},
 }
 
 // authorize makes a client of the mode and returns its call.
