@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 
@@ -220,4 +221,34 @@ func ExampleNewSession() {
 	// PERMISSION_MISSING
 	// <nil>
 	// true
+}
+
+// A catalog that may be read while Tollgate does not answer, and orders that may not.
+func ExampleWithFailureMode() {
+	server, _, alicesToken := exampleTollgate()
+	defer server.Close()
+	client := server.Client(
+		tollgate.WithFailureMode(tollgate.FailClosed, func(_ context.Context, q tollgate.AuthorizeRequest, _ error) {
+			fmt.Println("passed without a decision:", q.Permission)
+		}),
+		tollgate.WithLogger(slog.New(slog.DiscardHandler)),
+	)
+	open := func(_ *http.Request, q *tollgate.AuthorizeRequest) { q.OnUnavailable = tollgate.FailOpen }
+	read := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+	mux := http.NewServeMux()
+	mux.Handle("GET /catalog", client.Require("catalog:read", open)(read))
+	mux.Handle("GET /orders", client.Require("orders:read")(read))
+
+	server.SetDown(true)
+	for _, path := range []string{"/catalog", "/orders"} {
+		r := httptest.NewRequest("GET", path, nil)
+		r.Header.Set("Authorization", "Bearer "+alicesToken)
+		w := httptest.NewRecorder()
+		mux.ServeHTTP(w, r)
+		fmt.Println(path, w.Code)
+	}
+	// Output:
+	// passed without a decision: catalog:read
+	// /catalog 200
+	// /orders 503
 }

@@ -93,3 +93,24 @@ func TestIdempotencyKey(t *testing.T) {
 	request["idempotencyKey"] = "k3"
 	i.wantDecision(t, "a new key", request, "LIMITED")
 }
+
+// TestLimitsInABatch: of the calls of one batch exactly as many pass as the limit
+// allows.
+func TestLimitsInABatch(t *testing.T) {
+	t.Parallel()
+	i := startEmbedded(t)
+	_, alice := i.newUser(t, "alice", "orders:read")
+	i.limitPerIP(t, "orders:*", 10)
+	requests := make([]any, 100)
+	for n := range requests {
+		requests[n] = map[string]any{"accessToken": alice, "permission": "orders:read", "client": map[string]any{"ip": someIP}}
+	}
+	res := i.call(t, "POST", "/v1/authorize/batch", i.admin, map[string]any{"independent": true, "requests": requests}).Want(t, http.StatusOK)
+	reasons := map[any]int{}
+	for _, r := range res.List("responses") {
+		reasons[r["reason"]]++
+	}
+	if reasons["REASON_OK"] != 10 || reasons["REASON_LIMITED"] != 90 {
+		t.Errorf("reasons %v, want 10 that pass", reasons)
+	}
+}

@@ -130,7 +130,8 @@ type RolesServiceClient interface {
 	// would gain or lose what, by user id, and which of the latest recorded refusals
 	// would be decided otherwise.
 	PreviewRole(context.Context, *v1.PreviewRoleRequest) (*v1.PreviewRoleResponse, error)
-	// BatchAuthorize decides several calls, in order, each as Authorize would.
+	// BatchAuthorize decides several calls, in order, each as Authorize would. Limits
+	// on the calls count each of them; those on tollgate:authorize count the batch once.
 	BatchAuthorize(context.Context, *v1.BatchAuthorizeRequest) (*v1.BatchAuthorizeResponse, error)
 	// WatchPolicy tells a service that decides calls by itself what it needs for that:
 	// first all roles and limits, then what changes, and about whom to ask again. Who
@@ -473,7 +474,8 @@ type RolesServiceHandler interface {
 	// would gain or lose what, by user id, and which of the latest recorded refusals
 	// would be decided otherwise.
 	PreviewRole(context.Context, *v1.PreviewRoleRequest) (*v1.PreviewRoleResponse, error)
-	// BatchAuthorize decides several calls, in order, each as Authorize would.
+	// BatchAuthorize decides several calls, in order, each as Authorize would. Limits
+	// on the calls count each of them; those on tollgate:authorize count the batch once.
 	BatchAuthorize(context.Context, *v1.BatchAuthorizeRequest) (*v1.BatchAuthorizeResponse, error)
 	// WatchPolicy tells a service that decides calls by itself what it needs for that:
 	// first all roles and limits, then what changes, and about whom to ask again. Who
