@@ -33,22 +33,27 @@ func (b *bench) curveLoads() int {
 	return b.rounds*3*len(b.users) + b.pointRounds*(2*len(b.keys)+4*len(b.events))
 }
 
-// cost measures an operation over Connect on HTTP/1.1, at one point of a curve.
-func (b *bench) cost(t *testing.T, m *measured, o operation, rounds int, figure func(sample) float64) float64 {
+// costs measures operations over Connect on HTTP/1.1 in turns, at one point of a
+// curve, and adds a figure of each to its line.
+func (b *bench) costs(t *testing.T, m *measured, x float64, rounds int, figure func(sample) float64, lines []line, operations ...operation) {
 	t.Helper()
-	at := m.place(overConnect)
-	if o.name == nullOperation.name {
-		_, at = b.nullOf(overConnect)
-	}
-	if b.each == 0 {
-		b.sure(t, o, overConnect, at, 1)
-		return 1
-	}
-	r := &row{}
+	found := make([]row, len(operations))
 	for again := range rounds {
-		r.samples = append(r.samples, b.load(t, o, overConnect, at, again))
+		for i, o := range operations {
+			at := m.place(overConnect)
+			if o.name == nullOperation.name {
+				_, at = b.nullOf(overConnect)
+			}
+			if b.each == 0 {
+				b.sure(t, o, overConnect, at, 1)
+			} else {
+				found[i].samples = append(found[i].samples, b.load(t, o, overConnect, at, again))
+			}
+		}
 	}
-	return r.median(figure)
+	for i := range found {
+		lines[i].points = append(lines[i].points, point{x, max(1, found[i].median(figure))})
+	}
 }
 
 func cpuMicros(s sample) float64 { return float64(s.cpu) / 1e3 }
@@ -82,15 +87,10 @@ func (b *bench) byUsers(t *testing.T) curve {
 		of := fmt.Sprintf(" of %s users", count(float64(n)))
 		many := ask("Authorize about many"+of, some...)
 		b.sure(t, many, overConnect, m.place(overConnect), 1) // they are in the caches
-		x := float64(n)
-		c.lines[0].add(x, b.cost(t, m, ask("Authorize about one"+of, n), b.rounds, cpuMicros))
-		c.lines[1].add(x, b.cost(t, m, many, b.rounds, cpuMicros))
-		c.lines[2].add(x, b.cost(t, m, nullOperation, b.rounds, cpuMicros))
+		b.costs(t, m, float64(n), b.rounds, cpuMicros, c.lines, ask("Authorize about one"+of, n), many, nullOperation)
 	}
 	return c
 }
-
-func (l *line) add(x, y float64) { l.points = append(l.points, point{x, y}) }
 
 // byKeys counts under keys of a limit that has more and more.
 func (b *bench) byKeys(t *testing.T) curve {
@@ -103,7 +103,7 @@ func (b *bench) byKeys(t *testing.T) curve {
 		{"on Redis", newMeasured(t, b.small(), backendtest.SQLiteURL(t), backendtest.EmptyRedisURL(t))},
 	}
 	for _, s := range servers {
-		l := line{name: s.name}
+		l := []line{{name: s.name}}
 		from := 0
 		for _, n := range b.keys {
 			b.countKeys(t, s.m, from, n)
@@ -112,16 +112,16 @@ func (b *bench) byKeys(t *testing.T) curve {
 			for _, i := range rand.Perm(n)[:min(n, inTurns)] {
 				list = append(list, &tollgatev1.CheckLimitRequest{Limit: "spread", Key: keyName(i)})
 			}
-			l.add(float64(n), b.cost(t, s.m, operation{
+			b.costs(t, s.m, float64(n), b.pointRounds, cpuMicros, l, operation{
 				name: fmt.Sprintf("CheckLimit %s, %s keys", s.name, count(float64(n))), procedure: tollgatev1connect.LimitsServiceCheckLimitProcedure,
 				messages: func(int) []proto.Message { return list },
 				right: func(answer proto.Message) error {
 					a := answer.(*tollgatev1.CheckLimitResponse)
 					return must(a.GetAllowed() && a.GetStatus().GetRemaining() < spreadRate*3/4, a) // it was counted before
 				},
-			}, b.pointRounds, cpuMicros))
+			})
 		}
-		c.lines = append(c.lines, l)
+		c.lines = append(c.lines, l...)
 	}
 	return c
 }
@@ -178,26 +178,26 @@ func (b *bench) byEvents(t *testing.T) curve {
 		{"SQLite", backendtest.SQLiteURL(t)}, {"PostgreSQL", backendtest.PostgreSQLURL(t)},
 	} {
 		m := newMeasured(t, b.small(), on.database, "")
-		actor, middle := line{name: on.name + ", of an actor"}, line{name: on.name + ", from the middle"}
+		lines := []line{{name: on.name + ", of an actor"}, {name: on.name + ", from the middle"}}
 		from := 0
 		for _, n := range b.events {
 			m.fill(t, func(ctx context.Context, tx *database.Tx) error { return fillEvents(ctx, tx, from, n) })
 			from = n
-			x, list := float64(n), func(what string, r *tollgatev1.ListEventsRequest) float64 {
-				return b.cost(t, m, operation{
+			list := func(what string, r *tollgatev1.ListEventsRequest) operation {
+				return operation{
 					name: fmt.Sprintf("ListEvents %s, %s of %s", strings.ToLower(on.name), what, count(float64(n))), callers: 1,
 					procedure: tollgatev1connect.AuditServiceListEventsProcedure, messages: always(r),
 					right: func(answer proto.Message) error {
 						a := answer.(*tollgatev1.ListEventsResponse)
 						return must(len(a.GetEvents()) == min(50, n/100) || r.GetActor() == "" && len(a.GetEvents()) == min(50, n/2), len(a.GetEvents()))
 					},
-				}, b.pointRounds, p50Micros)
+				}
 			}
-			actor.add(x, list("of an actor", &tollgatev1.ListEventsRequest{Actor: "actor-7"}))
 			half := timestamppb.New(eventsBegan.Add(time.Duration(n/2) * time.Second))
-			middle.add(x, list("from the middle", &tollgatev1.ListEventsRequest{Before: half}))
+			b.costs(t, m, float64(n), b.pointRounds, p50Micros, lines,
+				list("of an actor", &tollgatev1.ListEventsRequest{Actor: "actor-7"}), list("from the middle", &tollgatev1.ListEventsRequest{Before: half}))
 		}
-		c.lines = append(c.lines, actor, middle)
+		c.lines = append(c.lines, lines...)
 	}
 	return c
 }

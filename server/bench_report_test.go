@@ -160,8 +160,8 @@ func asked(f figures) string {
 	write("three limits in memory: CPU above Authorize without", "≤ 8 µs", above, on(e, overConnect, "Authorize, three limits"), on(e, overConnect, "Authorize"))
 	leased, memory := on(p, overConnect, "Authorize, three leased limits"), on(e, overConnect, "Authorize, three limits")
 	write("three leased limits on Redis: CPU, of that of three in memory", "≤ 1.10", share, leased, memory)
-	write("the same: Redis's commands for 1,000 calls", "≤ 1", func(r ...*row) string {
-		return digits(1000 * r[0].median(func(s sample) float64 { return s.commands }))
+	write("the same: calls of Redis for 1,000 of them", "≤ 1", func(r ...*row) string {
+		return digits(1000 * r[0].median(func(s sample) float64 { return s.scripts }))
 	}, leased)
 	write("SDK, 64 callers: calls/s with shared requests, of those without", "≥ 5", times, find(f.sdk, "64", sdkShared), find(f.sdk, "64", sdkSeparate))
 	write("RecordEvent on PostgreSQL, 32 callers: calls/s, of those of the null", "≥ 0.5", times, on(p, overConnect, "RecordEvent"), on(p, overConnect, null))

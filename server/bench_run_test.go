@@ -38,7 +38,7 @@ type sample struct {
 	cpu time.Duration // of the server, for one request
 	own time.Duration // of the driver, for one request, if it is in this process
 
-	commands float64 // that Redis ran, for one request
+	scripts float64 // that Redis ran, for one request
 
 	null *sample // that of the same wire, measured just before
 }
@@ -115,19 +115,23 @@ type place struct {
 	redis   redis.UniversalClient
 }
 
-var redisCommands = regexp.MustCompile(`total_commands_processed:(\d+)`)
+var redisScripts = regexp.MustCompile(`cmdstat_eval(?:sha)?:calls=(\d+)`)
 
-// commands is how many commands the server's Redis has run.
-func (p place) commands(ctx context.Context, t *testing.T) float64 {
+// scripts is how many scripts the server's Redis has run: the calls of the limits.
+func (p place) scripts(ctx context.Context, t *testing.T) float64 {
 	t.Helper()
 	if p.redis == nil {
 		return 0
 	}
-	info, err := p.redis.Info(ctx, "stats").Result()
+	info, err := p.redis.Info(ctx, "commandstats").Result()
 	backendtest.Must(t, err)
-	n, err := strconv.ParseFloat(redisCommands.FindStringSubmatch(info)[1], 64)
-	backendtest.Must(t, err)
-	return n
+	total := 0.0
+	for _, m := range redisScripts.FindAllStringSubmatch(info, -1) {
+		n, err := strconv.ParseFloat(m[1], 64)
+		backendtest.Must(t, err)
+		total += n
+	}
+	return total
 }
 
 func (b *bench) nullOf(w wire) (operation, place) {
@@ -218,14 +222,14 @@ func (b *bench) loadOnce(t *testing.T, o operation, w wire, at place) sample {
 	}
 	requests, err := o.prepare(w, at.key, n)
 	backendtest.Must(t, err)
-	before := at.commands(b.ctx, t)
+	before := at.scripts(b.ctx, t)
 	s := b.measure(t, at.pid, func() (loaded, error) {
 		if o.callers > 0 { // so few that the calls under way at the end would count
 			return drive(b.ctx, callers, max(d, time.Second), func(context.Context) error { return b.ask(o, w, at, requests[0]) })
 		}
 		return w.load(b.ctx, b.dir, at.address, requests, callers, d)
 	})
-	s.commands = (at.commands(b.ctx, t) - before) / float64(s.requests)
+	s.scripts = (at.scripts(b.ctx, t) - before) / float64(s.requests)
 	if o.many && s.requests > n {
 		t.Fatalf("%s, %s: %d requests of %d that are new", w.name, o.name, s.requests, n)
 	}
