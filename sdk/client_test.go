@@ -105,6 +105,8 @@ func TestTimeout(t *testing.T) {
 		"Authorize":          func(ctx context.Context) error { return errorOf(c.Authorize(ctx, tollgate.AuthorizeRequest{})) },
 		"BatchAuthorize":     func(ctx context.Context) error { return errorOf(c.BatchAuthorize(ctx, nil)) },
 		"CheckLimit":         func(ctx context.Context) error { return errorOf(c.CheckLimit(ctx, tollgate.CheckLimitRequest{})) },
+		"Reserve":            func(ctx context.Context) error { return errorOf(c.Reserve(ctx, "l", "k", 1)) },
+		"Settle":             func(ctx context.Context) error { return errorOf(c.Settle(ctx, "x", 1)) },
 		"RecordEvents":       func(ctx context.Context) error { return c.RecordEvents(ctx, []tollgate.Event{{}}) },
 		"RecordEvent":        func(ctx context.Context) error { return c.RecordEvent(ctx, tollgate.Event{}) },
 		"a generated client": func(ctx context.Context) error { return errorOf(c.Auth().WhoAmI(ctx, &tollgatev1.WhoAmIRequest{})) },

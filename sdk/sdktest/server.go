@@ -62,6 +62,9 @@ type Server struct {
 	calls     map[string]int
 	decisions []Decision
 	events    []*tollgatev1.RecordEventRequest
+
+	reservations map[string]reservation // those that are open
+	reserved     int                    // how many there were
 }
 
 // handler has the RPCs that the SDK calls.
@@ -107,7 +110,7 @@ func NewServer(opts ...Option) *Server {
 		now: time.Now, keepAlive: 500 * time.Millisecond, tokenTTL: 15 * time.Minute, audience: Audience, permission: permissionPattern(), ended: make(chan struct{}),
 		roles: map[string][]string{}, users: map[string]User{}, apiKeys: map[string]apiKey{},
 		sessions: map[string]*session{}, refresh: map[string]string{},
-		limits: map[string]Limit{}, used: map[counter]int64{}, once: map[string]bool{}, calls: map[string]int{},
+		limits: map[string]Limit{}, used: map[counter]int64{}, once: map[string]bool{}, reservations: map[string]reservation{}, calls: map[string]int{},
 		changed: make(chan struct{}),
 	}
 	for _, opt := range opts {

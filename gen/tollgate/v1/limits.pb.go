@@ -282,6 +282,10 @@ type Override struct {
 	// name where it counts sign-ins or second factors, else the id. A limit that
 	// counts those and other calls, such as one on "*", keeps what was given: with
 	// the id it is for the other calls, with the name for sign-ins.
+	//
+	// For SUBJECT_CUSTOM a "*" at the end stands for any rest, "*" alone for every key,
+	// and for SUBJECT_IP there may be a network: "192.0.2.0/24". Of several that fit, the
+	// key itself wins, then the longest. Each key still has a count of its own.
 	Key string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
 	// Calls per period of the limit.
 	Rate int64 `protobuf:"varint,2,opt,name=rate,proto3" json:"rate,omitempty"`
@@ -1657,6 +1661,245 @@ func (x *LeaseLimitResponse) GetRetryAfter() *durationpb.Duration {
 	return nil
 }
 
+// ReserveRequest is what a call is expected to cost.
+type ReserveRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The limit's name.
+	Limit string `protobuf:"bytes,1,opt,name=limit,proto3" json:"limit,omitempty"`
+	// Whom to count.
+	Key string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// How much to count; 0 means 1.
+	Cost          int64 `protobuf:"varint,3,opt,name=cost,proto3" json:"cost,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReserveRequest) Reset() {
+	*x = ReserveRequest{}
+	mi := &file_tollgate_v1_limits_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReserveRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReserveRequest) ProtoMessage() {}
+
+func (x *ReserveRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tollgate_v1_limits_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReserveRequest.ProtoReflect.Descriptor instead.
+func (*ReserveRequest) Descriptor() ([]byte, []int) {
+	return file_tollgate_v1_limits_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *ReserveRequest) GetLimit() string {
+	if x != nil {
+		return x.Limit
+	}
+	return ""
+}
+
+func (x *ReserveRequest) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *ReserveRequest) GetCost() int64 {
+	if x != nil {
+		return x.Cost
+	}
+	return 0
+}
+
+// ReserveResponse says whether the call is within the limit.
+type ReserveResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The call is within the limit, or the limit is in shadow mode.
+	Allowed bool `protobuf:"varint,1,opt,name=allowed,proto3" json:"allowed,omitempty"`
+	// For Settle; set when allowed. Up to 4,096 characters.
+	ReservationId string `protobuf:"bytes,2,opt,name=reservation_id,json=reservationId,proto3" json:"reservation_id,omitempty"`
+	// Where the key stands now.
+	Status *LimitStatus `protobuf:"bytes,3,opt,name=status,proto3" json:"status,omitempty"`
+	// How long to wait; set when not allowed. Unset for a call that costs more
+	// than the limit can ever allow.
+	RetryAfter    *durationpb.Duration `protobuf:"bytes,4,opt,name=retry_after,json=retryAfter,proto3" json:"retry_after,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReserveResponse) Reset() {
+	*x = ReserveResponse{}
+	mi := &file_tollgate_v1_limits_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReserveResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReserveResponse) ProtoMessage() {}
+
+func (x *ReserveResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tollgate_v1_limits_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReserveResponse.ProtoReflect.Descriptor instead.
+func (*ReserveResponse) Descriptor() ([]byte, []int) {
+	return file_tollgate_v1_limits_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ReserveResponse) GetAllowed() bool {
+	if x != nil {
+		return x.Allowed
+	}
+	return false
+}
+
+func (x *ReserveResponse) GetReservationId() string {
+	if x != nil {
+		return x.ReservationId
+	}
+	return ""
+}
+
+func (x *ReserveResponse) GetStatus() *LimitStatus {
+	if x != nil {
+		return x.Status
+	}
+	return nil
+}
+
+func (x *ReserveResponse) GetRetryAfter() *durationpb.Duration {
+	if x != nil {
+		return x.RetryAfter
+	}
+	return nil
+}
+
+// SettleRequest is what a call did cost.
+type SettleRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// From Reserve.
+	ReservationId string `protobuf:"bytes,1,opt,name=reservation_id,json=reservationId,proto3" json:"reservation_id,omitempty"`
+	// All that it did cost, not the difference; 0 gives everything back.
+	Cost          int64 `protobuf:"varint,2,opt,name=cost,proto3" json:"cost,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SettleRequest) Reset() {
+	*x = SettleRequest{}
+	mi := &file_tollgate_v1_limits_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SettleRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SettleRequest) ProtoMessage() {}
+
+func (x *SettleRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tollgate_v1_limits_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SettleRequest.ProtoReflect.Descriptor instead.
+func (*SettleRequest) Descriptor() ([]byte, []int) {
+	return file_tollgate_v1_limits_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *SettleRequest) GetReservationId() string {
+	if x != nil {
+		return x.ReservationId
+	}
+	return ""
+}
+
+func (x *SettleRequest) GetCost() int64 {
+	if x != nil {
+		return x.Cost
+	}
+	return 0
+}
+
+// SettleResponse says what is left.
+type SettleResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where the key stands now.
+	Status        *LimitStatus `protobuf:"bytes,1,opt,name=status,proto3" json:"status,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SettleResponse) Reset() {
+	*x = SettleResponse{}
+	mi := &file_tollgate_v1_limits_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SettleResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SettleResponse) ProtoMessage() {}
+
+func (x *SettleResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tollgate_v1_limits_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SettleResponse.ProtoReflect.Descriptor instead.
+func (*SettleResponse) Descriptor() ([]byte, []int) {
+	return file_tollgate_v1_limits_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *SettleResponse) GetStatus() *LimitStatus {
+	if x != nil {
+		return x.Status
+	}
+	return nil
+}
+
 // ResetLimitRequest names a limit and a key.
 type ResetLimitRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1673,7 +1916,7 @@ type ResetLimitRequest struct {
 
 func (x *ResetLimitRequest) Reset() {
 	*x = ResetLimitRequest{}
-	mi := &file_tollgate_v1_limits_proto_msgTypes[17]
+	mi := &file_tollgate_v1_limits_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1685,7 +1928,7 @@ func (x *ResetLimitRequest) String() string {
 func (*ResetLimitRequest) ProtoMessage() {}
 
 func (x *ResetLimitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_limits_proto_msgTypes[17]
+	mi := &file_tollgate_v1_limits_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1698,7 +1941,7 @@ func (x *ResetLimitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetLimitRequest.ProtoReflect.Descriptor instead.
 func (*ResetLimitRequest) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_limits_proto_rawDescGZIP(), []int{17}
+	return file_tollgate_v1_limits_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ResetLimitRequest) GetName() string {
@@ -1724,7 +1967,7 @@ type ResetLimitResponse struct {
 
 func (x *ResetLimitResponse) Reset() {
 	*x = ResetLimitResponse{}
-	mi := &file_tollgate_v1_limits_proto_msgTypes[18]
+	mi := &file_tollgate_v1_limits_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1736,7 +1979,7 @@ func (x *ResetLimitResponse) String() string {
 func (*ResetLimitResponse) ProtoMessage() {}
 
 func (x *ResetLimitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_limits_proto_msgTypes[18]
+	mi := &file_tollgate_v1_limits_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1749,7 +1992,7 @@ func (x *ResetLimitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetLimitResponse.ProtoReflect.Descriptor instead.
 func (*ResetLimitResponse) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_limits_proto_rawDescGZIP(), []int{18}
+	return file_tollgate_v1_limits_proto_rawDescGZIP(), []int{22}
 }
 
 var File_tollgate_v1_limits_proto protoreflect.FileDescriptor
@@ -1894,7 +2137,25 @@ const file_tollgate_v1_limits_proto_rawDesc = "" +
 	"\tvalid_for\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\bvalidFor\x120\n" +
 	"\x06status\x18\x03 \x01(\v2\x18.tollgate.v1.LimitStatusR\x06status\x12:\n" +
 	"\vretry_after\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\n" +
-	"retryAfter\"N\n" +
+	"retryAfter\"p\n" +
+	"\x0eReserveRequest\x12\x1f\n" +
+	"\x05limit\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x05limit\x12\x1a\n" +
+	"\x03key\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\x03key\x12!\n" +
+	"\x04cost\x18\x03 \x01(\x03B\r\xbaH\n" +
+	"\"\b\x18\x80\x94\xeb\xdc\x03(\x00R\x04cost\"\xc0\x01\n" +
+	"\x0fReserveResponse\x12\x18\n" +
+	"\aallowed\x18\x01 \x01(\bR\aallowed\x12%\n" +
+	"\x0ereservation_id\x18\x02 \x01(\tR\rreservationId\x120\n" +
+	"\x06status\x18\x03 \x01(\v2\x18.tollgate.v1.LimitStatusR\x06status\x12:\n" +
+	"\vretry_after\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\n" +
+	"retryAfter\"e\n" +
+	"\rSettleRequest\x121\n" +
+	"\x0ereservation_id\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80 R\rreservationId\x12!\n" +
+	"\x04cost\x18\x02 \x01(\x03B\r\xbaH\n" +
+	"\"\b\x18\x80\x94\xeb\xdc\x03(\x00R\x04cost\"B\n" +
+	"\x0eSettleResponse\x120\n" +
+	"\x06status\x18\x01 \x01(\v2\x18.tollgate.v1.LimitStatusR\x06status\"N\n" +
 	"\x11ResetLimitRequest\x12\x1d\n" +
 	"\x04name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x04name\x12\x1a\n" +
 	"\x03key\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\x03key\"\x14\n" +
@@ -1922,7 +2183,8 @@ const file_tollgate_v1_limits_proto_rawDesc = "" +
 	"\x12OUTAGE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fOUTAGE_LOCAL\x10\x01\x12\x0f\n" +
 	"\vOUTAGE_OPEN\x10\x02\x12\x11\n" +
-	"\rOUTAGE_CLOSED\x10\x032\xd1\b\n" +
+	"\rOUTAGE_CLOSED\x10\x032\xcd\n" +
+	"\n" +
 	"\rLimitsService\x12\x84\x01\n" +
 	"\vCreateLimit\x12\x1f.tollgate.v1.CreateLimitRequest\x1a .tollgate.v1.CreateLimitResponse\"2\x8a\xe4\x19\x190\x01\n" +
 	"\x15tollgate:limits:write\x82\xd3\xe4\x93\x02\x0f:\x01*\"\n" +
@@ -1942,7 +2204,11 @@ const file_tollgate_v1_limits_proto_rawDesc = "" +
 	"\x15tollgate:limits:check\x82\xd3\xe4\x93\x02\x15:\x01*\"\x10/v1/limits/check\x12\x85\x01\n" +
 	"\n" +
 	"LeaseLimit\x12\x1e.tollgate.v1.LeaseLimitRequest\x1a\x1f.tollgate.v1.LeaseLimitResponse\"6\x8a\xe4\x19\x17\n" +
-	"\x15tollgate:limits:check\x82\xd3\xe4\x93\x02\x15:\x01*\"\x10/v1/limits/lease\x12\x8e\x01\n" +
+	"\x15tollgate:limits:check\x82\xd3\xe4\x93\x02\x15:\x01*\"\x10/v1/limits/lease\x12~\n" +
+	"\aReserve\x12\x1b.tollgate.v1.ReserveRequest\x1a\x1c.tollgate.v1.ReserveResponse\"8\x8a\xe4\x19\x17\n" +
+	"\x15tollgate:limits:check\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/v1/limits/reserve\x12z\n" +
+	"\x06Settle\x12\x1a.tollgate.v1.SettleRequest\x1a\x1b.tollgate.v1.SettleResponse\"7\x8a\xe4\x19\x17\n" +
+	"\x15tollgate:limits:check\x82\xd3\xe4\x93\x02\x16:\x01*\"\x11/v1/limits/settle\x12\x8e\x01\n" +
 	"\n" +
 	"ResetLimit\x12\x1e.tollgate.v1.ResetLimitRequest\x1a\x1f.tollgate.v1.ResetLimitResponse\"?\x8a\xe4\x19\x190\x01\n" +
 	"\x15tollgate:limits:write\x82\xd3\xe4\x93\x02\x1c:\x01*\"\x17/v1/limits/{name}/resetB\xa6\x01\n" +
@@ -1961,7 +2227,7 @@ func file_tollgate_v1_limits_proto_rawDescGZIP() []byte {
 }
 
 var file_tollgate_v1_limits_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_tollgate_v1_limits_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_tollgate_v1_limits_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_tollgate_v1_limits_proto_goTypes = []any{
 	(Subject)(0),                  // 0: tollgate.v1.Subject
 	(Algorithm)(0),                // 1: tollgate.v1.Algorithm
@@ -1984,65 +2250,76 @@ var file_tollgate_v1_limits_proto_goTypes = []any{
 	(*CheckLimitResponse)(nil),    // 18: tollgate.v1.CheckLimitResponse
 	(*LeaseLimitRequest)(nil),     // 19: tollgate.v1.LeaseLimitRequest
 	(*LeaseLimitResponse)(nil),    // 20: tollgate.v1.LeaseLimitResponse
-	(*ResetLimitRequest)(nil),     // 21: tollgate.v1.ResetLimitRequest
-	(*ResetLimitResponse)(nil),    // 22: tollgate.v1.ResetLimitResponse
-	(*durationpb.Duration)(nil),   // 23: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 24: google.protobuf.Timestamp
+	(*ReserveRequest)(nil),        // 21: tollgate.v1.ReserveRequest
+	(*ReserveResponse)(nil),       // 22: tollgate.v1.ReserveResponse
+	(*SettleRequest)(nil),         // 23: tollgate.v1.SettleRequest
+	(*SettleResponse)(nil),        // 24: tollgate.v1.SettleResponse
+	(*ResetLimitRequest)(nil),     // 25: tollgate.v1.ResetLimitRequest
+	(*ResetLimitResponse)(nil),    // 26: tollgate.v1.ResetLimitResponse
+	(*durationpb.Duration)(nil),   // 27: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 28: google.protobuf.Timestamp
 }
 var file_tollgate_v1_limits_proto_depIdxs = []int32{
 	0,  // 0: tollgate.v1.Limit.subject:type_name -> tollgate.v1.Subject
-	23, // 1: tollgate.v1.Limit.period:type_name -> google.protobuf.Duration
+	27, // 1: tollgate.v1.Limit.period:type_name -> google.protobuf.Duration
 	1,  // 2: tollgate.v1.Limit.algorithm:type_name -> tollgate.v1.Algorithm
 	2,  // 3: tollgate.v1.Limit.mode:type_name -> tollgate.v1.Mode
 	3,  // 4: tollgate.v1.Limit.outage:type_name -> tollgate.v1.Outage
 	4,  // 5: tollgate.v1.Limit.overrides:type_name -> tollgate.v1.Override
-	24, // 6: tollgate.v1.Limit.created_at:type_name -> google.protobuf.Timestamp
-	24, // 7: tollgate.v1.Limit.updated_at:type_name -> google.protobuf.Timestamp
-	23, // 8: tollgate.v1.Limit.lease_time:type_name -> google.protobuf.Duration
-	23, // 9: tollgate.v1.LimitStatus.reset:type_name -> google.protobuf.Duration
+	28, // 6: tollgate.v1.Limit.created_at:type_name -> google.protobuf.Timestamp
+	28, // 7: tollgate.v1.Limit.updated_at:type_name -> google.protobuf.Timestamp
+	27, // 8: tollgate.v1.Limit.lease_time:type_name -> google.protobuf.Duration
+	27, // 9: tollgate.v1.LimitStatus.reset:type_name -> google.protobuf.Duration
 	0,  // 10: tollgate.v1.CreateLimitRequest.subject:type_name -> tollgate.v1.Subject
-	23, // 11: tollgate.v1.CreateLimitRequest.period:type_name -> google.protobuf.Duration
+	27, // 11: tollgate.v1.CreateLimitRequest.period:type_name -> google.protobuf.Duration
 	1,  // 12: tollgate.v1.CreateLimitRequest.algorithm:type_name -> tollgate.v1.Algorithm
 	2,  // 13: tollgate.v1.CreateLimitRequest.mode:type_name -> tollgate.v1.Mode
 	3,  // 14: tollgate.v1.CreateLimitRequest.outage:type_name -> tollgate.v1.Outage
 	4,  // 15: tollgate.v1.CreateLimitRequest.overrides:type_name -> tollgate.v1.Override
-	23, // 16: tollgate.v1.CreateLimitRequest.lease_time:type_name -> google.protobuf.Duration
+	27, // 16: tollgate.v1.CreateLimitRequest.lease_time:type_name -> google.protobuf.Duration
 	5,  // 17: tollgate.v1.CreateLimitResponse.limit:type_name -> tollgate.v1.Limit
 	5,  // 18: tollgate.v1.ListLimitsResponse.limits:type_name -> tollgate.v1.Limit
 	5,  // 19: tollgate.v1.GetLimitResponse.limit:type_name -> tollgate.v1.Limit
-	23, // 20: tollgate.v1.UpdateLimitRequest.period:type_name -> google.protobuf.Duration
+	27, // 20: tollgate.v1.UpdateLimitRequest.period:type_name -> google.protobuf.Duration
 	1,  // 21: tollgate.v1.UpdateLimitRequest.algorithm:type_name -> tollgate.v1.Algorithm
 	2,  // 22: tollgate.v1.UpdateLimitRequest.mode:type_name -> tollgate.v1.Mode
 	3,  // 23: tollgate.v1.UpdateLimitRequest.outage:type_name -> tollgate.v1.Outage
 	4,  // 24: tollgate.v1.UpdateLimitRequest.overrides:type_name -> tollgate.v1.Override
-	23, // 25: tollgate.v1.UpdateLimitRequest.lease_time:type_name -> google.protobuf.Duration
+	27, // 25: tollgate.v1.UpdateLimitRequest.lease_time:type_name -> google.protobuf.Duration
 	5,  // 26: tollgate.v1.UpdateLimitResponse.limit:type_name -> tollgate.v1.Limit
 	6,  // 27: tollgate.v1.CheckLimitResponse.status:type_name -> tollgate.v1.LimitStatus
-	23, // 28: tollgate.v1.CheckLimitResponse.retry_after:type_name -> google.protobuf.Duration
-	23, // 29: tollgate.v1.LeaseLimitResponse.valid_for:type_name -> google.protobuf.Duration
+	27, // 28: tollgate.v1.CheckLimitResponse.retry_after:type_name -> google.protobuf.Duration
+	27, // 29: tollgate.v1.LeaseLimitResponse.valid_for:type_name -> google.protobuf.Duration
 	6,  // 30: tollgate.v1.LeaseLimitResponse.status:type_name -> tollgate.v1.LimitStatus
-	23, // 31: tollgate.v1.LeaseLimitResponse.retry_after:type_name -> google.protobuf.Duration
-	7,  // 32: tollgate.v1.LimitsService.CreateLimit:input_type -> tollgate.v1.CreateLimitRequest
-	9,  // 33: tollgate.v1.LimitsService.ListLimits:input_type -> tollgate.v1.ListLimitsRequest
-	11, // 34: tollgate.v1.LimitsService.GetLimit:input_type -> tollgate.v1.GetLimitRequest
-	13, // 35: tollgate.v1.LimitsService.UpdateLimit:input_type -> tollgate.v1.UpdateLimitRequest
-	15, // 36: tollgate.v1.LimitsService.DeleteLimit:input_type -> tollgate.v1.DeleteLimitRequest
-	17, // 37: tollgate.v1.LimitsService.CheckLimit:input_type -> tollgate.v1.CheckLimitRequest
-	19, // 38: tollgate.v1.LimitsService.LeaseLimit:input_type -> tollgate.v1.LeaseLimitRequest
-	21, // 39: tollgate.v1.LimitsService.ResetLimit:input_type -> tollgate.v1.ResetLimitRequest
-	8,  // 40: tollgate.v1.LimitsService.CreateLimit:output_type -> tollgate.v1.CreateLimitResponse
-	10, // 41: tollgate.v1.LimitsService.ListLimits:output_type -> tollgate.v1.ListLimitsResponse
-	12, // 42: tollgate.v1.LimitsService.GetLimit:output_type -> tollgate.v1.GetLimitResponse
-	14, // 43: tollgate.v1.LimitsService.UpdateLimit:output_type -> tollgate.v1.UpdateLimitResponse
-	16, // 44: tollgate.v1.LimitsService.DeleteLimit:output_type -> tollgate.v1.DeleteLimitResponse
-	18, // 45: tollgate.v1.LimitsService.CheckLimit:output_type -> tollgate.v1.CheckLimitResponse
-	20, // 46: tollgate.v1.LimitsService.LeaseLimit:output_type -> tollgate.v1.LeaseLimitResponse
-	22, // 47: tollgate.v1.LimitsService.ResetLimit:output_type -> tollgate.v1.ResetLimitResponse
-	40, // [40:48] is the sub-list for method output_type
-	32, // [32:40] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	27, // 31: tollgate.v1.LeaseLimitResponse.retry_after:type_name -> google.protobuf.Duration
+	6,  // 32: tollgate.v1.ReserveResponse.status:type_name -> tollgate.v1.LimitStatus
+	27, // 33: tollgate.v1.ReserveResponse.retry_after:type_name -> google.protobuf.Duration
+	6,  // 34: tollgate.v1.SettleResponse.status:type_name -> tollgate.v1.LimitStatus
+	7,  // 35: tollgate.v1.LimitsService.CreateLimit:input_type -> tollgate.v1.CreateLimitRequest
+	9,  // 36: tollgate.v1.LimitsService.ListLimits:input_type -> tollgate.v1.ListLimitsRequest
+	11, // 37: tollgate.v1.LimitsService.GetLimit:input_type -> tollgate.v1.GetLimitRequest
+	13, // 38: tollgate.v1.LimitsService.UpdateLimit:input_type -> tollgate.v1.UpdateLimitRequest
+	15, // 39: tollgate.v1.LimitsService.DeleteLimit:input_type -> tollgate.v1.DeleteLimitRequest
+	17, // 40: tollgate.v1.LimitsService.CheckLimit:input_type -> tollgate.v1.CheckLimitRequest
+	19, // 41: tollgate.v1.LimitsService.LeaseLimit:input_type -> tollgate.v1.LeaseLimitRequest
+	21, // 42: tollgate.v1.LimitsService.Reserve:input_type -> tollgate.v1.ReserveRequest
+	23, // 43: tollgate.v1.LimitsService.Settle:input_type -> tollgate.v1.SettleRequest
+	25, // 44: tollgate.v1.LimitsService.ResetLimit:input_type -> tollgate.v1.ResetLimitRequest
+	8,  // 45: tollgate.v1.LimitsService.CreateLimit:output_type -> tollgate.v1.CreateLimitResponse
+	10, // 46: tollgate.v1.LimitsService.ListLimits:output_type -> tollgate.v1.ListLimitsResponse
+	12, // 47: tollgate.v1.LimitsService.GetLimit:output_type -> tollgate.v1.GetLimitResponse
+	14, // 48: tollgate.v1.LimitsService.UpdateLimit:output_type -> tollgate.v1.UpdateLimitResponse
+	16, // 49: tollgate.v1.LimitsService.DeleteLimit:output_type -> tollgate.v1.DeleteLimitResponse
+	18, // 50: tollgate.v1.LimitsService.CheckLimit:output_type -> tollgate.v1.CheckLimitResponse
+	20, // 51: tollgate.v1.LimitsService.LeaseLimit:output_type -> tollgate.v1.LeaseLimitResponse
+	22, // 52: tollgate.v1.LimitsService.Reserve:output_type -> tollgate.v1.ReserveResponse
+	24, // 53: tollgate.v1.LimitsService.Settle:output_type -> tollgate.v1.SettleResponse
+	26, // 54: tollgate.v1.LimitsService.ResetLimit:output_type -> tollgate.v1.ResetLimitResponse
+	45, // [45:55] is the sub-list for method output_type
+	35, // [35:45] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_tollgate_v1_limits_proto_init() }
@@ -2058,7 +2335,7 @@ func file_tollgate_v1_limits_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tollgate_v1_limits_proto_rawDesc), len(file_tollgate_v1_limits_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   19,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -222,6 +222,12 @@ const (
 	Reason_REASON_TOO_MANY_LIMITS_APPLY Reason = 110
 	// The limit's calls are not counted ahead of time.
 	Reason_REASON_LIMIT_NOT_LEASED Reason = 117
+	// The limit counts in a way that knows no cost.
+	Reason_REASON_LIMIT_NOT_RESERVABLE Reason = 150
+	// As many reservations are open for the key as there may be.
+	Reason_REASON_TOO_MANY_RESERVATIONS Reason = 151
+	// The reservation was settled, is too old or is not the caller's.
+	Reason_REASON_RESERVATION_NOT_FOUND Reason = 152
 	// There is no such route.
 	Reason_REASON_ROUTE_NOT_FOUND Reason = 111
 	// Another route has the name.
@@ -374,6 +380,9 @@ var (
 		116: "REASON_BAD_INHERITANCE",
 		110: "REASON_TOO_MANY_LIMITS_APPLY",
 		117: "REASON_LIMIT_NOT_LEASED",
+		150: "REASON_LIMIT_NOT_RESERVABLE",
+		151: "REASON_TOO_MANY_RESERVATIONS",
+		152: "REASON_RESERVATION_NOT_FOUND",
 		111: "REASON_ROUTE_NOT_FOUND",
 		112: "REASON_ROUTE_EXISTS",
 		113: "REASON_ROUTE_CONFLICT",
@@ -496,6 +505,9 @@ var (
 		"REASON_BAD_INHERITANCE":            116,
 		"REASON_TOO_MANY_LIMITS_APPLY":      110,
 		"REASON_LIMIT_NOT_LEASED":           117,
+		"REASON_LIMIT_NOT_RESERVABLE":       150,
+		"REASON_TOO_MANY_RESERVATIONS":      151,
+		"REASON_RESERVATION_NOT_FOUND":      152,
 		"REASON_ROUTE_NOT_FOUND":            111,
 		"REASON_ROUTE_EXISTS":               112,
 		"REASON_ROUTE_CONFLICT":             113,
@@ -557,7 +569,7 @@ var File_tollgate_v1_reason_proto protoreflect.FileDescriptor
 
 const file_tollgate_v1_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x18tollgate/v1/reason.proto\x12\vtollgate.v1*\x91\x1a\n" +
+	"\x18tollgate/v1/reason.proto\x12\vtollgate.v1*\xf9\x1a\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tREASON_OK\x10\x01\x12\x1d\n" +
@@ -652,7 +664,10 @@ const file_tollgate_v1_reason_proto_rawDesc = "" +
 	"\x15REASON_ROLE_INHERITED\x10s\x12\x1a\n" +
 	"\x16REASON_BAD_INHERITANCE\x10t\x12 \n" +
 	"\x1cREASON_TOO_MANY_LIMITS_APPLY\x10n\x12\x1b\n" +
-	"\x17REASON_LIMIT_NOT_LEASED\x10u\x12\x1a\n" +
+	"\x17REASON_LIMIT_NOT_LEASED\x10u\x12 \n" +
+	"\x1bREASON_LIMIT_NOT_RESERVABLE\x10\x96\x01\x12!\n" +
+	"\x1cREASON_TOO_MANY_RESERVATIONS\x10\x97\x01\x12!\n" +
+	"\x1cREASON_RESERVATION_NOT_FOUND\x10\x98\x01\x12\x1a\n" +
 	"\x16REASON_ROUTE_NOT_FOUND\x10o\x12\x17\n" +
 	"\x13REASON_ROUTE_EXISTS\x10p\x12\x19\n" +
 	"\x15REASON_ROUTE_CONFLICT\x10q\x12\x1a\n" +

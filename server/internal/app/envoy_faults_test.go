@@ -105,7 +105,10 @@ func (i *instance) faulty(t *testing.T, p parts) http.Handler {
 }
 
 // brokenCounters fails, or panics.
-type brokenCounters struct{ panics bool }
+type brokenCounters struct {
+	limits.Backend // not there: only Take and Forget are
+	panics         bool
+}
 
 func (b brokenCounters) Take(context.Context, []limits.Count, bool) ([]limits.Outcome, error) {
 	if b.panics {
@@ -142,7 +145,7 @@ func TestExtAuthzFaults(t *testing.T) {
 		"routes that are not read":    {parts{routes: func() (*routes.Table, error) { return nil, errors.New("not read") }}, fetch("/orders/7", p.alice), "error"},
 		"routes that panic":           {parts{routes: panics}, fetch("/orders/7", p.alice), "error"},
 		"limits that are not read":    {parts{unread: true}, by("orders:read"), "error"},
-		"counters that panic":         {parts{counted: brokenCounters{true}}, by("local:x"), "error"},
+		"counters that panic":         {parts{counted: brokenCounters{panics: true}}, by("local:x"), "error"},
 		"counters gone, counted here": {parts{counted: brokenCounters{}}, by("local:x"), "allowed"},
 		"counters gone, open":         {parts{counted: brokenCounters{}}, by("open:x"), "allowed"},
 		"counters gone, closed":       {parts{counted: brokenCounters{}}, by("closed:x"), "denied"},
@@ -211,7 +214,7 @@ func TestShouldRateLimitFaults(t *testing.T) {
 		"local":  {parts{counted: brokenCounters{}}, 0, rlsv3.RateLimitResponse_OK},
 		"open":   {parts{counted: brokenCounters{}}, 0, rlsv3.RateLimitResponse_OK},
 		"closed": {parts{counted: brokenCounters{}}, 0, rlsv3.RateLimitResponse_OVER_LIMIT},
-		"panic":  {parts{counted: brokenCounters{true}}, connect.CodeInternal, 0},
+		"panic":  {parts{counted: brokenCounters{panics: true}}, connect.CodeInternal, 0},
 		"unread": {parts{unread: true}, connect.CodeUnavailable, 0},
 	} {
 		limit := name

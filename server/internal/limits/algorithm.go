@@ -15,8 +15,13 @@ type Backend interface {
 	// means that the counters cannot be reached (or that ctx ended); the calls
 	// may have been counted nevertheless.
 	Take(ctx context.Context, counts []Count, peek bool) ([]Outcome, error)
-	// Forget sets the counters to nothing used.
+	// Forget sets the counters to nothing used, with no open reservations.
 	Forget(ctx context.Context, counts []Count) error
+	// Reserve is Take of one Count that keeps its name open until Settle, for 24
+	// hours. The error may be errTooManyOpen.
+	Reserve(ctx context.Context, c Count, open string) (Outcome, error)
+	// Settle changes what an open reservation counts. The error may be errNotOpen.
+	Settle(ctx context.Context, c Count, t settlement) (Outcome, error)
 }
 
 // Count is one counter and what to take from it. Counter and Key together name

@@ -49,7 +49,6 @@ func TestTakeNeverExceedsTheLimit(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		c := someCount(t, rates)
-		type pass struct{ at, cost int64 }
 		var passed []pass
 		var s state
 		now := start
@@ -64,25 +63,34 @@ func TestTakeNeverExceedsTheLimit(t *testing.T) {
 			s = c.take(s, now)
 			passed = append(passed, pass{now, c.Cost})
 		}
-		for i := range passed {
-			sum := int64(0)
-			for j := i; j < len(passed); j++ {
-				if c.Algorithm == FixedWindow && passed[j].at/c.Period != passed[i].at/c.Period {
-					break
-				}
-				sum += passed[j].cost
-				// (sum - burst) * period <= rate * t
-				over := new(big.Int).Mul(big.NewInt(sum-c.Burst), big.NewInt(c.Period))
-				leaked := new(big.Int).Mul(big.NewInt(c.Rate), big.NewInt(passed[j].at-passed[i].at))
-				if c.Algorithm == FixedWindow {
-					leaked.SetInt64(0)
-				}
-				if over.Cmp(leaked) > 0 {
-					t.Fatalf("%+v: %d passed in %d µs", c, sum, passed[j].at-passed[i].at)
-				}
+		wantWithin(t, c, passed)
+	})
+}
+
+// pass is calls that passed at a time.
+type pass struct{ at, cost int64 }
+
+// wantWithin wants that in a window of length t at most burst + rate*t passed.
+func wantWithin(t *rapid.T, c Count, passed []pass) {
+	t.Helper()
+	for i := range passed {
+		sum := int64(0)
+		for j := i; j < len(passed); j++ {
+			if c.Algorithm == FixedWindow && passed[j].at/c.Period != passed[i].at/c.Period {
+				break
+			}
+			sum += passed[j].cost
+			// (sum - burst) * period <= rate * t
+			over := new(big.Int).Mul(big.NewInt(sum-c.Burst), big.NewInt(c.Period))
+			leaked := new(big.Int).Mul(big.NewInt(c.Rate), big.NewInt(passed[j].at-passed[i].at))
+			if c.Algorithm == FixedWindow {
+				leaked.SetInt64(0)
+			}
+			if over.Cmp(leaked) > 0 {
+				t.Fatalf("%+v: %d passed in %d µs", c, sum, passed[j].at-passed[i].at)
 			}
 		}
-	})
+	}
 }
 
 // TestGCRAIsExact compares with a bucket of fractions of any precision: not

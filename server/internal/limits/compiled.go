@@ -32,7 +32,8 @@ type rules struct {
 type rule struct {
 	Limit
 	counter   string
-	overrides map[string]Override
+	overrides map[string]Override // by key
+	wide      []wide              // those for more keys than one, the longest first
 }
 
 func compile(list []Limit) *rules {
@@ -40,8 +41,13 @@ func compile(list []Limit) *rules {
 	for _, l := range list {
 		r := &rule{Limit: l, counter: counterOf(l), overrides: make(map[string]Override, len(l.Overrides))}
 		for _, o := range l.Overrides {
-			r.overrides[o.Key] = o
+			if w, many := l.wideOf(o); many {
+				r.wide = append(r.wide, w)
+			} else {
+				r.overrides[o.Key] = o
+			}
 		}
+		byLength(r.wide)
 		all.list = append(all.list, r)
 		all.byName[l.Name] = r
 	}
@@ -119,7 +125,7 @@ func (r *rule) named(key string, cost int64) match {
 
 func (r *rule) match(key string, cost int64) match {
 	rate, burst := r.Rate, r.AtOnce()
-	if o, ok := r.overrides[key]; ok {
+	if o, ok := r.override(key); ok {
 		rate, burst = o.Rate, atOnce(r.Algorithm, o.Rate, o.Burst)
 	}
 	// More than the greatest burst never passes, however much more.

@@ -108,7 +108,7 @@ type Limit struct {
 
 // Override gives one key its own allowance per the limit's period.
 type Override struct {
-	Key   string `json:"key"` // canonical
+	Key   string `json:"key"` // canonical; also of more keys than one, see wildcard.go
 	Rate  int64  `json:"rate"`
 	Burst int64  `json:"burst,omitempty"` // GCRA and Backoff only; 0: the rate
 }
@@ -146,9 +146,9 @@ func (l Limit) normal() (Limit, error) {
 	}
 	l.Overrides = slices.Clone(l.Overrides)
 	for i, o := range l.Overrides {
-		key, ok := l.Subject.canonical(o.Key)
+		key, ok := l.Subject.overrideKey(o.Key)
 		if !ok {
-			what := "an IP address or an IPv6 /64, because the limit counts IP addresses"
+			what := "an IP address, an IPv6 /64 or a larger network, because the limit counts IP addresses"
 			if l.Subject == SubjectUserIP {
 				what = "USER@ADDRESS, because the limit counts users at IP addresses"
 			}
@@ -202,6 +202,9 @@ func (l Limit) check() error {
 		at := fmt.Sprintf("overrides[%d].", i)
 		if o.Key == "" || utf8.RuneCountInString(o.Key) > 256 {
 			return fault.Field(at+"key", "must be 1 to 256 characters")
+		}
+		if err := l.checkWildcard(at+"key", o.Key); err != nil {
+			return err
 		}
 		if seen[o.Key] {
 			return fault.Field(at+"key", "appears twice; give one override for each key")

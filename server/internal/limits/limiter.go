@@ -176,11 +176,16 @@ func (s *Service) count(ctx context.Context, matches []match, peek bool) (outcom
 	}
 	began := s.clock.Now()
 	outcomes, err = s.backend.Take(ctx, counts(matches), peek)
-	took := s.clock.Now().Sub(began)
 	if err == nil {
-		s.observed(CountedOK, took)
+		s.observed(CountedOK, s.clock.Now().Sub(began))
 		return outcomes, false, nil
 	}
+	return s.without(ctx, matches, peek, began, err)
+}
+
+// without is count after the backend failed.
+func (s *Service) without(ctx context.Context, matches []match, peek bool, began time.Time, err error) (outcomes []Outcome, outage bool, _ error) {
+	took := s.clock.Now().Sub(began)
 	if ctx.Err() != nil {
 		return nil, false, err
 	}

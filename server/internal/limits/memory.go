@@ -39,6 +39,10 @@ type shard struct {
 	mu       sync.Mutex
 	counters map[counter]*entry
 	swept    int64 // when all counters were last looked through
+
+	open      map[counter]map[string]int64 // reservations that are open, until when
+	opened    int                          // how many
+	sweptOpen int64                        // when all of them were last looked through
 }
 
 type counter struct {
@@ -59,6 +63,7 @@ func newMemory(clk clock.Clock, keys int) *Memory {
 	m := &Memory{clock: clk, seed: maphash.MakeSeed(), max: max(1, keys/shardCount)}
 	for i := range m.shards {
 		m.shards[i].counters = map[counter]*entry{}
+		m.shards[i].open = map[counter]map[string]int64{}
 	}
 	return m
 }
@@ -123,7 +128,10 @@ func (m *Memory) Forget(_ context.Context, counts []Count) error {
 	m.lock(set)
 	defer m.unlock(set)
 	for i, name := range names {
-		delete(m.shards[places[i]].counters, name)
+		s := &m.shards[places[i]]
+		delete(s.counters, name)
+		s.opened -= len(s.open[name])
+		delete(s.open, name)
 	}
 	return nil
 }

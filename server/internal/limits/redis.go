@@ -46,6 +46,7 @@ type Redis struct {
 	timeout time.Duration
 	slots   chan struct{}
 	batch   batcher
+	reserve batcher // with the script of reservations
 	breaker breaker
 }
 
@@ -58,6 +59,7 @@ func NewRedis(client redis.UniversalClient, prefix string, clk clock.Clock, log 
 	r := &Redis{
 		client: client, prefix: prefix + "limit:", log: log,
 		batch:   batcher{client: client, script: redis.NewScript(takeScript)},
+		reserve: batcher{client: client, script: redis.NewScript(reserveSource())},
 		timeout: redisTimeout, slots: make(chan struct{}, redisCalls), breaker: breaker{now: clk.Now},
 	}
 	switch client.(type) {
@@ -113,7 +115,7 @@ func (r *Redis) Forget(ctx context.Context, counts []Count) error {
 		return r.within(ctx, func(ctx context.Context) ([]reply, error) {
 			pipe := r.client.Pipeline()
 			for _, key := range r.keys(counts) {
-				pipe.Del(ctx, key)
+				pipe.Del(ctx, key, r.openKey(key))
 			}
 			_, err := pipe.Exec(ctx)
 			return nil, err

@@ -181,6 +181,8 @@ local function load(key)
   return {at = tonumber(at), count = tonumber(count), rest = tonumber(rest), period = tonumber(period)}
 end
 
+-- End of what redis_reserve.lua begins with, too.
+
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local mode, once, again = ARGV[1], nil, false

@@ -116,6 +116,26 @@ func (h *Handler) LeaseLimit(ctx context.Context, r *tollgatev1.LeaseLimitReques
 	}, nil
 }
 
+// Reserve counts what a call is expected to cost.
+func (h *Handler) Reserve(ctx context.Context, r *tollgatev1.ReserveRequest) (*tollgatev1.ReserveResponse, error) {
+	made, err := h.service.Reserve(ctx, r.GetLimit(), r.GetKey(), r.GetCost())
+	if err != nil {
+		return nil, err
+	}
+	return &tollgatev1.ReserveResponse{
+		Allowed: made.Allowed, ReservationId: made.ID, Status: StatusProto(made.Limits[0]), RetryAfter: protoconv.Duration(made.RetryAfter),
+	}, nil
+}
+
+// Settle says what a reservation did cost.
+func (h *Handler) Settle(ctx context.Context, r *tollgatev1.SettleRequest) (*tollgatev1.SettleResponse, error) {
+	status, err := h.service.Settle(ctx, r.GetReservationId(), r.GetCost())
+	if err != nil {
+		return nil, err
+	}
+	return &tollgatev1.SettleResponse{Status: StatusProto(status)}, nil
+}
+
 // ResetLimit forgets what a limit has counted for one key.
 func (h *Handler) ResetLimit(ctx context.Context, r *tollgatev1.ResetLimitRequest) (*tollgatev1.ResetLimitResponse, error) {
 	if err := h.service.ResetKey(ctx, r.GetName(), r.GetKey()); err != nil {

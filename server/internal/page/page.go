@@ -76,6 +76,16 @@ func (t Tokens) decode(token, list string, cursor any) (bool, error) {
 	return true, nil
 }
 
+// Sign returns what as text that Read knows to be made here under the name. It is
+// authenticated and not secret.
+func (t Tokens) Sign(name string, what any) string { return t.encode(name, what) }
+
+// Read reads what Sign made under the name into what, and says whether it was.
+func (t Tokens) Read(name, text string, what any) bool {
+	there, err := t.decode(text, name, what)
+	return there && err == nil
+}
+
 const sumSize = 16
 
 func (t Tokens) sum(list string, body []byte) []byte {

@@ -53,6 +53,10 @@ const (
 	// LimitsServiceLeaseLimitProcedure is the fully-qualified name of the LimitsService's LeaseLimit
 	// RPC.
 	LimitsServiceLeaseLimitProcedure = "/tollgate.v1.LimitsService/LeaseLimit"
+	// LimitsServiceReserveProcedure is the fully-qualified name of the LimitsService's Reserve RPC.
+	LimitsServiceReserveProcedure = "/tollgate.v1.LimitsService/Reserve"
+	// LimitsServiceSettleProcedure is the fully-qualified name of the LimitsService's Settle RPC.
+	LimitsServiceSettleProcedure = "/tollgate.v1.LimitsService/Settle"
 	// LimitsServiceResetLimitProcedure is the fully-qualified name of the LimitsService's ResetLimit
 	// RPC.
 	LimitsServiceResetLimitProcedure = "/tollgate.v1.LimitsService/ResetLimit"
@@ -88,6 +92,24 @@ type LimitsServiceClient interface {
 	// interval, when each holder keeps to valid_for. A refusal is an answer, with
 	// granted 0. FAILED_PRECONDITION, LIMIT_NOT_LEASED, when the limit has no lease.
 	LeaseLimit(context.Context, *v1.LeaseLimitRequest) (*v1.LeaseLimitResponse, error)
+	// Reserve counts what a call is expected to cost against one limit, under a key as
+	// CheckLimit takes it, when the cost is known only afterwards, such as a language
+	// model's tokens; Settle then says what it was. A reservation that is never settled
+	// stays counted as it is. A refusal is an answer, without a reservation.
+	// RESOURCE_EXHAUSTED, TOO_MANY_RESERVATIONS, when 4,096 are open for the key.
+	// Not for backoff: FAILED_PRECONDITION, LIMIT_NOT_RESERVABLE. Made again after its
+	// answer was lost, it counts twice.
+	Reserve(context.Context, *v1.ReserveRequest) (*v1.ReserveResponse, error)
+	// Settle says what a reservation did cost, once, within 24 hours and as who made it.
+	// More than was reserved is counted, too, and is never refused: then nothing remains
+	// until the debt is paid off. What was reserved and not used is given back, all of
+	// it for a cost of 0, as far as it still counts: of a window while that lasts (a
+	// sliding window's in the next one, too), of GCRA what would not have drained since,
+	// and nothing when the limit's rate, burst or period has changed. NOT_FOUND,
+	// RESERVATION_NOT_FOUND, when it was settled before, is too old, is another
+	// caller's, or the limit or key was reset since. What was reserved while the
+	// counters could not be reached stays as it was.
+	Settle(context.Context, *v1.SettleRequest) (*v1.SettleResponse, error)
 	// ResetLimit forgets what a limit has counted for one key. For a user's it takes
 	// the id or the name. NOT_FOUND, USER_NOT_FOUND, when the limit counts users and
 	// the key is neither a user nor anything that it has counted. Calls that are leased
@@ -150,6 +172,18 @@ func NewLimitsServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 			connect.WithSchema(limitsServiceMethods.ByName("LeaseLimit")),
 			connect.WithClientOptions(opts...),
 		),
+		reserve: connect.NewClient[v1.ReserveRequest, v1.ReserveResponse](
+			httpClient,
+			baseURL+LimitsServiceReserveProcedure,
+			connect.WithSchema(limitsServiceMethods.ByName("Reserve")),
+			connect.WithClientOptions(opts...),
+		),
+		settle: connect.NewClient[v1.SettleRequest, v1.SettleResponse](
+			httpClient,
+			baseURL+LimitsServiceSettleProcedure,
+			connect.WithSchema(limitsServiceMethods.ByName("Settle")),
+			connect.WithClientOptions(opts...),
+		),
 		resetLimit: connect.NewClient[v1.ResetLimitRequest, v1.ResetLimitResponse](
 			httpClient,
 			baseURL+LimitsServiceResetLimitProcedure,
@@ -168,6 +202,8 @@ type limitsServiceClient struct {
 	deleteLimit *connect.Client[v1.DeleteLimitRequest, v1.DeleteLimitResponse]
 	checkLimit  *connect.Client[v1.CheckLimitRequest, v1.CheckLimitResponse]
 	leaseLimit  *connect.Client[v1.LeaseLimitRequest, v1.LeaseLimitResponse]
+	reserve     *connect.Client[v1.ReserveRequest, v1.ReserveResponse]
+	settle      *connect.Client[v1.SettleRequest, v1.SettleResponse]
 	resetLimit  *connect.Client[v1.ResetLimitRequest, v1.ResetLimitResponse]
 }
 
@@ -234,6 +270,24 @@ func (c *limitsServiceClient) LeaseLimit(ctx context.Context, req *v1.LeaseLimit
 	return nil, err
 }
 
+// Reserve calls tollgate.v1.LimitsService.Reserve.
+func (c *limitsServiceClient) Reserve(ctx context.Context, req *v1.ReserveRequest) (*v1.ReserveResponse, error) {
+	response, err := c.reserve.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// Settle calls tollgate.v1.LimitsService.Settle.
+func (c *limitsServiceClient) Settle(ctx context.Context, req *v1.SettleRequest) (*v1.SettleResponse, error) {
+	response, err := c.settle.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // ResetLimit calls tollgate.v1.LimitsService.ResetLimit.
 func (c *limitsServiceClient) ResetLimit(ctx context.Context, req *v1.ResetLimitRequest) (*v1.ResetLimitResponse, error) {
 	response, err := c.resetLimit.CallUnary(ctx, connect.NewRequest(req))
@@ -273,6 +327,24 @@ type LimitsServiceHandler interface {
 	// interval, when each holder keeps to valid_for. A refusal is an answer, with
 	// granted 0. FAILED_PRECONDITION, LIMIT_NOT_LEASED, when the limit has no lease.
 	LeaseLimit(context.Context, *v1.LeaseLimitRequest) (*v1.LeaseLimitResponse, error)
+	// Reserve counts what a call is expected to cost against one limit, under a key as
+	// CheckLimit takes it, when the cost is known only afterwards, such as a language
+	// model's tokens; Settle then says what it was. A reservation that is never settled
+	// stays counted as it is. A refusal is an answer, without a reservation.
+	// RESOURCE_EXHAUSTED, TOO_MANY_RESERVATIONS, when 4,096 are open for the key.
+	// Not for backoff: FAILED_PRECONDITION, LIMIT_NOT_RESERVABLE. Made again after its
+	// answer was lost, it counts twice.
+	Reserve(context.Context, *v1.ReserveRequest) (*v1.ReserveResponse, error)
+	// Settle says what a reservation did cost, once, within 24 hours and as who made it.
+	// More than was reserved is counted, too, and is never refused: then nothing remains
+	// until the debt is paid off. What was reserved and not used is given back, all of
+	// it for a cost of 0, as far as it still counts: of a window while that lasts (a
+	// sliding window's in the next one, too), of GCRA what would not have drained since,
+	// and nothing when the limit's rate, burst or period has changed. NOT_FOUND,
+	// RESERVATION_NOT_FOUND, when it was settled before, is too old, is another
+	// caller's, or the limit or key was reset since. What was reserved while the
+	// counters could not be reached stays as it was.
+	Settle(context.Context, *v1.SettleRequest) (*v1.SettleResponse, error)
 	// ResetLimit forgets what a limit has counted for one key. For a user's it takes
 	// the id or the name. NOT_FOUND, USER_NOT_FOUND, when the limit counts users and
 	// the key is neither a user nor anything that it has counted. Calls that are leased
@@ -331,6 +403,18 @@ func NewLimitsServiceHandler(svc LimitsServiceHandler, opts ...connect.HandlerOp
 		connect.WithSchema(limitsServiceMethods.ByName("LeaseLimit")),
 		connect.WithHandlerOptions(opts...),
 	)
+	limitsServiceReserveHandler := connect.NewUnaryHandlerSimple(
+		LimitsServiceReserveProcedure,
+		svc.Reserve,
+		connect.WithSchema(limitsServiceMethods.ByName("Reserve")),
+		connect.WithHandlerOptions(opts...),
+	)
+	limitsServiceSettleHandler := connect.NewUnaryHandlerSimple(
+		LimitsServiceSettleProcedure,
+		svc.Settle,
+		connect.WithSchema(limitsServiceMethods.ByName("Settle")),
+		connect.WithHandlerOptions(opts...),
+	)
 	limitsServiceResetLimitHandler := connect.NewUnaryHandlerSimple(
 		LimitsServiceResetLimitProcedure,
 		svc.ResetLimit,
@@ -353,6 +437,10 @@ func NewLimitsServiceHandler(svc LimitsServiceHandler, opts ...connect.HandlerOp
 			limitsServiceCheckLimitHandler.ServeHTTP(w, r)
 		case LimitsServiceLeaseLimitProcedure:
 			limitsServiceLeaseLimitHandler.ServeHTTP(w, r)
+		case LimitsServiceReserveProcedure:
+			limitsServiceReserveHandler.ServeHTTP(w, r)
+		case LimitsServiceSettleProcedure:
+			limitsServiceSettleHandler.ServeHTTP(w, r)
 		case LimitsServiceResetLimitProcedure:
 			limitsServiceResetLimitHandler.ServeHTTP(w, r)
 		default:
@@ -390,6 +478,14 @@ func (UnimplementedLimitsServiceHandler) CheckLimit(context.Context, *v1.CheckLi
 
 func (UnimplementedLimitsServiceHandler) LeaseLimit(context.Context, *v1.LeaseLimitRequest) (*v1.LeaseLimitResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tollgate.v1.LimitsService.LeaseLimit is not implemented"))
+}
+
+func (UnimplementedLimitsServiceHandler) Reserve(context.Context, *v1.ReserveRequest) (*v1.ReserveResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tollgate.v1.LimitsService.Reserve is not implemented"))
+}
+
+func (UnimplementedLimitsServiceHandler) Settle(context.Context, *v1.SettleRequest) (*v1.SettleResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tollgate.v1.LimitsService.Settle is not implemented"))
 }
 
 func (UnimplementedLimitsServiceHandler) ResetLimit(context.Context, *v1.ResetLimitRequest) (*v1.ResetLimitResponse, error) {

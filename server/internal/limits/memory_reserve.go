@@ -1,0 +1,89 @@
+package limits
+
+import "context"
+
+// memoryOpen is how many reservations a Memory keeps open: about 100 MB when full.
+// When a part of it is full, those that would be there are refused.
+const memoryOpen = 1 << 20
+
+// Reserve implements Backend. It does not fail but for errTooManyOpen.
+func (m *Memory) Reserve(_ context.Context, c Count, open string) (Outcome, error) {
+	return m.with(c, func(s *shard, name counter, st state, now int64) (state, Outcome, error) {
+		const most = memoryOpen / shardCount
+		if len(s.open[name]) >= mostOpen || s.opened >= most {
+			s.sweepOpen(now)
+		}
+		if len(s.open[name]) >= mostOpen || s.opened >= most {
+			return st, Outcome{}, errTooManyOpen
+		}
+		exceeded := c.exceeded(st, now)
+		if !exceeded {
+			st = c.take(st, now)
+			if s.open[name] == nil {
+				s.open[name] = map[string]int64{}
+			}
+			s.open[name][open] = now + openFor.Microseconds()
+			s.opened++
+		}
+		return st, c.outcome(st, now, exceeded), nil
+	})
+}
+
+// Settle implements Backend. It does not fail but for errNotOpen.
+func (m *Memory) Settle(_ context.Context, c Count, t settlement) (Outcome, error) {
+	return m.with(c, func(s *shard, name counter, st state, now int64) (state, Outcome, error) {
+		if s.open[name][t.open] <= now {
+			return st, Outcome{}, errNotOpen
+		}
+		s.forget(name, t.open)
+		st = c.settle(st, now, t)
+		return st, c.outcome(st, now, false), nil
+	})
+}
+
+// with changes one counter.
+func (m *Memory) with(c Count, change func(s *shard, name counter, st state, now int64) (state, Outcome, error)) (Outcome, error) {
+	var names [1]counter
+	var places [1]int
+	set := m.place([]Count{c}, names[:], places[:])
+	m.lock(set)
+	defer m.unlock(set)
+	now := m.clock.Micros()
+	s := &m.shards[places[0]]
+	name := s.name(names[0], m.max, now)
+	var st state
+	if e := s.counters[name]; e != nil {
+		st = e.state
+	}
+	st, o, err := change(s, name, c.advance(st, now), now)
+	if err != nil {
+		return Outcome{}, err
+	}
+	s.put(name, entry{st, c.end(st)}, now)
+	o.state, o.now = st, now
+	return o, nil
+}
+
+// sweepOpen removes reservations that can no longer be settled. The lock is held.
+func (s *shard) sweepOpen(now int64) {
+	if now-s.sweptOpen < fullSweepEvery && now >= s.sweptOpen {
+		return
+	}
+	s.sweptOpen = now
+	for name, held := range s.open {
+		for id, until := range held {
+			if until <= now {
+				s.forget(name, id)
+			}
+		}
+	}
+}
+
+// forget removes an open reservation. The lock is held.
+func (s *shard) forget(name counter, open string) {
+	delete(s.open[name], open)
+	s.opened--
+	if len(s.open[name]) == 0 {
+		delete(s.open, name)
+	}
+}
