@@ -34,6 +34,8 @@ type batcher struct {
 	one  func(context.Context, *tollgatev1.AuthorizeRequest) (*tollgatev1.AuthorizeResponse, error)
 	many func(context.Context, *tollgatev1.BatchAuthorizeRequest) (*tollgatev1.BatchAuthorizeResponse, error)
 
+	refused refusedCalls
+
 	mu      sync.Mutex
 	waiting []*waiter // in the order in which they came
 	sending int
@@ -63,7 +65,15 @@ type batch struct {
 
 // authorize returns the answer about one call, no later than ctx ends.
 func (b *batcher) authorize(ctx context.Context, req *tollgatev1.AuthorizeRequest, size int) (*tollgatev1.AuthorizeResponse, error) {
-	if !shareable(req, size) {
+	res, err := b.ask(ctx, req, size)
+	if err == nil {
+		b.refused.learn(req, res)
+	}
+	return res, err
+}
+
+func (b *batcher) ask(ctx context.Context, req *tollgatev1.AuthorizeRequest, size int) (*tollgatev1.AuthorizeResponse, error) {
+	if !shareable(req, size) || b.refused.has(req) {
 		return b.one(ctx, req)
 	}
 	b.mu.Lock()

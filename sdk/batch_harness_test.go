@@ -152,3 +152,14 @@ func errorInfo(reason string) string {
 func limitOf(name, permission string, calls int64) sdktest.Limit {
 	return sdktest.Limit{Name: name, Permission: permission, Calls: calls, RetryAfter: time.Second}
 }
+
+// reasonError is an Unavailable with a reason.
+func reasonError(reason string) error {
+	err := connect.NewError(connect.CodeUnavailable, errors.New("no"))
+	detail, failed := connect.NewErrorDetail(&errdetails.ErrorInfo{Reason: reason})
+	if failed != nil {
+		panic(failed)
+	}
+	err.AddDetail(detail)
+	return err
+}

@@ -2,8 +2,10 @@ package tollgate
 
 import (
 	"errors"
+	"hash/maphash"
 	"slices"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"connectrpc.com/connect"
@@ -96,6 +98,54 @@ func isUUID(id string) bool {
 		}
 	}
 	return true
+}
+
+// refusedCalls are the callers and permissions of calls that were refused the last
+// time. A refusal is answered when it is on record, for which the calls beside it would
+// wait: the next call of the same kind goes by itself.
+type refusedCalls struct {
+	seed maphash.Seed
+
+	mu    sync.Mutex
+	calls generations[uint64, struct{}]
+}
+
+// maxRefusedCalls is how many are remembered.
+const maxRefusedCalls = 20_000
+
+func newRefusedCalls() refusedCalls {
+	return refusedCalls{seed: maphash.MakeSeed(), calls: newGenerations[uint64, struct{}]()}
+}
+
+// kind is a hash: two kinds that share one are kept from sharing requests, no more.
+func (c *refusedCalls) kind(r *tollgatev1.AuthorizeRequest) uint64 {
+	var h maphash.Hash
+	h.SetSeed(c.seed)
+	for _, part := range []string{r.GetAccessToken(), r.GetApiKey(), r.GetUserId(), r.GetPermission()} {
+		_, _ = h.WriteString(part)
+		_ = h.WriteByte(0)
+	}
+	return h.Sum64()
+}
+
+func (c *refusedCalls) has(r *tollgatev1.AuthorizeRequest) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.calls.len() > 0 && c.calls.has(c.kind(r))
+}
+
+func (c *refusedCalls) learn(r *tollgatev1.AuthorizeRequest, res *tollgatev1.AuthorizeResponse) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case !res.GetAllowed():
+		if len(c.calls.young) >= maxRefusedCalls/2 {
+			c.calls.rotate()
+		}
+		c.calls.set(c.kind(r), struct{}{})
+	case c.calls.len() > 0:
+		c.calls.delete(c.kind(r))
+	}
 }
 
 // failureError is the error of one call of a batch.

@@ -205,6 +205,39 @@ func TestBatchLeavesOut(t *testing.T) {
 	}
 }
 
+// TestBatchLeavesOutRefusals: a call of a kind that was refused goes by itself, until
+// one is allowed: others would wait until the refusal is on record.
+func TestBatchLeavesOutRefusals(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s, release := holding()
+		answer, refuse := s.answer, true
+		s.answer = func(ctx context.Context, req *tollgatev1.AuthorizeRequest) (*tollgatev1.AuthorizeResponse, error) {
+			if req.GetResource() == "secret" && refuse {
+				return &tollgatev1.AuthorizeResponse{Reason: tollgatev1.Reason_REASON_PERMISSION_MISSING}, nil
+			}
+			return answer(ctx, req)
+		}
+		c := s.client(t)
+		q := about("secret")
+		q.Permission = "secrets:read"
+		ask := func() { must(t, errorOf(c.Authorize(t.Context(), q))) }
+		ask()
+		held := together(t, c, "hold")
+		done := together(t, c, "orders/1")
+		ask() // does not wait, and nobody waits for it
+		wantCarried(t, s, 1, 1, 1)
+		refuse = false
+		ask()
+		go ask()
+		done()
+		synctest.Wait()
+		wantCarried(t, s, 1, 1, 1, 1, 2)
+		release()
+		held()
+	})
+}
+
 // TestBatchSharesOneCredential: a source that may give each context another credential
 // gives each call its own.
 func TestBatchSharesOneCredential(t *testing.T) {

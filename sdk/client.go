@@ -210,7 +210,7 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 	c.public = &public
 	c.open.refused = newGenerations[tokenHash, struct{}]()
 	if !c.separate && oneCredential(c.source) {
-		c.batch = &batcher{one: c.roles.Authorize, many: c.roles.BatchAuthorize}
+		c.batch = &batcher{one: c.roles.Authorize, many: c.roles.BatchAuthorize, refused: newRefusedCalls()}
 	}
 	return c, nil
 }

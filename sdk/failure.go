@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"connectrpc.com/connect"
 	"github.com/tollgatehq/tollgate/internal/jose"
 )
 
@@ -30,9 +31,11 @@ const (
 	// closed, by the call.
 	//
 	// It never allows a call without a credential, with one that is malformed, has
-	// expired by its own word or was refused by Tollgate a short while ago, a call with
-	// a MinRevision, which its caller may have chosen, and one whose own deadline ends
-	// before [WithTimeout] does: a caller could choose one that is too short.
+	// expired by its own word or was refused by Tollgate a short while ago, a call that
+	// Tollgate refused and could not record, one with a MinRevision, which its caller may
+	// have chosen, and one whose own deadline ends before [WithTimeout] does: a caller
+	// could choose one that is too short. With a timeout of less than a second, slowness
+	// alone allows nothing.
 	FailOpen
 )
 
@@ -81,7 +84,7 @@ func (c *Client) mode(r AuthorizeRequest) FailureMode {
 // failed returns what becomes of a call that failed with err; ctx is its caller's, and
 // bounded the one that ends with the timeout as well.
 func (c *Client) failed(ctx, bounded context.Context, r AuthorizeRequest, err error) (*Decision, error) {
-	if c.mode(r) != FailOpen || !mayOpen(ctx, bounded, r, err) || c.knownBad(r) {
+	if c.mode(r) != FailOpen || !c.mayOpen(ctx, bounded, r, err) || c.knownBad(r) {
 		return nil, err
 	}
 	c.open.mu.Lock()
@@ -105,13 +108,33 @@ func (c *Client) failed(ctx, bounded context.Context, r AuthorizeRequest, err er
 // mayOpen says whether a failure is Tollgate's, and not one that the caller can bring
 // about: with a deadline that is too short, as grpc-timeout says one, or a revision
 // that does not exist.
-func mayOpen(ctx, bounded context.Context, r AuthorizeRequest, err error) bool {
-	if !errors.Is(err, ErrUnavailable) || ctx.Err() != nil || r.MinRevision != 0 {
+func (c *Client) mayOpen(ctx, bounded context.Context, r AuthorizeRequest, err error) bool {
+	failed, ok := errors.AsType[*Error](err)
+	if !ok || !errors.Is(failed, ErrUnavailable) || !undecided(failed) || ctx.Err() != nil || r.MinRevision != 0 {
+		return false
+	}
+	if failed.Code == connect.CodeDeadlineExceeded && c.timeout < maxRecording {
 		return false
 	}
 	end, _ := bounded.Deadline()
 	callers, ok := ctx.Deadline()
 	return !ok || callers.After(end)
+}
+
+// maxRecording is how long Tollgate tries to record a refusal before it says that it
+// cannot: a call that it has refused does not run out of time first.
+const maxRecording = time.Second
+
+// undecided says whether Tollgate cannot have decided. It also fails when it has
+// refused a call and cannot record that, AUDIT_BUSY for one, which a flood of calls
+// that are refused can bring about.
+func undecided(failed *Error) bool {
+	switch failed.Reason {
+	case "", "DEADLINE_EXCEEDED", "DEPENDENCY_DOWN", "OVERLOADED", "STARTING", "DRAINING":
+		return true
+	default:
+		return false
+	}
 }
 
 // knownBad says whether a call's credential is not good, as far as this process knows.

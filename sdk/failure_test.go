@@ -43,6 +43,10 @@ func TestFailureMode(t *testing.T) {
 		"slow":                     {tollgate.FailOpen, connect.NewError(connect.CodeDeadlineExceeded, nil), nil, true},
 		"an API key":               {tollgate.FailOpen, down, with(f.APIKey("alice")), true},
 		"a user id":                {tollgate.FailOpen, down, func(q *tollgate.AuthorizeRequest) { q.Credential, q.UserID = "", alicesUser }, true},
+		"refused, not recorded":    {tollgate.FailOpen, reasonError("AUDIT_BUSY"), nil, false},
+		"refused while stopping":   {tollgate.FailOpen, reasonError("SHUTTING_DOWN"), nil, false},
+		"a reason of the future":   {tollgate.FailOpen, reasonError("TOMORROW"), nil, false},
+		"a dependency is down":     {tollgate.FailOpen, reasonError("DEPENDENCY_DOWN"), nil, true},
 		"invalid":                  {tollgate.FailOpen, connect.NewError(connect.CodeInvalidArgument, nil), nil, false},
 		"own key revoked":          {tollgate.FailOpen, connect.NewError(connect.CodeUnauthenticated, nil), nil, false},
 		"own permission missing":   {tollgate.FailOpen, connect.NewError(connect.CodePermissionDenied, nil), nil, false},
@@ -130,6 +134,11 @@ func TestFailOpenOwnDeadline(t *testing.T) {
 				d, err := c.Authorize(t.Context(), q)
 				if err != nil || !d.Allowed {
 					t.Errorf("without a deadline: %+v, error %v", d, err)
+				}
+				// A call that Tollgate has refused may take longer than this, until that is on record.
+				hasty := s.client(t, tollgate.WithClock(f.now), tollgate.WithFailureMode(tollgate.FailOpen, nil), tollgate.WithTimeout(900*time.Millisecond))
+				if d, err := hasty.Authorize(t.Context(), q); (err == nil) != (name == "unavailable") {
+					t.Errorf("with a short timeout: %+v, error %v", d, err)
 				}
 				synctest.Wait()
 			})
