@@ -1383,7 +1383,7 @@ type CheckLimitRequest struct {
 	Peek bool `protobuf:"varint,4,opt,name=peek,proto3" json:"peek,omitempty"`
 	// Names this one call, so that asking again, when the answer was lost, does not
 	// count it twice: the same call with the same key of the same asker is not counted
-	// again for a minute; where the limit has leases, not by the same instance. One that
+	// again for 10 seconds; where the limit has leases, not by the same instance. One that
 	// the limit refused is decided anew. Make it at random.
 	IdempotencyKey string `protobuf:"bytes,5,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
 	unknownFields  protoimpl.UnknownFields

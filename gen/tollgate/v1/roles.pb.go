@@ -1468,8 +1468,8 @@ type AuthorizeRequest struct {
 	ActionProperties *structpb.Struct `protobuf:"bytes,17,opt,name=action_properties,json=actionProperties,proto3" json:"action_properties,omitempty"`
 	// Names this one call, so that asking again, when the answer was lost, does not
 	// count it twice: limits do not count the same call with the same key of the
-	// same asker again for a minute, but those with leases may, at another instance. One
-	// that a limit refused is decided anew. Make it at random, and let no caller choose
+	// same asker again for 10 seconds, but those with leases may, at another instance.
+	// One that a limit refused is decided anew. Make it at random, and let no caller choose
 	// it: calls that share one count once.
 	IdempotencyKey string `protobuf:"bytes,18,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
 	unknownFields  protoimpl.UnknownFields

@@ -9,11 +9,12 @@ import (
 	"time"
 )
 
-// onceFor is how long a call with an idempotency key is not counted again.
-const onceFor = time.Minute
+// onceFor is how long a call with an idempotency key is not counted again: longer than the
+// SDK goes on asking, and no longer, because a store keeps each of them for so long.
+const onceFor = 10 * time.Second
 
 // memoryOnce is how many such calls a Memory remembers: about 10 MB. When it is
-// full of those of the last minute, further ones are counted again, which is
+// full of those of the last 10 seconds, further ones are counted again, which is
 // stricter.
 const memoryOnce = 1 << 17
 

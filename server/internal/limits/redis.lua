@@ -221,7 +221,7 @@ for i, key in ipairs(KEYS) do
   refused = refused or (exceeded[i] and not c.shadow)
 end
 if once and not refused then
-  redis.call('SET', once, '', 'PX', 60000)
+  redis.call('SET', once, '', 'PX', 10000) -- onceFor
 elseif once and mode == 'refund' then
   redis.call('DEL', once)
 end
