@@ -83,3 +83,41 @@ func TestFake(t *testing.T) {
 		t.Errorf("moved by %s", got)
 	}
 }
+
+func TestInstant(t *testing.T) {
+	fake := NewFake(time.Unix(100, 0))
+	clk := fake.Clock()
+	began := clk.Instant()
+	for _, step := range []struct {
+		what string
+		move func()
+		want time.Duration
+	}{
+		{"a second", func() { fake.Advance(time.Second) }, time.Second},
+		{"set back", func() { fake.Set(-time.Hour) }, time.Second},
+		{"another second", func() { fake.Advance(time.Second) }, 2 * time.Second},
+		{"set right", func() { fake.Set(time.Hour) }, 2 * time.Second},
+		{"a minute asleep, in which the monotonic clock stands", func() { fake.Set(time.Minute) }, 62 * time.Second},
+	} {
+		step.move()
+		if got := clk.Instant().Since(began); got != step.want {
+			t.Errorf("%s: %s since the start, want %s", step.what, got, step.want)
+		}
+	}
+	real := Real()
+	before := time.Now()
+	earlier := real.Instant()
+	for time.Since(before) < time.Millisecond {
+		continue
+	}
+	passed := real.Instant().Since(earlier)
+	if passed <= 0 || passed > time.Since(before)+time.Second {
+		t.Errorf("the real clock: %s", passed)
+	}
+	plain := Clock{Now: fake.Now}
+	earlier = plain.Instant()
+	fake.Advance(time.Second)
+	if got := plain.Instant().Since(earlier); got != time.Second {
+		t.Errorf("a clock with nothing but Now: %s", got)
+	}
+}
