@@ -119,6 +119,7 @@ func (a *App) open(ctx context.Context, master *seal.Master) error {
 
 	var backend limits.Backend = limits.NewMemory(a.clock)
 	limiterDown := func() bool { return false }
+	leases := func() (none limits.LeaseStats) { return none } // memory is asked call by call
 	var notifier changes.Notifier
 	if a.config.RedisURL != "" {
 		if a.redis, err = openRedis(a.config.RedisURL); err != nil {
@@ -128,7 +129,8 @@ func (a *App) open(ctx context.Context, master *seal.Master) error {
 			return err
 		}
 		counters := limits.NewRedis(a.redis, redisPrefix, a.clock, a.out.Log)
-		backend, limiterDown = counters, counters.Down
+		held := limits.NewLeases(counters, a.clock)
+		backend, limiterDown, leases = held, counters.Down, held.Stats
 		notifier = changes.NewRedisNotifier(a.redis, redisPrefix)
 	}
 
@@ -166,7 +168,7 @@ func (a *App) open(ctx context.Context, master *seal.Master) error {
 	a.log.Follow(a.Auth)
 	a.policy = policyfeed.New(a.log, a.roles, a.Limits)
 	a.log.Follow(a.policy)
-	a.registerMetrics(limiterDown)
+	a.registerMetrics(limiterDown, leases)
 
 	// What a new database lacks, each in its own transaction and safe to repeat.
 	for _, ensure := range []func(context.Context) error{

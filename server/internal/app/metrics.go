@@ -3,11 +3,12 @@ package app
 import (
 	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/auth/password"
+	"github.com/tollgatehq/tollgate/server/internal/limits"
 )
 
 // registerMetrics registers what the packages count. limiterDown says whether
 // the limiter's backend is left alone after a failure.
-func (a *App) registerMetrics(limiterDown func() bool) {
+func (a *App) registerMetrics(limiterDown func() bool, leases func() limits.LeaseStats) {
 	m := a.metrics
 	m.Build(a.config.Version)
 	m.Database(a.db.Stats)
@@ -19,6 +20,19 @@ func (a *App) registerMetrics(limiterDown func() bool) {
 		}
 		return 0
 	})
+	of := func(read func(limits.LeaseStats) uint64) func() float64 {
+		return func() float64 { return float64(read(leases())) }
+	}
+	m.Counter("tollgate_limit_leases_asked_total", "Calls to the limiter's backend for limits with leases.",
+		of(func(s limits.LeaseStats) uint64 { return s.Asked }))
+	m.Counter("tollgate_limit_leases_refused_total", "Of these, those that asked for a lease and were granted no call.",
+		of(func(s limits.LeaseStats) uint64 { return s.Refused }))
+	m.Counter("tollgate_limit_leases_granted_calls_total", "Calls that this instance was granted ahead of time.",
+		of(func(s limits.LeaseStats) uint64 { return s.Granted }))
+	m.Counter("tollgate_limit_leases_lost_calls_total", "Of these, those that were not used in time: they are lost for everybody.",
+		of(func(s limits.LeaseStats) uint64 { return s.Lost }))
+	m.Counter("tollgate_limit_leases_answers_total", "Calls that limits with leases apply to, answered without the limiter's backend.",
+		of(func(s limits.LeaseStats) uint64 { return s.Answered }))
 
 	m.Gauge("tollgate_change_log_revision", "The newest change that is in force here.",
 		func() float64 { return float64(a.log.Revision()) })

@@ -173,3 +173,29 @@ func TestGrantInOutage(t *testing.T) {
 		})
 	}
 }
+
+// TestGrantIsNotFromWhatIsHeld: an instance's own lease may be older than the caller's
+// question.
+func TestGrantIsNotFromWhatIsHeld(t *testing.T) {
+	t.Parallel()
+	i := onSQLite(t, NewLeases(testRedis(t), clock.Real()))
+	l := leasedLimit("l")
+	l.Rate, l.Burst, l.LeaseTime = 1, 200, time.Second
+	i.create(l)
+	var held Status
+	for n := 0; held.Leased < 2; n++ {
+		if n == 40 {
+			t.Fatal("40 calls in a moment are worth no lease")
+		}
+		held = i.check("l", "k", 1, false).Limits[0]
+	}
+	g := i.grant("l", "k", 1000)
+	if g.Granted != held.Remaining-held.Leased || g.Limits[0].Remaining != 0 {
+		t.Errorf("%d remain, %d of them held: %+v", held.Remaining, held.Leased, g)
+	}
+	now := i.check("l", "k", 1, true).Limits[0]
+	backendtest.Equal(t, [2]int64{now.Leased, now.Remaining}, [2]int64{held.Leased, held.Leased}, "held and remaining after that")
+	i.must(i.ResetKey(i.system(), "l", "k"))
+	now = i.check("l", "k", 1, true).Limits[0]
+	backendtest.Equal(t, [3]int64{now.Leased, now.Remaining, now.Limit}, [3]int64{0, 199, 199}, "held, remaining and limit after a reset")
+}

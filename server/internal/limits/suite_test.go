@@ -1,6 +1,7 @@
 package limits
 
 import (
+	"context"
 	"crypto/rand"
 	"fmt"
 	"math"
@@ -34,6 +35,20 @@ func backends(t *testing.T, test func(t *testing.T, b Backend)) {
 		r.split = true
 		test(t, r)
 	})
+	t.Run("leases", func(t *testing.T) { test(t, leaseAll{NewLeases(testRedis(t), clock.Real())}) })
+}
+
+// leaseAll counts as if all limits that can have leases had them.
+type leaseAll struct{ *Leases }
+
+func (l leaseAll) Take(ctx context.Context, counts []Count, peek bool) ([]Outcome, error) {
+	counts = slices.Clone(counts)
+	for i, c := range counts {
+		if c.Algorithm == GCRA || c.Algorithm == FixedWindow {
+			counts[i].Lease = time.Second
+		}
+	}
+	return l.Leases.Take(ctx, counts, peek)
 }
 
 // slow is a counter whose period is so long that the test does not see it end.
