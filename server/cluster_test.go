@@ -79,7 +79,6 @@ func TestClusterLimit(t *testing.T) {
 			return c.on(i).Call(t, "POST", "/v1/limits/check", object{"limit": "shared", "key": "warm", "peek": true}).Status == http.StatusOK
 		})
 	}
-	type admission struct{ from, to time.Duration }
 	began := time.Now()
 	until := began.Add(time.Duration(often(2, 20)) * time.Second)
 	each := make([][]admission, 12)
@@ -99,26 +98,7 @@ func TestClusterLimit(t *testing.T) {
 		}
 	})
 	all := slices.Concat(each...)
-	// An allowed call was counted at some time between request and answer, so
-	// those sent and answered in a window are all in it.
-	broken, windows, tightest := 0, 0, 0.0
-	for _, first := range all {
-		var ends []time.Duration
-		for _, a := range all {
-			if a.from >= first.from {
-				ends = append(ends, a.to)
-			}
-		}
-		slices.Sort(ends)
-		for n, end := range ends {
-			windows++
-			allowed := burst + rate*(end-first.from).Seconds()
-			tightest = max(tightest, float64(n+1)/allowed)
-			if float64(n+1) > allowed {
-				broken++
-			}
-		}
-	}
+	windows, broken, tightest := fullest(all, rate, burst)
 	if int(asked.Load()) < 2*len(all) {
 		t.Errorf("only %d questions for %d admissions: the limit was not under pressure", asked.Load(), len(all))
 	}
