@@ -44,6 +44,7 @@ type Leases struct {
 	shards  [holders]holderShard
 	refills chan struct{}
 	refill  func(fn func()) // runs fn in the background
+	once    [shardCount]marks
 	counters
 }
 
@@ -99,17 +100,24 @@ func (l *Leases) Take(ctx context.Context, counts []Count, peek bool) ([]Outcome
 	case peek:
 		return l.peek(ctx, counts)
 	}
-	call := leasedCall{Leases: l, counts: counts, parts: make([]part, len(counts)), outcomes: make([]Outcome, len(counts))}
+	call := leasedCall{
+		Leases: l, counts: counts, parts: make([]part, len(counts)), outcomes: make([]Outcome, len(counts)), mark: markOf(counts),
+	}
+	if call.counted() {
+		return l.again(ctx, counts)
+	}
 	for {
 		wait, decided := call.here(ctx)
 		switch {
 		case decided:
 			l.answered.Add(1)
+			call.remember()
 			return call.outcomes, nil
 		case wait == nil:
 			if err := call.ask(ctx); err != nil {
 				return nil, err
 			}
+			call.remember()
 			return call.outcomes, nil
 		}
 		select {
@@ -131,6 +139,27 @@ func (l *Leases) Forget(ctx context.Context, counts []Count) error {
 		}
 	}
 	return err
+}
+
+// Reserve implements Backend: what is held has no part in reservations.
+func (l *Leases) Reserve(ctx context.Context, c Count, open string) (Outcome, error) {
+	return l.backend.Reserve(ctx, c, open)
+}
+
+// Settle implements Backend.
+func (l *Leases) Settle(ctx context.Context, c Count, t settlement) (Outcome, error) {
+	return l.backend.Settle(ctx, c, t)
+}
+
+// again is a call that was counted here before.
+func (l *Leases) again(ctx context.Context, counts []Count) ([]Outcome, error) {
+	outcomes, err := l.peek(ctx, counts)
+	for i := range outcomes {
+		if !counts[i].Shadow {
+			outcomes[i].Exceeded, outcomes[i].RetryAfter = false, 0
+		}
+	}
+	return outcomes, err
 }
 
 // peek asks the backend and adds what is held.
@@ -223,7 +252,7 @@ func (l *Leases) restock(ctx context.Context, h *holding, c Count, now clock.Ins
 		return
 	}
 	c.Cost, c.More, c.Sure = 0, target-available, sure(cost)
-	c.Shadow, c.Look = false, false
+	c.Shadow, c.Look, c.Once = false, false, ""
 	h.refills = true
 	epoch := h.epoch
 	ctx = context.WithoutCancel(ctx)

@@ -72,6 +72,37 @@ func TestLeasesAskOnce(t *testing.T) {
 	backendtest.Equal(t, l.asks, asks+1, "questions")
 }
 
+// TestLeasesOnce: a call with an idempotency key is not counted again, wherever it was
+// counted, and what is held is no way to have one key count for two calls.
+func TestLeasesOnce(t *testing.T) {
+	t.Parallel()
+	l, c := newLessor(t), leasable("k")
+	held := l.heat(c)
+	c.Once = "svc\nk1"
+	total := l.call(c)[0].Remaining
+	for range 3 {
+		backendtest.Equal(t, l.call(c)[0].Remaining, total, "remaining after the same call again")
+	}
+	backendtest.Equal(t, l.held(c), held-1, "held")
+	for n := range held + 20 {
+		c.Once = fmt.Sprint("svc\nof many ", n)
+		if o := l.call(c)[0]; o.Exceeded || o.Remaining != total-1-n {
+			t.Fatalf("after %d more: %+v", n, o)
+		}
+		l.background()
+	}
+	c.Once, c.Cost = "svc\nk2", 1000
+	backendtest.Equal(t, l.call(c)[0].Exceeded, true, "1000 of what is left")
+	c.Cost = l.held(c) + 1
+	backendtest.Equal(t, l.call(c)[0].Exceeded, false, "refused before")
+	c.Cost = l.held(c) + 1
+	left := l.left(c)
+	backendtest.Equal(t, l.call(c)[0].Exceeded, false, "the key for another cost")
+	if l.left(c) >= left {
+		t.Error("a key that was used passes for another call uncounted")
+	}
+}
+
 // TestLeasesAreBounded: keys beyond the bound are counted call by call, until others
 // have not been used for a while.
 func TestLeasesAreBounded(t *testing.T) {

@@ -14,6 +14,7 @@ type leasedCall struct {
 	outcomes []Outcome
 	asked    clock.Instant
 	waits    int
+	mark     mark // of a call with an idempotency key
 }
 
 // part is what a call does with one count.
@@ -117,6 +118,9 @@ func (k *leasedCall) ask(ctx context.Context) error {
 	for i, c := range k.counts {
 		if p := &k.parts[i]; p.missing > 0 {
 			c.Cost, c.More, c.Sure = p.missing, p.more, p.sure
+			if c.Once != "" { // only some of the call is asked for, and the key is good for that call alone
+				c.Once += "\n" + string(k.mark[:])
+			}
 			asks, places = append(asks, c), append(places, i)
 		}
 	}
@@ -152,6 +156,33 @@ func (k *leasedCall) settle(exceeded func(int) bool) {
 		refused = refused || exceeded(i) && !c.Shadow
 	}
 	k.putBack(func(i int) bool { return exceeded(i) || refused && !k.counts[i].Shadow })
+}
+
+// counted says whether the call, by its idempotency key, was counted here before.
+func (k *leasedCall) counted() bool {
+	if k.mark == (mark{}) {
+		return false
+	}
+	once := k.mark.of(&k.once)
+	once.mu.Lock()
+	defer once.mu.Unlock()
+	return once.holds(k.mark, k.clock.Micros())
+}
+
+// remember keeps that the call passed, if it has an idempotency key.
+func (k *leasedCall) remember() {
+	if k.mark == (mark{}) {
+		return
+	}
+	for i, o := range k.outcomes {
+		if o.Exceeded && !k.counts[i].Shadow {
+			return
+		}
+	}
+	once := k.mark.of(&k.once)
+	once.mu.Lock()
+	defer once.mu.Unlock()
+	once.add(k.mark, k.clock.Micros())
 }
 
 // putBack puts back what the chosen parts took.

@@ -27,13 +27,16 @@ type lessor struct {
 func newLessor(t *testing.T) *lessor {
 	fake := clock.NewFake(time.UnixMicro(start))
 	l := &lessor{t: t, clock: fake, counters: NewMemory(fake.Clock())}
-	l.Leases = NewLeases(asking{l}, fake.Clock())
+	l.Leases = NewLeases(asking{l, nil}, fake.Clock())
 	l.refill = func(fn func()) { l.waiting = append(l.waiting, fn) }
 	return l
 }
 
 // asking is the way to the counters.
-type asking struct{ *lessor }
+type asking struct {
+	*lessor
+	Backend // for reservations, which there are none of
+}
 
 func (a asking) Take(ctx context.Context, counts []Count, peek bool) ([]Outcome, error) {
 	a.asked = counts

@@ -47,6 +47,7 @@ type callerLease struct {
 // lessee is an instance. As a Backend it is the way to the counters.
 type lessee struct {
 	*fleet
+	Backend // for reservations, which there are none of
 	leases  *Leases
 	clock   *clock.Fake
 	waiting []func() // what it does in the background
