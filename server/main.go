@@ -158,6 +158,13 @@ func (serve) Run(ctx context.Context, config app.Config, out app.Out) (err error
 		return err
 	}
 	defer listener.Close()
+	grpc, err := app.ListenGRPC(config, clock.Real(), out.Log)
+	if err != nil {
+		return err
+	}
+	if grpc != nil {
+		defer grpc.Close()
+	}
 	front, err := app.ListenGateway(config, clock.Real(), out.Log)
 	if err != nil {
 		return err
@@ -187,16 +194,16 @@ func (serve) Run(ctx context.Context, config app.Config, out app.Out) (err error
 	if metrics != nil {
 		side.Go(func() error { return a.ServeMetrics(ctx, metrics) })
 	}
-	var gateway net.Addr
-	if front != nil {
-		gateway = front.Addr()
-	}
-	a.PrintWelcome(listener.Addr(), gateway, password)
+	on := app.Listeners{API: listener, GRPC: grpc, Gateway: front}
+	a.PrintWelcome(on.Addresses(), password)
 	out.Log.Info("serving", append([]any{"address", listener.Addr().String()}, config.Summary()...)...)
+	if grpc != nil {
+		out.Log.Info("the gRPC port is serving", "address", grpc.Addr().String())
+	}
 	if front != nil {
 		out.Log.Info("the gateway is serving", "address", front.Addr().String())
 	}
-	if err := a.Serve(ctx, listener, front); err != nil {
+	if err := a.Serve(ctx, on); err != nil {
 		return err
 	}
 	out.Log.Info("stopped")

@@ -11,16 +11,19 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"connectrpc.com/connect"
 	"connectrpc.com/grpchealth"
 	"github.com/redis/go-redis/v9"
 	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/auth"
 	"github.com/tollgatehq/tollgate/server/internal/auth/password"
+	"github.com/tollgatehq/tollgate/server/internal/authzen"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/changes"
 	"github.com/tollgatehq/tollgate/server/internal/clock"
@@ -29,8 +32,10 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/decision"
 	"github.com/tollgatehq/tollgate/server/internal/enforce"
 	"github.com/tollgatehq/tollgate/server/internal/envoy"
+	"github.com/tollgatehq/tollgate/server/internal/grpcapi"
 	"github.com/tollgatehq/tollgate/server/internal/guard"
 	"github.com/tollgatehq/tollgate/server/internal/httpapi"
+	"github.com/tollgatehq/tollgate/server/internal/inflight"
 	"github.com/tollgatehq/tollgate/server/internal/limits"
 	"github.com/tollgatehq/tollgate/server/internal/metrics"
 	"github.com/tollgatehq/tollgate/server/internal/page"
@@ -210,8 +215,33 @@ func (a *App) Close() error {
 	return errors.Join(flushed, a.db.Close())
 }
 
-// Handler is everything that the API's port serves.
-func (a *App) Handler() (http.Handler, error) {
+// ports is what the ports of the API have in common: the handlers, the guard before
+// them, and the bounds of what is under way.
+type ports struct {
+	auth      *auth.Handler
+	roles     rolesHandler
+	limits    *limits.Handler
+	routes    *routes.Handler
+	resources *resources.Handler
+	audit     *audit.Handler
+	authzen   *authzen.Handler
+	envoy     *envoy.Handler
+	enforce   *enforce.Service
+
+	guard        *guard.Guard
+	interceptors []connect.Interceptor
+	shares       *inflight.Shares
+	proxies      []netip.Prefix
+}
+
+// rolesHandler has the service's parts: the roles, and the decisions.
+type rolesHandler struct {
+	*roles.Handler
+	*decision.Authorizer
+	*policyfeed.Watcher
+}
+
+func (a *App) openPorts() (*ports, error) {
 	decisions := a.decisions()
 	g, err := guard.New(guard.Options{
 		Decisions: decisions, Audit: a.audit, Log: a.out.Log, Draining: a.draining,
@@ -225,27 +255,59 @@ func (a *App) Handler() (http.Handler, error) {
 		return nil, err
 	}
 	enforcer := a.enforcer(decisions)
-	return httpapi.New(httpapi.Options{
-		AuthZEN: a.authzen(decisions, g),
-		Enforce: enforcer,
-		Envoy: envoy.New(envoy.Options{
+	return &ports{
+		auth:      auth.NewHandler(a.Auth),
+		roles:     rolesHandler{roles.NewHandler(a.roles), decision.NewAuthorizer(decisions, a.pages, g.Each), policyfeed.NewWatcher(a.policy)},
+		limits:    limits.NewHandler(a.Limits),
+		routes:    routes.NewHandler(a.routes),
+		resources: resources.NewHandler(a.resources),
+		audit:     audit.NewHandler(a.audit),
+		authzen:   a.authzen(decisions, g),
+		envoy: envoy.New(envoy.Options{
 			Enforce: enforcer, Limits: a.Limits, TrustedProxies: proxies, Clock: a.clock, Log: a.out.Log,
 		}),
-		Version: a.config.Version,
-		Auth:    auth.NewHandler(a.Auth),
-		Roles: struct {
-			*roles.Handler
-			*decision.Authorizer
-			*policyfeed.Watcher
-		}{roles.NewHandler(a.roles), decision.NewAuthorizer(decisions, a.pages, g.Each), policyfeed.NewWatcher(a.policy)},
-		Limits:    limits.NewHandler(a.Limits),
-		Routes:    routes.NewHandler(a.routes),
-		Resources: resources.NewHandler(a.resources),
-		Audit:     audit.NewHandler(a.audit),
-		Guard:     g, Interceptors: append(a.telemetry.Interceptors(), a.metrics), Events: a.audit, JWKS: a.Auth.SigningKeys.JWKS,
-		OAuth: a.Auth, Issuer: a.config.Issuer,
+		enforce: enforcer,
+		guard:   g, interceptors: append(a.telemetry.Interceptors(), a.metrics, g),
+		shares: inflight.NewShares(a.config.MaxInFlight), proxies: proxies,
+	}, nil
+}
+
+// Handler is everything that the API's port serves.
+func (a *App) Handler() (http.Handler, error) {
+	p, err := a.openPorts()
+	if err != nil {
+		return nil, err
+	}
+	return a.handler(p)
+}
+
+func (a *App) handler(p *ports) (http.Handler, error) {
+	return httpapi.New(httpapi.Options{
+		Auth: p.auth, Roles: p.roles, Limits: p.limits, Routes: p.routes, Resources: p.resources, Audit: p.audit,
+		AuthZEN: p.authzen, Enforce: p.enforce, Envoy: p.envoy,
+		Guard: p.guard, Interceptors: p.interceptors, Events: a.audit, JWKS: a.Auth.SigningKeys.JWKS,
+		OAuth: a.Auth, Issuer: a.config.Issuer, Version: a.config.Version,
 		Ready: a.readiness, Health: health{a}, Reflection: a.config.Reflection, PublicTools: a.config.local(),
-		TrustedProxies: proxies, MaxInFlight: a.config.MaxInFlight, Refused: a.refused.count, Clock: a.clock, Log: a.out.Log,
+		TrustedProxies: p.proxies, Shares: p.shares, Refused: a.refused.count, Clock: a.clock, Log: a.out.Log,
+	})
+}
+
+// grpc is the server of the gRPC port.
+func (a *App) grpc(p *ports) (*grpcapi.Server, error) {
+	return grpcapi.New(grpcapi.Options{
+		Handlers: map[string]any{
+			"tollgate.v1.AuthService": p.auth, "tollgate.v1.RolesService": p.roles, "tollgate.v1.LimitsService": p.limits,
+			"tollgate.v1.RoutesService": p.routes, "tollgate.v1.ResourcesService": p.resources, "tollgate.v1.AuditService": p.audit,
+			"envoy.service.auth.v3.Authorization": p.envoy, "envoy.service.ratelimit.v3.RateLimitService": p.envoy,
+		},
+		Streams: map[string]grpcapi.Stream{
+			"/tollgate.v1.AuthService/WatchRevocations": grpcapi.StreamOf(p.auth.Revocations),
+			"/tollgate.v1.AuditService/WatchEvents":     grpcapi.StreamOf(p.audit.Watch),
+			"/tollgate.v1.RolesService/WatchPolicy":     grpcapi.StreamOf(p.roles.Policy),
+		},
+		Guard: p.guard, Interceptors: p.interceptors,
+		Health: health{a}, Reflection: a.config.Reflection, PublicTools: a.config.local(),
+		TrustedProxies: p.proxies, Shares: p.shares, Refused: a.refused.count, Clock: a.clock, Log: a.out.Log,
 	})
 }
 

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"net"
 	"strings"
 
 	"github.com/tollgatehq/tollgate/server/internal/auth"
@@ -60,19 +59,22 @@ func (a *App) hasAdministrator(ctx context.Context) (bool, error) {
 	return len(some) > 0, err
 }
 
-// PrintWelcome prints where the API and the gateway answer, unless that is nil, and
-// what to do next. The password is empty when there is none to show.
-func (a *App) PrintWelcome(at, front net.Addr, password string) {
+// PrintWelcome prints where the ports answer, unless they are nil, and what to do
+// next. The password is empty when there is none to show.
+func (a *App) PrintWelcome(at Addresses, password string) {
 	scheme := "http://"
 	if a.config.TLSCert != "" {
 		scheme = "https://"
 	}
-	base := scheme + dialAddress(at)
+	base := scheme + dialAddress(at.API)
 	say := func(format string, args ...any) { fmt.Fprintf(a.out.Stdout, format+"\n", args...) }
 	say("")
 	say("Tollgate answers on %s", base)
-	if front != nil {
-		say("Its gateway answers on %s", scheme+dialAddress(front))
+	if at.GRPC != nil {
+		say("Its gRPC port is %s", dialAddress(at.GRPC))
+	}
+	if at.Gateway != nil {
+		say("Its gateway answers on %s", scheme+dialAddress(at.Gateway))
 	}
 	say("")
 	shown := "YOUR PASSWORD"

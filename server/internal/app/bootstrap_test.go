@@ -46,7 +46,7 @@ func TestFirstPasswordMustChange(t *testing.T) {
 			if err != nil || admin.PasswordChangeRequired != test.want {
 				t.Errorf("%s: must change %t (%v), want %t", what, admin.PasswordChangeRequired, err, test.want)
 			}
-			a.PrintWelcome(&net.TCPAddr{IP: net.IPv4zero, Port: 1}, nil, password)
+			a.PrintWelcome(Addresses{API: &net.TCPAddr{IP: net.IPv4zero, Port: 1}}, password)
 			if told := strings.Contains(shown.String(), "must be changed"); told != test.want {
 				t.Errorf("%s: the greeting is %s", what, &shown)
 			}

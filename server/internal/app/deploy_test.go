@@ -71,8 +71,8 @@ func TestCompose(t *testing.T) {
 			t.Errorf("the server has no setting %s", name)
 		}
 	}
-	if want := "${TOLLGATE_PUBLISH:-127.0.0.1}:8000:8000"; !slices.Equal(server.Ports, []string{want}) {
-		t.Errorf("published ports are %v, want only %s: this machine, unless set otherwise", server.Ports, want)
+	if want := []string{"${TOLLGATE_PUBLISH:-127.0.0.1}:8000:8000", "${TOLLGATE_PUBLISH:-127.0.0.1}:9000:9000"}; !slices.Equal(server.Ports, want) {
+		t.Errorf("published ports are %v, want only %v: this machine, unless set otherwise", server.Ports, want)
 	}
 	if server.User != "65532:65532" || !server.ReadOnly || !slices.Contains(server.CapDrop, "ALL") {
 		t.Error("the server's container has rights that it does not need")

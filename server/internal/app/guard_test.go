@@ -14,6 +14,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/contract"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/dynamicpb"
 )
 
 // guardOf is the guard option of an RPC.
@@ -22,11 +23,19 @@ func guardOf(method protoreflect.MethodDescriptor) *tollgatev1.Guard {
 	return guard
 }
 
-// callRPC calls an RPC over Connect with an empty message and returns the
-// error's code, "" for none.
+// callRPC calls an RPC with an empty message, over the gRPC port if the instance has
+// a connection to it and over Connect otherwise, and returns the error's code, "" for
+// none.
 func (i *instance) callRPC(t *testing.T, method protoreflect.MethodDescriptor, token string) string {
 	t.Helper()
 	path := fmt.Sprintf("/%s/%s", method.Parent().FullName(), method.Name())
+	if i.grpcConn != nil {
+		var header []string
+		if token != "" {
+			header = []string{"authorization", "Bearer " + token}
+		}
+		return overGRPC(t, i.grpcConn, path, dynamicpb.NewMessage(method.Input()), dynamicpb.NewMessage(method.Output()), header...).Code
+	}
 	if !method.IsStreamingServer() {
 		a := i.call(t, "POST", path, token, "{}")
 		return a.Str("code")
@@ -61,10 +70,23 @@ func (i *instance) callRPC(t *testing.T, method protoreflect.MethodDescriptor, t
 }
 
 // TestEveryRPC walks every RPC of every service as nobody, as a user without
-// the permission, as a user with it, and as an API key with and without it.
+// the permission, as a user with it, and as an API key with and without it, at both
+// ports.
 func TestEveryRPC(t *testing.T) {
 	t.Parallel()
-	i := startEmbedded(t)
+	t.Run("the API's port", func(t *testing.T) {
+		t.Parallel()
+		everyRPC(t, startEmbedded(t))
+	})
+	t.Run("the gRPC port", func(t *testing.T) {
+		t.Parallel()
+		i := startEmbedded(t)
+		i.grpcConn = i.serveGRPC(t)
+		everyRPC(t, i)
+	})
+}
+
+func everyRPC(t *testing.T, i *instance) {
 	i.call(t, "PATCH", "/v1/limits/sign-in-per-ip", i.admin, map[string]any{"rate": 1000, "burst": 1000}).Want(t, 200)
 	_, without := i.newUser(t, "without", "something:else")
 	for procedure, method := range contract.Methods() {

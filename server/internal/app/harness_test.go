@@ -14,6 +14,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/httpapi"
+	"google.golang.org/grpc"
 )
 
 const adminPassword = "correct horse battery"
@@ -22,8 +23,11 @@ const adminPassword = "correct horse battery"
 type instance struct {
 	*App
 	apitest.Client
-	admin string // an access token
-	user  string // the administrator's id
+
+	ports    *ports
+	grpcConn *grpc.ClientConn // to the gRPC port; nil: see serveGRPC
+	admin    string           // an access token
+	user     string           // the administrator's id
 }
 
 // testConfig is the embedded default with the lowest bcrypt cost.
@@ -71,14 +75,16 @@ func startLogging(t testing.TB, config Config, clk clock.Clock, log *slog.Logger
 	})
 	_, err = a.BootstrapAdmin(context.Background())
 	backendtest.Must(t, err)
-	handler, err := a.Handler()
+	p, err := a.openPorts()
+	backendtest.Must(t, err)
+	handler, err := a.handler(p)
 	backendtest.Must(t, err)
 	a.ready.Store(true)
 	server := httptest.NewUnstartedServer(handler)
 	server.Config = httpapi.NewServer(handler, log)
 	server.Start()
 	t.Cleanup(server.Close)
-	i := &instance{App: a, Client: apitest.New(t, server.URL)}
+	i := &instance{App: a, Client: apitest.New(t, server.URL), ports: p}
 	login := i.Login(t, FirstAdmin, adminPassword)
 	i.admin, i.user = login.Str("accessToken"), login.Str("userId")
 	return i

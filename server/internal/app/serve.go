@@ -47,26 +47,69 @@ func (a *App) warnOfOthers() io.Closer {
 	return file
 }
 
-// Serve serves the API on a listener, and the gateway on another unless that is nil,
-// until ctx ends, then drains: readiness goes false; after the drain delay streams
-// end and running calls finish.
-func (a *App) Serve(ctx context.Context, api, front *Listener) error {
-	handler, err := a.Handler()
+// server is what serves a listener: net/http's, or grpcapi's.
+type server interface {
+	Serve(listener net.Listener) error
+	Shutdown(ctx context.Context) error
+	Close() error
+}
+
+// Listeners are the ports to serve; nil: not served.
+type Listeners struct{ API, GRPC, Gateway *Listener }
+
+// Addresses are where they are; nil: not served.
+type Addresses struct{ API, GRPC, Gateway net.Addr }
+
+// Addresses are the listeners' addresses.
+func (l Listeners) Addresses() Addresses {
+	of := func(l *Listener) net.Addr {
+		if l == nil {
+			return nil
+		}
+		return l.Addr()
+	}
+	return Addresses{API: of(l.API), GRPC: of(l.GRPC), Gateway: of(l.Gateway)}
+}
+
+// serving makes the servers of the ports.
+func (a *App) serving(on Listeners) (listeners []*Listener, servers []server, err error) {
+	p, err := a.openPorts()
+	if err != nil {
+		return nil, nil, err
+	}
+	add := func(l *Listener, s server) { listeners, servers = append(listeners, l), append(servers, s) }
+	handler, err := a.handler(p)
+	if err != nil {
+		return nil, nil, err
+	}
+	add(on.API, httpapi.NewServer(handler, a.out.Log))
+	if on.GRPC != nil {
+		s, err := a.grpc(p)
+		if err != nil {
+			return nil, nil, err
+		}
+		add(on.GRPC, s)
+	}
+	if on.Gateway != nil {
+		g, err := a.gateway(p.proxies)
+		if err != nil {
+			return nil, nil, err
+		}
+		add(on.Gateway, gateway.NewServer(g, a.out.Log))
+	}
+	return listeners, servers, nil
+}
+
+// Serve serves the ports until ctx ends, then drains: readiness goes false; after the
+// drain delay streams end and running calls finish.
+func (a *App) Serve(ctx context.Context, on Listeners) error {
+	listeners, servers, err := a.serving(on)
 	if err != nil {
 		return err
 	}
 	proxies, err := a.config.proxies()
 	if err != nil {
 		return err
-	}
-	listeners := []*Listener{api}
-	servers := []*http.Server{httpapi.NewServer(handler, a.out.Log)}
-	if front != nil {
-		g, err := a.gateway(proxies)
-		if err != nil {
-			return err
-		}
-		listeners, servers = append(listeners, front), append(servers, gateway.NewServer(g, a.out.Log))
 	}
 	if a.config.embedded() && a.config.RedisURL == "" {
 		defer a.warnOfOthers().Close()

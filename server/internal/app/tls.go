@@ -27,7 +27,7 @@ const (
 	maxPEM = 1 << 20
 )
 
-// Listener is the API's or the gateway's port.
+// Listener is the API's, the gRPC or the gateway's port.
 type Listener struct {
 	net.Listener             // in clear text
 	tls          *tls.Config // nil: none
@@ -55,6 +55,15 @@ func ListenGateway(config Config, clk clock.Clock, log *slog.Logger) (*Listener,
 		return nil, nil
 	}
 	return listen(config, config.GatewayListen, "--gateway-listen", "the gateway", clk, log)
+}
+
+// ListenGRPC opens the gRPC port in the same way, with the same certificate; nil
+// without an address.
+func ListenGRPC(config Config, clk clock.Clock, log *slog.Logger) (*Listener, error) {
+	if config.GRPCListen == "" {
+		return nil, nil
+	}
+	return listen(config, config.GRPCListen, "--grpc-listen", "the gRPC port", clk, log)
 }
 
 func listen(config Config, address, flag, what string, clk clock.Clock, log *slog.Logger) (*Listener, error) {

@@ -82,6 +82,7 @@ type secured struct {
 	*authority
 	dir   string // of cert.pem, key.pem, and clients.pem when it is asked for
 	url   string
+	grpc  string // the gRPC port's address
 	clock *clock.Fake
 	log   *lines
 }
@@ -99,6 +100,7 @@ func serveTLS(t *testing.T, clients *authority) *secured {
 	s.write("cert.pem", cert)
 	s.write("key.pem", key)
 	config := testConfig(backendtest.SQLiteURL(t))
+	config.GRPCListen = "127.0.0.1:0"
 	config.TLSCert, config.TLSKey = filepath.Join(s.dir, "cert.pem"), filepath.Join(s.dir, "key.pem")
 	if clients != nil {
 		s.write("clients.pem", clients.pem)
@@ -108,17 +110,20 @@ func serveTLS(t *testing.T, clients *authority) *secured {
 	listener, err := Listen(config, clk, log)
 	backendtest.Must(t, err)
 	s.url = "https://" + listener.Addr().String()
+	grpc, err := ListenGRPC(config, clk, log)
+	backendtest.Must(t, err)
+	s.grpc = grpc.Addr().String()
 	var greeting bytes.Buffer
 	a, err := Open(t.Context(), config, clk, Out{Stdout: &greeting, Log: log})
 	backendtest.Must(t, err)
 	_, err = a.BootstrapAdmin(t.Context())
 	backendtest.Must(t, err)
-	if a.PrintWelcome(listener.Addr(), nil, ""); !strings.Contains(greeting.String(), "Tollgate answers on "+s.url+"\n") {
+	if a.PrintWelcome(Addresses{API: listener.Addr()}, ""); !strings.Contains(greeting.String(), "Tollgate answers on "+s.url+"\n") {
 		t.Errorf("the greeting is %s", &greeting)
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	served := make(chan error, 1)
-	go func() { served <- a.Serve(ctx, listener, nil) }()
+	go func() { served <- a.Serve(ctx, Listeners{API: listener, GRPC: grpc}) }()
 	t.Cleanup(func() {
 		stop()
 		if err := <-served; err != nil {

@@ -191,9 +191,14 @@ func (h *Handler) RevokeSessions(ctx context.Context, req *tollgatev1.RevokeSess
 }
 
 // WatchRevocations implements AuthService.
-func (h *Handler) WatchRevocations(ctx context.Context, _ *tollgatev1.WatchRevocationsRequest, stream *connect.ServerStream[tollgatev1.WatchRevocationsResponse]) error {
+func (h *Handler) WatchRevocations(ctx context.Context, r *tollgatev1.WatchRevocationsRequest, stream *connect.ServerStream[tollgatev1.WatchRevocationsResponse]) error {
+	return h.Revocations(ctx, r, stream.Send)
+}
+
+// Revocations is WatchRevocations for any stream.
+func (h *Handler) Revocations(ctx context.Context, _ *tollgatev1.WatchRevocationsRequest, send func(*tollgatev1.WatchRevocationsResponse) error) error {
 	return h.service.WatchRevocations(ctx, func(r Revoked) error {
-		return stream.Send(&tollgatev1.WatchRevocationsResponse{
+		return send(&tollgatev1.WatchRevocationsResponse{
 			SessionIds: r.Sessions, ApiKeyIds: r.APIKeys, UserIds: r.Users, RestoredUserIds: r.Restored,
 			SigningKeyIds: r.SigningKeys, TokenIds: r.Tokens, Snapshot: r.Snapshot, Revision: r.Revision,
 		})

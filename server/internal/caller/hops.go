@@ -12,8 +12,22 @@ const maxUserAgent = 512
 // request without a good one.
 func Of(r *http.Request, trusted []netip.Prefix, newID func() string) Caller {
 	peer := PeerIP(r)
-	c := Caller{TrustedPeer: IsTrusted(peer, trusted), UserAgent: r.UserAgent(), RequestID: r.Header.Get("X-Request-Id")}
-	c.IP = LastHop(r.Header.Values("X-Forwarded-For"), peer, trusted, c.TrustedPeer)
+	return New(Connection{IP: peer, Trusted: IsTrusted(peer, trusted)},
+		r.Header.Values("X-Forwarded-For"), r.UserAgent(), r.Header.Get("X-Request-Id"), trusted, newID)
+}
+
+// Connection is what is known of the peer of a connection.
+type Connection struct {
+	IP      netip.Addr // the zero Addr when it has none
+	Trusted bool       // it is one of the trusted proxies
+}
+
+// New is Of for a call over a connection with these headers.
+func New(peer Connection, forwardedFor []string, userAgent, requestID string, trusted []netip.Prefix, newID func() string) Caller {
+	c := Caller{TrustedPeer: peer.Trusted, UserAgent: userAgent, RequestID: requestID, IP: peer.IP}
+	if peer.Trusted {
+		c.IP = LastHop(forwardedFor, peer.IP, trusted, true)
+	}
 	if len(c.UserAgent) > maxUserAgent {
 		c.UserAgent = c.UserAgent[:maxUserAgent]
 	}

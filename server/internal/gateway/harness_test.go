@@ -110,7 +110,7 @@ func start(t testing.TB, handler http.HandlerFunc, change ...func(*app.Config)) 
 	g.stop = stop
 	ended := make(chan struct{})
 	go func() {
-		g.stopped <- a.Serve(ctx, api, front)
+		g.stopped <- a.Serve(ctx, app.Listeners{API: api, Gateway: front})
 		close(ended)
 	}()
 	t.Cleanup(func() {

@@ -11,6 +11,7 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/inflight"
 )
 
 const (
@@ -21,9 +22,6 @@ const (
 	compressFrom = 2 << 10
 	// frameHeader is what comes before a message of gRPC or a Connect stream.
 	frameHeader = 5
-	// smallBody is the size in bytes up to which a body is part of
-	// requestMemory.
-	smallBody = 8 << 10
 )
 
 var (
@@ -72,7 +70,7 @@ func readBody(r *http.Request, memory *lease) error {
 // is unknown.
 func readAll(from io.Reader, length int64, memory *lease) ([]byte, error) {
 	const small = 512
-	if length < 0 || length > smallBody {
+	if length < 0 || length > inflight.SmallBody {
 		length = small
 	}
 	body := make([]byte, 0, length+1) // one more, to meet the end without growing
@@ -88,7 +86,7 @@ func readAll(from io.Reader, length int64, memory *lease) ([]byte, error) {
 			continue
 		}
 		size := 2 * cap(body)
-		if size > smallBody && !memory.grow(requestMemory+int64(size)) {
+		if size > inflight.SmallBody && !memory.Grow(inflight.RequestMemory+int64(size)) {
 			return nil, errMemory
 		}
 		body = append(make([]byte, 0, size), body...)
@@ -113,7 +111,7 @@ func refuseBody(w http.ResponseWriter, r *http.Request, err error, requestID str
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.Is(err, errMemory):
-		refuse(w, r, overloaded(), requestID)
+		refuse(w, r, Overloaded(), requestID)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		refuse(w, r, fault.New(fault.Timeout, "BODY_TIMEOUT", "the body did not arrive within %s; send it faster", bodyTime), requestID)
 	case framed(r) && errors.As(err, &tooLarge):

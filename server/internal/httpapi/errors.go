@@ -125,7 +125,7 @@ func writePlain(w http.ResponseWriter, r *http.Request, status int, requestID st
 		f = fault.New(fault.NotFound, "UNKNOWN_PATH", "there is nothing at this path; check its spelling: the API is under /v1, and no path has two slashes together or one at its end")
 		if isRPC(r) {
 			// A client must be able to tell it from the NOT_FOUND of an RPC.
-			f = fault.New(fault.Unimplemented, "UNKNOWN_PATH", "this server has no such RPC; check its name and this server's version")
+			f = UnknownRPC()
 		}
 	case http.StatusMethodNotAllowed:
 		f = fault.New(fault.Unimplemented, "METHOD_NOT_ALLOWED", "%s is not possible at this path%s", method(r.Method), allowed(w))
@@ -142,6 +142,11 @@ func writePlain(w http.ResponseWriter, r *http.Request, status int, requestID st
 		}
 	}
 	writeStatusFault(w, status, f, requestID)
+}
+
+// UnknownRPC is the fault of a call of an RPC that there is not.
+func UnknownRPC() *fault.Error {
+	return fault.New(fault.Unimplemented, "UNKNOWN_PATH", "this server has no such RPC; check its name and this server's version")
 }
 
 // isRPC says whether the path is that of an RPC, which this server may not have.

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
-	"slices"
 
 	"connectrpc.com/connect"
 	"connectrpc.com/grpchealth"
@@ -26,6 +25,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/envoy"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/guard"
+	"github.com/tollgatehq/tollgate/server/internal/inflight"
 )
 
 // Options are the handlers and what they need.
@@ -42,7 +42,7 @@ type Options struct {
 	Envoy   *envoy.Handler
 
 	Guard          *guard.Guard
-	Interceptors   []connect.Interceptor // outside of the guard, the outermost first
+	Interceptors   []connect.Interceptor // the outermost first; the guard is the last
 	Events         *audit.Service
 	JWKS           func() []byte
 	OAuth          *auth.Service
@@ -53,7 +53,7 @@ type Options struct {
 	Reflection     bool
 	PublicTools    bool // reflection takes no credential
 	TrustedProxies []netip.Prefix
-	MaxInFlight    int                              // that run at once, streams left out; 0: 1024
+	Shares         *inflight.Shares                 // of all ports of the API
 	Refused        func(reason string, cause error) // counts refusals for want of places or memory
 	Clock          clock.Clock
 	Log            *slog.Logger
@@ -63,7 +63,7 @@ type Options struct {
 func New(o Options) (http.Handler, error) {
 	codec := newStrictJSON()
 	with := connect.WithHandlerOptions(
-		connect.WithInterceptors(append(slices.Clip(o.Interceptors), o.Guard)...),
+		connect.WithInterceptors(o.Interceptors...),
 		connect.WithCodec(codec),
 		connect.WithReadMaxBytes(MaxBody),
 		withBoundedGzip(),
@@ -135,7 +135,7 @@ func New(o Options) (http.Handler, error) {
 	})
 	return withSecurityHeaders(&middleware{
 		next: all, trusted: o.TrustedProxies, clock: o.Clock, log: o.Log,
-		limiters: newLimiters(o.MaxInFlight), refused: o.Refused,
+		limiters: newLimiters(o.Shares), refused: o.Refused,
 	}), nil
 }
 

@@ -13,26 +13,6 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/inflight"
 )
 
-const (
-	// defaultCalls is how many calls may run at once: many more than the
-	// processors and the database are good for, few enough that each still gets
-	// its answer in time.
-	defaultCalls = 1024
-	// probeCalls is how many health checks may run at once. They have places of
-	// their own: a probe must tell a busy server from a dead one.
-	probeCalls = 64
-	// reflectionStreams is how many reflection streams may be open at once. One
-	// answer of a few bytes' question has 200 kB.
-	reflectionStreams = 32
-
-	// requestMemory is what one request is taken to hold from its first header
-	// to the last byte of its answer: its headers (32 KiB at most) or its
-	// goroutine, buffers and a small body. A larger body is counted on top.
-	requestMemory = 32 << 10
-	// minMemory is the least that all requests together may hold.
-	minMemory = 64 << 20
-)
-
 // kind tells how a request is bounded and served.
 type kind uint8
 
@@ -43,27 +23,15 @@ const (
 	reflection             // gRPC reflection: messages in turns
 )
 
-// limiters bound what is under way, in all and per client address.
+// limiters are the shares of all ports, and what tells the kinds apart.
 type limiters struct {
-	memory     *inflight.Limiter[netip.Addr] // bytes that requests hold, whatever they wait for
-	calls      *inflight.Limiter[netip.Addr] // calls whose handler runs
-	probes     *inflight.Limiter[netip.Addr]
-	reflection *inflight.Limiter[netip.Addr]
+	*inflight.Shares
 
 	streams map[string]bool // procedures that answer with many messages
 }
 
-func newLimiters(calls int) *limiters {
-	if calls <= 0 {
-		calls = defaultCalls
-	}
-	l := &limiters{
-		memory:     inflight.New[netip.Addr](max(minMemory, int64(calls)*2*requestMemory)),
-		calls:      inflight.New[netip.Addr](int64(calls)),
-		probes:     inflight.New[netip.Addr](probeCalls),
-		reflection: inflight.New[netip.Addr](reflectionStreams),
-		streams:    map[string]bool{},
-	}
+func newLimiters(shares *inflight.Shares) *limiters {
+	l := &limiters{Shares: shares, streams: map[string]bool{}}
 	for procedure, method := range contract.Methods() {
 		l.streams[procedure] = method.IsStreamingServer()
 	}
@@ -88,11 +56,11 @@ func (l *limiters) kind(r *http.Request) kind {
 func (l *limiters) of(k kind) *inflight.Limiter[netip.Addr] {
 	switch k {
 	case unary:
-		return l.calls
+		return l.Calls
 	case probe:
-		return l.probes
+		return l.Probes
 	case reflection:
-		return l.reflection
+		return l.Reflection
 	default:
 		return nil
 	}
@@ -100,33 +68,19 @@ func (l *limiters) of(k kind) *inflight.Limiter[netip.Addr] {
 
 // lease is the memory that one request holds.
 type lease struct {
-	limiter *inflight.Limiter[netip.Addr]
-	client  netip.Addr
-	size    int64
-	place   *inflight.Limiter[netip.Addr] // gives up one place with the memory, unless nil
-}
-
-// grow makes the lease at least size bytes, if the client's share allows it.
-func (l *lease) grow(size int64) bool {
-	if size <= l.size {
-		return true
-	}
-	if !l.limiter.Acquire(l.client, size-l.size) {
-		return false
-	}
-	l.size = size
-	return true
+	inflight.Lease
+	place *inflight.Limiter[netip.Addr] // gives up one place with the memory, unless nil
 }
 
 func (l *lease) release() {
-	l.limiter.Release(l.client, l.size)
+	l.Shrink(0)
 	if l.place != nil {
-		l.place.Release(l.client, 1)
+		l.place.Release(l.Client(), 1)
 	}
 }
 
-// overloaded is the fault of a request that there is no place for.
-func overloaded() *fault.Error {
+// Overloaded is the fault of a request that there is no place for.
+func Overloaded() *fault.Error {
 	return fault.New(fault.Unavailable, "OVERLOADED",
 		"this server has as much under way as it takes, from your address or in all; try again").After(time.Second)
 }

@@ -48,10 +48,10 @@ func (m *middleware) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("X-Request-Id", answeredID(r, origin.RequestID))
 	h.Set("Cache-Control", "no-store")
 
-	memory := &lease{limiter: m.limiters.memory, client: inflight.Address(origin.IP)}
-	if !memory.grow(requestMemory) {
+	memory := &lease{Lease: m.limiters.Lease(inflight.Address(origin.IP))}
+	if !memory.Grow(inflight.RequestMemory) {
 		m.refused(metrics.RefusedMemory, nil)
-		refuse(w, r, overloaded(), origin.RequestID)
+		refuse(w, r, Overloaded(), origin.RequestID)
 		return
 	}
 	defer func() {
@@ -73,7 +73,7 @@ func (m *middleware) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if m.log.Enabled(open, slog.LevelDebug) {
 		// The transcoder replaces the path by the procedure's.
-		m.log.DebugContext(r.Context(), "request", "method", r.Method, "path", loggable(path), "procedure", loggable(r.URL.Path), "status", status,
+		m.log.DebugContext(r.Context(), "request", "method", r.Method, "path", Loggable(path), "procedure", Loggable(r.URL.Path), "status", status,
 			"took_ms", float64(time.Since(began).Microseconds())/1000, "ip", origin.IPString())
 	}
 }
@@ -104,18 +104,18 @@ func (m *middleware) serveUnary(w http.ResponseWriter, r *http.Request, k kind, 
 			m.refused(metrics.RefusedMemory, nil)
 		}
 		refuseBody(out, r, err, requestID)
-	case !places.Acquire(memory.client, 1):
+	case !places.Acquire(memory.Client(), 1):
 		m.refused(metrics.RefusedOverloaded, nil)
-		refuse(out, r, overloaded(), requestID)
+		refuse(out, r, Overloaded(), requestID)
 	case k == probe:
 		memory.place = places // until the answer is read: a probe reads it at once
 		m.run(out, r, func() {})
 	default:
-		m.run(out, r, func() { places.Release(memory.client, 1) })
+		m.run(out, r, func() { places.Release(memory.Client(), 1) })
 	}
 	// Nobody else is kept from what is left when one caller's answers wait to be
 	// read: that caller's connection or stream is cut.
-	if !memory.grow(requestMemory + int64(out.body.Cap())) {
+	if !memory.Grow(inflight.RequestMemory + int64(out.body.Cap())) {
 		m.refused(metrics.RefusedMemory, nil)
 		panic(http.ErrAbortHandler)
 	}
@@ -149,12 +149,12 @@ func (m *middleware) serveStream(w http.ResponseWriter, r *http.Request, k kind,
 		}
 	}
 	if places := m.limiters.of(k); places != nil {
-		if !places.Acquire(memory.client, 1) {
+		if !places.Acquire(memory.Client(), 1) {
 			m.refused(metrics.RefusedStreams, nil)
-			refuse(w, r, overloaded(), requestID)
+			refuse(w, r, Overloaded(), requestID)
 			return
 		}
-		defer places.Release(memory.client, 1)
+		defer places.Release(memory.Client(), 1)
 	}
 	out := newStreamWriter(w, k)
 	defer out.end()
@@ -175,12 +175,12 @@ func (m *middleware) panicked(r *http.Request, p any) {
 	if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 		panic(p)
 	}
-	m.log.ErrorContext(r.Context(), "panic", "path", loggable(r.URL.Path), "panic", p, "stack", string(debug.Stack()))
+	m.log.ErrorContext(r.Context(), "panic", "path", Loggable(r.URL.Path), "panic", p, "stack", string(debug.Stack()))
 }
 
-// loggable is the path without what may be a credential that a caller put into
+// Loggable is the path without what may be a credential that a caller put into
 // it: ids are shorter and do not begin like an API key. A longer name goes, too.
-func loggable(path string) string {
+func Loggable(path string) string {
 	parts := strings.Split(path, "/")
 	for i, part := range parts {
 		if len(part) > 64 || strings.HasPrefix(part, apikey.Prefix) {

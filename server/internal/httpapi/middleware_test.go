@@ -26,7 +26,7 @@ func serveBounded(t *testing.T, calls int, handler http.HandlerFunc) (*middlewar
 	var mu sync.Mutex
 	refused := map[string]int{}
 	m := &middleware{
-		next: handler, clock: clock.Real(), log: slog.New(slog.DiscardHandler), limiters: newLimiters(calls),
+		next: handler, clock: clock.Real(), log: slog.New(slog.DiscardHandler), limiters: newLimiters(inflight.NewShares(calls)),
 		refused: func(reason string, _ error) {
 			mu.Lock()
 			defer mu.Unlock()
@@ -68,7 +68,7 @@ func allFree(t *testing.T, limiters *limiters) {
 	t.Helper()
 	nobody := netip.MustParseAddr("203.0.113.9")
 	for name, l := range map[string]*inflight.Limiter[netip.Addr]{
-		"memory": limiters.memory, "calls": limiters.calls, "probes": limiters.probes, "reflection": limiters.reflection,
+		"memory": limiters.Memory, "calls": limiters.Calls, "probes": limiters.Probes, "reflection": limiters.Reflection,
 	} {
 		late := time.After(10 * time.Second)
 		ticker := time.NewTicker(time.Millisecond)

@@ -19,9 +19,14 @@ type Watcher struct{ service *Service }
 func NewWatcher(s *Service) *Watcher { return &Watcher{s} }
 
 // WatchPolicy implements RolesService.
-func (w *Watcher) WatchPolicy(ctx context.Context, _ *tollgatev1.WatchPolicyRequest, stream *connect.ServerStream[tollgatev1.WatchPolicyResponse]) error {
+func (w *Watcher) WatchPolicy(ctx context.Context, r *tollgatev1.WatchPolicyRequest, stream *connect.ServerStream[tollgatev1.WatchPolicyResponse]) error {
+	return w.Policy(ctx, r, stream.Send)
+}
+
+// Policy is WatchPolicy for any stream.
+func (w *Watcher) Policy(ctx context.Context, _ *tollgatev1.WatchPolicyRequest, send func(*tollgatev1.WatchPolicyResponse) error) error {
 	return w.service.Watch(ctx, func(m Message) error {
-		return stream.Send(&tollgatev1.WatchPolicyResponse{
+		return send(&tollgatev1.WatchPolicyResponse{
 			Snapshot: m.Snapshot, Partial: m.Partial, Revision: m.Revision,
 			Roles: protoconv.List(m.Roles, roleProto), RemovedRoles: m.RemovedRoles,
 			Limits: protoconv.List(m.Limits, limitProto), RemovedLimits: m.RemovedLimits,
