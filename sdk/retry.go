@@ -7,6 +7,7 @@ import (
 	"errors"
 	mathrand "math/rand/v2"
 	"net"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -24,6 +25,9 @@ const (
 	// A retry costs one of maxBudget, which each answer gives back retryShare of: in
 	// an outage a client makes a tenth more requests, not several times as many.
 	maxBudget, retryShare = 10.0, 0.1
+	// keyLasts is how long after its first try a call is made again under its
+	// idempotency key: Tollgate knows the key for 10 s.
+	keyLasts = 8 * time.Second
 )
 
 // retries repeats calls that failed where that is safe.
@@ -36,6 +40,7 @@ type retries struct {
 
 // do makes a call, and again while it may and ctx lasts. The error is an *Error.
 func (r *retries) do(ctx context.Context, req connect.AnyRequest, next connect.UnaryFunc) (connect.AnyResponse, error) {
+	began, keyed := time.Now(), isKeyed(req.Any())
 	for tried := 0; ; tried++ {
 		res, err := next(ctx, req)
 		if err == nil {
@@ -47,7 +52,8 @@ func (r *retries) do(ctx context.Context, req connect.AnyRequest, next connect.U
 			return nil, failed
 		}
 		wait := failed.RetryAfter + mathrand.N(firstBackoff<<tried)
-		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= wait || !r.take() {
+		deadline, ok := ctx.Deadline()
+		if ok && time.Until(deadline) <= wait || keyed && time.Since(began)+wait > keyLasts || !r.take() {
 			return nil, failed
 		}
 		timer := time.NewTimer(wait)
@@ -114,6 +120,19 @@ func isRepeatable(message any) bool {
 			}
 		}
 		return true
+	}
+	return false
+}
+
+// isKeyed says whether a message has calls that count once by their key.
+func isKeyed(message any) bool {
+	switch m := message.(type) {
+	case *tollgatev1.AuthorizeRequest:
+		return m.GetIdempotencyKey() != ""
+	case *tollgatev1.CheckLimitRequest:
+		return m.GetIdempotencyKey() != ""
+	case *tollgatev1.BatchAuthorizeRequest:
+		return slices.ContainsFunc(m.GetRequests(), func(r *tollgatev1.AuthorizeRequest) bool { return r.GetIdempotencyKey() != "" })
 	}
 	return false
 }

@@ -192,6 +192,34 @@ func TestRetrySucceeds(t *testing.T) {
 	}
 }
 
+// TestRetryWhileTheKeyLasts: a call that Tollgate may have counted is not made again
+// when Tollgate may have forgotten its key.
+func TestRetryWhileTheKeyLasts(t *testing.T) {
+	t.Parallel()
+	for method, want := range map[string]int{"Authorize": 2, "CheckLimit": 2, "BatchAuthorize": 2, "Verify": 3} {
+		synctest.Test(t, func(t *testing.T) {
+			n := &network{fail: func(_ string, tries int) error {
+				if tries == 1 {
+					return errReset
+				}
+				return &answered{"OVERLOADED", "9"}
+			}}
+			c := n.client(t, tollgate.WithTimeout(time.Minute))
+			err := map[string]func() error{
+				"Authorize":  func() error { return errorOf(c.Authorize(t.Context(), about("orders/1"))) },
+				"CheckLimit": func() error { return errorOf(c.CheckLimit(t.Context(), tollgate.CheckLimitRequest{Limit: "sms"})) },
+				"BatchAuthorize": func() error {
+					return errorOf(c.BatchAuthorize(t.Context(), []tollgate.AuthorizeRequest{about("orders/1")}))
+				},
+				"Verify": func() error { return errorOf(c.Verify(t.Context(), "alice.token")) },
+			}[method]()
+			if got := n.tried(method); got != want || err == nil {
+				t.Errorf("%s: made %d times, want %d; error %v", method, got, want, err)
+			}
+		})
+	}
+}
+
 // TestWithoutRetries: no call is made again, and none carries a key.
 func TestWithoutRetries(t *testing.T) {
 	t.Parallel()
