@@ -114,6 +114,15 @@ func (h *holding) take(calls int64) (from taken) {
 	return from
 }
 
+// use is take of what is not put back.
+func (h *holding) use(calls int64) {
+	for i := 0; calls > 0; i++ {
+		n := min(calls, h.stocks[i].calls)
+		h.stocks[i].calls -= n
+		calls -= n
+	}
+}
+
 // putBack gives what a refused call took to the leases that it came from, with the
 // end that they have. What came from a lease that is gone is lost.
 func (h *holding) putBack(from taken) {
