@@ -215,12 +215,12 @@ func TestBatchDeadlines(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s, _ := holding()
-		var batchEnds time.Time
-		s.refuse = nil
+		ends := make(chan time.Time, 1)
 		answer := s.answer
 		s.answer = func(ctx context.Context, req *tollgatev1.AuthorizeRequest) (*tollgatev1.AuthorizeResponse, error) {
 			if req.GetResource() == "hold/long" {
-				batchEnds, _ = ctx.Deadline()
+				deadline, _ := ctx.Deadline()
+				ends <- deadline
 			}
 			return answer(ctx, req)
 		}
@@ -243,7 +243,7 @@ func TestBatchDeadlines(t *testing.T) {
 			synctest.Wait()
 		}
 		all.Wait()
-		if got := batchEnds.Sub(began).Round(10 * time.Millisecond); got != 700*time.Millisecond {
+		if got := (<-ends).Sub(began).Round(10 * time.Millisecond); got != 700*time.Millisecond {
 			t.Errorf("the request had %s, want the longest of its calls'", got)
 		}
 		wantCarried(t, s, 1, 2)
