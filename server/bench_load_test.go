@@ -54,6 +54,7 @@ function init(args)
       requests[#requests + 1] = file:read(tonumber(line))
    end
    file:close()
+   io.stderr:write("READY\n")
 end
 function request()
    turn = turn % #requests + 1
@@ -171,21 +172,48 @@ func readH2Log(file string) (loaded, error) {
 	return loaded{len(took), micros(last - first), micros(took[len(took)/2]), micros(took[len(took)*99/100])}, nil
 }
 
-// runLoad runs a program to its end, or interrupts it after a time.
+// runLoad runs a program to its end, or interrupts it a time after it said that it
+// is ready.
 func runLoad(ctx context.Context, interrupt time.Duration, program string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, program, args...)
 	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
-	err := cmd.Start()
-	if err == nil && interrupt > 0 {
-		timer := time.AfterFunc(interrupt, func() { cmd.Process.Signal(os.Interrupt) })
-		defer timer.Stop()
+	said := newOutput()
+	cmd.Stdout, cmd.Stderr = &out, said
+	if err := cmd.Start(); err != nil {
+		return "", err
 	}
-	if err == nil {
-		err = cmd.Wait()
+	ended := make(chan struct{})
+	if interrupt > 0 {
+		go interruptReady(cmd.Process, said, interrupt, ended)
 	}
+	err := cmd.Wait()
+	close(ended)
 	if err != nil {
-		return "", fmt.Errorf("%s: %w\n%s", filepath.Base(program), err, &out)
+		return "", fmt.Errorf("%s: %w\n%s%s", filepath.Base(program), err, &out, said)
 	}
 	return out.String(), nil
+}
+
+// interruptReady interrupts a program again and again, because wrk sleeps on when
+// the first one comes before it sleeps.
+func interruptReady(p *os.Process, said *output, after time.Duration, ended <-chan struct{}) {
+	for {
+		text, grown := said.now()
+		if strings.Contains(text, "READY") {
+			break
+		}
+		select {
+		case <-grown:
+		case <-ended:
+			return
+		}
+	}
+	for wait := after; ; wait = 50 * time.Millisecond {
+		select {
+		case <-time.After(wait):
+			p.Signal(os.Interrupt)
+		case <-ended:
+			return
+		}
+	}
 }
