@@ -62,7 +62,7 @@ func TestBench(t *testing.T) {
 	t.Cleanup(h1.CloseIdleConnections)
 	b := &bench{benchSize: size, ctx: ctx, null: newNullServer(t), dir: t.TempDir(), http1: &http.Client{Transport: h1}, h2: h2c(t), began: time.Now()}
 	b.busy, _ = os.ReadFile("/proc/loadavg")
-	wires := []wire{overREST, overConnect, overConnectH2, overGRPC, overForwarding}
+	wires := []wire{overREST, overConnect, overConnectH2, overGRPC, overGRPCListener, overForwarding}
 	none := new(measured)
 	b.total = b.loads(none.operations(), wires) + b.loads(none.stored(), wires) + b.sdkLoads() + b.curveLoads()
 
