@@ -50,7 +50,7 @@ func (limitsList) Run(ctx context.Context, config app.Config, out app.Out) error
 					builtin = "yes"
 				}
 				fmt.Fprintln(table, strings.Join([]string{
-					l.Name, string(l.Subject), l.Permission, fmt.Sprintf("%d/%s", l.Rate, l.Period), fmt.Sprint(l.AtOnce()),
+					l.Name, string(l.Subject), l.Permission, fmt.Sprintf("%d/%s", l.Rate, l.Per()), fmt.Sprint(l.AtOnce()),
 					string(l.Algorithm), string(l.Mode), string(l.Outage), fmt.Sprint(len(l.Overrides)), builtin,
 				}, "\t"))
 			}
@@ -85,7 +85,7 @@ func (l limitsRestore) Run(ctx context.Context, config app.Config, out app.Out) 
 		if err != nil {
 			return err
 		}
-		fmt.Printf("restored limit %s to its defaults: %d calls of %s per %s\n", restored.Name, restored.Rate, restored.Permission, restored.Period)
+		fmt.Printf("restored limit %s to its defaults: %d calls of %s per %s\n", restored.Name, restored.Rate, restored.Permission, restored.Per())
 		return nil
 	})
 }

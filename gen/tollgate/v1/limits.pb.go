@@ -115,6 +115,10 @@ const (
 	// second up to the period; a period without a call, or ResetLimit, forgets
 	// them. Rate does not matter. It is for guesses: a good sign-in resets it.
 	Algorithm_ALGORITHM_BACKOFF Algorithm = 4
+	// Rate in each day, week or month of a time zone: a quota. No calendar limit counts
+	// sign-ins. Instances' clocks may differ by hours: the counters' clock decides which
+	// window it is.
+	Algorithm_ALGORITHM_CALENDAR Algorithm = 5
 )
 
 // Enum value maps for Algorithm.
@@ -125,6 +129,7 @@ var (
 		2: "ALGORITHM_FIXED_WINDOW",
 		3: "ALGORITHM_SLIDING_WINDOW",
 		4: "ALGORITHM_BACKOFF",
+		5: "ALGORITHM_CALENDAR",
 	}
 	Algorithm_value = map[string]int32{
 		"ALGORITHM_UNSPECIFIED":    0,
@@ -132,6 +137,7 @@ var (
 		"ALGORITHM_FIXED_WINDOW":   2,
 		"ALGORITHM_SLIDING_WINDOW": 3,
 		"ALGORITHM_BACKOFF":        4,
+		"ALGORITHM_CALENDAR":       5,
 	}
 )
 
@@ -160,6 +166,64 @@ func (x Algorithm) Number() protoreflect.EnumNumber {
 // Deprecated: Use Algorithm.Descriptor instead.
 func (Algorithm) EnumDescriptor() ([]byte, []int) {
 	return file_tollgate_v1_limits_proto_rawDescGZIP(), []int{1}
+}
+
+// Calendar is what a calendar limit counts anew with.
+type Calendar int32
+
+const (
+	// Not set: only for other algorithms.
+	Calendar_CALENDAR_UNSPECIFIED Calendar = 0
+	// At midnight, so that days have 23 or 25 hours when clocks change. Where that skips
+	// midnight, the day begins when it ends.
+	Calendar_CALENDAR_DAY Calendar = 1
+	// At the midnight before Monday.
+	Calendar_CALENDAR_WEEK Calendar = 2
+	// At the midnight before the first.
+	Calendar_CALENDAR_MONTH Calendar = 3
+)
+
+// Enum value maps for Calendar.
+var (
+	Calendar_name = map[int32]string{
+		0: "CALENDAR_UNSPECIFIED",
+		1: "CALENDAR_DAY",
+		2: "CALENDAR_WEEK",
+		3: "CALENDAR_MONTH",
+	}
+	Calendar_value = map[string]int32{
+		"CALENDAR_UNSPECIFIED": 0,
+		"CALENDAR_DAY":         1,
+		"CALENDAR_WEEK":        2,
+		"CALENDAR_MONTH":       3,
+	}
+)
+
+func (x Calendar) Enum() *Calendar {
+	p := new(Calendar)
+	*p = x
+	return p
+}
+
+func (x Calendar) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Calendar) Descriptor() protoreflect.EnumDescriptor {
+	return file_tollgate_v1_limits_proto_enumTypes[2].Descriptor()
+}
+
+func (Calendar) Type() protoreflect.EnumType {
+	return &file_tollgate_v1_limits_proto_enumTypes[2]
+}
+
+func (x Calendar) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Calendar.Descriptor instead.
+func (Calendar) EnumDescriptor() ([]byte, []int) {
+	return file_tollgate_v1_limits_proto_rawDescGZIP(), []int{2}
 }
 
 // Mode is what a limit does when it is used up.
@@ -199,11 +263,11 @@ func (x Mode) String() string {
 }
 
 func (Mode) Descriptor() protoreflect.EnumDescriptor {
-	return file_tollgate_v1_limits_proto_enumTypes[2].Descriptor()
+	return file_tollgate_v1_limits_proto_enumTypes[3].Descriptor()
 }
 
 func (Mode) Type() protoreflect.EnumType {
-	return &file_tollgate_v1_limits_proto_enumTypes[2]
+	return &file_tollgate_v1_limits_proto_enumTypes[3]
 }
 
 func (x Mode) Number() protoreflect.EnumNumber {
@@ -212,7 +276,7 @@ func (x Mode) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Mode.Descriptor instead.
 func (Mode) EnumDescriptor() ([]byte, []int) {
-	return file_tollgate_v1_limits_proto_rawDescGZIP(), []int{2}
+	return file_tollgate_v1_limits_proto_rawDescGZIP(), []int{3}
 }
 
 // Outage is what a limit does while its counters cannot be reached.
@@ -256,11 +320,11 @@ func (x Outage) String() string {
 }
 
 func (Outage) Descriptor() protoreflect.EnumDescriptor {
-	return file_tollgate_v1_limits_proto_enumTypes[3].Descriptor()
+	return file_tollgate_v1_limits_proto_enumTypes[4].Descriptor()
 }
 
 func (Outage) Type() protoreflect.EnumType {
-	return &file_tollgate_v1_limits_proto_enumTypes[3]
+	return &file_tollgate_v1_limits_proto_enumTypes[4]
 }
 
 func (x Outage) Number() protoreflect.EnumNumber {
@@ -269,7 +333,7 @@ func (x Outage) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Outage.Descriptor instead.
 func (Outage) EnumDescriptor() ([]byte, []int) {
-	return file_tollgate_v1_limits_proto_rawDescGZIP(), []int{3}
+	return file_tollgate_v1_limits_proto_rawDescGZIP(), []int{4}
 }
 
 // Override gives one key its own allowance.
@@ -359,7 +423,7 @@ type Limit struct {
 	Permission string `protobuf:"bytes,4,opt,name=permission,proto3" json:"permission,omitempty"`
 	// Calls per period.
 	Rate int64 `protobuf:"varint,5,opt,name=rate,proto3" json:"rate,omitempty"`
-	// The period.
+	// The period; unset for ALGORITHM_CALENDAR.
 	Period *durationpb.Duration `protobuf:"bytes,6,opt,name=period,proto3" json:"period,omitempty"`
 	// Calls at once; GCRA and backoff only.
 	Burst int64 `protobuf:"varint,7,opt,name=burst,proto3" json:"burst,omitempty"`
@@ -387,7 +451,12 @@ type Limit struct {
 	Lease bool `protobuf:"varint,16,opt,name=lease,proto3" json:"lease,omitempty"`
 	// How long after it was counted a leased call may be used: the longest that
 	// anybody holds it.
-	LeaseTime     *durationpb.Duration `protobuf:"bytes,17,opt,name=lease_time,json=leaseTime,proto3" json:"lease_time,omitempty"`
+	LeaseTime *durationpb.Duration `protobuf:"bytes,17,opt,name=lease_time,json=leaseTime,proto3" json:"lease_time,omitempty"`
+	// Only with ALGORITHM_CALENDAR: what it counts anew with.
+	Calendar Calendar `protobuf:"varint,18,opt,name=calendar,proto3,enum=tollgate.v1.Calendar" json:"calendar,omitempty"`
+	// Only with ALGORITHM_CALENDAR: whose calendar that is, a name of the IANA time zone
+	// database.
+	TimeZone      string `protobuf:"bytes,19,opt,name=time_zone,json=timeZone,proto3" json:"time_zone,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -541,6 +610,20 @@ func (x *Limit) GetLeaseTime() *durationpb.Duration {
 	return nil
 }
 
+func (x *Limit) GetCalendar() Calendar {
+	if x != nil {
+		return x.Calendar
+	}
+	return Calendar_CALENDAR_UNSPECIFIED
+}
+
+func (x *Limit) GetTimeZone() string {
+	if x != nil {
+		return x.TimeZone
+	}
+	return ""
+}
+
 // LimitStatus is where one key stands with one limit.
 type LimitStatus struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -658,7 +741,7 @@ type CreateLimitRequest struct {
 	Permission string `protobuf:"bytes,4,opt,name=permission,proto3" json:"permission,omitempty"`
 	// Calls per period.
 	Rate int64 `protobuf:"varint,5,opt,name=rate,proto3" json:"rate,omitempty"`
-	// The period: 1 ms to 31 days.
+	// The period: 1 ms to 31 days. Needed, but for ALGORITHM_CALENDAR, which has none.
 	Period *durationpb.Duration `protobuf:"bytes,6,opt,name=period,proto3" json:"period,omitempty"`
 	// Calls at once; 0 means the rate, also when that changes.
 	Burst int64 `protobuf:"varint,7,opt,name=burst,proto3" json:"burst,omitempty"`
@@ -677,7 +760,12 @@ type CreateLimitRequest struct {
 	// with fixed windows, where a lease ends with its window: INVALID_ARGUMENT.
 	Lease bool `protobuf:"varint,13,opt,name=lease,proto3" json:"lease,omitempty"`
 	// With lease: 10 ms to 1 s; 100 ms when not set.
-	LeaseTime     *durationpb.Duration `protobuf:"bytes,14,opt,name=lease_time,json=leaseTime,proto3" json:"lease_time,omitempty"`
+	LeaseTime *durationpb.Duration `protobuf:"bytes,14,opt,name=lease_time,json=leaseTime,proto3" json:"lease_time,omitempty"`
+	// Only with ALGORITHM_CALENDAR, which needs it: what to count anew with.
+	Calendar Calendar `protobuf:"varint,15,opt,name=calendar,proto3,enum=tollgate.v1.Calendar" json:"calendar,omitempty"`
+	// Only with ALGORITHM_CALENDAR: a name of the IANA time zone database, such as
+	// "Europe/Berlin"; empty means UTC. Keep the tzdata of all instances the same.
+	TimeZone      string `protobuf:"bytes,16,opt,name=time_zone,json=timeZone,proto3" json:"time_zone,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -808,6 +896,20 @@ func (x *CreateLimitRequest) GetLeaseTime() *durationpb.Duration {
 		return x.LeaseTime
 	}
 	return nil
+}
+
+func (x *CreateLimitRequest) GetCalendar() Calendar {
+	if x != nil {
+		return x.Calendar
+	}
+	return Calendar_CALENDAR_UNSPECIFIED
+}
+
+func (x *CreateLimitRequest) GetTimeZone() string {
+	if x != nil {
+		return x.TimeZone
+	}
+	return ""
 }
 
 // CreateLimitResponse is the new limit.
@@ -1097,7 +1199,12 @@ type UpdateLimitRequest struct {
 	// lease_time after a change, calls that were leased before it still pass.
 	Lease *bool `protobuf:"varint,12,opt,name=lease,proto3,oneof" json:"lease,omitempty"`
 	// A new time for leases: 10 ms to 1 s.
-	LeaseTime     *durationpb.Duration `protobuf:"bytes,13,opt,name=lease_time,json=leaseTime,proto3" json:"lease_time,omitempty"`
+	LeaseTime *durationpb.Duration `protobuf:"bytes,13,opt,name=lease_time,json=leaseTime,proto3" json:"lease_time,omitempty"`
+	// What to count anew with from now on; what was counted is forgotten. Only with
+	// ALGORITHM_CALENDAR.
+	Calendar *Calendar `protobuf:"varint,14,opt,name=calendar,proto3,enum=tollgate.v1.Calendar,oneof" json:"calendar,omitempty"`
+	// A new time zone; what was counted is forgotten. Only with ALGORITHM_CALENDAR.
+	TimeZone      *string `protobuf:"bytes,15,opt,name=time_zone,json=timeZone,proto3,oneof" json:"time_zone,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1221,6 +1328,20 @@ func (x *UpdateLimitRequest) GetLeaseTime() *durationpb.Duration {
 		return x.LeaseTime
 	}
 	return nil
+}
+
+func (x *UpdateLimitRequest) GetCalendar() Calendar {
+	if x != nil && x.Calendar != nil {
+		return *x.Calendar
+	}
+	return Calendar_CALENDAR_UNSPECIFIED
+}
+
+func (x *UpdateLimitRequest) GetTimeZone() string {
+	if x != nil && x.TimeZone != nil {
+		return *x.TimeZone
+	}
+	return ""
 }
 
 // UpdateLimitResponse is the limit as changed.
@@ -2006,7 +2127,7 @@ const file_tollgate_v1_limits_proto_rawDesc = "" +
 	"\x04rate\x18\x02 \x01(\x03B\r\xbaH\n" +
 	"\"\b\x18\x80\x94\xeb\xdc\x03(\x01R\x04rate\x12#\n" +
 	"\x05burst\x18\x03 \x01(\x03B\r\xbaH\n" +
-	"\"\b\x18\x80\x94\xeb\xdc\x03(\x00R\x05burst\"\xaa\x05\n" +
+	"\"\b\x18\x80\x94\xeb\xdc\x03(\x00R\x05burst\"\xfa\x05\n" +
 	"\x05Limit\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\vdescription\x18\x02 \x01(\tR\vdescription\x12.\n" +
@@ -2031,7 +2152,9 @@ const file_tollgate_v1_limits_proto_rawDesc = "" +
 	"updated_at\x18\x0f \x01(\v2\x1a.google.protobuf.TimestampR\tupdatedAt\x12\x14\n" +
 	"\x05lease\x18\x10 \x01(\bR\x05lease\x128\n" +
 	"\n" +
-	"lease_time\x18\x11 \x01(\v2\x19.google.protobuf.DurationR\tleaseTime\"\xd2\x01\n" +
+	"lease_time\x18\x11 \x01(\v2\x19.google.protobuf.DurationR\tleaseTime\x121\n" +
+	"\bcalendar\x18\x12 \x01(\x0e2\x15.tollgate.v1.CalendarR\bcalendar\x12\x1b\n" +
+	"\ttime_zone\x18\x13 \x01(\tR\btimeZone\"\xd2\x01\n" +
 	"\vLimitStatus\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05limit\x18\x02 \x01(\x03R\x05limit\x12\x1c\n" +
@@ -2039,7 +2162,7 @@ const file_tollgate_v1_limits_proto_rawDesc = "" +
 	"\x05reset\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x05reset\x12\x1a\n" +
 	"\bexceeded\x18\x05 \x01(\bR\bexceeded\x12\x16\n" +
 	"\x06shadow\x18\x06 \x01(\bR\x06shadow\x12\x16\n" +
-	"\x06leased\x18\a \x01(\x03R\x06leased\"\x8c\x06\n" +
+	"\x06leased\x18\a \x01(\x03R\x06leased\"\xec\x06\n" +
 	"\x12CreateLimitRequest\x120\n" +
 	"\x04name\x18\x01 \x01(\tB\x1c\xbaH\x19r\x17\x18@2\x13^[a-z][a-z0-9._-]*$R\x04name\x12*\n" +
 	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\vdescription\x12:\n" +
@@ -2049,8 +2172,8 @@ const file_tollgate_v1_limits_proto_rawDesc = "" +
 	"permission\x18\x04 \x01(\tB5\xbaH2\xd8\x01\x01r-\x18\x80\x012(^([a-z0-9._-]+:){0,7}([a-z0-9._-]+|[*])$R\n" +
 	"permission\x12!\n" +
 	"\x04rate\x18\x05 \x01(\x03B\r\xbaH\n" +
-	"\"\b\x18\x80\x94\xeb\xdc\x03(\x01R\x04rate\x12I\n" +
-	"\x06period\x18\x06 \x01(\v2\x19.google.protobuf.DurationB\x16\xbaH\x13\xc8\x01\x01\xaa\x01\r\"\x05\b\x80\xbd\xa3\x012\x04\x10\xc0\x84=R\x06period\x12#\n" +
+	"\"\b\x18\x80\x94\xeb\xdc\x03(\x01R\x04rate\x12F\n" +
+	"\x06period\x18\x06 \x01(\v2\x19.google.protobuf.DurationB\x13\xbaH\x10\xaa\x01\r\"\x05\b\x80\xbd\xa3\x012\x04\x10\xc0\x84=R\x06period\x12#\n" +
 	"\x05burst\x18\a \x01(\x03B\r\xbaH\n" +
 	"\"\b\x18\x80\x94\xeb\xdc\x03(\x00R\x05burst\x12>\n" +
 	"\talgorithm\x18\b \x01(\x0e2\x16.tollgate.v1.AlgorithmB\b\xbaH\x05\x82\x01\x02\x10\x01R\talgorithm\x12/\n" +
@@ -2062,7 +2185,9 @@ const file_tollgate_v1_limits_proto_rawDesc = "" +
 	"\toverrides\x18\f \x03(\v2\x15.tollgate.v1.OverrideB\b\xbaH\x05\x92\x01\x02\x10dR\toverrides\x12\x14\n" +
 	"\x05lease\x18\r \x01(\bR\x05lease\x12K\n" +
 	"\n" +
-	"lease_time\x18\x0e \x01(\v2\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\v\"\x02\b\x012\x05\x10\x80\xad\xe2\x04R\tleaseTime\"[\n" +
+	"lease_time\x18\x0e \x01(\v2\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\v\"\x02\b\x012\x05\x10\x80\xad\xe2\x04R\tleaseTime\x12;\n" +
+	"\bcalendar\x18\x0f \x01(\x0e2\x15.tollgate.v1.CalendarB\b\xbaH\x05\x82\x01\x02\x10\x01R\bcalendar\x12$\n" +
+	"\ttime_zone\x18\x10 \x01(\tB\a\xbaH\x04r\x02\x18@R\btimeZone\"[\n" +
 	"\x13CreateLimitResponse\x12(\n" +
 	"\x05limit\x18\x01 \x01(\v2\x12.tollgate.v1.LimitR\x05limit\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\"e\n" +
@@ -2077,7 +2202,7 @@ const file_tollgate_v1_limits_proto_rawDesc = "" +
 	"\x0fGetLimitRequest\x12\x1d\n" +
 	"\x04name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x04name\"<\n" +
 	"\x10GetLimitResponse\x12(\n" +
-	"\x05limit\x18\x01 \x01(\v2\x12.tollgate.v1.LimitR\x05limit\"\xc4\x06\n" +
+	"\x05limit\x18\x01 \x01(\v2\x12.tollgate.v1.LimitR\x05limit\"\xd0\a\n" +
 	"\x12UpdateLimitRequest\x12\x1d\n" +
 	"\x04name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x04name\x12/\n" +
 	"\vdescription\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04H\x00R\vdescription\x88\x01\x01\x12Y\n" +
@@ -2100,7 +2225,10 @@ const file_tollgate_v1_limits_proto_rawDesc = "" +
 	"\x0fclear_overrides\x18\v \x01(\bR\x0eclearOverrides\x12\x19\n" +
 	"\x05lease\x18\f \x01(\bH\aR\x05lease\x88\x01\x01\x12K\n" +
 	"\n" +
-	"lease_time\x18\r \x01(\v2\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\v\"\x02\b\x012\x05\x10\x80\xad\xe2\x04R\tleaseTimeB\x0e\n" +
+	"lease_time\x18\r \x01(\v2\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\v\"\x02\b\x012\x05\x10\x80\xad\xe2\x04R\tleaseTime\x12B\n" +
+	"\bcalendar\x18\x0e \x01(\x0e2\x15.tollgate.v1.CalendarB\n" +
+	"\xbaH\a\x82\x01\x04\x10\x01 \x00H\bR\bcalendar\x88\x01\x01\x12+\n" +
+	"\ttime_zone\x18\x0f \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@H\tR\btimeZone\x88\x01\x01B\x0e\n" +
 	"\f_descriptionB\r\n" +
 	"\v_permissionB\a\n" +
 	"\x05_rateB\b\n" +
@@ -2109,7 +2237,10 @@ const file_tollgate_v1_limits_proto_rawDesc = "" +
 	"_algorithmB\a\n" +
 	"\x05_modeB\t\n" +
 	"\a_outageB\b\n" +
-	"\x06_lease\"[\n" +
+	"\x06_leaseB\v\n" +
+	"\t_calendarB\f\n" +
+	"\n" +
+	"_time_zone\"[\n" +
 	"\x13UpdateLimitResponse\x12(\n" +
 	"\x05limit\x18\x01 \x01(\v2\x12.tollgate.v1.LimitR\x05limit\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\"3\n" +
@@ -2168,13 +2299,19 @@ const file_tollgate_v1_limits_proto_rawDesc = "" +
 	"\x0fSUBJECT_API_KEY\x10\x03\x12\x12\n" +
 	"\x0eSUBJECT_GLOBAL\x10\x04\x12\x12\n" +
 	"\x0eSUBJECT_CUSTOM\x10\x05\x12\x13\n" +
-	"\x0fSUBJECT_USER_IP\x10\x06*\x8b\x01\n" +
+	"\x0fSUBJECT_USER_IP\x10\x06*\xa3\x01\n" +
 	"\tAlgorithm\x12\x19\n" +
 	"\x15ALGORITHM_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eALGORITHM_GCRA\x10\x01\x12\x1a\n" +
 	"\x16ALGORITHM_FIXED_WINDOW\x10\x02\x12\x1c\n" +
 	"\x18ALGORITHM_SLIDING_WINDOW\x10\x03\x12\x15\n" +
-	"\x11ALGORITHM_BACKOFF\x10\x04*?\n" +
+	"\x11ALGORITHM_BACKOFF\x10\x04\x12\x16\n" +
+	"\x12ALGORITHM_CALENDAR\x10\x05*]\n" +
+	"\bCalendar\x12\x18\n" +
+	"\x14CALENDAR_UNSPECIFIED\x10\x00\x12\x10\n" +
+	"\fCALENDAR_DAY\x10\x01\x12\x11\n" +
+	"\rCALENDAR_WEEK\x10\x02\x12\x12\n" +
+	"\x0eCALENDAR_MONTH\x10\x03*?\n" +
 	"\x04Mode\x12\x14\n" +
 	"\x10MODE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fMODE_ENFORCE\x10\x01\x12\x0f\n" +
@@ -2226,100 +2363,104 @@ func file_tollgate_v1_limits_proto_rawDescGZIP() []byte {
 	return file_tollgate_v1_limits_proto_rawDescData
 }
 
-var file_tollgate_v1_limits_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_tollgate_v1_limits_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
 var file_tollgate_v1_limits_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_tollgate_v1_limits_proto_goTypes = []any{
 	(Subject)(0),                  // 0: tollgate.v1.Subject
 	(Algorithm)(0),                // 1: tollgate.v1.Algorithm
-	(Mode)(0),                     // 2: tollgate.v1.Mode
-	(Outage)(0),                   // 3: tollgate.v1.Outage
-	(*Override)(nil),              // 4: tollgate.v1.Override
-	(*Limit)(nil),                 // 5: tollgate.v1.Limit
-	(*LimitStatus)(nil),           // 6: tollgate.v1.LimitStatus
-	(*CreateLimitRequest)(nil),    // 7: tollgate.v1.CreateLimitRequest
-	(*CreateLimitResponse)(nil),   // 8: tollgate.v1.CreateLimitResponse
-	(*ListLimitsRequest)(nil),     // 9: tollgate.v1.ListLimitsRequest
-	(*ListLimitsResponse)(nil),    // 10: tollgate.v1.ListLimitsResponse
-	(*GetLimitRequest)(nil),       // 11: tollgate.v1.GetLimitRequest
-	(*GetLimitResponse)(nil),      // 12: tollgate.v1.GetLimitResponse
-	(*UpdateLimitRequest)(nil),    // 13: tollgate.v1.UpdateLimitRequest
-	(*UpdateLimitResponse)(nil),   // 14: tollgate.v1.UpdateLimitResponse
-	(*DeleteLimitRequest)(nil),    // 15: tollgate.v1.DeleteLimitRequest
-	(*DeleteLimitResponse)(nil),   // 16: tollgate.v1.DeleteLimitResponse
-	(*CheckLimitRequest)(nil),     // 17: tollgate.v1.CheckLimitRequest
-	(*CheckLimitResponse)(nil),    // 18: tollgate.v1.CheckLimitResponse
-	(*LeaseLimitRequest)(nil),     // 19: tollgate.v1.LeaseLimitRequest
-	(*LeaseLimitResponse)(nil),    // 20: tollgate.v1.LeaseLimitResponse
-	(*ReserveRequest)(nil),        // 21: tollgate.v1.ReserveRequest
-	(*ReserveResponse)(nil),       // 22: tollgate.v1.ReserveResponse
-	(*SettleRequest)(nil),         // 23: tollgate.v1.SettleRequest
-	(*SettleResponse)(nil),        // 24: tollgate.v1.SettleResponse
-	(*ResetLimitRequest)(nil),     // 25: tollgate.v1.ResetLimitRequest
-	(*ResetLimitResponse)(nil),    // 26: tollgate.v1.ResetLimitResponse
-	(*durationpb.Duration)(nil),   // 27: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 28: google.protobuf.Timestamp
+	(Calendar)(0),                 // 2: tollgate.v1.Calendar
+	(Mode)(0),                     // 3: tollgate.v1.Mode
+	(Outage)(0),                   // 4: tollgate.v1.Outage
+	(*Override)(nil),              // 5: tollgate.v1.Override
+	(*Limit)(nil),                 // 6: tollgate.v1.Limit
+	(*LimitStatus)(nil),           // 7: tollgate.v1.LimitStatus
+	(*CreateLimitRequest)(nil),    // 8: tollgate.v1.CreateLimitRequest
+	(*CreateLimitResponse)(nil),   // 9: tollgate.v1.CreateLimitResponse
+	(*ListLimitsRequest)(nil),     // 10: tollgate.v1.ListLimitsRequest
+	(*ListLimitsResponse)(nil),    // 11: tollgate.v1.ListLimitsResponse
+	(*GetLimitRequest)(nil),       // 12: tollgate.v1.GetLimitRequest
+	(*GetLimitResponse)(nil),      // 13: tollgate.v1.GetLimitResponse
+	(*UpdateLimitRequest)(nil),    // 14: tollgate.v1.UpdateLimitRequest
+	(*UpdateLimitResponse)(nil),   // 15: tollgate.v1.UpdateLimitResponse
+	(*DeleteLimitRequest)(nil),    // 16: tollgate.v1.DeleteLimitRequest
+	(*DeleteLimitResponse)(nil),   // 17: tollgate.v1.DeleteLimitResponse
+	(*CheckLimitRequest)(nil),     // 18: tollgate.v1.CheckLimitRequest
+	(*CheckLimitResponse)(nil),    // 19: tollgate.v1.CheckLimitResponse
+	(*LeaseLimitRequest)(nil),     // 20: tollgate.v1.LeaseLimitRequest
+	(*LeaseLimitResponse)(nil),    // 21: tollgate.v1.LeaseLimitResponse
+	(*ReserveRequest)(nil),        // 22: tollgate.v1.ReserveRequest
+	(*ReserveResponse)(nil),       // 23: tollgate.v1.ReserveResponse
+	(*SettleRequest)(nil),         // 24: tollgate.v1.SettleRequest
+	(*SettleResponse)(nil),        // 25: tollgate.v1.SettleResponse
+	(*ResetLimitRequest)(nil),     // 26: tollgate.v1.ResetLimitRequest
+	(*ResetLimitResponse)(nil),    // 27: tollgate.v1.ResetLimitResponse
+	(*durationpb.Duration)(nil),   // 28: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 29: google.protobuf.Timestamp
 }
 var file_tollgate_v1_limits_proto_depIdxs = []int32{
 	0,  // 0: tollgate.v1.Limit.subject:type_name -> tollgate.v1.Subject
-	27, // 1: tollgate.v1.Limit.period:type_name -> google.protobuf.Duration
+	28, // 1: tollgate.v1.Limit.period:type_name -> google.protobuf.Duration
 	1,  // 2: tollgate.v1.Limit.algorithm:type_name -> tollgate.v1.Algorithm
-	2,  // 3: tollgate.v1.Limit.mode:type_name -> tollgate.v1.Mode
-	3,  // 4: tollgate.v1.Limit.outage:type_name -> tollgate.v1.Outage
-	4,  // 5: tollgate.v1.Limit.overrides:type_name -> tollgate.v1.Override
-	28, // 6: tollgate.v1.Limit.created_at:type_name -> google.protobuf.Timestamp
-	28, // 7: tollgate.v1.Limit.updated_at:type_name -> google.protobuf.Timestamp
-	27, // 8: tollgate.v1.Limit.lease_time:type_name -> google.protobuf.Duration
-	27, // 9: tollgate.v1.LimitStatus.reset:type_name -> google.protobuf.Duration
-	0,  // 10: tollgate.v1.CreateLimitRequest.subject:type_name -> tollgate.v1.Subject
-	27, // 11: tollgate.v1.CreateLimitRequest.period:type_name -> google.protobuf.Duration
-	1,  // 12: tollgate.v1.CreateLimitRequest.algorithm:type_name -> tollgate.v1.Algorithm
-	2,  // 13: tollgate.v1.CreateLimitRequest.mode:type_name -> tollgate.v1.Mode
-	3,  // 14: tollgate.v1.CreateLimitRequest.outage:type_name -> tollgate.v1.Outage
-	4,  // 15: tollgate.v1.CreateLimitRequest.overrides:type_name -> tollgate.v1.Override
-	27, // 16: tollgate.v1.CreateLimitRequest.lease_time:type_name -> google.protobuf.Duration
-	5,  // 17: tollgate.v1.CreateLimitResponse.limit:type_name -> tollgate.v1.Limit
-	5,  // 18: tollgate.v1.ListLimitsResponse.limits:type_name -> tollgate.v1.Limit
-	5,  // 19: tollgate.v1.GetLimitResponse.limit:type_name -> tollgate.v1.Limit
-	27, // 20: tollgate.v1.UpdateLimitRequest.period:type_name -> google.protobuf.Duration
-	1,  // 21: tollgate.v1.UpdateLimitRequest.algorithm:type_name -> tollgate.v1.Algorithm
-	2,  // 22: tollgate.v1.UpdateLimitRequest.mode:type_name -> tollgate.v1.Mode
-	3,  // 23: tollgate.v1.UpdateLimitRequest.outage:type_name -> tollgate.v1.Outage
-	4,  // 24: tollgate.v1.UpdateLimitRequest.overrides:type_name -> tollgate.v1.Override
-	27, // 25: tollgate.v1.UpdateLimitRequest.lease_time:type_name -> google.protobuf.Duration
-	5,  // 26: tollgate.v1.UpdateLimitResponse.limit:type_name -> tollgate.v1.Limit
-	6,  // 27: tollgate.v1.CheckLimitResponse.status:type_name -> tollgate.v1.LimitStatus
-	27, // 28: tollgate.v1.CheckLimitResponse.retry_after:type_name -> google.protobuf.Duration
-	27, // 29: tollgate.v1.LeaseLimitResponse.valid_for:type_name -> google.protobuf.Duration
-	6,  // 30: tollgate.v1.LeaseLimitResponse.status:type_name -> tollgate.v1.LimitStatus
-	27, // 31: tollgate.v1.LeaseLimitResponse.retry_after:type_name -> google.protobuf.Duration
-	6,  // 32: tollgate.v1.ReserveResponse.status:type_name -> tollgate.v1.LimitStatus
-	27, // 33: tollgate.v1.ReserveResponse.retry_after:type_name -> google.protobuf.Duration
-	6,  // 34: tollgate.v1.SettleResponse.status:type_name -> tollgate.v1.LimitStatus
-	7,  // 35: tollgate.v1.LimitsService.CreateLimit:input_type -> tollgate.v1.CreateLimitRequest
-	9,  // 36: tollgate.v1.LimitsService.ListLimits:input_type -> tollgate.v1.ListLimitsRequest
-	11, // 37: tollgate.v1.LimitsService.GetLimit:input_type -> tollgate.v1.GetLimitRequest
-	13, // 38: tollgate.v1.LimitsService.UpdateLimit:input_type -> tollgate.v1.UpdateLimitRequest
-	15, // 39: tollgate.v1.LimitsService.DeleteLimit:input_type -> tollgate.v1.DeleteLimitRequest
-	17, // 40: tollgate.v1.LimitsService.CheckLimit:input_type -> tollgate.v1.CheckLimitRequest
-	19, // 41: tollgate.v1.LimitsService.LeaseLimit:input_type -> tollgate.v1.LeaseLimitRequest
-	21, // 42: tollgate.v1.LimitsService.Reserve:input_type -> tollgate.v1.ReserveRequest
-	23, // 43: tollgate.v1.LimitsService.Settle:input_type -> tollgate.v1.SettleRequest
-	25, // 44: tollgate.v1.LimitsService.ResetLimit:input_type -> tollgate.v1.ResetLimitRequest
-	8,  // 45: tollgate.v1.LimitsService.CreateLimit:output_type -> tollgate.v1.CreateLimitResponse
-	10, // 46: tollgate.v1.LimitsService.ListLimits:output_type -> tollgate.v1.ListLimitsResponse
-	12, // 47: tollgate.v1.LimitsService.GetLimit:output_type -> tollgate.v1.GetLimitResponse
-	14, // 48: tollgate.v1.LimitsService.UpdateLimit:output_type -> tollgate.v1.UpdateLimitResponse
-	16, // 49: tollgate.v1.LimitsService.DeleteLimit:output_type -> tollgate.v1.DeleteLimitResponse
-	18, // 50: tollgate.v1.LimitsService.CheckLimit:output_type -> tollgate.v1.CheckLimitResponse
-	20, // 51: tollgate.v1.LimitsService.LeaseLimit:output_type -> tollgate.v1.LeaseLimitResponse
-	22, // 52: tollgate.v1.LimitsService.Reserve:output_type -> tollgate.v1.ReserveResponse
-	24, // 53: tollgate.v1.LimitsService.Settle:output_type -> tollgate.v1.SettleResponse
-	26, // 54: tollgate.v1.LimitsService.ResetLimit:output_type -> tollgate.v1.ResetLimitResponse
-	45, // [45:55] is the sub-list for method output_type
-	35, // [35:45] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	3,  // 3: tollgate.v1.Limit.mode:type_name -> tollgate.v1.Mode
+	4,  // 4: tollgate.v1.Limit.outage:type_name -> tollgate.v1.Outage
+	5,  // 5: tollgate.v1.Limit.overrides:type_name -> tollgate.v1.Override
+	29, // 6: tollgate.v1.Limit.created_at:type_name -> google.protobuf.Timestamp
+	29, // 7: tollgate.v1.Limit.updated_at:type_name -> google.protobuf.Timestamp
+	28, // 8: tollgate.v1.Limit.lease_time:type_name -> google.protobuf.Duration
+	2,  // 9: tollgate.v1.Limit.calendar:type_name -> tollgate.v1.Calendar
+	28, // 10: tollgate.v1.LimitStatus.reset:type_name -> google.protobuf.Duration
+	0,  // 11: tollgate.v1.CreateLimitRequest.subject:type_name -> tollgate.v1.Subject
+	28, // 12: tollgate.v1.CreateLimitRequest.period:type_name -> google.protobuf.Duration
+	1,  // 13: tollgate.v1.CreateLimitRequest.algorithm:type_name -> tollgate.v1.Algorithm
+	3,  // 14: tollgate.v1.CreateLimitRequest.mode:type_name -> tollgate.v1.Mode
+	4,  // 15: tollgate.v1.CreateLimitRequest.outage:type_name -> tollgate.v1.Outage
+	5,  // 16: tollgate.v1.CreateLimitRequest.overrides:type_name -> tollgate.v1.Override
+	28, // 17: tollgate.v1.CreateLimitRequest.lease_time:type_name -> google.protobuf.Duration
+	2,  // 18: tollgate.v1.CreateLimitRequest.calendar:type_name -> tollgate.v1.Calendar
+	6,  // 19: tollgate.v1.CreateLimitResponse.limit:type_name -> tollgate.v1.Limit
+	6,  // 20: tollgate.v1.ListLimitsResponse.limits:type_name -> tollgate.v1.Limit
+	6,  // 21: tollgate.v1.GetLimitResponse.limit:type_name -> tollgate.v1.Limit
+	28, // 22: tollgate.v1.UpdateLimitRequest.period:type_name -> google.protobuf.Duration
+	1,  // 23: tollgate.v1.UpdateLimitRequest.algorithm:type_name -> tollgate.v1.Algorithm
+	3,  // 24: tollgate.v1.UpdateLimitRequest.mode:type_name -> tollgate.v1.Mode
+	4,  // 25: tollgate.v1.UpdateLimitRequest.outage:type_name -> tollgate.v1.Outage
+	5,  // 26: tollgate.v1.UpdateLimitRequest.overrides:type_name -> tollgate.v1.Override
+	28, // 27: tollgate.v1.UpdateLimitRequest.lease_time:type_name -> google.protobuf.Duration
+	2,  // 28: tollgate.v1.UpdateLimitRequest.calendar:type_name -> tollgate.v1.Calendar
+	6,  // 29: tollgate.v1.UpdateLimitResponse.limit:type_name -> tollgate.v1.Limit
+	7,  // 30: tollgate.v1.CheckLimitResponse.status:type_name -> tollgate.v1.LimitStatus
+	28, // 31: tollgate.v1.CheckLimitResponse.retry_after:type_name -> google.protobuf.Duration
+	28, // 32: tollgate.v1.LeaseLimitResponse.valid_for:type_name -> google.protobuf.Duration
+	7,  // 33: tollgate.v1.LeaseLimitResponse.status:type_name -> tollgate.v1.LimitStatus
+	28, // 34: tollgate.v1.LeaseLimitResponse.retry_after:type_name -> google.protobuf.Duration
+	7,  // 35: tollgate.v1.ReserveResponse.status:type_name -> tollgate.v1.LimitStatus
+	28, // 36: tollgate.v1.ReserveResponse.retry_after:type_name -> google.protobuf.Duration
+	7,  // 37: tollgate.v1.SettleResponse.status:type_name -> tollgate.v1.LimitStatus
+	8,  // 38: tollgate.v1.LimitsService.CreateLimit:input_type -> tollgate.v1.CreateLimitRequest
+	10, // 39: tollgate.v1.LimitsService.ListLimits:input_type -> tollgate.v1.ListLimitsRequest
+	12, // 40: tollgate.v1.LimitsService.GetLimit:input_type -> tollgate.v1.GetLimitRequest
+	14, // 41: tollgate.v1.LimitsService.UpdateLimit:input_type -> tollgate.v1.UpdateLimitRequest
+	16, // 42: tollgate.v1.LimitsService.DeleteLimit:input_type -> tollgate.v1.DeleteLimitRequest
+	18, // 43: tollgate.v1.LimitsService.CheckLimit:input_type -> tollgate.v1.CheckLimitRequest
+	20, // 44: tollgate.v1.LimitsService.LeaseLimit:input_type -> tollgate.v1.LeaseLimitRequest
+	22, // 45: tollgate.v1.LimitsService.Reserve:input_type -> tollgate.v1.ReserveRequest
+	24, // 46: tollgate.v1.LimitsService.Settle:input_type -> tollgate.v1.SettleRequest
+	26, // 47: tollgate.v1.LimitsService.ResetLimit:input_type -> tollgate.v1.ResetLimitRequest
+	9,  // 48: tollgate.v1.LimitsService.CreateLimit:output_type -> tollgate.v1.CreateLimitResponse
+	11, // 49: tollgate.v1.LimitsService.ListLimits:output_type -> tollgate.v1.ListLimitsResponse
+	13, // 50: tollgate.v1.LimitsService.GetLimit:output_type -> tollgate.v1.GetLimitResponse
+	15, // 51: tollgate.v1.LimitsService.UpdateLimit:output_type -> tollgate.v1.UpdateLimitResponse
+	17, // 52: tollgate.v1.LimitsService.DeleteLimit:output_type -> tollgate.v1.DeleteLimitResponse
+	19, // 53: tollgate.v1.LimitsService.CheckLimit:output_type -> tollgate.v1.CheckLimitResponse
+	21, // 54: tollgate.v1.LimitsService.LeaseLimit:output_type -> tollgate.v1.LeaseLimitResponse
+	23, // 55: tollgate.v1.LimitsService.Reserve:output_type -> tollgate.v1.ReserveResponse
+	25, // 56: tollgate.v1.LimitsService.Settle:output_type -> tollgate.v1.SettleResponse
+	27, // 57: tollgate.v1.LimitsService.ResetLimit:output_type -> tollgate.v1.ResetLimitResponse
+	48, // [48:58] is the sub-list for method output_type
+	38, // [38:48] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_tollgate_v1_limits_proto_init() }
@@ -2334,7 +2475,7 @@ func file_tollgate_v1_limits_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tollgate_v1_limits_proto_rawDesc), len(file_tollgate_v1_limits_proto_rawDesc)),
-			NumEnums:      4,
+			NumEnums:      5,
 			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,

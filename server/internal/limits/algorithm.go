@@ -30,10 +30,11 @@ type Count struct {
 	Counter   string // of one limit and one algorithm
 	Key       string // whom it counts
 	Algorithm Algorithm
-	Rate      int64 // 1 to 1e9 calls per Period
-	Burst     int64 // 1 to 1e9; of windows the rate
-	Period    int64 // microseconds, 1e3 to 31 days
-	Cost      int64 // at least 1, but see More; of backoff always 1
+	Rate      int64  // 1 to 1e9 calls per Period
+	Burst     int64  // 1 to 1e9; of windows the rate
+	Period    int64  // microseconds, 1e3 to 31 days
+	Cost      int64  // at least 1, but see More; of backoff always 1
+	Starts    starts // of calendar limits
 	Shadow    bool
 	Look      bool // refuses as if it took, and takes nothing
 
@@ -91,6 +92,8 @@ func (c Count) advance(s state, now int64) state {
 		return c.decayGCRA(s, now)
 	case Backoff:
 		return c.decayBackoff(s, now)
+	case Calendar:
+		return c.advanceCalendar(s, now)
 	}
 	start := now - now%c.Period
 	if s.period == 0 {
@@ -183,7 +186,7 @@ const firstWait = int64(1_000_000)
 
 // used is how many calls an advanced state counts, rounded up.
 func (c Count) used(s state, now int64) int64 {
-	if s.rest == 0 {
+	if s.rest == 0 || c.Algorithm == Calendar {
 		return s.count
 	}
 	if c.Algorithm == GCRA {
@@ -232,6 +235,8 @@ func (c Count) end(s state) int64 {
 		return later(s.at, ceil(s.count, c.Period, s.rest, c.Rate))
 	case c.Algorithm == Backoff:
 		return s.at + c.wait(s) + s.period
+	case c.Algorithm == Calendar:
+		return c.Starts.after(s.at, c.Period)
 	case c.Algorithm == SlidingWindow && s.count > 0:
 		return s.at + 2*c.Period
 	default:
@@ -247,6 +252,8 @@ func (c Count) retry(s state) int64 {
 		return later(s.at, ceil(s.count+c.Cost-c.Burst, c.Period, s.rest, c.Rate))
 	case FixedWindow:
 		return s.at + c.Period
+	case Calendar:
+		return c.Starts.after(s.at, c.Period)
 	case Backoff:
 		return s.at + c.wait(s)
 	}

@@ -66,6 +66,8 @@ func (l Limit) checkSignIns() error {
 	shared := l.Subject == SubjectGlobal || l.Subject == SubjectCustom // sign-ins have no context to tell them apart
 	gap := func(rate int64) time.Duration { return l.Period / time.Duration(rate) }
 	switch {
+	case l.Algorithm == Calendar:
+		return fault.Field("algorithm", "must not be calendar, %s", because)
 	case shared && l.Algorithm == Backoff:
 		return fault.Field("algorithm", "must not be backoff for all users together, %s", because)
 	case shared && gap(l.Rate) > sharedGap:

@@ -34,12 +34,13 @@ type rule struct {
 	counter   string
 	overrides map[string]Override // by key
 	wide      []wide              // those for more keys than one, the longest first
+	windows   *windows            // of a calendar limit
 }
 
 func compile(list []Limit) *rules {
 	all := &rules{byName: make(map[string]*rule, len(list))}
 	for _, l := range list {
-		r := &rule{Limit: l, counter: counterOf(l), overrides: make(map[string]Override, len(l.Overrides))}
+		r := &rule{Limit: l, counter: counterOf(l), windows: newWindows(l), overrides: make(map[string]Override, len(l.Overrides))}
 		for _, o := range l.Overrides {
 			if w, many := l.wideOf(o); many {
 				r.wide = append(r.wide, w)
@@ -56,13 +57,22 @@ func compile(list []Limit) *rules {
 
 // counterOf names a limit's counters. A limit that is removed and made again
 // counts anew, as does one that was reset for all keys, or whose algorithm
-// changes. The parts hold no "@" and no colon.
+// or calendar changes. The parts hold no "@" and no colon.
 func counterOf(l Limit) string {
 	since := l.CreatedAt
 	if l.ResetAt.After(since) {
 		since = l.ResetAt
 	}
-	return l.Name + "@" + strconv.FormatInt(since.UnixMicro(), 36) + "@" + string(l.Algorithm)
+	return l.Name + "@" + strconv.FormatInt(since.UnixMicro(), 36) + "@" + string(l.Algorithm) + calendarOf(l)
+}
+
+// calendarOf is the part of a counter's name for what its windows are; empty for other
+// limits.
+func calendarOf(l Limit) string {
+	if l.Algorithm != Calendar {
+		return ""
+	}
+	return "-" + string(l.Calendar) + "-" + l.TimeZone
 }
 
 // match is one limit that counts a call.
@@ -133,9 +143,13 @@ func (r *rule) match(key string, cost int64) match {
 	if r.Algorithm == Backoff {
 		cost = 1
 	}
+	var starts starts
+	if r.windows != nil {
+		starts = r.windows.starts()
+	}
 	return match{r, Count{
 		Counter: r.counter, Key: key, Algorithm: r.Algorithm, Rate: rate, Burst: burst,
-		Period: r.Period.Microseconds(), Shadow: r.Mode == Shadow, Cost: cost,
+		Period: r.Period.Microseconds(), Starts: starts, Shadow: r.Mode == Shadow, Cost: cost,
 	}.leased(r.Limit)}
 }
 

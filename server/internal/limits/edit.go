@@ -14,6 +14,8 @@ type Edit struct {
 	Outage         *Outage
 	Overrides      []Override // replace all, when not empty
 	ClearOverrides bool
+	Calendar       *Unit
+	TimeZone       *string
 	Lease          *bool
 	LeaseTime      *time.Duration
 }
@@ -21,7 +23,7 @@ type Edit struct {
 func (e Edit) empty() bool {
 	return e.Description == nil && e.Permission == nil && e.Rate == nil && e.Period == nil && e.Burst == nil &&
 		e.Algorithm == nil && e.Mode == nil && e.Outage == nil && len(e.Overrides) == 0 && !e.ClearOverrides &&
-		e.Lease == nil && e.LeaseTime == nil
+		e.Lease == nil && e.LeaseTime == nil && e.Calendar == nil && e.TimeZone == nil
 }
 
 func (e Edit) apply(l Limit) Limit {
@@ -40,7 +42,14 @@ func (e Edit) apply(l Limit) Limit {
 		l.Burst = 0
 	}
 	set(&l.Rate, e.Rate)
+	if l.Algorithm == Calendar {
+		l.Period = 0 // as the calendar says
+	} else {
+		l.Calendar, l.TimeZone = "", ""
+	}
 	set(&l.Period, e.Period)
+	set(&l.Calendar, e.Calendar)
+	set(&l.TimeZone, e.TimeZone)
 	set(&l.Burst, e.Burst)
 	set(&l.Mode, e.Mode)
 	set(&l.Outage, e.Outage)

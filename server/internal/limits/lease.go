@@ -59,6 +59,8 @@ func (l Limit) checkLease() error {
 		return fault.Field("leaseTime", "is only with lease; set lease or leave it out")
 	case !l.Lease:
 		return nil
+	case l.Algorithm == Calendar:
+		return fault.Field("lease", "is not for calendar limits; leave it out")
 	case l.Algorithm != GCRA && l.Algorithm != FixedWindow:
 		return fault.Field("lease", "is only for GCRA and fixed windows: how many calls a %s lets pass depends on when each of them comes; "+
 			"choose another algorithm or leave it out", l.Algorithm)

@@ -42,6 +42,8 @@ const (
 	// not make the wait longer. Neither rate nor cost matters. What remains are
 	// the free calls: none is left when a call passes after its wait.
 	Backoff Algorithm = "backoff"
+	// Calendar allows Rate calls in each day, week or month of a time zone.
+	Calendar Algorithm = "calendar"
 )
 
 // Mode is what a limit does when it is used up.
@@ -91,12 +93,14 @@ type Limit struct {
 	Subject     Subject
 	Permission  string // pattern; "*" for all
 	Rate        int64
-	Period      time.Duration // whole microseconds
+	Period      time.Duration // whole microseconds; of calendar limits about what the calendar says
 	Burst       int64         // GCRA and Backoff only; 0: the rate, also when the rate changes
 	Algorithm   Algorithm
 	Mode        Mode
 	Outage      Outage
 	ContextKey  string // SubjectCustom only
+	Calendar    Unit   // Calendar only
+	TimeZone    string // Calendar only: a name of the IANA's
 	Overrides   []Override
 	Builtin     bool
 	CreatedAt   time.Time
@@ -141,6 +145,14 @@ func (l Limit) normal() (Limit, error) {
 	if l.Outage == "" {
 		l.Outage = Local
 	}
+	if l.Algorithm == Calendar {
+		if l.Period == 0 {
+			l.Period = l.Calendar.length()
+		}
+		if l.TimeZone == "" {
+			l.TimeZone = "UTC"
+		}
+	}
 	if l.Lease && l.LeaseTime == 0 {
 		l.LeaseTime = defaultLease
 	}
@@ -166,8 +178,8 @@ func (l Limit) check() error {
 		return fault.Field("name", `must be at most 64 characters: a lower-case letter, then lower-case letters, digits, "-", "_" or "."`)
 	case !slices.Contains([]Subject{SubjectUser, SubjectIP, SubjectAPIKey, SubjectGlobal, SubjectCustom, SubjectUserIP}, l.Subject):
 		return fault.Field("subject", "must be user, IP, API key, global, custom, or user and IP")
-	case !slices.Contains([]Algorithm{GCRA, FixedWindow, SlidingWindow, Backoff}, l.Algorithm):
-		return fault.Field("algorithm", "must be GCRA, fixed window, sliding window or backoff")
+	case !slices.Contains([]Algorithm{GCRA, FixedWindow, SlidingWindow, Backoff, Calendar}, l.Algorithm):
+		return fault.Field("algorithm", "must be GCRA, fixed window, sliding window, backoff or calendar")
 	case l.Mode != Enforce && l.Mode != Shadow:
 		return fault.Field("mode", "must be enforce or shadow")
 	case l.Outage != Local && l.Outage != Open && l.Outage != Closed:
@@ -186,6 +198,9 @@ func (l Limit) check() error {
 		return fault.Field("description", "must be at most 512 characters, without NUL")
 	case len(l.Overrides) > maxOverrides:
 		return fault.Field("overrides", "must be at most %d", maxOverrides)
+	}
+	if err := l.checkCalendar(); err != nil {
+		return err
 	}
 	if err := perm.ValidPattern(l.Permission); err != nil {
 		return fault.Field("permission", "%v", err)

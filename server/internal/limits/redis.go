@@ -262,6 +262,14 @@ func (r *Redis) script(mode string, counts []Count, keys []string, m mark) scrip
 	return scriptCall{keys, args(mode, counts)}
 }
 
+// algorithmText is the algorithm as the scripts read it.
+func (c Count) algorithmText() string {
+	if c.Algorithm != Calendar {
+		return string(c.Algorithm)
+	}
+	return fmt.Sprintf("%s %d %d %d %d", c.Algorithm, c.Starts[0], c.Starts[1], c.Starts[2], c.Starts[3])
+}
+
 // args are the script's, see redis.lua.
 func args(mode string, counts []Count) []any {
 	list := make([]any, 0, 1+8*len(counts))
@@ -274,7 +282,7 @@ func args(mode string, counts []Count) []any {
 		if c.Look {
 			flags += "l"
 		}
-		list = append(list, string(c.Algorithm), c.Rate, c.Burst, c.Period, c.Cost, c.More, c.Sure, flags)
+		list = append(list, c.algorithmText(), c.Rate, c.Burst, c.Period, c.Cost, c.More, c.Sure, flags)
 	}
 	return list
 }

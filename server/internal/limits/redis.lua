@@ -5,7 +5,7 @@
 -- the mark of a call with an idempotency key: while it is there, a take passes and
 -- takes nothing, and a refund removes it
 -- then eight for each key: algorithm (gcra, fixed_window, sliding_window,
--- backoff), rate, burst, period in microseconds, cost, how many more to take with
+-- backoff, or calendar and the starts of four windows), rate, burst, period in microseconds, cost, how many more to take with
 -- it (a lease), how many of those even if they are over a quarter of what is left,
 -- flags: "s" in shadow, "l" looked at only
 --
@@ -67,7 +67,7 @@ local function decay_gcra(c, s, now)
 end
 
 local function used(c, s, now)
-  if s.rest == 0 then
+  if s.rest == 0 or c.algorithm == 'calendar' then
     return s.count
   end
   if c.algorithm == 'gcra' then
@@ -124,7 +124,54 @@ local function decay_backoff(c, s, now)
   return s
 end
 
+-- of a calendar limit: the start of the window that a time is in, or of the nearest
+local function window_at(c, now)
+  local start = c.starts[1]
+  for _, next in ipairs(c.starts) do
+    if next <= now then
+      start = next
+    end
+  end
+  return start
+end
+
+-- when the window ends that began then
+local function window_end(c, start)
+  for _, next in ipairs(c.starts) do
+    if next > start then
+      return next
+    end
+  end
+  return start + c.period
+end
+
+local function read_algorithm(c, text)
+  c.algorithm = text
+  if string.sub(text, 1, 9) == 'calendar ' then
+    c.algorithm = 'calendar'
+    c.starts = {}
+    for start in string.gmatch(text, ' (%d+)') do
+      c.starts[#c.starts + 1] = tonumber(start)
+    end
+  end
+end
+
+local function advance_calendar(c, s, now)
+  local start = window_at(c, now)
+  if not s or start > s.at then
+    return {at = start, count = 0, rest = 0, period = c.period}
+  end
+  if s.at > now + c.period then
+    s.at = start
+  end
+  s.period = c.period
+  return s
+end
+
 local function advance(c, s, now)
+  if c.algorithm == 'calendar' then
+    return advance_calendar(c, s, now)
+  end
   if c.algorithm == 'gcra' then
     return decay_gcra(c, s, now)
   end
@@ -147,6 +194,9 @@ end
 local function left(c, s, now)
   if c.algorithm == 'backoff' then
     return s.at + wait(c, s) + s.period - now
+  end
+  if c.algorithm == 'calendar' then
+    return math.max(0, window_end(c, s.at) - now)
   end
   if c.algorithm ~= 'gcra' then
     local windows = 1
@@ -199,7 +249,6 @@ local counts, states, exceeded, more = {}, {}, {}, {}
 for i, key in ipairs(KEYS) do
   local n = (i - 1) * 8 + 1
   local c = {
-    algorithm = ARGV[n + 1],
     rate = tonumber(ARGV[n + 2]),
     burst = tonumber(ARGV[n + 3]),
     period = tonumber(ARGV[n + 4]),
@@ -209,6 +258,7 @@ for i, key in ipairs(KEYS) do
     shadow = string.find(ARGV[n + 8], 's') ~= nil,
     look = string.find(ARGV[n + 8], 'l') ~= nil,
   }
+  read_algorithm(c, ARGV[n + 1])
   local s = advance(c, load(key), now)
   counts[i] = c
   states[i] = s

@@ -52,7 +52,7 @@ func (r *Redis) change(ctx context.Context, c Count, mode, open string, more ...
 	key := r.keys([]Count{c})[0]
 	call := scriptCall{
 		[]string{key, r.openKey(key)},
-		append([]any{mode, open, string(c.Algorithm), c.Rate, c.Burst, c.Period}, more...),
+		append([]any{mode, open, c.algorithmText(), c.Rate, c.Burst, c.Period}, more...),
 	}
 	replies, err := r.call(ctx, func(ctx context.Context) ([]reply, error) {
 		return r.within(ctx, func(ctx context.Context) ([]reply, error) {

@@ -16,11 +16,11 @@ local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local counter, open = KEYS[1], KEYS[2]
 local c = {
-  algorithm = ARGV[3],
   rate = tonumber(ARGV[4]),
   burst = tonumber(ARGV[5]),
   period = tonumber(ARGV[6]),
 }
+read_algorithm(c, ARGV[3])
 local s = advance(c, load(counter), now)
 local exceeded = 0
 if ARGV[1] == 'reserve' then

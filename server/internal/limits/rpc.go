@@ -13,6 +13,7 @@ var (
 	subjects   = protoconv.NewEnum[Subject, tollgatev1.Subject](tollgatev1.Subject_name)
 	algorithms = protoconv.NewEnum[Algorithm, tollgatev1.Algorithm](tollgatev1.Algorithm_name)
 	modes      = protoconv.NewEnum[Mode, tollgatev1.Mode](tollgatev1.Mode_name)
+	units      = protoconv.NewEnum[Unit, tollgatev1.Calendar](tollgatev1.Calendar_name)
 	outages    = protoconv.NewEnum[Outage, tollgatev1.Outage](tollgatev1.Outage_name)
 )
 
@@ -30,6 +31,7 @@ func (h *Handler) CreateLimit(ctx context.Context, r *tollgatev1.CreateLimitRequ
 		Algorithm: algorithms.Text(r.GetAlgorithm()), Mode: modes.Text(r.GetMode()), Outage: outages.Text(r.GetOutage()),
 		ContextKey: r.GetContextKey(), Overrides: protoconv.List(r.GetOverrides(), overrideOf),
 		Lease: r.GetLease(), LeaseTime: r.GetLeaseTime().AsDuration(),
+		Calendar: units.Text(r.GetCalendar()), TimeZone: r.GetTimeZone(),
 	})
 	if err != nil {
 		return nil, err
@@ -60,7 +62,10 @@ func (h *Handler) UpdateLimit(ctx context.Context, r *tollgatev1.UpdateLimitRequ
 	edit := Edit{
 		Description: r.Description, Permission: r.Permission, Rate: r.Rate, Burst: r.Burst,
 		Overrides: protoconv.List(r.GetOverrides(), overrideOf), ClearOverrides: r.GetClearOverrides(),
-		Lease: r.Lease,
+		Lease: r.Lease, TimeZone: r.TimeZone,
+	}
+	if r.Calendar != nil {
+		edit.Calendar = new(units.Text(r.GetCalendar()))
 	}
 	if r.Period != nil {
 		edit.Period = new(r.GetPeriod().AsDuration())
@@ -157,13 +162,18 @@ func limitProto(l Limit) *tollgatev1.Limit {
 	if l.Algorithm.bursts() {
 		burst = l.AtOnce()
 	}
+	period := durationpb.New(l.Period)
+	if l.Algorithm == Calendar {
+		period = nil
+	}
 	return &tollgatev1.Limit{
 		Name: l.Name, Description: l.Description, Subject: subjects.Proto(l.Subject), Permission: l.Permission,
-		Rate: l.Rate, Period: durationpb.New(l.Period), Burst: burst, Algorithm: algorithms.Proto(l.Algorithm),
+		Rate: l.Rate, Period: period, Burst: burst, Algorithm: algorithms.Proto(l.Algorithm),
 		Mode: modes.Proto(l.Mode), Outage: outages.Proto(l.Outage), ContextKey: l.ContextKey,
 		Overrides: overridesProto(l), Builtin: l.Builtin,
 		CreatedAt: protoconv.Timestamp(l.CreatedAt), UpdatedAt: protoconv.Timestamp(l.UpdatedAt),
 		Lease: l.Lease, LeaseTime: protoconv.Duration(l.LeaseTime),
+		Calendar: units.Proto(l.Calendar), TimeZone: l.TimeZone,
 	}
 }
 

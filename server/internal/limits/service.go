@@ -49,7 +49,13 @@ func (s *Service) Reset(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read all limits: %w", err)
 	}
-	s.rules.Store(compile(list))
+	all := compile(list)
+	for _, r := range all.list {
+		if r.windows != nil {
+			r.windows.now = s.clock.Now
+		}
+	}
+	s.rules.Store(all)
 	return nil
 }
 
@@ -324,7 +330,7 @@ func event(ctx context.Context, action audit.Action, l Limit) audit.Event {
 
 // allowance is a limit's terms in one line.
 func allowance(l Limit) string {
-	text := fmt.Sprintf("%s: %d per %s, burst %d, %s, %s, outage %s, %d overrides", l.Permission, l.Rate, l.Period,
+	text := fmt.Sprintf("%s: %d per %s, burst %d, %s, %s, outage %s, %d overrides", l.Permission, l.Rate, l.Per(),
 		l.AtOnce(), l.Algorithm, l.Mode, l.Outage, len(l.Overrides))
 	if l.Lease {
 		text += ", leases of " + l.LeaseTime.String()

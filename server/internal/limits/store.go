@@ -11,7 +11,7 @@ import (
 )
 
 const columns = `name, description, subject, permission, rate, period, burst, algorithm,
-	mode, outage, context_key, overrides, builtin, created_at, updated_at, reset_at, lease`
+	mode, outage, context_key, overrides, builtin, created_at, updated_at, reset_at, lease, calendar, time_zone`
 
 type row struct {
 	Name        string    `db:"name"`
@@ -31,6 +31,8 @@ type row struct {
 	UpdatedAt   int64     `db:"updated_at"`
 	ResetAt     int64     `db:"reset_at"` // 0: never
 	Lease       int64     `db:"lease"`    // microseconds; 0: none
+	Calendar    Unit      `db:"calendar"`
+	TimeZone    string    `db:"time_zone"`
 }
 
 // userAtIP is the context key of a limit for each user (others have none) that
@@ -55,6 +57,7 @@ func (r row) limit() (Limit, error) {
 		Algorithm: r.Algorithm, Mode: r.Mode, Outage: r.Outage, ContextKey: r.ContextKey,
 		Builtin: r.Builtin != 0, CreatedAt: time.UnixMicro(r.CreatedAt).UTC(), UpdatedAt: time.UnixMicro(r.UpdatedAt).UTC(),
 		Lease: r.Lease != 0, LeaseTime: time.Duration(r.Lease) * time.Microsecond,
+		Calendar: r.Calendar, TimeZone: r.TimeZone,
 	}
 	if r.ResetAt != 0 {
 		l.ResetAt = time.UnixMicro(r.ResetAt).UTC()
@@ -103,21 +106,22 @@ func insertLimit(ctx context.Context, q database.Queries, l Limit) (bool, error)
 	}
 	subject, contextKey := l.subject()
 	n, err := q.Exec(ctx, `INSERT INTO limits (`+columns+`)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, 0, $16)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, 0, $16, $17, $18)
 		ON CONFLICT (name) DO NOTHING`,
 		l.Name, l.Description, string(subject), l.Permission, l.Rate, l.Period.Microseconds(), l.Burst,
 		string(l.Algorithm), string(l.Mode), string(l.Outage), contextKey, database.JSON(l.Overrides), builtin,
-		l.CreatedAt.UnixMicro(), l.UpdatedAt.UnixMicro(), l.LeaseTime.Microseconds())
+		l.CreatedAt.UnixMicro(), l.UpdatedAt.UnixMicro(), l.LeaseTime.Microseconds(), string(l.Calendar), l.TimeZone)
 	return n == 1, err
 }
 
 // updateLimit writes everything that can change.
 func updateLimit(ctx context.Context, q database.Queries, l Limit) error {
 	_, err := q.Exec(ctx, `UPDATE limits SET description = $2, permission = $3, rate = $4, period = $5, burst = $6,
-		algorithm = $7, mode = $8, outage = $9, overrides = $10, updated_at = $11, lease = $12 WHERE name = $1`,
+		algorithm = $7, mode = $8, outage = $9, overrides = $10, updated_at = $11, lease = $12, calendar = $13,
+		time_zone = $14 WHERE name = $1`,
 		l.Name, l.Description, l.Permission, l.Rate, l.Period.Microseconds(), l.Burst,
 		string(l.Algorithm), string(l.Mode), string(l.Outage), database.JSON(l.Overrides), l.UpdatedAt.UnixMicro(),
-		l.LeaseTime.Microseconds())
+		l.LeaseTime.Microseconds(), string(l.Calendar), l.TimeZone)
 	return err
 }
 
