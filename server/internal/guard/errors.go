@@ -79,6 +79,9 @@ func wait(d time.Duration) time.Duration {
 // Check validates a message by the contract's bounds, as every RPC does. The error
 // has the paths of fields with the names of JSON.
 func Check(validator protovalidate.Validator, m proto.Message) error {
+	if surelyValid(m) {
+		return nil
+	}
 	if err := validator.Validate(m); err != nil {
 		return invalid(m, err)
 	}
