@@ -166,6 +166,7 @@ func (a *App) open(ctx context.Context, master *seal.Master) error {
 		},
 	})
 	a.Limits.ResolveUsers(a.Auth.ResolveUser)
+	a.Limits.Announce(a.audit.Note)
 	a.log.Follow(a.roles)
 	a.log.Follow(a.Limits)
 	a.log.Follow(a.routes)

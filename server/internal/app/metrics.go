@@ -50,6 +50,8 @@ func (a *App) registerMetrics(limiterDown func() bool, leases func() limits.Leas
 		written(func(s audit.Stats) uint64 { return s.Commits }))
 	m.Counter("tollgate_audit_failures_total", "Audit events that could not be written; what needed them was refused.",
 		written(func(s audit.Stats) uint64 { return s.Failures + s.Refused }))
+	m.Counter("tollgate_audit_dropped_total", "Events about thresholds of quotas that were not recorded, because the audit log was busy.",
+		written(func(s audit.Stats) uint64 { return s.Dropped }))
 	m.Gauge("tollgate_audit_queue_length", "Audit events that wait for their commit.",
 		func() float64 { return float64(a.audit.Stats().Queued) })
 

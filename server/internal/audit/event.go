@@ -64,6 +64,7 @@ const (
 	LimitUpdate     Action = "limit.update"
 	LimitDelete     Action = "limit.delete"
 	LimitReset      Action = "limit.reset"
+	LimitThreshold  Action = "limit.threshold" // a key has used 80 % or 100 % of a quota
 	RouteCreate     Action = "route.create"
 	RouteUpdate     Action = "route.update"
 	RouteDelete     Action = "route.delete"

@@ -198,3 +198,23 @@ func TestGatherIsBoundedInBytes(t *testing.T) {
 		t.Errorf("%d events in a batch", n)
 	}
 }
+
+// Note never waits, and leaves half of the queue to what somebody waits for.
+func TestNote(t *testing.T) {
+	onDatabases(t, func(t *testing.T, s *Service, _ *clock.Fake) {
+		for n := range queueSize/2 + 3 {
+			backendtest.Equal(t, s.Note(of(n)), n < queueSize/2, "note %d was taken", n)
+		}
+		backendtest.Equal(t, s.Stats(), Stats{Dropped: 3, Queued: queueSize / 2}, "with half of a queue")
+		backendtest.Must(t, s.enqueue(entry{event: of(1), done: make(chan error, 1)}))
+		<-s.queue
+		for range queueSize/2 - 1 {
+			<-s.queue
+		}
+		run(t, s)
+		backendtest.Must(t, s.Record(t.Context(), of(9)))
+		if logged := all(t, s, Filter{}, 0); len(logged) != 2 {
+			t.Errorf("logged %v", logged)
+		}
+	})
+}

@@ -8,13 +8,14 @@ type Stats struct {
 	Commits  uint64 // that wrote them
 	Failures uint64 // events that Record could not write
 	Refused  uint64 // events that Record did not take: too many were waiting
+	Dropped  uint64 // events that Note did not take
 	Queued   int    // events that wait now
 	Bytes    int64  // that the log took up at the last Measure; of SQLite the whole database
 }
 
 type counters struct {
-	events, commits, failures, refused atomic.Uint64
-	bytes                              atomic.Int64
+	events, commits, failures, refused, dropped atomic.Uint64
+	bytes                                       atomic.Int64
 }
 
 // Stats counts.
@@ -22,7 +23,7 @@ func (s *Service) Stats() Stats {
 	return Stats{
 		Events: s.counters.events.Load(), Commits: s.counters.commits.Load(),
 		Failures: s.counters.failures.Load(), Refused: s.counters.refused.Load(),
-		Queued: len(s.queue), Bytes: s.counters.bytes.Load(),
+		Dropped: s.counters.dropped.Load(), Queued: len(s.queue), Bytes: s.counters.bytes.Load(),
 	}
 }
 

@@ -53,6 +53,18 @@ func (s *Service) Record(ctx context.Context, e Event) error {
 	return s.record(ctx, entry{event: e})
 }
 
+// Note is Record for what nobody waits for, such as news: it returns at once, and the
+// event is lost when half of the queue is taken or the commit fails. It says whether the
+// event was taken.
+func (s *Service) Note(e Event) bool {
+	e.complete(s.clock)
+	if len(s.queue) < queueSize/2 && s.enqueue(entry{event: e, done: make(chan error, 1)}) == nil {
+		return true
+	}
+	s.counters.dropped.Add(1)
+	return false
+}
+
 // record writes an entry whose event is complete. It calls lost, unless nil, once
 // when the event was not written or its commit took too long, but not when ctx
 // ended: such an event is still written.

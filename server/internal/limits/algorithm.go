@@ -54,6 +54,7 @@ type Outcome struct {
 	RetryAfter time.Duration // when exceeded; 0: a call of this cost never passes
 	Exceeded   bool
 	More       int64 // calls taken besides the cost
+	Reached    int64 // thresholds of a calendar limit that this reached, see threshold.go
 	Leased     int64 // of those that remain, the ones that this instance holds
 
 	state state // of counts with Lease: after the Take

@@ -158,7 +158,7 @@ func TestRedisCountsCalendarsTheSame(t *testing.T) {
 		want := c.advance(before, o.now)
 		backendtest.Equal(t, o.Exceeded, c.exceeded(want, o.now), "%+v exceeded", c)
 		if !o.Exceeded {
-			want = c.take(want, o.now)
+			want, _ = c.reach(c.take(want, o.now), false)
 			left := time.Duration(max(0, c.Starts.after(want.at, c.Period)-o.now)) * time.Microsecond
 			ttl, err := r.client.PTTL(t.Context(), key).Result()
 			backendtest.Must(t, err)
@@ -166,7 +166,25 @@ func TestRedisCountsCalendarsTheSame(t *testing.T) {
 				t.Errorf("%+v is kept for %s, want %s", c, ttl, left)
 			}
 		}
+		if o.Exceeded {
+			want, _ = c.reach(want, true)
+		}
 		backendtest.Equal(t, o.state, want, "%+v", c)
+	}
+}
+
+// TestCalendarWithAClockFarBehind: an instance whose clock is more than two windows behind
+// the counters' refuses too much rather than too little.
+func TestCalendarWithAClockFarBehind(t *testing.T) {
+	t.Parallel()
+	r := testRedis(t)
+	w := &windows{unit: Day, zone: time.UTC, now: func() time.Time { return time.Now().Add(-100 * 24 * time.Hour) }}
+	c := Count{Counter: "c", Key: "k", Algorithm: Calendar, Rate: 2, Burst: 2, Period: Day.length().Microseconds(), Starts: w.starts(), Cost: 2}
+	take(t, r, c)
+	ttl, err := r.client.PTTL(t.Context(), r.keys([]Count{c})[0]).Result()
+	backendtest.Must(t, err)
+	if ttl < time.Hour || !take(t, r, c)[0].Exceeded {
+		t.Errorf("what was counted is forgotten after %s", ttl)
 	}
 }
 

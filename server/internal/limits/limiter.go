@@ -178,6 +178,7 @@ func (s *Service) count(ctx context.Context, matches []match, peek bool) (outcom
 	outcomes, err = s.backend.Take(ctx, counts(matches), peek)
 	if err == nil {
 		s.observed(CountedOK, s.clock.Now().Sub(began))
+		s.announce(matches, outcomes)
 		return outcomes, false, nil
 	}
 	return s.without(ctx, matches, peek, began, err)
@@ -194,7 +195,11 @@ func (s *Service) without(ctx context.Context, matches []match, peek bool, began
 		where = CountedLocal
 	}
 	s.observed(where, took)
-	return s.outage(ctx, matches, peek)
+	outcomes, outage, err = s.outage(ctx, matches, peek)
+	if err == nil {
+		s.announce(matches, outcomes)
+	}
+	return outcomes, outage, err
 }
 
 // retryOutage is when to try again what is refused for an outage.

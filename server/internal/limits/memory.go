@@ -105,10 +105,16 @@ func (m *Memory) Take(_ context.Context, counts []Count, peek bool) ([]Outcome, 
 			states[i] = c.take(states[i], now)
 			states[i].count += more
 			outcomes[i].More = more
+			states[i], outcomes[i].Reached = c.reach(states[i], false)
 			m.shards[places[i]].put(names[i], entry{states[i], c.end(states[i])}, now)
+		} else if exceeded && !peek && !c.Look {
+			if states[i], outcomes[i].Reached = c.reach(states[i], true); outcomes[i].Reached != 0 {
+				m.shards[places[i]].put(names[i], entry{states[i], c.end(states[i])}, now)
+			}
 		}
-		more := outcomes[i].More
+		more, reached := outcomes[i].More, outcomes[i].Reached
 		outcomes[i] = c.outcome(states[i], now, exceeded)
+		outcomes[i].Reached = reached
 		if outcomes[i].More = more; c.Lease > 0 {
 			outcomes[i].state, outcomes[i].now = states[i], now
 		}

@@ -25,7 +25,10 @@ func (m *Memory) Reserve(_ context.Context, c Count, open string) (Outcome, erro
 			s.open[name][open] = now + openFor.Microseconds()
 			s.opened++
 		}
-		return st, c.outcome(st, now, exceeded), nil
+		st, reached := c.reach(st, exceeded)
+		o := c.outcome(st, now, exceeded)
+		o.Reached = reached
+		return st, o, nil
 	})
 }
 
@@ -37,7 +40,10 @@ func (m *Memory) Settle(_ context.Context, c Count, t settlement) (Outcome, erro
 		}
 		s.forget(name, t.open)
 		st = c.settle(st, now, t)
-		return st, c.outcome(st, now, false), nil
+		st, reached := c.reach(st, false)
+		o := c.outcome(st, now, false)
+		o.Reached = reached
+		return st, o, nil
 	})
 }
 

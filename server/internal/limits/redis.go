@@ -99,6 +99,9 @@ func (r *Redis) Take(ctx context.Context, counts []Count, peek bool) ([]Outcome,
 	for i, c := range counts {
 		r := replies[i]
 		outcomes[i] = c.outcome(r.state, r.now, r.exceeded)
+		if c.Algorithm == Calendar {
+			outcomes[i].Reached, r.more = r.more, 0
+		}
 		if outcomes[i].More = r.more; c.Lease > 0 {
 			outcomes[i].state, outcomes[i].now = r.state, r.now
 		}

@@ -10,7 +10,8 @@
 -- flags: "s" in shadow, "l" looked at only
 --
 -- Returns the time in Unix microseconds, then five for each key: exceeded (0 or
--- 1), the state: at, count, rest, and how many more were taken, as in
+-- 1), the state: at, count, rest, and how many more were taken (of a calendar limit the
+-- thresholds that were reached), as in
 -- algorithm.go, which computes the same: change both or neither. Every number is
 -- an integer below 2^53, so Lua's doubles are exact.
 
@@ -196,7 +197,11 @@ local function left(c, s, now)
     return s.at + wait(c, s) + s.period - now
   end
   if c.algorithm == 'calendar' then
-    return math.max(0, window_end(c, s.at) - now)
+    local rest = window_end(c, s.at) - now
+    if rest <= 0 then
+      rest = c.period -- the instance's clock is far behind: it knows no later window
+    end
+    return rest
   end
   if c.algorithm ~= 'gcra' then
     local windows = 1
@@ -207,6 +212,25 @@ local function left(c, s, now)
   end
   local whole, part = muldiv(c.period, s.count, c.rate)
   return s.at - now + whole + math.ceil((part + s.rest) / c.rate)
+end
+
+-- marks the thresholds of a calendar limit that the state has reached, and returns
+-- those that it had not reached before: see threshold.go
+local function reach(c, s, refuses)
+  if not c.starts then
+    return 0
+  end
+  local reached = 0
+  local nearly = s.count * 5 >= c.burst * 4
+  if s.count >= c.burst or (nearly and refuses) then
+    reached = 3
+  elseif nearly then
+    reached = 1
+  end
+  local all = math.max(s.rest, reached)
+  local fresh = all - s.rest
+  s.rest = all
+  return fresh
 end
 
 local function save(key, c, s, now)
@@ -290,14 +314,22 @@ for i, key in ipairs(KEYS) do
     if c.algorithm == 'backoff' then
       s.at = math.max(s.at, now)
     end
+    if c.starts then
+      more[i] = reach(c, s, false)
+    end
     save(key, c, s, now)
+  elseif mode == 'take' and exceeded[i] and c.starts then
+    more[i] = reach(c, s, true)
+    if more[i] > 0 then
+      save(key, c, s, now)
+    end
   elseif mode == 'refund' then
     -- What backoff waits from is not known any more: it waits from now.
     s.count = s.count - c.cost
     if s.count < 0 then
       if c.algorithm == 'gcra' then
         s.rest = 0
-      else
+      elseif not c.starts then
         s.rest = math.max(0, s.rest + s.count)
       end
       s.count = 0

@@ -62,11 +62,11 @@ func (r *Redis) change(ctx context.Context, c Count, mode, open string, more ...
 				return nil, err
 			case len(numbers) == 1:
 				return nil, nil
-			case len(numbers) != 5:
+			case len(numbers) != 6:
 				return nil, fmt.Errorf("the script answered with %d numbers", len(numbers))
 			}
 			state := state{at: numbers[2], count: numbers[3], rest: numbers[4], period: c.Period}
-			return []reply{{state: state, now: numbers[0], exceeded: numbers[1] == 1}}, nil
+			return []reply{{state: state, now: numbers[0], exceeded: numbers[1] == 1, more: numbers[5]}}, nil
 		})
 	})
 	if err != nil {
@@ -76,6 +76,6 @@ func (r *Redis) change(ctx context.Context, c Count, mode, open string, more ...
 		return Outcome{}, errRefused
 	}
 	o := c.outcome(replies[0].state, replies[0].now, replies[0].exceeded)
-	o.state, o.now = replies[0].state, replies[0].now
+	o.state, o.now, o.Reached = replies[0].state, replies[0].now, replies[0].more
 	return o, nil
 }

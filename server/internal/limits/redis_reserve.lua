@@ -9,7 +9,7 @@
 -- the reservation, 1 to give nothing back, and the most that a counter holds
 --
 -- Returns the time, or -1 when there are too many or it is not open; then exceeded
--- (0 or 1) and the state: at, count, rest. reserve.go computes the same: change both
+-- (0 or 1), the state: at, count, rest, and the thresholds that were reached. reserve.go computes the same: change both
 -- or neither.
 
 local time = redis.call('TIME')
@@ -22,7 +22,7 @@ local c = {
 }
 read_algorithm(c, ARGV[3])
 local s = advance(c, load(counter), now)
-local exceeded = 0
+local exceeded, fresh = 0, 0
 if ARGV[1] == 'reserve' then
   local cost = tonumber(ARGV[7])
   redis.call('ZREMRANGEBYSCORE', open, '-inf', string.format('%.0f', now))
@@ -31,8 +31,13 @@ if ARGV[1] == 'reserve' then
   end
   if cost > c.burst - used(c, s, now) then
     exceeded = 1
+    fresh = reach(c, s, true)
+    if fresh > 0 then
+      save(counter, c, s, now)
+    end
   else
     s.count = s.count + cost
+    fresh = reach(c, s, false)
     save(counter, c, s, now)
     redis.call('ZADD', open, string.format('%.0f', now + tonumber(ARGV[8])), ARGV[2])
     redis.call('PEXPIRE', open, ARGV[10])
@@ -64,6 +69,7 @@ else
       s.rest = s.rest - math.min(back, s.rest)
     end
   end
+  fresh = reach(c, s, false)
   save(counter, c, s, now)
 end
-return {now, exceeded, s.at, s.count, s.rest}
+return {now, exceeded, s.at, s.count, s.rest, fresh}

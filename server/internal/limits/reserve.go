@@ -87,6 +87,7 @@ func (s *Service) Reserve(ctx context.Context, name, key string, cost int64) (Re
 			"%d reservations of this key are open; settle those that are done", mostOpen).After(time.Second)
 	case err == nil:
 		s.observed(CountedOK, s.clock.Now().Sub(began))
+		s.announce([]match{m}, []Outcome{o})
 		made.At = o.now
 		if m.Algorithm != GCRA {
 			made.At = o.state.at
@@ -147,6 +148,7 @@ func (s *Service) Settle(ctx context.Context, id string, cost int64) (Status, er
 	case err != nil:
 		return Status{}, fault.Down("the store of the limits' counters", err)
 	}
+	s.announce([]match{m}, []Outcome{o})
 	return result([]match{m}, []Outcome{o}).Limits[0], nil
 }
 

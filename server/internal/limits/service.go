@@ -33,6 +33,8 @@ type Service struct {
 
 	observe func(where Counted, took time.Duration) // may be nil
 
+	note func(audit.Event) bool // records without waiting; nil: not
+
 	findUser FindUser // nil: keys are taken as they are
 
 	rules atomic.Pointer[rules]
