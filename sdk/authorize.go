@@ -50,6 +50,14 @@ func (c *Client) Verify(ctx context.Context, credential string) (*Verification, 
 // Calls that are made while others are under way share requests, each with its own
 // deadline, decision and error; see [WithoutBatching].
 func (c *Client) Authorize(ctx context.Context, r AuthorizeRequest) (*Decision, error) {
+	if c.local != nil {
+		return c.local.authorize(ctx, r)
+	}
+	return c.ask(ctx, r)
+}
+
+// ask has Tollgate decide.
+func (c *Client) ask(ctx context.Context, r AuthorizeRequest) (*Decision, error) {
 	req, wellFormed, err := c.request(r)
 	if err != nil {
 		return nil, err
@@ -221,7 +229,7 @@ func decisionOf(res *tollgatev1.AuthorizeResponse, wellFormed bool) (*Decision, 
 	d := &Decision{
 		Allowed: res.GetAllowed(), Reason: reasonOf(res.GetReason()), Principal: principalOf(res.GetPrincipal()),
 		RetryAfter: res.GetRetryAfter().AsDuration(), Revision: res.GetRevision(),
-		Grant: res.GetGrant(),
+		Grant: res.GetGrant(), goodFor: res.GetGoodFor().AsDuration(),
 	}
 	for _, s := range res.GetLimits() {
 		d.Limits = append(d.Limits, statusOf(s))

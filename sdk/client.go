@@ -37,6 +37,9 @@ type Client struct {
 	keys      *callKeys
 	open      open
 
+	local    *local // nil: Tollgate decides each call
+	policies tollgatev1connect.RolesServiceClient
+
 	// For a Verifier and a Session.
 	base   string
 	public *http.Client // presents no credential
@@ -53,7 +56,8 @@ type config struct {
 	log      *slog.Logger
 	now      func() time.Time
 	retries  int
-	separate bool // calls share no requests
+	separate bool         // calls share no requests
+	local    *LocalConfig // nil: Tollgate decides each call
 
 	failure    FailureMode
 	reportOpen func(context.Context, AuthorizeRequest, error) // may be nil
@@ -211,6 +215,13 @@ func New(baseURL string, opts ...Option) (*Client, error) {
 	c.open.refused = newGenerations[tokenHash, struct{}]()
 	if !c.separate && oneCredential(c.source) {
 		c.batch = &batcher{one: c.roles.Authorize, many: c.roles.BatchAuthorize, refused: newRefusedCalls()}
+	}
+	if c.config.local != nil {
+		if !oneCredential(c.source) {
+			return nil, errors.New("tollgate: WithLocalDecisions needs one account; give an API key, an access token or a Session")
+		}
+		c.policies = tollgatev1connect.NewRolesServiceClient(&streams, baseURL, connect.WithReadMaxBytes(maxPolicyMessage), bounds)
+		c.local = newLocal(c, *c.config.local)
 	}
 	return c, nil
 }

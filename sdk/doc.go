@@ -55,6 +55,26 @@
 // [Verifier.Authenticate] and [Verifier.Interceptor] report bad credentials to
 // Tollgate, which counts and records them, at a bounded rate.
 //
+// # Decide calls without a round trip
+//
+// With [WithLocalDecisions] a client follows Tollgate's policy and allows most calls
+// in your process, in about a microsecond; [Client.Require], the interceptors and
+// [Client.Authorize] stay as they are:
+//
+//	client, err := tollgate.New("https://tollgate.internal", tollgate.WithAPIKey(key),
+//		tollgate.WithLocalDecisions(tollgate.LocalConfig{}))
+//	defer client.Close()
+//
+// It asks Tollgate about a caller whom it does not know yet, and once in 5 minutes;
+// about what may be refused, so that every refusal is on record; and where a
+// condition or a limit has a say. A change is in force within a second: a session,
+// key or role that was taken away, a user who was disabled, a new deny or limit. When
+// the feed is lost for longer than [LocalConfig.FeedBound], it asks about each call,
+// or fails. Allowed calls that were decided so are not in Tollgate's metrics.
+//
+// The service's account needs tollgate:policy:watch besides: make a role with it.
+// Whoever has it can read every role and limit.
+//
 // # Behind a proxy that asks Tollgate
 //
 // Where nginx, Caddy, Envoy or Tollgate's gateway asks before a request gets here,

@@ -3,6 +3,7 @@ package tollgate
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -98,9 +99,15 @@ func (f *feed) wait(ctx context.Context, revision int64) error {
 
 // run follows the feed until ctx ends.
 func (f *feed) run(ctx context.Context) {
+	keepFollowing(ctx, f.client.log, "the feed of revocations", f.follow)
+}
+
+// keepFollowing calls follow again and again until ctx ends. It reports whether there
+// was a message.
+func keepFollowing(ctx context.Context, log *slog.Logger, what string, follow func(context.Context) (received bool, err error)) {
 	wait, lost := firstRetry, false
 	for {
-		received, err := f.follow(ctx)
+		received, err := follow(ctx)
 		if received {
 			wait, lost = firstRetry, false
 		}
@@ -108,7 +115,7 @@ func (f *feed) run(ctx context.Context) {
 			return
 		}
 		if !lost {
-			f.client.log.WarnContext(ctx, "tollgate: the feed of revocations is lost", "error", err)
+			log.WarnContext(ctx, "tollgate: "+what+" is lost", "error", err)
 			lost = true
 		}
 		// The jitter keeps the services of a network from coming back all at once.

@@ -157,6 +157,8 @@ type Decision struct {
 	Limits     []LimitStatus // those that counted the call, the most restrictive first
 	Revision   int64         // the decision is at least as new as this
 	Grant      string        // the grant that decided, where one with a condition or a deny did
+
+	goodFor time.Duration // how long the principal stays as it is, unless the policy feed says otherwise
 }
 
 // Err returns nil when the call is allowed, and a [*DeniedError] when it is not.

@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
 	"connectrpc.com/connect"
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
@@ -112,45 +112,18 @@ func (h handler) Verify(_ context.Context, req *tollgatev1.VerifyRequest) (*toll
 	who, reason := s.verify(req.GetAccessToken()+req.GetApiKey(), "", s.audience)
 	res := &tollgatev1.VerifyResponse{Reason: reason, Revision: s.revision}
 	if reason == tollgatev1.Reason_REASON_OK {
-		res.Active, res.Principal = true, who
+		res.Active, res.Principal, res.GoodFor = true, who, s.goodFor(who)
 	}
 	return res, nil
 }
 
-// WatchRevocations sends a snapshot and then what changes.
-func (h handler) WatchRevocations(ctx context.Context, _ *tollgatev1.WatchRevocationsRequest, stream *connect.ServerStream[tollgatev1.WatchRevocationsResponse]) error {
-	s := h.server
-	beat := time.NewTicker(s.keepAlive)
-	defer beat.Stop()
-	s.mu.Lock()
-	pending, sent := []*tollgatev1.WatchRevocationsResponse{s.snapshot()}, len(s.feed)
-	s.mu.Unlock()
-	for {
-		for _, message := range pending {
-			if err := stream.Send(message); err != nil {
-				return err
-			}
-		}
-		s.mu.Lock()
-		pending, sent = slices.Clone(s.feed[sent:]), len(s.feed)
-		changed, down, revision := s.changed, s.down, s.revision
-		s.mu.Unlock()
-		if down {
-			return connect.NewError(connect.CodeUnavailable, errors.New("down"))
-		}
-		if len(pending) > 0 {
-			continue
-		}
-		select {
-		case <-changed:
-		case <-beat.C:
-			pending = append(pending, &tollgatev1.WatchRevocationsResponse{Revision: revision})
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-s.ended:
-			return connect.NewError(connect.CodeUnavailable, errors.New("closed"))
-		}
+// goodFor is how long a principal stays as it is.
+func (s *Server) goodFor(who *tollgatev1.Principal) *durationpb.Duration {
+	d := 5 * time.Minute
+	if ends := who.GetExpiresAt(); ends != nil {
+		d = min(d, ends.AsTime().Sub(s.now()))
 	}
+	return durationpb.New(d)
 }
 
 // verify returns whose a credential is when it is good; an access token must be
@@ -182,7 +155,7 @@ func (s *Server) verify(credential, userID, audience string) (*tollgatev1.Princi
 		if !s.now().Before(ends) {
 			return nil, tollgatev1.Reason_REASON_CREDENTIAL_EXPIRED
 		}
-		if session := s.sessions[t.Session]; session != nil && session.revoked || s.keyRevoked(t.APIKey) {
+		if session := s.sessions[t.Session]; session != nil && session.revoked || s.keyRevoked(t.APIKey) || s.tokens[t.ID] {
 			return nil, tollgatev1.Reason_REASON_CREDENTIAL_REVOKED
 		}
 		who.UserId, who.SessionId, who.ApiKeyId, who.ExpiresAt = t.UserID, t.Session, t.APIKey, timestamppb.New(ends)

@@ -100,6 +100,9 @@ func (s *Server) may(who *tollgatev1.Principal, req *tollgatev1.AuthorizeRequest
 func (s *Server) decide(req *tollgatev1.AuthorizeRequest) *tollgatev1.AuthorizeResponse {
 	who, reason := s.verify(req.GetAccessToken()+req.GetApiKey(), req.GetUserId(), s.audience)
 	res := &tollgatev1.AuthorizeResponse{Reason: reason, Principal: who, Revision: s.revision}
+	if reason == tollgatev1.Reason_REASON_OK {
+		res.GoodFor = s.goodFor(who)
+	}
 	key := who.GetUserId()
 	if who == nil {
 		key = req.GetClient().GetIp()

@@ -50,6 +50,7 @@ type Server struct {
 	users    map[string]User // by name
 	apiKeys  map[string]apiKey
 	sessions map[string]*session
+	tokens   map[string]bool   // revoked by themselves, by "jti"
 	refresh  map[string]string // refresh token, spent ones too -> session
 	limits   map[string]Limit
 	used     map[counter]int64
@@ -57,6 +58,7 @@ type Server struct {
 	serial   int
 	revision int64
 	feed     []*tollgatev1.WatchRevocationsResponse
+	policy   []*tollgatev1.WatchPolicyResponse
 	changed  chan struct{} // closed when feed or down changes
 
 	calls     map[string]int
@@ -111,6 +113,7 @@ func NewServer(opts ...Option) *Server {
 		roles: map[string][]string{}, users: map[string]User{}, apiKeys: map[string]apiKey{},
 		sessions: map[string]*session{}, refresh: map[string]string{},
 		limits: map[string]Limit{}, used: map[counter]int64{}, once: map[string]bool{}, reservations: map[string]reservation{}, calls: map[string]int{},
+		tokens:  map[string]bool{},
 		changed: make(chan struct{}),
 	}
 	for _, opt := range opts {

@@ -67,7 +67,7 @@ func (s *Server) SetRole(name string, permissions ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.roles[name] = permissions
-	s.revision++
+	s.sendPolicy(&tollgatev1.WatchPolicyResponse{Roles: []*tollgatev1.PolicyRole{{Name: name, Allows: permissions}}})
 }
 
 // SetUser adds a user, or replaces the one with this name, and returns it with
@@ -90,7 +90,7 @@ func (s *Server) SetUser(u User) User {
 	case !u.Disabled && before.Disabled:
 		message.RestoredUserIds = []string{u.ID}
 	}
-	s.send(message)
+	s.send(message, u.ID)
 	return u
 }
 
@@ -104,7 +104,7 @@ func (s *Server) SetLimit(l Limit) {
 			delete(s.used, c)
 		}
 	}
-	s.revision++
+	s.sendPolicy(&tollgatev1.WatchPolicyResponse{Limits: []*tollgatev1.PolicyLimit{l.policy()}})
 }
 
 // APIKey issues an API key of a user, narrowed to scopes if there are any. It
@@ -144,21 +144,21 @@ func (s *Server) RevokeAPIKey(key string) int64 {
 	return s.send(message)
 }
 
-// KeepAlive sends a message on the feed of revocations that revokes nothing, and
-// returns its revision for [tollgate.Verifier.Wait].
+// RevokeToken revokes the access token with this "jti" alone, one of an API key's
+// (see [FromAPIKey]), and returns the revision for [tollgate.Verifier.Wait].
+func (s *Server) RevokeToken(id string) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tokens[id] = true
+	return s.send(&tollgatev1.WatchRevocationsResponse{TokenIds: []string{id}})
+}
+
+// KeepAlive sends a message on the feeds that changes nothing, and returns its
+// revision for [tollgate.Verifier.Wait] and [tollgate.Client.WaitPolicy].
 func (s *Server) KeepAlive() int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.send(&tollgatev1.WatchRevocationsResponse{})
-}
-
-// send puts a message on the feed. The lock is held here and in what follows.
-func (s *Server) send(message *tollgatev1.WatchRevocationsResponse) int64 {
-	s.revision++
-	message.Revision = s.revision
-	s.feed = append(s.feed, message)
-	s.notify()
-	return s.revision
 }
 
 // snapshot returns everything that is revoked.
@@ -168,6 +168,9 @@ func (s *Server) snapshot() *tollgatev1.WatchRevocationsResponse {
 		if session.revoked {
 			message.SessionIds = append(message.SessionIds, id)
 		}
+	}
+	for id := range s.tokens {
+		message.TokenIds = append(message.TokenIds, id)
 	}
 	for _, key := range s.apiKeys {
 		if key.revoked {

@@ -153,6 +153,7 @@ type opened struct {
 	UserID   string `json:"sub"`
 	Session  string `json:"sid"`
 	APIKey   string `json:"api_key_id"`
+	ID       string `json:"jti"`
 	Expires  int64  `json:"exp"`
 
 	Amr      []string `json:"amr"`
