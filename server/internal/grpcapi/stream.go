@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 
 	"connectrpc.com/connect"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
@@ -41,8 +42,8 @@ func (s *Server) stream(spec connect.Spec, served Stream) func(*call) error {
 		}
 		return served.serve(ctx, message, conn.Send)
 	})
-	for i := len(s.options.Interceptors) - 1; i >= 0; i-- {
-		chain = s.options.Interceptors[i].WrapStreamingHandler(chain)
+	for _, i := range slices.Backward(s.options.Interceptors) {
+		chain = i.WrapStreamingHandler(chain)
 	}
 	return func(c *call) error {
 		message := served.make()

@@ -16,7 +16,7 @@ import (
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/reflection"
 	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
-	reflectionv1alpha "google.golang.org/grpc/reflection/grpc_reflection_v1alpha" //nolint:staticcheck // older tools know no other
+	reflectionv1alpha "google.golang.org/grpc/reflection/grpc_reflection_v1alpha" // which older tools know
 )
 
 const healthCheck = grpc_health_v1.Health_Check_FullMethodName

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"reflect"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -61,8 +62,8 @@ func (s *Server) unary(spec connect.Spec, m method) func(*call) error {
 		}
 		return &response{message: message}, nil
 	})
-	for i := len(s.options.Interceptors) - 1; i >= 0; i-- {
-		chain = s.options.Interceptors[i].WrapUnary(chain)
+	for _, i := range slices.Backward(s.options.Interceptors) {
+		chain = i.WrapUnary(chain)
 	}
 	return func(c *call) error {
 		message := m.make()
@@ -211,7 +212,7 @@ func (m method) make() proto.Message {
 
 func (m method) call(ctx context.Context, message any) (any, error) {
 	out := m.handler.Call([]reflect.Value{reflect.ValueOf(ctx), reflect.ValueOf(message)})
-	if err, failed := out[1].Interface().(error); failed {
+	if err, failed := reflect.TypeAssert[error](out[1]); failed {
 		return nil, err
 	}
 	return out[0].Interface(), nil
