@@ -32,6 +32,7 @@ func orders(n int) []Event {
 
 func TestRecordAll(t *testing.T) {
 	onDatabases(t, func(t *testing.T, s *Service, _ *clock.Fake) {
+		s.timeout = time.Minute // this is not about speed
 		run(t, s)
 		watch, err := s.Subscribe(t.Context(), Filter{Action: "order.*"})
 		backendtest.Must(t, err)
