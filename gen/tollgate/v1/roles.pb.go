@@ -3343,8 +3343,8 @@ type PolicyLimit struct {
 	Permission string `protobuf:"bytes,2,opt,name=permission,proto3" json:"permission,omitempty"`
 	// Whom it counts. One that you do not know counts everybody.
 	Subject Subject `protobuf:"varint,3,opt,name=subject,proto3,enum=tollgate.v1.Subject" json:"subject,omitempty"`
-	// With SUBJECT_CUSTOM, the entry of the context that it counts by: calls
-	// without it are not counted.
+	// With SUBJECT_CUSTOM, the entry of the context that it counts by. Calls without
+	// it are counted together.
 	ContextKey    string `protobuf:"bytes,4,opt,name=context_key,json=contextKey,proto3" json:"context_key,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
