@@ -153,6 +153,9 @@ type serve struct{}
 
 // Run serves until Ctrl-C or SIGTERM.
 func (serve) Run(ctx context.Context, config app.Config, out app.Out) (err error) {
+	if err := limitMemory(config.MemoryLimit, out.Log); err != nil {
+		return err
+	}
 	listener, err := app.Listen(config, clock.Real(), out.Log)
 	if err != nil {
 		return err
