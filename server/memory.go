@@ -34,7 +34,7 @@ func limitMemory(flag string, log *slog.Logger) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(roomyGC)
 	}
-	log.Info("memory is limited", "limit", humanize.IBytes(uint64(debug.SetMemoryLimit(-1)))) //nolint:gosec // never negative
+	log.Info("memory is limited", "limit", humanize.IBytes(uint64(debug.SetMemoryLimit(-1))))
 	return nil
 }
 

@@ -43,12 +43,13 @@ func (s *Service) announce(matches []match, outcomes []Outcome) {
 	if s.note == nil {
 		return
 	}
-	for i, m := range matches {
+	for i, o := range outcomes {
+		m := matches[i]
 		for _, t := range []struct {
 			bit     int64
 			percent string
 		}{{nearlyUsed, "80"}, {allUsed, "100"}} {
-			if outcomes[i].Reached&t.bit == 0 {
+			if o.Reached&t.bit == 0 {
 				continue
 			}
 			e := audit.Event{Action: audit.LimitThreshold, Outcome: audit.Success, ActorName: audit.SystemActor, Resource: "limits/" + m.rule.Name}
