@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/tollgatehq/tollgate/internal/subnet"
 )
 
 // Kind tells people from programs.
@@ -132,10 +134,9 @@ func (c Caller) IPString() string {
 // also when it is written as IPv6 (::ffff:192.0.2.1); IPv6 by its network of so
 // many bits. Zones do not count.
 func Network(ip netip.Addr, bits int) string {
-	ip = ip.Unmap().WithZone("")
-	if ip.Is4() {
-		return ip.String()
+	network := subnet.Of(ip, bits)
+	if network.Addr().Is4() {
+		return network.Addr().String()
 	}
-	network, _ := ip.Prefix(bits) // fails only for an invalid address
 	return network.String()
 }

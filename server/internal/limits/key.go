@@ -6,12 +6,13 @@ import (
 	"net/netip"
 	"strings"
 
+	"github.com/tollgatehq/tollgate/internal/subnet"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 )
 
 // IPKey is what a valid address is counted under: of IPv6 its /64, which is the
 // least that one customer gets.
-func IPKey(ip netip.Addr) string { return caller.Network(ip, 64) }
+func IPKey(ip netip.Addr) string { return caller.Network(ip, subnet.Client) }
 
 // parseIPKey reads an address, an IPv6 /64 or an IPv4 /32 as the key it is
 // counted under.
