@@ -3345,7 +3345,9 @@ type PolicyLimit struct {
 	Subject Subject `protobuf:"varint,3,opt,name=subject,proto3,enum=tollgate.v1.Subject" json:"subject,omitempty"`
 	// With SUBJECT_CUSTOM, the entry of the context that it counts by. Calls without
 	// it are counted together.
-	ContextKey    string `protobuf:"bytes,4,opt,name=context_key,json=contextKey,proto3" json:"context_key,omitempty"`
+	ContextKey string `protobuf:"bytes,4,opt,name=context_key,json=contextKey,proto3" json:"context_key,omitempty"`
+	// LeaseLimit leaves calls of it to you.
+	Lease         bool `protobuf:"varint,5,opt,name=lease,proto3" json:"lease,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3406,6 +3408,13 @@ func (x *PolicyLimit) GetContextKey() string {
 		return x.ContextKey
 	}
 	return ""
+}
+
+func (x *PolicyLimit) GetLease() bool {
+	if x != nil {
+		return x.Lease
+	}
+	return false
 }
 
 var File_tollgate_v1_roles_proto protoreflect.FileDescriptor
@@ -3684,7 +3693,7 @@ const file_tollgate_v1_roles_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06allows\x18\x02 \x03(\tR\x06allows\x12\x16\n" +
 	"\x06denies\x18\x03 \x03(\tR\x06denies\x12\x1a\n" +
-	"\binherits\x18\x04 \x03(\tR\binherits\"\x92\x01\n" +
+	"\binherits\x18\x04 \x03(\tR\binherits\"\xa8\x01\n" +
 	"\vPolicyLimit\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
 	"\n" +
@@ -3692,7 +3701,8 @@ const file_tollgate_v1_roles_proto_rawDesc = "" +
 	"permission\x12.\n" +
 	"\asubject\x18\x03 \x01(\x0e2\x14.tollgate.v1.SubjectR\asubject\x12\x1f\n" +
 	"\vcontext_key\x18\x04 \x01(\tR\n" +
-	"contextKey*C\n" +
+	"contextKey\x12\x14\n" +
+	"\x05lease\x18\x05 \x01(\bR\x05lease*C\n" +
 	"\x06Effect\x12\x16\n" +
 	"\x12EFFECT_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fEFFECT_ALLOW\x10\x01\x12\x0f\n" +

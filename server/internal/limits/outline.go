@@ -6,6 +6,7 @@ type Outline struct {
 	Permission string // pattern
 	Subject    Subject
 	ContextKey string // SubjectCustom only
+	Lease      bool
 }
 
 // Outline is that of one limit; false when there is none.
@@ -28,5 +29,5 @@ func (s *Service) Outlines() []Outline {
 }
 
 func (r *rule) outline() Outline {
-	return Outline{Name: r.Name, Permission: r.Permission, Subject: r.Subject, ContextKey: r.ContextKey}
+	return Outline{Name: r.Name, Permission: r.Permission, Subject: r.Subject, ContextKey: r.ContextKey, Lease: r.Lease}
 }

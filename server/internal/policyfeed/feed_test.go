@@ -119,7 +119,7 @@ func TestWatch(t *testing.T) {
 			{Permission: "orders:delete", Effect: roles.Deny},
 			{Permission: "orders:refund", Effect: roles.Deny, Condition: `ip == "192.0.2.1"`},
 		}})
-		_, _, err := f.limits.Create(f.system(), limits.Limit{Name: "per-tenant", Subject: limits.SubjectCustom, ContextKey: "tenant", Permission: "orders:*", Rate: 5, Period: time.Second})
+		_, _, err := f.limits.Create(f.system(), limits.Limit{Name: "per-tenant", Subject: limits.SubjectCustom, ContextKey: "tenant", Permission: "orders:*", Rate: 5, Burst: 5, Period: time.Second, Lease: true, LeaseTime: 100 * time.Millisecond})
 		backendtest.Must(t, err)
 		ctx, hangUp := context.WithCancel(f.watcher())
 		messages, ended := f.watch(ctx)
@@ -129,7 +129,7 @@ func TestWatch(t *testing.T) {
 		}
 		clerk := first.Roles[slices.IndexFunc(first.Roles, func(o roles.Outline) bool { return o.Name == "clerk" })]
 		backendtest.Equal(t, fmt.Sprint(clerk), "{clerk [orders:* b:plain] [orders:delete orders:refund] [base]}", "the role")
-		backendtest.Equal(t, fmt.Sprint(first.Limits), "[{per-tenant orders:* custom tenant}]", "the limits")
+		backendtest.Equal(t, fmt.Sprint(first.Limits), "[{per-tenant orders:* custom tenant true}]", "the limits")
 
 		_, revision, err := f.roles.Update(f.system(), "base", roles.Edit{Permissions: []string{"a:write"}})
 		backendtest.Must(t, err)

@@ -40,5 +40,7 @@ func roleProto(o roles.Outline) *tollgatev1.PolicyRole {
 }
 
 func limitProto(o limits.Outline) *tollgatev1.PolicyLimit {
-	return &tollgatev1.PolicyLimit{Name: o.Name, Permission: o.Permission, Subject: subjects.Proto(o.Subject), ContextKey: o.ContextKey}
+	return &tollgatev1.PolicyLimit{
+		Name: o.Name, Permission: o.Permission, Subject: subjects.Proto(o.Subject), ContextKey: o.ContextKey, Lease: o.Lease,
+	}
 }
