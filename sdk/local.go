@@ -45,13 +45,19 @@ func (c *LocalConfig) check() error {
 
 // WithLocalDecisions has [Client.Authorize], and what is built on it, allow calls in
 // this process when they are sure to be allowed: about a caller whom Tollgate has
-// verified within the last 5 minutes, by roles that need no condition, where no limit
-// counts the call. Everything else, and so every refusal, goes to Tollgate, which
-// decides and records it. A change is in force here within a second.
+// verified within the last 5 minutes, by roles that need no condition, within all
+// limits that count the call. Everything else, and so every refusal, goes to Tollgate,
+// which decides and records it. A change is in force here within a second.
+//
+// Limits let a call pass here when all that count it have lease set: the client leases
+// calls of each key that had 8 within a second, as [Client.LeaseLimit] does, in the
+// background, and lets those pass. The limits hold exactly as they do without. The
+// Limits of such a decision are nil. At most 16,384 keys are remembered.
 //
 // From [New] on the client follows Tollgate's policy, for which it needs the
 // permission tollgate:policy:watch besides tollgate:authorize; without it, it asks
-// about each call. [Client.Close] ends that. The policy takes memory in proportion to
+// about each call. Without tollgate:limits:check it asks about each call that a limit
+// counts. [Client.Close] ends that. The policy takes memory in proportion to
 // the roles.
 //
 // Decisions about the same caller may be one value: do not change a [Decision] or its
@@ -77,6 +83,7 @@ type local struct {
 
 	*replica
 	principals *principals
+	leases     *leases
 
 	stop    context.CancelFunc
 	running sync.WaitGroup
@@ -85,13 +92,15 @@ type local struct {
 func newLocal(client *Client, config LocalConfig) *local {
 	ctx, stop := context.WithCancel(context.Background())
 	l := &local{client: client, config: config, principals: newPrincipals(config.MaxPrincipals), stop: stop}
-	l.replica = newReplica(client, config.FeedBound, l.principals)
+	l.leases = newLeases(ctx, client, l.running.Go)
+	l.replica = newReplica(client, config.FeedBound, l.principals, l.leases)
 	l.running.Go(func() { l.replica.run(ctx) })
 	return l
 }
 
 func (l *local) close() {
 	l.stop()
+	l.leases.close()
 	l.running.Wait()
 	l.replica.lose()
 }
@@ -128,11 +137,17 @@ func (l *local) decide(r *AuthorizeRequest, now time.Time) (d *Decision, known b
 	who := l.principals.find(r)
 	switch {
 	case who == nil, who.revision > p.revision, who.learnt.age(now) >= who.goodFor:
-	case !p.may(who, r), !r.Recheck && p.counts(who, r):
-	default:
+	case p.may(who, r) && (r.Recheck || l.within(p, who, r, now)): // the limits last: what was taken is not given back
 		return who.decision(p.revision), true
 	}
 	return nil, true
+}
+
+// within reports whether the limits that count the call let it pass here, and counts
+// it then.
+func (l *local) within(p *policy, who *known, r *AuthorizeRequest, now time.Time) bool {
+	of := p.countingOf(who, r)
+	return l.leases.pass(&of, who, r, now)
 }
 
 const (

@@ -35,6 +35,7 @@ type replica struct {
 	client     *Client
 	bound      time.Duration
 	principals *principals
+	leases     *leases
 
 	policy atomic.Pointer[policy] // nil: not known
 
@@ -42,8 +43,8 @@ type replica struct {
 	changed chan struct{} // closed by the next message
 }
 
-func newReplica(client *Client, bound time.Duration, p *principals) *replica {
-	return &replica{client: client, bound: bound, principals: p, changed: make(chan struct{})}
+func newReplica(client *Client, bound time.Duration, p *principals, l *leases) *replica {
+	return &replica{client: client, bound: bound, principals: p, leases: l, changed: make(chan struct{})}
 }
 
 // lose forgets the policy.
@@ -128,6 +129,9 @@ func (f *replica) publish(next *policy, m *tollgatev1.WatchPolicyResponse, first
 		f.principals.forget(m)
 	}
 	f.policy.Store(next)
+	if first || len(m.GetLimits())+len(m.GetRemovedLimits()) > 0 {
+		f.leases.keep(next, first)
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	close(f.changed)

@@ -59,6 +59,9 @@ func (p *policy) with(m *tollgatev1.WatchPolicyResponse) *policy {
 		}
 		next.counting = map[string][]*tollgatev1.PolicyLimit{}
 		for _, l := range next.limits {
+			if l.GetPermission() == "" {
+				continue // only CheckLimit counts it
+			}
 			pattern := strings.TrimSuffix(l.GetPermission(), "*")
 			next.counting[pattern] = append(next.counting[pattern], l)
 		}
@@ -153,60 +156,55 @@ func (p *policy) holds(who *known, permission string) bool {
 	return false
 }
 
-// counts reports whether a limit counts the call.
-func (p *policy) counts(who *known, r *AuthorizeRequest) bool {
+// countingOf returns which limits count the call.
+func (p *policy) countingOf(who *known, r *AuthorizeRequest) (c counting) {
 	switch {
 	case len(p.counting) == 0:
-		return false
 	case len(r.AnyOf) > 0:
-		return p.countsAny(who, r, r.AnyOf)
+		p.countEach(&c, who, r, r.AnyOf)
 	case len(r.AllOf) > 0:
-		return p.countsAny(who, r, r.AllOf)
+		p.countEach(&c, who, r, r.AllOf)
 	case r.Permission == "":
-		return p.countsOne(who, r, anyAction)
+		p.countOne(&c, who, r, anyAction)
+	default:
+		p.countOne(&c, who, r, r.Permission)
 	}
-	return p.countsOne(who, r, r.Permission)
+	return c
 }
 
-func (p *policy) countsAny(who *known, r *AuthorizeRequest, permissions []string) bool {
+func (p *policy) countEach(c *counting, who *known, r *AuthorizeRequest, permissions []string) {
 	for _, permission := range permissions {
-		if p.countsOne(who, r, permission) {
-			return true
-		}
+		p.countOne(c, who, r, permission)
 	}
-	return false
 }
 
-// countsOne looks where perm.Set does: at the permission and at each prefix of it
+// countOne looks where perm.Set does: at the permission and at each prefix of it
 // that a wildcard may stand behind.
-func (p *policy) countsOne(who *known, r *AuthorizeRequest, permission string) bool {
-	if applies(p.counting[permission], who, r) || applies(p.counting[""], who, r) {
-		return true
-	}
+func (p *policy) countOne(c *counting, who *known, r *AuthorizeRequest, permission string) {
+	c.addAll(p.counting[permission], who, r)
+	c.addAll(p.counting[""], who, r)
 	for i := range len(permission) {
-		if permission[i] == ':' && applies(p.counting[permission[:i+1]], who, r) {
-			return true
+		if permission[i] == ':' {
+			c.addAll(p.counting[permission[:i+1]], who, r)
 		}
 	}
-	return false
 }
 
-// applies reports whether one of the limits, which are about the permission, counts
-// this caller.
-func applies(limits []*tollgatev1.PolicyLimit, who *known, r *AuthorizeRequest) bool {
+// addAll adds those of the limits, which are about the permission, that count this
+// caller.
+func (c *counting) addAll(limits []*tollgatev1.PolicyLimit, who *known, r *AuthorizeRequest) {
 	for _, l := range limits {
 		switch l.GetSubject() {
 		case tollgatev1.Subject_SUBJECT_API_KEY:
 			if who.principal.APIKeyID != "" {
-				return true
+				c.add(l)
 			}
 		case tollgatev1.Subject_SUBJECT_IP, tollgatev1.Subject_SUBJECT_USER_IP:
 			if r.IP.IsValid() {
-				return true
+				c.add(l)
 			}
 		default: // one by the context counts calls without its entry, too
-			return true
+			c.add(l)
 		}
 	}
-	return false
 }

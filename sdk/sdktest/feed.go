@@ -48,7 +48,9 @@ func (s *Server) policySnapshot() *tollgatev1.WatchPolicyResponse {
 // policy is the limit as it is told of: one that only CheckLimit counts matches no
 // permission.
 func (l Limit) policy() *tollgatev1.PolicyLimit {
-	return &tollgatev1.PolicyLimit{Name: l.Name, Permission: l.Permission, Subject: tollgatev1.Subject_SUBJECT_USER}
+	return &tollgatev1.PolicyLimit{
+		Name: l.Name, Permission: l.Permission, Subject: tollgatev1.Subject_SUBJECT_USER, Lease: l.Lease > 0,
+	}
 }
 
 // WatchRevocations sends a snapshot and then what changes.

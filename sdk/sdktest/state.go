@@ -57,6 +57,8 @@ type Limit struct {
 	Permission string
 	Calls      int64
 	RetryAfter time.Duration // of a refusal; 0: waiting never helps
+	// Lease is how long calls that LeaseLimit granted may be used; 0: it grants none.
+	Lease time.Duration
 }
 
 type counter struct{ limit, key string }

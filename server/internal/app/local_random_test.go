@@ -79,11 +79,11 @@ func newLocalModel(t *testing.T, r *rand.Rand) *localModel {
 }
 
 // localService returns the SDK's client of a new service account, which decides by
-// itself.
-func (i *instance) localService(t *testing.T, name string, transport *http.Client) *tollgate.Client {
+// itself; it holds these permissions besides.
+func (i *instance) localService(t *testing.T, name string, transport *http.Client, permissions ...string) *tollgate.Client {
 	t.Helper()
 	id := i.call(t, "POST", "/v1/users", i.admin, map[string]any{"username": name, "kind": "USER_KIND_SERVICE"}).Want(t, 200).Str("user", "id")
-	i.call(t, "POST", "/v1/roles", i.admin, map[string]any{"name": "local-" + name, "permissions": []string{"tollgate:authorize", "tollgate:policy:watch"}}).Want(t, 200)
+	i.call(t, "POST", "/v1/roles", i.admin, map[string]any{"name": "local-" + name, "permissions": append(permissions, "tollgate:authorize", "tollgate:policy:watch")}).Want(t, 200)
 	i.call(t, "PUT", "/v1/roles/local-"+name+"/members/"+id, i.admin, map[string]any{}).Want(t, 200)
 	key := i.call(t, "POST", "/v1/api-keys", i.admin, map[string]any{"name": name, "userId": id}).Want(t, 200).Str("secret")
 	client, err := tollgate.New(i.URL, tollgate.WithAPIKey(key), tollgate.WithTimeout(30*time.Second), tollgate.WithLogger(slog.New(slog.DiscardHandler)),
