@@ -92,8 +92,7 @@ func TestClusterLeases(t *testing.T) {
 		c.servers[killed].kill(t)
 		next := serve(t, t.TempDir(), c.env...)
 		next.Token = c.admin
-		c.servers[killed] = next
-		servers.replace(killed, next)
+		servers.replace(killed, next) // which is the cluster's, too
 	}
 	<-time.After(steady)
 	over.Store(true)
