@@ -25,11 +25,13 @@ type sdkMode struct {
 const (
 	sdkSeparate = "Authorize, a request for each"
 	sdkShared   = "Authorize, requests are shared (the default)"
+	sdkLocal    = "Authorize, decided in the caller"
 )
 
 var sdkModes = []sdkMode{
 	{name: sdkSeparate, options: []sdk.Option{sdk.WithoutBatching()}},
 	{name: sdkShared},
+	{name: sdkLocal, options: []sdk.Option{sdk.WithLocalDecisions(sdk.LocalConfig{})}},
 }
 
 // authorize makes a client of the mode and returns its call.
@@ -38,6 +40,10 @@ func (m *measured) authorize(t *testing.T, mode sdkMode) func(context.Context) e
 	options := append([]sdk.Option{sdk.WithAPIKey(m.key), sdk.WithTimeout(10 * time.Second)}, mode.options...)
 	client, err := sdk.New(m.URL, options...)
 	backendtest.Must(t, err)
+	t.Cleanup(client.Close)
+	if mode.name == sdkLocal {
+		backendtest.Must(t, client.WaitPolicy(t.Context(), 0))
+	}
 	return func(ctx context.Context) error {
 		d, err := client.Authorize(ctx, sdk.AuthorizeRequest{Credential: m.token, Permission: "orders:read", Resource: "orders/42"})
 		if err != nil {
