@@ -38,20 +38,23 @@ type limitsList struct{}
 func (limitsList) Run(ctx context.Context, config app.Config, out app.Out) error {
 	return withApp(ctx, config, out, func(ctx context.Context, a *app.App) error {
 		table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(table, "NAME\tCOUNTS\tPERMISSION\tRATE\tBURST\tALGORITHM\tMODE\tOUTAGE\tOVERRIDES\tBUILT IN")
+		fmt.Fprintln(table, "NAME\tCOUNTS\tPERMISSION\tRATE\tBURST\tALGORITHM\tMODE\tOUTAGE\tLEASE\tOVERRIDES\tBUILT IN")
 		for token := ""; ; {
 			list, next, err := a.Limits.List(ctx, 250, token)
 			if err != nil {
 				return err
 			}
 			for _, l := range list {
-				builtin := "no"
+				builtin, lease := "no", "-"
 				if l.Builtin {
 					builtin = "yes"
 				}
+				if l.Lease {
+					lease = l.LeaseTime.String()
+				}
 				fmt.Fprintln(table, strings.Join([]string{
 					l.Name, string(l.Subject), l.Permission, fmt.Sprintf("%d/%s", l.Rate, l.Per()), fmt.Sprint(l.AtOnce()),
-					string(l.Algorithm), string(l.Mode), string(l.Outage), fmt.Sprint(len(l.Overrides)), builtin,
+					string(l.Algorithm), string(l.Mode), string(l.Outage), lease, fmt.Sprint(len(l.Overrides)), builtin,
 				}, "\t"))
 			}
 			if token = next; token == "" {

@@ -50,6 +50,8 @@ func TestLimitsCommands(t *testing.T) {
 				limits(0, says, "list")
 			}
 			limits(0, "", "delete", "typo")
+			admin.Post(t, "/v1/limits", object{"name": "leased", "subject": "SUBJECT_GLOBAL", "permission": "orders:*", "rate": 1000, "period": "1s", "lease": true, "leaseTime": "0.050s"})
+			limits(0, "50ms", "list")
 			getsIn("limits delete")
 
 			admin.Patch(t, "/v1/limits/sign-in-per-ip", object{"rate": 1, "burst": 1})
