@@ -193,7 +193,10 @@ func TestLocalLeaseChanged(t *testing.T) {
 		}
 		return res, err
 	})
-	f.calls(hot, tollgate.ReasonOK, there)
+	f.calls(hot-1, tollgate.ReasonOK, there)
+	_, err := f.client.Authorize(t.Context(), aliceReads) // before the change or after it
+	must(t, err)
+	tollgate.WaitLeases(f.client)
 	f.want(aliceReads, tollgate.ReasonLimited, there)
 
 	f = newLeased(t) // what happened between two streams is not known
