@@ -195,12 +195,10 @@ func (l *Leases) again(ctx context.Context, counts []Count) ([]Outcome, error) {
 	return outcomes, err
 }
 
-// peek asks the backend and adds what is held.
+// peek asks the backend and adds what is held, as it was before: a lease that is
+// granted meanwhile must not count as left here and there.
 func (l *Leases) peek(ctx context.Context, counts []Count) ([]Outcome, error) {
-	outcomes, err := l.backend.Take(ctx, counts, true)
-	if err != nil {
-		return nil, err
-	}
+	available := make([]int64, len(counts))
 	for i, c := range counts {
 		h := l.find(c, false)
 		if h == nil || c.Lease == 0 {
@@ -208,9 +206,18 @@ func (l *Leases) peek(ctx context.Context, counts []Count) ([]Outcome, error) {
 		}
 		h.mu.Lock()
 		h.under(c)
-		available := h.available(l.clock.Instant())
+		available[i] = h.available(l.clock.Instant())
 		h.mu.Unlock()
-		outcomes[i].hold(c, available)
+	}
+	outcomes, err := l.backend.Take(ctx, counts, true)
+	if err != nil {
+		return nil, err
+	}
+	for i, c := range counts {
+		if available[i] == 0 {
+			continue
+		}
+		outcomes[i].hold(c, available[i])
 		if outcomes[i].Exceeded && c.Cost <= outcomes[i].Remaining {
 			outcomes[i].Exceeded, outcomes[i].RetryAfter = false, 0
 		}

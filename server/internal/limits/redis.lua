@@ -4,10 +4,10 @@
 -- ARGV[1]  "take", "peek" or "refund"; with " once" after it, the last of KEYS is
 -- the mark of a call with an idempotency key: while it is there, a take passes and
 -- takes nothing, and a refund removes it
--- then eight for each key: algorithm (gcra, fixed_window, sliding_window,
--- backoff, or calendar and the starts of four windows), rate, burst, period in microseconds, cost, how many more to take with
--- it (a lease), how many of those even if they are over a quarter of what is left,
--- flags: "s" in shadow, "l" looked at only
+-- then eight for each key: algorithm (gcra, fixed_window, sliding_window, backoff,
+-- or calendar and the starts of four windows), rate, burst, period in microseconds,
+-- cost, how many more to take with it (a lease), how many of those even if they are
+-- over a quarter of what is left, flags: "s" in shadow, "l" looked at only
 --
 -- Returns the time in Unix microseconds, then five for each key: exceeded (0 or
 -- 1), the state: at, count, rest, and how many more were taken (of a calendar limit the

@@ -9,8 +9,8 @@
 -- the reservation, 1 to give nothing back, and the most that a counter holds
 --
 -- Returns the time, or -1 when there are too many or it is not open; then exceeded
--- (0 or 1), the state: at, count, rest, and the thresholds that were reached. reserve.go computes the same: change both
--- or neither.
+-- (0 or 1), the state: at, count, rest, and the thresholds that were reached.
+-- reserve.go computes the same: change both or neither.
 
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
