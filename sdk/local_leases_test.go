@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -158,7 +159,20 @@ func TestLocalLeases(t *testing.T) {
 	f := newLocal(t, tollgate.LocalConfig{})
 	f.setLimits(sdktest.Limit{Name: "wide", Calls: 1000, Lease: 100 * time.Millisecond},
 		sdktest.Limit{Name: "narrow", Calls: 20, Lease: 100 * time.Millisecond})
-	f.calls(hot, tollgate.ReasonOK, there)
+	var counted sync.Mutex // a lease is granted after the call that asks for it was counted
+	f.intercept(func(r *http.Request) (*http.Response, error) {
+		if strings.HasSuffix(r.URL.Path, "/LeaseLimit") {
+			counted.Lock()
+			defer counted.Unlock()
+		}
+		return f.next.RoundTrip(r)
+	})
+	for range hot {
+		counted.Lock()
+		f.want(aliceReads, tollgate.ReasonOK, there)
+		counted.Unlock()
+		tollgate.WaitLeases(f.client)
+	}
 	f.leased("wide", 32)
 	f.leased("narrow", 11)
 	f.calls(11, tollgate.ReasonOK, here)
