@@ -18,8 +18,8 @@ type Backend interface {
 	// Forget sets the counters to nothing used, with no open reservations.
 	Forget(ctx context.Context, counts []Count) error
 	// Reserve is Take of one Count that keeps its name open until Settle, for 24
-	// hours. The error may be errTooManyOpen.
-	Reserve(ctx context.Context, c Count, open string) (Outcome, error)
+	// hours, for the caller by. The error may be errTooManyOpen.
+	Reserve(ctx context.Context, c Count, open, by string) (Outcome, error)
 	// Settle changes what an open reservation counts. The error may be errNotOpen.
 	Settle(ctx context.Context, c Count, t settlement) (Outcome, error)
 }

@@ -175,8 +175,8 @@ func (l *Leases) Forget(ctx context.Context, counts []Count) error {
 }
 
 // Reserve implements Backend: what is held has no part in reservations.
-func (l *Leases) Reserve(ctx context.Context, c Count, open string) (Outcome, error) {
-	return l.backend.Reserve(ctx, c, open)
+func (l *Leases) Reserve(ctx context.Context, c Count, open, by string) (Outcome, error) {
+	return l.backend.Reserve(ctx, c, open, by)
 }
 
 // Settle implements Backend.

@@ -40,9 +40,10 @@ type shard struct {
 	counters map[counter]*entry
 	swept    int64 // when all counters were last looked through
 
-	open      map[counter]map[string]int64 // reservations that are open, until when
-	opened    int                          // how many
-	sweptOpen int64                        // when all of them were last looked through
+	open      map[counter]map[string]opened // reservations that are open
+	opened    int                           // how many
+	openedBy  map[string]int                // by caller
+	sweptOpen int64                         // when all of them were last looked through
 }
 
 type counter struct {
@@ -63,7 +64,7 @@ func newMemory(clk clock.Clock, keys int) *Memory {
 	m := &Memory{clock: clk, seed: maphash.MakeSeed(), max: max(1, keys/shardCount)}
 	for i := range m.shards {
 		m.shards[i].counters = map[counter]*entry{}
-		m.shards[i].open = map[counter]map[string]int64{}
+		m.shards[i].open, m.shards[i].openedBy = map[counter]map[string]opened{}, map[string]int{}
 	}
 	return m
 }
@@ -136,8 +137,9 @@ func (m *Memory) Forget(_ context.Context, counts []Count) error {
 	for i, name := range names {
 		s := &m.shards[places[i]]
 		delete(s.counters, name)
-		s.opened -= len(s.open[name])
-		delete(s.open, name)
+		for open := range s.open[name] {
+			s.forget(name, open)
+		}
 	}
 	return nil
 }

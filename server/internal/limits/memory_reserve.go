@@ -3,27 +3,34 @@ package limits
 import "context"
 
 // memoryOpen is how many reservations a Memory keeps open: about 100 MB when full.
-// When a part of it is full, those that would be there are refused.
+// When a part of it is full, those that would be there are refused. A caller may have
+// as many in it as it leaves free.
 const memoryOpen = 1 << 20
 
+// opened is an open reservation.
+type opened struct {
+	until int64
+	by    string
+}
+
 // Reserve implements Backend. It does not fail but for errTooManyOpen.
-func (m *Memory) Reserve(_ context.Context, c Count, open string) (Outcome, error) {
+func (m *Memory) Reserve(_ context.Context, c Count, open, by string) (Outcome, error) {
 	return m.with(c, func(s *shard, name counter, st state, now int64) (state, Outcome, error) {
-		const most = memoryOpen / shardCount
-		if len(s.open[name]) >= mostOpen || s.opened >= most {
+		if s.full(name, by) {
 			s.sweepOpen(now)
 		}
-		if len(s.open[name]) >= mostOpen || s.opened >= most {
+		if s.full(name, by) {
 			return st, Outcome{}, errTooManyOpen
 		}
 		exceeded := c.exceeded(st, now)
 		if !exceeded {
 			st = c.take(st, now)
 			if s.open[name] == nil {
-				s.open[name] = map[string]int64{}
+				s.open[name] = map[string]opened{}
 			}
-			s.open[name][open] = now + openFor.Microseconds()
+			s.open[name][open] = opened{now + openFor.Microseconds(), by}
 			s.opened++
+			s.openedBy[by]++
 		}
 		st, reached := c.reach(st, exceeded)
 		o := c.outcome(st, now, exceeded)
@@ -35,7 +42,7 @@ func (m *Memory) Reserve(_ context.Context, c Count, open string) (Outcome, erro
 // Settle implements Backend. It does not fail but for errNotOpen.
 func (m *Memory) Settle(_ context.Context, c Count, t settlement) (Outcome, error) {
 	return m.with(c, func(s *shard, name counter, st state, now int64) (state, Outcome, error) {
-		if s.open[name][t.open] <= now {
+		if s.open[name][t.open].until <= now {
 			return st, Outcome{}, errNotOpen
 		}
 		s.forget(name, t.open)
@@ -70,6 +77,11 @@ func (m *Memory) with(c Count, change func(s *shard, name counter, st state, now
 	return o, nil
 }
 
+// full reports whether the caller may have no further reservation. The lock is held.
+func (s *shard) full(name counter, by string) bool {
+	return len(s.open[name]) >= mostOpen || s.openedBy[by] >= memoryOpen/shardCount-s.opened
+}
+
 // sweepOpen removes reservations that can no longer be settled. The lock is held.
 func (s *shard) sweepOpen(now int64) {
 	if now-s.sweptOpen < fullSweepEvery && now >= s.sweptOpen {
@@ -77,8 +89,8 @@ func (s *shard) sweepOpen(now int64) {
 	}
 	s.sweptOpen = now
 	for name, held := range s.open {
-		for id, until := range held {
-			if until <= now {
+		for id, o := range held {
+			if o.until <= now {
 				s.forget(name, id)
 			}
 		}
@@ -87,6 +99,10 @@ func (s *shard) sweepOpen(now int64) {
 
 // forget removes an open reservation. The lock is held.
 func (s *shard) forget(name counter, open string) {
+	by := s.open[name][open].by
+	if s.openedBy[by]--; s.openedBy[by] == 0 {
+		delete(s.openedBy, by)
+	}
 	delete(s.open[name], open)
 	s.opened--
 	if len(s.open[name]) == 0 {

@@ -23,8 +23,9 @@ func reserveSource() string {
 // openKey is the set of a counter's open reservations; see markKey.
 func (r *Redis) openKey(counter string) string { return r.prefix + "open:{" + counter + "}" }
 
-// Reserve implements Backend.
-func (r *Redis) Reserve(ctx context.Context, c Count, open string) (Outcome, error) {
+// Reserve implements Backend. Whose a reservation is plays no part: Redis holds
+// as many as its maxmemory allows.
+func (r *Redis) Reserve(ctx context.Context, c Count, open, _ string) (Outcome, error) {
 	o, err := r.change(ctx, c, "reserve", open, c.Cost, openFor.Microseconds(), mostOpen, openFor.Milliseconds())
 	if errors.Is(err, errRefused) {
 		return Outcome{}, errTooManyOpen

@@ -79,12 +79,12 @@ func (s *Service) Reserve(ctx context.Context, name, key string, cost int64) (Re
 		Charged: m.Cost, Until: s.clock.Now().Add(openFor).UnixMicro(), Rate: m.Rate, Burst: m.Burst, Period: m.Period,
 	}
 	began := s.clock.Now()
-	o, err := s.backend.Reserve(ctx, m.Count, made.Open)
+	o, err := s.backend.Reserve(ctx, m.Count, made.Open, made.By)
 	outage := false
 	switch {
 	case errors.Is(err, errTooManyOpen):
 		return Reservation{}, fault.New(fault.Limited, "TOO_MANY_RESERVATIONS",
-			"%d reservations of this key are open; settle those that are done", mostOpen).After(time.Second)
+			"%d reservations of this key are open, or too many of yours; settle those that are done", mostOpen).After(time.Second)
 	case err == nil:
 		s.observed(CountedOK, s.clock.Now().Sub(began))
 		s.announce([]match{m}, []Outcome{o})

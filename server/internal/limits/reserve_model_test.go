@@ -108,7 +108,7 @@ func TestRedisSettlesTheSame(t *testing.T) {
 		}
 		backendtest.Must(t, r.client.Set(t.Context(), key, fmt.Sprintf("%d %d %d %d", before.at, before.count, before.rest, before.period), time.Hour).Err())
 		c.Cost = 1 + rand.Int64N(c.Burst)
-		o, err := r.Reserve(t.Context(), c, "x")
+		o, err := r.Reserve(t.Context(), c, "x", "a")
 		backendtest.Must(t, err)
 		want := c.advance(before, o.now)
 		backendtest.Equal(t, o.Exceeded, c.exceeded(want, o.now), "%+v exceeded", c)

@@ -206,11 +206,11 @@ func (f *failing) Take(ctx context.Context, counts []Count, peek bool) ([]Outcom
 	return f.Backend.Take(ctx, counts, peek)
 }
 
-func (f *failing) Reserve(ctx context.Context, c Count, open string) (Outcome, error) {
+func (f *failing) Reserve(ctx context.Context, c Count, open, by string) (Outcome, error) {
 	if f.down.Load() {
 		return Outcome{}, errors.New("down")
 	}
-	return f.Backend.Reserve(ctx, c, open)
+	return f.Backend.Reserve(ctx, c, open, by)
 }
 
 func (f *failing) Settle(ctx context.Context, c Count, s settlement) (Outcome, error) {
@@ -249,7 +249,7 @@ func TestMemoryForgetsOldReservations(t *testing.T) {
 	m := NewMemory(clk)
 	reserve := func(n int) error {
 		c := Count{Counter: "c", Key: "k", Algorithm: FixedWindow, Rate: maxRate, Burst: maxRate, Period: longMicro, Cost: 1}
-		return faulttest.Err(m.Reserve(t.Context(), c, strconv.Itoa(n)))
+		return faulttest.Err(m.Reserve(t.Context(), c, strconv.Itoa(n), "a"))
 	}
 	for n := range mostOpen {
 		backendtest.Must(t, reserve(n))
@@ -264,4 +264,27 @@ func TestMemoryForgetsOldReservations(t *testing.T) {
 		opened += m.shards[i].opened
 	}
 	backendtest.Equal(t, opened, 1, "open reservations")
+}
+
+// TestMemoryReservationsOfOneCaller: who never settles leaves half of them to others.
+func TestMemoryReservationsOfOneCaller(t *testing.T) {
+	t.Parallel()
+	_, clk := testClock()
+	m := NewMemory(clk)
+	reserve := func(key int, open, by string) error {
+		c := Count{Counter: "c", Key: strconv.Itoa(key), Algorithm: FixedWindow, Rate: maxRate, Burst: maxRate, Period: longMicro, Cost: 1}
+		return faulttest.Err(m.Reserve(t.Context(), c, open, by))
+	}
+	refused := 0
+	for i := range memoryOpen {
+		if reserve(i/mostOpen*8+i%8, "a"+strconv.Itoa(i), "a") != nil {
+			refused++
+		}
+	}
+	if held := memoryOpen - refused; held > memoryOpen/2 {
+		t.Errorf("one caller has %d reservations of %d", held, memoryOpen)
+	}
+	for i := range 1000 {
+		backendtest.Must(t, reserve(1_000_000+i, "b", "b"))
+	}
 }
