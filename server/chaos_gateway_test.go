@@ -45,7 +45,7 @@ func TestChaosGatewayRollingRestart(t *testing.T) {
 		w.Write(body)
 	}))
 	t.Cleanup(upstream.Close)
-	c := newCluster(t, 2, "TOLLGATE_DRAIN_DELAY=1s", "TOLLGATE_GATEWAY_LISTEN=127.0.0.1:0", "TOLLGATE_GATEWAY_UPSTREAM="+upstream.URL)
+	c := newCluster(t, 2, drainDelay, "TOLLGATE_GATEWAY_LISTEN=127.0.0.1:0", "TOLLGATE_GATEWAY_UPSTREAM="+upstream.URL)
 	c.on(0).Post(t, "/v1/routes", object{"name": "orders", "path": "/orders/{rest...}", "permission": "orders:read"})
 	r := &roster{servers: append([]*tollgate(nil), c.servers...), admin: c.admin}
 	b := newBalancer(t, func() []*tollgate {

@@ -15,6 +15,10 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/apitest"
 )
 
+// drainDelay is longer than the balancer takes to see that a server ends, also where
+// another one does not answer it.
+const drainDelay = "TOLLGATE_DRAIN_DELAY=3s"
+
 // balancer sends requests in turn to the servers that are ready, or to their
 // gateways. It checks them every 50 ms and retries nothing.
 type balancer struct {
@@ -76,7 +80,7 @@ func (b *balancer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // no request.
 func TestChaosRollingRestart(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, 3, "TOLLGATE_DRAIN_DELAY=1s")
+	c := newCluster(t, 3, drainDelay)
 	r := &roster{servers: append([]*tollgate(nil), c.servers...), admin: c.admin}
 	b := newBalancer(t, func() []*tollgate {
 		r.mu.Lock()
