@@ -6,7 +6,9 @@
 GO_TOOL := go tool -modfile=tools/go.mod
 BUF := $(GO_TOOL) buf
 GOLANGCI := go tool -modfile=$(CURDIR)/tools/golangci/go.mod golangci-lint
-GENERATED := gen sdk/examples/orders/gen
+NODE := $(CURDIR)/tools/node/run.sh
+TYPESCRIPT := sdk/typescript
+GENERATED := gen sdk/examples/orders/gen $(TYPESCRIPT)/src/gen
 
 # PKG narrows the tests: make test PKG=./server/internal/auth/
 PKG ?= ./...
@@ -113,9 +115,10 @@ tidy-check: ## Fail if a go.mod or go.sum is not tidy
 	cd tools && go mod tidy -diff
 	cd tools/golangci && go mod tidy -diff
 
-generate: third-party ## Generate Go code, OpenAPI and the pages of flags and permissions
+generate: third-party $(TYPESCRIPT)/node_modules/.package-lock.json ## Generate Go and TypeScript code, OpenAPI and the pages of flags and permissions
 	$(BUF) generate
 	$(BUF) generate --template sdk/examples/orders/buf.gen.yaml
+	$(BUF) generate --template $(TYPESCRIPT)/buf.gen.yaml
 	go generate ./server
 
 # Compares with the index, so that staged output counts as up to date.
@@ -140,6 +143,11 @@ breaking: third-party ## Fail if the protos break clients of AGAINST (default: m
 	cp -R third_party "$$old/" && \
 	printf 'version: v2\nmodules:\n  - path: proto\n  - path: third_party\n' >"$$old/buf.yaml" && \
 	$(BUF) breaking proto --against "$$old/proto"
+
+# npm writes that file last.
+%/node_modules/.package-lock.json: %/package-lock.json
+	$(NODE) npm --prefix $* ci --no-audit --no-fund >&2
+	touch $@
 
 third-party:
 	@go run -C tools ./thirdparty ../third_party

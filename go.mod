@@ -2,6 +2,9 @@ module github.com/tollgatehq/tollgate
 
 go 1.26.4
 
+// npm packages may hold Go files.
+ignore node_modules
+
 require (
 	buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go v1.36.12-20260825204119-511051f7f437.1
 	buf.build/go/protovalidate v1.4.0

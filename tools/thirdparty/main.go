@@ -17,6 +17,7 @@ import (
 	"buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	"github.com/jhump/protoreflect/v2/protoprint"
 	"google.golang.org/genproto/googleapis/api/annotations"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
@@ -25,6 +26,7 @@ import (
 var roots = []protoreflect.FileDescriptor{
 	annotations.File_google_api_annotations_proto,
 	validate.File_buf_validate_validate_proto,
+	errdetails.File_google_rpc_error_details_proto, // details of errors, for clients that are not Go
 }
 
 func main() {
