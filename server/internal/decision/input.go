@@ -7,8 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tollgatehq/tollgate/internal/condition"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
-	"github.com/tollgatehq/tollgate/server/internal/condition"
 	"github.com/tollgatehq/tollgate/server/internal/roles"
 )
 

@@ -5,10 +5,10 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/tollgatehq/tollgate/internal/condition"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/clock"
-	"github.com/tollgatehq/tollgate/server/internal/condition"
 )
 
 // Callers may choose what their calls are about: only a condition that reads what is

@@ -9,8 +9,8 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/tollgatehq/tollgate/internal/condition"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
-	"github.com/tollgatehq/tollgate/server/internal/condition"
 	"github.com/tollgatehq/tollgate/server/internal/decision"
 	"github.com/tollgatehq/tollgate/server/internal/roles"
 )

@@ -7,9 +7,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/tollgatehq/tollgate/internal/condition"
 	"github.com/tollgatehq/tollgate/internal/perm"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
-	"github.com/tollgatehq/tollgate/server/internal/condition"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 )

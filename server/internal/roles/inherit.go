@@ -6,9 +6,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/tollgatehq/tollgate/internal/condition"
 	"github.com/tollgatehq/tollgate/internal/perm"
 	"github.com/tollgatehq/tollgate/server/internal/audit"
-	"github.com/tollgatehq/tollgate/server/internal/condition"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 )

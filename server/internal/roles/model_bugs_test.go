@@ -8,9 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tollgatehq/tollgate/internal/condition"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
-	"github.com/tollgatehq/tollgate/server/internal/condition"
 )
 
 // altered is an engine that judges by roles which were altered first.

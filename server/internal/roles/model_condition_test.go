@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tollgatehq/tollgate/server/internal/condition"
+	"github.com/tollgatehq/tollgate/internal/condition"
 )
 
 // facts are what a request says, as the naive model has it.

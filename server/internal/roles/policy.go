@@ -6,9 +6,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/tollgatehq/tollgate/internal/condition"
 	"github.com/tollgatehq/tollgate/internal/perm"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
-	"github.com/tollgatehq/tollgate/server/internal/condition"
 )
 
 // Policy is all roles, compiled. It does not change, and does no I/O.

@@ -5,9 +5,9 @@ import (
 	"runtime"
 	"testing"
 
+	"github.com/tollgatehq/tollgate/internal/condition"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
-	"github.com/tollgatehq/tollgate/server/internal/condition"
 )
 
 // BenchmarkJudge asks for a permission that is held without a condition, the same
