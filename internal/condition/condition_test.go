@@ -198,6 +198,8 @@ func TestReadsWhatIsHidden(t *testing.T) {
 		`.principal.username == "alice"`,
 		`principal.attributes[?"x"].orValue("alice") == "alice"`,
 		`optional.of(principal.username).value() == "alice"`,
+		`google.protobuf.StringValue{value: principal.username} == "alice"`,
+		`google.protobuf.Struct{fields: {"a": principal.username}}.a == "alice"`,
 	} {
 		c := compile(t, text)
 		yes, err := c.Holds(testInput())

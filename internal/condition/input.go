@@ -138,6 +138,10 @@ func readsOf(e ast.Expr) []path {
 				walk(entry.AsMapEntry().Key())
 				walk(entry.AsMapEntry().Value())
 			}
+		case ast.StructKind: // google.protobuf.StringValue{value: …}
+			for _, field := range e.AsStruct().Fields() {
+				walk(field.AsStructField().Value())
+			}
 		case ast.ComprehensionKind:
 			c := e.AsComprehension()
 			for _, part := range []ast.Expr{c.IterRange(), c.AccuInit(), c.LoopCondition(), c.LoopStep(), c.Result()} {
