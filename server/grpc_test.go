@@ -192,7 +192,7 @@ func TestReflection(t *testing.T) {
 	for _, name := range []string{
 		tollgatev1connect.AuthServiceName, tollgatev1connect.RolesServiceName,
 		tollgatev1connect.LimitsServiceName, tollgatev1connect.RoutesServiceName,
-		tollgatev1connect.ResourcesServiceName, tollgatev1connect.AuditServiceName,
+		tollgatev1connect.ResourcesServiceName, tollgatev1connect.AuditServiceName, tollgatev1connect.OverviewServiceName,
 	} {
 		if !slices.ContainsFunc(services, func(n protoreflect.FullName) bool { return string(n) == name }) {
 			t.Errorf("%s is not listed in %s", name, services)

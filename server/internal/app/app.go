@@ -38,6 +38,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/inflight"
 	"github.com/tollgatehq/tollgate/server/internal/limits"
 	"github.com/tollgatehq/tollgate/server/internal/metrics"
+	"github.com/tollgatehq/tollgate/server/internal/overview"
 	"github.com/tollgatehq/tollgate/server/internal/page"
 	"github.com/tollgatehq/tollgate/server/internal/policyfeed"
 	"github.com/tollgatehq/tollgate/server/internal/resources"
@@ -69,6 +70,7 @@ type App struct {
 	roles     *roles.Service
 	Limits    *limits.Service // for the subcommands
 	policy    *policyfeed.Service
+	overview  *overview.Service
 	routes    *routes.Service
 	resources *resources.Service
 
@@ -152,6 +154,7 @@ func (a *App) open(ctx context.Context, master *seal.Master) error {
 	a.Limits = limits.New(a.db, a.log, a.roles, a.clock, a.pages, backend)
 	a.routes = routes.New(a.db, a.log, a.clock, a.pages)
 	a.resources = resources.New(a.db, a.log, a.clock, a.pages)
+	a.overview = a.newOverview(limiterDown)
 	a.Auth = auth.New(auth.Options{
 		DB: a.db, Log: a.log, Audit: a.audit, Roles: a.roles, Limits: a.Limits, Clock: a.clock,
 		Pages: a.pages, Master: master, Issuer: a.config.Issuer, Audience: a.config.Audience,
@@ -164,9 +167,11 @@ func (a *App) open(ctx context.Context, master *seal.Master) error {
 			// Those kept waiting are under way: they must not take the places of others.
 			MaxHeld: max(1, min(128, cmp.Or(a.config.MaxInFlight, 1024)/8)),
 		},
+		SignedIn: a.signedIn,
 	})
 	a.Limits.ResolveUsers(a.Auth.ResolveUser)
 	a.Limits.Announce(a.audit.Note)
+	a.Limits.WatchUse(a.overview.LimitCounted)
 	a.log.Follow(a.roles)
 	a.log.Follow(a.Limits)
 	a.log.Follow(a.routes)
@@ -195,6 +200,7 @@ func (a *App) start() {
 	a.work.Go(func() { a.audit.Run(ctx) })
 	a.work.Go(func() { a.log.Run(ctx) })
 	a.work.Go(func() { a.maintain(ctx) })
+	a.work.Go(func() { a.overview.Run(ctx) })
 }
 
 // Close stops the background work and closes the database.
@@ -225,6 +231,7 @@ type ports struct {
 	routes    *routes.Handler
 	resources *resources.Handler
 	audit     *audit.Handler
+	overview  *overview.Handler
 	authzen   *authzen.Handler
 	envoy     *envoy.Handler
 	enforce   *enforce.Service
@@ -263,6 +270,7 @@ func (a *App) openPorts() (*ports, error) {
 		routes:    routes.NewHandler(a.routes),
 		resources: resources.NewHandler(a.resources),
 		audit:     audit.NewHandler(a.audit),
+		overview:  overview.NewHandler(a.overview),
 		authzen:   a.authzen(decisions, g),
 		envoy: envoy.New(envoy.Options{
 			Enforce: enforcer, Limits: a.Limits, TrustedProxies: proxies, Clock: a.clock, Log: a.out.Log,
@@ -285,7 +293,7 @@ func (a *App) Handler() (http.Handler, error) {
 func (a *App) handler(p *ports) (http.Handler, error) {
 	return httpapi.New(httpapi.Options{
 		Auth: p.auth, Roles: p.roles, Limits: p.limits, Routes: p.routes, Resources: p.resources, Audit: p.audit,
-		AuthZEN: p.authzen, Enforce: p.enforce, Envoy: p.envoy,
+		Overview: p.overview, AuthZEN: p.authzen, Enforce: p.enforce, Envoy: p.envoy,
 		Guard: p.guard, Interceptors: p.interceptors, Events: a.audit, JWKS: a.Auth.SigningKeys.JWKS,
 		OAuth: a.Auth, Issuer: a.config.Issuer, Version: a.config.Version,
 		Ready: a.readiness, Health: health{a}, Reflection: a.config.Reflection, PublicTools: a.config.local(),
@@ -299,6 +307,7 @@ func (a *App) grpc(p *ports) (*grpcapi.Server, error) {
 		Handlers: map[string]any{
 			"tollgate.v1.AuthService": p.auth, "tollgate.v1.RolesService": p.roles, "tollgate.v1.LimitsService": p.limits,
 			"tollgate.v1.RoutesService": p.routes, "tollgate.v1.ResourcesService": p.resources, "tollgate.v1.AuditService": p.audit,
+			"tollgate.v1.OverviewService":         p.overview,
 			"envoy.service.auth.v3.Authorization": p.envoy, "envoy.service.ratelimit.v3.RateLimitService": p.envoy,
 		},
 		Streams: map[string]grpcapi.Stream{
@@ -314,7 +323,9 @@ func (a *App) grpc(p *ports) (*grpcapi.Server, error) {
 
 // decisions and enforcer are the pipeline, for whatever port asks.
 func (a *App) decisions() *decision.Service {
-	return decision.New(a.log, a.Auth, a.roles, a.resources.Attributes, a.Limits, a.audit, a.clock, a.stepUp(), a.metrics.Decided)
+	return decision.New(a.log, a.Auth, a.roles, a.resources.Attributes, a.Limits, a.audit, a.clock, a.stepUp(), decision.Watch{
+		Decided: a.overview.Decided, Refused: a.overview.Refused,
+	})
 }
 
 func (a *App) enforcer(decisions *decision.Service) *enforce.Service {

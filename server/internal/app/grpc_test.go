@@ -160,10 +160,10 @@ func TestGRPCReflectionNeedsACredential(t *testing.T) {
 			t.Errorf("credential %q at an address that others reach: %d, %v", token, n, err)
 		}
 	}
-	if n, err := list(conn, reached.admin); err != nil || n != 8 {
+	if n, err := list(conn, reached.admin); err != nil || n != 9 {
 		t.Errorf("signed in: %d, %v", n, err)
 	}
-	if n, err := list(startEmbedded(t).serveGRPC(t), ""); err != nil || n != 8 {
+	if n, err := list(startEmbedded(t).serveGRPC(t), ""); err != nil || n != 9 {
 		t.Errorf("on loopback: %d, %v", n, err)
 	}
 }

@@ -12,6 +12,7 @@ func (a *App) registerMetrics(limiterDown func() bool, leases func() limits.Leas
 	m := a.metrics
 	m.Build(a.config.Version)
 	m.Database(a.db.Stats)
+	m.Decisions(a.overview.Each)
 
 	a.Limits.Observe(m.CountedCall)
 	m.Gauge("tollgate_limiter_down", "1 while the limiter's backend is down and limits go by their outage mode.", func() float64 {

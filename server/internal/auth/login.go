@@ -53,6 +53,14 @@ type SignIn struct {
 // a wrong password. Both count as attempts, which only a whole sign-in resets,
 // so codes cannot be guessed faster than passwords.
 func (s *Service) Login(ctx context.Context, in SignIn) (Grant, error) {
+	g, err := s.login(ctx, in)
+	if s.signedIn != nil {
+		s.signedIn(err)
+	}
+	return g, err
+}
+
+func (s *Service) login(ctx context.Context, in SignIn) (Grant, error) {
 	if err := s.Passwords.Ready(ctx); err != nil {
 		return Grant{}, err
 	}

@@ -51,6 +51,8 @@ type Options struct {
 	SigningKeyAhead    time.Duration // how long a key is published before it signs; 0: jose.KeyLeadTime
 
 	Passwords password.Options
+
+	SignedIn func(err error) // is told how each sign-in went; it must not block; nil: nobody
 }
 
 // Service is a changes.Follower and safe for concurrent use.
@@ -77,6 +79,7 @@ type Service struct {
 	factors     totp.Issuer
 	master      *seal.Master
 	feed        changes.Feed[Revoked]
+	signedIn    func(err error)
 }
 
 // New makes a Service. Before the first request, add it to the log's followers
@@ -97,6 +100,7 @@ func New(o Options) *Service {
 		users:     changes.NewWeighedCache[string](cachedUsers, func(who identity) int { return who.attributes.Weight() }),
 		factors:   totp.NewIssuer(o.Issuer),
 		master:    o.Master,
+		signedIn:  o.SignedIn,
 	}
 }
 

@@ -28,6 +28,7 @@ func Services() []protoreflect.ServiceDescriptor {
 		tollgatev1.File_tollgate_v1_auth_proto, tollgatev1.File_tollgate_v1_roles_proto,
 		tollgatev1.File_tollgate_v1_limits_proto, tollgatev1.File_tollgate_v1_routes_proto,
 		tollgatev1.File_tollgate_v1_resources_proto, tollgatev1.File_tollgate_v1_audit_proto,
+		tollgatev1.File_tollgate_v1_overview_proto,
 	} {
 		for i := range file.Services().Len() {
 			services = append(services, file.Services().Get(i))

@@ -135,13 +135,18 @@ type Service struct {
 	audit    *audit.Service
 	clock    clock.Clock
 	stepUp   StepUp
-	count    func(source Source, reason caller.Reason)
+	watch    Watch
 }
 
-// New joins the four questions. Each decision is counted by its source and
-// reason.
-func New(log *changes.Log, a *auth.Service, r *roles.Service, resource FindResource, l *limits.Service, e *audit.Service, clk clock.Clock, stepUp StepUp, count func(source Source, reason caller.Reason)) *Service {
-	return &Service{resource: resource, log: log, auth: a, roles: r, limits: l, audit: e, clock: clk, stepUp: stepUp, count: count}
+// Watch is told of decisions. It must not block.
+type Watch struct {
+	Decided func(source Source, reason caller.Reason)
+	Refused func(context.Context, Request, Decision) // of those, one that refuses; may be nil
+}
+
+// New joins the four questions.
+func New(log *changes.Log, a *auth.Service, r *roles.Service, resource FindResource, l *limits.Service, e *audit.Service, clk clock.Clock, stepUp StepUp, watch Watch) *Service {
+	return &Service{resource: resource, log: log, auth: a, roles: r, limits: l, audit: e, clock: clk, stepUp: stepUp, watch: watch}
 }
 
 // Decide verifies the credential, counts the call against every limit that
@@ -195,9 +200,12 @@ func (s *Service) Decide(ctx context.Context, r Request) (Decision, error) {
 	if d.Reason == caller.ReasonSignInRequired {
 		d.MaxAge = s.stepUp.RecentSignIn
 	}
-	s.count(r.Source, d.Reason)
+	s.watch.Decided(r.Source, d.Reason)
 	if d.Allowed {
 		return d, nil
+	}
+	if s.watch.Refused != nil {
+		s.watch.Refused(ctx, r, d)
 	}
 	return d, s.record(ctx, r, d, stray, taken)
 }

@@ -36,6 +36,7 @@ type Options struct {
 	Routes    tollgatev1connect.RoutesServiceHandler
 	Resources tollgatev1connect.ResourcesServiceHandler
 	Audit     tollgatev1connect.AuditServiceHandler
+	Overview  tollgatev1connect.OverviewServiceHandler
 
 	AuthZEN *authzen.Handler
 	Enforce *enforce.Service
@@ -86,6 +87,7 @@ func New(o Options) (http.Handler, error) {
 	add(tollgatev1connect.NewRoutesServiceHandler(o.Routes, with))
 	add(tollgatev1connect.NewResourcesServiceHandler(o.Resources, with))
 	add(tollgatev1connect.NewAuditServiceHandler(o.Audit, with))
+	add(tollgatev1connect.NewOverviewServiceHandler(o.Overview, with))
 
 	// Not under /v1: only proxies call them, over gRPC.
 	mux.Handle(contract.ExtAuthzCheck, connect.NewUnaryHandlerSimple(contract.ExtAuthzCheck, o.Envoy.Check, with))

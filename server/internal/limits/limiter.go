@@ -179,6 +179,7 @@ func (s *Service) count(ctx context.Context, matches []match, peek bool) (outcom
 	if err == nil {
 		s.observed(CountedOK, s.clock.Now().Sub(began))
 		s.announce(matches, outcomes)
+		s.tell(matches, outcomes)
 		return outcomes, false, nil
 	}
 	return s.without(ctx, matches, peek, began, err)
@@ -198,6 +199,7 @@ func (s *Service) without(ctx context.Context, matches []match, peek bool, began
 	outcomes, outage, err = s.outage(ctx, matches, peek)
 	if err == nil {
 		s.announce(matches, outcomes)
+		s.tell(matches, outcomes)
 	}
 	return outcomes, outage, err
 }

@@ -35,6 +35,8 @@ type Service struct {
 
 	note func(audit.Event) bool // records without waiting; nil: not
 
+	nearEnd func(Use) // may be nil
+
 	findUser FindUser // nil: keys are taken as they are
 
 	rules atomic.Pointer[rules]

@@ -13,8 +13,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"github.com/tollgatehq/tollgate/server/internal/caller"
-	"github.com/tollgatehq/tollgate/server/internal/decision"
 	"github.com/tollgatehq/tollgate/server/internal/limits"
 )
 
@@ -24,7 +22,6 @@ type Metrics struct {
 	registry  *prometheus.Registry
 	requests  *prometheus.CounterVec
 	durations *prometheus.HistogramVec
-	decisions *prometheus.CounterVec
 	counted   *prometheus.CounterVec
 	counting  prometheus.Histogram
 	refused   *prometheus.CounterVec
@@ -42,9 +39,6 @@ func New() *Metrics {
 			Name: "tollgate_request_duration_seconds", Help: "How long calls took, by procedure.",
 			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5},
 		}, []string{"procedure"}),
-		decisions: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "tollgate_decisions_total", Help: "Decisions, by source (api: Tollgate's own calls, service: Authorize, forward_auth, ext_authz, gateway) and reason.",
-		}, []string{"source", "reason"}),
 		counted: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "tollgate_limiter_calls_total", Help: "Calls that limits apply to, by where they were counted (ok: by the limiter's backend, local: in this process because the backend is down, down: not at all).",
 		}, []string{"outcome"}),
@@ -56,7 +50,7 @@ func New() *Metrics {
 	for _, where := range []limits.Counted{limits.CountedOK, limits.CountedLocal, limits.CountedDown} {
 		m.counted.WithLabelValues(string(where)) // so that the first failure is a rise from 0
 	}
-	m.registry.MustRegister(m.requests, m.durations, m.decisions, m.counted, m.counting, m.refused,
+	m.registry.MustRegister(m.requests, m.durations, m.counted, m.counting, m.refused,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -64,11 +58,6 @@ func New() *Metrics {
 // Handler serves /metrics.
 func (m *Metrics) Handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry})
-}
-
-// Decided counts a decision.
-func (m *Metrics) Decided(source decision.Source, reason caller.Reason) {
-	m.decisions.WithLabelValues(string(source), string(reason)).Inc()
 }
 
 // CountedCall counts a call that limits apply to: where it was counted, of a
