@@ -1,0 +1,38 @@
+import { problem, type Problem } from "./api/problem";
+
+/** A form's state while it is sent: what is wrong, in all and field by field. */
+export class Form {
+  busy = $state(false);
+  problem = $state.raw<Problem>();
+  readonly #send: () => Promise<void>;
+
+  constructor(send: () => Promise<void>) {
+    this.#send = send;
+  }
+
+  submit = async (event?: Event): Promise<void> => {
+    event?.preventDefault();
+    if (this.busy) return;
+    this.busy = true;
+    this.problem = undefined;
+    try {
+      await this.#send();
+    } catch (cause) {
+      this.problem = problem(cause);
+    } finally {
+      this.busy = false;
+    }
+  };
+
+  /** What the server says about a field, by its name in JSON, or about what is in it. */
+  error(field: string): string {
+    for (const [at, message] of this.problem?.violations ?? []) {
+      if (at === field || at.startsWith(`${field}[`) || at.startsWith(`${field}.`)) return message;
+    }
+    return "";
+  }
+
+  reset(): void {
+    this.problem = undefined;
+  }
+}
