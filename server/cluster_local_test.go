@@ -16,7 +16,7 @@ import (
 func TestClusterLocalDecisions(t *testing.T) {
 	t.Parallel()
 	database := newBackends(t)
-	l := newLocalCluster(t, startCluster(t, 3, settings(database.postgres, database.redisProxy.URL)))
+	l := newLocalCluster(t, startCluster(t, 3, settings(database.postgres, database.redisProxy.URL, "TOLLGATE_ACCESS_TOKEN_TTL=2h")))
 	n := often(takings, 1002)
 	bound(t, "a change refuses a call that was decided in the caller before (Redis up)", l.changes(t, n), time.Second)
 	database.redisProxy.Set(t, backendtest.Refuse)
@@ -117,14 +117,15 @@ func (l *localCluster) changes(t *testing.T, n int) []time.Duration {
 		written := taken.take(t, l.on(i+1))
 		acknowledged := time.Now()
 		together(len(l.services), func(j int) {
-			for {
+			again := time.NewTicker(time.Millisecond)
+			defer again.Stop()
+			for ; ; <-again.C {
 				asked := time.Since(acknowledged)
 				d, err := l.services[j].Authorize(t.Context(), call)
 				if err == nil && !d.Allowed || asked > apitest.Timeout {
 					late[i*len(l.services)+j] = asked
 					return
 				}
-				time.Sleep(time.Millisecond)
 			}
 		})
 		if taken.giveBack != nil {
