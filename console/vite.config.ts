@@ -9,6 +9,7 @@ export default defineConfig({
   plugins: [svelte()],
   resolve: {
     alias: {
+      "@gen": path("../sdk/typescript/src/gen"),
       "@tollgate": path("../sdk/typescript/src/gen/tollgate/v1"),
       "@": path("src"),
     },

@@ -1,4 +1,7 @@
+import { fromBinary } from "@bufbuild/protobuf";
+import { base64Decode } from "@bufbuild/protobuf/wire";
 import { Code, ConnectError } from "@connectrpc/connect";
+import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "@gen/google/rpc/error_details_pb.js";
 
 /** What went wrong with a call, as the server's error details tell it. */
 export class Problem extends Error {
@@ -31,32 +34,37 @@ export class Problem extends Error {
   }
 }
 
+/** A message of google.rpc in an error. */
 interface Detail {
   type: string;
-  debug?: unknown;
+  value: Uint8Array;
 }
-
-type Json = Record<string, unknown>;
-
-const object = (value: unknown): Json => (value !== null && typeof value === "object" ? (value as Json) : {});
-const text = (value: unknown): string => (typeof value === "string" ? value : "");
 
 /** Makes the one kind of error that screens show. */
 export function problem(cause: unknown): Problem {
   if (cause instanceof Problem) return cause;
   const error = ConnectError.from(cause);
-  if (error.code === Code.Unknown || (error.code === Code.Unavailable && error.details.length === 0)) {
-    return new Problem("The server does not answer. Check the connection and try again.", Code.Unavailable, "UNREACHABLE");
-  }
-  return fromDetails(error.code, error.rawMessage, error.details as Detail[]);
+  const details = error.details.filter((d): d is Detail => "type" in d && "value" in d && d.value instanceof Uint8Array);
+  if (error.code === Code.Unknown || (error.code === Code.Unavailable && details.length === 0)) return unreachable();
+  return fromDetails(error.code, error.rawMessage, details);
 }
+
+export const unreachable = () =>
+  new Problem("The server does not answer. Check the connection and try again.", Code.Unavailable, "UNREACHABLE");
 
 /** Reads the JSON of an error, the same shape from every handler of the server. */
 export function fromWire(status: number, body: unknown): Problem {
   const wire = object(body);
   const code = codes[text(wire.code)] ?? (status === 401 ? Code.Unauthenticated : Code.Unavailable);
-  const message = text(wire.message) || `The server answered with status ${status}.`;
-  return fromDetails(code, message, Array.isArray(wire.details) ? (wire.details as Detail[]) : []);
+  const details: Detail[] = [];
+  for (const detail of Array.isArray(wire.details) ? wire.details.map(object) : []) {
+    try {
+      details.push({ type: text(detail.type), value: base64Decode(text(detail.value)) });
+    } catch {
+      // Left out: not what the server sends.
+    }
+  }
+  return fromDetails(code, text(wire.message) || `The server answered with status ${status}.`, details);
 }
 
 function fromDetails(code: Code, message: string, details: Detail[]): Problem {
@@ -64,25 +72,30 @@ function fromDetails(code: Code, message: string, details: Detail[]): Problem {
   let requestId = "";
   let retryAfter: number | undefined;
   const violations = new Map<string, string>();
-  for (const { type, debug } of details) {
-    const fields = object(debug);
+  for (const { type, value } of details) {
     switch (type) {
-      case "google.rpc.ErrorInfo":
-        reason = text(fields.reason);
-        requestId = text(object(fields.metadata).request_id);
+      case ErrorInfoSchema.typeName: {
+        const info = fromBinary(ErrorInfoSchema, value);
+        reason = info.reason;
+        requestId = info.metadata.request_id ?? "";
         break;
-      case "google.rpc.RetryInfo":
-        retryAfter = Number.parseFloat(text(fields.retryDelay)) * 1000 || undefined;
+      }
+      case RetryInfoSchema.typeName: {
+        const wait = fromBinary(RetryInfoSchema, value).retryDelay;
+        if (wait) retryAfter = Number(wait.seconds) * 1000 + wait.nanos / 1e6;
         break;
-      case "google.rpc.BadRequest":
-        for (const violation of (fields.fieldViolations as unknown[] | undefined) ?? []) {
-          const { field, description } = object(violation);
-          violations.set(text(field), text(description));
-        }
+      }
+      case BadRequestSchema.typeName:
+        for (const { field, description } of fromBinary(BadRequestSchema, value).fieldViolations) violations.set(field, description);
     }
   }
   return new Problem(message, code, reason, requestId, violations, retryAfter);
 }
+
+type Json = Record<string, unknown>;
+
+const object = (value: unknown): Json => (value !== null && typeof value === "object" ? (value as Json) : {});
+const text = (value: unknown): string => (typeof value === "string" ? value : "");
 
 const codes: Record<string, Code> = {
   canceled: Code.Canceled,

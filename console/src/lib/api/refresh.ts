@@ -1,5 +1,4 @@
-import { Code } from "@connectrpc/connect";
-import { fromWire, Problem } from "./problem";
+import { fromWire, unreachable } from "./problem";
 
 /** What the session endpoints answer with; the refresh token stays in its cookie. */
 export interface Tokens {
@@ -26,7 +25,7 @@ export async function post(path: string, body: object, token?: string): Promise<
     redirect: "error",
     keepalive: true,
   }).catch(() => {
-    throw new Problem("The server does not answer. Check the connection and try again.", Code.Unavailable, "UNREACHABLE");
+    throw unreachable();
   });
   const answer: unknown = await response.json().catch(() => undefined);
   if (!response.ok) throw fromWire(response.status, answer);
