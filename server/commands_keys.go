@@ -14,7 +14,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/clock"
 )
 
-type keys struct {
+type signingKeys struct {
 	List   keysList   `cmd:"" help:"List the keys that sign access tokens."`
 	Rotate keysRotate `cmd:"" help:"Create a new signing key. It is published at once and signs after some minutes; no token is refused."`
 	Remove keysRemove `cmd:"" help:"Remove a signing key that leaked, at once. Every token that it signed is refused."`
@@ -112,7 +112,7 @@ type keysRewrap struct {
 func (keysRewrap) Help() string {
 	return `Opens every secret in the database, signing keys and second factors, with the current master key (TOLLGATE_MASTER_KEY) and seals it under the new one. It changes all of them or none.
 
-Running servers keep signing and verifying with the keys in their memory. Until you restart them with the new master key they cannot check or enroll second factors, nor rotate the signing key. In this order: make sure that no rotation is pending (tollgate keys list), run this command, set TOLLGATE_MASTER_KEY to the new key everywhere, and restart every server at once. A second factor enrolled on a server between this command and its restart must be enrolled again. Page tokens made under the old key are refused; read those lists again from their first page.
+Running servers keep signing and verifying with the keys in their memory. Until you restart them with the new master key they cannot check or enroll second factors, nor rotate the signing key. In this order: make sure that no rotation is pending (tollgate signing-keys list), run this command, set TOLLGATE_MASTER_KEY to the new key everywhere, and restart every server at once. A second factor enrolled on a server between this command and its restart must be enrolled again. Page tokens made under the old key are refused; read those lists again from their first page.
 
 Keep the old key for as long as you keep backups made before.`
 }

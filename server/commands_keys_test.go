@@ -17,10 +17,10 @@ func TestDashedKeyID(t *testing.T) {
 		"-" + strings.Repeat("a", 42), "--" + strings.Repeat("a", 41), "-h" + strings.Repeat("_", 41), strings.Repeat("a", 43),
 	} {
 		for _, args := range [][]string{
-			{"keys", "remove", id},
-			{"keys", "remove", id, "--issuer", "https://tollgate.test"},
-			{"--issuer=https://tollgate.test", "keys", "remove", id},
-			{"keys", "remove", "--", id},
+			{"signing-keys", "remove", id},
+			{"signing-keys", "remove", id, "--issuer", "https://tollgate.test"},
+			{"--issuer=https://tollgate.test", "signing-keys", "remove", id},
+			{"signing-keys", "remove", "--", id},
 		} {
 			var c commands
 			parser, err := kong.New(&c, kong.Vars{"version": "test"})
@@ -28,8 +28,8 @@ func TestDashedKeyID(t *testing.T) {
 			parsed, err := parser.Parse(keyIDsLast(args))
 			if err != nil {
 				t.Errorf("%q: %v", args, err)
-			} else if parsed.Command() != "keys remove <id>" || c.Keys.Remove.ID != id {
-				t.Errorf("%q: %s with the id %q", args, parsed.Command(), c.Keys.Remove.ID)
+			} else if parsed.Command() != "signing-keys remove <id>" || c.SigningKeys.Remove.ID != id {
+				t.Errorf("%q: %s with the id %q", args, parsed.Command(), c.SigningKeys.Remove.ID)
 			}
 			if slices.Contains(args, "--issuer") && c.Issuer != "https://tollgate.test" {
 				t.Errorf("%q: the issuer is %q", args, c.Issuer)

@@ -22,13 +22,13 @@ func (limits) Help() string {
 
 When no user can sign in or make a call:
 
-    tollgate limits list                   # find a limit on "*" or tollgate:… that allows too little
-    tollgate limits delete NAME            # remove a limit that a user created
-    tollgate limits restore sign-in-per-ip # set back a built-in limit that was changed
+    tollgate recover limits list                   # find a limit on "*" or tollgate:… that allows too little
+    tollgate recover limits delete NAME            # remove a limit that a user created
+    tollgate recover limits restore sign-in-per-ip # set back a built-in limit that was changed
 
 When a user gets "too many attempts" because others guessed their password:
 
-    tollgate limits reset sign-in-per-user
+    tollgate recover limits reset sign-in-per-user
 
 The audit log records these changes with the actor "system". Administrators, who hold "*", can make the same changes over the API; limits never refuse those calls.`
 }

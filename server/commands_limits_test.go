@@ -23,7 +23,7 @@ func TestLimitsCommands(t *testing.T) {
 			s := serve(t, dir, env...)
 			limits := func(code int, says string, args ...string) {
 				t.Helper()
-				p := run(t, tollgateBinary, dir, env, "", append([]string{"limits"}, args...)...)
+				p := run(t, tollgateBinary, dir, env, "", append([]string{"recover", "limits"}, args...)...)
 				if got := p.wait(t); got != code || !strings.Contains(p.stdout.String()+p.stderr.String(), says) {
 					t.Fatalf("%s: exit code %d, %s%s; want %d and %q", args, got, p.stdout, p.stderr, code, says)
 				}
@@ -57,7 +57,7 @@ func TestLimitsCommands(t *testing.T) {
 			admin.Patch(t, "/v1/limits/sign-in-per-ip", object{"rate": 1, "burst": 1})
 			signIn("a wrong password")
 			locked("a built-in limit")
-			limits(1, "tollgate limits restore sign-in-per-ip", "delete", "sign-in-per-ip")
+			limits(1, "tollgate recover limits restore sign-in-per-ip", "delete", "sign-in-per-ip")
 			limits(0, "", "restore", "sign-in-per-ip")
 			getsIn("limits restore")
 

@@ -52,7 +52,7 @@ func TestHelp(t *testing.T) {
 	t.Parallel()
 	help := succeed(t, t.TempDir(), "", "--help")
 	for _, word := range []string{
-		"serve", "migrate up", "migrate down", "migrate status", "user create", "user reset-password", "limits list", "limits reset", "health",
+		"serve", "migrate", "recover", "signing-keys", "health", "login", "whoami", "can",
 		"--listen", "--metrics-listen", "--database-url", "--redis-url", "--trusted-proxies", "--access-token-ttl",
 		"--issuer", "--audience", "--master-key", "TOLLGATE_ADMIN_PASSWORD",
 	} {
@@ -60,10 +60,15 @@ func TestHelp(t *testing.T) {
 			t.Errorf("--help does not mention %s", word)
 		}
 	}
+	for _, word := range []string{"recover user create", "recover user reset-password", "recover limits list", "recover limits reset"} {
+		if all := succeed(t, t.TempDir(), "", "recover", "--help"); !strings.Contains(all, word) {
+			t.Errorf("recover --help does not mention %s", word)
+		}
+	}
 	if succeed(t, t.TempDir(), "", "help") != help {
 		t.Error("help says something else than --help")
 	}
-	if create := succeed(t, t.TempDir(), "", "help", "user", "create"); !strings.Contains(create, "--generate") {
+	if create := succeed(t, t.TempDir(), "", "help", "recover", "user", "create"); !strings.Contains(create, "--generate") {
 		t.Errorf("help user create: %s", create)
 	}
 }
@@ -86,7 +91,10 @@ func TestMistakes(t *testing.T) {
 		{[]string{"--nothing"}, "--nothing"},
 		{[]string{"frobnicate"}, "frobnicate"},
 		{[]string{"help", "frobnicate"}, "frobnicate"},
-		{[]string{"user"}, "reset-password"},
+		{[]string{"user", "create", "mia"}, "tollgate recover user"},
+		{[]string{"--issuer", "https://tollgate.test", "keys", "rewrap"}, "tollgate signing-keys rewrap"},
+		{[]string{"limits", "restore", "sign-in-per-ip"}, "tollgate recover limits restore"},
+		{[]string{"recover", "user"}, "reset-password"},
 		{[]string{"--listen", "127.0.0.1:0", "--access-token-ttl", "5"}, "--access-token-ttl"},
 		{[]string{"--listen", "127.0.0.1:0", "--access-token-ttl", "48h"}, "--access-token-ttl"},
 		{[]string{"--listen", "127.0.0.1:0", "--audit-retention", "90"}, "--audit-retention"},
@@ -110,8 +118,8 @@ func TestMistakes(t *testing.T) {
 		{[]string{"--log-level", "loud"}, "--log-level"},
 		{[]string{"migrate", "down"}, "--yes"},
 		{[]string{"migrate", "down", "--yes", "--steps", "0"}, "--steps"},
-		{[]string{"user", "reset-password", "nobody", "--generate"}, "nobody"},
-		{[]string{"user", "create", "mia"}, "password"},
+		{[]string{"recover", "user", "reset-password", "nobody", "--generate"}, "nobody"},
+		{[]string{"recover", "user", "create", "mia"}, "password"},
 		{[]string{"health", "--listen", "127.0.0.1:1"}, "127.0.0.1:1"},
 	} {
 		t.Run(strings.Join(c.args, " "), func(t *testing.T) {
@@ -190,10 +198,10 @@ func TestUserCommands(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	// Before a server has ever run.
-	if out := succeed(t, dir, "a password of mia\n", "user", "create", "Mia", "--role", "administrator"); !strings.Contains(out, "created user mia (") {
+	if out := succeed(t, dir, "a password of mia\n", "recover", "user", "create", "Mia", "--role", "administrator"); !strings.Contains(out, "created user mia (") {
 		t.Errorf("user create: %s", out)
 	}
-	for _, args := range [][]string{{"user", "create", "mia"}, {"user", "create", "tom", "--role", "nothing"}, {"user", "create", "a\nb"}} {
+	for _, args := range [][]string{{"recover", "user", "create", "mia"}, {"recover", "user", "create", "tom", "--role", "nothing"}, {"recover", "user", "create", "a\nb"}} {
 		fail(t, dir, "a password\n", "tollgate: ", args...)
 	}
 
@@ -210,11 +218,11 @@ func TestUserCommands(t *testing.T) {
 	// While a server runs on the same file: the API keys are revoked with the
 	// password unless --keep-api-keys is given.
 	key := s.As(mia.Post(t, "/v1/api-keys", object{"name": "a key"}).Str("secret"))
-	out := succeed(t, dir, "a password of mia, too", "user", "reset-password", "mia", "--keep-api-keys")
+	out := succeed(t, dir, "a password of mia, too", "recover", "user", "reset-password", "mia", "--keep-api-keys")
 	if !strings.Contains(out, "API keys revoked: 0") {
 		t.Errorf("keeping the keys, it says %s", out)
 	}
-	out = succeed(t, dir, "another password\n", "user", "reset-password", "MIA")
+	out = succeed(t, dir, "another password\n", "recover", "user", "reset-password", "MIA")
 	if strings.Contains(out, "another password") {
 		t.Errorf("the password is repeated: %s", out)
 	}
@@ -230,7 +238,7 @@ func TestUserCommands(t *testing.T) {
 	s.As("").Call(t, "POST", "/v1/auth/refresh", object{"refreshToken": before.Str("refreshToken")}).Want(t, http.StatusUnauthorized)
 	s.As("").Call(t, "POST", "/v1/auth/login", object{"username": "mia", "password": "a password of mia"}).Want(t, http.StatusUnauthorized)
 	mia = s.SignedIn(t, "mia", "another password")
-	succeed(t, dir, "a password of tom", "user", "create", "tom", "--role", "auditor")
+	succeed(t, dir, "a password of tom", "recover", "user", "create", "tom", "--role", "auditor")
 	tom := s.SignedIn(t, "tom", "a password of tom")
 	tom.Get(t, "/v1/audit/events")
 	for _, action := range []string{"user.create", "user.password_reset"} {
@@ -243,7 +251,7 @@ func TestUserCommands(t *testing.T) {
 
 	// A one-time password can only be used to choose another.
 	s.stop(t)
-	out = succeed(t, dir, "", "user", "reset-password", "tom", "--generate")
+	out = succeed(t, dir, "", "recover", "user", "reset-password", "tom", "--generate")
 	s.again(t).changesOneTime(t, "tom", out, "/v1/audit/events")
 }
 
@@ -267,10 +275,10 @@ func (s *tollgate) changesOneTime(t *testing.T, user, printed, path string) {
 func TestUserCreateGenerate(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	out := succeed(t, dir, "", "user", "create", "mia", "--generate", "--role", "administrator")
-	succeed(t, dir, "a password of tom", "user", "create", "tom")
+	out := succeed(t, dir, "", "recover", "user", "create", "mia", "--generate", "--role", "administrator")
+	succeed(t, dir, "a password of tom", "recover", "user", "create", "tom")
 
-	table := strings.Split(succeed(t, dir, "", "user", "list"), "\n")
+	table := strings.Split(succeed(t, dir, "", "recover", "user", "list"), "\n")
 	if len(table) != 4 || !strings.HasPrefix(table[1], "mia ") || !strings.Contains(table[1], " must change password ") ||
 		!strings.Contains(table[1], " administrator ") || !strings.HasPrefix(table[2], "tom ") || !strings.Contains(table[2], " enabled ") {
 		t.Errorf("user list: %q", table)

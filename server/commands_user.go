@@ -13,6 +13,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/auth"
 	"github.com/tollgatehq/tollgate/server/internal/auth/password"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/terminal"
 )
 
 type user struct {
@@ -91,7 +92,7 @@ func (u userCreate) Run(ctx context.Context, config app.Config, out app.Out) err
 // readPassword refuses an empty password: a pipe that failed must not create a
 // user who cannot sign in.
 func readPassword(ctx context.Context, prompt string) (string, error) {
-	password, err := readSecret(ctx, prompt)
+	password, err := terminal.NewPrompt(os.Stdin, os.Stderr).Secret(ctx, prompt)
 	switch {
 	case err != nil:
 		return "", fmt.Errorf("read the password: %w", err)

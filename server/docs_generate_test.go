@@ -14,6 +14,7 @@ import (
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
 	"github.com/tollgatehq/tollgate/server/internal/app"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+	"github.com/tollgatehq/tollgate/server/internal/cli"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
@@ -29,8 +30,13 @@ func TestConfigurationDoc(t *testing.T) {
 	t.Parallel()
 	program, err := kong.New(&commands{}, kong.Name("tollgate"), kong.Vars{"version": ""})
 	backendtest.Must(t, err)
+	ofClient := func(leaf *kong.Node) bool { return leaf.ClosestGroup() != nil }
 	checkDoc(t, "configuration.md", map[string]string{
-		"flags": flagTable(program.Model.Node), "secrets": secretList(), "commands": commandTable(program.Model),
+		"flags": flagTable(program.Model.Node), "secrets": secretList(),
+		"commands": commandTable(program.Model, func(leaf *kong.Node) bool { return !ofClient(leaf) }),
+	})
+	checkDoc(t, "cli.md", map[string]string{
+		"flags": flagTable(&kong.Node{Flags: cli.Flags()}), "commands": commandTable(program.Model, ofClient),
 	})
 }
 
@@ -117,10 +123,13 @@ func secretList() string {
 	return b.String()
 }
 
-func commandTable(program *kong.Application) string {
+func commandTable(program *kong.Application, take func(leaf *kong.Node) bool) string {
 	var b strings.Builder
 	b.WriteString("| Command | |\n|---|---|\n")
 	for _, leaf := range program.Leaves(true) {
+		if !take(leaf) {
+			continue
+		}
 		line := leaf.Path()
 		for _, arg := range leaf.Positional {
 			line += " " + strings.ToUpper(arg.Name)

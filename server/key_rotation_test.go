@@ -120,7 +120,7 @@ func TestKeysCommands(t *testing.T) {
 	dir := t.TempDir()
 	rows := func(args ...string) (list [][]string) {
 		t.Helper()
-		for _, line := range strings.Split(strings.TrimSpace(succeed(t, dir, "", append([]string{"keys", "list"}, args...)...)), "\n")[1:] {
+		for _, line := range strings.Split(strings.TrimSpace(succeed(t, dir, "", append([]string{"signing-keys", "list"}, args...)...)), "\n")[1:] {
 			list = append(list, strings.Fields(line))
 		}
 		return list
@@ -129,30 +129,30 @@ func TestKeysCommands(t *testing.T) {
 	if len(first) != 1 || first[0][1] != "EdDSA" || first[0][2] != "active" {
 		t.Fatal(first)
 	}
-	fail(t, dir, "", "rotate first", "keys", "remove", first[0][0])
-	succeed(t, dir, "", "keys", "rotate", "--algorithm", "ES256")
-	fail(t, dir, "", "rotate after that", "keys", "rotate")
+	fail(t, dir, "", "rotate first", "signing-keys", "remove", first[0][0])
+	succeed(t, dir, "", "signing-keys", "rotate", "--algorithm", "ES256")
+	fail(t, dir, "", "rotate after that", "signing-keys", "rotate")
 	both := rows()
 	if len(both) != 2 || both[0][1] != "ES256" || both[0][2] != "pending" || both[1][2] != "active" || both[1][5] != both[0][4] {
 		t.Fatal(both)
 	}
-	succeed(t, dir, "", "keys", "remove", first[0][0])
+	succeed(t, dir, "", "signing-keys", "remove", first[0][0])
 	if now := rows(); now[0][2] != "active" || now[1][2] != "removed" {
 		t.Fatal(now)
 	}
 
-	if code, _, stderr := command(t, dir, "", "keys", "rewrap", "--new-master-key", "too short"); code != 1 || strings.Contains(stderr, "too short") {
+	if code, _, stderr := command(t, dir, "", "signing-keys", "rewrap", "--new-master-key", "too short"); code != 1 || strings.Contains(stderr, "too short") {
 		t.Errorf("a bad key: %d %s", code, stderr)
 	}
-	fail(t, dir, "", "present one", "keys", "rewrap", "--new-master-key", "file:tollgate.db.key")
-	said := succeed(t, dir, "", "keys", "rewrap", "--new-master-key", "file:new.key")
+	fail(t, dir, "", "present one", "signing-keys", "rewrap", "--new-master-key", "file:tollgate.db.key")
+	said := succeed(t, dir, "", "signing-keys", "rewrap", "--new-master-key", "file:new.key")
 	if !strings.Contains(said, "sealed 1 signing keys") || !strings.Contains(said, "TOLLGATE_MASTER_KEY to file:new.key") {
 		t.Error(said)
 	}
 	if info, err := os.Stat(filepath.Join(dir, "new.key")); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the new key's file: %v, %v", info, err)
 	}
-	fail(t, dir, "", "TOLLGATE_MASTER_KEY", "keys", "list")
+	fail(t, dir, "", "TOLLGATE_MASTER_KEY", "signing-keys", "list")
 	if now := rows("--master-key", "file:new.key"); now[0][2] != "active" {
 		t.Error(now)
 	}

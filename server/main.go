@@ -1,5 +1,5 @@
-// Command tollgate is the server: an access-control plane that decides who is
-// calling, what they may do and how often, and keeps a record of it.
+// Command tollgate is the server, an access-control plane that decides who is
+// calling, what they may do and how often, and keeps a record of it; and its client.
 package main
 
 import (
@@ -11,12 +11,14 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
 	"github.com/redis/go-redis/v9"
 	"github.com/tollgatehq/tollgate/server/internal/app"
+	"github.com/tollgatehq/tollgate/server/internal/cli"
 	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"golang.org/x/sync/errgroup"
@@ -25,7 +27,9 @@ import (
 
 const description = `Tollgate answers four questions before a request gets through: who is this, may they, how often, and what happened.
 
-Without a command it serves the API on http://127.0.0.1:8000 and keeps its data in tollgate.db, a SQLite file that it creates. Every flag can be set by an environment variable instead. A secret can also be read from a file: set the variable with _FILE appended to the file's path.`
+Without a command it serves the API on http://127.0.0.1:8000 and keeps its data in tollgate.db, a SQLite file that it creates. Every flag can be set by an environment variable instead. A secret can also be read from a file: set the variable with _FILE appended to the file's path.
+
+The client's commands call a server, as the user who signed in: tollgate login admin.`
 
 // version is set when a release is built: -ldflags "-X main.version=…".
 var version string
@@ -33,15 +37,18 @@ var version string
 type commands struct {
 	app.Config
 
-	Serve   serve   `cmd:"" default:"1" help:"Serve the API (the default)."`
-	Migrate migrate `cmd:"" help:"Show the database's schema or change it."`
-	User    user    `cmd:"" help:"List and create users, and reset passwords when no administrator can sign in."`
-	Limits  limits  `cmd:"" help:"List the limits, and remove or reset one that locks users out."`
-	Policy  policy  `cmd:"" help:"Test a policy: its roles and conditions against cases of who may do what."`
-	Keys    keys    `cmd:"" help:"List, rotate and remove signing keys, and change the master key that seals them."`
-	Health  health  `cmd:"" help:"Check whether the server at the listen address is ready: exit status 0 or 1."`
+	Serve       serve       `cmd:"" default:"1" help:"Serve the API (the default)."`
+	Migrate     migrate     `cmd:"" help:"Show the database's schema or change it."`
+	Recover     recovery    `cmd:"" help:"Work on the database when nobody can sign in: reset passwords, create administrators, remove limits that refuse everyone."`
+	SigningKeys signingKeys `cmd:"" help:"List, rotate and remove signing keys in the database, and change the master key that seals them."`
+	Policy      policy      `cmd:"" help:"Test a policy: its roles and conditions against cases of who may do what."`
+	Health      health      `cmd:"" help:"Check whether the server at the listen address is ready: exit status 0 or 1."`
 
-	Help    help         `cmd:"" help:"Show the help of a command: tollgate help user create."`
+	// Only for the help: the client has a command line of its own, without the flags
+	// of the server.
+	Client cli.Commands `embed:"" group:"client"`
+
+	Help    help         `cmd:"" help:"Show the help of a command: tollgate help recover user create."`
 	Version printVersion `cmd:"" name:"version" help:"Print the version."`
 
 	ShowVersion kong.VersionFlag `name:"version" help:"Print the version and exit."`
@@ -52,13 +59,20 @@ func main() {
 	defer stop()
 	var c commands
 	c.Config.Version = buildVersion()
-	parser := kong.Must(&c,
-		kong.Name("tollgate"), kong.Description(description), kong.ShortUsageOnError(),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}),
-		kong.Resolvers(kong.ResolverFunc(secretFile)),
-		kong.BindTo(ctx, (*context.Context)(nil)), kong.Vars{"version": c.Config.Version},
-	)
-	parsed, err := parser.Parse(keyIDsLast(os.Args[1:]))
+	parser := kong.Must(&c, append(serverOptions(c.Config.Version), kong.BindTo(ctx, (*context.Context)(nil)))...)
+	args := os.Args[1:]
+	if len(args) > 0 && args[0] == "help" {
+		args = append(slices.Clone(args[1:]), "--help")
+	}
+	first := cli.First(args, append(cli.Flags(), parser.Model.Flags...)...)
+	if err := moved(args, first); err != nil {
+		fmt.Fprintln(os.Stderr, "tollgate: "+err.Error())
+		os.Exit(1)
+	}
+	if slices.Contains(cli.Names(), first) {
+		os.Exit(cli.Run(ctx, args, parser.Model, kong.Resolvers(kong.ResolverFunc(secretFile))))
+	}
+	parsed, err := parser.Parse(keyIDsLast(args))
 	parser.FatalIfErrorf(err)
 	out := newOut(c.Config)
 	redis.SetLogger(redisLog{out.Log})
@@ -66,6 +80,22 @@ func main() {
 		fmt.Fprintln(os.Stderr, "tollgate: "+userMessage(err))
 		os.Exit(status(err))
 	}
+}
+
+// serverOptions are what the command line of the server is made with.
+func serverOptions(version string) []kong.Option {
+	return []kong.Option{
+		kong.Name("tollgate"), kong.Description(description), kong.ShortUsageOnError(),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}), kong.Help(printHelp),
+		kong.ExplicitGroups([]kong.Group{{Key: "client", Title: "Commands that call a server:"}}),
+		kong.Resolvers(kong.ResolverFunc(secretFile)), kong.Vars{"version": version},
+	}
+}
+
+// printHelp shows the first words of all commands, and all of a command's own.
+func printHelp(options kong.HelpOptions, ctx *kong.Context) error {
+	options.NoExpandSubcommands = ctx.Selected() == nil
+	return kong.DefaultHelpPrinter(options, ctx)
 }
 
 // status is the exit status for an error.

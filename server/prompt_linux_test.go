@@ -43,7 +43,7 @@ func echoes(t *testing.T, terminal *os.File) bool {
 func TestInterruptedPrompt(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	succeed(t, dir, "a password of mia", "user", "create", "mia")
+	succeed(t, dir, "a password of mia", "recover", "user", "create", "mia")
 	path, err := tollgateBinary()
 	backendtest.Must(t, err)
 	for name, interrupt := range map[string]func(user *os.File, p *os.Process) error{
@@ -53,7 +53,7 @@ func TestInterruptedPrompt(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			user, terminal := openTerminal(t)
 			var said bytes.Buffer
-			cmd := exec.Command(path, "user", "reset-password", "mia")
+			cmd := exec.Command(path, "recover", "user", "reset-password", "mia")
 			cmd.Dir, cmd.Env = dir, []string{"TOLLGATE_BCRYPT_COST=4"}
 			cmd.Stdin, cmd.Stdout, cmd.Stderr = terminal, &said, &said
 			cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 0}

@@ -50,9 +50,9 @@ func TestLostKeyFile(t *testing.T) {
 	if _, err := os.Stat(key); !os.IsNotExist(err) {
 		t.Errorf("migrate made a key file (%v)", err)
 	}
-	succeed(t, dir, "", "keys", "list")
+	succeed(t, dir, "", "signing-keys", "list")
 	backendtest.Must(t, os.Rename(key, key+".lost"))
-	for _, args := range [][]string{{"keys", "list"}, {"--listen", "127.0.0.1:0", "--metrics-listen="}, {"keys", "rewrap", "--new-master-key", "file:new.key"}} {
+	for _, args := range [][]string{{"signing-keys", "list"}, {"--listen", "127.0.0.1:0", "--metrics-listen="}, {"signing-keys", "rewrap", "--new-master-key", "file:new.key"}} {
 		fail(t, dir, "", "tollgate.db.key is missing", args...)
 	}
 	if _, err := os.Stat(key); !os.IsNotExist(err) {

@@ -25,7 +25,7 @@ func (a *App) BootstrapAdmin(ctx context.Context) (password string, err error) {
 	given := a.config.AdminPassword
 	if some, err := a.hasAdministrator(ctx); err != nil || some {
 		if some && given != "" {
-			a.out.Log.InfoContext(ctx, "TOLLGATE_ADMIN_PASSWORD is ignored, because there is an administrator already; for another password: tollgate user reset-password NAME")
+			a.out.Log.InfoContext(ctx, "TOLLGATE_ADMIN_PASSWORD is ignored, because there is an administrator already; for another password: tollgate recover user reset-password NAME")
 		}
 		return "", err
 	}
@@ -45,7 +45,7 @@ func (a *App) BootstrapAdmin(ctx context.Context) (password string, err error) {
 		if some, err := a.hasAdministrator(ctx); err != nil || some {
 			return "", err // another instance was faster
 		}
-		a.out.Log.WarnContext(ctx, "there is no administrator, and the user admin exists; make one: tollgate user create NAME --role administrator")
+		a.out.Log.WarnContext(ctx, "there is no administrator, and the user admin exists; make one: tollgate recover user create NAME --role administrator")
 		return "", nil
 	case err != nil:
 		return "", fmt.Errorf("make the first administrator (TOLLGATE_ADMIN_PASSWORD): %w", err)

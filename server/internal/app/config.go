@@ -59,8 +59,8 @@ type Config struct {
 	LogLevel       string        `help:"debug, info, warn or error." default:"info" enum:"debug,info,warn,error" env:"TOLLGATE_LOG_LEVEL"`
 	LogFormat      string        `help:"text, json, or auto: text on a terminal." default:"auto" enum:"auto,text,json" env:"TOLLGATE_LOG_FORMAT"`
 
-	SigningAlgorithm   string        `help:"Algorithm of the signing keys made from now on: EdDSA, or ES256 or RS256 for consumers that need it. For a key of it at once: tollgate keys rotate." default:"EdDSA" enum:"EdDSA,ES256,RS256" env:"TOLLGATE_SIGNING_ALGORITHM"`
-	SigningKeyRotation time.Duration `help:"How often a new signing key is made; 0: only by tollgate keys rotate. No token is refused on the way." default:"2160h" env:"TOLLGATE_SIGNING_KEY_ROTATION"`
+	SigningAlgorithm   string        `help:"Algorithm of the signing keys made from now on: EdDSA, or ES256 or RS256 for consumers that need it. For a key of it at once: tollgate signing-keys rotate." default:"EdDSA" enum:"EdDSA,ES256,RS256" env:"TOLLGATE_SIGNING_ALGORITHM"`
+	SigningKeyRotation time.Duration `help:"How often a new signing key is made; 0: only by tollgate signing-keys rotate. No token is refused on the way." default:"2160h" env:"TOLLGATE_SIGNING_KEY_ROTATION"`
 	SigningKeyAhead    time.Duration `help:"How long a new signing key is published before it signs. Others may keep the key set for 5 minutes: less is for tests." default:"7m10s" hidden:"" env:"TOLLGATE_SIGNING_KEY_AHEAD"`
 
 	RequireSecondFactorFor []string      `help:"Roles whose holders must have signed in with a second factor to change who may do what or to see a secret: administrator, say. None by default." env:"TOLLGATE_REQUIRE_SECOND_FACTOR_FOR" placeholder:"ROLE"`

@@ -14,7 +14,7 @@ import (
 
 // Rewrap seals everything in the database under a new master key, which is
 // given as Config.MasterKey is, in one transaction. Servers may run meanwhile;
-// see the help of "tollgate keys rewrap".
+// see the help of "tollgate signing-keys rewrap".
 func Rewrap(ctx context.Context, config Config, next string, clk clock.Clock) (done auth.Rewrapped, err error) {
 	if err := config.check(); err != nil {
 		return auth.Rewrapped{}, err

@@ -220,7 +220,7 @@ func (s *Service) Delete(ctx context.Context, name string) (int64, error) {
 		}
 		if l.Builtin {
 			return fault.New(fault.Precondition, "BUILTIN_LIMIT",
-				"the limit %q is built in and cannot be removed; update it instead, or restore it to its original values: tollgate limits restore %s", name, name)
+				"the limit %q is built in and cannot be removed; update it instead, or restore it to its original values: tollgate recover limits restore %s", name, name)
 		}
 		if err := deleteLimit(ctx, tx, name); err != nil {
 			return fmt.Errorf("delete limit %q: %w", name, err)
@@ -262,7 +262,7 @@ func (s *Service) Restore(ctx context.Context, name string) (Limit, error) {
 		}
 		if i < 0 || !before.Builtin {
 			return fault.New(fault.Precondition, "NOT_BUILTIN",
-				"the limit %q is not built in; remove it instead: tollgate limits delete %s", name, name)
+				"the limit %q is not built in; remove it instead: tollgate recover limits delete %s", name, name)
 		}
 		if err := s.mayManage(ctx, tx, before.Permission, list[i].Permission); err != nil {
 			return err
