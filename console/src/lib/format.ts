@@ -22,6 +22,12 @@ export function relative(ms: number): string {
 
 export const exact = (date: Date): string => dateFormat.format(date);
 
+/** "14:50:11" of today, "Nov 29, 14:50:11" of another day. */
+export function inLog(date: Date): string {
+  const time = date.toLocaleTimeString("en-GB");
+  return date.toDateString() === new Date().toDateString() ? time : `${date.toLocaleDateString("en", { month: "short", day: "numeric" })}, ${time}`;
+}
+
 /** "1.2K", for charts and counters. */
 export const compact = (n: number | bigint): string => compactFormat.format(n);
 
