@@ -24,8 +24,12 @@ export class Form {
     }
   };
 
-  /** What the server says about a field, by its name in JSON, or about what is in it. */
-  error(field: string): string {
+  /**
+   * What the server says about a field, by its name in JSON, or about what is in it.
+   * reasons are those that are about this field without saying so: "USER_EXISTS".
+   */
+  error(field: string, ...reasons: string[]): string {
+    if (this.problem && reasons.includes(this.problem.reason)) return this.problem.message;
     for (const [at, message] of this.problem?.violations ?? []) {
       if (at === field || at.startsWith(`${field}[`) || at.startsWith(`${field}.`)) return message;
     }

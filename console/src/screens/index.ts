@@ -1,6 +1,8 @@
 import Activity from "@lucide/svelte/icons/activity";
 import KeyRound from "@lucide/svelte/icons/key-round";
 import LayoutDashboard from "@lucide/svelte/icons/layout-dashboard";
+import KeySquare from "@lucide/svelte/icons/key-square";
+import Users from "@lucide/svelte/icons/users";
 import type { Screen } from "./screen";
 
 /** Every screen, in the order of the navigation. */
@@ -20,6 +22,25 @@ export const screens: readonly Screen[] = [
     needs: "tollgate:audit:read",
     group: "Watch",
     pages: { "/audit": () => import("./audit/Audit.svelte") },
+  },
+  {
+    name: "users",
+    title: "Users",
+    icon: Users,
+    needs: "tollgate:users:read",
+    group: "Access",
+    pages: {
+      "/users": () => import("./users/Users.svelte"),
+      "/users/:id": () => import("./users/User.svelte"),
+    },
+  },
+  {
+    name: "api-keys",
+    title: "API keys",
+    icon: KeySquare,
+    needs: "tollgate:keys:read",
+    group: "Access",
+    pages: { "/api-keys": () => import("./api-keys/ApiKeys.svelte") },
   },
   {
     name: "signing-keys",
