@@ -154,6 +154,8 @@ const (
 	Reason_REASON_NO_GUARD Reason = 72
 	// The caller asks as a proxy does and is none that is trusted.
 	Reason_REASON_UNTRUSTED_PROXY Reason = 73
+	// The call is for the console's own pages, and comes from somewhere else.
+	Reason_REASON_CROSS_SITE Reason = 74
 	// There is no such user.
 	Reason_REASON_USER_NOT_FOUND Reason = 80
 	// Another user has the name.
@@ -346,6 +348,7 @@ var (
 		71:  "REASON_GRANT_EXCEEDS_OWN",
 		72:  "REASON_NO_GUARD",
 		73:  "REASON_UNTRUSTED_PROXY",
+		74:  "REASON_CROSS_SITE",
 		80:  "REASON_USER_NOT_FOUND",
 		81:  "REASON_USER_EXISTS",
 		82:  "REASON_USER_CHANGED",
@@ -471,6 +474,7 @@ var (
 		"REASON_GRANT_EXCEEDS_OWN":          71,
 		"REASON_NO_GUARD":                   72,
 		"REASON_UNTRUSTED_PROXY":            73,
+		"REASON_CROSS_SITE":                 74,
 		"REASON_USER_NOT_FOUND":             80,
 		"REASON_USER_EXISTS":                81,
 		"REASON_USER_CHANGED":               82,
@@ -569,7 +573,7 @@ var File_tollgate_v1_reason_proto protoreflect.FileDescriptor
 
 const file_tollgate_v1_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x18tollgate/v1/reason.proto\x12\vtollgate.v1*\xf9\x1a\n" +
+	"\x18tollgate/v1/reason.proto\x12\vtollgate.v1*\x90\x1b\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tREASON_OK\x10\x01\x12\x1d\n" +
@@ -630,7 +634,8 @@ const file_tollgate_v1_reason_proto_rawDesc = "" +
 	"\x18REASON_TOO_MANY_ATTEMPTS\x10F\x12\x1c\n" +
 	"\x18REASON_GRANT_EXCEEDS_OWN\x10G\x12\x13\n" +
 	"\x0fREASON_NO_GUARD\x10H\x12\x1a\n" +
-	"\x16REASON_UNTRUSTED_PROXY\x10I\x12\x19\n" +
+	"\x16REASON_UNTRUSTED_PROXY\x10I\x12\x15\n" +
+	"\x11REASON_CROSS_SITE\x10J\x12\x19\n" +
 	"\x15REASON_USER_NOT_FOUND\x10P\x12\x16\n" +
 	"\x12REASON_USER_EXISTS\x10Q\x12\x17\n" +
 	"\x13REASON_USER_CHANGED\x10R\x12\x1a\n" +

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -20,6 +21,7 @@ import (
 	"connectrpc.com/connect"
 	"connectrpc.com/grpchealth"
 	"github.com/redis/go-redis/v9"
+	"github.com/tollgatehq/tollgate/console"
 	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/auth"
 	"github.com/tollgatehq/tollgate/server/internal/auth/password"
@@ -66,6 +68,7 @@ type App struct {
 	log       *changes.Log
 	audit     *audit.Service
 	pages     page.Tokens
+	cookies   []byte        // the key that marks the console's cookies
 	Auth      *auth.Service // for the subcommands
 	roles     *roles.Service
 	Limits    *limits.Service // for the subcommands
@@ -142,6 +145,7 @@ func (a *App) open(ctx context.Context, master *seal.Master) error {
 	}
 
 	a.pages = page.NewTokens(master.Derive("page tokens v1"))
+	a.cookies = master.Derive("console cookies v1")
 	a.audit = audit.NewService(a.db, a.clock, a.pages, a.out.Log)
 	a.log = changes.New(a.db, changes.Options{
 		Clock: a.clock, Log: a.out.Log, Notifier: notifier, Staleness: a.config.Staleness, OnEvents: a.audit.Wake,
@@ -291,7 +295,12 @@ func (a *App) Handler() (http.Handler, error) {
 }
 
 func (a *App) handler(p *ports) (http.Handler, error) {
+	var pages fs.FS
+	if a.config.console() {
+		pages = console.Files()
+	}
 	return httpapi.New(httpapi.Options{
+		Console: pages, ConsoleSeal: a.cookies,
 		Auth: p.auth, Roles: p.roles, Limits: p.limits, Routes: p.routes, Resources: p.resources, Audit: p.audit,
 		Overview: p.overview, AuthZEN: p.authzen, Enforce: p.enforce, Envoy: p.envoy,
 		Guard: p.guard, Interceptors: p.interceptors, Events: a.audit, JWKS: a.Auth.SigningKeys.JWKS,

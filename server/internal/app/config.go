@@ -55,6 +55,7 @@ type Config struct {
 	DrainDelay     time.Duration `help:"How long to go on as usual after SIGTERM, with /readyz saying no already: as long as your load balancer takes to notice. 5s is usual." default:"0s" env:"TOLLGATE_DRAIN_DELAY"`
 	AuditRetention time.Duration `help:"How long audit events are kept, at least 24h; older ones are deleted. 0: for good." default:"0s" env:"TOLLGATE_AUDIT_RETENTION"`
 	Reflection     bool          `help:"Let gRPC tools list and describe the API. It takes a credential, unless the server is the embedded default on a loopback address." default:"true" negatable:"" env:"TOLLGATE_REFLECTION"`
+	Console        *bool         `help:"Serve the web console at /console/: --console or --no-console. When not set, it is served if the API's address is a loopback one." negatable:"" env:"TOLLGATE_CONSOLE"`
 	AdminPassword  string        `help:"Password of the first administrator, admin, made when there are no users. One is made up and shown once when this is empty." env:"TOLLGATE_ADMIN_PASSWORD" secret:"true" placeholder:"PASSWORD"`
 	LogLevel       string        `help:"debug, info, warn or error." default:"info" enum:"debug,info,warn,error" env:"TOLLGATE_LOG_LEVEL"`
 	LogFormat      string        `help:"text, json, or auto: text on a terminal." default:"auto" enum:"auto,text,json" env:"TOLLGATE_LOG_FORMAT"`
@@ -165,6 +166,14 @@ func (c Config) embedded() bool { return strings.HasPrefix(c.DatabaseURL, "sqlit
 // reach.
 func (c Config) local() bool {
 	return c.embedded() && loopback(c.Listen) && (c.GRPCListen == "" || loopback(c.GRPCListen))
+}
+
+// console says whether the console is served.
+func (c Config) console() bool {
+	if c.Console != nil {
+		return *c.Console
+	}
+	return loopback(c.Listen)
 }
 
 func loopback(address string) bool {

@@ -61,6 +61,20 @@ func clientInfo(ctx context.Context) client {
 	return info
 }
 
+type retryKey struct{}
+
+// WithRetry has Refresh give a grace period at least so long, for a token that was given
+// to a client of ours that may lose an answer.
+func WithRetry(ctx context.Context, grace time.Duration) context.Context {
+	return context.WithValue(ctx, retryKey{}, grace)
+}
+
+// grace is the grace period of a refresh.
+func (s *Service) grace(ctx context.Context) time.Duration {
+	given, _ := ctx.Value(retryKey{}).(time.Duration)
+	return max(s.refreshGrace, given)
+}
+
 // Refresh trades a session's newest refresh token for the next pair. Of any
 // number of calls with the same token one succeeds; every other is reuse,
 // which ends the session and its access tokens (RFC 9700 §4.14.2). With a grace
@@ -94,7 +108,7 @@ func (s *Service) Refresh(ctx context.Context, token, audience string) (Grant, e
 		grant, reused = Grant{}, false
 		var err error
 		grant, err = s.rotate(ctx, tx, hash, audience, event)
-		if errors.Is(err, database.ErrNoRows) && s.refreshGrace > 0 {
+		if errors.Is(err, database.ErrNoRows) && s.grace(ctx) > 0 {
 			grant, err = s.retry(ctx, tx, hash, audience, event.With("grace", "true"))
 		}
 		if !errors.Is(err, database.ErrNoRows) {
@@ -141,7 +155,7 @@ func (s *Service) retry(ctx context.Context, tx *changes.Tx, hash []byte, audien
 	// This holds the session's row until the commit: a use of the successor at
 	// the same time comes before, and then it is none, or after, and then it is
 	// reuse.
-	successor, err := lockSuccessor(ctx, tx, hash, now.Add(-s.refreshGrace).UnixMicro())
+	successor, err := lockSuccessor(ctx, tx, hash, now.Add(-s.grace(ctx)).UnixMicro())
 	if err != nil {
 		return Grant{}, err
 	}

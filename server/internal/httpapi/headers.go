@@ -1,6 +1,10 @@
 package httpapi
 
-import "net/http"
+import (
+	"net/http"
+
+	"github.com/tollgatehq/tollgate/server/internal/console"
+)
 
 // strictTransport is for a year (RFC 6797 §6.1.1). It does not speak for
 // subdomains, which are not ours.
@@ -15,19 +19,23 @@ var (
 )
 
 // withSecurityHeaders sets what browsers should know about every answer that they
-// may show: it is no page and belongs in none. A handler that serves a page replaces them.
+// may show: it is no page and belongs in none. The console's are pages.
 // Strict-Transport-Security goes out over our own TLS only (RFC 6797 §7.2); a
 // proxy that speaks TLS for us decides for itself.
-func withSecurityHeaders(next http.Handler) http.Handler {
+func withSecurityHeaders(pages bool, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if framed(r) { // gRPC and streams: no browser shows these
+		h, page := w.Header(), pages && console.Owns(r.URL.Path)
+		switch {
+		case page:
+			console.SetHeaders(h)
+		case framed(r): // gRPC and streams: no browser shows these
 			next.ServeHTTP(w, r)
 			return
+		default:
+			h["X-Content-Type-Options"] = noSniff
+			h["Content-Security-Policy"] = noContent
+			h["Referrer-Policy"] = noReferrer
 		}
-		h := w.Header()
-		h["X-Content-Type-Options"] = noSniff
-		h["Content-Security-Policy"] = noContent
-		h["Referrer-Policy"] = noReferrer
 		if r.TLS != nil {
 			h["Strict-Transport-Security"] = strictTransport
 		}

@@ -5,6 +5,7 @@ package httpapi
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -19,6 +20,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/authzen"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/clock"
+	"github.com/tollgatehq/tollgate/server/internal/console"
 	"github.com/tollgatehq/tollgate/server/internal/contract"
 	"github.com/tollgatehq/tollgate/server/internal/decision"
 	"github.com/tollgatehq/tollgate/server/internal/enforce"
@@ -51,6 +53,8 @@ type Options struct {
 	Version        string // of the program
 	Ready          func(context.Context) []Dependency
 	Health         grpchealth.Checker
+	Console        fs.FS  // the console's files; nil: there is no console
+	ConsoleSeal    []byte // the key that marks the console's cookies
 	Reflection     bool
 	PublicTools    bool // reflection takes no credential
 	TrustedProxies []netip.Prefix
@@ -81,6 +85,7 @@ func New(o Options) (http.Handler, error) {
 			vanguard.WithMaxMessageBufferBytes(MaxBody),
 		))
 	}
+	_, authRPC := tollgatev1connect.NewAuthServiceHandler(o.Auth, with)
 	add(tollgatev1connect.NewAuthServiceHandler(o.Auth, with))
 	add(tollgatev1connect.NewRolesServiceHandler(o.Roles, with))
 	add(tollgatev1connect.NewLimitsServiceHandler(o.Limits, with))
@@ -108,6 +113,14 @@ func New(o Options) (http.Handler, error) {
 	mux.Handle("GET /.well-known/jwks.json", jwks(o.JWKS))
 	(&oauth{guard: o.Guard, service: o.OAuth, log: o.Log}).register(mux, o.Issuer)
 	o.AuthZEN.Register(mux, keepErrors)
+	if o.Console != nil {
+		pages, err := newConsole(o, authRPC)
+		if err != nil {
+			return nil, err
+		}
+		mux.Handle(console.Root, pages)
+		mux.Handle(console.Root+"/", pages)
+	}
 	mux.Handle("GET "+healthPath, healthz(o.Version))
 	mux.Handle("GET "+readyPath, readyz(o.Ready))
 	mux.Handle(grpchealth.NewHandler(o.Health))
@@ -135,7 +148,7 @@ func New(o Options) (http.Handler, error) {
 		}
 		mux.ServeHTTP(w, r)
 	})
-	return withSecurityHeaders(&middleware{
+	return withSecurityHeaders(o.Console != nil, &middleware{
 		next: all, trusted: o.TrustedProxies, clock: o.Clock, log: o.Log,
 		limiters: newLimiters(o.Shares), refused: o.Refused,
 	}), nil

@@ -75,7 +75,7 @@ func sentWhole(r *http.Request) bool { return r.ProtoMajor < 2 || framed(r) }
 // send writes the answer to the caller, errors in the one shape, and returns
 // its status.
 func (u *unaryWriter) send(w http.ResponseWriter, r *http.Request, requestID string) int {
-	if u.header.Get("Location") != "" { // the mux redirects to a path of its own spelling, which no client of an API follows well
+	if u.header.Get("Location") != "" && !u.final { // the mux redirects to a path of its own spelling, which no client of an API follows well
 		u.header.Del("Location")
 		u.status = http.StatusNotFound
 	}
