@@ -1,7 +1,8 @@
 import Activity from "@lucide/svelte/icons/activity";
+import FlaskConical from "@lucide/svelte/icons/flask-conical";
 import KeyRound from "@lucide/svelte/icons/key-round";
-import LayoutDashboard from "@lucide/svelte/icons/layout-dashboard";
 import KeySquare from "@lucide/svelte/icons/key-square";
+import LayoutDashboard from "@lucide/svelte/icons/layout-dashboard";
 import Users from "@lucide/svelte/icons/users";
 import type { Screen } from "./screen";
 
@@ -22,6 +23,14 @@ export const screens: readonly Screen[] = [
     needs: "tollgate:audit:read",
     group: "Watch",
     pages: { "/audit": () => import("./audit/Audit.svelte") },
+  },
+  {
+    name: "try",
+    title: "Try a decision",
+    icon: FlaskConical,
+    needs: "tollgate:explain",
+    group: "Watch",
+    pages: { "/try": () => import("./try/Try.svelte") },
   },
   {
     name: "users",

@@ -13,13 +13,10 @@ export interface Tokens {
  * Calls one of the server's session endpoints. keepalive lets the request end when the
  * page does not: the answer's cookie must arrive, because a refresh token works once.
  */
-export async function post(path: string, body: object, token?: string): Promise<Tokens> {
-  const headers: Record<string, string> = { "Content-Type": "application/json" };
-  if (token) headers.Authorization = `Bearer ${token}`;
+export async function post(path: "login" | "refresh" | "logout", body?: object): Promise<Tokens> {
   const response = await fetch(`/console/session/${path}`, {
     method: "POST",
-    headers,
-    body: JSON.stringify(body),
+    ...(body && { headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) }),
     credentials: "same-origin",
     cache: "no-store",
     redirect: "error",
@@ -33,7 +30,7 @@ export async function post(path: string, body: object, token?: string): Promise<
 }
 
 const startedKey = "tollgate.refresh-started";
-const settleMs = 2000;
+const settleMs = 1000;
 
 /**
  * Spends the refresh token of the cookie. Only one tab does at a time, and none while a
@@ -48,7 +45,7 @@ export async function spend(newer: () => Tokens | undefined): Promise<Tokens> {
     if (wait > 0 && wait <= settleMs) await new Promise((resolve) => setTimeout(resolve, wait));
     localStorage.setItem(startedKey, String(Date.now()));
     try {
-      return await post("refresh", {});
+      return await post("refresh");
     } finally {
       localStorage.removeItem(startedKey);
     }

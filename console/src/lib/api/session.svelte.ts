@@ -79,9 +79,9 @@ class Session {
     this.#tabs.postMessage({ kind: "tokens", tokens: live } satisfies Message);
   }
 
-  async signOut(everywhere = false): Promise<void> {
-    const token = await this.token().catch(() => undefined);
-    if (token) await post("logout", { everywhere }, token).catch(() => undefined);
+  /** Signs out; the browser forgets the session even when the server cannot be reached. */
+  async signOut(): Promise<void> {
+    await post("logout").catch(() => undefined);
     this.end("left");
   }
 
