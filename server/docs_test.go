@@ -22,7 +22,7 @@ func TestSecurityDoc(t *testing.T) {
 	}
 	there := map[string]bool{}
 	declared := regexp.MustCompile(`(?m)^func (Test\w+)\(`)
-	for _, root := range []string{".", "../sdk"} {
+	for _, root := range []string{".", "../sdk", "../internal"} {
 		err := filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {
 			if err != nil || !strings.HasSuffix(path, "_test.go") {
 				return err
@@ -47,7 +47,7 @@ func TestWhereIs(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile("../CONTRIBUTING.md")
 	backendtest.Must(t, err)
-	named := regexp.MustCompile("`((?:server|proto|sdk|migrations|internal)/[\\w./]+)`").FindAllSubmatch(page, -1)
+	named := regexp.MustCompile("`((?:server|proto|sdk|migrations|internal|console)/[\\w./]+)`").FindAllSubmatch(page, -1)
 	if len(named) < 15 {
 		t.Fatalf("only %d files are named", len(named))
 	}
