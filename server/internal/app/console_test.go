@@ -71,7 +71,20 @@ func TestConsoleSession(t *testing.T) {
 		}
 		b.post(t, "logout", nil).Want(t, http.StatusOK) // again is no error
 
-		found := i.As(i.admin).Events(t, "action=session.revoke")
+		// With an access token it is the RPC, which may end the user's other sessions; one
+		// that has ended is none.
+		other := i.SignedIn(t, FirstAdmin, adminPassword)
+		b = i.browse(t, FirstAdmin, adminPassword)
+		bearer := []string{"Authorization", "Bearer " + b.post(t, "refresh", apitest.Object{}).Str("accessToken")}
+		last = *b.cookie
+		if a := b.post(t, "logout", apitest.Object{}, bearer...).Want(t, http.StatusOK); a.At("revokedSessions") != 1.0 || b.cookie != nil {
+			t.Errorf("with a token: %s", a.Raw)
+		}
+		b.cookie = &last
+		b.post(t, "logout", apitest.Object{}, bearer...).Want(t, http.StatusOK)
+		other.Get(t, "/v1/auth/whoami")
+
+		found := i.As(other.Token).Events(t, "action=session.revoke")
 		if len(found) != 1 || apitest.Dig(found[0], "actor", "userId") != i.user || found[0]["ip"] != "127.0.0.1" {
 			t.Errorf("on record: %v", found)
 		}
@@ -95,7 +108,7 @@ func TestConsoleSessionErrors(t *testing.T) {
 	}{
 		{"a wrong password", "login", wrong, nil, http.StatusUnauthorized, "BAD_CREDENTIALS"},
 		{"no name", "login", apitest.Object{}, nil, http.StatusBadRequest, "INVALID_FIELD"},
-		{"no body", "login", nil, []string{"Content-Type", "application/json"}, http.StatusBadRequest, "INVALID_FIELD"},
+		{"no body", "login", nil, nil, http.StatusBadRequest, "INVALID_FIELD"},
 		{"a field that there is not", "login", apitest.Object{"user": "x"}, nil, http.StatusBadRequest, "BAD_REQUEST"},
 		{"no JSON", "login", "{", nil, http.StatusBadRequest, "BAD_REQUEST"},
 		{"a form", "login", "username=a&password=b", []string{"Content-Type", "application/x-www-form-urlencoded"}, http.StatusUnsupportedMediaType, "UNSUPPORTED_MEDIA_TYPE"},
@@ -103,8 +116,8 @@ func TestConsoleSessionErrors(t *testing.T) {
 		{"no type", "login", good, []string{"Content-Type", ""}, http.StatusUnsupportedMediaType, "UNSUPPORTED_MEDIA_TYPE"},
 		{"gRPC", "login", good, []string{"Content-Type", "application/grpc"}, http.StatusUnsupportedMediaType, ""},
 		{"a large body", "login", apitest.Object{"username": strings.Repeat("x", 300<<10)}, nil, http.StatusRequestEntityTooLarge, "TOO_LARGE"},
-		{"a body to refresh", "refresh", "{}", nil, http.StatusBadRequest, "BAD_REQUEST"},
-		{"a body to logout", "logout", "{}", nil, http.StatusBadRequest, "BAD_REQUEST"},
+		{"a token to refresh", "refresh", apitest.Object{"refreshToken": "tgr_x"}, nil, http.StatusBadRequest, "BAD_REQUEST"},
+		{"a form to logout", "logout", "x=y", []string{"Content-Type", "text/plain"}, http.StatusUnsupportedMediaType, "UNSUPPORTED_MEDIA_TYPE"},
 		{"nobody's refresh", "refresh", nil, nil, http.StatusUnauthorized, "BAD_REFRESH_TOKEN"},
 	} {
 		a := b.post(t, c.path, c.body, c.header...)

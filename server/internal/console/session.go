@@ -8,7 +8,6 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
-	"strings"
 	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/auth"
@@ -22,6 +21,7 @@ type session struct{ Options }
 const (
 	loginRPC   = "/tollgate.v1.AuthService/Login"
 	refreshRPC = "/tollgate.v1.AuthService/Refresh"
+	logoutRPC  = "/tollgate.v1.AuthService/Logout"
 
 	// lostAnswer is how long the cookie that was replaced last is still good, until the
 	// one in its place is used: a page that is loaded again may have sent the cookie
@@ -31,25 +31,20 @@ const (
 )
 
 func (s *session) login(w http.ResponseWriter, r *http.Request) {
-	if err := sameOrigin(r); err != nil {
-		s.Refuse(w, r, err)
+	body, ok := s.admit(w, r)
+	if !ok {
 		return
 	}
-	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
-		w.WriteHeader(http.StatusUnsupportedMediaType) // the middleware says it in the one shape
-		return
-	}
-	body, err := io.ReadAll(r.Body) // the middleware has bounded it
-	if err != nil {
-		s.Refuse(w, r, err)
-		return
-	}
-	s.pass(w, r, s.call(w, r, loginRPC, body))
+	s.pass(w, r, s.call(w, r, loginRPC, body, ""))
 }
 
 func (s *session) refresh(w http.ResponseWriter, r *http.Request) {
-	if err := bodyless(r); err != nil {
-		s.Refuse(w, r, err)
+	sent, ok := s.admit(w, r)
+	if !ok {
+		return
+	}
+	if text := string(bytes.TrimSpace(sent)); text != "" && text != "{}" {
+		s.Refuse(w, r, fault.New(fault.Invalid, "BAD_REQUEST", "send no body, or {}: the refresh token is in the cookie"))
 		return
 	}
 	token, ours := s.kept(r)
@@ -66,7 +61,7 @@ func (s *session) refresh(w http.ResponseWriter, r *http.Request) {
 	if ours {
 		r = r.WithContext(auth.WithRetry(r.Context(), lostAnswer))
 	}
-	answer := s.call(w, r, refreshRPC, body)
+	answer := s.call(w, r, refreshRPC, body, "")
 	if answer.status == http.StatusUnauthorized || answer.status == http.StatusBadRequest {
 		s.forget(w, r)
 	}
@@ -74,13 +69,23 @@ func (s *session) refresh(w http.ResponseWriter, r *http.Request) {
 }
 
 // logout ends the session, and has the browser forget it even if it cannot be ended now.
+// With an access token it is the RPC, which can end all of the user's sessions; without a
+// good one it ends the session of the cookie.
 func (s *session) logout(w http.ResponseWriter, r *http.Request) {
-	if err := bodyless(r); err != nil {
-		s.Refuse(w, r, err)
+	body, ok := s.admit(w, r)
+	if !ok {
 		return
 	}
 	token, _ := s.kept(r)
 	s.forget(w, r)
+	if credential := r.Header.Get("Authorization"); credential != "" {
+		answer := s.call(w, r, logoutRPC, body, credential)
+		if answer.status != http.StatusUnauthorized || token == "" {
+			write(w, answer.status, answer.body.Bytes())
+			return
+		}
+		w.Header().Del("WWW-Authenticate")
+	}
 	if token != "" {
 		if err := s.Revoke(r.Context(), w.Header(), token); err != nil {
 			s.Refuse(w, r, err)
@@ -90,14 +95,38 @@ func (s *session) logout(w http.ResponseWriter, r *http.Request) {
 	write(w, http.StatusOK, []byte("{}"))
 }
 
-// call calls an RPC. The headers of its answer are w's.
-func (s *session) call(w http.ResponseWriter, r *http.Request, procedure string, body []byte) *recorder {
+// admit refuses what no page of the console sends, and reads the body, which is JSON if
+// there is one.
+func (s *session) admit(w http.ResponseWriter, r *http.Request) (body []byte, ok bool) {
+	if err := sameOrigin(r); err != nil {
+		s.Refuse(w, r, err)
+		return nil, false
+	}
+	body, err := io.ReadAll(r.Body) // the middleware has bounded it
+	if err != nil {
+		s.Refuse(w, r, err)
+		return nil, false
+	}
+	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if len(body) > 0 && (err != nil || kind != "application/json") {
+		w.WriteHeader(http.StatusUnsupportedMediaType) // the middleware says it in the one shape
+		return nil, false
+	}
+	return body, true
+}
+
+// call calls an RPC with a credential, or without if it is empty. The headers of its
+// answer are w's.
+func (s *session) call(w http.ResponseWriter, r *http.Request, procedure string, body []byte, credential string) *recorder {
 	to := (&http.Request{
 		Method: http.MethodPost, URL: &url.URL{Path: procedure}, Host: r.Host, RemoteAddr: r.RemoteAddr,
 		Proto: r.Proto, ProtoMajor: r.ProtoMajor, ProtoMinor: r.ProtoMinor,
 		Header: http.Header{"Content-Type": {"application/json"}, "User-Agent": r.Header.Values("User-Agent")},
 		Body:   io.NopCloser(bytes.NewReader(body)), ContentLength: int64(len(body)),
 	}).WithContext(r.Context())
+	if credential != "" {
+		to.Header.Set("Authorization", credential)
+	}
 	answer := &recorder{header: w.Header()}
 	s.RPC.ServeHTTP(answer, to)
 	return answer
@@ -152,17 +181,6 @@ func sameOrigin(r *http.Request) error {
 	if values := r.Header.Values("Sec-Fetch-Site"); len(values) != 1 || values[0] != "same-origin" {
 		return fault.New(fault.Denied, "CROSS_SITE",
 			"only the console's own pages may call this, in a current browser, over https or at a loopback address; programs use the API: POST /v1/auth/login")
-	}
-	return nil
-}
-
-// bodyless is sameOrigin for a call without a body.
-func bodyless(r *http.Request) error {
-	if err := sameOrigin(r); err != nil {
-		return err
-	}
-	if r.ContentLength != 0 || strings.TrimSpace(r.Header.Get("Content-Encoding")) != "" {
-		return fault.New(fault.Invalid, "BAD_REQUEST", "send no body")
 	}
 	return nil
 }
