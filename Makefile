@@ -27,7 +27,7 @@ WITH_SERVICES = go build -C tools -o '$(CURDIR)/bin/services' ./services && exec
 # -race turns checkptr on, which makes the SQLite driver many times slower.
 GO_TEST := go test -race -gcflags=all=-d=checkptr=0 -timeout 20m
 
-.PHONY: help run services test test-oauth-clients test-typescript cover bench microbench fuzz chaos policy-check check fmt lint lint-go lint-proto \
+.PHONY: help run services test test-oauth-clients test-typescript test-python cover bench microbench fuzz chaos policy-check check fmt lint lint-go lint-proto \
 	tidy-check words generate generate-check breaking third-party
 
 help: ## List the targets
@@ -53,6 +53,10 @@ test-oauth-clients: ## Run oauth4webapi and openid-client against a server (need
 test-typescript: $(TYPESCRIPT)/node_modules/.package-lock.json ## Check the TypeScript SDK, and test it against a server
 	go build -o bin/tollgate ./server
 	TOLLGATE_BINARY="$(CURDIR)/bin/tollgate" $(NODE) npm --prefix $(TYPESCRIPT) test
+
+test-python: ## Check the Python SDK, and test it against a server, with Debian's packages
+	go build -o bin/tollgate ./server
+	cd sdk/python && TOLLGATE_BINARY="$(CURDIR)/bin/tollgate" ../../tools/python/run.sh -m pytest -q -p no:cacheprovider
 
 cover: ## Run every test and write coverage to cover.out and cover.html
 	$(WITH_SERVICES) go test -timeout 20m -coverpkg=./server/...,./sdk/...,./internal/... -coverprofile=cover.out $(PKG)
@@ -92,7 +96,7 @@ policy-check: ## Compare policies with a naive model: 1,000,000 decisions, and a
 	TOLLGATE_POLICY_RUNS=1000000 go test -count=1 -v -timeout 60m -run '^Test(EngineAgrees|ModelFinds|CachedAnswers|Implied)' ./server/internal/roles
 
 # The tests come last, so that a run ends with their own lines.
-check: lint tidy-check words generate-check breaking test-typescript test ## Everything CI checks
+check: lint tidy-check words generate-check breaking test-typescript test-python test ## Everything CI checks
 
 fmt: third-party ## Format Go and protos
 	$(GOLANGCI) fmt
