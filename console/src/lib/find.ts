@@ -1,7 +1,6 @@
 import { all } from "./all";
 import { auth, roles } from "./api/clients";
-import { Problem } from "./api/problem";
-import { Code } from "@connectrpc/connect";
+import { problem } from "./api/problem";
 
 /** What a Combobox offers. */
 export interface Option {
@@ -16,7 +15,7 @@ export async function findUsers(typed: string, signal: AbortSignal): Promise<Opt
     const { users } = await auth.listUsers({ usernamePrefix: typed.trim().toLowerCase(), pageSize: 10 }, { signal });
     return users.map(({ id, username, displayName }) => ({ value: id, text: username, about: displayName }));
   } catch (cause) {
-    if (cause instanceof Problem && cause.code === Code.InvalidArgument) return []; // no name starts so
+    if (problem(cause).violations.has("usernamePrefix")) return []; // no name starts so
     throw cause;
   }
 }

@@ -1,3 +1,4 @@
+import { tick } from "svelte";
 import { problem, type Problem } from "./api/problem";
 
 /** A form's state while it is sent: what is wrong, in all and field by field. */
@@ -12,6 +13,7 @@ export class Form {
 
   submit = async (event?: Event): Promise<void> => {
     event?.preventDefault();
+    const box = event?.currentTarget;
     if (this.busy) return;
     this.busy = true;
     this.problem = undefined;
@@ -19,6 +21,9 @@ export class Form {
       await this.#send();
     } catch (cause) {
       this.problem = problem(cause);
+      await tick();
+      // To the first field that is refused, which may be out of sight.
+      if (box instanceof HTMLFormElement) box.querySelector<HTMLElement>('[aria-invalid="true"]')?.focus();
     } finally {
       this.busy = false;
     }
@@ -31,7 +36,8 @@ export class Form {
   error(field: string, ...reasons: string[]): string {
     if (this.problem && reasons.includes(this.problem.reason)) return this.problem.message;
     for (const [at, message] of this.problem?.violations ?? []) {
-      if (at === field || at.startsWith(`${field}[`) || at.startsWith(`${field}.`)) return message;
+      if (at === field || at.startsWith(`${field}.`)) return message;
+      if (at.startsWith(`${field}[`)) return `No. ${Number.parseInt(at.slice(field.length + 1)) + 1}: ${message}`;
     }
     return "";
   }

@@ -3,6 +3,7 @@ import FlaskConical from "@lucide/svelte/icons/flask-conical";
 import KeyRound from "@lucide/svelte/icons/key-round";
 import KeySquare from "@lucide/svelte/icons/key-square";
 import LayoutDashboard from "@lucide/svelte/icons/layout-dashboard";
+import ShieldCheck from "@lucide/svelte/icons/shield-check";
 import Users from "@lucide/svelte/icons/users";
 import type { Screen } from "./screen";
 
@@ -41,6 +42,18 @@ export const screens: readonly Screen[] = [
     pages: {
       "/users": () => import("./users/Users.svelte"),
       "/users/:id": () => import("./users/User.svelte"),
+    },
+  },
+  {
+    name: "roles",
+    title: "Roles",
+    icon: ShieldCheck,
+    needs: "tollgate:roles:read",
+    group: "Access",
+    pages: {
+      "/roles": () => import("./roles/Roles.svelte"),
+      "/roles/:name": () => import("./roles/Role.svelte"),
+      "/new-role": () => import("./roles/NewRole.svelte"),
     },
   },
   {

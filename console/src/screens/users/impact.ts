@@ -3,7 +3,7 @@ import { Effect, type UserPermission } from "@tollgate/roles_pb.js";
 import { timestampMs } from "@bufbuild/protobuf/wkt";
 import { all, countedAll, type All } from "@/lib/all";
 import { auth, roles } from "@/lib/api/clients";
-import { Problem } from "@/lib/api/problem";
+import { problem } from "@/lib/api/problem";
 import { counted, relative } from "@/lib/format";
 import { device } from "@/lib/device";
 
@@ -53,7 +53,7 @@ export async function stopsKeys(id: string, username: string, signal: AbortSigna
     const rest = items.length - shown.length;
     return `${verb} ${countedAll({ items, more }, (n) => counted(n, "API key"))}: ${shown.join(", ")}${rest > 0 ? ` and ${rest} more` : ""}.`;
   } catch (cause) {
-    if (cause instanceof Problem && cause.denied) return `${verb} all API keys of ${username}; you may not see how many there are.`;
+    if (problem(cause).denied) return `${verb} all API keys of ${username}; you may not see how many there are.`;
     throw cause;
   }
 }
