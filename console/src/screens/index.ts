@@ -1,5 +1,6 @@
 import Activity from "@lucide/svelte/icons/activity";
 import FlaskConical from "@lucide/svelte/icons/flask-conical";
+import Gauge from "@lucide/svelte/icons/gauge";
 import KeyRound from "@lucide/svelte/icons/key-round";
 import KeySquare from "@lucide/svelte/icons/key-square";
 import LayoutDashboard from "@lucide/svelte/icons/layout-dashboard";
@@ -63,6 +64,18 @@ export const screens: readonly Screen[] = [
     needs: "tollgate:keys:read",
     group: "Access",
     pages: { "/api-keys": () => import("./api-keys/ApiKeys.svelte") },
+  },
+  {
+    name: "limits",
+    title: "Limits",
+    icon: Gauge,
+    needs: "tollgate:limits:read",
+    group: "Access",
+    pages: {
+      "/limits": () => import("./limits/Limits.svelte"),
+      "/limits/:name": () => import("./limits/Limit.svelte"),
+      "/new-limit": () => import("./limits/NewLimit.svelte"),
+    },
   },
   {
     name: "signing-keys",
