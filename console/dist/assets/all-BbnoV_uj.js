@@ -1,0 +1,1 @@
+async function e(e,t=1e3){let n=[],r=``;do{let t=await e(r);n.push(...t.items),r=t.next}while(r&&n.length<t);return{items:n,more:r!==``}}function t({items:e,more:t},n){return t?`more than ${n(e.length)}`:n(e.length)}export{t as n,e as t};
