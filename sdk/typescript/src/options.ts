@@ -10,12 +10,15 @@ export interface TollgateOptions {
    * encrypted network.
    */
   url: string;
+  /** An API key of this service's own account, which needs the built-in role "service". */
+  apiKey?: string | undefined;
+  /** Instead of it an access token, for a program that ends before the token does. */
+  accessToken?: string | undefined;
   /**
-   * The API key, or an access token, of this service's own account, which needs the
-   * built-in role "service"; or a function that gives it for each call. Calls of a client
-   * with a function share no requests, because it may give each another credential.
+   * Instead of both a function that gives either for each call. Calls of such a client
+   * share no requests, because it may give each another credential.
    */
-  apiKey?: string | CredentialSource | undefined;
+  credential?: CredentialSource | undefined;
   /** Bounds every call but streams, its retries included; 2000 unless given. */
   timeoutMs?: number | undefined;
   /** What becomes of a call when Tollgate does not answer: "deny" unless given. */
@@ -46,10 +49,7 @@ export interface TollgateOptions {
 
 /** Fills in the defaults, and refuses what cannot work. */
 export function checked(o: TollgateOptions) {
-  const { apiKey, timeoutMs = 2000, retries = 2 } = o;
-  if (typeof apiKey === "string" && kindOf(apiKey) === undefined) {
-    throw new TypeError("tollgate: apiKey must be an API key or an access token that Tollgate issued");
-  }
+  const { timeoutMs = 2000, retries = 2 } = o;
   if (!(timeoutMs > 0 && timeoutMs < 2 ** 31)) {
     throw new TypeError("tollgate: timeoutMs must be more than 0");
   }
@@ -58,9 +58,9 @@ export function checked(o: TollgateOptions) {
   }
   return {
     url: baseOf(o.url),
-    credential: typeof apiKey === "string" ? () => apiKey : apiKey,
+    credential: credentialOf(o),
     /** Every call has the same credential. */
-    oneCredential: typeof apiKey !== "function",
+    oneCredential: o.credential === undefined,
     timeoutMs,
     retries,
     onUnavailable: o.onUnavailable ?? "deny",
@@ -72,6 +72,20 @@ export function checked(o: TollgateOptions) {
     log: o.log ?? ((message: string, error: unknown) => console.error(message, error)),
     now: o.now ?? Date.now,
   } as const;
+}
+
+function credentialOf({ apiKey, accessToken, credential }: TollgateOptions): CredentialSource | undefined {
+  if ([apiKey, accessToken, credential].filter((given) => given !== undefined).length > 1) {
+    throw new TypeError("tollgate: give one of apiKey, accessToken and credential");
+  }
+  if (apiKey !== undefined && kindOf(apiKey) !== "apiKey") {
+    throw new TypeError("tollgate: apiKey must be one that Tollgate issued: it starts with tg_");
+  }
+  if (accessToken !== undefined && kindOf(accessToken) !== "accessToken") {
+    throw new TypeError("tollgate: accessToken must be one that Tollgate issued");
+  }
+  const given = apiKey ?? accessToken;
+  return given === undefined ? credential : () => given;
 }
 
 function baseOf(text: string): string {

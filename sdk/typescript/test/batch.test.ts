@@ -54,7 +54,7 @@ describe("requests", () => {
 
   test.each([
     ["without batching", { batch: false }],
-    ["with a credential for each call", { apiKey: async () => "tg_service" }],
+    ["with a credential for each call", { apiKey: undefined, credential: async () => "tg_service" }],
   ])("share nothing %s", async (_, options) => {
     const roles = new Roles();
     const g = roles.gate(options);

@@ -136,6 +136,6 @@ test("a malformed credential is not allowed, whatever Tollgate answers", async (
 
 test("the real server says what is about the service itself", async () => {
   const alice = await signedIn("orders:read");
-  const g = gate({ apiKey: alice.accessToken });
+  const g = gate({ apiKey: undefined, accessToken: alice.accessToken });
   expect(await failure(g.authorize(call))).toMatchObject({ name: "PermissionDeniedError", reason: "PERMISSION_MISSING" });
 });

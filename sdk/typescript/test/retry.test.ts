@@ -181,3 +181,13 @@ test.each([
   const fetch = async () => new Response(new Uint8Array(2 << 20), { headers });
   expect(await failure(gate({ fetch }).verify("a.b.c"))).toMatchObject({ message: expect.stringContaining("1 MiB") });
 });
+
+test("what gives the credential may fail, and says nothing of it", async () => {
+  const roles = new Roles();
+  const sources = [() => Promise.reject(new Error("hunter2")), () => "hunter2 with a space", () => "" as string];
+  for (const credential of sources) {
+    const e = await failure(roles.gate({ apiKey: undefined, credential }).authorize({ permission: "a:b" }));
+    expect(e).toMatchObject({ name: "UnauthenticatedError", message: expect.not.stringContaining("hunter2") });
+  }
+  expect(roles.carried).toEqual([]);
+});

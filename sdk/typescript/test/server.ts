@@ -27,16 +27,16 @@ export interface Server extends Admin {
 }
 
 /** Starts a server with an empty database. */
-export async function start(...flags: string[]): Promise<Server> {
+export async function start(variables: Record<string, string> = {}): Promise<Server> {
   const binary = process.env["TOLLGATE_BINARY"];
   if (!binary) {
     throw new Error("TOLLGATE_BINARY is not set; the global setup sets it");
   }
   const dir = await mkdtemp(join(tmpdir(), "tollgate-sdk-"));
   const url = `http://127.0.0.1:${await freePort()}`;
-  const child = spawn(binary, ["--listen", url.slice(7), "--metrics-listen=", "--issuer", url, "--bcrypt-cost", "4", ...flags], {
+  const child = spawn(binary, ["--listen", url.slice(7), "--metrics-listen=", "--issuer", url, "--bcrypt-cost", "4"], {
     cwd: dir,
-    env: { TOLLGATE_ADMIN_PASSWORD: password },
+    env: { TOLLGATE_ADMIN_PASSWORD: password, ...variables },
     stdio: ["ignore", "pipe", "pipe"],
   });
   const exited = once(child, "exit");
