@@ -8,6 +8,7 @@ BUF := $(GO_TOOL) buf
 GOLANGCI := go tool -modfile=$(CURDIR)/tools/golangci/go.mod golangci-lint
 NODE := $(CURDIR)/tools/node/run.sh
 TYPESCRIPT := sdk/typescript
+CONSOLE := console
 GENERATED := gen sdk/examples/orders/gen $(TYPESCRIPT)/src/gen
 
 # PKG narrows the tests: make test PKG=./server/internal/auth/
@@ -27,7 +28,7 @@ WITH_SERVICES = go build -C tools -o '$(CURDIR)/bin/services' ./services && exec
 # -race turns checkptr on, which makes the SQLite driver many times slower.
 GO_TEST := go test -race -gcflags=all=-d=checkptr=0 -timeout 20m
 
-.PHONY: help run services test test-oauth-clients test-typescript test-python cover bench microbench fuzz chaos policy-check check fmt lint lint-go lint-proto \
+.PHONY: help run services test test-oauth-clients test-typescript test-python test-console console console-check cover bench microbench fuzz chaos policy-check check fmt lint lint-go lint-proto \
 	tidy-check words generate generate-check breaking third-party
 
 help: ## List the targets
@@ -57,6 +58,20 @@ test-typescript: $(TYPESCRIPT)/node_modules/.package-lock.json ## Check the Type
 test-python: ## Check the Python SDK, and test it against a server, with Debian's packages
 	go build -o bin/tollgate ./server
 	cd sdk/python && TOLLGATE_BINARY="$(CURDIR)/bin/tollgate" ../../tools/python/run.sh -m pytest -q -p no:cacheprovider
+
+test-console: $(CONSOLE)/node_modules/.package-lock.json ## Test the console in Chromium, Debian's (UPDATE=1: write docs/console/*.png)
+	go build -o bin/tollgate ./server
+	TOLLGATE_BINARY="$(CURDIR)/bin/tollgate" UPDATE=$(UPDATE) tools/chromium/run.sh $(NODE) npm --prefix $(CONSOLE) test
+
+console: $(CONSOLE)/node_modules/.package-lock.json ## Build the console into console/dist, which is in git
+	$(NODE) npm --prefix $(CONSOLE) run build
+
+console-check: $(CONSOLE)/node_modules/.package-lock.json ## Check the console's types, and fail if console/dist is not what its source says
+	$(NODE) npm --prefix $(CONSOLE) run check
+	@new=$$(mktemp -d) && trap 'rm -rf "$$new"' EXIT && \
+	$(NODE) npm --prefix $(CONSOLE) run build -- --outDir "$$new" --emptyOutDir --logLevel warn && \
+	diff -r $(CONSOLE)/dist "$$new" >&2 || \
+		{ echo "console/dist is out of date: run 'make console' and commit the result" >&2; exit 1; }
 
 cover: ## Run every test and write coverage to cover.out and cover.html
 	$(WITH_SERVICES) go test -timeout 20m -coverpkg=./server/...,./sdk/...,./internal/... -coverprofile=cover.out $(PKG)
@@ -96,7 +111,7 @@ policy-check: ## Compare policies with a naive model: 1,000,000 decisions, and a
 	TOLLGATE_POLICY_RUNS=1000000 go test -count=1 -v -timeout 60m -run '^Test(EngineAgrees|ModelFinds|CachedAnswers|Implied)' ./server/internal/roles
 
 # The tests come last, so that a run ends with their own lines.
-check: lint tidy-check words generate-check breaking test-typescript test-python test ## Everything CI checks
+check: lint tidy-check words generate-check breaking test-typescript test-python console-check test-console test ## Everything CI checks
 
 fmt: third-party ## Format Go and protos
 	$(GOLANGCI) fmt
