@@ -4,7 +4,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-
 )
 
 // shell is somebody's command line: a home folder, and the server that they call.
@@ -83,4 +82,3 @@ func contains(t *testing.T, text string, all ...string) {
 		}
 	}
 }
-

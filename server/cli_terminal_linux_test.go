@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"os"
 	"os/exec"
 	"strings"
 	"syscall"
@@ -95,3 +96,45 @@ COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _tollgate; echo "${COMPREPLY[*]}"`
 	sh.fails(t, 1, "bash", "completion", "tcsh")
 }
 
+// TestCLIConfirmAndEdit checks that a dangerous command asks at a terminal, and that an
+// editor opens where no flag says what to change, again while its file is wrong.
+func TestCLIConfirmAndEdit(t *testing.T) {
+	t.Parallel()
+	s, sh := serveShell(t)
+	s.NewUser(t, "mia", "a password of mia")
+	s.Post(t, "/v1/roles", object{"name": "clerk", "permissions": []string{"orders:read"}})
+	sh.do(t, "roles", "assign", "clerk", "mia")
+	for answer, code := range map[string]int{"n\n": 1, "\n": 1} {
+		types, _, p := sh.atTerminal(t, "roles", "delete", "clerk")
+		p.asks(t, "take it from 1 user (mia)\nDo it? [y/N]")
+		types(answer)
+		if got := p.wait(t); got != code {
+			t.Errorf("%q: exit code %d, %s", answer, got, p.stderr)
+		}
+	}
+	s.Get(t, "/v1/roles/clerk")
+
+	edit := sh.with(`EDITOR=sed -i -e 's/orders:read/orders:*/' -e '$a grants: [{permission: orders:delete, effect: deny}]'`, "PATH="+os.Getenv("PATH"))
+	types, _, p := edit.atTerminal(t, "roles", "edit", "clerk")
+	p.asks(t, "1 user may more (mia), and 1 user may less (mia)")
+	types("y\n")
+	if code := p.wait(t); code != 0 {
+		t.Fatalf("exit code %d, %s", code, p.stderr)
+	}
+	contains(t, sh.do(t, "roles", "get", "clerk"), "orders:*", "orders:delete")
+
+	edit = sh.with(`EDITOR=sed -i -e 's/^permissions/permision/'`, "PATH="+os.Getenv("PATH"))
+	types, _, p = edit.atTerminal(t, "roles", "edit", "clerk")
+	p.asks(t, "edit.yaml:2:1: permision: is not known; known are")
+	p.asks(t, "Edit again?")
+	types("n\n")
+	if code := p.wait(t); code != 1 {
+		t.Errorf("exit code %d, %s", code, p.stderr)
+	}
+
+	edit = sh.with("EDITOR=true", "PATH="+os.Getenv("PATH"))
+	_, _, p = edit.atTerminal(t, "limits", "edit", "sign-in-per-ip")
+	if code := p.wait(t); code != 1 || !strings.Contains(p.stderr.String(), "nothing was changed") {
+		t.Errorf("exit code %d, %s", code, p.stderr)
+	}
+}

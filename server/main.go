@@ -44,10 +44,6 @@ type commands struct {
 	Policy      policy      `cmd:"" help:"Test a policy: its roles and conditions against cases of who may do what."`
 	Health      health      `cmd:"" help:"Check whether the server at the listen address is ready: exit status 0 or 1."`
 
-	// Only for the help: the client has a command line of its own, without the flags
-	// of the server.
-	Client cli.Commands `embed:"" group:"client"`
-
 	Help    help         `cmd:"" help:"Show the help of a command: tollgate help recover user create."`
 	Version printVersion `cmd:"" name:"version" help:"Print the version."`
 
@@ -64,7 +60,7 @@ func main() {
 	if len(args) > 0 && args[0] == "help" {
 		args = append(slices.Clone(args[1:]), "--help")
 	}
-	first := cli.First(args, append(cli.Flags(), parser.Model.Flags...)...)
+	first := cli.First(args, append(cli.Model().Flags, parser.Model.Flags...)...)
 	if err := moved(args, first); err != nil {
 		fmt.Fprintln(os.Stderr, "tollgate: "+err.Error())
 		os.Exit(1)
@@ -84,12 +80,12 @@ func main() {
 
 // serverOptions are what the command line of the server is made with.
 func serverOptions(version string) []kong.Option {
-	return []kong.Option{
+	return append(cli.Listed("client"), []kong.Option{
 		kong.Name("tollgate"), kong.Description(description), kong.ShortUsageOnError(),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true}), kong.Help(printHelp),
 		kong.ExplicitGroups([]kong.Group{{Key: "client", Title: "Commands that call a server:"}}),
 		kong.Resolvers(kong.ResolverFunc(secretFile)), kong.Vars{"version": version},
-	}
+	}...)
 }
 
 // printHelp shows the first words of all commands, and all of a command's own.

@@ -99,7 +99,7 @@ func (c can) table(t *table, user *tollgatev1.User, res *tollgatev1.ExplainRespo
 		if g.GetDetail() != "" {
 			read = append(read, g.GetDetail())
 		}
-		t.row(name(g.GetVerdict(), "VERDICT_"), role, name(g.GetEffect(), "EFFECT_")+" "+g.GetPermission(), g.GetCondition(), strings.Join(read, "; "))
+		t.row(name(g.GetVerdict(), "VERDICT_"), role, effect(&tollgatev1.Grant{Effect: g.GetEffect()})+" "+g.GetPermission(), g.GetCondition(), strings.Join(read, "; "))
 	}
 	if len(res.GetGrants()) == 0 {
 		t.note("no role grants anything")

@@ -25,6 +25,14 @@ type Commands struct {
 	Profiles profiles `cmd:"" help:"Show the servers that you are signed in to, and choose one."`
 	Can      can      `cmd:"" help:"Ask whether a user may do something, and why. Exit status 0: yes; 1: no; 2: it could not be asked."`
 
+	Users    users    `cmd:"" help:"People and service accounts."`
+	Roles    roles    `cmd:"" help:"Roles, and who holds them."`
+	Keys     keys     `cmd:"" help:"API keys. (Keys that sign tokens: tollgate signing-keys.)"`
+	Sessions sessions `cmd:"" help:"Where users are signed in."`
+	Limits   limits   `cmd:"" help:"How often, for whom."`
+	Routes   routes   `cmd:"" help:"What requests to protected services need."`
+	Audit    audit    `cmd:"" help:"What happened."`
+
 	Completion completion `cmd:"" help:"Print the script that completes commands in bash, zsh or fish."`
 
 	CompleteWords completeWords `cmd:"" name:"__complete" hidden:"" help:"Complete a command line, for the scripts of tollgate completion."`
@@ -136,19 +144,28 @@ const description = `The client's commands work on a server over its API, as the
     tollgate login admin --url https://tollgate.example.com
     tollgate can mia orders:read orders/7`
 
+// Model is the client's command line.
+func Model() *kong.Application { return kong.Must(&program{}, kong.Name("tollgate")).Model }
+
 // Names are the words that begin a client's command.
 func Names() []string {
 	var names []string
-	for _, node := range model().Children {
+	for _, node := range Model().Children {
 		names = append(names, node.Name)
 	}
 	return names
 }
 
-// Flags are the flags that all client's commands take.
-func Flags() []*kong.Flag { return model().Flags }
-
-func model() *kong.Application { return kong.Must(&program{}, kong.Name("tollgate")).Model }
+// Listed lists the client's commands in the help of another command line, which does
+// not run them: it may have flags of the same names.
+func Listed(group string) (options []kong.Option) {
+	for _, node := range Model().Children {
+		if !node.Hidden {
+			options = append(options, kong.DynamicCommand(node.Name, node.Help, group, &struct{}{}))
+		}
+	}
+	return options
+}
 
 // First is the first word of a command line that is none of these flags and none of
 // their values, empty when there is none.

@@ -53,8 +53,8 @@ type completeWords struct {
 
 func (c completeWords) Run(e *env, whole *kong.Application) error {
 	from := whole.Node
-	if slices.Contains(Names(), First(c.Words, Flags()...)) {
-		from = model().Node
+	if slices.Contains(Names(), First(c.Words, Model().Flags...)) {
+		from = Model().Node
 	}
 	for _, word := range complete(from, c.Words) {
 		fmt.Fprintln(e.out, word)
@@ -112,7 +112,7 @@ func complete(node *kong.Node, words []string) []string {
 func flagsAt(node *kong.Node) []*kong.Flag {
 	found := slices.Concat(node.AllFlags(true)...)
 	if node.Parent == nil {
-		found = append(found, Flags()...)
+		found = append(found, Model().Flags...)
 	}
 	return found
 }

@@ -9,10 +9,11 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/tollgatehq/tollgate/server/internal/cli/protoyaml"
 	"github.com/tollgatehq/tollgate/server/internal/terminal"
-	"go.yaml.in/yaml/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
@@ -57,27 +58,16 @@ func writeYAML(w io.Writer, m proto.Message) error {
 	if err != nil {
 		return err
 	}
-	var node yaml.Node
-	if err := yaml.Unmarshal(text, &node); err != nil { // JSON is YAML
+	node, err := protoyaml.FromJSON(text)
+	if err != nil {
 		return err
 	}
-	block(&node)
-	encoder := yaml.NewEncoder(w)
-	encoder.SetIndent(2)
-	if err := encoder.Encode(&node); err != nil {
+	out, err := protoyaml.Encode(node)
+	if err != nil {
 		return err
 	}
-	return encoder.Close()
-}
-
-// block has a node and all in it written in YAML's own style rather than in JSON's.
-func block(n *yaml.Node) {
-	if n.Kind == yaml.ScalarNode || len(n.Content) > 0 {
-		n.Style = 0
-	}
-	for _, child := range n.Content {
-		block(child)
-	}
+	_, err = w.Write(out)
+	return err
 }
 
 // table is lines of cells. What is in a cell is shown, never obeyed.
@@ -151,9 +141,24 @@ func when(t *timestamppb.Timestamp) string {
 	return t.AsTime().UTC().Format(time.RFC3339)
 }
 
+// span is a duration for a table; one that is not set is empty.
+func span(d *durationpb.Duration) string {
+	if d == nil {
+		return ""
+	}
+	return protoyaml.FormatDuration(d.AsDuration())
+}
+
 // name is the name of an enum's value without what all its values begin with.
 func name(value fmt.Stringer, prefix string) string {
 	return strings.ToLower(strings.TrimPrefix(value.String(), prefix))
+}
+
+func yes(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
 }
 
 func list(texts []string) string { return strings.Join(texts, ",") }

@@ -53,22 +53,36 @@ func hostile(r rune) bool { return !unicode.IsPrint(r) && r != '\u3000' }
 // JSON is a JSON text in which the characters of strings that a terminal may obey are
 // escaped, which does not change what it means. JSON itself escapes those below U+0020.
 func JSON(text []byte) []byte {
-	if !strings.ContainsFunc(string(text), obeyed) {
+	return escape(text, func(r rune) string {
+		if r < 0x10000 {
+			return fmt.Sprintf(`\u%04x`, r)
+		}
+		return fmt.Sprintf(`\u%04x\u%04x`, (r-0x10000)>>10+0xD800, (r-0x10000)&0x3FF+0xDC00)
+	})
+}
+
+// YAML does the same for a YAML text in which texts that Obeyed is true of are in double
+// quotes.
+func YAML(text []byte) []byte {
+	return escape(text, func(r rune) string { return fmt.Sprintf(`\U%08x`, r) })
+}
+
+// Obeyed says whether a text has a character beyond ASCII that a terminal may obey.
+func Obeyed(text string) bool { return strings.ContainsFunc(text, obeyed) }
+
+func obeyed(r rune) bool { return r >= 0x7f && hostile(r) }
+
+func escape(text []byte, as func(rune) string) []byte {
+	if !Obeyed(string(text)) {
 		return text
 	}
 	var b strings.Builder
 	for _, r := range string(text) {
-		switch {
-		case !obeyed(r):
+		if obeyed(r) {
+			b.WriteString(as(r))
+		} else {
 			b.WriteRune(r)
-		case r < 0x10000:
-			fmt.Fprintf(&b, `\u%04x`, r)
-		default:
-			high, low := (r-0x10000)>>10+0xD800, (r-0x10000)&0x3FF+0xDC00
-			fmt.Fprintf(&b, `\u%04x\u%04x`, high, low)
 		}
 	}
 	return []byte(b.String())
 }
-
-func obeyed(r rune) bool { return hostile(r) && r != '\n' && r != '\t' && r != '\r' && r >= 0x7f }
