@@ -15,6 +15,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/app"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"github.com/tollgatehq/tollgate/server/internal/cli"
+	"github.com/tollgatehq/tollgate/server/internal/contract"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
@@ -40,7 +41,7 @@ func TestConfigurationDoc(t *testing.T) {
 // TestPermissionsDoc compares docs/api.md with what the contract's RPCs ask for.
 func TestPermissionsDoc(t *testing.T) {
 	t.Parallel()
-	rpcs := map[string][]string{}
+	rpcs := map[string][]string{contract.PermissionConditions: {"WatchPolicy with `conditions`, besides the next"}}
 	protoregistry.GlobalFiles.RangeFilesByPackage("tollgate.v1", func(file protoreflect.FileDescriptor) bool {
 		for i := range file.Services().Len() {
 			methods := file.Services().Get(i).Methods()

@@ -3076,9 +3076,12 @@ func (x *PreviewRoleResponse) GetReplayed() []*ReplayedDecision {
 	return nil
 }
 
-// WatchPolicyRequest has no fields.
+// WatchPolicyRequest says what to tell.
 type WatchPolicyRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Tell grants with their conditions. Takes tollgate:policy:conditions, too; the
+	// stream ends when that is taken away.
+	Conditions    bool `protobuf:"varint,1,opt,name=conditions,proto3" json:"conditions,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3111,6 +3114,13 @@ func (x *WatchPolicyRequest) ProtoReflect() protoreflect.Message {
 // Deprecated: Use WatchPolicyRequest.ProtoReflect.Descriptor instead.
 func (*WatchPolicyRequest) Descriptor() ([]byte, []int) {
 	return file_tollgate_v1_roles_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *WatchPolicyRequest) GetConditions() bool {
+	if x != nil {
+		return x.Conditions
+	}
+	return false
 }
 
 // WatchPolicyResponse is what changed. The first messages hold all roles and limits;
@@ -3267,11 +3277,14 @@ type PolicyRole struct {
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Permission patterns that it allows, whatever the call is about.
 	Allows []string `protobuf:"bytes,2,rep,name=allows,proto3" json:"allows,omitempty"`
-	// Permission patterns that it denies, or denies under a condition: Authorize
-	// decides.
+	// Permission patterns that it denies, or denies under a condition that is not in
+	// grants: Authorize decides.
 	Denies []string `protobuf:"bytes,3,rep,name=denies,proto3" json:"denies,omitempty"`
 	// The roles whose permissions and grants it has as well.
-	Inherits      []string `protobuf:"bytes,4,rep,name=inherits,proto3" json:"inherits,omitempty"`
+	Inherits []string `protobuf:"bytes,4,rep,name=inherits,proto3" json:"inherits,omitempty"`
+	// Its grants with a condition, in their order, without descriptions; only with
+	// conditions.
+	Grants        []*Grant `protobuf:"bytes,5,rep,name=grants,proto3" json:"grants,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3330,6 +3343,13 @@ func (x *PolicyRole) GetDenies() []string {
 func (x *PolicyRole) GetInherits() []string {
 	if x != nil {
 		return x.Inherits
+	}
+	return nil
+}
+
+func (x *PolicyRole) GetGrants() []*Grant {
+	if x != nil {
+		return x.Grants
 	}
 	return nil
 }
@@ -3671,8 +3691,11 @@ const file_tollgate_v1_roles_proto_rawDesc = "" +
 	"\x04role\x18\x01 \x01(\v2\x11.tollgate.v1.RoleR\x04role\x121\n" +
 	"\achanges\x18\x02 \x03(\v2\x17.tollgate.v1.RoleChangeR\achanges\x12&\n" +
 	"\x0fnext_page_token\x18\x03 \x01(\tR\rnextPageToken\x129\n" +
-	"\breplayed\x18\x04 \x03(\v2\x1d.tollgate.v1.ReplayedDecisionR\breplayed\"\x14\n" +
-	"\x12WatchPolicyRequest\"\xab\x03\n" +
+	"\breplayed\x18\x04 \x03(\v2\x1d.tollgate.v1.ReplayedDecisionR\breplayed\"4\n" +
+	"\x12WatchPolicyRequest\x12\x1e\n" +
+	"\n" +
+	"conditions\x18\x01 \x01(\bR\n" +
+	"conditions\"\xab\x03\n" +
 	"\x13WatchPolicyResponse\x12\x1a\n" +
 	"\bsnapshot\x18\x01 \x01(\bR\bsnapshot\x12\x18\n" +
 	"\apartial\x18\x02 \x01(\bR\apartial\x12\x1a\n" +
@@ -3687,13 +3710,14 @@ const file_tollgate_v1_roles_proto_rawDesc = "" +
 	"\vapi_key_ids\x18\n" +
 	" \x03(\tR\tapiKeyIds\x12\x1b\n" +
 	"\ttoken_ids\x18\v \x03(\tR\btokenIds\x12\x1c\n" +
-	"\teverybody\x18\f \x01(\bR\teverybody\"l\n" +
+	"\teverybody\x18\f \x01(\bR\teverybody\"\x98\x01\n" +
 	"\n" +
 	"PolicyRole\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
 	"\x06allows\x18\x02 \x03(\tR\x06allows\x12\x16\n" +
 	"\x06denies\x18\x03 \x03(\tR\x06denies\x12\x1a\n" +
-	"\binherits\x18\x04 \x03(\tR\binherits\"\xa8\x01\n" +
+	"\binherits\x18\x04 \x03(\tR\binherits\x12*\n" +
+	"\x06grants\x18\x05 \x03(\v2\x12.tollgate.v1.GrantR\x06grants\"\xa8\x01\n" +
 	"\vPolicyLimit\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
 	"\n" +
@@ -3881,44 +3905,45 @@ var file_tollgate_v1_roles_proto_depIdxs = []int32{
 	40, // 52: tollgate.v1.PreviewRoleResponse.replayed:type_name -> tollgate.v1.ReplayedDecision
 	44, // 53: tollgate.v1.WatchPolicyResponse.roles:type_name -> tollgate.v1.PolicyRole
 	45, // 54: tollgate.v1.WatchPolicyResponse.limits:type_name -> tollgate.v1.PolicyLimit
-	54, // 55: tollgate.v1.PolicyLimit.subject:type_name -> tollgate.v1.Subject
-	5,  // 56: tollgate.v1.RolesService.CreateRole:input_type -> tollgate.v1.CreateRoleRequest
-	7,  // 57: tollgate.v1.RolesService.ListRoles:input_type -> tollgate.v1.ListRolesRequest
-	9,  // 58: tollgate.v1.RolesService.GetRole:input_type -> tollgate.v1.GetRoleRequest
-	11, // 59: tollgate.v1.RolesService.UpdateRole:input_type -> tollgate.v1.UpdateRoleRequest
-	13, // 60: tollgate.v1.RolesService.DeleteRole:input_type -> tollgate.v1.DeleteRoleRequest
-	15, // 61: tollgate.v1.RolesService.AssignRole:input_type -> tollgate.v1.AssignRoleRequest
-	17, // 62: tollgate.v1.RolesService.UnassignRole:input_type -> tollgate.v1.UnassignRoleRequest
-	19, // 63: tollgate.v1.RolesService.ListRoleMembers:input_type -> tollgate.v1.ListRoleMembersRequest
-	22, // 64: tollgate.v1.RolesService.Authorize:input_type -> tollgate.v1.AuthorizeRequest
-	27, // 65: tollgate.v1.RolesService.Explain:input_type -> tollgate.v1.ExplainRequest
-	30, // 66: tollgate.v1.RolesService.ListHolders:input_type -> tollgate.v1.ListHoldersRequest
-	33, // 67: tollgate.v1.RolesService.ListUserRoles:input_type -> tollgate.v1.ListUserRolesRequest
-	35, // 68: tollgate.v1.RolesService.ListUserPermissions:input_type -> tollgate.v1.ListUserPermissionsRequest
-	38, // 69: tollgate.v1.RolesService.PreviewRole:input_type -> tollgate.v1.PreviewRoleRequest
-	24, // 70: tollgate.v1.RolesService.BatchAuthorize:input_type -> tollgate.v1.BatchAuthorizeRequest
-	42, // 71: tollgate.v1.RolesService.WatchPolicy:input_type -> tollgate.v1.WatchPolicyRequest
-	6,  // 72: tollgate.v1.RolesService.CreateRole:output_type -> tollgate.v1.CreateRoleResponse
-	8,  // 73: tollgate.v1.RolesService.ListRoles:output_type -> tollgate.v1.ListRolesResponse
-	10, // 74: tollgate.v1.RolesService.GetRole:output_type -> tollgate.v1.GetRoleResponse
-	12, // 75: tollgate.v1.RolesService.UpdateRole:output_type -> tollgate.v1.UpdateRoleResponse
-	14, // 76: tollgate.v1.RolesService.DeleteRole:output_type -> tollgate.v1.DeleteRoleResponse
-	16, // 77: tollgate.v1.RolesService.AssignRole:output_type -> tollgate.v1.AssignRoleResponse
-	18, // 78: tollgate.v1.RolesService.UnassignRole:output_type -> tollgate.v1.UnassignRoleResponse
-	20, // 79: tollgate.v1.RolesService.ListRoleMembers:output_type -> tollgate.v1.ListRoleMembersResponse
-	23, // 80: tollgate.v1.RolesService.Authorize:output_type -> tollgate.v1.AuthorizeResponse
-	29, // 81: tollgate.v1.RolesService.Explain:output_type -> tollgate.v1.ExplainResponse
-	32, // 82: tollgate.v1.RolesService.ListHolders:output_type -> tollgate.v1.ListHoldersResponse
-	34, // 83: tollgate.v1.RolesService.ListUserRoles:output_type -> tollgate.v1.ListUserRolesResponse
-	37, // 84: tollgate.v1.RolesService.ListUserPermissions:output_type -> tollgate.v1.ListUserPermissionsResponse
-	41, // 85: tollgate.v1.RolesService.PreviewRole:output_type -> tollgate.v1.PreviewRoleResponse
-	25, // 86: tollgate.v1.RolesService.BatchAuthorize:output_type -> tollgate.v1.BatchAuthorizeResponse
-	43, // 87: tollgate.v1.RolesService.WatchPolicy:output_type -> tollgate.v1.WatchPolicyResponse
-	72, // [72:88] is the sub-list for method output_type
-	56, // [56:72] is the sub-list for method input_type
-	56, // [56:56] is the sub-list for extension type_name
-	56, // [56:56] is the sub-list for extension extendee
-	0,  // [0:56] is the sub-list for field type_name
+	2,  // 55: tollgate.v1.PolicyRole.grants:type_name -> tollgate.v1.Grant
+	54, // 56: tollgate.v1.PolicyLimit.subject:type_name -> tollgate.v1.Subject
+	5,  // 57: tollgate.v1.RolesService.CreateRole:input_type -> tollgate.v1.CreateRoleRequest
+	7,  // 58: tollgate.v1.RolesService.ListRoles:input_type -> tollgate.v1.ListRolesRequest
+	9,  // 59: tollgate.v1.RolesService.GetRole:input_type -> tollgate.v1.GetRoleRequest
+	11, // 60: tollgate.v1.RolesService.UpdateRole:input_type -> tollgate.v1.UpdateRoleRequest
+	13, // 61: tollgate.v1.RolesService.DeleteRole:input_type -> tollgate.v1.DeleteRoleRequest
+	15, // 62: tollgate.v1.RolesService.AssignRole:input_type -> tollgate.v1.AssignRoleRequest
+	17, // 63: tollgate.v1.RolesService.UnassignRole:input_type -> tollgate.v1.UnassignRoleRequest
+	19, // 64: tollgate.v1.RolesService.ListRoleMembers:input_type -> tollgate.v1.ListRoleMembersRequest
+	22, // 65: tollgate.v1.RolesService.Authorize:input_type -> tollgate.v1.AuthorizeRequest
+	27, // 66: tollgate.v1.RolesService.Explain:input_type -> tollgate.v1.ExplainRequest
+	30, // 67: tollgate.v1.RolesService.ListHolders:input_type -> tollgate.v1.ListHoldersRequest
+	33, // 68: tollgate.v1.RolesService.ListUserRoles:input_type -> tollgate.v1.ListUserRolesRequest
+	35, // 69: tollgate.v1.RolesService.ListUserPermissions:input_type -> tollgate.v1.ListUserPermissionsRequest
+	38, // 70: tollgate.v1.RolesService.PreviewRole:input_type -> tollgate.v1.PreviewRoleRequest
+	24, // 71: tollgate.v1.RolesService.BatchAuthorize:input_type -> tollgate.v1.BatchAuthorizeRequest
+	42, // 72: tollgate.v1.RolesService.WatchPolicy:input_type -> tollgate.v1.WatchPolicyRequest
+	6,  // 73: tollgate.v1.RolesService.CreateRole:output_type -> tollgate.v1.CreateRoleResponse
+	8,  // 74: tollgate.v1.RolesService.ListRoles:output_type -> tollgate.v1.ListRolesResponse
+	10, // 75: tollgate.v1.RolesService.GetRole:output_type -> tollgate.v1.GetRoleResponse
+	12, // 76: tollgate.v1.RolesService.UpdateRole:output_type -> tollgate.v1.UpdateRoleResponse
+	14, // 77: tollgate.v1.RolesService.DeleteRole:output_type -> tollgate.v1.DeleteRoleResponse
+	16, // 78: tollgate.v1.RolesService.AssignRole:output_type -> tollgate.v1.AssignRoleResponse
+	18, // 79: tollgate.v1.RolesService.UnassignRole:output_type -> tollgate.v1.UnassignRoleResponse
+	20, // 80: tollgate.v1.RolesService.ListRoleMembers:output_type -> tollgate.v1.ListRoleMembersResponse
+	23, // 81: tollgate.v1.RolesService.Authorize:output_type -> tollgate.v1.AuthorizeResponse
+	29, // 82: tollgate.v1.RolesService.Explain:output_type -> tollgate.v1.ExplainResponse
+	32, // 83: tollgate.v1.RolesService.ListHolders:output_type -> tollgate.v1.ListHoldersResponse
+	34, // 84: tollgate.v1.RolesService.ListUserRoles:output_type -> tollgate.v1.ListUserRolesResponse
+	37, // 85: tollgate.v1.RolesService.ListUserPermissions:output_type -> tollgate.v1.ListUserPermissionsResponse
+	41, // 86: tollgate.v1.RolesService.PreviewRole:output_type -> tollgate.v1.PreviewRoleResponse
+	25, // 87: tollgate.v1.RolesService.BatchAuthorize:output_type -> tollgate.v1.BatchAuthorizeResponse
+	43, // 88: tollgate.v1.RolesService.WatchPolicy:output_type -> tollgate.v1.WatchPolicyResponse
+	73, // [73:89] is the sub-list for method output_type
+	57, // [57:73] is the sub-list for method input_type
+	57, // [57:57] is the sub-list for extension type_name
+	57, // [57:57] is the sub-list for extension extendee
+	0,  // [0:57] is the sub-list for field type_name
 }
 
 func init() { file_tollgate_v1_roles_proto_init() }

@@ -72,8 +72,14 @@ func Methods() map[string]protoreflect.MethodDescriptor {
 	return methods
 }
 
+// PermissionConditions is the permission that WatchPolicy takes besides its own, to
+// tell conditions.
+const PermissionConditions = "tollgate:policy:conditions"
+
 // Permissions returns the permissions that RPCs need, sorted.
-func Permissions() []string { return fromGuards((*tollgatev1.Guard).GetPermission) }
+func Permissions() []string {
+	return fromGuards((*tollgatev1.Guard).GetPermission, PermissionConditions)
+}
 
 // Actions returns the names, sorted, that calls are counted under which need no
 // permission.

@@ -77,10 +77,10 @@ func (f *fixture) watcher() context.Context {
 }
 
 // watch returns the messages of a watch; ended gets its error.
-func (f *fixture) watch(ctx context.Context) (messages chan Message, ended chan error) {
+func (f *fixture) watch(ctx context.Context, conditions bool) (messages chan Message, ended chan error) {
 	messages, ended = make(chan Message), make(chan error, 1)
 	go func() {
-		ended <- f.Watch(ctx, func(m Message) error {
+		ended <- f.Watch(ctx, conditions, func(m Message) error {
 			select {
 			case messages <- m:
 				return nil
@@ -122,18 +122,18 @@ func TestWatch(t *testing.T) {
 		_, _, err := f.limits.Create(f.system(), limits.Limit{Name: "per-tenant", Subject: limits.SubjectCustom, ContextKey: "tenant", Permission: "orders:*", Rate: 5, Burst: 5, Period: time.Second, Lease: true, LeaseTime: 100 * time.Millisecond})
 		backendtest.Must(t, err)
 		ctx, hangUp := context.WithCancel(f.watcher())
-		messages, ended := f.watch(ctx)
+		messages, ended := f.watch(ctx, false)
 		first := <-messages
 		if !first.Snapshot || first.Partial || first.Revision != f.log.Revision() || len(first.Roles) != 2 {
 			t.Errorf("first %+v", first)
 		}
 		clerk := first.Roles[slices.IndexFunc(first.Roles, func(o roles.Outline) bool { return o.Name == "clerk" })]
-		backendtest.Equal(t, fmt.Sprint(clerk), "{clerk [orders:* b:plain] [orders:delete orders:refund] [base]}", "the role")
+		backendtest.Equal(t, fmt.Sprint(clerk), "{clerk [orders:* b:plain] [orders:delete orders:refund] [base] []}", "the role")
 		backendtest.Equal(t, fmt.Sprint(first.Limits), "[{per-tenant orders:* custom tenant true}]", "the limits")
 
 		_, revision, err := f.roles.Update(f.system(), "base", roles.Edit{Permissions: []string{"a:write"}})
 		backendtest.Must(t, err)
-		backendtest.Equal(t, fmt.Sprint(next(t, messages, revision).Roles), "[{base [a:write] [] []}]", "a changed role")
+		backendtest.Equal(t, fmt.Sprint(next(t, messages, revision).Roles), "[{base [a:write] [] [] []}]", "a changed role")
 		revision, err = f.roles.Delete(f.system(), "clerk")
 		backendtest.Must(t, err)
 		if m := next(t, messages, revision); !slices.Equal(m.RemovedRoles, []string{"clerk"}) || !m.Everybody {
@@ -185,7 +185,7 @@ func TestWatchParts(t *testing.T) {
 		f.role(r)
 		want[r.Name] = true
 	}
-	messages, _ := f.watch(f.watcher())
+	messages, _ := f.watch(f.watcher(), false)
 	for n := 0; ; n++ {
 		m := <-messages
 		if m.Snapshot != (n == 0) || m.Partial != (m.Revision == 0) || len(m.Roles) > 8 {
@@ -215,7 +215,7 @@ func TestWatchOlderThanSnapshot(t *testing.T) {
 	watching, stop := context.WithCancel(ctx)
 	ended := make(chan error, 1)
 	go func() {
-		ended <- f.Watch(watching, func(m Message) error {
+		ended <- f.Watch(watching, false, func(m Message) error {
 			if got = append(got, m); m.Snapshot {
 				close(late)
 				// Sent again, as after a follower's failure: the feed has joined.
@@ -239,7 +239,7 @@ func TestWatchOlderThanSnapshot(t *testing.T) {
 func TestWatchAfterReset(t *testing.T) {
 	t.Parallel()
 	f := open(t, backendtest.SQLite(t))
-	messages, ended := f.watch(f.watcher())
+	messages, ended := f.watch(f.watcher(), false)
 	<-messages
 	backendtest.Must(t, f.Reset(t.Context()))
 	for {

@@ -24,8 +24,8 @@ func (w *Watcher) WatchPolicy(ctx context.Context, r *tollgatev1.WatchPolicyRequ
 }
 
 // Policy is WatchPolicy for any stream.
-func (w *Watcher) Policy(ctx context.Context, _ *tollgatev1.WatchPolicyRequest, send func(*tollgatev1.WatchPolicyResponse) error) error {
-	return w.service.Watch(ctx, func(m Message) error {
+func (w *Watcher) Policy(ctx context.Context, r *tollgatev1.WatchPolicyRequest, send func(*tollgatev1.WatchPolicyResponse) error) error {
+	return w.service.Watch(ctx, r.GetConditions(), func(m Message) error {
 		return send(&tollgatev1.WatchPolicyResponse{
 			Snapshot: m.Snapshot, Partial: m.Partial, Revision: m.Revision,
 			Roles: protoconv.List(m.Roles, roleProto), RemovedRoles: m.RemovedRoles,
@@ -36,7 +36,10 @@ func (w *Watcher) Policy(ctx context.Context, _ *tollgatev1.WatchPolicyRequest, 
 }
 
 func roleProto(o roles.Outline) *tollgatev1.PolicyRole {
-	return &tollgatev1.PolicyRole{Name: o.Name, Allows: o.Allows, Denies: o.Denies, Inherits: o.Inherits}
+	return &tollgatev1.PolicyRole{
+		Name: o.Name, Allows: o.Allows, Denies: o.Denies, Inherits: o.Inherits,
+		Grants: protoconv.List(o.Conditional, roles.GrantProto),
+	}
 }
 
 func limitProto(o limits.Outline) *tollgatev1.PolicyLimit {

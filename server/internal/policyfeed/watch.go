@@ -5,14 +5,28 @@ import (
 	"slices"
 
 	"github.com/tollgatehq/tollgate/server/internal/caller"
+	"github.com/tollgatehq/tollgate/server/internal/contract"
+	"github.com/tollgatehq/tollgate/server/internal/fault"
 )
 
 // partSize is about how many bytes one message of a snapshot has.
 const partSize = 256 << 10
 
 // Watch sends all roles and limits, then what changes, and at least every second
-// that nothing did. Its errors are those of changes.Feed.
-func (s *Service) Watch(ctx context.Context, send func(Message) error) error {
+// that nothing did. Roles have grants with conditions only when they are asked for;
+// it is Denied to, and ends with that for, who may not see them. Its other errors are
+// those of changes.Feed.
+func (s *Service) Watch(ctx context.Context, conditions bool, send func(Message) error) error {
+	tell := send
+	send = func(m Message) error {
+		if !conditions {
+			return tell(m.withoutConditions())
+		}
+		if err := s.maySeeConditions(ctx); err != nil {
+			return err
+		}
+		return tell(m)
+	}
 	asker := caller.From(ctx).UserID()
 	var begun int64
 	return s.feed.Watch(ctx, s.log, func(revision int64) error {
@@ -28,6 +42,38 @@ func (s *Service) Watch(ctx context.Context, send func(Message) error) error {
 	}, func(revision int64) error { return send(Message{Revision: revision}) })
 }
 
+// maySeeConditions returns nil when the caller may, by the roles of now: a stream is
+// older than they are.
+func (s *Service) maySeeConditions(ctx context.Context) error {
+	c := caller.From(ctx)
+	if c.System {
+		return nil
+	}
+	if c.Principal != nil {
+		now := *c.Principal
+		var err error
+		if now.Roles, err = s.roles.RolesOf(ctx, now.UserID); err != nil {
+			return err
+		}
+		if s.roles.Check(&now, contract.PermissionConditions) == caller.ReasonOK {
+			return nil
+		}
+	}
+	return fault.New(fault.Denied, "PERMISSION_MISSING",
+		"to be told conditions takes the permission %s besides; get it, or watch without them", contract.PermissionConditions)
+}
+
+// withoutConditions is the message for who has not asked for conditions.
+func (m Message) withoutConditions() Message {
+	if len(m.Roles) > 0 { // shared with other watchers
+		m.Roles = slices.Clone(m.Roles)
+		for i, o := range m.Roles {
+			m.Roles[i] = o.WithoutConditions()
+		}
+	}
+	return m
+}
+
 // snapshot sends everything in parts. What it reads is at least as new as revision.
 func (s *Service) snapshot(revision int64, send func(Message) error) error {
 	m, size := Message{Snapshot: true, Partial: true}, 0
@@ -41,7 +87,11 @@ func (s *Service) snapshot(revision int64, send func(Message) error) error {
 	}
 	for o := range s.roles.Policy().Outlines() {
 		m.Roles = append(m.Roles, o)
-		if err := add(bytesOf(o.Name) + bytesOf(o.Allows...) + bytesOf(o.Denies...) + bytesOf(o.Inherits...)); err != nil {
+		size := bytesOf(o.Name) + bytesOf(o.Allows...) + bytesOf(o.Denies...) + bytesOf(o.Inherits...)
+		for _, g := range o.Conditional {
+			size += bytesOf(g.Permission, g.Condition)
+		}
+		if err := add(size); err != nil {
 			return err
 		}
 	}

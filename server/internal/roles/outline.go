@@ -5,14 +5,13 @@ import (
 	"slices"
 )
 
-// Outline is what a role means for calls that are decided elsewhere: what it allows
-// whatever the call is about, and what it denies or may deny. Allows that depend on
-// a condition are not in it.
+// Outline is what a role means for calls that are decided elsewhere.
 type Outline struct {
-	Name     string
-	Allows   []string // patterns
-	Denies   []string // patterns
-	Inherits []string
+	Name        string
+	Allows      []string // patterns, whatever the call is about
+	Denies      []string // patterns
+	Inherits    []string
+	Conditional []Grant // those with a condition
 }
 
 // Outline is that of one role; false when there is none.
@@ -26,11 +25,30 @@ func (p *Policy) Outline(name string) (Outline, bool) {
 		switch {
 		case g.plain():
 			o.Allows = append(o.Allows, g.Permission)
-		case g.Effect != Allow: // also one that only another version knows
+		case g.Condition != "" && (g.Effect == Allow || g.Effect == Deny):
+			g.Description = ""
+			o.Conditional = append(o.Conditional, g)
+		default: // also one that only another version knows
 			o.Denies = append(o.Denies, g.Permission)
 		}
 	}
 	return o, true
+}
+
+// WithoutConditions is the outline for who may not know them: what it may deny is
+// denied, and what it may allow is left out.
+func (o Outline) WithoutConditions() Outline {
+	if len(o.Conditional) == 0 {
+		return o
+	}
+	o.Denies = slices.Clone(o.Denies)
+	for _, g := range o.Conditional {
+		if g.Effect == Deny {
+			o.Denies = append(o.Denies, g.Permission)
+		}
+	}
+	o.Conditional = nil
+	return o
 }
 
 // Outlines are those of all roles, in no order.

@@ -135,7 +135,9 @@ type RolesServiceClient interface {
 	BatchAuthorize(context.Context, *v1.BatchAuthorizeRequest) (*v1.BatchAuthorizeResponse, error)
 	// WatchPolicy tells a service that decides calls by itself what it needs for that:
 	// first all roles and limits, then what changes, and about whom to ask again. Who
-	// watches learns every role and limit, but no condition and not who holds what.
+	// watches learns every role and limit, but not who holds what; and each condition,
+	// which may name people and networks, only where conditions is set, which
+	// takes tollgate:policy:conditions as well. Without it that is refused.
 	// Only what is allowed may be decided so; Authorize decides the rest, and records
 	// refusals.
 	// buf:lint:ignore RPC_NO_SERVER_STREAMING
@@ -479,7 +481,9 @@ type RolesServiceHandler interface {
 	BatchAuthorize(context.Context, *v1.BatchAuthorizeRequest) (*v1.BatchAuthorizeResponse, error)
 	// WatchPolicy tells a service that decides calls by itself what it needs for that:
 	// first all roles and limits, then what changes, and about whom to ask again. Who
-	// watches learns every role and limit, but no condition and not who holds what.
+	// watches learns every role and limit, but not who holds what; and each condition,
+	// which may name people and networks, only where conditions is set, which
+	// takes tollgate:policy:conditions as well. Without it that is refused.
 	// Only what is allowed may be decided so; Authorize decides the rest, and records
 	// refusals.
 	// buf:lint:ignore RPC_NO_SERVER_STREAMING
