@@ -84,6 +84,7 @@ type Condition struct {
 	text      string
 	program   cel.Program
 	paths     []path   // what it reads, as far as that is written in it
+	zones     bool     // it reads the rules of time zones
 	conjuncts []string // it is true just when all of these are
 }
 
@@ -131,7 +132,7 @@ func Compile(text string) (*Condition, error) {
 	}
 	c := &Condition{text: text, program: program}
 	root := checked.NativeRep().Expr()
-	c.paths = readsOf(root)
+	c.paths, c.zones = readsOf(root), anyPart(root, namesZone)
 	if c.conjuncts, err = conjunctsOf(env, text); err != nil {
 		return nil, &Error{Message: err.Error()}
 	}

@@ -118,36 +118,8 @@ func readsOf(e ast.Expr) []path {
 			add(p)
 			return
 		}
-		switch e.Kind() {
-		case ast.SelectKind:
-			walk(e.AsSelect().Operand())
-		case ast.CallKind:
-			call := e.AsCall()
-			if call.IsMemberFunction() {
-				walk(call.Target())
-			}
-			for _, arg := range call.Args() {
-				walk(arg)
-			}
-		case ast.ListKind:
-			for _, element := range e.AsList().Elements() {
-				walk(element)
-			}
-		case ast.MapKind:
-			for _, entry := range e.AsMap().Entries() {
-				walk(entry.AsMapEntry().Key())
-				walk(entry.AsMapEntry().Value())
-			}
-		case ast.StructKind: // google.protobuf.StringValue{value: …}
-			for _, field := range e.AsStruct().Fields() {
-				walk(field.AsStructField().Value())
-			}
-		case ast.ComprehensionKind:
-			c := e.AsComprehension()
-			for _, part := range []ast.Expr{c.IterRange(), c.AccuInit(), c.LoopCondition(), c.LoopStep(), c.Result()} {
-				walk(part)
-			}
-		default:
+		for _, part := range partsOf(e) {
+			walk(part)
 		}
 	}
 	walk(e)
