@@ -163,8 +163,10 @@ func (e Event) proto() *tollgatev1.RecordEventRequest {
 	return req
 }
 
-// maxUserID is how many bytes Tollgate accepts of a user's id.
-const maxUserID = 64
+const (
+	maxUserID   = 64  // how many bytes Tollgate accepts of a user's id
+	maxResource = 256 // and of a resource
+)
 
 // request returns a request for the wire, with the name of a call that counts.
 func (c *Client) request(r AuthorizeRequest) (*tollgatev1.AuthorizeRequest, bool, error) {
@@ -213,7 +215,7 @@ func (r AuthorizeRequest) proto() (req *tollgatev1.AuthorizeRequest, wellFormed 
 	}
 	req = &tollgatev1.AuthorizeRequest{
 		AnyOf: r.AnyOf, AllOf: r.AllOf, ResourceAttributes: resource, ActionProperties: action,
-		Permission: r.Permission, Resource: clip(r.Resource, 256), Context: r.Context,
+		Permission: r.Permission, Resource: clip(r.Resource, maxResource), Context: r.Context,
 		Client: &tollgatev1.Client{
 			Ip: ipText(r.IP), UserAgent: clip(r.UserAgent, 512), RequestId: clip(r.RequestID, 128),
 		},

@@ -67,15 +67,16 @@
 //
 // It asks Tollgate about a caller whom it does not know yet, and once in 5 minutes;
 // about what may be refused, so that every refusal is on record; where a condition has
-// a say; and where a limit has, unless the limit has lease set and the caller makes 8
+// a say, unless [LocalConfig] has Conditions and the answer is sure; and where a limit has, unless the limit has lease set and the caller makes 8
 // calls a second or more, which the client then leases ahead. A change is in force within a second: a session,
 // key or role that was taken away, a user who was disabled, a new deny or limit. When
 // the feed is lost for longer than [LocalConfig.FeedBound], it asks about each call,
 // or fails. Allowed calls that were decided so are not in Tollgate's metrics.
 //
-// The service's account needs tollgate:policy:watch besides, and tollgate:limits:check
-// for leases: make a role with them.
-// Whoever has the former can read every role and limit.
+// The service's account needs tollgate:policy:watch besides, tollgate:limits:check
+// for leases, and tollgate:policy:conditions for conditions: make a role with them.
+// Whoever has the first can read every role and limit, and with the last every
+// condition.
 //
 // # Behind a proxy that asks Tollgate
 //

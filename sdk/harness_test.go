@@ -15,6 +15,7 @@ import (
 	"connectrpc.com/connect"
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
 	tollgate "github.com/tollgatehq/tollgate/sdk"
+	"github.com/tollgatehq/tollgate/sdk/conditions"
 	"github.com/tollgatehq/tollgate/sdk/sdktest"
 	"google.golang.org/protobuf/types/known/durationpb"
 )
@@ -43,7 +44,7 @@ func newFixture(t testing.TB, answers ...answerFunc) *fixture {
 	transport := &http.Transport{}
 	t.Cleanup(transport.CloseIdleConnections)
 	f := &fixture{clock: &clock{t: time.Unix(1_800_000_000, 0)}, recorder: &recorder{answers: answers}, next: transport}
-	f.Server = sdktest.NewServer(sdktest.WithClock(f.now), sdktest.WithKeepAlive(time.Hour),
+	f.Server = sdktest.NewServer(sdktest.WithClock(f.now), sdktest.WithKeepAlive(time.Hour), sdktest.WithConditions(conditions.Evaluator()),
 		sdktest.WithInterceptors(connect.UnaryInterceptorFunc(f.record)))
 	t.Cleanup(f.Close)
 	f.SetRole("clerk", "orders:*")

@@ -25,6 +25,19 @@ type LocalConfig struct {
 	// MaxPrincipals is how many credentials are remembered: 50,000 by default. Each
 	// takes about 1 KiB, more for users with many roles.
 	MaxPrincipals int
+	// Conditions has calls that grants with conditions decide allowed here, too, where
+	// the answer is sure to be Tollgate's: conditions.Evaluator() of package
+	// [github.com/tollgatehq/tollgate/sdk/conditions]. By default Tollgate is asked
+	// about each. It takes the permission tollgate:policy:conditions: without it, all
+	// calls are asked about.
+	//
+	// Known here are the principal but for its attributes, the action, the resource's
+	// type and id, the attributes in the request, the context and the address. A
+	// condition that reads anything else has Tollgate asked: the principal's
+	// attributes, those of the resource that are not in the request, and the time,
+	// since clocks differ. So has one that fails or cannot be compiled here. A decision
+	// names the grant that allowed it, as Tollgate's does.
+	Conditions Conditions
 }
 
 func (c *LocalConfig) check() error {
@@ -45,8 +58,8 @@ func (c *LocalConfig) check() error {
 
 // WithLocalDecisions has [Client.Authorize], and what is built on it, allow calls in
 // this process when they are sure to be allowed: about a caller whom Tollgate has
-// verified within the last 5 minutes, by roles that need no condition, within all
-// limits that count the call. Everything else, and so every refusal, goes to Tollgate,
+// verified within the last 5 minutes, by roles that need no condition (but see
+// [LocalConfig]'s Conditions), within all limits that count the call. Everything else, and so every refusal, goes to Tollgate,
 // which decides and records it. A change is in force here within a second.
 //
 // Limits let a call pass here when all that count it have lease set: the client leases
@@ -93,7 +106,7 @@ func newLocal(client *Client, config LocalConfig) *local {
 	ctx, stop := context.WithCancel(context.Background())
 	l := &local{client: client, config: config, principals: newPrincipals(config.MaxPrincipals), stop: stop}
 	l.leases = newLeases(ctx, client, l.running.Go)
-	l.replica = newReplica(client, config.FeedBound, l.principals, l.leases)
+	l.replica = newReplica(client, config, l.principals, l.leases)
 	l.running.Go(func() { l.replica.run(ctx) })
 	return l
 }
@@ -135,12 +148,19 @@ func (l *local) decide(r *AuthorizeRequest, now time.Time) (d *Decision, known b
 		return nil, true
 	}
 	who := l.principals.find(r)
-	switch {
-	case who == nil, who.revision > p.revision, who.learnt.age(now) >= who.goodFor:
-	case p.may(who, r) && (r.Recheck || l.within(p, who, r, now)): // the limits last: what was taken is not given back
-		return who.decision(p.revision), true
+	if who == nil || who.revision > p.revision || who.learnt.age(now) >= who.goodFor {
+		return nil, true
 	}
-	return nil, true
+	q := question{who: who}
+	if len(r.ResourceAttributes)+len(r.ActionProperties) > 0 && (l.config.Conditions == nil || !q.describe(r)) {
+		return nil, true
+	}
+	// The limits last: what was taken is not given back.
+	by, sure := p.may(&q, r)
+	if !sure || !r.Recheck && !l.within(p, who, r, now) {
+		return nil, true
+	}
+	return who.decisionBy(p.revision, by), true
 }
 
 // within reports whether the limits that count the call let it pass here, and counts
@@ -159,11 +179,11 @@ const (
 	anyAction    = "authenticated" // what limits match when a call names no permission
 )
 
-// simple reports whether Tollgate would take the request, and nothing that only
-// conditions read is in it. It is stricter than Tollgate where that is cheaper.
+// simple reports whether Tollgate would take the request, but for its attributes. It
+// is stricter than Tollgate where that is cheaper.
 func (r *AuthorizeRequest) simple() bool {
 	if (r.Credential == "") == (r.UserID == "") || r.Cost < 0 || r.Cost > maxCost || r.MinRevision < 0 ||
-		len(r.ResourceAttributes)+len(r.ActionProperties) > 0 || len(r.Context) > maxPairs {
+		len(r.Context) > maxPairs {
 		return false
 	}
 	for key, value := range r.Context {

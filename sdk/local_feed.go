@@ -34,6 +34,7 @@ func (i instant) age(now time.Time) time.Duration {
 type replica struct {
 	client     *Client
 	bound      time.Duration
+	engine     Conditions // nil: conditions are not asked for
 	principals *principals
 	leases     *leases
 
@@ -43,8 +44,8 @@ type replica struct {
 	changed chan struct{} // closed by the next message
 }
 
-func newReplica(client *Client, bound time.Duration, p *principals, l *leases) *replica {
-	return &replica{client: client, bound: bound, principals: p, leases: l, changed: make(chan struct{})}
+func newReplica(client *Client, config LocalConfig, p *principals, l *leases) *replica {
+	return &replica{client: client, bound: config.FeedBound, engine: config.Conditions, principals: p, leases: l, changed: make(chan struct{})}
 }
 
 // lose forgets the policy.
@@ -78,7 +79,7 @@ func (f *replica) follow(ctx context.Context) (received bool, err error) {
 	defer cancel()
 	watchdog := time.AfterFunc(f.bound, cancel)
 	defer watchdog.Stop()
-	stream, err := f.client.policies.WatchPolicy(ctx, &tollgatev1.WatchPolicyRequest{})
+	stream, err := f.client.policies.WatchPolicy(ctx, &tollgatev1.WatchPolicyRequest{Conditions: f.engine != nil})
 	if err != nil {
 		return false, f.ended(err)
 	}
@@ -89,7 +90,7 @@ func (f *replica) follow(ctx context.Context) (received bool, err error) {
 		m := stream.Msg()
 		switch {
 		case m.GetSnapshot():
-			next, fresh = &policy{}, true
+			next, fresh = &policy{engine: f.engine}, true
 		case next == nil:
 			return received, errors.New("the stream does not begin with a snapshot")
 		}

@@ -12,18 +12,21 @@ import (
 
 // policy is what Tollgate's feed has told. It never changes.
 type policy struct {
-	revision int64
-	heard    instant
-	size     int // bytes of what was told
-	roles    map[string]*role
-	limits   map[string]*tollgatev1.PolicyLimit
-	counting map[string][]*tollgatev1.PolicyLimit // by pattern, without its "*"
+	revision   int64
+	heard      instant
+	size       int // bytes of what was told
+	roles      map[string]*role
+	limits     map[string]*tollgatev1.PolicyLimit
+	engine     Conditions                           // nil: Tollgate decides by conditions
+	conditions map[string]*expression               // by text
+	counting   map[string][]*tollgatev1.PolicyLimit // by pattern, without its "*"
 }
 
 // role is a role with what it inherits.
 type role struct {
 	own            *tollgatev1.PolicyRole
 	allows, denies perm.Set
+	grants         []grant // those with a condition
 }
 
 // size is what the role adds to that of a policy.
@@ -38,7 +41,7 @@ func (r *role) size() int {
 func (p *policy) with(m *tollgatev1.WatchPolicyResponse) *policy {
 	next := *p
 	if len(m.GetRoles())+len(m.GetRemovedRoles()) > 0 {
-		next.roles = changedRoles(p.roles, m.GetRoles(), m.GetRemovedRoles())
+		next.roles, next.conditions = p.changedRoles(m.GetRoles(), m.GetRemovedRoles())
 		for _, name := range m.GetRemovedRoles() {
 			next.size -= p.roles[name].size()
 		}
@@ -70,9 +73,9 @@ func (p *policy) with(m *tollgatev1.WatchPolicyResponse) *policy {
 }
 
 // changedRoles compiles what changed, and what inherits something.
-func changedRoles(roles map[string]*role, changed []*tollgatev1.PolicyRole, removed []string) map[string]*role {
-	next := make(map[string]*role, len(roles)+len(changed))
-	maps.Copy(next, roles)
+func (p *policy) changedRoles(changed []*tollgatev1.PolicyRole, removed []string) (map[string]*role, map[string]*expression) {
+	next := make(map[string]*role, len(p.roles)+len(changed))
+	maps.Copy(next, p.roles)
 	touched := make(map[string]bool, len(changed))
 	for _, name := range removed {
 		delete(next, name)
@@ -80,16 +83,18 @@ func changedRoles(roles map[string]*role, changed []*tollgatev1.PolicyRole, remo
 	for _, own := range changed {
 		next[own.GetName()], touched[own.GetName()] = &role{own: own}, true
 	}
+	conditions := expressions(p.engine, next, p.conditions)
 	for name, r := range next {
 		if touched[name] || len(r.own.GetInherits()) > 0 {
-			next[name] = compileRole(next, r.own)
+			next[name] = compileRole(next, r.own, conditions)
 		}
 	}
-	return next
+	return next, conditions
 }
 
 // compileRole follows what a role inherits, each once, as far as it exists.
-func compileRole(roles map[string]*role, own *tollgatev1.PolicyRole) *role {
+func compileRole(roles map[string]*role, own *tollgatev1.PolicyRole, conditions map[string]*expression) *role {
+	all := &role{own: own}
 	var allows, denies, seen []string
 	for todo := []string{own.GetName()}; len(todo) > 0; todo = todo[1:] {
 		r := roles[todo[0]]
@@ -98,62 +103,80 @@ func compileRole(roles map[string]*role, own *tollgatev1.PolicyRole) *role {
 		}
 		seen = append(seen, todo[0])
 		allows, denies = append(allows, r.own.GetAllows()...), append(denies, r.own.GetDenies()...)
+		denies = append(denies, all.grantsOf(r.own, conditions)...)
 		todo = append(todo, r.own.GetInherits()...)
 	}
-	return &role{own: own, allows: perm.Compile(allows), denies: perm.Compile(denies)}
+	all.allows, all.denies = perm.Compile(allows), perm.Compile(denies)
+	return all
 }
 
-// may reports whether the call is sure to be allowed, but for limits.
-func (p *policy) may(who *known, r *AuthorizeRequest) bool {
+// may reports whether the call is sure to be allowed, but for limits, and by which
+// grant with a condition; nil when by none.
+func (p *policy) may(q *question, r *AuthorizeRequest) (by *grant, sure bool) {
+	who := q.who
 	own := r.Self != "" && r.Self == who.principal.UserID && who.principal.APIKeyID == "" && (!r.SelfOnly || !who.principal.Service)
 	switch {
 	case own:
-		return true
+		return nil, true
 	case r.SelfOnly:
-		return false
+		return nil, false
 	case r.Authenticated:
-		return true
+		return nil, true
 	case len(r.AnyOf) > 0:
 		for _, permission := range r.AnyOf {
-			if p.holds(who, permission) {
-				return true
+			if says, by := p.holds(q, r, permission); says != no {
+				return by, says == yes
 			}
 		}
-		return false
+		return nil, false
 	case len(r.AllOf) > 0:
-		for _, permission := range r.AllOf {
-			if !p.holds(who, permission) {
-				return false
+		for i, permission := range r.AllOf {
+			says, first := p.holds(q, r, permission)
+			if says != yes {
+				return nil, false
+			}
+			if i == 0 {
+				by = first
 			}
 		}
-		return true
+		return by, true
 	}
-	return p.holds(who, r.Permission)
+	says, by := p.holds(q, r, r.Permission)
+	return by, says == yes
 }
 
 // holds reports whether a role allows the permission, none may deny it, and the API
 // key is not narrowed to less.
-func (p *policy) holds(who *known, permission string) bool {
-	allowed := false
-	for _, name := range who.principal.Roles {
-		r := p.roles[name]
-		if r == nil {
+func (p *policy) holds(q *question, r *AuthorizeRequest, permission string) (answer, *grant) {
+	who := &q.who.principal
+	allowed, conditional := false, false
+	for _, name := range who.Roles {
+		role := p.roles[name]
+		if role == nil {
 			continue
 		}
-		if len(r.denies) > 0 && r.denies.Covers(permission) {
-			return false
+		if len(role.denies) > 0 && role.denies.Covers(permission) {
+			return no, nil
 		}
-		allowed = allowed || r.allows.Covers(permission)
+		allowed = allowed || role.allows.Covers(permission)
+		conditional = conditional || len(role.grants) > 0
 	}
-	if !allowed || len(who.principal.Scopes) == 0 {
-		return allowed
+	if !allowed && !conditional || !inScopes(who, permission) {
+		return no, nil
 	}
-	for _, scope := range who.principal.Scopes {
+	if conditional {
+		return p.weigh(q, r, permission, allowed)
+	}
+	return yes, nil
+}
+
+func inScopes(who *Principal, permission string) bool {
+	for _, scope := range who.Scopes {
 		if perm.Match(scope, permission) {
 			return true
 		}
 	}
-	return false
+	return len(who.Scopes) == 0
 }
 
 // countingOf returns which limits count the call.

@@ -50,6 +50,17 @@ func (k *known) decision(revision int64) *Decision {
 	return d
 }
 
+// decisionBy is decision for a call that a grant with a condition allowed.
+func (k *known) decisionBy(revision int64, by *grant) *Decision {
+	d := k.decision(revision)
+	if by == nil {
+		return d
+	}
+	named := *d
+	named.Grant = by.String()
+	return &named
+}
+
 // allows reports whether the decision says nothing but that p may.
 func (d *Decision) allows(p *Principal) bool {
 	q := d.Principal

@@ -74,25 +74,22 @@ func asked(req *tollgatev1.AuthorizeRequest) []string {
 }
 
 // may says why the caller may not, as the roles and the scopes have it: OK when the
-// caller may.
-func (s *Server) may(who *tollgatev1.Principal, req *tollgatev1.AuthorizeRequest) tollgatev1.Reason {
-	first := tollgatev1.Reason_REASON_PERMISSION_MISSING
+// caller may; and by which grant.
+func (s *Server) may(who *tollgatev1.Principal, req *tollgatev1.AuthorizeRequest) (first tollgatev1.Reason, by string) {
+	first = tollgatev1.Reason_REASON_PERMISSION_MISSING
 	for i, p := range asked(req) {
-		reason := tollgatev1.Reason_REASON_OK
-		switch {
-		case !s.holds(s.users[who.GetUsername()], p):
-			reason = tollgatev1.Reason_REASON_PERMISSION_MISSING
-		case len(who.GetScopes()) > 0 && !anyMatch(who.GetScopes(), p):
+		reason, grant := s.judge(who, req, p)
+		if reason == tollgatev1.Reason_REASON_OK && len(who.GetScopes()) > 0 && !anyMatch(who.GetScopes(), p) {
 			reason = tollgatev1.Reason_REASON_SCOPE_MISSING
 		}
 		if i == 0 {
-			first = reason
+			first, by = reason, grant
 		}
 		if (reason == tollgatev1.Reason_REASON_OK) == (len(req.GetAnyOf()) > 0) {
-			return reason
+			return reason, grant
 		}
 	}
-	return first
+	return first, by
 }
 
 // decide verifies, counts and checks the permission, in this order. The lock
@@ -123,7 +120,7 @@ func (s *Server) decide(req *tollgatev1.AuthorizeRequest) *tollgatev1.AuthorizeR
 	case req.GetSelfOnly():
 		res.Reason = tollgatev1.Reason_REASON_SELF_ONLY
 	default:
-		res.Reason = s.may(who, req)
+		res.Reason, res.Grant = s.may(who, req)
 		res.Allowed = res.Reason == tollgatev1.Reason_REASON_OK
 	}
 	s.decisions = append(s.decisions, Decision{Request: req, Response: res})

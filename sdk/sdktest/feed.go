@@ -37,7 +37,7 @@ func (s *Server) sendPolicy(message *tollgatev1.WatchPolicyResponse) int64 {
 func (s *Server) policySnapshot() *tollgatev1.WatchPolicyResponse {
 	message := &tollgatev1.WatchPolicyResponse{Snapshot: true, Revision: s.revision}
 	for _, name := range slices.Sorted(maps.Keys(s.roles)) {
-		message.Roles = append(message.Roles, &tollgatev1.PolicyRole{Name: name, Allows: s.roles[name]})
+		message.Roles = append(message.Roles, s.policyRole(name))
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.limits)) {
 		message.Limits = append(message.Limits, s.limits[name].policy())
@@ -56,16 +56,20 @@ func (l Limit) policy() *tollgatev1.PolicyLimit {
 // WatchRevocations sends a snapshot and then what changes.
 func (h handler) WatchRevocations(ctx context.Context, _ *tollgatev1.WatchRevocationsRequest, stream *connect.ServerStream[tollgatev1.WatchRevocationsResponse]) error {
 	s := h.server
-	return watch(ctx, s, stream, s.snapshot, func() *[]*tollgatev1.WatchRevocationsResponse { return &s.feed },
+	return watch(ctx, s, stream.Send, s.snapshot, func() *[]*tollgatev1.WatchRevocationsResponse { return &s.feed },
 		func(revision int64) *tollgatev1.WatchRevocationsResponse {
 			return &tollgatev1.WatchRevocationsResponse{Revision: revision}
 		})
 }
 
 // WatchPolicy sends a snapshot and then what changes.
-func (h handler) WatchPolicy(ctx context.Context, _ *tollgatev1.WatchPolicyRequest, stream *connect.ServerStream[tollgatev1.WatchPolicyResponse]) error {
+func (h handler) WatchPolicy(ctx context.Context, req *tollgatev1.WatchPolicyRequest, stream *connect.ServerStream[tollgatev1.WatchPolicyResponse]) error {
 	s := h.server
-	return watch(ctx, s, stream, s.policySnapshot, func() *[]*tollgatev1.WatchPolicyResponse { return &s.policy },
+	send := stream.Send
+	if !req.GetConditions() {
+		send = func(m *tollgatev1.WatchPolicyResponse) error { return stream.Send(withoutConditions(m)) }
+	}
+	return watch(ctx, s, send, s.policySnapshot, func() *[]*tollgatev1.WatchPolicyResponse { return &s.policy },
 		func(revision int64) *tollgatev1.WatchPolicyResponse {
 			return &tollgatev1.WatchPolicyResponse{Revision: revision}
 		})
@@ -73,7 +77,7 @@ func (h handler) WatchPolicy(ctx context.Context, _ *tollgatev1.WatchPolicyReque
 
 // watch sends a snapshot, what is put on a feed, and a message with the revision when
 // there is nothing else.
-func watch[T any](ctx context.Context, s *Server, stream *connect.ServerStream[T], snapshot func() *T, feed func() *[]*T, silent func(int64) *T) error {
+func watch[T any](ctx context.Context, s *Server, send func(*T) error, snapshot func() *T, feed func() *[]*T, silent func(int64) *T) error {
 	beat := time.NewTicker(s.keepAlive)
 	defer beat.Stop()
 	s.mu.Lock()
@@ -81,7 +85,7 @@ func watch[T any](ctx context.Context, s *Server, stream *connect.ServerStream[T
 	s.mu.Unlock()
 	for {
 		for _, message := range pending {
-			if err := stream.Send(message); err != nil {
+			if err := send(message); err != nil {
 				return err
 			}
 		}

@@ -39,7 +39,8 @@ type Server struct {
 	audience     string
 	interceptors []connect.Interceptor
 	permission   *regexp.Regexp
-	ended        chan struct{} // closed by Close
+	conditions   tollgate.Conditions // nil: conditions fail
+	ended        chan struct{}       // closed by Close
 
 	mu       sync.Mutex
 	down     bool
@@ -47,6 +48,7 @@ type Server struct {
 	keys     []jose.Key // the signer's is the last one
 	removed  []string   // ids of keys
 	roles    map[string][]string
+	grants   map[string][]grant
 	users    map[string]User // by name
 	apiKeys  map[string]apiKey
 	sessions map[string]*session
@@ -110,7 +112,7 @@ func WithInterceptors(interceptors ...connect.Interceptor) Option {
 func NewServer(opts ...Option) *Server {
 	s := &Server{
 		now: time.Now, keepAlive: 500 * time.Millisecond, tokenTTL: 15 * time.Minute, audience: Audience, permission: permissionPattern(), ended: make(chan struct{}),
-		roles: map[string][]string{}, users: map[string]User{}, apiKeys: map[string]apiKey{},
+		roles: map[string][]string{}, grants: map[string][]grant{}, users: map[string]User{}, apiKeys: map[string]apiKey{},
 		sessions: map[string]*session{}, refresh: map[string]string{},
 		limits: map[string]Limit{}, used: map[counter]int64{}, once: map[string]bool{}, reservations: map[string]reservation{}, calls: map[string]int{},
 		tokens:  map[string]bool{},

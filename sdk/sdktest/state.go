@@ -18,7 +18,8 @@ type User struct {
 	// SecondFactor is the code that a sign-in must give as well; empty: none.
 	SecondFactor string
 	Roles        []string
-	Service      bool // a program
+	Attributes   map[string]any // what conditions read
+	Service      bool           // a program
 	Disabled     bool
 	// PasswordChange: the user may do nothing but choose another password.
 	PasswordChange bool
@@ -64,11 +65,12 @@ type Limit struct {
 type counter struct{ limit, key string }
 
 // SetRole adds a role, or replaces it, with the permissions that it grants:
-// "orders:read", "orders:*", "*".
+// "orders:read", "orders:*", "*". [Server.SetGrants] adds what has conditions.
 func (s *Server) SetRole(name string, permissions ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.roles[name] = permissions
+	delete(s.grants, name)
 	s.sendPolicy(&tollgatev1.WatchPolicyResponse{Roles: []*tollgatev1.PolicyRole{{Name: name, Allows: permissions}}})
 }
 
@@ -226,10 +228,10 @@ func (s *Server) newID(kind string) string {
 	return fmt.Sprintf("%s-%d", kind, s.serial)
 }
 
-// holds reports whether a user's roles grant a permission.
+// holds reports whether a user's roles grant a permission without a condition.
 func (s *Server) holds(u User, permission string) bool {
 	for _, role := range u.Roles {
-		if anyMatch(s.roles[role], permission) {
+		if anyMatch(s.policyRole(role).GetAllows(), permission) {
 			return true
 		}
 	}

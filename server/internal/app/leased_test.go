@@ -27,7 +27,7 @@ func TestLeasedCallers(t *testing.T) {
 	leased := 0 // which no limit counted there
 	var running sync.WaitGroup
 	for _, name := range []string{"one", "two"} {
-		client := i.localService(t, name, http.DefaultClient, "tollgate:limits:check")
+		client := i.localService(t, name, http.DefaultClient, tollgate.LocalConfig{}, "tollgate:limits:check")
 		running.Go(func() {
 			for began := time.Now(); time.Since(began) < 1200*time.Millisecond; {
 				from := time.Now()

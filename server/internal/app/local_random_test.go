@@ -14,6 +14,7 @@ import (
 	"time"
 
 	tollgate "github.com/tollgatehq/tollgate/sdk"
+	"github.com/tollgatehq/tollgate/sdk/conditions"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 )
 
@@ -21,13 +22,23 @@ import (
 // policies, the server allows. It also counts how much of what is allowed that is.
 func TestLocalDecisionsAgainstServer(t *testing.T) {
 	t.Parallel()
+	for name, engine := range map[string]tollgate.Conditions{"asking about conditions": nil, "evaluating conditions": conditions.Evaluator()} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			localAgainstServer(t, engine)
+		})
+	}
+}
+
+func localAgainstServer(t *testing.T, engine tollgate.Conditions) {
+	t.Helper()
 	rounds, each := 4, 1500
 	if os.Getenv("TOLLGATE_CHAOS") != "" {
 		rounds, each = 100, 1500
 	}
 	seed := rand.Uint64()
 	r := rand.New(rand.NewPCG(seed, 0))
-	l := newLocalModel(t, r)
+	l := newLocalModel(t, r, engine)
 	for range rounds {
 		l.change(t)
 		l.learn(t)
@@ -37,9 +48,12 @@ func TestLocalDecisionsAgainstServer(t *testing.T) {
 		}
 	}
 	share := float64(l.local) / float64(l.local+l.askedAllowed*l.sample)
-	t.Logf("%d calls, %d allowed here, 0 of them refused there; about %.0f%% of what is allowed", rounds*each, l.local, 100*share)
+	t.Logf("%d calls, %d allowed here, %d by a condition, 0 of them refused there; about %.0f%% of what is allowed", rounds*each, l.local, l.conditional, 100*share)
 	if share < 0.3 {
 		t.Errorf("only %.0f%% of what is allowed is decided locally", 100*share)
+	}
+	if (l.conditional > 0) != (engine != nil) {
+		t.Errorf("%d calls were allowed here by a condition", l.conditional)
 	}
 }
 
@@ -53,16 +67,17 @@ type localModel struct {
 	ids         []string
 	credentials []tollgate.AuthorizeRequest
 	limits      []string
+	engine      tollgate.Conditions
 
-	local, askedAllowed, sample int
+	local, conditional, askedAllowed, sample int
 }
 
-func newLocalModel(t *testing.T, r *rand.Rand) *localModel {
+func newLocalModel(t *testing.T, r *rand.Rand, engine tollgate.Conditions) *localModel {
 	t.Helper()
-	l := &localModel{instance: startEmbedded(t), r: r, sample: 20}
+	l := &localModel{instance: startEmbedded(t), r: r, sample: 20, engine: engine}
 	l.call(t, "PATCH", "/v1/limits/sign-in-per-ip", l.admin, map[string]any{"rate": 1000, "burst": 1000}).Want(t, 200)
 	l.reference = l.service(t, "reference", "")
-	l.client = l.localService(t, "orders", &http.Client{Transport: l})
+	l.client = l.localService(t, "orders", &http.Client{Transport: l}, tollgate.LocalConfig{Conditions: engine}, "tollgate:policy:conditions")
 	for i := range 6 {
 		id, token := l.newUser(t, fmt.Sprintf("u%d", i))
 		l.ids = append(l.ids, id)
@@ -80,14 +95,15 @@ func newLocalModel(t *testing.T, r *rand.Rand) *localModel {
 
 // localService returns the SDK's client of a new service account, which decides by
 // itself; it holds these permissions besides.
-func (i *instance) localService(t *testing.T, name string, transport *http.Client, permissions ...string) *tollgate.Client {
+func (i *instance) localService(t *testing.T, name string, transport *http.Client, config tollgate.LocalConfig, permissions ...string) *tollgate.Client {
 	t.Helper()
 	id := i.call(t, "POST", "/v1/users", i.admin, map[string]any{"username": name, "kind": "USER_KIND_SERVICE"}).Want(t, 200).Str("user", "id")
 	i.call(t, "POST", "/v1/roles", i.admin, map[string]any{"name": "local-" + name, "permissions": append(permissions, "tollgate:authorize", "tollgate:policy:watch")}).Want(t, 200)
 	i.call(t, "PUT", "/v1/roles/local-"+name+"/members/"+id, i.admin, map[string]any{}).Want(t, 200)
 	key := i.call(t, "POST", "/v1/api-keys", i.admin, map[string]any{"name": name, "userId": id}).Want(t, 200).Str("secret")
+	config.FeedBound = time.Minute
 	client, err := tollgate.New(i.URL, tollgate.WithAPIKey(key), tollgate.WithTimeout(30*time.Second), tollgate.WithLogger(slog.New(slog.DiscardHandler)),
-		tollgate.WithHTTPClient(transport), tollgate.WithLocalDecisions(tollgate.LocalConfig{FeedBound: time.Minute}))
+		tollgate.WithHTTPClient(transport), tollgate.WithLocalDecisions(config))
 	backendtest.Must(t, err)
 	t.Cleanup(client.Close)
 	backendtest.Must(t, client.WaitPolicy(t.Context(), 0))
@@ -123,19 +139,16 @@ func (l *localModel) patterns(n int) []string {
 	return all
 }
 
-func (l *localModel) condition() string {
-	return pick(l.r, "", `principal.username == "u1"`, `ip == "192.0.2.1"`, `context.tenant == "acme"`, `resource.type == "orders"`, `principal.kind == "service"`)
-}
-
 // change makes another policy.
 func (l *localModel) change(t *testing.T) {
 	t.Helper()
+	l.describe(t)
 	for i := range 8 {
-		edit := map[string]any{"permissions": l.patterns(l.r.IntN(4))}
+		edit := map[string]any{"permissions": l.patterns(l.r.IntN(2 + i%2))}
 		var grants []map[string]any
-		for range l.r.IntN(3) {
+		for range l.r.IntN(5) {
 			grants = append(grants, map[string]any{
-				"permission": l.patterns(1)[0], "effect": pick(l.r, "EFFECT_ALLOW", "EFFECT_ALLOW", "EFFECT_DENY"), "condition": l.condition(),
+				"permission": l.patterns(1)[0], "effect": pick(l.r, "EFFECT_ALLOW", "EFFECT_ALLOW", "EFFECT_ALLOW", "EFFECT_ALLOW", "EFFECT_DENY"), "condition": l.condition(),
 			})
 		}
 		edit["grants"] = grants
@@ -215,13 +228,16 @@ func (l *localModel) request() tollgate.AuthorizeRequest {
 	default:
 		q.Permission = l.permission()
 	}
-	if l.r.IntN(3) == 0 {
+	if l.r.IntN(2) == 0 {
 		q.IP = netip.MustParseAddr(pick(l.r, "192.0.2.1", "2001:db8::1"))
 	}
-	if l.r.IntN(3) == 0 {
+	if l.r.IntN(2) == 0 {
 		q.Context = map[string]string{"tenant": pick(l.r, "acme", "other")}
 	}
-	q.Resource = pick(l.r, "", "orders/1", "bills/2")
+	q.Resource = pick(l.r, "", "orders/1", "bills/2", "orders/1/"+strings.Repeat("é", 200))
+	if l.r.IntN(3) == 0 {
+		q.ResourceAttributes, q.ActionProperties = l.attributes(), l.attributes()
+	}
 	q.Recheck = l.r.IntN(10) == 0
 	return q
 }
@@ -231,21 +247,28 @@ func (l *localModel) request() tollgate.AuthorizeRequest {
 func (l *localModel) compare(t *testing.T, calls int) {
 	t.Helper()
 	var here, asked []tollgate.AuthorizeRequest
+	var by []string // the grants of here
 	for i := range calls {
 		q := l.request()
 		switch d, err := l.client.Authorize(t.Context(), q); {
 		case err == nil && d.Allowed:
-			here = append(here, q)
+			here, by = append(here, q), append(by, d.Grant)
+			if d.Grant != "" {
+				l.conditional++
+			}
 		case err == nil:
 			t.Fatalf("%+v: refused without asking: %+v", q, d)
-		case i%l.sample == 0:
+		case i%l.sample == 0 && q.ResourceAttributes["large"] == nil && q.ActionProperties["large"] == nil:
 			asked = append(asked, q)
 		}
 	}
 	l.local += len(here)
 	for i, d := range l.decide(t, here) {
-		if !d.Allowed {
+		switch {
+		case !d.Allowed:
 			t.Errorf("%+v: allowed here, there %+v", here[i], *d)
+		case l.engine != nil && d.Grant != by[i]:
+			t.Errorf("%+v: allowed here by %q, there by %q", here[i], by[i], d.Grant)
 		}
 	}
 	for _, d := range l.decide(t, asked) {
