@@ -6,6 +6,7 @@ import KeySquare from "@lucide/svelte/icons/key-square";
 import LayoutDashboard from "@lucide/svelte/icons/layout-dashboard";
 import ShieldCheck from "@lucide/svelte/icons/shield-check";
 import Users from "@lucide/svelte/icons/users";
+import Waypoints from "@lucide/svelte/icons/waypoints";
 import type { Screen } from "./screen";
 
 /** Every screen, in the order of the navigation. */
@@ -76,6 +77,14 @@ export const screens: readonly Screen[] = [
       "/limits/:name": () => import("./limits/Limit.svelte"),
       "/new-limit": () => import("./limits/NewLimit.svelte"),
     },
+  },
+  {
+    name: "routes",
+    title: "Routes",
+    icon: Waypoints,
+    needs: "tollgate:routes:read",
+    group: "Server",
+    pages: { "/routes": () => import("./routes/Routes.svelte") },
   },
   {
     name: "signing-keys",

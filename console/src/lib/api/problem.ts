@@ -3,11 +3,14 @@ import { base64Decode } from "@bufbuild/protobuf/wire";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "@gen/google/rpc/error_details_pb.js";
 
-/** What went wrong with a call, as the server's error details tell it. */
-export class Problem extends Error {
+/**
+ * What went wrong with a call, as the server's error details tell it. It is a ConnectError,
+ * so that Connect passes on what the transport's interceptor throws.
+ */
+export class Problem extends ConnectError {
   constructor(
     message: string,
-    readonly code: Code,
+    code: Code,
     /** REASON_ without its prefix: "PERMISSION_MISSING". */
     readonly reason: string,
     readonly requestId = "",
@@ -16,7 +19,13 @@ export class Problem extends Error {
     /** Milliseconds to wait; undefined: not known. */
     readonly retryAfter?: number,
   ) {
-    super(message);
+    super(message, code);
+    this.message = message;
+  }
+
+  // ConnectError's own takes every ConnectError for an instance of a subclass.
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    return value instanceof Error && Object.prototype.isPrototypeOf.call(Problem.prototype, value);
   }
 
   get denied() {

@@ -1,5 +1,0 @@
-import{Bt as e,Ft as t,G as n,Gt as r,I as i,It as a,Lt as o,Ot as s,St as c,U as l,Wt as u,Yt as d,dt as f,pt as p,wt as m}from"./Page-CDfNVzDg.js";import{n as h}from"./TextField-BZ0UcHcX.js";var g=p(`<textarea></textarea>`);function _(p,_){r(_,!0);let v=i(_,`value`,15),y=i(_,`lines`,3,4),b=o(t(m(()=>v().join(`
-`)))),x=e=>e.split(/[\n,]/).map(e=>e.trim()).filter(Boolean);s(()=>{let e=v();m(()=>{e.join(`
-`)!==x(c(b)).join(`
-`)&&a(b,e.join(`
-`),!0)})}),h(p,{get label(){return _.label},get hint(){return _.hint},get error(){return _.error},get optional(){return _.optional},children:(t,r=d)=>{var i=g();e(i),n(i,e=>({class:`input mono`,rows:e,placeholder:_.placeholder,autocapitalize:`off`,spellcheck:`false`,...r()}),[()=>Math.min(Math.max(y(),v().length+1),14)]),l(i,()=>c(b),e=>(a(b,e,!0),v(x(e)))),f(t,i)},$$slots:{default:!0}}),u()}export{_ as t};
