@@ -48,6 +48,7 @@ func TestBadRequests(t *testing.T) {
 		l[field] = value
 		return l
 	}
+	own, signIn := slices.Clip([]string{"Sec-Fetch-Site", "same-origin"}), object{"username": "admin", "password": "x"}
 	long := func(n int) string { return strings.Repeat("x", n) }
 
 	for _, b := range []bad{
@@ -158,6 +159,18 @@ func TestBadRequests(t *testing.T) {
 		{name: "an unknown coding", path: users, body: `{"username":"a"}`, header: []string{"Content-Encoding", "zstd"}, status: 415, reason: "UNSUPPORTED_ENCODING"},
 		{name: "an unknown coding to an RPC", path: "/tollgate.v1.AuthService/CreateUser", body: `{"username":"a"}`, header: []string{"Content-Encoding", "zstd"}, status: 501, reason: "UNSUPPORTED_ENCODING"},
 		{name: "bad timeout", path: "/tollgate.v1.AuthService/CreateUser", body: user("a"), header: []string{"Connect-Timeout-Ms", "soon"}},
+
+		// The console's own.
+		{name: "a write to a page", path: "/console/users", body: object{}, status: 405, reason: "METHOD_NOT_ALLOWED"},
+		{name: "an asset that there is not", method: "GET", path: "/console/assets/x.js", status: 404, reason: "UNKNOWN_PATH"},
+		{name: "a session call that there is not", path: "/console/session/x", status: 404, reason: "UNKNOWN_PATH"},
+		{name: "a session call by GET", method: "GET", path: "/console/session/logout", header: own, status: 405, reason: "METHOD_NOT_ALLOWED"},
+		{name: "a session call of a program", path: "/console/session/login", body: signIn, status: 403, reason: "CROSS_SITE"},
+		{name: "cut JSON to the console", path: "/console/session/login", body: `{"username":"x`, header: own, reason: "BAD_REQUEST"},
+		{name: "a form to the console", path: "/console/session/login", body: "username=a", header: append(own, "Content-Type", "application/x-www-form-urlencoded"), status: 415},
+		{name: "gzip that is none to the console", path: "/console/session/login", body: "{}", header: append(own, "Content-Encoding", "gzip"), reason: "BAD_REQUEST"},
+		{name: "a bomb to the console", path: "/console/session/login", body: bomb(t), header: append(own, "Content-Encoding", "gzip"), status: 413, reason: "TOO_LARGE"},
+
 		{name: "large body", path: users, rpc: createUser, body: `{"username":"` + long(256<<10) + `"}`, status: 413, reason: "TOO_LARGE"},
 		{name: "large compressed body", path: users, rpc: createUser, body: bomb(t), header: []string{"Content-Encoding", "gzip"}, status: 413, reason: "TOO_LARGE"},
 	} {

@@ -294,16 +294,19 @@ func TestHostileWaits(t *testing.T) {
 	s := newHonest(t)
 	h := newHostile(t, s.URL, "127.0.0.2")
 	began := time.Now()
-	headers, body, unread := h.dial(t), h.dial(t), h.http2(t, 0)
+	headers, body, console, unread := h.dial(t), h.dial(t), h.dial(t), h.http2(t, 0)
 	h.write(headers, "GET /healthz HTTP/1.1\r\nHost: ")
 	h.write(body, "POST /v1/auth/login HTTP/1.1\r\nHost: tollgate\r\nContent-Type: application/json\r\nContent-Length: 255000\r\n\r\n{")
+	h.write(console, "POST /console/session/login HTTP/1.1\r\nHost: tollgate\r\nSec-Fetch-Site: same-origin\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
 	grpc := h.http2(t, 65535)
 	id := grpc.open(whoAmI, "application/grpc+proto", s.Token, false)
 	pinned := unread.open(whoAmI, "application/grpc+proto", s.Token, false)
 	unread.message(pinned, nil)
 
-	if said := ended(body); !strings.Contains(said, " 504 ") || !strings.Contains(said, "BODY_TIMEOUT") {
-		t.Errorf("a body that never comes: %q", said)
+	for _, conn := range []net.Conn{body, console} {
+		if said := ended(conn); !strings.Contains(said, " 504 ") || !strings.Contains(said, "BODY_TIMEOUT") {
+			t.Errorf("a body that never comes: %q", said)
+		}
 	}
 	if said := ended(headers); strings.HasPrefix(said, "still open") {
 		t.Errorf("headers that never end: %q", said)

@@ -30,6 +30,7 @@ func TestCallersThatLeaveAreNoFailure(t *testing.T) {
 		{"POST", whoAmI, "application/grpc", "\x00\x00\x00\x00\x00"},
 		{"POST", "/v1/authorize", "application/json", `{"permission":"orders:read","accessToken":"x"}`},
 		{"POST", authorize, "application/json", `{"permission":"orders:read","accessToken":"x"}`},
+		{"POST", "/console/session/login", "application/json", `{"username":"admin","password":"x"}`},
 		{"POST", "/v1/oauth2/token", "application/x-www-form-urlencoded", "grant_type=refresh_token&refresh_token=x"},
 	}
 	callers := 0
@@ -43,6 +44,7 @@ func TestCallersThatLeaveAreNoFailure(t *testing.T) {
 			callers++ // each at an address of its own, whose first refusal waits for its record
 			r.RemoteAddr = fmt.Sprintf("192.0.2.%d:1234", callers)
 			r.Header.Set("Content-Type", c.contentType)
+			r.Header.Set("Sec-Fetch-Site", "same-origin")
 			if strings.Contains(c.path, "uthorize") {
 				r.Header.Set("Authorization", "Bearer "+i.admin)
 			}

@@ -35,7 +35,7 @@ func (s *session) cookie(r *http.Request, value string) *http.Cookie {
 	if _, port, err := net.SplitHostPort(r.Host); err == nil && isPort(port) {
 		name += "-" + port
 	}
-	return &http.Cookie{
+	return &http.Cookie{ //nolint:gosec // not Secure where the browser came by http: see secure
 		Name: name, Value: value, Path: sessionPath, Secure: secure, HttpOnly: true, SameSite: http.SameSiteStrictMode,
 	}
 }
@@ -51,7 +51,7 @@ func (s *session) keep(w http.ResponseWriter, r *http.Request, token string) {
 
 // forget has the browser drop it.
 func (s *session) forget(w http.ResponseWriter, r *http.Request) {
-	c := s.cookie(r, "")
+	c := s.cookie(r, "") //nolint:gosec // as above
 	c.MaxAge = -1
 	http.SetCookie(w, c)
 }

@@ -1,6 +1,9 @@
 package console
 
-import "net/http"
+import (
+	"maps"
+	"net/http"
+)
 
 // policy lets through what Vite builds, and nothing else: no inline script or style, no
 // text made into HTML but by Svelte's own templates, no request to another origin, and
@@ -22,8 +25,4 @@ var headers = http.Header{
 }
 
 // SetHeaders sets what browsers should know about everything under Root.
-func SetHeaders(h http.Header) {
-	for name, value := range headers {
-		h[name] = value
-	}
-}
+func SetHeaders(h http.Header) { maps.Copy(h, headers) }

@@ -1,6 +1,7 @@
 package overview
 
 import (
+	"slices"
 	"sync"
 	"time"
 )
@@ -47,7 +48,7 @@ func (s *series) sampleLocked(now time.Time) (closes time.Time) {
 			s.open = bucket{s.open.starts.Add(BucketLength), newTally()}
 		}
 		if extra := len(s.done) - (buckets - 1); extra > 0 {
-			s.done = append([]bucket(nil), s.done[extra:]...)
+			s.done = slices.Clone(s.done[extra:])
 		}
 	}
 	return s.open.starts.Add(BucketLength)
@@ -59,7 +60,7 @@ func (s *series) since(from, now time.Time) []Bucket {
 	defer s.mu.Unlock()
 	s.sampleLocked(now)
 	var list []Bucket
-	for _, b := range append(s.done[:len(s.done):len(s.done)], s.open) {
+	for _, b := range append(slices.Clip(s.done), s.open) {
 		if !b.starts.Before(from) {
 			list = append(list, b.public())
 		}
