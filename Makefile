@@ -9,7 +9,7 @@ GOLANGCI := go tool -modfile=$(CURDIR)/tools/golangci/go.mod golangci-lint
 NODE := $(CURDIR)/tools/node/run.sh
 TYPESCRIPT := sdk/typescript
 CONSOLE := console
-GENERATED := gen sdk/examples/orders/gen $(TYPESCRIPT)/src/gen
+GENERATED := gen sdk/examples/orders/gen $(TYPESCRIPT)/src/gen $(TYPESCRIPT)/examples/gen
 
 # PKG narrows the tests: make test PKG=./server/internal/auth/
 PKG ?= ./...
@@ -142,6 +142,7 @@ generate: third-party $(TYPESCRIPT)/node_modules/.package-lock.json ## Generate 
 	$(BUF) generate
 	$(BUF) generate --template sdk/examples/orders/buf.gen.yaml
 	$(BUF) generate --template $(TYPESCRIPT)/buf.gen.yaml
+	$(BUF) generate --template $(TYPESCRIPT)/examples/buf.gen.yaml
 	go generate ./server
 
 # Compares with the index, so that staged output counts as up to date.

@@ -269,6 +269,6 @@ const tooManyWaiting = () =>
   });
 
 const ended = (deadline: Deadline) =>
-  deadline.cancelled()
+  deadline.canceled()
     ? newError("the call was canceled", { code: "canceled" })
     : newError("Tollgate did not answer in time", { code: "deadline_exceeded" });

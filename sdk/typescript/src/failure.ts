@@ -83,7 +83,7 @@ export class Failures {
   #mayOpen(r: AuthorizeRequest, error: UnavailableError, deadline: Deadline): boolean {
     return (
       undecided.has(error.reason) &&
-      !deadline.cancelled() &&
+      !deadline.canceled() &&
       !r.minRevision &&
       (error.code !== "deadline_exceeded" || this.#timeoutMs >= maxRecording)
     );

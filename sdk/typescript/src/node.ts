@@ -21,7 +21,8 @@ export function incomingOf(req: NodeRequest, url: string): Incoming {
     header,
     headers: () => new Headers(raw.filter(([name]) => !name.startsWith(":"))),
     remote: req.socket?.remoteAddress,
-    path: url.replace(/[?#].*$/s, ""),
+    // A request may name its server, too (RFC 9112 §3.2.2).
+    path: url.replace(/^https?:\/\/[^/?#]*/i, "").replace(/[?#].*$/s, ""),
   };
 }
 

@@ -41,7 +41,7 @@ export interface Deadline {
   /** In ms of performance.now(). */
   readonly at: number;
   /** The caller's signal aborted, and not the time. */
-  readonly cancelled: () => boolean;
+  readonly canceled: () => boolean;
   /** Releases the timer. */
   readonly end: () => void;
 }
@@ -57,7 +57,7 @@ export function deadlineIn(ms: number, callers?: AbortSignal): Deadline {
   return {
     signal: controller.signal,
     at: performance.now() + ms,
-    cancelled: () => callers?.aborted === true,
+    canceled: () => callers?.aborted === true,
     end: () => {
       clearTimeout(timer);
       callers?.removeEventListener("abort", abort);

@@ -34,9 +34,9 @@ export async function start(variables: Record<string, string> = {}): Promise<Ser
   }
   const dir = await mkdtemp(join(tmpdir(), "tollgate-sdk-"));
   const url = `http://127.0.0.1:${await freePort()}`;
-  const child = spawn(binary, ["--listen", url.slice(7), "--metrics-listen=", "--issuer", url, "--bcrypt-cost", "4"], {
+  const child = spawn(binary, ["--listen", url.slice(7), "--metrics-listen=", "--bcrypt-cost", "4"], {
     cwd: dir,
-    env: { TOLLGATE_ADMIN_PASSWORD: password, ...variables },
+    env: { TOLLGATE_ISSUER: url, TOLLGATE_ADMIN_PASSWORD: password, ...variables },
     stdio: ["ignore", "pipe", "pipe"],
   });
   const exited = once(child, "exit");
