@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -22,7 +23,7 @@ from tollgate.asgi import PUBLIC, Rule, TollgateMiddleware, principal_of
 
 RULES: dict[str, Any] = {
     "GET /healthz": PUBLIC,
-    "GET /orders/{id}": Rule("orders:read", resource="orders/{id}", context=lambda scope: {"path": scope["path"]}),
+    "GET /orders/{id}": Rule("orders:read", resource="orders/{id}", context=lambda scope: {"order": scope["path_params"]["id"]}),
     "POST /orders/{id}": "orders:write",
     "GET /users/{id}": Rule(self_only=True, self_id="{id}"),
     "WEBSOCKET /feed": "orders:watch",
@@ -178,16 +179,58 @@ def test_lifespan_and_websockets(people: People) -> None:
             assert refused.value.code == 1008
 
 
-def test_a_websocket_ends_with_its_session(people: People) -> None:
+async def test_a_websocket_that_waits_is_told(people: People) -> None:
+    """The application receives the end, and sends nothing more; test_uvicorn.py has what the peer sees."""
     token = people.server.login("alice")
-    with TestClient(application(people.client(), recheck=0.2)) as caller:
-        with caller.websocket_connect("/feed", headers=bearer(token)) as socket:
-            socket.send_text("hello")
-            assert socket.receive_text() == "hello"
-            people.server.rest("POST", "/v1/auth/logout", {}, token)
-            with pytest.raises(WebSocketDisconnect) as closed:
-                socket.receive_text()
-            assert closed.value.code == 1008
+    waiting = asyncio.Event()
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        if sent:
+            waiting.set()
+            await asyncio.Event().wait()
+        return {"type": "websocket.connect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert (await receive())["type"] == "websocket.connect"
+        await send({"type": "websocket.accept"})
+        assert await receive() == {"type": "websocket.disconnect", "code": 1008}
+        with pytest.raises(OSError):
+            await send({"type": "websocket.send", "text": "secret"})
+
+    scope = {"type": "websocket", "path": "/feed", "headers": [(b"authorization", f"Bearer {token}".encode())]}
+    async with people.client() as client:
+        protected = TollgateMiddleware(app, client, RULES, recheck=0.2)
+        running = asyncio.ensure_future(protected(scope, receive, send))
+        await waiting.wait()
+        people.server.rest("POST", "/v1/auth/logout", {}, token)
+        await asyncio.wait_for(running, 20)
+    assert [m["type"] for m in sent] == ["websocket.accept", "websocket.close"]
+
+
+async def test_a_websocket_in_an_outage(people: People) -> None:
+    """It goes on for a while, and not for good; a check that fails by itself ends it, too."""
+    for failure in ({"status": 503}, {"status": 200, "body": {"allowed": True}}):
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        async def app(scope: Any, receive: Any, send: Any) -> None:
+            assert (await receive())["type"] == "websocket.disconnect"
+
+        async def never() -> Any:
+            await asyncio.Event().wait()
+
+        scope = {"type": "websocket", "path": "/feed", "headers": [(b"authorization", f"Bearer {people.alice}".encode())]}
+        with servers.scripted(servers.Script(["forward", failure], people.server.url)) as script:
+            async with AsyncClient(script.url, api_key=people.service, on_unavailable="allow") as client:
+                await asyncio.wait_for(TollgateMiddleware(app, client, RULES, recheck=0.2)(scope, never, send), 20)
+        assert [m["type"] for m in sent] == ["websocket.close"]
+        assert len(script.requests) > 2
 
 
 async def test_a_websocket_refused_with_a_response(people: People) -> None:

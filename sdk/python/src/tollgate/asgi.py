@@ -107,7 +107,7 @@ class TollgateMiddleware:
         if rule is None:
             await _refuse(scope, receive, send, _refusals.without_rule(f"{method} {scope['path']}"))
             return
-        request = await rule.request(scope, self._proxies, scope, parameters)
+        request = await rule.request(scope, self._proxies, {**scope, "path_params": parameters}, parameters)
         decision, answer = await decide(self._client, request)
         if answer is not None:
             await _refuse(scope, receive, send, answer)

@@ -32,7 +32,7 @@ class Rule:
 
     ``resource`` and ``self_id`` are texts with the path's parameters, ``"orders/{id}"``, or,
     like ``context`` and ``resource_attributes``, callables of the request (FastAPI's
-    connection, or the ASGI scope), which may be asynchronous.
+    connection, or the ASGI scope with its ``path_params``), which may be asynchronous.
     """
 
     permission: str = field(default="", kw_only=False)
