@@ -205,3 +205,41 @@ test("nobody is told the refresh token", async (t) => {
   assert.match(token, /^tgr_/);
   for (const answer of [...answers, direct.text]) assert.ok(!answer.includes("tgr_"));
 });
+
+for (const roles of [["administrator"], []]) {
+  test(`a revoked session is signed out within a second: ${roles[0] ?? "without a role"}`, async (t) => {
+    const { server, page, context } = await open(t);
+    const alice = await server.person("alice", roles);
+    // Who was given a password changes it first; this one is chosen by alice.
+    const changed = { ...alice, password: "a password of her own" };
+    const { accessToken } = await server.login(alice.username, alice.password);
+    const set = await server.as(accessToken, "POST", `/v1/users/${alice.id}/password`, {
+      currentPassword: alice.password,
+      newPassword: changed.password,
+    });
+    assert.equal(set.status, 200);
+    await page.goto("/console/");
+    await signIn(page, changed);
+    const { sessions } = await server.call("GET", `/v1/users/${alice.id}/sessions`);
+    assert.equal(sessions.length, 1);
+    await page.waitForTimeout(500); // the page has its stream
+    await server.call("DELETE", `/v1/users/${alice.id}/sessions/${sessions[0].id}`);
+    await signedOut(page, 1000);
+
+    // The cookie is good for nothing, and gone with the first try.
+    assert.equal((await request(page, "/console/session/refresh", { method: "POST" })).status, 401);
+    assert.equal(await sessionCookie(context), undefined);
+  });
+}
+
+test("signing out in one tab signs out the other", async (t) => {
+  const { server, page, context } = await open(t);
+  await page.goto("/console/");
+  await signIn(page, server.admin);
+  const second = await context.newPage();
+  await second.goto("/console/users");
+  await signedIn(second);
+  await second.getByRole("button", { name: /^Account of / }).click();
+  await second.getByRole("menuitem", { name: "Sign out", exact: true }).click();
+  await signedOut(page, 1000);
+});
