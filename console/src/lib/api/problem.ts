@@ -53,7 +53,6 @@ interface Detail {
 export function problem(cause: unknown): Problem {
   if (cause instanceof Problem) return cause;
   const error = ConnectError.from(cause);
-  if (error.cause instanceof Problem) return error.cause; // Connect wraps what an interceptor throws
   const details = error.details.filter((d): d is Detail => "type" in d && "value" in d && d.value instanceof Uint8Array);
   if (error.code === Code.Unknown || (error.code === Code.Unavailable && details.length === 0)) return unreachable();
   return fromDetails(error.code, error.rawMessage, details);

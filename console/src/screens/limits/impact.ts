@@ -8,7 +8,7 @@ import { readUses } from "./uses.svelte";
 
 const who = (use: LimitUse) => (use.key ? names.of(use.key) : "everybody");
 
-/** The keys of a limit that were counted lately, or why they are not known. */
+/** The keys of a limit that are near its end, or why they are not known. */
 async function usesOf(limit: string, signal: AbortSignal): Promise<LimitUse[] | string> {
   try {
     return (await readUses(signal)).filter((use) => use.limit === limit);
@@ -26,10 +26,10 @@ export async function enforces(limit: Limit, signal: AbortSignal): Promise<strin
   const over = uses.filter((use) => use.exceeded || use.remaining === 0n);
   lines.push(
     over.length === 0
-      ? `Of the keys counted lately, none is over it: ${uses.length === 0 ? "none was counted" : counted(uses.length, "key") + " looked at"}.`
-      : `Of the keys counted lately, ${over.length} would be refused now: ${some(over.map(who))}.`,
+      ? `Nobody would be refused now${uses.length > 0 ? `, but ${counted(uses.length, "key")} ${uses.length === 1 ? "has" : "have"} a fifth or less left: ${some(uses.map(who))}` : ""}.`
+      : `${counted(over.length, "key")} would be refused now: ${some(over.map(who))}.`,
   );
-  return [...lines, "That is what the instance that answered has counted, of the 20 keys nearest their end."];
+  return [...lines, "That is what the instance that answered knows of the last 15 minutes, of the 20 keys nearest their end."];
 }
 
 export async function watches(limit: Limit, signal: AbortSignal): Promise<string[]> {
@@ -43,12 +43,12 @@ export async function watches(limit: Limit, signal: AbortSignal): Promise<string
 export async function deletes(limit: Limit, signal: AbortSignal): Promise<string[]> {
   const uses = await usesOf(limit.name, signal);
   const lines = [`Calls of ${limit.permission} are no longer limited by it.`];
-  if (typeof uses !== "string" && uses.length > 0) lines.push(`It counted ${counted(uses.length, "key")} lately, of those nearest their end: ${some(uses.map(who))}.`);
+  if (typeof uses !== "string" && uses.length > 0) lines.push(`${counted(uses.length, "key")} ${uses.length === 1 ? "is" : "are"} near its end now: ${some(uses.map(who))}.`);
   if (limit.overrides.length > 0) lines.push(`${counted(limit.overrides.length, "override")} of its own ${limit.overrides.length === 1 ? "goes" : "go"} with it.`);
   return [...lines, "What it has counted is lost. This cannot be undone."];
 }
 
-/** Of the keys counted lately, those that a smaller allowance refuses at once. */
+/** Of the keys near their end, those that a smaller allowance refuses at once. */
 export function refusedBy(uses: readonly LimitUse[], most: bigint): string[] {
   return uses.filter((use) => use.quota - use.remaining >= most && use.remaining > 0n).map(who);
 }

@@ -6,7 +6,7 @@ import { session } from "@/lib/api/session.svelte";
 
 const everyMs = 2500;
 
-/** The limits and keys that have the least left, of the instance that answers. */
+/** The keys with a fifth or less of their limit left, at most 20, of the instance that answers. */
 export async function readUses(signal?: AbortSignal): Promise<LimitUse[]> {
   return (await overview.getOverview({ since: timestampNow() }, { signal })).limits;
 }
