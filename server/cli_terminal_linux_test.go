@@ -138,3 +138,22 @@ func TestCLIConfirmAndEdit(t *testing.T) {
 		t.Errorf("exit code %d, %s", code, p.stderr)
 	}
 }
+
+// TestCLIApplyLastCheck checks that an apply does nothing to an object that somebody
+// changed since its plan was made, here while it asks.
+func TestCLIApplyLastCheck(t *testing.T) {
+	t.Parallel()
+	s, sh := serveShell(t)
+	s.Post(t, "/v1/roles", object{"name": "clerk", "permissions": []string{"orders:read"}})
+	s.Post(t, "/v1/roles", object{"name": "unwanted"})
+	sh.file(t, "access.yaml", "roles: [{name: clerk, permissions: ['orders:write']}]\n")
+	types, _, p := sh.atTerminal(t, "apply", "-f", "access.yaml", "--prune")
+	p.asks(t, "remove 1 of the roles (held 0 times)\nDo it?")
+	s.Patch(t, "/v1/roles/clerk", object{"permissions": []string{"orders:print"}})
+	types("y\n")
+	if code := p.wait(t); code != 1 || !strings.Contains(p.stderr.String(), "role clerk: somebody changed it since") {
+		t.Errorf("exit code %d, %s", code, p.stderr)
+	}
+	contains(t, sh.do(t, "roles", "get", "clerk"), "orders:print")
+	s.Get(t, "/v1/roles/unwanted")
+}

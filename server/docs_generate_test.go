@@ -22,6 +22,7 @@ import (
 )
 
 //go:generate go test . -run ^Test((Configuration|Permissions)Doc|OpenAPI)$ -update
+//go:generate go test ./internal/cli/access -run ^TestSchemaIsFresh$ -update
 
 var update = flag.Bool("update", false, "write what the documents must say instead of comparing it")
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
+	"github.com/tollgatehq/tollgate/server/internal/cli/paging"
 	"github.com/tollgatehq/tollgate/server/internal/cli/protoyaml"
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
@@ -48,7 +49,7 @@ func (a auditList) Run(ctx context.Context, e *env) error {
 	if req.Before, err = moment(e.now(), "--before", a.Before); err != nil {
 		return err
 	}
-	res, err := pages(a.Limit, func(size int32, token string) (*tollgatev1.ListEventsResponse, error) {
+	res, err := paging.All(a.Limit, func(size int32, token string) (*tollgatev1.ListEventsResponse, error) {
 		req.PageSize, req.PageToken = size, token
 		return server.audit.ListEvents(ctx, req)
 	})

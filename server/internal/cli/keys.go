@@ -6,6 +6,7 @@ import (
 	"time"
 
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
+	"github.com/tollgatehq/tollgate/server/internal/cli/paging"
 	"github.com/tollgatehq/tollgate/server/internal/cli/protoyaml"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -20,7 +21,7 @@ type keys struct {
 }
 
 func (a *api) keys(ctx context.Context, userID string) (*tollgatev1.ListAPIKeysResponse, error) {
-	return pages(0, func(size int32, token string) (*tollgatev1.ListAPIKeysResponse, error) {
+	return paging.All(0, func(size int32, token string) (*tollgatev1.ListAPIKeysResponse, error) {
 		return a.auth.ListAPIKeys(ctx, &tollgatev1.ListAPIKeysRequest{UserId: userID, PageSize: size, PageToken: token})
 	})
 }
@@ -44,7 +45,7 @@ func (k keysList) Run(ctx context.Context, e *env) error {
 		}
 		req.UserId = user.GetId()
 	}
-	res, err := pages(k.Limit, func(size int32, token string) (*tollgatev1.ListAPIKeysResponse, error) {
+	res, err := paging.All(k.Limit, func(size int32, token string) (*tollgatev1.ListAPIKeysResponse, error) {
 		req.PageSize, req.PageToken = size, token
 		return server.auth.ListAPIKeys(ctx, req)
 	})
@@ -81,7 +82,7 @@ func keyState(now time.Time, k *tollgatev1.APIKey) string {
 // key is a key by its id, which the API has in lists only.
 func (a *api) key(ctx context.Context, id string) (*tollgatev1.APIKey, error) {
 	for token := ""; ; {
-		page, err := a.auth.ListAPIKeys(ctx, &tollgatev1.ListAPIKeysRequest{PageSize: pageSize, PageToken: token})
+		page, err := a.auth.ListAPIKeys(ctx, &tollgatev1.ListAPIKeysRequest{PageSize: paging.Size, PageToken: token})
 		if err != nil {
 			return nil, err
 		}

@@ -7,6 +7,7 @@ import (
 
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
 	"github.com/tollgatehq/tollgate/server/internal/auth/username"
+	"github.com/tollgatehq/tollgate/server/internal/cli/paging"
 	"github.com/tollgatehq/tollgate/server/internal/cli/protoyaml"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -29,7 +30,7 @@ func (l limitsList) Run(ctx context.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	res, err := pages(l.Limit, func(size int32, token string) (*tollgatev1.ListLimitsResponse, error) {
+	res, err := paging.All(l.Limit, func(size int32, token string) (*tollgatev1.ListLimitsResponse, error) {
 		return server.limits.ListLimits(ctx, &tollgatev1.ListLimitsRequest{PageSize: size, PageToken: token})
 	})
 	if err != nil {

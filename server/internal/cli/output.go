@@ -162,3 +162,8 @@ func yes(b bool) string {
 }
 
 func list(texts []string) string { return strings.Join(texts, ",") }
+
+// limited bounds a list.
+type limited struct {
+	Limit int `help:"How many at most; 0: all." default:"0" placeholder:"N"`
+}

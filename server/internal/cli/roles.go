@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
+	"github.com/tollgatehq/tollgate/server/internal/cli/paging"
 )
 
 type roles struct {
@@ -27,7 +28,7 @@ func (r rolesList) Run(ctx context.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	res, err := pages(r.Limit, func(size int32, token string) (*tollgatev1.ListRolesResponse, error) {
+	res, err := paging.All(r.Limit, func(size int32, token string) (*tollgatev1.ListRolesResponse, error) {
 		return server.roles.ListRoles(ctx, &tollgatev1.ListRolesRequest{PageSize: size, PageToken: token})
 	})
 	if err != nil {
@@ -152,7 +153,7 @@ func (r rolesEdit) Run(ctx context.Context, e *env) error {
 // consequences says how many users an update of a role gives or takes something, and
 // whom; empty when nobody.
 func (a *api) consequences(ctx context.Context, update *tollgatev1.UpdateRoleRequest) (string, error) {
-	preview, err := pages(0, func(size int32, token string) (*tollgatev1.PreviewRoleResponse, error) {
+	preview, err := paging.All(0, func(size int32, token string) (*tollgatev1.PreviewRoleResponse, error) {
 		return a.roles.PreviewRole(ctx, &tollgatev1.PreviewRoleRequest{Update: update, PageSize: size, PageToken: token})
 	})
 	if err != nil {
@@ -222,7 +223,7 @@ func (r rolesDelete) Run(ctx context.Context, e *env) error {
 }
 
 func (a *api) members(ctx context.Context, role string, limit int) (*tollgatev1.ListRoleMembersResponse, error) {
-	return pages(limit, func(size int32, token string) (*tollgatev1.ListRoleMembersResponse, error) {
+	return paging.All(limit, func(size int32, token string) (*tollgatev1.ListRoleMembersResponse, error) {
 		return a.roles.ListRoleMembers(ctx, &tollgatev1.ListRoleMembersRequest{Role: role, PageSize: size, PageToken: token})
 	})
 }

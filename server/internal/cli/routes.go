@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
+	"github.com/tollgatehq/tollgate/server/internal/cli/paging"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -26,7 +27,7 @@ func (r routesList) Run(ctx context.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	res, err := pages(r.Limit, func(size int32, token string) (*tollgatev1.ListRoutesResponse, error) {
+	res, err := paging.All(r.Limit, func(size int32, token string) (*tollgatev1.ListRoutesResponse, error) {
 		return server.routes.ListRoutes(ctx, &tollgatev1.ListRoutesRequest{PageSize: size, PageToken: token})
 	})
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
+	"github.com/tollgatehq/tollgate/server/internal/cli/paging"
 )
 
 type sessions struct {
@@ -12,7 +13,7 @@ type sessions struct {
 }
 
 func (a *api) sessions(ctx context.Context, userID string) (*tollgatev1.ListSessionsResponse, error) {
-	return pages(0, func(size int32, token string) (*tollgatev1.ListSessionsResponse, error) {
+	return paging.All(0, func(size int32, token string) (*tollgatev1.ListSessionsResponse, error) {
 		return a.auth.ListSessions(ctx, &tollgatev1.ListSessionsRequest{Id: userID, PageSize: size, PageToken: token})
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
+	"github.com/tollgatehq/tollgate/server/internal/cli/paging"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -34,7 +35,7 @@ func (u usersList) Run(ctx context.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	res, err := pages(u.Limit, func(size int32, token string) (*tollgatev1.ListUsersResponse, error) {
+	res, err := paging.All(u.Limit, func(size int32, token string) (*tollgatev1.ListUsersResponse, error) {
 		return server.auth.ListUsers(ctx, &tollgatev1.ListUsersRequest{PageSize: size, PageToken: token, UsernamePrefix: u.Prefix, Disabled: u.Disabled})
 	})
 	if err != nil {
@@ -245,7 +246,7 @@ func (u usersPermissions) Run(ctx context.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	res, err := pages(u.Limit, func(size int32, token string) (*tollgatev1.ListUserPermissionsResponse, error) {
+	res, err := paging.All(u.Limit, func(size int32, token string) (*tollgatev1.ListUserPermissionsResponse, error) {
 		return server.roles.ListUserPermissions(ctx, &tollgatev1.ListUserPermissionsRequest{UserId: user.GetId(), PageSize: size, PageToken: token})
 	})
 	if err != nil {

@@ -158,7 +158,7 @@ func (l Limit) normal() (Limit, error) {
 	}
 	l.Overrides = slices.Clone(l.Overrides)
 	for i, o := range l.Overrides {
-		key, ok := l.Subject.overrideKey(o.Key)
+		key, ok := l.Subject.OverrideKey(o.Key)
 		if !ok {
 			what := "an IP address, an IPv6 /64 or a larger network, because the limit counts IP addresses"
 			if l.Subject == SubjectUserIP {

@@ -16,9 +16,9 @@ type wide struct {
 	Override
 }
 
-// overrideKey brings an override's key into the form that it is compared in, and says
+// OverrideKey brings an override's key into the form that it is compared in, and says
 // whether it is one that the subject has: also a network for SubjectIP.
-func (s Subject) overrideKey(key string) (string, bool) {
+func (s Subject) OverrideKey(key string) (string, bool) {
 	if canonical, ok := s.canonical(key); ok || s != SubjectIP {
 		return canonical, ok
 	}

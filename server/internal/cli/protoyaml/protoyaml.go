@@ -37,6 +37,8 @@ func (p Problem) Error() string {
 // Reader reads a text and notes all that is wrong with it.
 type Reader struct {
 	Problems []Problem
+
+	places map[string]*yaml.Node // by path
 }
 
 // Document is the root of the only document in a text, nil when there is none that can
@@ -76,6 +78,26 @@ func (r *Reader) Fail(n *yaml.Node, path, format string, args ...any) {
 	r.Problems = append(r.Problems, Problem{n.Line, n.Column, path, fmt.Sprintf(format, args...)})
 }
 
+// FailAt notes what is wrong with what was read at a path, or at the nearest one around
+// it.
+func (r *Reader) FailAt(path, format string, args ...any) {
+	for at := path; at != ""; at = at[:max(strings.LastIndexAny(at, ".["), 0)] {
+		if n := r.places[at]; n != nil {
+			r.Fail(n, path, format, args...)
+			return
+		}
+	}
+	r.Problems = append(r.Problems, Problem{Path: path, Message: fmt.Sprintf(format, args...)})
+}
+
+// note remembers where the value at a path stands.
+func (r *Reader) note(path string, n *yaml.Node) {
+	if r.places == nil {
+		r.places = map[string]*yaml.Node{}
+	}
+	r.places[path] = n
+}
+
 // Err is all that is wrong, one line each, at most 20 of them; nil when nothing is.
 func (r *Reader) Err(file string) error {
 	slices.SortStableFunc(r.Problems, func(a, b Problem) int { return a.Line - b.Line })
@@ -111,6 +133,7 @@ func (r *Reader) pairs(n *yaml.Node, path string, spell func(string) string, fn 
 			r.Fail(&key, at, "is there twice")
 		default:
 			seen[key.Value] = true
+			r.note(at, value)
 			fn(&key, value, at)
 		}
 	}
@@ -122,7 +145,9 @@ func (r *Reader) List(n *yaml.Node, path string, fn func(item *yaml.Node, path s
 		return
 	}
 	for i, item := range n.Content {
-		fn(item, fmt.Sprintf("%s[%d]", path, i))
+		at := fmt.Sprintf("%s[%d]", path, i)
+		r.note(at, item)
+		fn(item, at)
 	}
 }
 

@@ -162,6 +162,14 @@ func EnumNames(enum protoreflect.EnumDescriptor) (names []string) {
 	return names
 }
 
+// EnumName is the name of a value: deny for EFFECT_DENY.
+func EnumName(value protoreflect.Enum) string {
+	if v := value.Descriptor().Values().ByNumber(value.Number()); v != nil {
+		return enumName(value.Descriptor(), v)
+	}
+	return ""
+}
+
 func enumName(enum protoreflect.EnumDescriptor, value protoreflect.EnumValueDescriptor) string {
 	return strings.ToLower(strings.TrimPrefix(string(value.Name()), enumPrefix(enum)))
 }

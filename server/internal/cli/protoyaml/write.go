@@ -25,7 +25,7 @@ func Node(m protoreflect.Message) *yaml.Node {
 	fields := m.Descriptor().Fields()
 	for i := range fields.Len() {
 		if field := fields.Get(i); m.Has(field) {
-			node.Content = append(node.Content, Text(field.JSONName()), fieldNode(m.Get(field), field))
+			node.Content = append(node.Content, Text(field.JSONName()), FieldNode(m.Get(field), field))
 		}
 	}
 	if len(node.Content) == 0 {
@@ -34,7 +34,8 @@ func Node(m protoreflect.Message) *yaml.Node {
 	return node
 }
 
-func fieldNode(value protoreflect.Value, field protoreflect.FieldDescriptor) *yaml.Node {
+// FieldNode is the value of a field.
+func FieldNode(value protoreflect.Value, field protoreflect.FieldDescriptor) *yaml.Node {
 	switch {
 	case field.IsMap():
 		node := &yaml.Node{Kind: yaml.MappingNode}
@@ -44,20 +45,21 @@ func fieldNode(value protoreflect.Value, field protoreflect.FieldDescriptor) *ya
 			return true
 		})
 		for _, key := range slices.Sorted(maps.Keys(texts)) {
-			node.Content = append(node.Content, Text(key), valueNode(texts[key], field.MapValue()))
+			node.Content = append(node.Content, Text(key), ValueNode(texts[key], field.MapValue()))
 		}
 		return node
 	case field.IsList():
 		node := &yaml.Node{Kind: yaml.SequenceNode}
 		for i := range value.List().Len() {
-			node.Content = append(node.Content, valueNode(value.List().Get(i), field))
+			node.Content = append(node.Content, ValueNode(value.List().Get(i), field))
 		}
 		return node
 	}
-	return valueNode(value, field)
+	return ValueNode(value, field)
 }
 
-func valueNode(value protoreflect.Value, field protoreflect.FieldDescriptor) *yaml.Node {
+// ValueNode is one value of a field, which may be a list of them.
+func ValueNode(value protoreflect.Value, field protoreflect.FieldDescriptor) *yaml.Node {
 	switch field.Kind() {
 	case protoreflect.StringKind:
 		return Text(value.String())

@@ -1,24 +1,20 @@
-package cli
+// Package paging follows the pages of the API's lists.
+package paging
 
 import "google.golang.org/protobuf/reflect/protoreflect"
 
-// limited bounds a list.
-type limited struct {
-	Limit int `help:"How many at most; 0: all." default:"0" placeholder:"N"`
-}
+// Size is how many the API gives at once.
+const Size = 250
 
-// pageSize is how many the API gives at once.
-const pageSize = 250
-
-// pages follows the pages of a list, up to limit entries. Into is the answer that all
+// All follows the pages of a list, up to limit entries. Into is the answer that all
 // are gathered in: it is what one page of the API would be if it held so many.
-func pages[P interface {
+func All[P interface {
 	ProtoReflect() protoreflect.Message
 	GetNextPageToken() string
 }](limit int, get func(size int32, token string) (P, error)) (into P, err error) {
 	var list protoreflect.FieldDescriptor
 	for token := ""; ; {
-		size := pageSize
+		size := Size
 		if limit > 0 {
 			so := 0
 			if list != nil {
