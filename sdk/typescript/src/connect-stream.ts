@@ -19,7 +19,9 @@ export interface Stream {
 export async function watchStream(next: Next, req: StreamRequest, stream: Stream): ReturnType<Next> {
   const watch = new Watch();
   req.signal.addEventListener("abort", () => watch.stop(), { once: true });
-  void follow(stream, watch.signal).then((refusal) => refusal && watch.refuse(stream.errorOf(refusal)));
+  void follow(stream, watch.signal)
+    .catch((e: unknown) => undecidedBy(stream.gate, e))
+    .then((refusal) => refusal && watch.refuse(stream.errorOf(refusal)));
   try {
     const res = await next({ ...req, message: watch.guard(req.message) });
     return res.stream ? { ...res, message: watch.guard(res.message, () => watch.stop()) } : res;

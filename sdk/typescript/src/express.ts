@@ -30,16 +30,21 @@ export const authenticate = (gate: Gate, describe?: (req: Request) => Described 
 
 function middleware(gate: Gate, needs: Described, describe?: (req: Request) => Described | Promise<Described>): RequestHandler {
   return async (req, res, next) => {
-    const request = requestOf(gate, incomingOf(req, req.originalUrl), needs, await describe?.(req));
-    const outcome = await decide(gate, request);
-    if (outcome.refusal) {
-      res.writeHead(outcome.refusal.status, { ...outcome.refusal.headers, "Content-Type": "application/json" });
-      res.end(bodyOf(outcome.refusal));
+    try {
+      const request = requestOf(gate, incomingOf(req, req.originalUrl), needs, await describe?.(req));
+      const outcome = await decide(gate, request);
+      if (outcome.refusal) {
+        res.writeHead(outcome.refusal.status, { ...outcome.refusal.headers, "Content-Type": "application/json" });
+        res.end(bodyOf(outcome.refusal));
+        return;
+      }
+      callers.set(req, outcome);
+      for (const [name, value] of Object.entries(outcome.headers)) {
+        res.setHeader(name, value);
+      }
+    } catch (e) {
+      next(e); // of describe, or clientIp
       return;
-    }
-    callers.set(req, outcome);
-    for (const [name, value] of Object.entries(outcome.headers)) {
-      res.setHeader(name, value);
     }
     next();
   };

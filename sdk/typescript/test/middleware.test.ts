@@ -97,6 +97,26 @@ describe.each(Object.entries(frameworks))("%s", (_, serve) => {
     expect(roles.requests[0]).toMatchObject({ resource: "orders/42", context: { tenant: "acme" }, cost: 3n, client: { ip: "192.0.2.7" } });
   });
 
+  test("answers nothing good when the service cannot say what a request is", async () => {
+    const broken = () => {
+      throw new Error("broken");
+    };
+    const { url, roles } = await answering(allowed, { describe: broken });
+    expect((await get(url)).status).toBe(500);
+    const { url: other, roles: theirs } = await answering(allowed, {}, { clientIp: broken });
+    expect((await get(other)).status).toBe(500);
+    expect([roles.carried, theirs.carried]).toEqual([[], []]);
+  });
+
+  test("finds the caller behind a proxy by the option clientIp", async () => {
+    const clientIp = (remote: string | undefined, headers: Headers) =>
+      remote === undefined || remote === "127.0.0.1" ? headers.get("x-forwarded-for")?.replace(/.*, */, "") : remote;
+    const { url, roles } = await answering(allowed, {}, { clientIp });
+    await get(url, "alice.token", "/orders/42", { "X-Forwarded-For": "203.0.113.9, 198.51.100.7" });
+    // The services in Hono and fetch say the address by themselves.
+    expect(["198.51.100.7", "127.0.0.1"]).toContain(roles.requests[0]?.client?.ip);
+  });
+
   test("trusts forwarded addresses only when it is told to", async () => {
     const { url, roles } = await answering(allowed);
     const forwarded = { "X-Forwarded-For": "203.0.113.9", Forwarded: "for=203.0.113.9" };

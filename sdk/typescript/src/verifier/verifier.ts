@@ -85,10 +85,6 @@ export class Verifier {
     this.#closed.abort();
   }
 
-  [Symbol.dispose](): void {
-    this.close();
-  }
-
   /**
    * Returns when the verifier has the keys and every revocation up to this revision of the
    * change log, the one in the answer of the call that revoked something; without one,
