@@ -39,5 +39,17 @@ export async function openShop(server) {
   return { people, serviceId: service.id, key, authorize };
 }
 
-/** Every screen, by the path that shows it. */
-export const screens = ["/console/", "/console/audit", "/console/try", "/console/routes", "/console/signing-keys", "/console/users", "/console/api-keys"];
+/** Every screen, by the paths that show it. */
+export const screens = [
+  "/console/",
+  "/console/audit",
+  "/console/try",
+  "/console/users",
+  "/console/roles",
+  "/console/roles/order-editor",
+  "/console/api-keys",
+  "/console/limits",
+  "/console/limits/orders-per-user",
+  "/console/routes",
+  "/console/signing-keys",
+];

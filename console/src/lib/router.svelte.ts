@@ -11,7 +11,7 @@ class Router {
     addEventListener("click", (event) => {
       const link = event.target instanceof Element ? event.target.closest("a") : null;
       if (!link || event.defaultPrevented || event.button !== 0 || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
-      if (link.origin !== location.origin || link.target || !link.pathname.startsWith(`${base}/`)) return;
+      if (link.hash || link.origin !== location.origin || link.target || !link.pathname.startsWith(`${base}/`)) return;
       event.preventDefault();
       this.#go(link.pathname + link.search, false);
     });

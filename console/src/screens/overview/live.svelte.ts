@@ -6,6 +6,8 @@ import { delay } from "@/lib/api/stream";
 
 const everyMs = 2000;
 const keepMs = 15 * 60_000;
+/** Behind a load balancer other instances answer, too: they are shown when the first is silent. */
+const patienceMs = 10_000;
 
 /** What the server's instance has been doing, asked for again and again while the page is seen. */
 export class Live {
@@ -23,6 +25,8 @@ export class Live {
     });
   }
 
+  #heard = 0;
+
   reload = (): void => {
     void this.#read(new AbortController().signal);
   };
@@ -39,8 +43,9 @@ export class Live {
     try {
       const since: Timestamp | undefined = this.buckets.at(-1)?.startsAt;
       const answer = await overview.getOverview({ since }, { signal, timeoutMs: 5000 });
-      if (answer.instance?.id !== this.latest?.instance?.id && this.latest) {
-        // Another instance, or the same one started anew: it knows nothing of before.
+      if (this.latest && answer.instance?.id !== this.latest.instance?.id) {
+        if (Date.now() - this.#heard < patienceMs) return;
+        // It knows nothing of what the other one has been doing.
         this.buckets = [];
         this.latest = undefined;
         return await this.#read(signal);
@@ -51,6 +56,7 @@ export class Live {
       this.buckets = [...before, ...answer.buckets].filter((b) => at(b) >= now - keepMs);
       this.skew = now - Date.now();
       this.latest = answer;
+      this.#heard = Date.now();
       this.problem = undefined;
     } catch (cause) {
       if (!signal.aborted) this.problem = problem(cause);
