@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/tollgatehq/tollgate/server/internal/terminal"
 	"go.yaml.in/yaml/v3"
@@ -97,10 +98,29 @@ func structNode(m *structpb.Struct) *yaml.Node {
 	return node
 }
 
-// Text is a text, of several lines as a block.
+// Text is a text: of several lines as a block, and in double quotes where a reader of
+// YAML could take it for something else.
 func Text(text string) *yaml.Node {
 	node := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: text}
-	if strings.Contains(text, "\n") {
+	if text == "<<" { // YAML 1.1's merge key
+		node.Style = yaml.DoubleQuotedStyle
+	}
+	several := strings.Contains(text, "\n")
+	for line := range strings.SplitSeq(text, "\n") {
+		if strings.ContainsFunc(line, func(r rune) bool { return !unicode.IsPrint(r) }) {
+			node.Style = yaml.DoubleQuotedStyle
+			return node
+		}
+		if several && strings.TrimSpace(line) != line && strings.TrimLeft(line, " ") == "" {
+			several = false // spaces alone
+			node.Style = yaml.DoubleQuotedStyle
+		}
+	}
+	switch {
+	case !several:
+	case strings.HasPrefix(text, " ") || strings.HasPrefix(text, "\n"):
+		node.Style = yaml.DoubleQuotedStyle
+	default:
 		node.Style = yaml.LiteralStyle
 	}
 	return node
