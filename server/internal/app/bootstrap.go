@@ -70,6 +70,9 @@ func (a *App) PrintWelcome(at Addresses, password string) {
 	say := func(format string, args ...any) { fmt.Fprintf(a.out.Stdout, format+"\n", args...) }
 	say("")
 	say("Tollgate answers on %s", base)
+	if a.config.console() {
+		say("Its console is %s/console/", base)
+	}
 	if at.GRPC != nil {
 		say("Its gRPC port is %s", dialAddress(at.GRPC))
 	}

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/overview"
 )
@@ -82,8 +83,8 @@ func (a *App) auditPart(failing *lately) overview.Part {
 	switch failed := failing.rose(stats.Failures + stats.Refused); {
 	case failed:
 		p.State, p.Detail = overview.Down, "Events could not be written in the last minute. The calls that needed them were refused."
-	case stats.Queued > stats.Capacity/2:
-		p.State, p.Detail = overview.Degraded, fmt.Sprintf("%d events wait to be written, of %d that may.", stats.Queued, stats.Capacity)
+	case stats.Queued > audit.Capacity/2:
+		p.State, p.Detail = overview.Degraded, fmt.Sprintf("%d events wait to be written, of %d that may.", stats.Queued, audit.Capacity)
 	}
 	return p
 }

@@ -10,9 +10,11 @@ type Stats struct {
 	Refused  uint64 // events that Record did not take: too many were waiting
 	Dropped  uint64 // events that Note did not take
 	Queued   int    // events that wait now
-	Capacity int    // how many may wait
 	Bytes    int64  // that the log took up at the last Measure; of SQLite the whole database
 }
+
+// Capacity is how many events may wait.
+const Capacity = queueSize
 
 type counters struct {
 	events, commits, failures, refused, dropped atomic.Uint64
@@ -24,7 +26,7 @@ func (s *Service) Stats() Stats {
 	return Stats{
 		Events: s.counters.events.Load(), Commits: s.counters.commits.Load(),
 		Failures: s.counters.failures.Load(), Refused: s.counters.refused.Load(),
-		Dropped: s.counters.dropped.Load(), Queued: len(s.queue), Capacity: queueSize, Bytes: s.counters.bytes.Load(),
+		Dropped: s.counters.dropped.Load(), Queued: len(s.queue), Bytes: s.counters.bytes.Load(),
 	}
 }
 
