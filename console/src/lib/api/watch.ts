@@ -5,28 +5,35 @@ import { session } from "./session.svelte";
 const everyMs = 800;
 
 /**
- * Notices within a second that the session was ended elsewhere. One tab of the browser
- * does it for all. Who may read the audit log has a stream, which tells of every ended
- * session and ends with the caller's own; others ask who they are, again and again.
+ * Notices within a second that the session was ended elsewhere. Who may read the audit log
+ * has a stream, in one tab for all, which tells of every ended session and ends with the
+ * caller's own. Others ask who they are, again and again: one tab for all that are hidden,
+ * whose timers browsers slow down, and each that is seen.
  */
 export function watchSession(signal: AbortSignal): void {
-  void navigator.locks
-    .request("tollgate-watch", { signal }, () =>
-      session.can("tollgate:audit:read")
-        ? follow((s) => audit.watchEvents({ action: "session.revoke" }, { signal: s, timeoutMs: 0 }), signal, {
-            message: ({ event }) => {
-              if (event) void ask(signal);
-            },
-          })
-        : poll(signal),
-    )
+  let leads = false;
+  navigator.locks
+    .request("tollgate-watch", { signal }, async () => {
+      leads = true;
+      if (session.can("tollgate:audit:read")) await stream(signal);
+      await poll(signal, () => true); // the stream ended and the session did not
+    })
     .catch(() => undefined); // the wait for the lock was aborted
+  if (!session.can("tollgate:audit:read")) void poll(signal, () => !leads && !document.hidden);
+  document.addEventListener("visibilitychange", () => !document.hidden && void ask(signal), { signal });
 }
 
-async function poll(signal: AbortSignal): Promise<void> {
+const stream = (signal: AbortSignal) =>
+  follow((s) => audit.watchEvents({ action: "session.revoke" }, { signal: s, timeoutMs: 0 }), signal, {
+    message: ({ event }) => {
+      if (event) void ask(signal);
+    },
+  });
+
+async function poll(signal: AbortSignal, wanted: () => boolean): Promise<void> {
   while (!signal.aborted) {
     await delay(everyMs, signal);
-    await ask(signal);
+    if (wanted()) await ask(signal);
   }
 }
 
