@@ -1,7 +1,7 @@
 // Limits: made, watched, enforced, with overrides and resets.
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
-import { close, shoot } from "./harness.js";
+import { close } from "./harness.js";
 import { confirm, dialog, openAt } from "./screens.js";
 
 after(close);
@@ -26,7 +26,6 @@ test("create a limit, exceed it, see that, enforce it", async (t) => {
   for (let i = 0; i < 3; i++) assert.equal((await check("acme")).allowed, true);
   await page.getByText("over, and only watched").waitFor();
   await page.getByRole("button", { name: "acme" }).waitFor();
-  await shoot(page, "limit");
 
   await page.getByRole("button", { name: "Enforce…" }).click();
   await confirm(page, "Enforce it", [/1 key would be refused now: acme\./]);

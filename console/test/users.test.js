@@ -1,7 +1,7 @@
 // Users: made, given roles, signed out, disabled and deleted, in a real browser.
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
-import { close, open, shoot, signedIn, signedOut, signIn, visit } from "./harness.js";
+import { close, open, signedIn, signedOut, signIn, visit } from "./harness.js";
 import { confirm, dialog, openAt, pick } from "./screens.js";
 import { totp } from "./totp.js";
 
@@ -182,13 +182,4 @@ test("who may not read users sees what they lack, and themselves", async (t) => 
   await page.goto(`/console/users/${mia.id}?tab=sessions`);
   await signedIn(page);
   await page.getByText("this one").waitFor();
-});
-
-test("a picture of a user", async (t) => {
-  const { server, page } = await openAt(t, "/console/users");
-  const mia = await server.person("mia", ["auditor"]);
-  await server.login(mia.username, mia.password);
-  await page.goto(`/console/users/${mia.id}?tab=permissions`);
-  await page.getByText("tollgate:audit:read").waitFor();
-  await shoot(page, "user");
 });
