@@ -23,7 +23,11 @@ export interface TollgateOptions {
   timeoutMs?: number | undefined;
   /** What becomes of a call when Tollgate does not answer: "deny" unless given. */
   onUnavailable?: OnUnavailable | undefined;
-  /** Whether concurrent calls to authorize share requests; they do unless this is false. */
+  /**
+   * Whether concurrent calls to authorize share requests; they do unless this is false. On
+   * Cloudflare Workers they do not unless this is true, which takes a client for each
+   * request there: a request that waits for what another one fetches may wait in vain.
+   */
   batch?: boolean | undefined;
   /**
    * How often a call is made again at most, 2 times unless given: when Tollgate was not
@@ -64,7 +68,7 @@ export function checked(o: TollgateOptions) {
     timeoutMs,
     retries,
     onUnavailable: o.onUnavailable ?? "deny",
-    batch: o.batch ?? true,
+    batch: o.batch ?? !onWorkers(),
     clientIp: o.clientIp,
     // Browsers and Workers want it called on the global object.
     fetch: o.fetch ?? ((input, init) => globalThis.fetch(input, init)),
@@ -73,6 +77,9 @@ export function checked(o: TollgateOptions) {
     now: o.now ?? Date.now,
   } as const;
 }
+
+/** Node 20 has no navigator. */
+const onWorkers = () => globalThis.navigator?.userAgent === "Cloudflare-Workers";
 
 function credentialOf({ apiKey, accessToken, credential }: TollgateOptions): CredentialSource | undefined {
   if ([apiKey, accessToken, credential].filter((given) => given !== undefined).length > 1) {

@@ -25,10 +25,10 @@ test("only the verifier loads jose", () => {
   ).toBe(true);
 });
 
-test("nothing asks which platform it is on, and nothing is made before it is used", () => {
+test("nothing but the options asks which platform it is on", () => {
   const text = readdirSync(src, { recursive: true, encoding: "utf8" })
-    .filter((name) => name.endsWith(".ts") && !name.startsWith("gen"))
+    .filter((name) => name.endsWith(".ts") && !name.startsWith("gen") && name !== "options.ts")
     .map((name) => readFileSync(join(src, name), "utf8"))
     .join("\n");
-  expect(text).not.toMatch(/\b(?:process|Buffer|Deno|Bun|window|require)\b\s*[.(]/);
+  expect(text).not.toMatch(/\b(?:process|Buffer|Deno|Bun|navigator|window|require)\b\s*[.(]/);
 });

@@ -10,7 +10,7 @@ import { join } from "node:path";
 export const password = "correct horse battery";
 
 /** Returns a port that was free: the issuer must be known before the server listens. */
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   const probe = createServer().listen(0, "127.0.0.1");
   await once(probe, "listening");
   const address = probe.address();

@@ -1,0 +1,2 @@
+// The tests write another in its place.
+export const config = { url: "", key: "", limit: "", nobody: "" };
