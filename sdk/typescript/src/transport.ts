@@ -1,6 +1,7 @@
 import { Code, ConnectError, type Interceptor, type Transport } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-web";
 import { kindOf } from "./credential.js";
+import { limitMessages } from "./envelopes.js";
 
 /** Gives the credential of this service for one call. */
 export type CredentialSource = () => string | Promise<string>;
@@ -51,7 +52,8 @@ function caller(o: TransportOptions): typeof globalThis.fetch {
       void res.body?.cancel();
       throw new ConnectError("the URL answers with a redirect; give the address that it leads to", Code.FailedPrecondition);
     }
-    return o.timeoutMs === undefined ? res : bounded(res);
+    const streams = res.headers.get("content-type")?.startsWith("application/connect+");
+    return streams ? limitMessages(res) : bounded(res);
   };
 }
 

@@ -1,7 +1,9 @@
+import { create, toBinary } from "@bufbuild/protobuf";
 import { afterEach, beforeAll, describe, expect, test, vi } from "vitest";
+import { WatchRevocationsResponseSchema } from "../src/gen/tollgate/v1/auth_pb.js";
 import { Reason } from "../src/gen/tollgate/v1/reason_pb.js";
 import { Verifier } from "../src/verifier.js";
-import { Roles } from "./fake.js";
+import { latch, Roles } from "./fake.js";
 import { admin, failure, fresh, gate, recording, signedIn } from "./harness.js";
 import { Issuer, newPair, type Pair } from "./issuer.js";
 import { start } from "./server.js";
@@ -127,6 +129,25 @@ test("a stream that does not begin with a snapshot says nothing", async () => {
   running.push(verifier);
   while (source.streams < 2) await new Promise((resolve) => setTimeout(resolve, 10));
   expect(await failure(verifier.verify(await source.token()))).toMatchObject({ name: "UnavailableError" });
+});
+
+test.each([1, 5, 7, 8, 11])("a message of more than 32 MiB is not read (cut after %i bytes)", async (cut) => {
+  const snapshot = toBinary(WatchRevocationsResponseSchema, create(WatchRevocationsResponseSchema, { snapshot: true }));
+  const bytes = Uint8Array.of(0, 0, 0, 0, snapshot.length, ...snapshot, 0, 2, 0, 0, 1);
+  const [canceled, logged] = [latch(), latch<unknown>()];
+  const source = new Issuer(pair);
+  const body = () =>
+    new ReadableStream<Uint8Array>({
+      start: (out) => [bytes.subarray(0, cut), bytes.subarray(cut)].forEach((part) => void out.enqueue(part)),
+      cancel: () => canceled.open(),
+    });
+  const fetch: typeof globalThis.fetch = async (input, init) =>
+    String(input).includes("WatchRevocations")
+      ? new Response(body(), { headers: { "Content-Type": "application/connect+proto" } })
+      : source.fetch(input, init);
+  running.push(source.verifier({}, { fetch, log: (_, e) => logged.open(e) }));
+  expect(await logged.promise).toMatchObject({ message: expect.stringContaining("more than 32 MiB") });
+  await canceled.promise;
 });
 
 describe("a feed that is silent", () => {
