@@ -66,6 +66,12 @@ func newBalancer(t *testing.T, servers func() []*tollgate, address func(*tollgat
 }
 
 func (b *balancer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	// A response may begin before the end of the request's body was read: net/http
+	// would close the body then, and the transport the connection with the response.
+	if err := http.NewResponseController(w).EnableFullDuplex(); err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
 	b.mu.Lock()
 	ready := b.ready
 	b.mu.Unlock()
