@@ -68,7 +68,7 @@ func newMeasured(t *testing.T, size benchSize, databaseURL, redisURL string) *me
 	for _, limit := range []string{"sign-in-per-ip", "sign-in-per-user", "sign-in-per-user-and-ip", "anonymous-refusals-per-ip"} {
 		m.Patch(t, "/v1/limits/"+limit, object{"rate": 1000000, "burst": 1000000})
 	}
-	m.Post(t, "/v1/roles", object{"name": "meter", "permissions": []string{"tollgate:limits:check", "tollgate:audit:record", "tollgate:audit:read", "tollgate:policy:watch"}})
+	m.Post(t, "/v1/roles", object{"name": "meter", "permissions": []string{"tollgate:limits:check", "tollgate:audit:record", "tollgate:audit:read", "tollgate:policy:watch", "tollgate:policy:conditions"}})
 	service := m.Post(t, "/v1/users", object{"username": "bench", "kind": "USER_KIND_SERVICE", "roles": []string{"service", "meter"}}).Str("user", "id")
 	m.key = m.Post(t, "/v1/api-keys", object{"userId": service, "name": "bench"}).Str("secret")
 	m.Post(t, "/v1/roles", object{

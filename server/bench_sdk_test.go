@@ -9,6 +9,7 @@ import (
 
 	"connectrpc.com/connect"
 	sdk "github.com/tollgatehq/tollgate/sdk"
+	"github.com/tollgatehq/tollgate/sdk/conditions"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 	"google.golang.org/protobuf/types/known/emptypb"
 )
@@ -18,20 +19,24 @@ var sdkCallers = []int{1, 16, 64}
 
 // sdkMode is a way of the SDK to decide.
 type sdkMode struct {
-	name    string
-	options []sdk.Option
+	name      string
+	options   []sdk.Option
+	local     bool
+	condition bool // the call passes by a condition
 }
 
 const (
 	sdkSeparate = "Authorize, a request for each"
 	sdkShared   = "Authorize, requests are shared (the default)"
 	sdkLocal    = "Authorize, decided in the caller"
+	sdkByGrant  = "Authorize, one condition, decided in the caller"
 )
 
 var sdkModes = []sdkMode{
 	{name: sdkSeparate, options: []sdk.Option{sdk.WithoutBatching()}},
 	{name: sdkShared},
-	{name: sdkLocal, options: []sdk.Option{sdk.WithLocalDecisions(sdk.LocalConfig{})}},
+	{name: sdkLocal, options: []sdk.Option{sdk.WithLocalDecisions(sdk.LocalConfig{})}, local: true},
+	{name: sdkByGrant, options: []sdk.Option{sdk.WithLocalDecisions(sdk.LocalConfig{Conditions: conditions.Evaluator()})}, local: true, condition: true},
 }
 
 // authorize makes a client of the mode and returns its call.
@@ -41,11 +46,16 @@ func (m *measured) authorize(t *testing.T, mode sdkMode) func(context.Context) e
 	client, err := sdk.New(m.URL, options...)
 	backendtest.Must(t, err)
 	t.Cleanup(client.Close)
-	if mode.name == sdkLocal {
+	if mode.local {
 		backendtest.Must(t, client.WaitPolicy(t.Context(), 0))
 	}
+	request := sdk.AuthorizeRequest{Credential: m.token, Permission: "orders:read", Resource: "orders/42"}
+	if mode.condition {
+		request.Permission, request.Resource = "documents:read", "documents/plan"
+		request.ResourceAttributes, request.Context = map[string]any{"owner": m.alice}, map[string]string{"tenant": "acme"}
+	}
 	return func(ctx context.Context) error {
-		d, err := client.Authorize(ctx, sdk.AuthorizeRequest{Credential: m.token, Permission: "orders:read", Resource: "orders/42"})
+		d, err := client.Authorize(ctx, request)
 		if err != nil {
 			return err
 		}
