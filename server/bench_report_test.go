@@ -171,7 +171,9 @@ func asked(f figures) string {
 		if c.file == "users.svg" {
 			first, last := c.xs()[0], c.xs()[len(c.xs())-1]
 			for _, l := range c.lines[:2] {
-				fmt.Fprintf(&b, "| Authorize %s: CPU with %s users, of that with %s | 0.85 to 1.15 | %.2f |\n", l.name, count(last), count(first), l.at(last)/l.at(first))
+				null := c.lines[2] // the machine's part of the difference
+				fmt.Fprintf(&b, "| Authorize %s: CPU with %s users, of that with %s; the same as multiples of the null beside each | 0.85 to 1.15 | %.2f; %.2f |\n",
+					l.name, count(last), count(first), l.at(last)/l.at(first), l.at(last)/l.at(first)*null.at(first)/null.at(last))
 			}
 		}
 	}
