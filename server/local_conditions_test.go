@@ -85,15 +85,11 @@ func TestLocalConditions(t *testing.T) {
 	want("docs:read", "10.1.2.3", sdk.ReasonOK, false)
 
 	s.Call(t, "DELETE", "/v1/roles/conditions/members/"+id, nil).Want(t, http.StatusOK)
-	for began := time.Now(); ; time.Sleep(time.Millisecond) {
+	apitest.Eventually(t, "it decides by no condition that it may not know any more", func() bool {
 		_, first := decide("docs:read", "10.1.2.3")
-		if _, second := decide("docs:read", "10.1.2.3"); first && second {
-			break
-		}
-		if time.Since(began) > apitest.Timeout {
-			t.Fatal("it decides by conditions that it may not know any more")
-		}
-	}
+		_, second := decide("docs:read", "10.1.2.3")
+		return first && second
+	})
 }
 
 // inForce waits until the client decides by a write.
