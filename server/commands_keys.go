@@ -122,7 +122,7 @@ func (k keysRewrap) Run(ctx context.Context, config app.Config) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("sealed %d signing keys and %d second factors under the new master key\n", done.SigningKeys, done.SecondFactors)
+	fmt.Printf("sealed %d signing keys, %d second factors and %d keys of the audit log under the new master key\n", done.SigningKeys, done.SecondFactors, done.AuditKeys)
 	source := "the new key"
 	if strings.HasPrefix(k.NewMasterKey, "file:") {
 		source = k.NewMasterKey

@@ -23,6 +23,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/tollgatehq/tollgate/console"
 	"github.com/tollgatehq/tollgate/server/internal/audit"
+	"github.com/tollgatehq/tollgate/server/internal/audit/tree"
 	"github.com/tollgatehq/tollgate/server/internal/auth"
 	"github.com/tollgatehq/tollgate/server/internal/auth/password"
 	"github.com/tollgatehq/tollgate/server/internal/authzen"
@@ -147,6 +148,8 @@ func (a *App) open(ctx context.Context, master *seal.Master) error {
 	a.pages = page.NewTokens(master.Derive("page tokens v1"))
 	a.cookies = master.Derive("console cookies v1")
 	a.audit = audit.NewService(a.db, a.clock, a.pages, a.out.Log)
+	grown := tree.New(a.db, a.clock, master, a.config.auditOrigin())
+	a.audit.GrowTree(grown)
 	a.log = changes.New(a.db, changes.Options{
 		Clock: a.clock, Log: a.out.Log, Notifier: notifier, Staleness: a.config.Staleness, OnEvents: a.audit.Wake,
 	})
@@ -187,7 +190,7 @@ func (a *App) open(ctx context.Context, master *seal.Master) error {
 
 	// What a new database lacks, each in its own transaction and safe to repeat.
 	for _, ensure := range []func(context.Context) error{
-		a.Auth.SigningKeys.Ensure, a.roles.EnsureBuiltins, a.Limits.EnsureBuiltins, a.log.Start,
+		grown.Ensure, a.Auth.SigningKeys.Ensure, a.roles.EnsureBuiltins, a.Limits.EnsureBuiltins, a.log.Start,
 	} {
 		if err := ensure(ctx); err != nil {
 			return err

@@ -162,6 +162,13 @@ func (c Config) Summary() []any {
 
 func (c Config) embedded() bool { return strings.HasPrefix(c.DatabaseURL, "sqlite:") }
 
+// auditOrigin names a new audit log: the issuer without its scheme, and /audit
+// (https://c2sp.org/tlog-checkpoint).
+func (c Config) auditOrigin() string {
+	_, address, _ := strings.Cut(c.Issuer, "://")
+	return strings.TrimRight(address, "/") + "/audit"
+}
+
 // local says whether this is the embedded default that only this machine can
 // reach.
 func (c Config) local() bool {

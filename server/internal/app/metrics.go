@@ -56,6 +56,15 @@ func (a *App) registerMetrics(limiterDown func() bool, leases func() limits.Leas
 	m.Gauge("tollgate_audit_queue_length", "Audit events that wait for their commit.",
 		func() float64 { return float64(a.audit.Stats().Queued) })
 
+	m.Gauge("tollgate_audit_tree_lag_seconds", "Age of the oldest audit event that was not in the tree when this instance last looked; about a second under load.",
+		func() float64 { return a.audit.Stats().Lag.Seconds() })
+	m.Gauge("tollgate_audit_tree_forked", "1: the audit log's tree in the database does not continue what was signed; somebody changed it, or restored an older state.",
+		func() float64 {
+			if a.audit.Stats().Forked {
+				return 1
+			}
+			return 0
+		})
 	m.Gauge("tollgate_audit_log_bytes", "What the audit log and its indexes take up on the disk; with SQLite, the whole database. Read every ten seconds, the same for every instance.",
 		func() float64 { return float64(a.audit.Stats().Bytes) })
 

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tollgatehq/tollgate/server/internal/audit/tree"
 	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/inflight"
@@ -20,10 +21,13 @@ type Service struct {
 	clock clock.Clock
 	pages page.Tokens
 	log   *slog.Logger
+	tree  *tree.Tree // nil: the log has none
 
 	timeout    time.Duration // how long Record waits for its commit
 	sweepEvery time.Duration // how often the writer writes what was counted
 	prunePause time.Duration // between two steps of Prune
+
+	sequenceEvery time.Duration // how often the sequencer looks for events
 
 	queue    chan entry
 	mu       sync.RWMutex              // held for reading while something is put into queue
@@ -49,6 +53,7 @@ func NewService(db *database.DB, clk clock.Clock, pages page.Tokens, log *slog.L
 	}
 	return &Service{
 		db: db, clock: clk, pages: pages, log: log, timeout: recordTimeout, sweepEvery: sweepEvery, prunePause: prunePause,
+		sequenceEvery: sequenceEvery,
 		queue: make(chan entry, queueSize), commits: make(chan struct{}, committers(db)), reported: inflight.New[string](reportedSize),
 		batches: make(chan struct{}, committers(db)), batched: inflight.New[string](batchedSize),
 		floods: newFloods(clk), wake: make(chan struct{}, 1),
@@ -56,14 +61,15 @@ func NewService(db *database.DB, clk clock.Clock, pages page.Tokens, log *slog.L
 	}
 }
 
-// Run writes what Record is given and feeds the watchers until ctx ends. Then
-// it writes what is still queued, for at most five seconds, and refuses more.
-// It runs once.
+// Run writes what Record is given, feeds the watchers, and puts events into the tree
+// until ctx ends. Then it writes what is still queued, for at most five seconds, and
+// refuses more. It runs once.
 func (s *Service) Run(ctx context.Context) {
-	var both sync.WaitGroup
-	both.Go(func() { s.write(ctx) })
-	both.Go(func() { s.tail(ctx) })
-	both.Wait()
+	var all sync.WaitGroup
+	all.Go(func() { s.write(ctx) })
+	all.Go(func() { s.tail(ctx) })
+	all.Go(func() { s.sequence(ctx) })
+	all.Wait()
 }
 
 // List returns a page of the events that the filter lets through, newest

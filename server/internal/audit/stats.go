@@ -1,6 +1,9 @@
 package audit
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+	"time"
+)
 
 // Stats is what the writer has done since the start.
 type Stats struct {
@@ -11,6 +14,9 @@ type Stats struct {
 	Dropped  uint64 // events that Note did not take
 	Queued   int    // events that wait now
 	Bytes    int64  // that the log took up at the last Measure; of SQLite the whole database
+
+	Lag    time.Duration // age of the oldest event that was not in the tree when it was last looked
+	Forked bool          // the tree in the database does not continue what was signed
 }
 
 // Capacity is how many events may wait.
@@ -18,7 +24,8 @@ const Capacity = queueSize
 
 type counters struct {
 	events, commits, failures, refused, dropped atomic.Uint64
-	bytes                                       atomic.Int64
+	bytes, lag                                  atomic.Int64
+	forked                                      atomic.Bool
 }
 
 // Stats counts.
@@ -27,6 +34,7 @@ func (s *Service) Stats() Stats {
 		Events: s.counters.events.Load(), Commits: s.counters.commits.Load(),
 		Failures: s.counters.failures.Load(), Refused: s.counters.refused.Load(),
 		Dropped: s.counters.dropped.Load(), Queued: len(s.queue), Bytes: s.counters.bytes.Load(),
+		Lag: time.Duration(s.counters.lag.Load()), Forked: s.counters.forked.Load(),
 	}
 }
 

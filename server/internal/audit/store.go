@@ -194,9 +194,9 @@ func parseSnapshot(snapshot string) (mark, error) {
 	return m, nil
 }
 
-// since reads up to limit events from the place on, in an order in which no
-// event ever appears before one already read.
-func since(ctx context.Context, db *database.DB, from place, limit int) ([]row, error) {
+// since reads up to limit events from the place on, of positions above floor, in an order
+// in which no event ever appears before one already read.
+func since(ctx context.Context, db *database.DB, from place, floor int64, limit int) ([]row, error) {
 	settled := ""
 	if db.Dialect == database.PostgreSQL {
 		// Transactions commit out of order. Those older than every open one
@@ -205,8 +205,8 @@ func since(ctx context.Context, db *database.DB, from place, limit int) ([]row, 
 	}
 	var rows []row
 	err := db.Select(ctx, &rows, `SELECT `+columns+`, writer, position FROM audit_events
-		WHERE (writer, position) >= ($1, $2) `+settled+` ORDER BY writer, position LIMIT $3`,
-		from.Writer, from.Position, limit)
+		WHERE (writer, position) >= ($1, $2) AND position > $3 `+settled+` ORDER BY writer, position LIMIT $4`,
+		from.Writer, from.Position, floor, limit)
 	if err != nil {
 		return nil, fmt.Errorf("read the audit log after %d/%d: %w", from.Writer, from.Position, err)
 	}

@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"github.com/tollgatehq/tollgate/server/internal/audit"
+	"github.com/tollgatehq/tollgate/server/internal/audit/tree"
 	"github.com/tollgatehq/tollgate/server/internal/auth/token"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/clock"
@@ -18,6 +19,7 @@ import (
 type Rewrapped struct {
 	SigningKeys   int
 	SecondFactors int
+	AuditKeys     int
 }
 
 // Rewrap opens everything in the database that is sealed under one master key
@@ -41,6 +43,9 @@ func Rewrap(ctx context.Context, db *database.DB, clk clock.Clock, from, to *sea
 		if done.SigningKeys, err = token.Rewrap(ctx, tx, rewrap); err != nil {
 			return err
 		}
+		if done.AuditKeys, err = tree.Rewrap(ctx, tx, rewrap); err != nil {
+			return err
+		}
 		factors, err := lockSecondFactors(ctx, tx)
 		if err != nil {
 			return err
@@ -55,7 +60,8 @@ func Rewrap(ctx context.Context, db *database.DB, clk clock.Clock, from, to *sea
 			}
 		}
 		return audit.Append(ctx, tx, clk, audit.New(ctx, audit.SigningRewrap, audit.Success, "signing_keys").
-			With("signing_keys", strconv.Itoa(done.SigningKeys)).With("second_factors", strconv.Itoa(done.SecondFactors)))
+			With("signing_keys", strconv.Itoa(done.SigningKeys)).With("second_factors", strconv.Itoa(done.SecondFactors)).
+			With("audit_keys", strconv.Itoa(done.AuditKeys)))
 	})
 	if err != nil {
 		return Rewrapped{}, fmt.Errorf("seal under the new master key: %w", err)
@@ -66,7 +72,7 @@ func Rewrap(ctx context.Context, db *database.DB, clk clock.Clock, from, to *sea
 // Sealed says whether the database has anything that a master key sealed. It
 // may have no schema yet.
 func Sealed(ctx context.Context, db *database.DB) (bool, error) {
-	for _, table := range []string{"signing_keys", "second_factors"} {
+	for _, table := range []string{"signing_keys", "second_factors", "audit_keys"} {
 		exists, err := db.Exists(ctx, table)
 		if err != nil {
 			return false, err

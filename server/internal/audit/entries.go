@@ -1,0 +1,89 @@
+package audit
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/tollgatehq/tollgate/server/internal/audit/tree"
+	"github.com/tollgatehq/tollgate/server/internal/database"
+)
+
+// Entry is an event with its place in the tree.
+type Entry struct {
+	Leaf int64 // from 0 on, without gaps
+	Salt []byte
+	Event
+}
+
+// Bytes are what the tree hashes of the entry.
+func (e *Entry) Bytes() []byte { return e.leaf(e.Salt) }
+
+type entryRow struct {
+	Leaf int64  `db:"leaf"`
+	Salt []byte `db:"salt"`
+	row
+}
+
+// entryColumns are an event's with the leaf's.
+const entryColumns = `l.leaf, l.salt, e.id, e.time, e.actor_id, e.actor_name, e.session_id, e.api_key_id, e.action, e.outcome,
+	e.reason, e.resource, e.ip, e.user_agent, e.request_id, e.details, e.recorded_by`
+
+// Entries reads up to limit events from a leaf on, in the order of leaves. Those that were
+// removed are left out.
+func (s *Service) Entries(ctx context.Context, from int64, limit int) ([]Entry, error) {
+	return listEntries(ctx, s.db, from, limit)
+}
+
+func listEntries(ctx context.Context, q database.Queries, from int64, limit int) ([]Entry, error) {
+	entries, err := database.Select(ctx, q, func(r entryRow) (Entry, error) {
+		return Entry{r.Leaf, r.Salt, r.event()}, nil
+	}, `SELECT `+entryColumns+` FROM audit_leaves l JOIN audit_events e ON e.id = l.event_id
+		WHERE l.leaf >= $1 ORDER BY l.leaf LIMIT $2`, from, limit)
+	if err != nil {
+		return nil, fmt.Errorf("read the audit log from leaf %d on: %w", from, err)
+	}
+	return entries, nil
+}
+
+// unsequenced reads up to limit settled events that come after head, in the order in
+// which they go into the tree, and returns where the head is after them.
+func unsequenced(ctx context.Context, db *database.DB, head tree.Head, limit int) (rows []row, next tree.Head, err error) {
+	next = head
+	if db.Dialect == database.PostgreSQL {
+		present, err := now(ctx, db)
+		if err != nil {
+			return nil, next, err
+		}
+		if head.Writer >= present.end.Writer {
+			return moved(ctx, db, head, present.end.Writer, limit)
+		}
+	}
+	if rows, err = since(ctx, db, place{head.Writer, head.Position}.next(), head.Floor, limit); err != nil {
+		return nil, next, err
+	}
+	if len(rows) > 0 {
+		last := rows[len(rows)-1].place
+		next.Writer, next.Position = last.Writer, last.Position
+	}
+	return rows, next, nil
+}
+
+// moved is unsequenced on a PostgreSQL server that counts its transactions anew, because
+// the database was restored there from a dump: all events of the server before have
+// committed, whatever their writer says. First come those of them that are not in the
+// tree; then only positions above theirs are to come.
+func moved(ctx context.Context, db *database.DB, head tree.Head, end int64, limit int) (rows []row, next tree.Head, err error) {
+	next = head
+	if err = db.Select(ctx, &rows, `SELECT `+columns+`, writer, position FROM audit_events e
+		WHERE writer >= $1 AND position > $2 AND NOT EXISTS (SELECT 1 FROM audit_leaves WHERE event_id = e.id)
+		ORDER BY writer, position LIMIT $3`, end, head.Position-movedReach, limit); err != nil {
+		return nil, next, fmt.Errorf("read the audit log of another server: %w", err)
+	}
+	if len(rows) < limit {
+		next.Writer, next.Position = 0, 0
+		if err = db.Get(ctx, &next.Floor, `SELECT COALESCE(MAX(position), $2) FROM audit_events WHERE writer >= $1`, end, head.Position); err != nil {
+			return nil, head, fmt.Errorf("read the audit log of another server: %w", err)
+		}
+	}
+	return rows, next, nil
+}

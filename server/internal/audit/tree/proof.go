@@ -1,0 +1,49 @@
+package tree
+
+import (
+	"context"
+	"encoding/hex"
+	"net/netip"
+
+	"github.com/tollgatehq/tollgate/internal/auditlog"
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+// Tile is a tile's hashes; ErrNoRows when the tree has no tile that wide there.
+func (t *Tree) Tile(ctx context.Context, tile auditlog.Tile) ([]byte, error) {
+	data, err := readTile(ctx, t.db, tile)
+	if err != nil {
+		return nil, err
+	}
+	return data[:tile.Width*tlog.HashSize], nil
+}
+
+func (t *Tree) hashes(ctx context.Context) tlog.HashReader {
+	return auditlog.Hashes(func(tile auditlog.Tile) ([]byte, error) { return readTile(ctx, t.db, tile) })
+}
+
+// Prove proves that the tree of a size has a leaf (RFC 6962 §2.1.1).
+func (t *Tree) Prove(ctx context.Context, size, leaf int64) (tlog.RecordProof, error) {
+	return tlog.ProveRecord(size, leaf, t.hashes(ctx))
+}
+
+// Consistency proves that the tree of one size begins with the tree of another, smaller
+// one (RFC 6962 §2.1.2).
+func (t *Tree) Consistency(ctx context.Context, size, earlier int64) (tlog.TreeProof, error) {
+	return tlog.ProveTree(size, earlier, t.hashes(ctx))
+}
+
+// Address is an address as it is searched by: "4" or "6" and its bytes in hex, so that
+// the addresses of a network are a range. It is empty for what is not an address.
+func Address(text string) string {
+	addr, err := netip.ParseAddr(text)
+	if err != nil {
+		return ""
+	}
+	addr = addr.WithZone("").Unmap()
+	family := "6"
+	if addr.Is4() {
+		family = "4"
+	}
+	return family + hex.EncodeToString(addr.AsSlice())
+}
