@@ -105,10 +105,10 @@ func Hashes(read func(Tile) ([]byte, error)) tlog.HashReader {
 	})
 }
 
-// AppendEntry appends an entry to a bundle. An entry without bytes was removed; its hash
+// AppendEntry appends an entry, of at most MaxEntry bytes, to a bundle. An entry without bytes was removed; its hash
 // is in the tile of level 0.
 func AppendEntry(b, entry []byte) []byte {
-	return append(binary.BigEndian.AppendUint16(b, uint16(len(entry))), entry...) //nolint:gosec // an event's texts are bounded: below MaxEntry
+	return append(binary.BigEndian.AppendUint16(b, uint16(len(entry))), entry...)
 }
 
 // SplitEntries are a bundle's entries.
