@@ -222,7 +222,7 @@ func deleteBefore(ctx context.Context, q database.Queries, before int64, limit i
 // size is how many bytes the log and its indexes take up; for SQLite, which has
 // no size by table, the whole database's. It reads no row.
 func size(ctx context.Context, db *database.DB) (int64, error) {
-	statement := `SELECT pg_total_relation_size('audit_events')`
+	statement := `SELECT COALESCE(SUM(pg_total_relation_size(relid)), 0)::bigint FROM pg_partition_tree('audit_events') WHERE isleaf`
 	if db.Dialect == database.SQLite {
 		statement = `SELECT (p.page_count - f.freelist_count) * s.page_size
 			FROM pragma_page_count AS p, pragma_freelist_count AS f, pragma_page_size AS s`

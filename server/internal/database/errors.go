@@ -33,6 +33,10 @@ func isSerializationFailure(err error) bool {
 	return code == "40001" || code == "40P01" || sqliteCode(err)&0xff == sqliteBusy
 }
 
+// isLockTimeout says whether PostgreSQL gave up waiting for a lock, as lock_timeout
+// told it to (lock_not_available).
+func isLockTimeout(err error) bool { return postgresCode(err) == "55P03" }
+
 // isConnection says whether the database was not reached, or hung up: class 08
 // (connection exception), 53 (insufficient resources), 57P (operator
 // intervention).
@@ -53,6 +57,8 @@ func advised(err error) error {
 		return fmt.Errorf("%w: the SQLite file is damaged; stop the server and restore the file from a backup", err)
 	case errors.Is(err, pq.ErrSSLNotSupported):
 		return fmt.Errorf("%w: turn TLS on there or, on a network that no one else can read, add ?sslmode=disable to the database URL", err)
+	case isLockTimeout(err):
+		return fmt.Errorf("%w: a transaction that has been open for long holds a lock on the table, such as a backup's; start again when it has ended", err)
 	default:
 		return err
 	}

@@ -107,6 +107,12 @@ func (db *DB) migrate(ctx context.Context, direction migrate.MigrationDirection,
 				}
 				continue
 			}
+			if isLockTimeout(err) && tries < maxLockTries {
+				if err := pause(ctx, lockPause); err != nil {
+					return err
+				}
+				continue
+			}
 			if now, planErr := next(); planErr == nil && now != step {
 				continue
 			}

@@ -32,6 +32,13 @@ const (
 	busyPause    = 10 * time.Millisecond
 )
 
+// How often, and after what pause, a step of the schema is tried again that gave up
+// waiting for a lock, so that nobody waits behind it: for about a minute.
+const (
+	maxLockTries = 240
+	lockPause    = 250 * time.Millisecond
+)
+
 // Open opens "postgres://…" or "sqlite:PATH". It does not say whether the
 // database answers: Ping or Migrate do.
 func Open(address string) (*DB, error) {
