@@ -54,7 +54,7 @@ func NewService(db *database.DB, clk clock.Clock, pages page.Tokens, log *slog.L
 	return &Service{
 		db: db, clock: clk, pages: pages, log: log, timeout: recordTimeout, sweepEvery: sweepEvery, prunePause: prunePause,
 		sequenceEvery: sequenceEvery,
-		queue: make(chan entry, queueSize), commits: make(chan struct{}, committers(db)), reported: inflight.New[string](reportedSize),
+		queue:         make(chan entry, queueSize), commits: make(chan struct{}, committers(db)), reported: inflight.New[string](reportedSize),
 		batches: make(chan struct{}, committers(db)), batched: inflight.New[string](batchedSize),
 		floods: newFloods(clk), wake: make(chan struct{}, 1),
 		joins: make(chan *Subscription), unwatched: make(chan struct{}),

@@ -3,9 +3,11 @@ package tree
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"net/netip"
 
 	"github.com/tollgatehq/tollgate/internal/auditlog"
+	"github.com/tollgatehq/tollgate/server/internal/database"
 	"golang.org/x/mod/sumdb/tlog"
 )
 
@@ -16,6 +18,21 @@ func (t *Tree) Tile(ctx context.Context, tile auditlog.Tile) ([]byte, error) {
 		return nil, err
 	}
 	return data[:tile.Width*tlog.HashSize], nil
+}
+
+// Leaves are the hashes of the n-th tile of leaves, as many as are there.
+func (t *Tree) Leaves(ctx context.Context, n int64) ([]byte, error) {
+	data, err := tileData(ctx, t.db, 0, n)
+	if errors.Is(err, database.ErrNoRows) {
+		return nil, nil
+	}
+	return data, err
+}
+
+// EventID is the id of a leaf's event; ErrNoRows when it was removed.
+func (t *Tree) EventID(ctx context.Context, leaf int64) (id string, err error) {
+	err = t.db.Get(ctx, &id, `SELECT event_id FROM audit_leaves WHERE leaf = $1`, leaf)
+	return id, err
 }
 
 func (t *Tree) hashes(ctx context.Context) tlog.HashReader {

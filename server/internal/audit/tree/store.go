@@ -58,14 +58,19 @@ func updateHead(ctx context.Context, tx *database.Tx, head Head) error {
 
 // readTile reads a tile's hashes, as many as its width or more.
 func readTile(ctx context.Context, q database.Queries, tile auditlog.Tile) ([]byte, error) {
-	var data []byte
-	if err := q.Get(ctx, &data, `SELECT data FROM audit_tiles WHERE level = $1 AND n = $2`, tile.Level, tile.N); err != nil {
+	data, err := tileData(ctx, q, tile.Level, tile.N)
+	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", tile.Path(), err)
 	}
 	if len(data) < tile.Width*tlog.HashSize {
 		return nil, fmt.Errorf("read %s: %w", tile.Path(), database.ErrNoRows)
 	}
 	return data, nil
+}
+
+func tileData(ctx context.Context, q database.Queries, level int, n int64) (data []byte, err error) {
+	err = q.Get(ctx, &data, `SELECT data FROM audit_tiles WHERE level = $1 AND n = $2`, level, n)
+	return data, err
 }
 
 func writeTile(ctx context.Context, tx *database.Tx, tile tlog.Tile, data []byte) error {

@@ -30,7 +30,7 @@ type Tree struct {
 	origin string // of a new log
 
 	mu   sync.Mutex
-	keys map[string]*key      // opened, by id
+	keys map[string]*key     // opened, by id
 	seen auditlog.Checkpoint // the newest that this instance signed or continued
 }
 
