@@ -22,12 +22,23 @@ func TestCLIAudit(t *testing.T) {
 	contains(t, sh.do(t, "audit", "list", "--action", "role.*", "--limit", "2"), "roles/three", "there are more")
 	for query, want := range map[string]int{
 		"--resource roles/one": 1, "--action role.create --resource roles/one --outcome success": 1, "--resource roles/one --outcome denied": 0,
-		"--resource roles/one --before 2020-01-01T00:00:00Z": 0,
+		"--resource roles/one --before 2020-01-01T00:00:00Z": 0, "--resource roles/* --action role.create --actor admin": 3, "--resource roles --action role.create": 0,
+		"--action role.create --reason permission_missing": 0, "--action role.create --session none": 0, "--key none": 0, "--request none": 0, "--recorded-by none": 0,
 	} {
 		if n := len(sh.asJSON(t, append([]string{"audit", "list"}, strings.Fields(query)...)...)["events"].([]any)); n != want {
 			t.Errorf("%s: %d events, want %d", query, n, want)
 		}
 	}
+	event := sh.asJSON(t, "audit", "list", "--resource", "roles/two")["events"].([]any)[0].(object)
+	for flag, value := range map[string]any{"--session": event["actor"].(object)["sessionId"], "--request": event["requestId"]} {
+		contains(t, sh.do(t, "audit", "list", flag, value.(string)), "roles/two")
+	}
+	apitest.Eventually(t, "the event is found by its network", func() bool {
+		return strings.Contains(sh.do(t, "audit", "list", "--address", "127.0.0.0/8"), "roles/two")
+	})
+	contains(t, sh.do(t, "audit", "show", event["id"].(string)), "roles/two", "role.create", event["requestId"].(string))
+	sh.fails(t, 1, "no event of the id", "audit", "show", "none")
+	sh.fails(t, 1, "must be an address or a network", "audit", "list", "--address", "localhost")
 	sh.fails(t, 1, "--after", "audit", "list", "--after", "yesterday")
 	s.Post(t, "/v1/limits", object{"name": "reads", "subject": "SUBJECT_USER", "permission": "tollgate:audit:read", "rate": 1, "period": "3600s"})
 	sh.do(t, "audit", "list")

@@ -309,7 +309,7 @@ type ListEventsRequest struct {
 	Action string `protobuf:"bytes,2,opt,name=action,proto3" json:"action,omitempty"`
 	// Only this outcome.
 	Outcome Outcome `protobuf:"varint,3,opt,name=outcome,proto3,enum=tollgate.v1.Outcome" json:"outcome,omitempty"`
-	// Only this resource.
+	// Only this resource; "orders/*" for all that start with "orders/".
 	Resource string `protobuf:"bytes,4,opt,name=resource,proto3" json:"resource,omitempty"`
 	// Only at or after this time.
 	After *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=after,proto3" json:"after,omitempty"`
@@ -318,7 +318,20 @@ type ListEventsRequest struct {
 	// How many at most; 0 means 50.
 	PageSize int32 `protobuf:"varint,7,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// next_page_token of the page before.
-	PageToken     string `protobuf:"bytes,8,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	PageToken string `protobuf:"bytes,8,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Only this reason.
+	Reason string `protobuf:"bytes,9,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Only from this address, 203.0.113.7, or this network: 203.0.113.0/24, 2001:db8::/32.
+	// An event is found by its address up to 2 s after it was recorded.
+	Address string `protobuf:"bytes,10,opt,name=address,proto3" json:"address,omitempty"`
+	// Only what was done in this session.
+	SessionId string `protobuf:"bytes,11,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	// Only what was done with this API key, by its id.
+	ApiKeyId string `protobuf:"bytes,12,opt,name=api_key_id,json=apiKeyId,proto3" json:"api_key_id,omitempty"`
+	// Only what was done in this request.
+	RequestId string `protobuf:"bytes,13,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Only what this service recorded, by its user id.
+	RecordedBy    string `protobuf:"bytes,14,opt,name=recorded_by,json=recordedBy,proto3" json:"recorded_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -409,10 +422,53 @@ func (x *ListEventsRequest) GetPageToken() string {
 	return ""
 }
 
+func (x *ListEventsRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ListEventsRequest) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *ListEventsRequest) GetSessionId() string {
+	if x != nil {
+		return x.SessionId
+	}
+	return ""
+}
+
+func (x *ListEventsRequest) GetApiKeyId() string {
+	if x != nil {
+		return x.ApiKeyId
+	}
+	return ""
+}
+
+func (x *ListEventsRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *ListEventsRequest) GetRecordedBy() string {
+	if x != nil {
+		return x.RecordedBy
+	}
+	return ""
+}
+
 // ListEventsResponse is a page of events.
 type ListEventsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The events, newest first.
+	// The events, newest first. Fewer than page_size, even none, when they are rare: one
+	// call reads up to 100,000 events to find them.
 	Events []*Event `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
 	// For the next page; empty on the last.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
@@ -464,6 +520,98 @@ func (x *ListEventsResponse) GetNextPageToken() string {
 	return ""
 }
 
+// GetEventRequest names an event.
+type GetEventRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The event's id.
+	Id            string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetEventRequest) Reset() {
+	*x = GetEventRequest{}
+	mi := &file_tollgate_v1_audit_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetEventRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetEventRequest) ProtoMessage() {}
+
+func (x *GetEventRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tollgate_v1_audit_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetEventRequest.ProtoReflect.Descriptor instead.
+func (*GetEventRequest) Descriptor() ([]byte, []int) {
+	return file_tollgate_v1_audit_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *GetEventRequest) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+// GetEventResponse is the event.
+type GetEventResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The event.
+	Event         *Event `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetEventResponse) Reset() {
+	*x = GetEventResponse{}
+	mi := &file_tollgate_v1_audit_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetEventResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetEventResponse) ProtoMessage() {}
+
+func (x *GetEventResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tollgate_v1_audit_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetEventResponse.ProtoReflect.Descriptor instead.
+func (*GetEventResponse) Descriptor() ([]byte, []int) {
+	return file_tollgate_v1_audit_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *GetEventResponse) GetEvent() *Event {
+	if x != nil {
+		return x.Event
+	}
+	return nil
+}
+
 // RecordEventRequest describes what happened at a downstream service.
 type RecordEventRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -492,7 +640,7 @@ type RecordEventRequest struct {
 
 func (x *RecordEventRequest) Reset() {
 	*x = RecordEventRequest{}
-	mi := &file_tollgate_v1_audit_proto_msgTypes[4]
+	mi := &file_tollgate_v1_audit_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -504,7 +652,7 @@ func (x *RecordEventRequest) String() string {
 func (*RecordEventRequest) ProtoMessage() {}
 
 func (x *RecordEventRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_audit_proto_msgTypes[4]
+	mi := &file_tollgate_v1_audit_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -517,7 +665,7 @@ func (x *RecordEventRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordEventRequest.ProtoReflect.Descriptor instead.
 func (*RecordEventRequest) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_audit_proto_rawDescGZIP(), []int{4}
+	return file_tollgate_v1_audit_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *RecordEventRequest) GetActor() *Actor {
@@ -594,7 +742,7 @@ type RecordEventResponse struct {
 
 func (x *RecordEventResponse) Reset() {
 	*x = RecordEventResponse{}
-	mi := &file_tollgate_v1_audit_proto_msgTypes[5]
+	mi := &file_tollgate_v1_audit_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -606,7 +754,7 @@ func (x *RecordEventResponse) String() string {
 func (*RecordEventResponse) ProtoMessage() {}
 
 func (x *RecordEventResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_audit_proto_msgTypes[5]
+	mi := &file_tollgate_v1_audit_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -619,7 +767,7 @@ func (x *RecordEventResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordEventResponse.ProtoReflect.Descriptor instead.
 func (*RecordEventResponse) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_audit_proto_rawDescGZIP(), []int{5}
+	return file_tollgate_v1_audit_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *RecordEventResponse) GetEvent() *Event {
@@ -640,7 +788,7 @@ type RecordEventsRequest struct {
 
 func (x *RecordEventsRequest) Reset() {
 	*x = RecordEventsRequest{}
-	mi := &file_tollgate_v1_audit_proto_msgTypes[6]
+	mi := &file_tollgate_v1_audit_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -652,7 +800,7 @@ func (x *RecordEventsRequest) String() string {
 func (*RecordEventsRequest) ProtoMessage() {}
 
 func (x *RecordEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_audit_proto_msgTypes[6]
+	mi := &file_tollgate_v1_audit_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -665,7 +813,7 @@ func (x *RecordEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordEventsRequest.ProtoReflect.Descriptor instead.
 func (*RecordEventsRequest) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_audit_proto_rawDescGZIP(), []int{6}
+	return file_tollgate_v1_audit_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *RecordEventsRequest) GetEvents() []*RecordEventRequest {
@@ -686,7 +834,7 @@ type RecordEventsResponse struct {
 
 func (x *RecordEventsResponse) Reset() {
 	*x = RecordEventsResponse{}
-	mi := &file_tollgate_v1_audit_proto_msgTypes[7]
+	mi := &file_tollgate_v1_audit_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -698,7 +846,7 @@ func (x *RecordEventsResponse) String() string {
 func (*RecordEventsResponse) ProtoMessage() {}
 
 func (x *RecordEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_audit_proto_msgTypes[7]
+	mi := &file_tollgate_v1_audit_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -711,7 +859,7 @@ func (x *RecordEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordEventsResponse.ProtoReflect.Descriptor instead.
 func (*RecordEventsResponse) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_audit_proto_rawDescGZIP(), []int{7}
+	return file_tollgate_v1_audit_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *RecordEventsResponse) GetIds() []string {
@@ -735,14 +883,28 @@ type WatchEventsRequest struct {
 	// Last-Event-ID. FAILED_PRECONDITION, LAST_EVENT_UNKNOWN, when the log does not
 	// hold it (any more), and LAST_EVENT_TOO_OLD when more than 10,000 events are
 	// newer: list the events, then watch without it. Empty: begin now.
-	LastEventId   string `protobuf:"bytes,4,opt,name=last_event_id,json=lastEventId,proto3" json:"last_event_id,omitempty"`
+	LastEventId string `protobuf:"bytes,4,opt,name=last_event_id,json=lastEventId,proto3" json:"last_event_id,omitempty"`
+	// Only this resource; "orders/*" for all that start with "orders/".
+	Resource string `protobuf:"bytes,5,opt,name=resource,proto3" json:"resource,omitempty"`
+	// Only this reason.
+	Reason string `protobuf:"bytes,6,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Only from this address, 203.0.113.7, or this network: 203.0.113.0/24, 2001:db8::/32.
+	Address string `protobuf:"bytes,7,opt,name=address,proto3" json:"address,omitempty"`
+	// Only what was done in this session.
+	SessionId string `protobuf:"bytes,8,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	// Only what was done with this API key, by its id.
+	ApiKeyId string `protobuf:"bytes,9,opt,name=api_key_id,json=apiKeyId,proto3" json:"api_key_id,omitempty"`
+	// Only what was done in this request.
+	RequestId string `protobuf:"bytes,10,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Only what this service recorded, by its user id.
+	RecordedBy    string `protobuf:"bytes,11,opt,name=recorded_by,json=recordedBy,proto3" json:"recorded_by,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WatchEventsRequest) Reset() {
 	*x = WatchEventsRequest{}
-	mi := &file_tollgate_v1_audit_proto_msgTypes[8]
+	mi := &file_tollgate_v1_audit_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -754,7 +916,7 @@ func (x *WatchEventsRequest) String() string {
 func (*WatchEventsRequest) ProtoMessage() {}
 
 func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_audit_proto_msgTypes[8]
+	mi := &file_tollgate_v1_audit_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -767,7 +929,7 @@ func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsRequest.ProtoReflect.Descriptor instead.
 func (*WatchEventsRequest) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_audit_proto_rawDescGZIP(), []int{8}
+	return file_tollgate_v1_audit_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *WatchEventsRequest) GetActor() string {
@@ -798,6 +960,55 @@ func (x *WatchEventsRequest) GetLastEventId() string {
 	return ""
 }
 
+func (x *WatchEventsRequest) GetResource() string {
+	if x != nil {
+		return x.Resource
+	}
+	return ""
+}
+
+func (x *WatchEventsRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *WatchEventsRequest) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *WatchEventsRequest) GetSessionId() string {
+	if x != nil {
+		return x.SessionId
+	}
+	return ""
+}
+
+func (x *WatchEventsRequest) GetApiKeyId() string {
+	if x != nil {
+		return x.ApiKeyId
+	}
+	return ""
+}
+
+func (x *WatchEventsRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *WatchEventsRequest) GetRecordedBy() string {
+	if x != nil {
+		return x.RecordedBy
+	}
+	return ""
+}
+
 // WatchEventsResponse is one event.
 type WatchEventsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -809,7 +1020,7 @@ type WatchEventsResponse struct {
 
 func (x *WatchEventsResponse) Reset() {
 	*x = WatchEventsResponse{}
-	mi := &file_tollgate_v1_audit_proto_msgTypes[9]
+	mi := &file_tollgate_v1_audit_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -821,7 +1032,7 @@ func (x *WatchEventsResponse) String() string {
 func (*WatchEventsResponse) ProtoMessage() {}
 
 func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_audit_proto_msgTypes[9]
+	mi := &file_tollgate_v1_audit_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -834,7 +1045,7 @@ func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsResponse.ProtoReflect.Descriptor instead.
 func (*WatchEventsResponse) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_audit_proto_rawDescGZIP(), []int{9}
+	return file_tollgate_v1_audit_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *WatchEventsResponse) GetEvent() *Event {
@@ -875,7 +1086,7 @@ const file_tollgate_v1_audit_proto_rawDesc = "" +
 	"recordedBy\x1a:\n" +
 	"\fDetailsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xed\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xd7\x04\n" +
 	"\x11ListEventsRequest\x12\x1e\n" +
 	"\x05actor\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x05actor\x12 \n" +
 	"\x06action\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x06action\x128\n" +
@@ -886,10 +1097,26 @@ const file_tollgate_v1_audit_proto_rawDesc = "" +
 	"\tpage_size\x18\a \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\xfa\x01(\x00R\bpageSize\x12'\n" +
 	"\n" +
-	"page_token\x18\b \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\tpageToken\"h\n" +
+	"page_token\x18\b \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\tpageToken\x12 \n" +
+	"\x06reason\x18\t \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\x06reason\x12!\n" +
+	"\aaddress\x18\n" +
+	" \x01(\tB\a\xbaH\x04r\x02\x18@R\aaddress\x12'\n" +
+	"\n" +
+	"session_id\x18\v \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\tsessionId\x12&\n" +
+	"\n" +
+	"api_key_id\x18\f \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\bapiKeyId\x12'\n" +
+	"\n" +
+	"request_id\x18\r \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\trequestId\x12)\n" +
+	"\vrecorded_by\x18\x0e \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\n" +
+	"recordedBy\"h\n" +
 	"\x12ListEventsResponse\x12*\n" +
 	"\x06events\x18\x01 \x03(\v2\x12.tollgate.v1.EventR\x06events\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x98\x04\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"-\n" +
+	"\x0fGetEventRequest\x12\x1a\n" +
+	"\x02id\x18\x01 \x01(\tB\n" +
+	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\x02id\"<\n" +
+	"\x10GetEventResponse\x12(\n" +
+	"\x05event\x18\x01 \x01(\v2\x12.tollgate.v1.EventR\x05event\"\x98\x04\n" +
 	"\x12RecordEventRequest\x12(\n" +
 	"\x05actor\x18\x01 \x01(\v2\x12.tollgate.v1.ActorR\x05actor\x12I\n" +
 	"\x06action\x18\x02 \x01(\tB1\xbaH.r,\x18\x80\x012'^[a-z][a-z0-9_-]*(\\.[a-z][a-z0-9_-]*)+$R\x06action\x12:\n" +
@@ -912,23 +1139,37 @@ const file_tollgate_v1_audit_proto_rawDesc = "" +
 	"\x13RecordEventsRequest\x12D\n" +
 	"\x06events\x18\x01 \x03(\v2\x1f.tollgate.v1.RecordEventRequestB\v\xbaH\b\x92\x01\x05\b\x01\x10\xe8\aR\x06events\"(\n" +
 	"\x14RecordEventsResponse\x12\x10\n" +
-	"\x03ids\x18\x01 \x03(\tR\x03ids\"\xbe\x01\n" +
+	"\x03ids\x18\x01 \x03(\tR\x03ids\"\xce\x03\n" +
 	"\x12WatchEventsRequest\x12\x1e\n" +
 	"\x05actor\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x05actor\x12 \n" +
 	"\x06action\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x06action\x128\n" +
 	"\aoutcome\x18\x03 \x01(\x0e2\x14.tollgate.v1.OutcomeB\b\xbaH\x05\x82\x01\x02\x10\x01R\aoutcome\x12,\n" +
-	"\rlast_event_id\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\vlastEventId\"?\n" +
+	"\rlast_event_id\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\vlastEventId\x12$\n" +
+	"\bresource\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\bresource\x12 \n" +
+	"\x06reason\x18\x06 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\x06reason\x12!\n" +
+	"\aaddress\x18\a \x01(\tB\a\xbaH\x04r\x02\x18@R\aaddress\x12'\n" +
+	"\n" +
+	"session_id\x18\b \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\tsessionId\x12&\n" +
+	"\n" +
+	"api_key_id\x18\t \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\bapiKeyId\x12'\n" +
+	"\n" +
+	"request_id\x18\n" +
+	" \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\trequestId\x12)\n" +
+	"\vrecorded_by\x18\v \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\n" +
+	"recordedBy\"?\n" +
 	"\x13WatchEventsResponse\x12(\n" +
 	"\x05event\x18\x01 \x01(\v2\x12.tollgate.v1.EventR\x05event*`\n" +
 	"\aOutcome\x12\x17\n" +
 	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fOUTCOME_SUCCESS\x10\x01\x12\x12\n" +
 	"\x0eOUTCOME_DENIED\x10\x02\x12\x13\n" +
-	"\x0fOUTCOME_FAILURE\x10\x032\xaa\x04\n" +
+	"\x0fOUTCOME_FAILURE\x10\x032\xaf\x05\n" +
 	"\fAuditService\x12\x83\x01\n" +
 	"\n" +
 	"ListEvents\x12\x1e.tollgate.v1.ListEventsRequest\x1a\x1f.tollgate.v1.ListEventsResponse\"4\x8a\xe4\x19\x15\n" +
-	"\x13tollgate:audit:read\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/audit/events\x90\x02\x01\x12\x88\x01\n" +
+	"\x13tollgate:audit:read\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/audit/events\x90\x02\x01\x12\x82\x01\n" +
+	"\bGetEvent\x12\x1c.tollgate.v1.GetEventRequest\x1a\x1d.tollgate.v1.GetEventResponse\"9\x8a\xe4\x19\x15\n" +
+	"\x13tollgate:audit:read\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/audit/events/{id}\x90\x02\x01\x12\x88\x01\n" +
 	"\vRecordEvent\x12\x1f.tollgate.v1.RecordEventRequest\x1a .tollgate.v1.RecordEventResponse\"6\x8a\xe4\x19\x17\n" +
 	"\x15tollgate:audit:record\x82\xd3\xe4\x93\x02\x15:\x01*\"\x10/v1/audit/events\x12\x99\x01\n" +
 	"\fRecordEvents\x12 .tollgate.v1.RecordEventsRequest\x1a!.tollgate.v1.RecordEventsResponse\"D\x8a\xe4\x19\x1fJ\x06events\n" +
@@ -951,52 +1192,57 @@ func file_tollgate_v1_audit_proto_rawDescGZIP() []byte {
 }
 
 var file_tollgate_v1_audit_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_tollgate_v1_audit_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_tollgate_v1_audit_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_tollgate_v1_audit_proto_goTypes = []any{
 	(Outcome)(0),                  // 0: tollgate.v1.Outcome
 	(*Actor)(nil),                 // 1: tollgate.v1.Actor
 	(*Event)(nil),                 // 2: tollgate.v1.Event
 	(*ListEventsRequest)(nil),     // 3: tollgate.v1.ListEventsRequest
 	(*ListEventsResponse)(nil),    // 4: tollgate.v1.ListEventsResponse
-	(*RecordEventRequest)(nil),    // 5: tollgate.v1.RecordEventRequest
-	(*RecordEventResponse)(nil),   // 6: tollgate.v1.RecordEventResponse
-	(*RecordEventsRequest)(nil),   // 7: tollgate.v1.RecordEventsRequest
-	(*RecordEventsResponse)(nil),  // 8: tollgate.v1.RecordEventsResponse
-	(*WatchEventsRequest)(nil),    // 9: tollgate.v1.WatchEventsRequest
-	(*WatchEventsResponse)(nil),   // 10: tollgate.v1.WatchEventsResponse
-	nil,                           // 11: tollgate.v1.Event.DetailsEntry
-	nil,                           // 12: tollgate.v1.RecordEventRequest.DetailsEntry
-	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
+	(*GetEventRequest)(nil),       // 5: tollgate.v1.GetEventRequest
+	(*GetEventResponse)(nil),      // 6: tollgate.v1.GetEventResponse
+	(*RecordEventRequest)(nil),    // 7: tollgate.v1.RecordEventRequest
+	(*RecordEventResponse)(nil),   // 8: tollgate.v1.RecordEventResponse
+	(*RecordEventsRequest)(nil),   // 9: tollgate.v1.RecordEventsRequest
+	(*RecordEventsResponse)(nil),  // 10: tollgate.v1.RecordEventsResponse
+	(*WatchEventsRequest)(nil),    // 11: tollgate.v1.WatchEventsRequest
+	(*WatchEventsResponse)(nil),   // 12: tollgate.v1.WatchEventsResponse
+	nil,                           // 13: tollgate.v1.Event.DetailsEntry
+	nil,                           // 14: tollgate.v1.RecordEventRequest.DetailsEntry
+	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
 }
 var file_tollgate_v1_audit_proto_depIdxs = []int32{
-	13, // 0: tollgate.v1.Event.time:type_name -> google.protobuf.Timestamp
+	15, // 0: tollgate.v1.Event.time:type_name -> google.protobuf.Timestamp
 	1,  // 1: tollgate.v1.Event.actor:type_name -> tollgate.v1.Actor
 	0,  // 2: tollgate.v1.Event.outcome:type_name -> tollgate.v1.Outcome
-	11, // 3: tollgate.v1.Event.details:type_name -> tollgate.v1.Event.DetailsEntry
+	13, // 3: tollgate.v1.Event.details:type_name -> tollgate.v1.Event.DetailsEntry
 	0,  // 4: tollgate.v1.ListEventsRequest.outcome:type_name -> tollgate.v1.Outcome
-	13, // 5: tollgate.v1.ListEventsRequest.after:type_name -> google.protobuf.Timestamp
-	13, // 6: tollgate.v1.ListEventsRequest.before:type_name -> google.protobuf.Timestamp
+	15, // 5: tollgate.v1.ListEventsRequest.after:type_name -> google.protobuf.Timestamp
+	15, // 6: tollgate.v1.ListEventsRequest.before:type_name -> google.protobuf.Timestamp
 	2,  // 7: tollgate.v1.ListEventsResponse.events:type_name -> tollgate.v1.Event
-	1,  // 8: tollgate.v1.RecordEventRequest.actor:type_name -> tollgate.v1.Actor
-	0,  // 9: tollgate.v1.RecordEventRequest.outcome:type_name -> tollgate.v1.Outcome
-	12, // 10: tollgate.v1.RecordEventRequest.details:type_name -> tollgate.v1.RecordEventRequest.DetailsEntry
-	2,  // 11: tollgate.v1.RecordEventResponse.event:type_name -> tollgate.v1.Event
-	5,  // 12: tollgate.v1.RecordEventsRequest.events:type_name -> tollgate.v1.RecordEventRequest
-	0,  // 13: tollgate.v1.WatchEventsRequest.outcome:type_name -> tollgate.v1.Outcome
-	2,  // 14: tollgate.v1.WatchEventsResponse.event:type_name -> tollgate.v1.Event
-	3,  // 15: tollgate.v1.AuditService.ListEvents:input_type -> tollgate.v1.ListEventsRequest
-	5,  // 16: tollgate.v1.AuditService.RecordEvent:input_type -> tollgate.v1.RecordEventRequest
-	7,  // 17: tollgate.v1.AuditService.RecordEvents:input_type -> tollgate.v1.RecordEventsRequest
-	9,  // 18: tollgate.v1.AuditService.WatchEvents:input_type -> tollgate.v1.WatchEventsRequest
-	4,  // 19: tollgate.v1.AuditService.ListEvents:output_type -> tollgate.v1.ListEventsResponse
-	6,  // 20: tollgate.v1.AuditService.RecordEvent:output_type -> tollgate.v1.RecordEventResponse
-	8,  // 21: tollgate.v1.AuditService.RecordEvents:output_type -> tollgate.v1.RecordEventsResponse
-	10, // 22: tollgate.v1.AuditService.WatchEvents:output_type -> tollgate.v1.WatchEventsResponse
-	19, // [19:23] is the sub-list for method output_type
-	15, // [15:19] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	2,  // 8: tollgate.v1.GetEventResponse.event:type_name -> tollgate.v1.Event
+	1,  // 9: tollgate.v1.RecordEventRequest.actor:type_name -> tollgate.v1.Actor
+	0,  // 10: tollgate.v1.RecordEventRequest.outcome:type_name -> tollgate.v1.Outcome
+	14, // 11: tollgate.v1.RecordEventRequest.details:type_name -> tollgate.v1.RecordEventRequest.DetailsEntry
+	2,  // 12: tollgate.v1.RecordEventResponse.event:type_name -> tollgate.v1.Event
+	7,  // 13: tollgate.v1.RecordEventsRequest.events:type_name -> tollgate.v1.RecordEventRequest
+	0,  // 14: tollgate.v1.WatchEventsRequest.outcome:type_name -> tollgate.v1.Outcome
+	2,  // 15: tollgate.v1.WatchEventsResponse.event:type_name -> tollgate.v1.Event
+	3,  // 16: tollgate.v1.AuditService.ListEvents:input_type -> tollgate.v1.ListEventsRequest
+	5,  // 17: tollgate.v1.AuditService.GetEvent:input_type -> tollgate.v1.GetEventRequest
+	7,  // 18: tollgate.v1.AuditService.RecordEvent:input_type -> tollgate.v1.RecordEventRequest
+	9,  // 19: tollgate.v1.AuditService.RecordEvents:input_type -> tollgate.v1.RecordEventsRequest
+	11, // 20: tollgate.v1.AuditService.WatchEvents:input_type -> tollgate.v1.WatchEventsRequest
+	4,  // 21: tollgate.v1.AuditService.ListEvents:output_type -> tollgate.v1.ListEventsResponse
+	6,  // 22: tollgate.v1.AuditService.GetEvent:output_type -> tollgate.v1.GetEventResponse
+	8,  // 23: tollgate.v1.AuditService.RecordEvent:output_type -> tollgate.v1.RecordEventResponse
+	10, // 24: tollgate.v1.AuditService.RecordEvents:output_type -> tollgate.v1.RecordEventsResponse
+	12, // 25: tollgate.v1.AuditService.WatchEvents:output_type -> tollgate.v1.WatchEventsResponse
+	21, // [21:26] is the sub-list for method output_type
+	16, // [16:21] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_tollgate_v1_audit_proto_init() }
@@ -1011,7 +1257,7 @@ func file_tollgate_v1_audit_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tollgate_v1_audit_proto_rawDesc), len(file_tollgate_v1_audit_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   12,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -240,6 +240,8 @@ const (
 	Reason_REASON_TOO_MANY_ROUTES Reason = 114
 	// There is no such resource.
 	Reason_REASON_RESOURCE_NOT_FOUND Reason = 119
+	// The audit log has no event of the id (any more).
+	Reason_REASON_EVENT_NOT_FOUND Reason = 160
 	// Something went wrong; the request id finds it in the server's log.
 	Reason_REASON_INTERNAL Reason = 120
 	// What is needed does not answer.
@@ -391,6 +393,7 @@ var (
 		113: "REASON_ROUTE_CONFLICT",
 		114: "REASON_TOO_MANY_ROUTES",
 		119: "REASON_RESOURCE_NOT_FOUND",
+		160: "REASON_EVENT_NOT_FOUND",
 		120: "REASON_INTERNAL",
 		121: "REASON_DEPENDENCY_DOWN",
 		122: "REASON_OVERLOADED",
@@ -517,6 +520,7 @@ var (
 		"REASON_ROUTE_CONFLICT":             113,
 		"REASON_TOO_MANY_ROUTES":            114,
 		"REASON_RESOURCE_NOT_FOUND":         119,
+		"REASON_EVENT_NOT_FOUND":            160,
 		"REASON_INTERNAL":                   120,
 		"REASON_DEPENDENCY_DOWN":            121,
 		"REASON_OVERLOADED":                 122,
@@ -573,7 +577,7 @@ var File_tollgate_v1_reason_proto protoreflect.FileDescriptor
 
 const file_tollgate_v1_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x18tollgate/v1/reason.proto\x12\vtollgate.v1*\x90\x1b\n" +
+	"\x18tollgate/v1/reason.proto\x12\vtollgate.v1*\xad\x1b\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tREASON_OK\x10\x01\x12\x1d\n" +
@@ -677,7 +681,8 @@ const file_tollgate_v1_reason_proto_rawDesc = "" +
 	"\x13REASON_ROUTE_EXISTS\x10p\x12\x19\n" +
 	"\x15REASON_ROUTE_CONFLICT\x10q\x12\x1a\n" +
 	"\x16REASON_TOO_MANY_ROUTES\x10r\x12\x1d\n" +
-	"\x19REASON_RESOURCE_NOT_FOUND\x10w\x12\x13\n" +
+	"\x19REASON_RESOURCE_NOT_FOUND\x10w\x12\x1b\n" +
+	"\x16REASON_EVENT_NOT_FOUND\x10\xa0\x01\x12\x13\n" +
 	"\x0fREASON_INTERNAL\x10x\x12\x1a\n" +
 	"\x16REASON_DEPENDENCY_DOWN\x10y\x12\x15\n" +
 	"\x11REASON_OVERLOADED\x10z\x12\x1b\n" +

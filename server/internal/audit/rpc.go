@@ -20,19 +20,42 @@ type Handler struct{ service *Service }
 // NewHandler serves s.
 func NewHandler(s *Service) *Handler { return &Handler{s} }
 
+// asked is what every request that filters has.
+type asked interface {
+	GetActor() string
+	GetAction() string
+	GetOutcome() tollgatev1.Outcome
+	GetResource() string
+	GetReason() string
+	GetAddress() string
+	GetSessionId() string
+	GetApiKeyId() string
+	GetRequestId() string
+	GetRecordedBy() string
+}
+
+func filterOf(r asked) (Filter, error) {
+	network, err := ParseNetwork(r.GetAddress())
+	return Filter{
+		Actor: r.GetActor(), Action: r.GetAction(), Outcome: outcomes.Text(r.GetOutcome()), Resource: r.GetResource(),
+		Reason: r.GetReason(), Network: network, SessionID: r.GetSessionId(), APIKeyID: r.GetApiKeyId(),
+		RequestID: r.GetRequestId(), RecordedBy: r.GetRecordedBy(),
+	}, err
+}
+
 // ListEvents implements AuditService.
 func (h *Handler) ListEvents(ctx context.Context, r *tollgatev1.ListEventsRequest) (*tollgatev1.ListEventsResponse, error) {
-	after, err := protoconv.Time("after", r.After)
+	filter, err := filterOf(r)
 	if err != nil {
 		return nil, err
 	}
-	before, err := protoconv.Time("before", r.Before)
-	if err != nil {
+	if filter.After, err = protoconv.Time("after", r.After); err != nil {
 		return nil, err
 	}
-	events, next, err := h.service.List(ctx, Filter{
-		Actor: r.Actor, Action: r.Action, Outcome: outcomes.Text(r.Outcome), Resource: r.Resource, After: after, Before: before,
-	}, r.PageSize, r.PageToken)
+	if filter.Before, err = protoconv.Time("before", r.Before); err != nil {
+		return nil, err
+	}
+	events, next, err := h.service.List(ctx, filter, r.PageSize, r.PageToken)
 	if err != nil {
 		return nil, err
 	}
@@ -41,6 +64,15 @@ func (h *Handler) ListEvents(ctx context.Context, r *tollgatev1.ListEventsReques
 		response.Events[i] = eventProto(&events[i])
 	}
 	return response, nil
+}
+
+// GetEvent implements AuditService.
+func (h *Handler) GetEvent(ctx context.Context, r *tollgatev1.GetEventRequest) (*tollgatev1.GetEventResponse, error) {
+	e, err := h.service.Get(ctx, r.Id)
+	if err != nil {
+		return nil, err
+	}
+	return &tollgatev1.GetEventResponse{Event: eventProto(&e)}, nil
 }
 
 // RecordEvent implements AuditService.
@@ -85,7 +117,10 @@ func (h *Handler) WatchEvents(ctx context.Context, r *tollgatev1.WatchEventsRequ
 // Watch is WatchEvents for any stream. The first message is a keep-alive: it
 // says that the watch has begun. When ctx ends, Watch returns its cause.
 func (h *Handler) Watch(ctx context.Context, r *tollgatev1.WatchEventsRequest, send func(*tollgatev1.WatchEventsResponse) error) error {
-	filter := Filter{Actor: r.Actor, Action: r.Action, Outcome: outcomes.Text(r.Outcome)}
+	filter, err := filterOf(r)
+	if err != nil {
+		return err
+	}
 	watch, err := h.service.Resume(ctx, filter, r.LastEventId)
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -11,6 +12,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/audit/tree"
 	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
+	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/inflight"
 	"github.com/tollgatehq/tollgate/server/internal/page"
 )
@@ -26,6 +28,7 @@ type Service struct {
 	timeout    time.Duration // how long Record waits for its commit
 	sweepEvery time.Duration // how often the writer writes what was counted
 	prunePause time.Duration // between two steps of Prune
+	bounds     bounds        // of a search
 
 	sequenceEvery time.Duration // how often the sequencer looks for events
 
@@ -53,8 +56,8 @@ func NewService(db *database.DB, clk clock.Clock, pages page.Tokens, log *slog.L
 	}
 	return &Service{
 		db: db, clock: clk, pages: pages, log: log, timeout: recordTimeout, sweepEvery: sweepEvery, prunePause: prunePause,
-		sequenceEvery: sequenceEvery,
-		queue:         make(chan entry, queueSize), commits: make(chan struct{}, committers(db)), reported: inflight.New[string](reportedSize),
+		sequenceEvery: sequenceEvery, bounds: searchBounds(),
+		queue: make(chan entry, queueSize), commits: make(chan struct{}, committers(db)), reported: inflight.New[string](reportedSize),
 		batches: make(chan struct{}, committers(db)), batched: inflight.New[string](batchedSize),
 		floods: newFloods(clk), wake: make(chan struct{}, 1),
 		joins: make(chan *Subscription), unwatched: make(chan struct{}),
@@ -74,19 +77,33 @@ func (s *Service) Run(ctx context.Context) {
 
 // List returns a page of the events that the filter lets through, newest
 // first, and the token of the next page, empty on the last. Events recorded
-// meanwhile move nothing on later pages.
+// meanwhile move nothing on later pages. A page of rare events may be short, even
+// empty: one call reads only so many events to find them.
 func (s *Service) List(ctx context.Context, f Filter, size int32, token string) ([]Event, string, error) {
 	f = f.stored()
-	return page.List(s.pages, f.list(), size, token, func(after cursor, n int) ([]Event, error) {
-		return listEvents(ctx, s.db, f, after, n)
-	}, func(e Event) cursor { return cursor{e.Time.UnixMicro(), e.ID} })
+	return page.Scan(s.pages, f.list(), size, token, func(after cursor, n int) ([]Event, cursor, bool, error) {
+		return search{s.bounds, s.db, f}.events(ctx, after, n)
+	})
 }
 
 // Latest returns the n newest events of an action, the newest first.
 func (s *Service) Latest(ctx context.Context, action Action, n int) ([]Event, error) {
-	list, err := listEvents(ctx, s.db, Filter{Action: string(action)}, cursor{}, n)
+	list, _, _, err := search{s.bounds, s.db, Filter{Action: string(action)}}.events(ctx, cursor{}, n)
 	if err != nil {
 		return nil, fmt.Errorf("read the latest events: %w", err)
 	}
 	return list, nil
+}
+
+// Get returns an event; it is NotFound, EVENT_NOT_FOUND, when the log does not hold it.
+func (s *Service) Get(ctx context.Context, id string) (Event, error) {
+	e, err := getEvent(ctx, s.db, text(id, nameSize))
+	switch {
+	case errors.Is(err, database.ErrNoRows):
+		return Event{}, fault.New(fault.NotFound, "EVENT_NOT_FOUND",
+			"the audit log holds no event of the id (any more); list the events to find it")
+	case err != nil:
+		return Event{}, fmt.Errorf("read an event: %w", err)
+	}
+	return e, nil
 }

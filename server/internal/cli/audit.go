@@ -3,6 +3,8 @@ package cli
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
@@ -13,14 +15,22 @@ import (
 
 type audit struct {
 	List auditList `cmd:"" help:"List events, newest first."`
+	Show auditShow `cmd:"" help:"Show everything that is recorded of an event."`
 	Tail auditTail `cmd:"" help:"Show events as they are recorded, until Ctrl-C. It goes on after an outage where it was."`
 }
 
 // eventFilter is which events.
 type eventFilter struct {
-	Actor   string `help:"Only what this user did: a name or an id." placeholder:"USER"`
-	Action  string `help:"Only this action: role.assign; auth.* for all that begin so." placeholder:"ACTION"`
-	Outcome string `help:"Only success, denied or failure." enum:",success,denied,failure" default:"" placeholder:"NAME"`
+	Actor      string `help:"Only what this user did: a name or an id." placeholder:"USER"`
+	Action     string `help:"Only this action: role.assign; auth.* for all that begin so." placeholder:"ACTION"`
+	Outcome    string `help:"Only success, denied or failure." enum:",success,denied,failure" default:"" placeholder:"NAME"`
+	Resource   string `help:"Only what was done to this: roles/clerk, users/ID; orders/* for all that begin so." placeholder:"RESOURCE"`
+	Reason     string `help:"Only what ended so for this reason: permission_missing." placeholder:"REASON"`
+	Address    string `help:"Only from this address or network: 203.0.113.7, 2001:db8::/32." placeholder:"ADDRESS"`
+	Session    string `help:"Only what was done in this session." placeholder:"ID"`
+	Key        string `help:"Only what was done with this API key." placeholder:"ID"`
+	Request    string `help:"Only what was done in this request." placeholder:"ID"`
+	RecordedBy string `help:"Only what this service recorded." placeholder:"USER-ID"`
 }
 
 func (f eventFilter) outcome() tollgatev1.Outcome {
@@ -28,13 +38,39 @@ func (f eventFilter) outcome() tollgatev1.Outcome {
 	return tollgatev1.Outcome(number)
 }
 
+func (f eventFilter) listing() *tollgatev1.ListEventsRequest {
+	return &tollgatev1.ListEventsRequest{
+		Actor: f.Actor, Action: f.Action, Outcome: f.outcome(), Resource: f.Resource, Reason: f.Reason, Address: f.Address,
+		SessionId: f.Session, ApiKeyId: f.Key, RequestId: f.Request, RecordedBy: f.RecordedBy,
+	}
+}
+
+func (f eventFilter) watching() *tollgatev1.WatchEventsRequest {
+	return &tollgatev1.WatchEventsRequest{
+		Actor: f.Actor, Action: f.Action, Outcome: f.outcome(), Resource: f.Resource, Reason: f.Reason, Address: f.Address,
+		SessionId: f.Session, ApiKeyId: f.Key, RequestId: f.Request, RecordedBy: f.RecordedBy,
+	}
+}
+
+// period is a time that events are from.
+type period struct {
+	After  string `help:"Only at or after this time: 2026-08-03T09:00:00Z, or 24h, 7d ago." placeholder:"TIME"`
+	Before string `help:"Only before this time." placeholder:"TIME"`
+}
+
+func (p period) times(now time.Time) (after, before *timestamppb.Timestamp, err error) {
+	if after, err = moment(now, "--after", p.After); err != nil {
+		return nil, nil, err
+	}
+	before, err = moment(now, "--before", p.Before)
+	return after, before, err
+}
+
 type auditList struct {
 	eventFilter
+	period
 
-	Resource string `help:"Only what was done to this: roles/clerk, users/ID." placeholder:"RESOURCE"`
-	After    string `help:"Only at or after this time: 2026-08-03T09:00:00Z, or 24h, 7d ago." placeholder:"TIME"`
-	Before   string `help:"Only before this time." placeholder:"TIME"`
-	Limit    int    `help:"How many at most; 0: all." default:"100" placeholder:"N"`
+	Limit int `help:"How many at most; 0: all." default:"100" placeholder:"N"`
 }
 
 func (a auditList) Run(ctx context.Context, e *env) error {
@@ -42,11 +78,8 @@ func (a auditList) Run(ctx context.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	req := &tollgatev1.ListEventsRequest{Actor: a.Actor, Action: a.Action, Outcome: a.outcome(), Resource: a.Resource}
-	if req.After, err = moment(e.now(), "--after", a.After); err != nil {
-		return err
-	}
-	if req.Before, err = moment(e.now(), "--before", a.Before); err != nil {
+	req := a.listing()
+	if req.After, req.Before, err = a.times(e.now()); err != nil {
 		return err
 	}
 	res, err := paging.All(a.Limit, func(size int32, token string) (*tollgatev1.ListEventsResponse, error) {
@@ -57,12 +90,45 @@ func (a auditList) Run(ctx context.Context, e *env) error {
 		return err
 	}
 	return e.show(res, func(t *table) {
-		t.header = []string{"TIME", "OUTCOME", "ACTION", "ACTOR", "RESOURCE", "REASON", "ADDRESS", "USER AGENT"}
+		t.header = []string{"TIME", "OUTCOME", "ACTION", "ACTOR", "RESOURCE", "REASON", "ADDRESS", "USER AGENT", "ID"}
 		for _, event := range res.GetEvents() {
 			t.row(eventCells(event)...)
 		}
 		if res.GetNextPageToken() != "" {
 			t.note("there are more; --limit 0 shows all")
+		}
+	})
+}
+
+type auditShow struct {
+	ID string `arg:"" help:"The event's id."`
+}
+
+func (a auditShow) Run(ctx context.Context, e *env) error {
+	server, err := e.connect()
+	if err != nil {
+		return err
+	}
+	res, err := server.audit.GetEvent(ctx, &tollgatev1.GetEventRequest{Id: a.ID})
+	if err != nil {
+		return err
+	}
+	event := res.GetEvent()
+	return e.show(event, func(t *table) {
+		actor := event.GetActor()
+		for _, fact := range [][2]string{
+			{"event", event.GetId()}, {"time", event.GetTime().AsTime().UTC().Format(time.RFC3339Nano)},
+			{"action", event.GetAction()}, {"outcome", name(event.GetOutcome(), "OUTCOME_")}, {"reason", event.GetReason()},
+			{"resource", event.GetResource()}, {"actor", actor.GetUsername()}, {"user id", actor.GetUserId()},
+			{"session", actor.GetSessionId()}, {"API key", actor.GetApiKeyId()}, {"address", event.GetIp()},
+			{"user agent", event.GetUserAgent()}, {"request", event.GetRequestId()}, {"recorded by", event.GetRecordedBy()},
+		} {
+			if fact[1] != "" {
+				t.row(fact[0], fact[1])
+			}
+		}
+		for _, key := range slices.Sorted(maps.Keys(event.GetDetails())) {
+			t.row("details: "+key, event.GetDetails()[key])
 		}
 	})
 }
@@ -74,7 +140,7 @@ func eventCells(event *tollgatev1.Event) []string {
 	}
 	return []string{
 		event.GetTime().AsTime().UTC().Format("2006-01-02T15:04:05.000Z"), name(event.GetOutcome(), "OUTCOME_"), event.GetAction(), actor,
-		event.GetResource(), event.GetReason(), event.GetIp(), event.GetUserAgent(),
+		event.GetResource(), event.GetReason(), event.GetIp(), event.GetUserAgent(), event.GetId(),
 	}
 }
 

@@ -33,7 +33,8 @@ func (a auditTail) Run(ctx context.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	req := &tollgatev1.WatchEventsRequest{Actor: a.Actor, Action: a.Action, Outcome: a.outcome(), LastEventId: a.LastEvent}
+	req := a.watching()
+	req.LastEventId = a.LastEvent
 	if req.LastEventId == "" { // so that an outage before the first event loses none, either
 		newest, err := server.audit.ListEvents(ctx, &tollgatev1.ListEventsRequest{PageSize: 1})
 		if err != nil {

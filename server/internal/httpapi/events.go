@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"strings"
 
+	"google.golang.org/protobuf/reflect/protoreflect"
+
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
 	"github.com/tollgatehq/tollgate/gen/tollgate/v1/tollgatev1connect"
 	"github.com/tollgatehq/tollgate/server/internal/audit"
@@ -109,25 +111,37 @@ func watchFilter(r *http.Request) (*tollgatev1.WatchEventsRequest, error) {
 	if refused != nil {
 		return nil, refused
 	}
+	message := filter.ProtoReflect()
+	fields := message.Descriptor().Fields()
 	for name, values := range query {
-		if len(values) > 1 {
+		field := fields.ByJSONName(name)
+		if field == nil {
+			field = fields.ByTextName(name)
+		}
+		if field == nil || field.Name() == "last_event_id" { // a header
+			return nil, fault.Field(name, "is not a parameter here; there are %s", strings.Join(parameters(fields), ", "))
+		}
+		if len(values) > 1 || message.Has(field) {
 			return nil, fault.Field(name, "is in the query more than once; give it once")
 		}
-		value := values[0]
-		switch name {
-		case "actor":
-			filter.Actor = value
-		case "action":
-			filter.Action = value
-		case "outcome":
-			outcome, known := tollgatev1.Outcome_value[strings.ToUpper(value)]
-			if !known {
-				return nil, fault.Field("outcome", "must be one of OUTCOME_SUCCESS, OUTCOME_DENIED, OUTCOME_FAILURE")
-			}
-			filter.Outcome = tollgatev1.Outcome(outcome)
-		default:
-			return nil, fault.Field(name, "is not a parameter here; there are actor, action and outcome")
+		if field.Enum() == nil {
+			message.Set(field, protoreflect.ValueOfString(values[0]))
+			continue
 		}
+		outcome, known := tollgatev1.Outcome_value[strings.ToUpper(values[0])]
+		if !known {
+			return nil, fault.Field("outcome", "must be one of OUTCOME_SUCCESS, OUTCOME_DENIED, OUTCOME_FAILURE")
+		}
+		filter.Outcome = tollgatev1.Outcome(outcome)
 	}
 	return filter, nil
+}
+
+func parameters(fields protoreflect.FieldDescriptors) (names []string) {
+	for i := range fields.Len() {
+		if field := fields.Get(i); field.Name() != "last_event_id" {
+			names = append(names, field.JSONName())
+		}
+	}
+	return names
 }

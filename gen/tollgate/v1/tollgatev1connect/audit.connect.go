@@ -35,6 +35,8 @@ const (
 const (
 	// AuditServiceListEventsProcedure is the fully-qualified name of the AuditService's ListEvents RPC.
 	AuditServiceListEventsProcedure = "/tollgate.v1.AuditService/ListEvents"
+	// AuditServiceGetEventProcedure is the fully-qualified name of the AuditService's GetEvent RPC.
+	AuditServiceGetEventProcedure = "/tollgate.v1.AuditService/GetEvent"
 	// AuditServiceRecordEventProcedure is the fully-qualified name of the AuditService's RecordEvent
 	// RPC.
 	AuditServiceRecordEventProcedure = "/tollgate.v1.AuditService/RecordEvent"
@@ -50,6 +52,8 @@ const (
 type AuditServiceClient interface {
 	// ListEvents returns events, newest first, that match every filter given.
 	ListEvents(context.Context, *v1.ListEventsRequest) (*v1.ListEventsResponse, error)
+	// GetEvent returns one event. NOT_FOUND when the log does not hold it (any more).
+	GetEvent(context.Context, *v1.GetEventRequest) (*v1.GetEventResponse, error)
 	// RecordEvent adds an event of a downstream service to the log. The event
 	// names the service that recorded it beside the actor that the service claims.
 	RecordEvent(context.Context, *v1.RecordEventRequest) (*v1.RecordEventResponse, error)
@@ -84,6 +88,13 @@ func NewAuditServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
+		getEvent: connect.NewClient[v1.GetEventRequest, v1.GetEventResponse](
+			httpClient,
+			baseURL+AuditServiceGetEventProcedure,
+			connect.WithSchema(auditServiceMethods.ByName("GetEvent")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
 		recordEvent: connect.NewClient[v1.RecordEventRequest, v1.RecordEventResponse](
 			httpClient,
 			baseURL+AuditServiceRecordEventProcedure,
@@ -108,6 +119,7 @@ func NewAuditServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 // auditServiceClient implements AuditServiceClient.
 type auditServiceClient struct {
 	listEvents   *connect.Client[v1.ListEventsRequest, v1.ListEventsResponse]
+	getEvent     *connect.Client[v1.GetEventRequest, v1.GetEventResponse]
 	recordEvent  *connect.Client[v1.RecordEventRequest, v1.RecordEventResponse]
 	recordEvents *connect.Client[v1.RecordEventsRequest, v1.RecordEventsResponse]
 	watchEvents  *connect.Client[v1.WatchEventsRequest, v1.WatchEventsResponse]
@@ -116,6 +128,15 @@ type auditServiceClient struct {
 // ListEvents calls tollgate.v1.AuditService.ListEvents.
 func (c *auditServiceClient) ListEvents(ctx context.Context, req *v1.ListEventsRequest) (*v1.ListEventsResponse, error) {
 	response, err := c.listEvents.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// GetEvent calls tollgate.v1.AuditService.GetEvent.
+func (c *auditServiceClient) GetEvent(ctx context.Context, req *v1.GetEventRequest) (*v1.GetEventResponse, error) {
+	response, err := c.getEvent.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
 	}
@@ -149,6 +170,8 @@ func (c *auditServiceClient) WatchEvents(ctx context.Context, req *v1.WatchEvent
 type AuditServiceHandler interface {
 	// ListEvents returns events, newest first, that match every filter given.
 	ListEvents(context.Context, *v1.ListEventsRequest) (*v1.ListEventsResponse, error)
+	// GetEvent returns one event. NOT_FOUND when the log does not hold it (any more).
+	GetEvent(context.Context, *v1.GetEventRequest) (*v1.GetEventResponse, error)
 	// RecordEvent adds an event of a downstream service to the log. The event
 	// names the service that recorded it beside the actor that the service claims.
 	RecordEvent(context.Context, *v1.RecordEventRequest) (*v1.RecordEventResponse, error)
@@ -179,6 +202,13 @@ func NewAuditServiceHandler(svc AuditServiceHandler, opts ...connect.HandlerOpti
 		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
+	auditServiceGetEventHandler := connect.NewUnaryHandlerSimple(
+		AuditServiceGetEventProcedure,
+		svc.GetEvent,
+		connect.WithSchema(auditServiceMethods.ByName("GetEvent")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
 	auditServiceRecordEventHandler := connect.NewUnaryHandlerSimple(
 		AuditServiceRecordEventProcedure,
 		svc.RecordEvent,
@@ -201,6 +231,8 @@ func NewAuditServiceHandler(svc AuditServiceHandler, opts ...connect.HandlerOpti
 		switch r.URL.Path {
 		case AuditServiceListEventsProcedure:
 			auditServiceListEventsHandler.ServeHTTP(w, r)
+		case AuditServiceGetEventProcedure:
+			auditServiceGetEventHandler.ServeHTTP(w, r)
 		case AuditServiceRecordEventProcedure:
 			auditServiceRecordEventHandler.ServeHTTP(w, r)
 		case AuditServiceRecordEventsProcedure:
@@ -218,6 +250,10 @@ type UnimplementedAuditServiceHandler struct{}
 
 func (UnimplementedAuditServiceHandler) ListEvents(context.Context, *v1.ListEventsRequest) (*v1.ListEventsResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tollgate.v1.AuditService.ListEvents is not implemented"))
+}
+
+func (UnimplementedAuditServiceHandler) GetEvent(context.Context, *v1.GetEventRequest) (*v1.GetEventResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tollgate.v1.AuditService.GetEvent is not implemented"))
 }
 
 func (UnimplementedAuditServiceHandler) RecordEvent(context.Context, *v1.RecordEventRequest) (*v1.RecordEventResponse, error) {

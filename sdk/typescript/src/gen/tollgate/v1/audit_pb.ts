@@ -13,7 +13,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file tollgate/v1/audit.proto.
  */
 export const file_tollgate_v1_audit: GenFile = /*@__PURE__*/
-  fileDesc("Chd0b2xsZ2F0ZS92MS9hdWRpdC5wcm90bxILdG9sbGdhdGUudjEiUgoFQWN0b3ISDwoHdXNlcl9pZBgBIAEoCRIQCgh1c2VybmFtZRgCIAEoCRISCgpzZXNzaW9uX2lkGAMgASgJEhIKCmFwaV9rZXlfaWQYBCABKAki5AIKBUV2ZW50EgoKAmlkGAEgASgJEigKBHRpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiEKBWFjdG9yGAMgASgLMhIudG9sbGdhdGUudjEuQWN0b3ISDgoGYWN0aW9uGAQgASgJEiUKB291dGNvbWUYBSABKA4yFC50b2xsZ2F0ZS52MS5PdXRjb21lEg4KBnJlYXNvbhgGIAEoCRIQCghyZXNvdXJjZRgHIAEoCRIKCgJpcBgIIAEoCRISCgp1c2VyX2FnZW50GAkgASgJEhIKCnJlcXVlc3RfaWQYCiABKAkSMAoHZGV0YWlscxgLIAMoCzIfLnRvbGxnYXRlLnYxLkV2ZW50LkRldGFpbHNFbnRyeRITCgtyZWNvcmRlZF9ieRgMIAEoCRouCgxEZXRhaWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASLpAQoRTGlzdEV2ZW50c1JlcXVlc3QSDQoFYWN0b3IYASABKAkSDgoGYWN0aW9uGAIgASgJEiUKB291dGNvbWUYAyABKA4yFC50b2xsZ2F0ZS52MS5PdXRjb21lEhAKCHJlc291cmNlGAQgASgJEikKBWFmdGVyGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIqCgZiZWZvcmUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCXBhZ2Vfc2l6ZRgHIAEoBRISCgpwYWdlX3Rva2VuGAggASgJIlEKEkxpc3RFdmVudHNSZXNwb25zZRIiCgZldmVudHMYASADKAsyEi50b2xsZ2F0ZS52MS5FdmVudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiswIKElJlY29yZEV2ZW50UmVxdWVzdBIhCgVhY3RvchgBIAEoCzISLnRvbGxnYXRlLnYxLkFjdG9yEg4KBmFjdGlvbhgCIAEoCRIlCgdvdXRjb21lGAMgASgOMhQudG9sbGdhdGUudjEuT3V0Y29tZRIOCgZyZWFzb24YBCABKAkSEAoIcmVzb3VyY2UYBSABKAkSCgoCaXAYBiABKAkSEgoKdXNlcl9hZ2VudBgHIAEoCRISCgpyZXF1ZXN0X2lkGAggASgJEj0KB2RldGFpbHMYCSADKAsyLC50b2xsZ2F0ZS52MS5SZWNvcmRFdmVudFJlcXVlc3QuRGV0YWlsc0VudHJ5Gi4KDERldGFpbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIjgKE1JlY29yZEV2ZW50UmVzcG9uc2USIQoFZXZlbnQYASABKAsyEi50b2xsZ2F0ZS52MS5FdmVudCJGChNSZWNvcmRFdmVudHNSZXF1ZXN0Ei8KBmV2ZW50cxgBIAMoCzIfLnRvbGxnYXRlLnYxLlJlY29yZEV2ZW50UmVxdWVzdCIjChRSZWNvcmRFdmVudHNSZXNwb25zZRILCgNpZHMYASADKAkicQoSV2F0Y2hFdmVudHNSZXF1ZXN0Eg0KBWFjdG9yGAEgASgJEg4KBmFjdGlvbhgCIAEoCRIlCgdvdXRjb21lGAMgASgOMhQudG9sbGdhdGUudjEuT3V0Y29tZRIVCg1sYXN0X2V2ZW50X2lkGAQgASgJIjgKE1dhdGNoRXZlbnRzUmVzcG9uc2USIQoFZXZlbnQYASABKAsyEi50b2xsZ2F0ZS52MS5FdmVudCpgCgdPdXRjb21lEhcKE09VVENPTUVfVU5TUEVDSUZJRUQQABITCg9PVVRDT01FX1NVQ0NFU1MQARISCg5PVVRDT01FX0RFTklFRBACEhMKD09VVENPTUVfRkFJTFVSRRADMtMDCgxBdWRpdFNlcnZpY2USawoKTGlzdEV2ZW50cxIeLnRvbGxnYXRlLnYxLkxpc3RFdmVudHNSZXF1ZXN0Gh8udG9sbGdhdGUudjEuTGlzdEV2ZW50c1Jlc3BvbnNlIhyQAgGK5BkVChN0b2xsZ2F0ZTphdWRpdDpyZWFkEm0KC1JlY29yZEV2ZW50Eh8udG9sbGdhdGUudjEuUmVjb3JkRXZlbnRSZXF1ZXN0GiAudG9sbGdhdGUudjEuUmVjb3JkRXZlbnRSZXNwb25zZSIbiuQZFwoVdG9sbGdhdGU6YXVkaXQ6cmVjb3JkEngKDFJlY29yZEV2ZW50cxIgLnRvbGxnYXRlLnYxLlJlY29yZEV2ZW50c1JlcXVlc3QaIS50b2xsZ2F0ZS52MS5SZWNvcmRFdmVudHNSZXNwb25zZSIjiuQZH0oGZXZlbnRzChV0b2xsZ2F0ZTphdWRpdDpyZWNvcmQSbQoLV2F0Y2hFdmVudHMSHy50b2xsZ2F0ZS52MS5XYXRjaEV2ZW50c1JlcXVlc3QaIC50b2xsZ2F0ZS52MS5XYXRjaEV2ZW50c1Jlc3BvbnNlIhmK5BkVChN0b2xsZ2F0ZTphdWRpdDpyZWFkMAFiBnByb3RvMw", [file_google_protobuf_timestamp, file_tollgate_v1_options]);
+  fileDesc("Chd0b2xsZ2F0ZS92MS9hdWRpdC5wcm90bxILdG9sbGdhdGUudjEiUgoFQWN0b3ISDwoHdXNlcl9pZBgBIAEoCRIQCgh1c2VybmFtZRgCIAEoCRISCgpzZXNzaW9uX2lkGAMgASgJEhIKCmFwaV9rZXlfaWQYBCABKAki5AIKBUV2ZW50EgoKAmlkGAEgASgJEigKBHRpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiEKBWFjdG9yGAMgASgLMhIudG9sbGdhdGUudjEuQWN0b3ISDgoGYWN0aW9uGAQgASgJEiUKB291dGNvbWUYBSABKA4yFC50b2xsZ2F0ZS52MS5PdXRjb21lEg4KBnJlYXNvbhgGIAEoCRIQCghyZXNvdXJjZRgHIAEoCRIKCgJpcBgIIAEoCRISCgp1c2VyX2FnZW50GAkgASgJEhIKCnJlcXVlc3RfaWQYCiABKAkSMAoHZGV0YWlscxgLIAMoCzIfLnRvbGxnYXRlLnYxLkV2ZW50LkRldGFpbHNFbnRyeRITCgtyZWNvcmRlZF9ieRgMIAEoCRouCgxEZXRhaWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASLbAgoRTGlzdEV2ZW50c1JlcXVlc3QSDQoFYWN0b3IYASABKAkSDgoGYWN0aW9uGAIgASgJEiUKB291dGNvbWUYAyABKA4yFC50b2xsZ2F0ZS52MS5PdXRjb21lEhAKCHJlc291cmNlGAQgASgJEikKBWFmdGVyGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIqCgZiZWZvcmUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCXBhZ2Vfc2l6ZRgHIAEoBRISCgpwYWdlX3Rva2VuGAggASgJEg4KBnJlYXNvbhgJIAEoCRIPCgdhZGRyZXNzGAogASgJEhIKCnNlc3Npb25faWQYCyABKAkSEgoKYXBpX2tleV9pZBgMIAEoCRISCgpyZXF1ZXN0X2lkGA0gASgJEhMKC3JlY29yZGVkX2J5GA4gASgJIlEKEkxpc3RFdmVudHNSZXNwb25zZRIiCgZldmVudHMYASADKAsyEi50b2xsZ2F0ZS52MS5FdmVudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiHQoPR2V0RXZlbnRSZXF1ZXN0EgoKAmlkGAEgASgJIjUKEEdldEV2ZW50UmVzcG9uc2USIQoFZXZlbnQYASABKAsyEi50b2xsZ2F0ZS52MS5FdmVudCKzAgoSUmVjb3JkRXZlbnRSZXF1ZXN0EiEKBWFjdG9yGAEgASgLMhIudG9sbGdhdGUudjEuQWN0b3ISDgoGYWN0aW9uGAIgASgJEiUKB291dGNvbWUYAyABKA4yFC50b2xsZ2F0ZS52MS5PdXRjb21lEg4KBnJlYXNvbhgEIAEoCRIQCghyZXNvdXJjZRgFIAEoCRIKCgJpcBgGIAEoCRISCgp1c2VyX2FnZW50GAcgASgJEhIKCnJlcXVlc3RfaWQYCCABKAkSPQoHZGV0YWlscxgJIAMoCzIsLnRvbGxnYXRlLnYxLlJlY29yZEV2ZW50UmVxdWVzdC5EZXRhaWxzRW50cnkaLgoMRGV0YWlsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiOAoTUmVjb3JkRXZlbnRSZXNwb25zZRIhCgVldmVudBgBIAEoCzISLnRvbGxnYXRlLnYxLkV2ZW50IkYKE1JlY29yZEV2ZW50c1JlcXVlc3QSLwoGZXZlbnRzGAEgAygLMh8udG9sbGdhdGUudjEuUmVjb3JkRXZlbnRSZXF1ZXN0IiMKFFJlY29yZEV2ZW50c1Jlc3BvbnNlEgsKA2lkcxgBIAMoCSL1AQoSV2F0Y2hFdmVudHNSZXF1ZXN0Eg0KBWFjdG9yGAEgASgJEg4KBmFjdGlvbhgCIAEoCRIlCgdvdXRjb21lGAMgASgOMhQudG9sbGdhdGUudjEuT3V0Y29tZRIVCg1sYXN0X2V2ZW50X2lkGAQgASgJEhAKCHJlc291cmNlGAUgASgJEg4KBnJlYXNvbhgGIAEoCRIPCgdhZGRyZXNzGAcgASgJEhIKCnNlc3Npb25faWQYCCABKAkSEgoKYXBpX2tleV9pZBgJIAEoCRISCgpyZXF1ZXN0X2lkGAogASgJEhMKC3JlY29yZGVkX2J5GAsgASgJIjgKE1dhdGNoRXZlbnRzUmVzcG9uc2USIQoFZXZlbnQYASABKAsyEi50b2xsZ2F0ZS52MS5FdmVudCpgCgdPdXRjb21lEhcKE09VVENPTUVfVU5TUEVDSUZJRUQQABITCg9PVVRDT01FX1NVQ0NFU1MQARISCg5PVVRDT01FX0RFTklFRBACEhMKD09VVENPTUVfRkFJTFVSRRADMroECgxBdWRpdFNlcnZpY2USawoKTGlzdEV2ZW50cxIeLnRvbGxnYXRlLnYxLkxpc3RFdmVudHNSZXF1ZXN0Gh8udG9sbGdhdGUudjEuTGlzdEV2ZW50c1Jlc3BvbnNlIhyQAgGK5BkVChN0b2xsZ2F0ZTphdWRpdDpyZWFkEmUKCEdldEV2ZW50EhwudG9sbGdhdGUudjEuR2V0RXZlbnRSZXF1ZXN0Gh0udG9sbGdhdGUudjEuR2V0RXZlbnRSZXNwb25zZSIckAIBiuQZFQoTdG9sbGdhdGU6YXVkaXQ6cmVhZBJtCgtSZWNvcmRFdmVudBIfLnRvbGxnYXRlLnYxLlJlY29yZEV2ZW50UmVxdWVzdBogLnRvbGxnYXRlLnYxLlJlY29yZEV2ZW50UmVzcG9uc2UiG4rkGRcKFXRvbGxnYXRlOmF1ZGl0OnJlY29yZBJ4CgxSZWNvcmRFdmVudHMSIC50b2xsZ2F0ZS52MS5SZWNvcmRFdmVudHNSZXF1ZXN0GiEudG9sbGdhdGUudjEuUmVjb3JkRXZlbnRzUmVzcG9uc2UiI4rkGR9KBmV2ZW50cwoVdG9sbGdhdGU6YXVkaXQ6cmVjb3JkEm0KC1dhdGNoRXZlbnRzEh8udG9sbGdhdGUudjEuV2F0Y2hFdmVudHNSZXF1ZXN0GiAudG9sbGdhdGUudjEuV2F0Y2hFdmVudHNSZXNwb25zZSIZiuQZFQoTdG9sbGdhdGU6YXVkaXQ6cmVhZDABYgZwcm90bzM", [file_google_protobuf_timestamp, file_tollgate_v1_options]);
 
 /**
  * Actor is who did it.
@@ -184,7 +184,7 @@ export type ListEventsRequest = Message<"tollgate.v1.ListEventsRequest"> & {
   outcome: Outcome;
 
   /**
-   * Only this resource.
+   * Only this resource; "orders/*" for all that start with "orders/".
    *
    * @generated from field: string resource = 4;
    */
@@ -217,6 +217,49 @@ export type ListEventsRequest = Message<"tollgate.v1.ListEventsRequest"> & {
    * @generated from field: string page_token = 8;
    */
   pageToken: string;
+
+  /**
+   * Only this reason.
+   *
+   * @generated from field: string reason = 9;
+   */
+  reason: string;
+
+  /**
+   * Only from this address, 203.0.113.7, or this network: 203.0.113.0/24, 2001:db8::/32.
+   * An event is found by its address up to 2 s after it was recorded.
+   *
+   * @generated from field: string address = 10;
+   */
+  address: string;
+
+  /**
+   * Only what was done in this session.
+   *
+   * @generated from field: string session_id = 11;
+   */
+  sessionId: string;
+
+  /**
+   * Only what was done with this API key, by its id.
+   *
+   * @generated from field: string api_key_id = 12;
+   */
+  apiKeyId: string;
+
+  /**
+   * Only what was done in this request.
+   *
+   * @generated from field: string request_id = 13;
+   */
+  requestId: string;
+
+  /**
+   * Only what this service recorded, by its user id.
+   *
+   * @generated from field: string recorded_by = 14;
+   */
+  recordedBy: string;
 };
 
 /**
@@ -233,7 +276,8 @@ export const ListEventsRequestSchema: GenMessage<ListEventsRequest> = /*@__PURE_
  */
 export type ListEventsResponse = Message<"tollgate.v1.ListEventsResponse"> & {
   /**
-   * The events, newest first.
+   * The events, newest first. Fewer than page_size, even none, when they are rare: one
+   * call reads up to 100,000 events to find them.
    *
    * @generated from field: repeated tollgate.v1.Event events = 1;
    */
@@ -253,6 +297,48 @@ export type ListEventsResponse = Message<"tollgate.v1.ListEventsResponse"> & {
  */
 export const ListEventsResponseSchema: GenMessage<ListEventsResponse> = /*@__PURE__*/
   messageDesc(file_tollgate_v1_audit, 3);
+
+/**
+ * GetEventRequest names an event.
+ *
+ * @generated from message tollgate.v1.GetEventRequest
+ */
+export type GetEventRequest = Message<"tollgate.v1.GetEventRequest"> & {
+  /**
+   * The event's id.
+   *
+   * @generated from field: string id = 1;
+   */
+  id: string;
+};
+
+/**
+ * Describes the message tollgate.v1.GetEventRequest.
+ * Use `create(GetEventRequestSchema)` to create a new message.
+ */
+export const GetEventRequestSchema: GenMessage<GetEventRequest> = /*@__PURE__*/
+  messageDesc(file_tollgate_v1_audit, 4);
+
+/**
+ * GetEventResponse is the event.
+ *
+ * @generated from message tollgate.v1.GetEventResponse
+ */
+export type GetEventResponse = Message<"tollgate.v1.GetEventResponse"> & {
+  /**
+   * The event.
+   *
+   * @generated from field: tollgate.v1.Event event = 1;
+   */
+  event?: Event | undefined;
+};
+
+/**
+ * Describes the message tollgate.v1.GetEventResponse.
+ * Use `create(GetEventResponseSchema)` to create a new message.
+ */
+export const GetEventResponseSchema: GenMessage<GetEventResponse> = /*@__PURE__*/
+  messageDesc(file_tollgate_v1_audit, 5);
 
 /**
  * RecordEventRequest describes what happened at a downstream service.
@@ -330,7 +416,7 @@ export type RecordEventRequest = Message<"tollgate.v1.RecordEventRequest"> & {
  * Use `create(RecordEventRequestSchema)` to create a new message.
  */
 export const RecordEventRequestSchema: GenMessage<RecordEventRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_v1_audit, 4);
+  messageDesc(file_tollgate_v1_audit, 6);
 
 /**
  * RecordEventResponse is the event as recorded.
@@ -351,7 +437,7 @@ export type RecordEventResponse = Message<"tollgate.v1.RecordEventResponse"> & {
  * Use `create(RecordEventResponseSchema)` to create a new message.
  */
 export const RecordEventResponseSchema: GenMessage<RecordEventResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_v1_audit, 5);
+  messageDesc(file_tollgate_v1_audit, 7);
 
 /**
  * RecordEventsRequest describes what happened at a downstream service.
@@ -372,7 +458,7 @@ export type RecordEventsRequest = Message<"tollgate.v1.RecordEventsRequest"> & {
  * Use `create(RecordEventsRequestSchema)` to create a new message.
  */
 export const RecordEventsRequestSchema: GenMessage<RecordEventsRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_v1_audit, 6);
+  messageDesc(file_tollgate_v1_audit, 8);
 
 /**
  * RecordEventsResponse says that all events were recorded.
@@ -393,7 +479,7 @@ export type RecordEventsResponse = Message<"tollgate.v1.RecordEventsResponse"> &
  * Use `create(RecordEventsResponseSchema)` to create a new message.
  */
 export const RecordEventsResponseSchema: GenMessage<RecordEventsResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_v1_audit, 7);
+  messageDesc(file_tollgate_v1_audit, 9);
 
 /**
  * WatchEventsRequest filters.
@@ -432,6 +518,55 @@ export type WatchEventsRequest = Message<"tollgate.v1.WatchEventsRequest"> & {
    * @generated from field: string last_event_id = 4;
    */
   lastEventId: string;
+
+  /**
+   * Only this resource; "orders/*" for all that start with "orders/".
+   *
+   * @generated from field: string resource = 5;
+   */
+  resource: string;
+
+  /**
+   * Only this reason.
+   *
+   * @generated from field: string reason = 6;
+   */
+  reason: string;
+
+  /**
+   * Only from this address, 203.0.113.7, or this network: 203.0.113.0/24, 2001:db8::/32.
+   *
+   * @generated from field: string address = 7;
+   */
+  address: string;
+
+  /**
+   * Only what was done in this session.
+   *
+   * @generated from field: string session_id = 8;
+   */
+  sessionId: string;
+
+  /**
+   * Only what was done with this API key, by its id.
+   *
+   * @generated from field: string api_key_id = 9;
+   */
+  apiKeyId: string;
+
+  /**
+   * Only what was done in this request.
+   *
+   * @generated from field: string request_id = 10;
+   */
+  requestId: string;
+
+  /**
+   * Only what this service recorded, by its user id.
+   *
+   * @generated from field: string recorded_by = 11;
+   */
+  recordedBy: string;
 };
 
 /**
@@ -439,7 +574,7 @@ export type WatchEventsRequest = Message<"tollgate.v1.WatchEventsRequest"> & {
  * Use `create(WatchEventsRequestSchema)` to create a new message.
  */
 export const WatchEventsRequestSchema: GenMessage<WatchEventsRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_v1_audit, 8);
+  messageDesc(file_tollgate_v1_audit, 10);
 
 /**
  * WatchEventsResponse is one event.
@@ -460,7 +595,7 @@ export type WatchEventsResponse = Message<"tollgate.v1.WatchEventsResponse"> & {
  * Use `create(WatchEventsResponseSchema)` to create a new message.
  */
 export const WatchEventsResponseSchema: GenMessage<WatchEventsResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_v1_audit, 9);
+  messageDesc(file_tollgate_v1_audit, 11);
 
 /**
  * Outcome is how an action ended.
@@ -520,6 +655,16 @@ export const AuditService: GenService<{
     methodKind: "unary";
     input: typeof ListEventsRequestSchema;
     output: typeof ListEventsResponseSchema;
+  },
+  /**
+   * GetEvent returns one event. NOT_FOUND when the log does not hold it (any more).
+   *
+   * @generated from rpc tollgate.v1.AuditService.GetEvent
+   */
+  getEvent: {
+    methodKind: "unary";
+    input: typeof GetEventRequestSchema;
+    output: typeof GetEventResponseSchema;
   },
   /**
    * RecordEvent adds an event of a downstream service to the log. The event
