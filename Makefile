@@ -28,7 +28,7 @@ WITH_SERVICES = go build -C tools -o '$(CURDIR)/bin/services' ./services && exec
 # -race turns checkptr on, which makes the SQLite driver many times slower.
 GO_TEST := go test -race -gcflags=all=-d=checkptr=0 -timeout 20m
 
-.PHONY: help run services test test-oauth-clients test-typescript test-python test-console console console-check cover bench microbench fuzz chaos policy-check check fmt lint lint-go lint-proto \
+.PHONY: help run services test test-oauth-clients test-typescript test-python test-console console console-check cover bench microbench export-speed fuzz chaos policy-check check fmt lint lint-go lint-proto \
 	tidy-check words generate generate-check breaking third-party
 
 help: ## List the targets
@@ -90,6 +90,10 @@ bench: ## Measure the server (QUICK=1: in minutes; UPDATE=1: write docs/performa
 
 microbench: ## Run the benchmarks of single functions
 	$(WITH_SERVICES) go test -run '^$$' -bench . -benchmem $(PKG)
+
+# The same test runs in `make test`, with few.
+export-speed: ## Export a million audit events of each database in each format; print how fast
+	$(WITH_SERVICES) env TOLLGATE_EXPORT_EVENTS=1000000 go test -count=1 -timeout 30m -run '^TestExportSpeed$$' -v ./server/internal/audit/export
 
 fuzz: ## Fuzz each target for FUZZTIME (default: 30s)
 	@set -e; for package in $$(grep -rl --include='*_test.go' '^func Fuzz' internal sdk server | xargs -n1 dirname | sort -u); do \

@@ -81,6 +81,64 @@ func (Outcome) EnumDescriptor() ([]byte, []int) {
 	return file_tollgate_v1_audit_proto_rawDescGZIP(), []int{0}
 }
 
+// ExportFormat is what an event looks like in an export.
+type ExportFormat int32
+
+const (
+	// Not set: NDJSON.
+	ExportFormat_EXPORT_FORMAT_UNSPECIFIED ExportFormat = 0
+	// A JSON object a line: the number leaf, then the fields of Event.
+	ExportFormat_EXPORT_FORMAT_NDJSON ExportFormat = 1
+	// A record an event (RFC 4180), after a header with the columns' names. A value
+	// that a spreadsheet would take for a formula begins with an apostrophe.
+	ExportFormat_EXPORT_FORMAT_CSV ExportFormat = 2
+	// A JSON object a line: an event of the Open Cybersecurity Schema Framework, 1.4.
+	ExportFormat_EXPORT_FORMAT_OCSF ExportFormat = 3
+)
+
+// Enum value maps for ExportFormat.
+var (
+	ExportFormat_name = map[int32]string{
+		0: "EXPORT_FORMAT_UNSPECIFIED",
+		1: "EXPORT_FORMAT_NDJSON",
+		2: "EXPORT_FORMAT_CSV",
+		3: "EXPORT_FORMAT_OCSF",
+	}
+	ExportFormat_value = map[string]int32{
+		"EXPORT_FORMAT_UNSPECIFIED": 0,
+		"EXPORT_FORMAT_NDJSON":      1,
+		"EXPORT_FORMAT_CSV":         2,
+		"EXPORT_FORMAT_OCSF":        3,
+	}
+)
+
+func (x ExportFormat) Enum() *ExportFormat {
+	p := new(ExportFormat)
+	*p = x
+	return p
+}
+
+func (x ExportFormat) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ExportFormat) Descriptor() protoreflect.EnumDescriptor {
+	return file_tollgate_v1_audit_proto_enumTypes[1].Descriptor()
+}
+
+func (ExportFormat) Type() protoreflect.EnumType {
+	return &file_tollgate_v1_audit_proto_enumTypes[1]
+}
+
+func (x ExportFormat) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ExportFormat.Descriptor instead.
+func (ExportFormat) EnumDescriptor() ([]byte, []int) {
+	return file_tollgate_v1_audit_proto_rawDescGZIP(), []int{1}
+}
+
 // Actor is who did it.
 type Actor struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1055,6 +1113,154 @@ func (x *WatchEventsResponse) GetEvent() *Event {
 	return nil
 }
 
+// ExportEventsRequest says which events, in which form.
+type ExportEventsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The form of a line.
+	Format ExportFormat `protobuf:"varint,1,opt,name=format,proto3,enum=tollgate.v1.ExportFormat" json:"format,omitempty"`
+	// Only at or after this time.
+	After *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=after,proto3" json:"after,omitempty"`
+	// Only before this time.
+	Before *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=before,proto3" json:"before,omitempty"`
+	// Begin at this leaf: the next_leaf of the last message that was received. CSV
+	// then has no header. 0: at the beginning.
+	FromLeaf      int64 `protobuf:"varint,4,opt,name=from_leaf,json=fromLeaf,proto3" json:"from_leaf,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportEventsRequest) Reset() {
+	*x = ExportEventsRequest{}
+	mi := &file_tollgate_v1_audit_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportEventsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportEventsRequest) ProtoMessage() {}
+
+func (x *ExportEventsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tollgate_v1_audit_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportEventsRequest.ProtoReflect.Descriptor instead.
+func (*ExportEventsRequest) Descriptor() ([]byte, []int) {
+	return file_tollgate_v1_audit_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *ExportEventsRequest) GetFormat() ExportFormat {
+	if x != nil {
+		return x.Format
+	}
+	return ExportFormat_EXPORT_FORMAT_UNSPECIFIED
+}
+
+func (x *ExportEventsRequest) GetAfter() *timestamppb.Timestamp {
+	if x != nil {
+		return x.After
+	}
+	return nil
+}
+
+func (x *ExportEventsRequest) GetBefore() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Before
+	}
+	return nil
+}
+
+func (x *ExportEventsRequest) GetFromLeaf() int64 {
+	if x != nil {
+		return x.FromLeaf
+	}
+	return 0
+}
+
+// ExportEventsResponse is a part of an export.
+type ExportEventsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whole lines, up to about 64 KiB; maybe none.
+	Lines []byte `protobuf:"bytes,1,opt,name=lines,proto3" json:"lines,omitempty"`
+	// Where the export goes on: every event before this leaf that was asked for has
+	// been sent.
+	NextLeaf int64 `protobuf:"varint,2,opt,name=next_leaf,json=nextLeaf,proto3" json:"next_leaf,omitempty"`
+	// Where the export ends: how many events the tree had when it began.
+	EndLeaf int64 `protobuf:"varint,3,opt,name=end_leaf,json=endLeaf,proto3" json:"end_leaf,omitempty"`
+	// This is the last message, and nothing is missing.
+	Complete      bool `protobuf:"varint,4,opt,name=complete,proto3" json:"complete,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExportEventsResponse) Reset() {
+	*x = ExportEventsResponse{}
+	mi := &file_tollgate_v1_audit_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExportEventsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExportEventsResponse) ProtoMessage() {}
+
+func (x *ExportEventsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tollgate_v1_audit_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExportEventsResponse.ProtoReflect.Descriptor instead.
+func (*ExportEventsResponse) Descriptor() ([]byte, []int) {
+	return file_tollgate_v1_audit_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ExportEventsResponse) GetLines() []byte {
+	if x != nil {
+		return x.Lines
+	}
+	return nil
+}
+
+func (x *ExportEventsResponse) GetNextLeaf() int64 {
+	if x != nil {
+		return x.NextLeaf
+	}
+	return 0
+}
+
+func (x *ExportEventsResponse) GetEndLeaf() int64 {
+	if x != nil {
+		return x.EndLeaf
+	}
+	return 0
+}
+
+func (x *ExportEventsResponse) GetComplete() bool {
+	if x != nil {
+		return x.Complete
+	}
+	return false
+}
+
 var File_tollgate_v1_audit_proto protoreflect.FileDescriptor
 
 const file_tollgate_v1_audit_proto_rawDesc = "" +
@@ -1158,12 +1364,27 @@ const file_tollgate_v1_audit_proto_rawDesc = "" +
 	"\vrecorded_by\x18\v \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\n" +
 	"recordedBy\"?\n" +
 	"\x13WatchEventsResponse\x12(\n" +
-	"\x05event\x18\x01 \x01(\v2\x12.tollgate.v1.EventR\x05event*`\n" +
+	"\x05event\x18\x01 \x01(\v2\x12.tollgate.v1.EventR\x05event\"\xde\x01\n" +
+	"\x13ExportEventsRequest\x12;\n" +
+	"\x06format\x18\x01 \x01(\x0e2\x19.tollgate.v1.ExportFormatB\b\xbaH\x05\x82\x01\x02\x10\x01R\x06format\x120\n" +
+	"\x05after\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05after\x122\n" +
+	"\x06before\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x06before\x12$\n" +
+	"\tfrom_leaf\x18\x04 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\bfromLeaf\"\x80\x01\n" +
+	"\x14ExportEventsResponse\x12\x14\n" +
+	"\x05lines\x18\x01 \x01(\fR\x05lines\x12\x1b\n" +
+	"\tnext_leaf\x18\x02 \x01(\x03R\bnextLeaf\x12\x19\n" +
+	"\bend_leaf\x18\x03 \x01(\x03R\aendLeaf\x12\x1a\n" +
+	"\bcomplete\x18\x04 \x01(\bR\bcomplete*`\n" +
 	"\aOutcome\x12\x17\n" +
 	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fOUTCOME_SUCCESS\x10\x01\x12\x12\n" +
 	"\x0eOUTCOME_DENIED\x10\x02\x12\x13\n" +
-	"\x0fOUTCOME_FAILURE\x10\x032\xaf\x05\n" +
+	"\x0fOUTCOME_FAILURE\x10\x03*v\n" +
+	"\fExportFormat\x12\x1d\n" +
+	"\x19EXPORT_FORMAT_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14EXPORT_FORMAT_NDJSON\x10\x01\x12\x15\n" +
+	"\x11EXPORT_FORMAT_CSV\x10\x02\x12\x16\n" +
+	"\x12EXPORT_FORMAT_OCSF\x10\x032\xa1\x06\n" +
 	"\fAuditService\x12\x83\x01\n" +
 	"\n" +
 	"ListEvents\x12\x1e.tollgate.v1.ListEventsRequest\x1a\x1f.tollgate.v1.ListEventsResponse\"4\x8a\xe4\x19\x15\n" +
@@ -1175,6 +1396,8 @@ const file_tollgate_v1_audit_proto_rawDesc = "" +
 	"\fRecordEvents\x12 .tollgate.v1.RecordEventsRequest\x1a!.tollgate.v1.RecordEventsResponse\"D\x8a\xe4\x19\x1fJ\x06events\n" +
 	"\x15tollgate:audit:record\x82\xd3\xe4\x93\x02\x1b:\x01*\"\x16/v1/audit/events/batch\x12m\n" +
 	"\vWatchEvents\x12\x1f.tollgate.v1.WatchEventsRequest\x1a .tollgate.v1.WatchEventsResponse\"\x19\x8a\xe4\x19\x15\n" +
+	"\x13tollgate:audit:read0\x01\x12p\n" +
+	"\fExportEvents\x12 .tollgate.v1.ExportEventsRequest\x1a!.tollgate.v1.ExportEventsResponse\"\x19\x8a\xe4\x19\x15\n" +
 	"\x13tollgate:audit:read0\x01B\xa5\x01\n" +
 	"\x0fcom.tollgate.v1B\n" +
 	"AuditProtoP\x01Z9github.com/tollgatehq/tollgate/gen/tollgate/v1;tollgatev1\xa2\x02\x03TXX\xaa\x02\vTollgate.V1\xca\x02\vTollgate\\V1\xe2\x02\x17Tollgate\\V1\\GPBMetadata\xea\x02\fTollgate::V1b\x06proto3"
@@ -1191,58 +1414,66 @@ func file_tollgate_v1_audit_proto_rawDescGZIP() []byte {
 	return file_tollgate_v1_audit_proto_rawDescData
 }
 
-var file_tollgate_v1_audit_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_tollgate_v1_audit_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_tollgate_v1_audit_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_tollgate_v1_audit_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_tollgate_v1_audit_proto_goTypes = []any{
 	(Outcome)(0),                  // 0: tollgate.v1.Outcome
-	(*Actor)(nil),                 // 1: tollgate.v1.Actor
-	(*Event)(nil),                 // 2: tollgate.v1.Event
-	(*ListEventsRequest)(nil),     // 3: tollgate.v1.ListEventsRequest
-	(*ListEventsResponse)(nil),    // 4: tollgate.v1.ListEventsResponse
-	(*GetEventRequest)(nil),       // 5: tollgate.v1.GetEventRequest
-	(*GetEventResponse)(nil),      // 6: tollgate.v1.GetEventResponse
-	(*RecordEventRequest)(nil),    // 7: tollgate.v1.RecordEventRequest
-	(*RecordEventResponse)(nil),   // 8: tollgate.v1.RecordEventResponse
-	(*RecordEventsRequest)(nil),   // 9: tollgate.v1.RecordEventsRequest
-	(*RecordEventsResponse)(nil),  // 10: tollgate.v1.RecordEventsResponse
-	(*WatchEventsRequest)(nil),    // 11: tollgate.v1.WatchEventsRequest
-	(*WatchEventsResponse)(nil),   // 12: tollgate.v1.WatchEventsResponse
-	nil,                           // 13: tollgate.v1.Event.DetailsEntry
-	nil,                           // 14: tollgate.v1.RecordEventRequest.DetailsEntry
-	(*timestamppb.Timestamp)(nil), // 15: google.protobuf.Timestamp
+	(ExportFormat)(0),             // 1: tollgate.v1.ExportFormat
+	(*Actor)(nil),                 // 2: tollgate.v1.Actor
+	(*Event)(nil),                 // 3: tollgate.v1.Event
+	(*ListEventsRequest)(nil),     // 4: tollgate.v1.ListEventsRequest
+	(*ListEventsResponse)(nil),    // 5: tollgate.v1.ListEventsResponse
+	(*GetEventRequest)(nil),       // 6: tollgate.v1.GetEventRequest
+	(*GetEventResponse)(nil),      // 7: tollgate.v1.GetEventResponse
+	(*RecordEventRequest)(nil),    // 8: tollgate.v1.RecordEventRequest
+	(*RecordEventResponse)(nil),   // 9: tollgate.v1.RecordEventResponse
+	(*RecordEventsRequest)(nil),   // 10: tollgate.v1.RecordEventsRequest
+	(*RecordEventsResponse)(nil),  // 11: tollgate.v1.RecordEventsResponse
+	(*WatchEventsRequest)(nil),    // 12: tollgate.v1.WatchEventsRequest
+	(*WatchEventsResponse)(nil),   // 13: tollgate.v1.WatchEventsResponse
+	(*ExportEventsRequest)(nil),   // 14: tollgate.v1.ExportEventsRequest
+	(*ExportEventsResponse)(nil),  // 15: tollgate.v1.ExportEventsResponse
+	nil,                           // 16: tollgate.v1.Event.DetailsEntry
+	nil,                           // 17: tollgate.v1.RecordEventRequest.DetailsEntry
+	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
 }
 var file_tollgate_v1_audit_proto_depIdxs = []int32{
-	15, // 0: tollgate.v1.Event.time:type_name -> google.protobuf.Timestamp
-	1,  // 1: tollgate.v1.Event.actor:type_name -> tollgate.v1.Actor
+	18, // 0: tollgate.v1.Event.time:type_name -> google.protobuf.Timestamp
+	2,  // 1: tollgate.v1.Event.actor:type_name -> tollgate.v1.Actor
 	0,  // 2: tollgate.v1.Event.outcome:type_name -> tollgate.v1.Outcome
-	13, // 3: tollgate.v1.Event.details:type_name -> tollgate.v1.Event.DetailsEntry
+	16, // 3: tollgate.v1.Event.details:type_name -> tollgate.v1.Event.DetailsEntry
 	0,  // 4: tollgate.v1.ListEventsRequest.outcome:type_name -> tollgate.v1.Outcome
-	15, // 5: tollgate.v1.ListEventsRequest.after:type_name -> google.protobuf.Timestamp
-	15, // 6: tollgate.v1.ListEventsRequest.before:type_name -> google.protobuf.Timestamp
-	2,  // 7: tollgate.v1.ListEventsResponse.events:type_name -> tollgate.v1.Event
-	2,  // 8: tollgate.v1.GetEventResponse.event:type_name -> tollgate.v1.Event
-	1,  // 9: tollgate.v1.RecordEventRequest.actor:type_name -> tollgate.v1.Actor
+	18, // 5: tollgate.v1.ListEventsRequest.after:type_name -> google.protobuf.Timestamp
+	18, // 6: tollgate.v1.ListEventsRequest.before:type_name -> google.protobuf.Timestamp
+	3,  // 7: tollgate.v1.ListEventsResponse.events:type_name -> tollgate.v1.Event
+	3,  // 8: tollgate.v1.GetEventResponse.event:type_name -> tollgate.v1.Event
+	2,  // 9: tollgate.v1.RecordEventRequest.actor:type_name -> tollgate.v1.Actor
 	0,  // 10: tollgate.v1.RecordEventRequest.outcome:type_name -> tollgate.v1.Outcome
-	14, // 11: tollgate.v1.RecordEventRequest.details:type_name -> tollgate.v1.RecordEventRequest.DetailsEntry
-	2,  // 12: tollgate.v1.RecordEventResponse.event:type_name -> tollgate.v1.Event
-	7,  // 13: tollgate.v1.RecordEventsRequest.events:type_name -> tollgate.v1.RecordEventRequest
+	17, // 11: tollgate.v1.RecordEventRequest.details:type_name -> tollgate.v1.RecordEventRequest.DetailsEntry
+	3,  // 12: tollgate.v1.RecordEventResponse.event:type_name -> tollgate.v1.Event
+	8,  // 13: tollgate.v1.RecordEventsRequest.events:type_name -> tollgate.v1.RecordEventRequest
 	0,  // 14: tollgate.v1.WatchEventsRequest.outcome:type_name -> tollgate.v1.Outcome
-	2,  // 15: tollgate.v1.WatchEventsResponse.event:type_name -> tollgate.v1.Event
-	3,  // 16: tollgate.v1.AuditService.ListEvents:input_type -> tollgate.v1.ListEventsRequest
-	5,  // 17: tollgate.v1.AuditService.GetEvent:input_type -> tollgate.v1.GetEventRequest
-	7,  // 18: tollgate.v1.AuditService.RecordEvent:input_type -> tollgate.v1.RecordEventRequest
-	9,  // 19: tollgate.v1.AuditService.RecordEvents:input_type -> tollgate.v1.RecordEventsRequest
-	11, // 20: tollgate.v1.AuditService.WatchEvents:input_type -> tollgate.v1.WatchEventsRequest
-	4,  // 21: tollgate.v1.AuditService.ListEvents:output_type -> tollgate.v1.ListEventsResponse
-	6,  // 22: tollgate.v1.AuditService.GetEvent:output_type -> tollgate.v1.GetEventResponse
-	8,  // 23: tollgate.v1.AuditService.RecordEvent:output_type -> tollgate.v1.RecordEventResponse
-	10, // 24: tollgate.v1.AuditService.RecordEvents:output_type -> tollgate.v1.RecordEventsResponse
-	12, // 25: tollgate.v1.AuditService.WatchEvents:output_type -> tollgate.v1.WatchEventsResponse
-	21, // [21:26] is the sub-list for method output_type
-	16, // [16:21] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	3,  // 15: tollgate.v1.WatchEventsResponse.event:type_name -> tollgate.v1.Event
+	1,  // 16: tollgate.v1.ExportEventsRequest.format:type_name -> tollgate.v1.ExportFormat
+	18, // 17: tollgate.v1.ExportEventsRequest.after:type_name -> google.protobuf.Timestamp
+	18, // 18: tollgate.v1.ExportEventsRequest.before:type_name -> google.protobuf.Timestamp
+	4,  // 19: tollgate.v1.AuditService.ListEvents:input_type -> tollgate.v1.ListEventsRequest
+	6,  // 20: tollgate.v1.AuditService.GetEvent:input_type -> tollgate.v1.GetEventRequest
+	8,  // 21: tollgate.v1.AuditService.RecordEvent:input_type -> tollgate.v1.RecordEventRequest
+	10, // 22: tollgate.v1.AuditService.RecordEvents:input_type -> tollgate.v1.RecordEventsRequest
+	12, // 23: tollgate.v1.AuditService.WatchEvents:input_type -> tollgate.v1.WatchEventsRequest
+	14, // 24: tollgate.v1.AuditService.ExportEvents:input_type -> tollgate.v1.ExportEventsRequest
+	5,  // 25: tollgate.v1.AuditService.ListEvents:output_type -> tollgate.v1.ListEventsResponse
+	7,  // 26: tollgate.v1.AuditService.GetEvent:output_type -> tollgate.v1.GetEventResponse
+	9,  // 27: tollgate.v1.AuditService.RecordEvent:output_type -> tollgate.v1.RecordEventResponse
+	11, // 28: tollgate.v1.AuditService.RecordEvents:output_type -> tollgate.v1.RecordEventsResponse
+	13, // 29: tollgate.v1.AuditService.WatchEvents:output_type -> tollgate.v1.WatchEventsResponse
+	15, // 30: tollgate.v1.AuditService.ExportEvents:output_type -> tollgate.v1.ExportEventsResponse
+	25, // [25:31] is the sub-list for method output_type
+	19, // [19:25] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_tollgate_v1_audit_proto_init() }
@@ -1256,8 +1487,8 @@ func file_tollgate_v1_audit_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tollgate_v1_audit_proto_rawDesc), len(file_tollgate_v1_audit_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   14,
+			NumEnums:      2,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -276,6 +276,8 @@ const (
 	Reason_REASON_UPSTREAM_TIMEOUT Reason = 135
 	// Nothing says which service is behind the gateway.
 	Reason_REASON_NO_UPSTREAM Reason = 136
+	// As many exports of the audit log are under way as the server takes.
+	Reason_REASON_TOO_MANY_EXPORTS Reason = 137
 	// The caller canceled the call.
 	Reason_REASON_CANCELED Reason = 140
 	// The caller's deadline passed.
@@ -411,6 +413,7 @@ var (
 		134: "REASON_UPSTREAM_DOWN",
 		135: "REASON_UPSTREAM_TIMEOUT",
 		136: "REASON_NO_UPSTREAM",
+		137: "REASON_TOO_MANY_EXPORTS",
 		140: "REASON_CANCELED",
 		141: "REASON_DEADLINE_EXCEEDED",
 		142: "REASON_INVALID_ARGUMENT",
@@ -538,6 +541,7 @@ var (
 		"REASON_UPSTREAM_DOWN":              134,
 		"REASON_UPSTREAM_TIMEOUT":           135,
 		"REASON_NO_UPSTREAM":                136,
+		"REASON_TOO_MANY_EXPORTS":           137,
 		"REASON_CANCELED":                   140,
 		"REASON_DEADLINE_EXCEEDED":          141,
 		"REASON_INVALID_ARGUMENT":           142,
@@ -577,7 +581,7 @@ var File_tollgate_v1_reason_proto protoreflect.FileDescriptor
 
 const file_tollgate_v1_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x18tollgate/v1/reason.proto\x12\vtollgate.v1*\xad\x1b\n" +
+	"\x18tollgate/v1/reason.proto\x12\vtollgate.v1*\xcb\x1b\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tREASON_OK\x10\x01\x12\x1d\n" +
@@ -699,7 +703,8 @@ const file_tollgate_v1_reason_proto_rawDesc = "" +
 	"\x19REASON_LAST_EVENT_TOO_OLD\x10\x85\x01\x12\x19\n" +
 	"\x14REASON_UPSTREAM_DOWN\x10\x86\x01\x12\x1c\n" +
 	"\x17REASON_UPSTREAM_TIMEOUT\x10\x87\x01\x12\x17\n" +
-	"\x12REASON_NO_UPSTREAM\x10\x88\x01\x12\x14\n" +
+	"\x12REASON_NO_UPSTREAM\x10\x88\x01\x12\x1c\n" +
+	"\x17REASON_TOO_MANY_EXPORTS\x10\x89\x01\x12\x14\n" +
 	"\x0fREASON_CANCELED\x10\x8c\x01\x12\x1d\n" +
 	"\x18REASON_DEADLINE_EXCEEDED\x10\x8d\x01\x12\x1c\n" +
 	"\x17REASON_INVALID_ARGUMENT\x10\x8e\x01\x12\x1e\n" +

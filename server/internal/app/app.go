@@ -23,6 +23,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/tollgatehq/tollgate/console"
 	"github.com/tollgatehq/tollgate/server/internal/audit"
+	"github.com/tollgatehq/tollgate/server/internal/audit/export"
 	"github.com/tollgatehq/tollgate/server/internal/audit/tree"
 	"github.com/tollgatehq/tollgate/server/internal/auth"
 	"github.com/tollgatehq/tollgate/server/internal/auth/password"
@@ -237,7 +238,7 @@ type ports struct {
 	limits    *limits.Handler
 	routes    *routes.Handler
 	resources *resources.Handler
-	audit     *audit.Handler
+	audit     auditHandler
 	overview  *overview.Handler
 	authzen   *authzen.Handler
 	envoy     *envoy.Handler
@@ -254,6 +255,12 @@ type rolesHandler struct {
 	*roles.Handler
 	*decision.Authorizer
 	*policyfeed.Watcher
+}
+
+// auditHandler has the service's parts: the log, and its exports.
+type auditHandler struct {
+	*audit.Handler
+	*export.Exporter
 }
 
 func (a *App) openPorts() (*ports, error) {
@@ -276,7 +283,7 @@ func (a *App) openPorts() (*ports, error) {
 		limits:    limits.NewHandler(a.Limits),
 		routes:    routes.NewHandler(a.routes),
 		resources: resources.NewHandler(a.resources),
-		audit:     audit.NewHandler(a.audit),
+		audit:     auditHandler{audit.NewHandler(a.audit), export.NewExporter(export.New(a.audit, a.config.Version))},
 		overview:  overview.NewHandler(a.overview),
 		authzen:   a.authzen(decisions, g),
 		envoy: envoy.New(envoy.Options{
@@ -306,7 +313,7 @@ func (a *App) handler(p *ports) (http.Handler, error) {
 		Console: pages, ConsoleSeal: a.cookies,
 		Auth: p.auth, Roles: p.roles, Limits: p.limits, Routes: p.routes, Resources: p.resources, Audit: p.audit,
 		Overview: p.overview, AuthZEN: p.authzen, Enforce: p.enforce, Envoy: p.envoy,
-		Guard: p.guard, Interceptors: p.interceptors, Events: a.audit, JWKS: a.Auth.SigningKeys.JWKS,
+		Guard: p.guard, Interceptors: p.interceptors, Events: a.audit, Exports: p.audit.Exporter, JWKS: a.Auth.SigningKeys.JWKS,
 		OAuth: a.Auth, Issuer: a.config.Issuer, Version: a.config.Version,
 		Ready: a.readiness, Health: health{a}, Reflection: a.config.Reflection, PublicTools: a.config.local(),
 		TrustedProxies: p.proxies, Shares: p.shares, Refused: a.refused.count, Clock: a.clock, Log: a.out.Log,
@@ -325,6 +332,7 @@ func (a *App) grpc(p *ports) (*grpcapi.Server, error) {
 		Streams: map[string]grpcapi.Stream{
 			"/tollgate.v1.AuthService/WatchRevocations": grpcapi.StreamOf(p.auth.Revocations),
 			"/tollgate.v1.AuditService/WatchEvents":     grpcapi.StreamOf(p.audit.Watch),
+			"/tollgate.v1.AuditService/ExportEvents":    grpcapi.StreamOf(p.audit.Export),
 			"/tollgate.v1.RolesService/WatchPolicy":     grpcapi.StreamOf(p.roles.Policy),
 		},
 		Guard: p.guard, Interceptors: p.interceptors,

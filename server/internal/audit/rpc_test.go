@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"connectrpc.com/connect"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
@@ -23,10 +24,20 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/page"
 )
 
+// withoutExport is the service without what package export serves.
+type withoutExport struct {
+	*Handler
+	exporter
+}
+
+type exporter interface {
+	ExportEvents(context.Context, *tollgatev1.ExportEventsRequest, *connect.ServerStream[tollgatev1.ExportEventsResponse]) error
+}
+
 func TestRPCs(t *testing.T) {
 	onDatabases(t, func(t *testing.T, s *Service, _ *clock.Fake) {
 		run(t, s)
-		_, handler := tollgatev1connect.NewAuditServiceHandler(NewHandler(s))
+		_, handler := tollgatev1connect.NewAuditServiceHandler(withoutExport{NewHandler(s), nil})
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			ctx := caller.With(r.Context(), caller.Caller{Principal: &caller.Principal{UserID: "svc"}})
 			handler.ServeHTTP(w, r.WithContext(ctx))

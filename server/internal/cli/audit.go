@@ -17,6 +17,8 @@ type audit struct {
 	List auditList `cmd:"" help:"List events, newest first."`
 	Show auditShow `cmd:"" help:"Show everything that is recorded of an event."`
 	Tail auditTail `cmd:"" help:"Show events as they are recorded, until Ctrl-C. It goes on after an outage where it was."`
+
+	Export auditExport `cmd:"" help:"Write the whole log, or a part of it, for other programs. Exit status 0: complete; else it is not."`
 }
 
 // eventFilter is which events.

@@ -16,6 +16,7 @@ import (
 	"connectrpc.com/vanguard"
 	"github.com/tollgatehq/tollgate/gen/tollgate/v1/tollgatev1connect"
 	"github.com/tollgatehq/tollgate/server/internal/audit"
+	"github.com/tollgatehq/tollgate/server/internal/audit/export"
 	"github.com/tollgatehq/tollgate/server/internal/auth"
 	"github.com/tollgatehq/tollgate/server/internal/authzen"
 	"github.com/tollgatehq/tollgate/server/internal/caller"
@@ -47,6 +48,7 @@ type Options struct {
 	Guard          *guard.Guard
 	Interceptors   []connect.Interceptor // the outermost first; the guard is the last
 	Events         *audit.Service
+	Exports        *export.Exporter
 	JWKS           func() []byte
 	OAuth          *auth.Service
 	Issuer         string // of access tokens
@@ -110,6 +112,7 @@ func New(o Options) (http.Handler, error) {
 	}
 	mux.Handle("/v1/", rests)
 	mux.Handle(watchPath, &events{guard: o.Guard, service: o.Events, codec: codec})
+	mux.Handle(exportPath, &exports{guard: o.Guard, exporter: o.Exports})
 	mux.Handle("GET /.well-known/jwks.json", jwks(o.JWKS))
 	(&oauth{guard: o.Guard, service: o.OAuth, log: o.Log}).register(mux, o.Issuer)
 	o.AuthZEN.Register(mux, keepErrors)

@@ -41,7 +41,7 @@ func newLimiters(shares *inflight.Shares) *limiters {
 func (l *limiters) kind(r *http.Request) kind {
 	path := r.URL.Path
 	switch {
-	case path == watchPath, l.streams[path] && framed(r):
+	case path == watchPath, path == exportPath, l.streams[path] && framed(r):
 		return stream
 	case strings.HasPrefix(path, "/grpc.reflection.") && framed(r):
 		return reflection

@@ -46,6 +46,9 @@ const (
 	// AuditServiceWatchEventsProcedure is the fully-qualified name of the AuditService's WatchEvents
 	// RPC.
 	AuditServiceWatchEventsProcedure = "/tollgate.v1.AuditService/WatchEvents"
+	// AuditServiceExportEventsProcedure is the fully-qualified name of the AuditService's ExportEvents
+	// RPC.
+	AuditServiceExportEventsProcedure = "/tollgate.v1.AuditService/ExportEvents"
 )
 
 // AuditServiceClient is a client for the tollgate.v1.AuditService service.
@@ -68,6 +71,14 @@ type AuditServiceClient interface {
 	// /v1/audit/events/watch gives the same as Server-Sent Events.
 	// buf:lint:ignore RPC_NO_SERVER_STREAMING
 	WatchEvents(context.Context, *v1.WatchEventsRequest) (*connect.ServerStreamForClient[v1.WatchEventsResponse], error)
+	// ExportEvents streams the events that the tree holds when the call begins, the
+	// oldest first, as lines for other programs. The last message says that it is
+	// complete. After an outage go on with the last next_leaf. The stream ends early
+	// when the caller may no longer read the log. TOO_MANY_EXPORTS when the caller, or
+	// all together, have as many exports under way as an instance takes. GET
+	// /v1/audit/events/export gives the same lines.
+	// buf:lint:ignore RPC_NO_SERVER_STREAMING
+	ExportEvents(context.Context, *v1.ExportEventsRequest) (*connect.ServerStreamForClient[v1.ExportEventsResponse], error)
 }
 
 // NewAuditServiceClient constructs a client for the tollgate.v1.AuditService service. By default,
@@ -113,6 +124,12 @@ func NewAuditServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(auditServiceMethods.ByName("WatchEvents")),
 			connect.WithClientOptions(opts...),
 		),
+		exportEvents: connect.NewClient[v1.ExportEventsRequest, v1.ExportEventsResponse](
+			httpClient,
+			baseURL+AuditServiceExportEventsProcedure,
+			connect.WithSchema(auditServiceMethods.ByName("ExportEvents")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -123,6 +140,7 @@ type auditServiceClient struct {
 	recordEvent  *connect.Client[v1.RecordEventRequest, v1.RecordEventResponse]
 	recordEvents *connect.Client[v1.RecordEventsRequest, v1.RecordEventsResponse]
 	watchEvents  *connect.Client[v1.WatchEventsRequest, v1.WatchEventsResponse]
+	exportEvents *connect.Client[v1.ExportEventsRequest, v1.ExportEventsResponse]
 }
 
 // ListEvents calls tollgate.v1.AuditService.ListEvents.
@@ -166,6 +184,11 @@ func (c *auditServiceClient) WatchEvents(ctx context.Context, req *v1.WatchEvent
 	return c.watchEvents.CallServerStream(ctx, connect.NewRequest(req))
 }
 
+// ExportEvents calls tollgate.v1.AuditService.ExportEvents.
+func (c *auditServiceClient) ExportEvents(ctx context.Context, req *v1.ExportEventsRequest) (*connect.ServerStreamForClient[v1.ExportEventsResponse], error) {
+	return c.exportEvents.CallServerStream(ctx, connect.NewRequest(req))
+}
+
 // AuditServiceHandler is an implementation of the tollgate.v1.AuditService service.
 type AuditServiceHandler interface {
 	// ListEvents returns events, newest first, that match every filter given.
@@ -186,6 +209,14 @@ type AuditServiceHandler interface {
 	// /v1/audit/events/watch gives the same as Server-Sent Events.
 	// buf:lint:ignore RPC_NO_SERVER_STREAMING
 	WatchEvents(context.Context, *v1.WatchEventsRequest, *connect.ServerStream[v1.WatchEventsResponse]) error
+	// ExportEvents streams the events that the tree holds when the call begins, the
+	// oldest first, as lines for other programs. The last message says that it is
+	// complete. After an outage go on with the last next_leaf. The stream ends early
+	// when the caller may no longer read the log. TOO_MANY_EXPORTS when the caller, or
+	// all together, have as many exports under way as an instance takes. GET
+	// /v1/audit/events/export gives the same lines.
+	// buf:lint:ignore RPC_NO_SERVER_STREAMING
+	ExportEvents(context.Context, *v1.ExportEventsRequest, *connect.ServerStream[v1.ExportEventsResponse]) error
 }
 
 // NewAuditServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -227,6 +258,12 @@ func NewAuditServiceHandler(svc AuditServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(auditServiceMethods.ByName("WatchEvents")),
 		connect.WithHandlerOptions(opts...),
 	)
+	auditServiceExportEventsHandler := connect.NewServerStreamHandlerSimple(
+		AuditServiceExportEventsProcedure,
+		svc.ExportEvents,
+		connect.WithSchema(auditServiceMethods.ByName("ExportEvents")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/tollgate.v1.AuditService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case AuditServiceListEventsProcedure:
@@ -239,6 +276,8 @@ func NewAuditServiceHandler(svc AuditServiceHandler, opts ...connect.HandlerOpti
 			auditServiceRecordEventsHandler.ServeHTTP(w, r)
 		case AuditServiceWatchEventsProcedure:
 			auditServiceWatchEventsHandler.ServeHTTP(w, r)
+		case AuditServiceExportEventsProcedure:
+			auditServiceExportEventsHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -266,4 +305,8 @@ func (UnimplementedAuditServiceHandler) RecordEvents(context.Context, *v1.Record
 
 func (UnimplementedAuditServiceHandler) WatchEvents(context.Context, *v1.WatchEventsRequest, *connect.ServerStream[v1.WatchEventsResponse]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("tollgate.v1.AuditService.WatchEvents is not implemented"))
+}
+
+func (UnimplementedAuditServiceHandler) ExportEvents(context.Context, *v1.ExportEventsRequest, *connect.ServerStream[v1.ExportEventsResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("tollgate.v1.AuditService.ExportEvents is not implemented"))
 }
