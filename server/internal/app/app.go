@@ -151,6 +151,7 @@ func (a *App) open(ctx context.Context, master *seal.Master) error {
 	a.audit = audit.NewService(a.db, a.clock, a.pages, a.out.Log)
 	grown := tree.New(a.db, a.clock, master, a.config.auditOrigin())
 	a.audit.GrowTree(grown)
+	a.makeMonths(ctx)
 	a.log = changes.New(a.db, changes.Options{
 		Clock: a.clock, Log: a.out.Log, Notifier: notifier, Staleness: a.config.Staleness, OnEvents: a.audit.Wake,
 	})

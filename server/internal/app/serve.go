@@ -120,6 +120,7 @@ func (a *App) Serve(ctx context.Context, on Listeners) error {
 	serving, stopServing := context.WithCancel(ctx)
 	var chores sync.WaitGroup
 	chores.Go(func() { a.rotateKeys(serving) })
+	chores.Go(func() { a.keepMonths(serving) })
 	if a.config.AuditRetention > 0 {
 		chores.Go(func() { a.pruneAudit(serving) })
 	}

@@ -30,13 +30,21 @@ func (s *Service) Prune(ctx context.Context, before time.Time) (deleted int64, e
 		if err != nil || n < pruneAtOnce {
 			return deleted, err
 		}
-		pause := time.NewTimer(s.prunePause)
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			pause.Stop()
-			return deleted, context.Cause(ctx)
+		if err := s.pause(ctx, s.prunePause); err != nil {
+			return deleted, err
 		}
+	}
+}
+
+// pause waits, unless ctx ends.
+func (s *Service) pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 

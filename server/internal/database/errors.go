@@ -33,9 +33,9 @@ func isSerializationFailure(err error) bool {
 	return code == "40001" || code == "40P01" || sqliteCode(err)&0xff == sqliteBusy
 }
 
-// isLockTimeout says whether PostgreSQL gave up waiting for a lock, as lock_timeout
-// told it to (lock_not_available).
-func isLockTimeout(err error) bool { return postgresCode(err) == "55P03" }
+// IsLockTimeout says whether PostgreSQL gave up waiting for a lock, as BoundLocks told
+// it to (lock_not_available).
+func IsLockTimeout(err error) bool { return postgresCode(err) == "55P03" }
 
 // isConnection says whether the database was not reached, or hung up: class 08
 // (connection exception), 53 (insufficient resources), 57P (operator
@@ -57,7 +57,7 @@ func advised(err error) error {
 		return fmt.Errorf("%w: the SQLite file is damaged; stop the server and restore the file from a backup", err)
 	case errors.Is(err, pq.ErrSSLNotSupported):
 		return fmt.Errorf("%w: turn TLS on there or, on a network that no one else can read, add ?sslmode=disable to the database URL", err)
-	case isLockTimeout(err):
+	case IsLockTimeout(err):
 		return fmt.Errorf("%w: a transaction that has been open for long holds a lock on the table, such as a backup's; start again when it has ended", err)
 	default:
 		return err

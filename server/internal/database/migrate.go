@@ -107,7 +107,7 @@ func (db *DB) migrate(ctx context.Context, direction migrate.MigrationDirection,
 				}
 				continue
 			}
-			if isLockTimeout(err) && tries < maxLockTries {
+			if IsLockTimeout(err) && tries < maxLockTries {
 				if err := pause(ctx, lockPause); err != nil {
 					return err
 				}
