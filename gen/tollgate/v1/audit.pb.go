@@ -1265,7 +1265,7 @@ var File_tollgate_v1_audit_proto protoreflect.FileDescriptor
 
 const file_tollgate_v1_audit_proto_rawDesc = "" +
 	"\n" +
-	"\x17tollgate/v1/audit.proto\x12\vtollgate.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19tollgate/v1/options.proto\"\xa1\x01\n" +
+	"\x17tollgate/v1/audit.proto\x12\vtollgate.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19tollgate/v1/options.proto\x1a\x1ctollgate/v1/recordings.proto\"\xa1\x01\n" +
 	"\x05Actor\x12!\n" +
 	"\auser_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x06userId\x12$\n" +
 	"\busername\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\busername\x12'\n" +
@@ -1384,7 +1384,7 @@ const file_tollgate_v1_audit_proto_rawDesc = "" +
 	"\x19EXPORT_FORMAT_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14EXPORT_FORMAT_NDJSON\x10\x01\x12\x15\n" +
 	"\x11EXPORT_FORMAT_CSV\x10\x02\x12\x16\n" +
-	"\x12EXPORT_FORMAT_OCSF\x10\x032\xa1\x06\n" +
+	"\x12EXPORT_FORMAT_OCSF\x10\x032\xb9\f\n" +
 	"\fAuditService\x12\x83\x01\n" +
 	"\n" +
 	"ListEvents\x12\x1e.tollgate.v1.ListEventsRequest\x1a\x1f.tollgate.v1.ListEventsResponse\"4\x8a\xe4\x19\x15\n" +
@@ -1398,7 +1398,17 @@ const file_tollgate_v1_audit_proto_rawDesc = "" +
 	"\vWatchEvents\x12\x1f.tollgate.v1.WatchEventsRequest\x1a .tollgate.v1.WatchEventsResponse\"\x19\x8a\xe4\x19\x15\n" +
 	"\x13tollgate:audit:read0\x01\x12p\n" +
 	"\fExportEvents\x12 .tollgate.v1.ExportEventsRequest\x1a!.tollgate.v1.ExportEventsResponse\"\x19\x8a\xe4\x19\x15\n" +
-	"\x13tollgate:audit:read0\x01B\xa5\x01\n" +
+	"\x13tollgate:audit:read0\x01\x12\x9d\x01\n" +
+	"\x0fCreateRecording\x12#.tollgate.v1.CreateRecordingRequest\x1a$.tollgate.v1.CreateRecordingResponse\"?\x8a\xe4\x19\x1c0\x01\n" +
+	"\x18tollgate:audit:configure\x82\xd3\xe4\x93\x02\x19:\x01*\"\x14/v1/audit/recordings\x12\x93\x01\n" +
+	"\x0eListRecordings\x12\".tollgate.v1.ListRecordingsRequest\x1a#.tollgate.v1.ListRecordingsResponse\"8\x8a\xe4\x19\x15\n" +
+	"\x13tollgate:audit:read\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/audit/recordings\x90\x02\x01\x12\x94\x01\n" +
+	"\fGetRecording\x12 .tollgate.v1.GetRecordingRequest\x1a!.tollgate.v1.GetRecordingResponse\"?\x8a\xe4\x19\x15\n" +
+	"\x13tollgate:audit:read\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/audit/recordings/{name}\x90\x02\x01\x12\xa4\x01\n" +
+	"\x0fUpdateRecording\x12#.tollgate.v1.UpdateRecordingRequest\x1a$.tollgate.v1.UpdateRecordingResponse\"F\x8a\xe4\x19\x1c0\x01\n" +
+	"\x18tollgate:audit:configure\x82\xd3\xe4\x93\x02 :\x01*2\x1b/v1/audit/recordings/{name}\x12\xa1\x01\n" +
+	"\x0fDeleteRecording\x12#.tollgate.v1.DeleteRecordingRequest\x1a$.tollgate.v1.DeleteRecordingResponse\"C\x8a\xe4\x19\x1c0\x01\n" +
+	"\x18tollgate:audit:configure\x82\xd3\xe4\x93\x02\x1d*\x1b/v1/audit/recordings/{name}B\xa5\x01\n" +
 	"\x0fcom.tollgate.v1B\n" +
 	"AuditProtoP\x01Z9github.com/tollgatehq/tollgate/gen/tollgate/v1;tollgatev1\xa2\x02\x03TXX\xaa\x02\vTollgate.V1\xca\x02\vTollgate\\V1\xe2\x02\x17Tollgate\\V1\\GPBMetadata\xea\x02\fTollgate::V1b\x06proto3"
 
@@ -1417,25 +1427,35 @@ func file_tollgate_v1_audit_proto_rawDescGZIP() []byte {
 var file_tollgate_v1_audit_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
 var file_tollgate_v1_audit_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_tollgate_v1_audit_proto_goTypes = []any{
-	(Outcome)(0),                  // 0: tollgate.v1.Outcome
-	(ExportFormat)(0),             // 1: tollgate.v1.ExportFormat
-	(*Actor)(nil),                 // 2: tollgate.v1.Actor
-	(*Event)(nil),                 // 3: tollgate.v1.Event
-	(*ListEventsRequest)(nil),     // 4: tollgate.v1.ListEventsRequest
-	(*ListEventsResponse)(nil),    // 5: tollgate.v1.ListEventsResponse
-	(*GetEventRequest)(nil),       // 6: tollgate.v1.GetEventRequest
-	(*GetEventResponse)(nil),      // 7: tollgate.v1.GetEventResponse
-	(*RecordEventRequest)(nil),    // 8: tollgate.v1.RecordEventRequest
-	(*RecordEventResponse)(nil),   // 9: tollgate.v1.RecordEventResponse
-	(*RecordEventsRequest)(nil),   // 10: tollgate.v1.RecordEventsRequest
-	(*RecordEventsResponse)(nil),  // 11: tollgate.v1.RecordEventsResponse
-	(*WatchEventsRequest)(nil),    // 12: tollgate.v1.WatchEventsRequest
-	(*WatchEventsResponse)(nil),   // 13: tollgate.v1.WatchEventsResponse
-	(*ExportEventsRequest)(nil),   // 14: tollgate.v1.ExportEventsRequest
-	(*ExportEventsResponse)(nil),  // 15: tollgate.v1.ExportEventsResponse
-	nil,                           // 16: tollgate.v1.Event.DetailsEntry
-	nil,                           // 17: tollgate.v1.RecordEventRequest.DetailsEntry
-	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
+	(Outcome)(0),                    // 0: tollgate.v1.Outcome
+	(ExportFormat)(0),               // 1: tollgate.v1.ExportFormat
+	(*Actor)(nil),                   // 2: tollgate.v1.Actor
+	(*Event)(nil),                   // 3: tollgate.v1.Event
+	(*ListEventsRequest)(nil),       // 4: tollgate.v1.ListEventsRequest
+	(*ListEventsResponse)(nil),      // 5: tollgate.v1.ListEventsResponse
+	(*GetEventRequest)(nil),         // 6: tollgate.v1.GetEventRequest
+	(*GetEventResponse)(nil),        // 7: tollgate.v1.GetEventResponse
+	(*RecordEventRequest)(nil),      // 8: tollgate.v1.RecordEventRequest
+	(*RecordEventResponse)(nil),     // 9: tollgate.v1.RecordEventResponse
+	(*RecordEventsRequest)(nil),     // 10: tollgate.v1.RecordEventsRequest
+	(*RecordEventsResponse)(nil),    // 11: tollgate.v1.RecordEventsResponse
+	(*WatchEventsRequest)(nil),      // 12: tollgate.v1.WatchEventsRequest
+	(*WatchEventsResponse)(nil),     // 13: tollgate.v1.WatchEventsResponse
+	(*ExportEventsRequest)(nil),     // 14: tollgate.v1.ExportEventsRequest
+	(*ExportEventsResponse)(nil),    // 15: tollgate.v1.ExportEventsResponse
+	nil,                             // 16: tollgate.v1.Event.DetailsEntry
+	nil,                             // 17: tollgate.v1.RecordEventRequest.DetailsEntry
+	(*timestamppb.Timestamp)(nil),   // 18: google.protobuf.Timestamp
+	(*CreateRecordingRequest)(nil),  // 19: tollgate.v1.CreateRecordingRequest
+	(*ListRecordingsRequest)(nil),   // 20: tollgate.v1.ListRecordingsRequest
+	(*GetRecordingRequest)(nil),     // 21: tollgate.v1.GetRecordingRequest
+	(*UpdateRecordingRequest)(nil),  // 22: tollgate.v1.UpdateRecordingRequest
+	(*DeleteRecordingRequest)(nil),  // 23: tollgate.v1.DeleteRecordingRequest
+	(*CreateRecordingResponse)(nil), // 24: tollgate.v1.CreateRecordingResponse
+	(*ListRecordingsResponse)(nil),  // 25: tollgate.v1.ListRecordingsResponse
+	(*GetRecordingResponse)(nil),    // 26: tollgate.v1.GetRecordingResponse
+	(*UpdateRecordingResponse)(nil), // 27: tollgate.v1.UpdateRecordingResponse
+	(*DeleteRecordingResponse)(nil), // 28: tollgate.v1.DeleteRecordingResponse
 }
 var file_tollgate_v1_audit_proto_depIdxs = []int32{
 	18, // 0: tollgate.v1.Event.time:type_name -> google.protobuf.Timestamp
@@ -1463,14 +1483,24 @@ var file_tollgate_v1_audit_proto_depIdxs = []int32{
 	10, // 22: tollgate.v1.AuditService.RecordEvents:input_type -> tollgate.v1.RecordEventsRequest
 	12, // 23: tollgate.v1.AuditService.WatchEvents:input_type -> tollgate.v1.WatchEventsRequest
 	14, // 24: tollgate.v1.AuditService.ExportEvents:input_type -> tollgate.v1.ExportEventsRequest
-	5,  // 25: tollgate.v1.AuditService.ListEvents:output_type -> tollgate.v1.ListEventsResponse
-	7,  // 26: tollgate.v1.AuditService.GetEvent:output_type -> tollgate.v1.GetEventResponse
-	9,  // 27: tollgate.v1.AuditService.RecordEvent:output_type -> tollgate.v1.RecordEventResponse
-	11, // 28: tollgate.v1.AuditService.RecordEvents:output_type -> tollgate.v1.RecordEventsResponse
-	13, // 29: tollgate.v1.AuditService.WatchEvents:output_type -> tollgate.v1.WatchEventsResponse
-	15, // 30: tollgate.v1.AuditService.ExportEvents:output_type -> tollgate.v1.ExportEventsResponse
-	25, // [25:31] is the sub-list for method output_type
-	19, // [19:25] is the sub-list for method input_type
+	19, // 25: tollgate.v1.AuditService.CreateRecording:input_type -> tollgate.v1.CreateRecordingRequest
+	20, // 26: tollgate.v1.AuditService.ListRecordings:input_type -> tollgate.v1.ListRecordingsRequest
+	21, // 27: tollgate.v1.AuditService.GetRecording:input_type -> tollgate.v1.GetRecordingRequest
+	22, // 28: tollgate.v1.AuditService.UpdateRecording:input_type -> tollgate.v1.UpdateRecordingRequest
+	23, // 29: tollgate.v1.AuditService.DeleteRecording:input_type -> tollgate.v1.DeleteRecordingRequest
+	5,  // 30: tollgate.v1.AuditService.ListEvents:output_type -> tollgate.v1.ListEventsResponse
+	7,  // 31: tollgate.v1.AuditService.GetEvent:output_type -> tollgate.v1.GetEventResponse
+	9,  // 32: tollgate.v1.AuditService.RecordEvent:output_type -> tollgate.v1.RecordEventResponse
+	11, // 33: tollgate.v1.AuditService.RecordEvents:output_type -> tollgate.v1.RecordEventsResponse
+	13, // 34: tollgate.v1.AuditService.WatchEvents:output_type -> tollgate.v1.WatchEventsResponse
+	15, // 35: tollgate.v1.AuditService.ExportEvents:output_type -> tollgate.v1.ExportEventsResponse
+	24, // 36: tollgate.v1.AuditService.CreateRecording:output_type -> tollgate.v1.CreateRecordingResponse
+	25, // 37: tollgate.v1.AuditService.ListRecordings:output_type -> tollgate.v1.ListRecordingsResponse
+	26, // 38: tollgate.v1.AuditService.GetRecording:output_type -> tollgate.v1.GetRecordingResponse
+	27, // 39: tollgate.v1.AuditService.UpdateRecording:output_type -> tollgate.v1.UpdateRecordingResponse
+	28, // 40: tollgate.v1.AuditService.DeleteRecording:output_type -> tollgate.v1.DeleteRecordingResponse
+	30, // [30:41] is the sub-list for method output_type
+	19, // [19:30] is the sub-list for method input_type
 	19, // [19:19] is the sub-list for extension type_name
 	19, // [19:19] is the sub-list for extension extendee
 	0,  // [0:19] is the sub-list for field type_name
@@ -1482,6 +1512,7 @@ func file_tollgate_v1_audit_proto_init() {
 		return
 	}
 	file_tollgate_v1_options_proto_init()
+	file_tollgate_v1_recordings_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -242,6 +242,12 @@ const (
 	Reason_REASON_RESOURCE_NOT_FOUND Reason = 119
 	// The audit log has no event of the id (any more).
 	Reason_REASON_EVENT_NOT_FOUND Reason = 160
+	// There is no such recording.
+	Reason_REASON_RECORDING_NOT_FOUND Reason = 175
+	// Another recording has the name.
+	Reason_REASON_RECORDING_EXISTS Reason = 176
+	// There are as many recordings as there may be.
+	Reason_REASON_TOO_MANY_RECORDINGS Reason = 177
 	// Something went wrong; the request id finds it in the server's log.
 	Reason_REASON_INTERNAL Reason = 120
 	// What is needed does not answer.
@@ -396,6 +402,9 @@ var (
 		114: "REASON_TOO_MANY_ROUTES",
 		119: "REASON_RESOURCE_NOT_FOUND",
 		160: "REASON_EVENT_NOT_FOUND",
+		175: "REASON_RECORDING_NOT_FOUND",
+		176: "REASON_RECORDING_EXISTS",
+		177: "REASON_TOO_MANY_RECORDINGS",
 		120: "REASON_INTERNAL",
 		121: "REASON_DEPENDENCY_DOWN",
 		122: "REASON_OVERLOADED",
@@ -524,6 +533,9 @@ var (
 		"REASON_TOO_MANY_ROUTES":            114,
 		"REASON_RESOURCE_NOT_FOUND":         119,
 		"REASON_EVENT_NOT_FOUND":            160,
+		"REASON_RECORDING_NOT_FOUND":        175,
+		"REASON_RECORDING_EXISTS":           176,
+		"REASON_TOO_MANY_RECORDINGS":        177,
 		"REASON_INTERNAL":                   120,
 		"REASON_DEPENDENCY_DOWN":            121,
 		"REASON_OVERLOADED":                 122,
@@ -581,7 +593,7 @@ var File_tollgate_v1_reason_proto protoreflect.FileDescriptor
 
 const file_tollgate_v1_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x18tollgate/v1/reason.proto\x12\vtollgate.v1*\xcb\x1b\n" +
+	"\x18tollgate/v1/reason.proto\x12\vtollgate.v1*\xab\x1c\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tREASON_OK\x10\x01\x12\x1d\n" +
@@ -686,7 +698,10 @@ const file_tollgate_v1_reason_proto_rawDesc = "" +
 	"\x15REASON_ROUTE_CONFLICT\x10q\x12\x1a\n" +
 	"\x16REASON_TOO_MANY_ROUTES\x10r\x12\x1d\n" +
 	"\x19REASON_RESOURCE_NOT_FOUND\x10w\x12\x1b\n" +
-	"\x16REASON_EVENT_NOT_FOUND\x10\xa0\x01\x12\x13\n" +
+	"\x16REASON_EVENT_NOT_FOUND\x10\xa0\x01\x12\x1f\n" +
+	"\x1aREASON_RECORDING_NOT_FOUND\x10\xaf\x01\x12\x1c\n" +
+	"\x17REASON_RECORDING_EXISTS\x10\xb0\x01\x12\x1f\n" +
+	"\x1aREASON_TOO_MANY_RECORDINGS\x10\xb1\x01\x12\x13\n" +
 	"\x0fREASON_INTERNAL\x10x\x12\x1a\n" +
 	"\x16REASON_DEPENDENCY_DOWN\x10y\x12\x15\n" +
 	"\x11REASON_OVERLOADED\x10z\x12\x1b\n" +

@@ -2763,7 +2763,8 @@ type PreviewRoleRequest struct {
 	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// next_page_token of the page before.
 	PageToken string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
-	// How many of the latest recorded refusals to decide again; 0: none.
+	// How many of the latest recorded refusals to decide again, and how many of the
+	// latest recorded calls that were allowed (see CreateRecording); 0: none.
 	Replay        int32 `protobuf:"varint,4,opt,name=replay,proto3" json:"replay,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2900,7 +2901,7 @@ func (x *RoleChange) GetLosses() []*Grant {
 	return nil
 }
 
-// ReplayedDecision is a recorded refusal that would be decided otherwise.
+// ReplayedDecision is a recorded decision that would be made otherwise.
 type ReplayedDecision struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The audit event.
@@ -3010,12 +3011,19 @@ type PreviewRoleResponse struct {
 	Changes []*RoleChange `protobuf:"bytes,2,rep,name=changes,proto3" json:"changes,omitempty"`
 	// For the next page; empty on the last.
 	NextPageToken string `protobuf:"bytes,3,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
-	// Of the recorded refusals, those that would be decided otherwise, the latest
-	// first. What a condition read of the request besides its address is not on
+	// Of the recorded decisions, those that would be made otherwise, the latest first;
+	// of several about the same question, user, permission, resource and address, the
+	// latest. What a condition read of the request besides its address is not on
 	// record and counts as missing.
-	Replayed      []*ReplayedDecision `protobuf:"bytes,4,rep,name=replayed,proto3" json:"replayed,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Replayed []*ReplayedDecision `protobuf:"bytes,4,rep,name=replayed,proto3" json:"replayed,omitempty"`
+	// How many recorded refusals were decided again.
+	ReplayedRefusals int32 `protobuf:"varint,5,opt,name=replayed_refusals,json=replayedRefusals,proto3" json:"replayed_refusals,omitempty"`
+	// How many recorded calls that were allowed were decided again. Those that are
+	// refused now, by what has changed since or for want of what a condition read, are
+	// not among them.
+	ReplayedAllows int32 `protobuf:"varint,6,opt,name=replayed_allows,json=replayedAllows,proto3" json:"replayed_allows,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *PreviewRoleResponse) Reset() {
@@ -3074,6 +3082,20 @@ func (x *PreviewRoleResponse) GetReplayed() []*ReplayedDecision {
 		return x.Replayed
 	}
 	return nil
+}
+
+func (x *PreviewRoleResponse) GetReplayedRefusals() int32 {
+	if x != nil {
+		return x.ReplayedRefusals
+	}
+	return 0
+}
+
+func (x *PreviewRoleResponse) GetReplayedAllows() int32 {
+	if x != nil {
+		return x.ReplayedAllows
+	}
+	return 0
 }
 
 // WatchPolicyRequest says what to tell.
@@ -3137,7 +3159,8 @@ type WatchPolicyResponse struct {
 	Roles []*PolicyRole `protobuf:"bytes,4,rep,name=roles,proto3" json:"roles,omitempty"`
 	// Names of roles that are gone.
 	RemovedRoles []string `protobuf:"bytes,5,rep,name=removed_roles,json=removedRoles,proto3" json:"removed_roles,omitempty"`
-	// Limits that are new or changed.
+	// Limits that are new or changed. One whose name begins with "recording:" is a
+	// recording (see CreateRecording): ask about each call that it matches.
 	Limits []*PolicyLimit `protobuf:"bytes,6,rep,name=limits,proto3" json:"limits,omitempty"`
 	// Names of limits that are gone.
 	RemovedLimits []string `protobuf:"bytes,7,rep,name=removed_limits,json=removedLimits,proto3" json:"removed_limits,omitempty"`
@@ -3686,12 +3709,14 @@ const file_tollgate_v1_roles_proto_rawDesc = "" +
 	"permission\x12\x1a\n" +
 	"\bresource\x18\x05 \x01(\tR\bresource\x12+\n" +
 	"\x06before\x18\x06 \x01(\x0e2\x13.tollgate.v1.ReasonR\x06before\x12)\n" +
-	"\x05after\x18\a \x01(\x0e2\x13.tollgate.v1.ReasonR\x05after\"\xd2\x01\n" +
+	"\x05after\x18\a \x01(\x0e2\x13.tollgate.v1.ReasonR\x05after\"\xa8\x02\n" +
 	"\x13PreviewRoleResponse\x12%\n" +
 	"\x04role\x18\x01 \x01(\v2\x11.tollgate.v1.RoleR\x04role\x121\n" +
 	"\achanges\x18\x02 \x03(\v2\x17.tollgate.v1.RoleChangeR\achanges\x12&\n" +
 	"\x0fnext_page_token\x18\x03 \x01(\tR\rnextPageToken\x129\n" +
-	"\breplayed\x18\x04 \x03(\v2\x1d.tollgate.v1.ReplayedDecisionR\breplayed\"4\n" +
+	"\breplayed\x18\x04 \x03(\v2\x1d.tollgate.v1.ReplayedDecisionR\breplayed\x12+\n" +
+	"\x11replayed_refusals\x18\x05 \x01(\x05R\x10replayedRefusals\x12'\n" +
+	"\x0freplayed_allows\x18\x06 \x01(\x05R\x0ereplayedAllows\"4\n" +
 	"\x12WatchPolicyRequest\x12\x1e\n" +
 	"\n" +
 	"conditions\x18\x01 \x01(\bR\n" +

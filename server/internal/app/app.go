@@ -45,6 +45,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/overview"
 	"github.com/tollgatehq/tollgate/server/internal/page"
 	"github.com/tollgatehq/tollgate/server/internal/policyfeed"
+	"github.com/tollgatehq/tollgate/server/internal/recordings"
 	"github.com/tollgatehq/tollgate/server/internal/resources"
 	"github.com/tollgatehq/tollgate/server/internal/roles"
 	"github.com/tollgatehq/tollgate/server/internal/routes"
@@ -78,6 +79,7 @@ type App struct {
 	overview  *overview.Service
 	routes    *routes.Service
 	resources *resources.Service
+	recorded  *recordings.Service
 
 	metrics   *metrics.Metrics
 	refused   *refused
@@ -163,6 +165,7 @@ func (a *App) open(ctx context.Context, master *seal.Master) error {
 	a.Limits = limits.New(a.db, a.log, a.roles, a.clock, a.pages, backend)
 	a.routes = routes.New(a.db, a.log, a.clock, a.pages)
 	a.resources = resources.New(a.db, a.log, a.clock, a.pages)
+	a.recorded = recordings.New(a.db, a.log, a.roles.CheckCounted, a.clock, a.pages)
 	a.overview = a.newOverview(limiterDown)
 	a.Auth = auth.New(auth.Options{
 		DB: a.db, Log: a.log, Audit: a.audit, Roles: a.roles, Limits: a.Limits, Clock: a.clock,
@@ -185,8 +188,9 @@ func (a *App) open(ctx context.Context, master *seal.Master) error {
 	a.log.Follow(a.Limits)
 	a.log.Follow(a.routes)
 	a.log.Follow(a.resources)
+	a.log.Follow(a.recorded)
 	a.log.Follow(a.Auth)
-	a.policy = policyfeed.New(a.log, a.roles, a.Limits)
+	a.policy = policyfeed.New(a.log, a.roles, a.Limits, a.recorded)
 	a.log.Follow(a.policy)
 	a.registerMetrics(limiterDown, leases)
 
@@ -258,11 +262,15 @@ type rolesHandler struct {
 	*policyfeed.Watcher
 }
 
-// auditHandler has the service's parts: the log, and its exports.
+// auditHandler has the service's parts: the log, its exports, and what it records of
+// allowed calls.
 type auditHandler struct {
 	*audit.Handler
 	*export.Exporter
+	*recordingsHandler
 }
+
+type recordingsHandler = recordings.Handler
 
 func (a *App) openPorts() (*ports, error) {
 	decisions := a.decisions()
@@ -284,7 +292,7 @@ func (a *App) openPorts() (*ports, error) {
 		limits:    limits.NewHandler(a.Limits),
 		routes:    routes.NewHandler(a.routes),
 		resources: resources.NewHandler(a.resources),
-		audit:     auditHandler{audit.NewHandler(a.audit), export.NewExporter(export.New(a.audit, a.config.Version))},
+		audit:     auditHandler{audit.NewHandler(a.audit), export.NewExporter(export.New(a.audit, a.config.Version)), recordings.NewHandler(a.recorded)},
 		overview:  overview.NewHandler(a.overview),
 		authzen:   a.authzen(decisions, g),
 		envoy: envoy.New(envoy.Options{
@@ -344,7 +352,7 @@ func (a *App) grpc(p *ports) (*grpcapi.Server, error) {
 
 // decisions and enforcer are the pipeline, for whatever port asks.
 func (a *App) decisions() *decision.Service {
-	return decision.New(a.log, a.Auth, a.roles, a.resources.Attributes, a.Limits, a.audit, a.clock, a.stepUp(), decision.Watch{
+	return decision.New(a.log, a.Auth, a.roles, a.resources.Attributes, a.Limits, a.audit, a.recorded, a.clock, a.stepUp(), decision.Watch{
 		Decided: a.overview.Decided, Refused: a.overview.Refused,
 	})
 }

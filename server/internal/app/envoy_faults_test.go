@@ -88,7 +88,7 @@ func (i *instance) faulty(t *testing.T, p parts) http.Handler {
 	if p.routes == nil {
 		p.routes = i.App.routes.Table
 	}
-	decisions := decision.New(i.log, i.Auth, i.roles, nil, counters, i.audit, i.clock, i.stepUp(), decision.Watch{Decided: i.overview.Decided})
+	decisions := decision.New(i.log, i.Auth, i.roles, nil, counters, i.audit, i.recorded, i.clock, i.stepUp(), decision.Watch{Decided: i.overview.Decided})
 	g, err := guard.New(guard.Options{Decisions: decisions, Audit: i.audit, Log: slog.New(slog.DiscardHandler), Draining: i.draining, Refused: i.refused.count})
 	backendtest.Must(t, err)
 	h := envoy.New(envoy.Options{

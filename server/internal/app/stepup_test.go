@@ -19,12 +19,15 @@ import (
 // in gives back, and the rest changes no right.
 var harmless = []string{"EnrollSecondFactor", "ConfirmSecondFactor", "RevokeSession", "RevokeSessions", "RecordEvent"}
 
-// TestSensitiveRPCs: every RPC that changes who may do what takes the step up.
+// TestSensitiveRPCs: every RPC that changes who may do what, or what is recorded of it,
+// takes the step up.
 func TestSensitiveRPCs(t *testing.T) {
 	t.Parallel()
 	for _, method := range contract.Methods() {
 		guard := guardOf(method)
-		want := strings.HasSuffix(guard.GetPermission(), ":write") && !slices.Contains(harmless, string(method.Name()))
+		permission := guard.GetPermission()
+		writes := strings.HasSuffix(permission, ":write") || strings.HasSuffix(permission, ":configure")
+		want := writes && !slices.Contains(harmless, string(method.Name()))
 		if guard.GetSensitive() != want {
 			t.Errorf("%s: sensitive %v, want %v", method.FullName(), guard.GetSensitive(), want)
 		}

@@ -70,9 +70,14 @@ const (
 	RouteDelete     Action = "route.delete"
 	ResourcePut     Action = "resource.put"
 	ResourceDelete  Action = "resource.delete"
+	RecordingCreate Action = "recording.create"
+	RecordingUpdate Action = "recording.update"
+	RecordingDelete Action = "recording.delete"
 	AccessDenied    Action = "access.denied"            // a decision made for a downstream service
+	AccessAllowed   Action = "access.allowed"           // the same, where a recording asks for it
 	AccessExplained Action = "access.explained"         // somebody asked how a decision comes about
 	TollgateRefused Action = "tollgate.refused"         // a refused call of Tollgate's own API
+	TollgateAllowed Action = "tollgate.allowed"         // one that was let through, where a recording asks for it
 	Retention       Action = "tollgate.audit_retention" // old events were deleted
 )
 
@@ -80,7 +85,7 @@ const (
 func (a Action) own() bool {
 	service, _, _ := strings.Cut(string(a), ".")
 	switch service {
-	case "auth", "session", "user", "api_key", "signing_key", "role", "limit", "route", "resource", "access", "tollgate":
+	case "auth", "session", "user", "api_key", "signing_key", "role", "limit", "route", "resource", "recording", "access", "tollgate":
 		return true
 	default:
 		return false

@@ -20,7 +20,7 @@ func (s *Service) recordFromService(ctx context.Context, e Event) (Event, error)
 	if err := s.claim(ctx, "", &e); err != nil {
 		return Event{}, err
 	}
-	return e, s.record(ctx, entry{event: e, reported: true})
+	return e, s.record(ctx, entry{event: e, shared: true, by: e.RecordedBy})
 }
 
 // recordAllFromService is recordFromService of many events, all or none, in a commit

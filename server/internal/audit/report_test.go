@@ -149,6 +149,31 @@ func TestReportsShareTheQueue(t *testing.T) {
 	})
 }
 
+// What one user's allowed calls have recorded leaves a place for another's, and for what
+// Tollgate records itself.
+func TestUsersShareTheQueue(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := newService(nil) // and nobody writes
+		answers := make(chan error, queueSize)
+		for range cap(answers) {
+			go func() { answers <- s.RecordFor(t.Context(), "greedy", of(1)) }()
+		}
+		synctest.Wait()
+		backendtest.Equal(t, s.Stats(), Stats{Refused: queueSize - reportedSize/2, Queued: reportedSize / 2}, "with all of one user's")
+		began := time.Now()
+		wantFault(t, s.RecordFor(t.Context(), "greedy", of(1)), fault.Unavailable, "AUDIT_BUSY")
+		backendtest.Equal(t, time.Since(began), 0, "time that one too many waited")
+		wantFault(t, s.RecordFor(t.Context(), "other", of(1)), fault.Unavailable, "AUDIT_UNAVAILABLE")
+		backendtest.Equal(t, time.Since(began), recordTimeout, "time that another user's waited for its commit")
+		for range cap(answers) {
+			if err := <-answers; !fault.Is(err, fault.Unavailable) {
+				t.Errorf("with nobody who writes: %v", err)
+			}
+		}
+	})
+}
+
 // Batches wait in a place of their own, and one service alone has at most half of it.
 func TestBatchesShareTheirTurns(t *testing.T) {
 	t.Parallel()

@@ -11,7 +11,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"connectrpc.com/connect"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
@@ -24,20 +23,20 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/page"
 )
 
-// withoutExport is the service without what package export serves.
-type withoutExport struct {
+// whole has the RPCs that other packages serve, too.
+type whole struct {
 	*Handler
-	exporter
+	others
 }
 
-type exporter interface {
-	ExportEvents(context.Context, *tollgatev1.ExportEventsRequest, *connect.ServerStream[tollgatev1.ExportEventsResponse]) error
+type others struct {
+	tollgatev1connect.UnimplementedAuditServiceHandler
 }
 
 func TestRPCs(t *testing.T) {
 	onDatabases(t, func(t *testing.T, s *Service, _ *clock.Fake) {
 		run(t, s)
-		_, handler := tollgatev1connect.NewAuditServiceHandler(withoutExport{NewHandler(s), nil})
+		_, handler := tollgatev1connect.NewAuditServiceHandler(whole{Handler: NewHandler(s)})
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			ctx := caller.With(r.Context(), caller.Caller{Principal: &caller.Principal{UserID: "svc"}})
 			handler.ServeHTTP(w, r.WithContext(ctx))

@@ -36,7 +36,7 @@ type Service struct {
 	mu       sync.RWMutex              // held for reading while something is put into queue
 	closed   bool                      // nothing more is put into queue
 	commits  chan struct{}             // holds a token for each commit of the queue under way
-	reported *inflight.Limiter[string] // events in queue that services reported, by user id
+	reported *inflight.Limiter[string] // events in queue of RecordEvent and RecordFor, by user id
 	batches  chan struct{}             // holds a token for each batch of a service that is being written
 	batched  *inflight.Limiter[string] // events of batches that are or wait to be written, by user id
 	broken   atomic.Bool               // the last commit failed

@@ -17,9 +17,9 @@ const (
 	// longer than the database's bound, whatever callers have recorded.
 	batchSize  = 500
 	batchBytes = 1 << 20
-	// reportedSize is how many events of services, by RecordEvent, wait at once: half of
-	// the queue, so that Tollgate's own always find a place. A service may hold as many
-	// as it leaves free.
+	// reportedSize is how many events of RecordEvent and RecordFor wait at once: half of
+	// the queue, so that Tollgate's own always find a place. A user may hold as many as
+	// that leaves free.
 	reportedSize = queueSize / 2
 	// commitsAtOnce is how many commits are under way: while one waits for the disk, the
 	// next is on its way. SQLite has one writer.
@@ -34,10 +34,11 @@ const (
 
 // entry is an event that waits for its commit.
 type entry struct {
-	event    Event
-	done     chan error // buffers the one answer
-	lost     func()     // called once when the event is not written, unless nil
-	reported bool       // by a service: counts as its RecordedBy's until it was written
+	event  Event
+	done   chan error // buffers the one answer
+	lost   func()     // called once when the event is not written, unless nil
+	shared bool       // it counts against the user's share of the queue until it was written
+	by     string     // the user
 }
 
 // Record writes an event that belongs to no transaction. It returns nil when
@@ -51,6 +52,13 @@ type entry struct {
 func (s *Service) Record(ctx context.Context, e Event) error {
 	e.complete(s.clock)
 	return s.record(ctx, entry{event: e})
+}
+
+// RecordFor is Record for what a user may cause as often as they like: it is AUDIT_BUSY
+// while as many such events of the user's wait as may.
+func (s *Service) RecordFor(ctx context.Context, userID string, e Event) error {
+	e.complete(s.clock)
+	return s.record(ctx, entry{event: e, shared: true, by: userID})
 }
 
 // Note is Record for what nobody waits for, such as news: it returns at once, and the
@@ -105,7 +113,7 @@ func (s *Service) enqueue(e entry) error {
 	if s.closed {
 		return stopping()
 	}
-	if e.reported && !s.reported.Acquire(e.event.RecordedBy, 1) {
+	if e.shared && !s.reported.Acquire(e.by, 1) {
 		s.counters.refused.Add(1)
 		return busy()
 	}
@@ -125,8 +133,8 @@ func busy() error {
 
 // answered gives back what an entry held of the queue.
 func (s *Service) answered(e entry) {
-	if e.reported {
-		s.reported.Release(e.event.RecordedBy, 1)
+	if e.shared {
+		s.reported.Release(e.by, 1)
 	}
 }
 

@@ -32,6 +32,7 @@ const (
 	Limit      Kind = "limit"       // name
 	Route      Kind = "route"       // name
 	Resource   Kind = "resource"    // type, a slash, id
+	Recording  Kind = "recording"   // name
 )
 
 // Change says that a thing is not what it was. It does not say how: followers

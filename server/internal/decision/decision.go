@@ -1,13 +1,11 @@
 // Package decision is the one pipeline behind every way in: who is calling, how
-// often, may they, and a record of refusals. Authorize decides for downstream
+// often, may they, and a record of refusals and of what else is to be recorded. Authorize decides for downstream
 // services, the guard decides about calls of Tollgate's own API; both ask here.
 package decision
 
 import (
-	"cmp"
 	"context"
 	"net/netip"
-	"strconv"
 	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/audit"
@@ -16,6 +14,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/changes"
 	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/limits"
+	"github.com/tollgatehq/tollgate/server/internal/recordings"
 	"github.com/tollgatehq/tollgate/server/internal/roles"
 )
 
@@ -101,14 +100,6 @@ const (
 	SourceGateway     Source = "gateway"      // the gateway
 )
 
-// action is the name that refusals of the source's calls are recorded under.
-func (s Source) action() audit.Action {
-	if s == SourceAPI {
-		return audit.TollgateRefused
-	}
-	return audit.AccessDenied
-}
-
 // Decision is the outcome.
 type Decision struct {
 	Allowed    bool
@@ -133,6 +124,7 @@ type Service struct {
 	roles    *roles.Service
 	limits   *limits.Service
 	audit    *audit.Service
+	record   *recordings.Service
 	clock    clock.Clock
 	stepUp   StepUp
 	watch    Watch
@@ -145,8 +137,8 @@ type Watch struct {
 }
 
 // New joins the four questions.
-func New(log *changes.Log, a *auth.Service, r *roles.Service, resource FindResource, l *limits.Service, e *audit.Service, clk clock.Clock, stepUp StepUp, watch Watch) *Service {
-	return &Service{resource: resource, log: log, auth: a, roles: r, limits: l, audit: e, clock: clk, stepUp: stepUp, watch: watch}
+func New(log *changes.Log, a *auth.Service, r *roles.Service, resource FindResource, l *limits.Service, e *audit.Service, rec *recordings.Service, clk clock.Clock, stepUp StepUp, watch Watch) *Service {
+	return &Service{resource: resource, log: log, auth: a, roles: r, limits: l, audit: e, record: rec, clock: clk, stepUp: stepUp, watch: watch}
 }
 
 // Decide verifies the credential, counts the call against every limit that
@@ -155,8 +147,9 @@ func New(log *changes.Log, a *auth.Service, r *roles.Service, resource FindResou
 // user, and a caller over a limit learns nothing else. When everything is warm
 // it does no I/O but for the limits' one round trip.
 //
-// A refusal is recorded before it is returned. The error is Unavailable, when
-// no decision could be made or recorded: then the call must not go ahead.
+// A refusal is recorded before it is returned, and so is an allowed call that a
+// recording matches. The error is Unavailable, when no decision could be made or
+// recorded: then the call must not go ahead.
 func (s *Service) Decide(ctx context.Context, r Request) (Decision, error) {
 	if err := s.log.Ensure(ctx, r.MinRevision); err != nil {
 		return Decision{}, err
@@ -202,12 +195,12 @@ func (s *Service) Decide(ctx context.Context, r Request) (Decision, error) {
 	}
 	s.watch.Decided(r.Source, d.Reason)
 	if d.Allowed {
-		return d, nil
+		return s.recorded(ctx, &r, d)
 	}
 	if s.watch.Refused != nil {
 		s.watch.Refused(ctx, r, d)
 	}
-	return d, s.record(ctx, r, d, stray, taken)
+	return d, s.recordRefusal(ctx, r, d, stray, taken)
 }
 
 // counted is the call as limits count it.
@@ -276,44 +269,4 @@ func (s *Service) judge(ctx context.Context, reason caller.Reason, p *caller.Pri
 		v.Reason = s.stepUp.judge(p, s.clock.Now())
 	}
 	return v, err
-}
-
-// record writes a refusal to the audit log. Those of which a caller can make a
-// flood are counted there: by a limit, of Tollgate's own API, and of nobody
-// known. What a service's known users are denied is recorded each time, for the
-// resource is another one.
-func (s *Service) record(ctx context.Context, r Request, d Decision, stray *caller.Principal, taken limits.Result) error {
-	event := audit.Event{
-		Action: r.Source.action(), Outcome: audit.Denied, Reason: string(d.Reason), Resource: r.Resource,
-		UserAgent: r.UserAgent, RequestID: r.RequestID,
-	}
-	if r.IP.IsValid() {
-		event.IP = r.IP.String()
-	}
-	if stray != nil {
-		event = event.With("audience", stray.Audience)
-	}
-	if p := cmp.Or(d.Principal, stray); p != nil {
-		event.ActorID, event.ActorName, event.SessionID, event.APIKeyID = p.UserID, p.Username, p.SessionID, p.APIKeyID
-	}
-	if permission := r.Rule.Named(); permission != "" {
-		event = event.With("permission", permission).With("revision", strconv.FormatInt(d.Revision, 10))
-	} else {
-		event = event.With("action", r.Rule.Action)
-	}
-	if d.Verdict.Grant != nil {
-		event = event.With("grant", d.Verdict.String())
-	}
-	if asker := caller.From(ctx); asker.Principal != nil && r.Source != SourceAPI {
-		event = event.With("asked_by", asker.Principal.UserID)
-	}
-	switch {
-	case d.Reason == caller.ReasonLimited:
-		return s.audit.RecordRefusal(ctx, event.With("limit", taken.Name), "limit "+taken.Name, taken.Key)
-	case r.Source == SourceAPI:
-		return s.audit.RecordRefusal(ctx, event, event.Reason+" "+r.Resource, event.Origin())
-	case d.Principal == nil:
-		return s.audit.RecordRefusal(ctx, event, event.Reason+" "+cmp.Or(r.Rule.Named(), r.Rule.Action), event.Details["asked_by"]+" "+event.Origin())
-	}
-	return s.audit.Record(ctx, event)
 }

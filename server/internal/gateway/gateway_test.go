@@ -9,6 +9,8 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/apitest"
 	"github.com/tollgatehq/tollgate/server/internal/app"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+	"github.com/tollgatehq/tollgate/server/internal/database"
+	"github.com/tollgatehq/tollgate/server/internal/fault/faulttest"
 )
 
 func TestDecidesAndForwards(t *testing.T) {
@@ -149,4 +151,26 @@ func TestNoPlaceLeft(t *testing.T) {
 	close(held)
 	backendtest.Equal(t, <-done+<-done, 400, "the statuses of those that were held, together")
 	g.Call(t, "GET", "/public/x", nil).Want(t, 200)
+}
+
+// TestAllowedIsRecorded: a request that the gateway let through is on record once where a
+// recording asks for it, and one that could not be recorded is not forwarded.
+func TestAllowedIsRecorded(t *testing.T) {
+	t.Parallel()
+	address := backendtest.SQLiteURL(t)
+	g := start(t, hello, func(c *app.Config) { c.DatabaseURL = address })
+	g.api.Post(t, "/v1/audit/recordings", apitest.Object{"name": "orders", "permission": "orders:*"})
+	g.Call(t, "GET", "/orders/7", nil).Want(t, 200)
+	g.Call(t, "GET", "/public/a", nil).Want(t, 200)
+	list := g.api.Events(t, "action=access.allowed")
+	if len(list) != 1 || apitest.Dig(list[0], "actor", "userId") != g.alice || apitest.Dig(list[0], "details", "permission") != "orders:read" {
+		t.Errorf("recorded %v", list)
+	}
+	forwarded := len(g.upstream.requests())
+	db, err := database.Open(address)
+	backendtest.Must(t, err)
+	defer db.Close()
+	backendtest.Must(t, faulttest.Err(db.Exec(t.Context(), `ALTER TABLE audit_events RENAME TO gone`)))
+	g.Call(t, "GET", "/orders/7", nil).Want(t, 503)
+	backendtest.Equal(t, len(g.upstream.requests()), forwarded, "requests that were forwarded")
 }

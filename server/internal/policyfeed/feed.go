@@ -1,5 +1,6 @@
 // Package policyfeed tells services that decide calls by themselves what they need
-// for that: all roles and limits, then what changes, and about whom to ask again.
+// for that: all roles and limits, and which calls are recorded, then what changes, and
+// about whom to ask again.
 package policyfeed
 
 import (
@@ -7,6 +8,7 @@ import (
 
 	"github.com/tollgatehq/tollgate/server/internal/changes"
 	"github.com/tollgatehq/tollgate/server/internal/limits"
+	"github.com/tollgatehq/tollgate/server/internal/recordings"
 	"github.com/tollgatehq/tollgate/server/internal/roles"
 )
 
@@ -34,12 +36,24 @@ type Service struct {
 	log    *changes.Log
 	roles  *roles.Service
 	limits *limits.Service
+	record *recordings.Service
 	feed   changes.Feed[Message]
 }
 
 // New makes the service.
-func New(log *changes.Log, r *roles.Service, l *limits.Service) *Service {
-	return &Service{log: log, roles: r, limits: l}
+func New(log *changes.Log, r *roles.Service, l *limits.Service, rec *recordings.Service) *Service {
+	return &Service{log: log, roles: r, limits: l, record: rec}
+}
+
+// recordingPrefix is what the name of a limit begins with that stands for a recording.
+// No limit's own name has a colon.
+const recordingPrefix = "recording:"
+
+// asked is a recording as a limit that counts every call that it matches, and of which
+// there are no leases: callers of every version ask about each such call, also where a
+// caller needs no permission.
+func asked(r recordings.Recording) limits.Outline {
+	return limits.Outline{Name: recordingPrefix + r.Name, Permission: r.Permission, Subject: limits.SubjectGlobal}
 }
 
 // Reset has all watchers connect again.
@@ -81,6 +95,12 @@ func (s *Service) message(list []changes.Change) Message {
 				m.Limits = append(m.Limits, o)
 			} else {
 				m.RemovedLimits = append(m.RemovedLimits, c.Subject)
+			}
+		case changes.Recording:
+			if r, found := s.record.Find(c.Subject); found {
+				m.Limits = append(m.Limits, asked(r))
+			} else {
+				m.RemovedLimits = append(m.RemovedLimits, recordingPrefix+c.Subject)
 			}
 		case changes.User, changes.Membership:
 			m.Users = append(m.Users, c.Subject)

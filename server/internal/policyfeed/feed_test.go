@@ -19,6 +19,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/fault/faulttest"
 	"github.com/tollgatehq/tollgate/server/internal/limits"
 	"github.com/tollgatehq/tollgate/server/internal/page"
+	"github.com/tollgatehq/tollgate/server/internal/recordings"
 	"github.com/tollgatehq/tollgate/server/internal/roles"
 )
 
@@ -31,6 +32,7 @@ type fixture struct {
 	log    *changes.Log
 	roles  *roles.Service
 	limits *limits.Service
+	record *recordings.Service
 }
 
 // open starts an instance, with a user who holds what watching takes.
@@ -41,9 +43,11 @@ func open(t *testing.T, db *database.DB) *fixture {
 	log := changes.New(db, changes.Options{Clock: clk})
 	f := &fixture{t: t, db: db, log: log, roles: roles.New(db, log, clk, pages)}
 	f.limits = limits.New(db, log, f.roles, clk, pages, limits.NewMemory(clk))
-	f.Service = New(log, f.roles, f.limits)
+	f.record = recordings.New(db, log, f.roles.CheckCounted, clk, pages)
+	f.Service = New(log, f.roles, f.limits, f.record)
 	log.Follow(f.roles)
 	log.Follow(f.limits)
+	log.Follow(f.record)
 	log.Follow(f.Service)
 	backendtest.Must(t, log.Start(t.Context()))
 	return f

@@ -95,7 +95,11 @@ func (s *Service) snapshot(revision int64, send func(Message) error) error {
 			return err
 		}
 	}
-	for _, o := range s.limits.Outlines() {
+	counted := s.limits.Outlines()
+	for _, r := range s.record.All() {
+		counted = append(counted, asked(r))
+	}
+	for _, o := range counted {
 		m.Limits = append(m.Limits, o)
 		if err := add(bytesOf(o.Name, o.Permission, string(o.Subject), o.ContextKey)); err != nil {
 			return err

@@ -1,6 +1,7 @@
 package roles
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -114,6 +115,19 @@ func (g *grant) trace(t *Trace, input Input) error {
 		t.Read = g.condition.Values(in)
 	}
 	return nil
+}
+
+// Allowing is what a role has that allows one of the permissions without a condition,
+// as Verdict names a grant. The policy may have changed since: then it is the role.
+func (p *Policy) Allowing(role string, permissions []string) string {
+	v := Verdict{Role: role}
+	_ = p.each(role, func(from string, g *grant) error { // fn returns none
+		if v.Grant == nil && g.plain() && slices.ContainsFunc(permissions, g.matches) {
+			v = Verdict{Role: from, Grant: &Grant{Permission: g.Permission, Effect: Allow}}
+		}
+		return nil
+	})
+	return cmp.Or(v.String(), role)
 }
 
 // Possible is what can be said without knowing the request.

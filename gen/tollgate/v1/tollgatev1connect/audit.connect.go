@@ -49,6 +49,21 @@ const (
 	// AuditServiceExportEventsProcedure is the fully-qualified name of the AuditService's ExportEvents
 	// RPC.
 	AuditServiceExportEventsProcedure = "/tollgate.v1.AuditService/ExportEvents"
+	// AuditServiceCreateRecordingProcedure is the fully-qualified name of the AuditService's
+	// CreateRecording RPC.
+	AuditServiceCreateRecordingProcedure = "/tollgate.v1.AuditService/CreateRecording"
+	// AuditServiceListRecordingsProcedure is the fully-qualified name of the AuditService's
+	// ListRecordings RPC.
+	AuditServiceListRecordingsProcedure = "/tollgate.v1.AuditService/ListRecordings"
+	// AuditServiceGetRecordingProcedure is the fully-qualified name of the AuditService's GetRecording
+	// RPC.
+	AuditServiceGetRecordingProcedure = "/tollgate.v1.AuditService/GetRecording"
+	// AuditServiceUpdateRecordingProcedure is the fully-qualified name of the AuditService's
+	// UpdateRecording RPC.
+	AuditServiceUpdateRecordingProcedure = "/tollgate.v1.AuditService/UpdateRecording"
+	// AuditServiceDeleteRecordingProcedure is the fully-qualified name of the AuditService's
+	// DeleteRecording RPC.
+	AuditServiceDeleteRecordingProcedure = "/tollgate.v1.AuditService/DeleteRecording"
 )
 
 // AuditServiceClient is a client for the tollgate.v1.AuditService service.
@@ -79,6 +94,19 @@ type AuditServiceClient interface {
 	// /v1/audit/events/export gives the same lines.
 	// buf:lint:ignore RPC_NO_SERVER_STREAMING
 	ExportEvents(context.Context, *v1.ExportEventsRequest) (*connect.ServerStreamForClient[v1.ExportEventsResponse], error)
+	// CreateRecording has allowed calls recorded, too. It is in force here when this
+	// answers, on other instances within a second. From then on such a call is allowed
+	// only when that is on record: AUDIT_UNAVAILABLE or AUDIT_BUSY otherwise. Services
+	// that decide calls by themselves, see WatchPolicy, ask about each of these.
+	CreateRecording(context.Context, *v1.CreateRecordingRequest) (*v1.CreateRecordingResponse, error)
+	// ListRecordings returns recordings by name.
+	ListRecordings(context.Context, *v1.ListRecordingsRequest) (*v1.ListRecordingsResponse, error)
+	// GetRecording returns one recording.
+	GetRecording(context.Context, *v1.GetRecordingRequest) (*v1.GetRecordingResponse, error)
+	// UpdateRecording changes the fields that are set.
+	UpdateRecording(context.Context, *v1.UpdateRecordingRequest) (*v1.UpdateRecordingResponse, error)
+	// DeleteRecording removes a recording. What was recorded stays.
+	DeleteRecording(context.Context, *v1.DeleteRecordingRequest) (*v1.DeleteRecordingResponse, error)
 }
 
 // NewAuditServiceClient constructs a client for the tollgate.v1.AuditService service. By default,
@@ -130,17 +158,54 @@ func NewAuditServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(auditServiceMethods.ByName("ExportEvents")),
 			connect.WithClientOptions(opts...),
 		),
+		createRecording: connect.NewClient[v1.CreateRecordingRequest, v1.CreateRecordingResponse](
+			httpClient,
+			baseURL+AuditServiceCreateRecordingProcedure,
+			connect.WithSchema(auditServiceMethods.ByName("CreateRecording")),
+			connect.WithClientOptions(opts...),
+		),
+		listRecordings: connect.NewClient[v1.ListRecordingsRequest, v1.ListRecordingsResponse](
+			httpClient,
+			baseURL+AuditServiceListRecordingsProcedure,
+			connect.WithSchema(auditServiceMethods.ByName("ListRecordings")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		getRecording: connect.NewClient[v1.GetRecordingRequest, v1.GetRecordingResponse](
+			httpClient,
+			baseURL+AuditServiceGetRecordingProcedure,
+			connect.WithSchema(auditServiceMethods.ByName("GetRecording")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		updateRecording: connect.NewClient[v1.UpdateRecordingRequest, v1.UpdateRecordingResponse](
+			httpClient,
+			baseURL+AuditServiceUpdateRecordingProcedure,
+			connect.WithSchema(auditServiceMethods.ByName("UpdateRecording")),
+			connect.WithClientOptions(opts...),
+		),
+		deleteRecording: connect.NewClient[v1.DeleteRecordingRequest, v1.DeleteRecordingResponse](
+			httpClient,
+			baseURL+AuditServiceDeleteRecordingProcedure,
+			connect.WithSchema(auditServiceMethods.ByName("DeleteRecording")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // auditServiceClient implements AuditServiceClient.
 type auditServiceClient struct {
-	listEvents   *connect.Client[v1.ListEventsRequest, v1.ListEventsResponse]
-	getEvent     *connect.Client[v1.GetEventRequest, v1.GetEventResponse]
-	recordEvent  *connect.Client[v1.RecordEventRequest, v1.RecordEventResponse]
-	recordEvents *connect.Client[v1.RecordEventsRequest, v1.RecordEventsResponse]
-	watchEvents  *connect.Client[v1.WatchEventsRequest, v1.WatchEventsResponse]
-	exportEvents *connect.Client[v1.ExportEventsRequest, v1.ExportEventsResponse]
+	listEvents      *connect.Client[v1.ListEventsRequest, v1.ListEventsResponse]
+	getEvent        *connect.Client[v1.GetEventRequest, v1.GetEventResponse]
+	recordEvent     *connect.Client[v1.RecordEventRequest, v1.RecordEventResponse]
+	recordEvents    *connect.Client[v1.RecordEventsRequest, v1.RecordEventsResponse]
+	watchEvents     *connect.Client[v1.WatchEventsRequest, v1.WatchEventsResponse]
+	exportEvents    *connect.Client[v1.ExportEventsRequest, v1.ExportEventsResponse]
+	createRecording *connect.Client[v1.CreateRecordingRequest, v1.CreateRecordingResponse]
+	listRecordings  *connect.Client[v1.ListRecordingsRequest, v1.ListRecordingsResponse]
+	getRecording    *connect.Client[v1.GetRecordingRequest, v1.GetRecordingResponse]
+	updateRecording *connect.Client[v1.UpdateRecordingRequest, v1.UpdateRecordingResponse]
+	deleteRecording *connect.Client[v1.DeleteRecordingRequest, v1.DeleteRecordingResponse]
 }
 
 // ListEvents calls tollgate.v1.AuditService.ListEvents.
@@ -189,6 +254,51 @@ func (c *auditServiceClient) ExportEvents(ctx context.Context, req *v1.ExportEve
 	return c.exportEvents.CallServerStream(ctx, connect.NewRequest(req))
 }
 
+// CreateRecording calls tollgate.v1.AuditService.CreateRecording.
+func (c *auditServiceClient) CreateRecording(ctx context.Context, req *v1.CreateRecordingRequest) (*v1.CreateRecordingResponse, error) {
+	response, err := c.createRecording.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// ListRecordings calls tollgate.v1.AuditService.ListRecordings.
+func (c *auditServiceClient) ListRecordings(ctx context.Context, req *v1.ListRecordingsRequest) (*v1.ListRecordingsResponse, error) {
+	response, err := c.listRecordings.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// GetRecording calls tollgate.v1.AuditService.GetRecording.
+func (c *auditServiceClient) GetRecording(ctx context.Context, req *v1.GetRecordingRequest) (*v1.GetRecordingResponse, error) {
+	response, err := c.getRecording.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// UpdateRecording calls tollgate.v1.AuditService.UpdateRecording.
+func (c *auditServiceClient) UpdateRecording(ctx context.Context, req *v1.UpdateRecordingRequest) (*v1.UpdateRecordingResponse, error) {
+	response, err := c.updateRecording.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// DeleteRecording calls tollgate.v1.AuditService.DeleteRecording.
+func (c *auditServiceClient) DeleteRecording(ctx context.Context, req *v1.DeleteRecordingRequest) (*v1.DeleteRecordingResponse, error) {
+	response, err := c.deleteRecording.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // AuditServiceHandler is an implementation of the tollgate.v1.AuditService service.
 type AuditServiceHandler interface {
 	// ListEvents returns events, newest first, that match every filter given.
@@ -217,6 +327,19 @@ type AuditServiceHandler interface {
 	// /v1/audit/events/export gives the same lines.
 	// buf:lint:ignore RPC_NO_SERVER_STREAMING
 	ExportEvents(context.Context, *v1.ExportEventsRequest, *connect.ServerStream[v1.ExportEventsResponse]) error
+	// CreateRecording has allowed calls recorded, too. It is in force here when this
+	// answers, on other instances within a second. From then on such a call is allowed
+	// only when that is on record: AUDIT_UNAVAILABLE or AUDIT_BUSY otherwise. Services
+	// that decide calls by themselves, see WatchPolicy, ask about each of these.
+	CreateRecording(context.Context, *v1.CreateRecordingRequest) (*v1.CreateRecordingResponse, error)
+	// ListRecordings returns recordings by name.
+	ListRecordings(context.Context, *v1.ListRecordingsRequest) (*v1.ListRecordingsResponse, error)
+	// GetRecording returns one recording.
+	GetRecording(context.Context, *v1.GetRecordingRequest) (*v1.GetRecordingResponse, error)
+	// UpdateRecording changes the fields that are set.
+	UpdateRecording(context.Context, *v1.UpdateRecordingRequest) (*v1.UpdateRecordingResponse, error)
+	// DeleteRecording removes a recording. What was recorded stays.
+	DeleteRecording(context.Context, *v1.DeleteRecordingRequest) (*v1.DeleteRecordingResponse, error)
 }
 
 // NewAuditServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -264,6 +387,38 @@ func NewAuditServiceHandler(svc AuditServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(auditServiceMethods.ByName("ExportEvents")),
 		connect.WithHandlerOptions(opts...),
 	)
+	auditServiceCreateRecordingHandler := connect.NewUnaryHandlerSimple(
+		AuditServiceCreateRecordingProcedure,
+		svc.CreateRecording,
+		connect.WithSchema(auditServiceMethods.ByName("CreateRecording")),
+		connect.WithHandlerOptions(opts...),
+	)
+	auditServiceListRecordingsHandler := connect.NewUnaryHandlerSimple(
+		AuditServiceListRecordingsProcedure,
+		svc.ListRecordings,
+		connect.WithSchema(auditServiceMethods.ByName("ListRecordings")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	auditServiceGetRecordingHandler := connect.NewUnaryHandlerSimple(
+		AuditServiceGetRecordingProcedure,
+		svc.GetRecording,
+		connect.WithSchema(auditServiceMethods.ByName("GetRecording")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	auditServiceUpdateRecordingHandler := connect.NewUnaryHandlerSimple(
+		AuditServiceUpdateRecordingProcedure,
+		svc.UpdateRecording,
+		connect.WithSchema(auditServiceMethods.ByName("UpdateRecording")),
+		connect.WithHandlerOptions(opts...),
+	)
+	auditServiceDeleteRecordingHandler := connect.NewUnaryHandlerSimple(
+		AuditServiceDeleteRecordingProcedure,
+		svc.DeleteRecording,
+		connect.WithSchema(auditServiceMethods.ByName("DeleteRecording")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/tollgate.v1.AuditService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case AuditServiceListEventsProcedure:
@@ -278,6 +433,16 @@ func NewAuditServiceHandler(svc AuditServiceHandler, opts ...connect.HandlerOpti
 			auditServiceWatchEventsHandler.ServeHTTP(w, r)
 		case AuditServiceExportEventsProcedure:
 			auditServiceExportEventsHandler.ServeHTTP(w, r)
+		case AuditServiceCreateRecordingProcedure:
+			auditServiceCreateRecordingHandler.ServeHTTP(w, r)
+		case AuditServiceListRecordingsProcedure:
+			auditServiceListRecordingsHandler.ServeHTTP(w, r)
+		case AuditServiceGetRecordingProcedure:
+			auditServiceGetRecordingHandler.ServeHTTP(w, r)
+		case AuditServiceUpdateRecordingProcedure:
+			auditServiceUpdateRecordingHandler.ServeHTTP(w, r)
+		case AuditServiceDeleteRecordingProcedure:
+			auditServiceDeleteRecordingHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -309,4 +474,24 @@ func (UnimplementedAuditServiceHandler) WatchEvents(context.Context, *v1.WatchEv
 
 func (UnimplementedAuditServiceHandler) ExportEvents(context.Context, *v1.ExportEventsRequest, *connect.ServerStream[v1.ExportEventsResponse]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("tollgate.v1.AuditService.ExportEvents is not implemented"))
+}
+
+func (UnimplementedAuditServiceHandler) CreateRecording(context.Context, *v1.CreateRecordingRequest) (*v1.CreateRecordingResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tollgate.v1.AuditService.CreateRecording is not implemented"))
+}
+
+func (UnimplementedAuditServiceHandler) ListRecordings(context.Context, *v1.ListRecordingsRequest) (*v1.ListRecordingsResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tollgate.v1.AuditService.ListRecordings is not implemented"))
+}
+
+func (UnimplementedAuditServiceHandler) GetRecording(context.Context, *v1.GetRecordingRequest) (*v1.GetRecordingResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tollgate.v1.AuditService.GetRecording is not implemented"))
+}
+
+func (UnimplementedAuditServiceHandler) UpdateRecording(context.Context, *v1.UpdateRecordingRequest) (*v1.UpdateRecordingResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tollgate.v1.AuditService.UpdateRecording is not implemented"))
+}
+
+func (UnimplementedAuditServiceHandler) DeleteRecording(context.Context, *v1.DeleteRecordingRequest) (*v1.DeleteRecordingResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tollgate.v1.AuditService.DeleteRecording is not implemented"))
 }

@@ -127,8 +127,8 @@ type RolesServiceClient interface {
 	// role, by role.
 	ListUserPermissions(context.Context, *v1.ListUserPermissionsRequest) (*v1.ListUserPermissionsResponse, error)
 	// PreviewRole says what an update would change, and changes nothing: which users
-	// would gain or lose what, by user id, and which of the latest recorded refusals
-	// would be decided otherwise.
+	// would gain or lose what, by user id, and which of the latest decisions on record
+	// would be made otherwise.
 	PreviewRole(context.Context, *v1.PreviewRoleRequest) (*v1.PreviewRoleResponse, error)
 	// BatchAuthorize decides several calls, in order, each as Authorize would. Limits
 	// on the calls count each of them; those on tollgate:authorize count the batch once.
@@ -473,8 +473,8 @@ type RolesServiceHandler interface {
 	// role, by role.
 	ListUserPermissions(context.Context, *v1.ListUserPermissionsRequest) (*v1.ListUserPermissionsResponse, error)
 	// PreviewRole says what an update would change, and changes nothing: which users
-	// would gain or lose what, by user id, and which of the latest recorded refusals
-	// would be decided otherwise.
+	// would gain or lose what, by user id, and which of the latest decisions on record
+	// would be made otherwise.
 	PreviewRole(context.Context, *v1.PreviewRoleRequest) (*v1.PreviewRoleResponse, error)
 	// BatchAuthorize decides several calls, in order, each as Authorize would. Limits
 	// on the calls count each of them; those on tollgate:authorize count the batch once.
