@@ -103,6 +103,7 @@ func (m *measured) operations() []operation {
 		authorize("Authorize, three leased limits", "leased:read", allowed(3)),
 		condition,
 		authorize("Authorize, refused", "orders:delete", refused, overConnect, overGRPCListener),
+		authorize("Authorize, allowed and recorded", "recorded:read", allowed(0), overConnect),
 		cold,
 		batch(10, overConnect),
 		batch(100, overConnect, overGRPCListener),
@@ -151,7 +152,7 @@ func (m *measured) stored() (list []operation) {
 			o.over = o.quick
 		case strings.HasPrefix(o.name, "Authorize, three "):
 			o.quick = o.over
-		case !slices.Contains([]string{"Authorize", "Authorize, one limit", "Authorize, refused", "CheckLimit", "RecordEvent"}, o.name):
+		case !slices.Contains([]string{"Authorize", "Authorize, one limit", "Authorize, refused", "Authorize, allowed and recorded", "CheckLimit", "RecordEvent"}, o.name):
 			continue
 		}
 		list = append(list, o)

@@ -72,7 +72,7 @@ func newMeasured(t *testing.T, size benchSize, databaseURL, redisURL string) *me
 	service := m.Post(t, "/v1/users", object{"username": "bench", "kind": "USER_KIND_SERVICE", "roles": []string{"service", "meter"}}).Str("user", "id")
 	m.key = m.Post(t, "/v1/api-keys", object{"userId": service, "name": "bench"}).Str("secret")
 	m.Post(t, "/v1/roles", object{
-		"name": "reader", "permissions": []string{"orders:read", "one:read", "three:read", "leased:read", "spread:read"},
+		"name": "reader", "permissions": []string{"orders:read", "one:read", "three:read", "leased:read", "spread:read", "recorded:read"},
 		"grants": []object{{"permission": "documents:read", "condition": `resource.attributes.owner == principal.id && context.tenant == "acme"`}},
 	})
 	for _, l := range []struct {
@@ -96,6 +96,7 @@ func newMeasured(t *testing.T, size benchSize, databaseURL, redisURL string) *me
 			"lease": l.lease, "outage": "OUTAGE_CLOSED", // what was not counted is seen
 		})
 	}
+	m.Post(t, "/v1/audit/recordings", object{"name": "bench", "permission": "recorded:*"})
 	m.alice = m.NewUser(t, "alice", benchPassword, "reader")
 	m.token = m.Login(t, "alice", benchPassword).Str("accessToken")
 	for n := range size.routes {

@@ -2,6 +2,7 @@ package app
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/tollgatehq/tollgate/server/internal/apitest"
@@ -12,7 +13,8 @@ import (
 
 // BenchmarkDecide asks in the process, without a client's or a transport's share, for
 // a warm user whose roles allow the call without a condition, under one, and by two
-// roles of which one denies something else.
+// roles of which one denies something else; then without a condition where other calls
+// are recorded, and where this one is but is not in the sample.
 func BenchmarkDecide(b *testing.B) {
 	i := startEmbedded(b)
 	admin := i.As(i.admin)
@@ -28,11 +30,16 @@ func BenchmarkDecide(b *testing.B) {
 	carol, beside := i.newUser(b, "carol", "orders:read")
 	admin.Assign(b, "others", carol)
 	decisions := i.decisions()
-	for _, bench := range []struct{ name, token, permission string }{
-		{"Unconditional", plain, "orders:read"},
-		{"UnconditionalBesideOthers", beside, "orders:read"},
-		{"Condition", under, "docs:read"},
+	for _, bench := range []struct{ name, token, permission, recorded string }{
+		{"Unconditional", plain, "orders:read", ""},
+		{"UnconditionalBesideOthers", beside, "orders:read", ""},
+		{"Condition", under, "docs:read", ""},
+		{"OthersRecorded", plain, "orders:read", "other:*"},
+		{"NotInTheSample", plain, "orders:read", "orders:*"},
 	} {
+		if bench.recorded != "" {
+			i.recording(b, strings.ToLower(bench.name), bench.recorded, 1)
+		}
 		b.Run(bench.name, func(b *testing.B) {
 			b.ReportAllocs()
 			r := decision.Request{
