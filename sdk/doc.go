@@ -66,7 +66,8 @@
 //	defer client.Close()
 //
 // It asks Tollgate about a caller whom it does not know yet, and once in 5 minutes;
-// about what may be refused, so that every refusal is on record; where a condition has
+// about what may be refused, so that every refusal is on record; about each call whose
+// permission is recorded, see CreateRecording of the API; where a condition has
 // a say, unless [LocalConfig] has Conditions and the answer is sure; and where a limit has, unless the limit has lease set and the caller makes 8
 // calls a second or more, which the client then leases ahead. A change is in force within a second: a session,
 // key or role that was taken away, a user who was disabled, a new deny or limit. When

@@ -22,8 +22,8 @@ const (
 	// FailClosed refuses the call: there is an error. It is the default.
 	FailClosed FailureMode = iota + 1
 	// FailOpen allows the call, with [ReasonUnavailable] and without a Principal:
-	// nobody has verified the credential, looked for a revocation or a permission, or
-	// counted the call, and a handler finds nil with [FromContext].
+	// nobody has verified the credential, looked for a revocation or a permission,
+	// counted the call or recorded it, and a handler finds nil with [FromContext].
 	//
 	// Whoever can cut this service off from Tollgate, overload either, or wait for an
 	// outage, then gets in with anything that looks like a credential. Choose it only
@@ -32,7 +32,7 @@ const (
 	//
 	// It never allows a call without a credential, with one that is malformed, has
 	// expired by its own word or was refused by Tollgate a short while ago, a call that
-	// Tollgate refused and could not record, one with a MinRevision, which its caller may
+	// Tollgate could not record, one with a MinRevision, which its caller may
 	// have chosen, and one whose own deadline ends before [WithTimeout] does: a caller
 	// could choose one that is too short. With a timeout of less than a second, slowness
 	// alone allows nothing.

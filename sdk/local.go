@@ -60,7 +60,8 @@ func (c *LocalConfig) check() error {
 // this process when they are sure to be allowed: about a caller whom Tollgate has
 // verified within the last 5 minutes, by roles that need no condition (but see
 // [LocalConfig]'s Conditions), within all limits that count the call. Everything else, and so every refusal, goes to Tollgate,
-// which decides and records it. A change is in force here within a second.
+// which decides and records it, and so does each call that a recording (CreateRecording)
+// matches. A change is in force here within a second.
 //
 // Limits let a call pass here when all that count it have lease set: the client leases
 // calls of each key that had 8 within a second, as [Client.LeaseLimit] does, in the
