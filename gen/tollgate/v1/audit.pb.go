@@ -1265,7 +1265,7 @@ var File_tollgate_v1_audit_proto protoreflect.FileDescriptor
 
 const file_tollgate_v1_audit_proto_rawDesc = "" +
 	"\n" +
-	"\x17tollgate/v1/audit.proto\x12\vtollgate.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19tollgate/v1/options.proto\x1a\x1ctollgate/v1/recordings.proto\"\xa1\x01\n" +
+	"\x17tollgate/v1/audit.proto\x12\vtollgate.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctollgate/v1/audit_tree.proto\x1a\x19tollgate/v1/options.proto\x1a\x1ctollgate/v1/recordings.proto\"\xa1\x01\n" +
 	"\x05Actor\x12!\n" +
 	"\auser_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x06userId\x12$\n" +
 	"\busername\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\busername\x12'\n" +
@@ -1384,7 +1384,7 @@ const file_tollgate_v1_audit_proto_rawDesc = "" +
 	"\x19EXPORT_FORMAT_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14EXPORT_FORMAT_NDJSON\x10\x01\x12\x15\n" +
 	"\x11EXPORT_FORMAT_CSV\x10\x02\x12\x16\n" +
-	"\x12EXPORT_FORMAT_OCSF\x10\x032\xb9\f\n" +
+	"\x12EXPORT_FORMAT_OCSF\x10\x032\xa1\x13\n" +
 	"\fAuditService\x12\x83\x01\n" +
 	"\n" +
 	"ListEvents\x12\x1e.tollgate.v1.ListEventsRequest\x1a\x1f.tollgate.v1.ListEventsResponse\"4\x8a\xe4\x19\x15\n" +
@@ -1408,7 +1408,20 @@ const file_tollgate_v1_audit_proto_rawDesc = "" +
 	"\x0fUpdateRecording\x12#.tollgate.v1.UpdateRecordingRequest\x1a$.tollgate.v1.UpdateRecordingResponse\"F\x8a\xe4\x19\x1c0\x01\n" +
 	"\x18tollgate:audit:configure\x82\xd3\xe4\x93\x02 :\x01*2\x1b/v1/audit/recordings/{name}\x12\xa1\x01\n" +
 	"\x0fDeleteRecording\x12#.tollgate.v1.DeleteRecordingRequest\x1a$.tollgate.v1.DeleteRecordingResponse\"C\x8a\xe4\x19\x1c0\x01\n" +
-	"\x18tollgate:audit:configure\x82\xd3\xe4\x93\x02\x1d*\x1b/v1/audit/recordings/{name}B\xa5\x01\n" +
+	"\x18tollgate:audit:configure\x82\xd3\xe4\x93\x02\x1d*\x1b/v1/audit/recordings/{name}\x12\x90\x01\n" +
+	"\rGetCheckpoint\x12!.tollgate.v1.GetCheckpointRequest\x1a\".tollgate.v1.GetCheckpointResponse\"8\x8a\xe4\x19\x15\n" +
+	"\x13tollgate:audit:read\x82\xd3\xe4\x93\x02\x16\x12\x14/v1/audit/checkpoint\x90\x02\x01\x12\x97\x01\n" +
+	"\x0fListCheckpoints\x12#.tollgate.v1.ListCheckpointsRequest\x1a$.tollgate.v1.ListCheckpointsResponse\"9\x8a\xe4\x19\x15\n" +
+	"\x13tollgate:audit:read\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/audit/checkpoints\x90\x02\x01\x12\x8a\x01\n" +
+	"\rListAuditKeys\x12!.tollgate.v1.ListAuditKeysRequest\x1a\".tollgate.v1.ListAuditKeysResponse\"2\x8a\xe4\x19\x15\n" +
+	"\x13tollgate:audit:read\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/audit/keys\x90\x02\x01\x12\x94\x01\n" +
+	"\n" +
+	"ProveEvent\x12\x1e.tollgate.v1.ProveEventRequest\x1a\x1f.tollgate.v1.ProveEventResponse\"E\x8a\xe4\x19\x15\n" +
+	"\x13tollgate:audit:read\x82\xd3\xe4\x93\x02#\x12!/v1/audit/events/{event_id}/proof\x90\x02\x01\x12\x9a\x01\n" +
+	"\x10ProveConsistency\x12$.tollgate.v1.ProveConsistencyRequest\x1a%.tollgate.v1.ProveConsistencyResponse\"9\x8a\xe4\x19\x15\n" +
+	"\x13tollgate:audit:read\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/audit/consistency\x90\x02\x01\x12x\n" +
+	"\aGetTile\x12\x1b.tollgate.v1.GetTileRequest\x1a\x1c.tollgate.v1.GetTileResponse\"2\x8a\xe4\x19\x15\n" +
+	"\x13tollgate:audit:read\x82\xd3\xe4\x93\x02\x10\x12\x0e/v1/audit/tile\x90\x02\x01B\xa5\x01\n" +
 	"\x0fcom.tollgate.v1B\n" +
 	"AuditProtoP\x01Z9github.com/tollgatehq/tollgate/gen/tollgate/v1;tollgatev1\xa2\x02\x03TXX\xaa\x02\vTollgate.V1\xca\x02\vTollgate\\V1\xe2\x02\x17Tollgate\\V1\\GPBMetadata\xea\x02\fTollgate::V1b\x06proto3"
 
@@ -1427,35 +1440,47 @@ func file_tollgate_v1_audit_proto_rawDescGZIP() []byte {
 var file_tollgate_v1_audit_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
 var file_tollgate_v1_audit_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_tollgate_v1_audit_proto_goTypes = []any{
-	(Outcome)(0),                    // 0: tollgate.v1.Outcome
-	(ExportFormat)(0),               // 1: tollgate.v1.ExportFormat
-	(*Actor)(nil),                   // 2: tollgate.v1.Actor
-	(*Event)(nil),                   // 3: tollgate.v1.Event
-	(*ListEventsRequest)(nil),       // 4: tollgate.v1.ListEventsRequest
-	(*ListEventsResponse)(nil),      // 5: tollgate.v1.ListEventsResponse
-	(*GetEventRequest)(nil),         // 6: tollgate.v1.GetEventRequest
-	(*GetEventResponse)(nil),        // 7: tollgate.v1.GetEventResponse
-	(*RecordEventRequest)(nil),      // 8: tollgate.v1.RecordEventRequest
-	(*RecordEventResponse)(nil),     // 9: tollgate.v1.RecordEventResponse
-	(*RecordEventsRequest)(nil),     // 10: tollgate.v1.RecordEventsRequest
-	(*RecordEventsResponse)(nil),    // 11: tollgate.v1.RecordEventsResponse
-	(*WatchEventsRequest)(nil),      // 12: tollgate.v1.WatchEventsRequest
-	(*WatchEventsResponse)(nil),     // 13: tollgate.v1.WatchEventsResponse
-	(*ExportEventsRequest)(nil),     // 14: tollgate.v1.ExportEventsRequest
-	(*ExportEventsResponse)(nil),    // 15: tollgate.v1.ExportEventsResponse
-	nil,                             // 16: tollgate.v1.Event.DetailsEntry
-	nil,                             // 17: tollgate.v1.RecordEventRequest.DetailsEntry
-	(*timestamppb.Timestamp)(nil),   // 18: google.protobuf.Timestamp
-	(*CreateRecordingRequest)(nil),  // 19: tollgate.v1.CreateRecordingRequest
-	(*ListRecordingsRequest)(nil),   // 20: tollgate.v1.ListRecordingsRequest
-	(*GetRecordingRequest)(nil),     // 21: tollgate.v1.GetRecordingRequest
-	(*UpdateRecordingRequest)(nil),  // 22: tollgate.v1.UpdateRecordingRequest
-	(*DeleteRecordingRequest)(nil),  // 23: tollgate.v1.DeleteRecordingRequest
-	(*CreateRecordingResponse)(nil), // 24: tollgate.v1.CreateRecordingResponse
-	(*ListRecordingsResponse)(nil),  // 25: tollgate.v1.ListRecordingsResponse
-	(*GetRecordingResponse)(nil),    // 26: tollgate.v1.GetRecordingResponse
-	(*UpdateRecordingResponse)(nil), // 27: tollgate.v1.UpdateRecordingResponse
-	(*DeleteRecordingResponse)(nil), // 28: tollgate.v1.DeleteRecordingResponse
+	(Outcome)(0),                     // 0: tollgate.v1.Outcome
+	(ExportFormat)(0),                // 1: tollgate.v1.ExportFormat
+	(*Actor)(nil),                    // 2: tollgate.v1.Actor
+	(*Event)(nil),                    // 3: tollgate.v1.Event
+	(*ListEventsRequest)(nil),        // 4: tollgate.v1.ListEventsRequest
+	(*ListEventsResponse)(nil),       // 5: tollgate.v1.ListEventsResponse
+	(*GetEventRequest)(nil),          // 6: tollgate.v1.GetEventRequest
+	(*GetEventResponse)(nil),         // 7: tollgate.v1.GetEventResponse
+	(*RecordEventRequest)(nil),       // 8: tollgate.v1.RecordEventRequest
+	(*RecordEventResponse)(nil),      // 9: tollgate.v1.RecordEventResponse
+	(*RecordEventsRequest)(nil),      // 10: tollgate.v1.RecordEventsRequest
+	(*RecordEventsResponse)(nil),     // 11: tollgate.v1.RecordEventsResponse
+	(*WatchEventsRequest)(nil),       // 12: tollgate.v1.WatchEventsRequest
+	(*WatchEventsResponse)(nil),      // 13: tollgate.v1.WatchEventsResponse
+	(*ExportEventsRequest)(nil),      // 14: tollgate.v1.ExportEventsRequest
+	(*ExportEventsResponse)(nil),     // 15: tollgate.v1.ExportEventsResponse
+	nil,                              // 16: tollgate.v1.Event.DetailsEntry
+	nil,                              // 17: tollgate.v1.RecordEventRequest.DetailsEntry
+	(*timestamppb.Timestamp)(nil),    // 18: google.protobuf.Timestamp
+	(*CreateRecordingRequest)(nil),   // 19: tollgate.v1.CreateRecordingRequest
+	(*ListRecordingsRequest)(nil),    // 20: tollgate.v1.ListRecordingsRequest
+	(*GetRecordingRequest)(nil),      // 21: tollgate.v1.GetRecordingRequest
+	(*UpdateRecordingRequest)(nil),   // 22: tollgate.v1.UpdateRecordingRequest
+	(*DeleteRecordingRequest)(nil),   // 23: tollgate.v1.DeleteRecordingRequest
+	(*GetCheckpointRequest)(nil),     // 24: tollgate.v1.GetCheckpointRequest
+	(*ListCheckpointsRequest)(nil),   // 25: tollgate.v1.ListCheckpointsRequest
+	(*ListAuditKeysRequest)(nil),     // 26: tollgate.v1.ListAuditKeysRequest
+	(*ProveEventRequest)(nil),        // 27: tollgate.v1.ProveEventRequest
+	(*ProveConsistencyRequest)(nil),  // 28: tollgate.v1.ProveConsistencyRequest
+	(*GetTileRequest)(nil),           // 29: tollgate.v1.GetTileRequest
+	(*CreateRecordingResponse)(nil),  // 30: tollgate.v1.CreateRecordingResponse
+	(*ListRecordingsResponse)(nil),   // 31: tollgate.v1.ListRecordingsResponse
+	(*GetRecordingResponse)(nil),     // 32: tollgate.v1.GetRecordingResponse
+	(*UpdateRecordingResponse)(nil),  // 33: tollgate.v1.UpdateRecordingResponse
+	(*DeleteRecordingResponse)(nil),  // 34: tollgate.v1.DeleteRecordingResponse
+	(*GetCheckpointResponse)(nil),    // 35: tollgate.v1.GetCheckpointResponse
+	(*ListCheckpointsResponse)(nil),  // 36: tollgate.v1.ListCheckpointsResponse
+	(*ListAuditKeysResponse)(nil),    // 37: tollgate.v1.ListAuditKeysResponse
+	(*ProveEventResponse)(nil),       // 38: tollgate.v1.ProveEventResponse
+	(*ProveConsistencyResponse)(nil), // 39: tollgate.v1.ProveConsistencyResponse
+	(*GetTileResponse)(nil),          // 40: tollgate.v1.GetTileResponse
 }
 var file_tollgate_v1_audit_proto_depIdxs = []int32{
 	18, // 0: tollgate.v1.Event.time:type_name -> google.protobuf.Timestamp
@@ -1488,19 +1513,31 @@ var file_tollgate_v1_audit_proto_depIdxs = []int32{
 	21, // 27: tollgate.v1.AuditService.GetRecording:input_type -> tollgate.v1.GetRecordingRequest
 	22, // 28: tollgate.v1.AuditService.UpdateRecording:input_type -> tollgate.v1.UpdateRecordingRequest
 	23, // 29: tollgate.v1.AuditService.DeleteRecording:input_type -> tollgate.v1.DeleteRecordingRequest
-	5,  // 30: tollgate.v1.AuditService.ListEvents:output_type -> tollgate.v1.ListEventsResponse
-	7,  // 31: tollgate.v1.AuditService.GetEvent:output_type -> tollgate.v1.GetEventResponse
-	9,  // 32: tollgate.v1.AuditService.RecordEvent:output_type -> tollgate.v1.RecordEventResponse
-	11, // 33: tollgate.v1.AuditService.RecordEvents:output_type -> tollgate.v1.RecordEventsResponse
-	13, // 34: tollgate.v1.AuditService.WatchEvents:output_type -> tollgate.v1.WatchEventsResponse
-	15, // 35: tollgate.v1.AuditService.ExportEvents:output_type -> tollgate.v1.ExportEventsResponse
-	24, // 36: tollgate.v1.AuditService.CreateRecording:output_type -> tollgate.v1.CreateRecordingResponse
-	25, // 37: tollgate.v1.AuditService.ListRecordings:output_type -> tollgate.v1.ListRecordingsResponse
-	26, // 38: tollgate.v1.AuditService.GetRecording:output_type -> tollgate.v1.GetRecordingResponse
-	27, // 39: tollgate.v1.AuditService.UpdateRecording:output_type -> tollgate.v1.UpdateRecordingResponse
-	28, // 40: tollgate.v1.AuditService.DeleteRecording:output_type -> tollgate.v1.DeleteRecordingResponse
-	30, // [30:41] is the sub-list for method output_type
-	19, // [19:30] is the sub-list for method input_type
+	24, // 30: tollgate.v1.AuditService.GetCheckpoint:input_type -> tollgate.v1.GetCheckpointRequest
+	25, // 31: tollgate.v1.AuditService.ListCheckpoints:input_type -> tollgate.v1.ListCheckpointsRequest
+	26, // 32: tollgate.v1.AuditService.ListAuditKeys:input_type -> tollgate.v1.ListAuditKeysRequest
+	27, // 33: tollgate.v1.AuditService.ProveEvent:input_type -> tollgate.v1.ProveEventRequest
+	28, // 34: tollgate.v1.AuditService.ProveConsistency:input_type -> tollgate.v1.ProveConsistencyRequest
+	29, // 35: tollgate.v1.AuditService.GetTile:input_type -> tollgate.v1.GetTileRequest
+	5,  // 36: tollgate.v1.AuditService.ListEvents:output_type -> tollgate.v1.ListEventsResponse
+	7,  // 37: tollgate.v1.AuditService.GetEvent:output_type -> tollgate.v1.GetEventResponse
+	9,  // 38: tollgate.v1.AuditService.RecordEvent:output_type -> tollgate.v1.RecordEventResponse
+	11, // 39: tollgate.v1.AuditService.RecordEvents:output_type -> tollgate.v1.RecordEventsResponse
+	13, // 40: tollgate.v1.AuditService.WatchEvents:output_type -> tollgate.v1.WatchEventsResponse
+	15, // 41: tollgate.v1.AuditService.ExportEvents:output_type -> tollgate.v1.ExportEventsResponse
+	30, // 42: tollgate.v1.AuditService.CreateRecording:output_type -> tollgate.v1.CreateRecordingResponse
+	31, // 43: tollgate.v1.AuditService.ListRecordings:output_type -> tollgate.v1.ListRecordingsResponse
+	32, // 44: tollgate.v1.AuditService.GetRecording:output_type -> tollgate.v1.GetRecordingResponse
+	33, // 45: tollgate.v1.AuditService.UpdateRecording:output_type -> tollgate.v1.UpdateRecordingResponse
+	34, // 46: tollgate.v1.AuditService.DeleteRecording:output_type -> tollgate.v1.DeleteRecordingResponse
+	35, // 47: tollgate.v1.AuditService.GetCheckpoint:output_type -> tollgate.v1.GetCheckpointResponse
+	36, // 48: tollgate.v1.AuditService.ListCheckpoints:output_type -> tollgate.v1.ListCheckpointsResponse
+	37, // 49: tollgate.v1.AuditService.ListAuditKeys:output_type -> tollgate.v1.ListAuditKeysResponse
+	38, // 50: tollgate.v1.AuditService.ProveEvent:output_type -> tollgate.v1.ProveEventResponse
+	39, // 51: tollgate.v1.AuditService.ProveConsistency:output_type -> tollgate.v1.ProveConsistencyResponse
+	40, // 52: tollgate.v1.AuditService.GetTile:output_type -> tollgate.v1.GetTileResponse
+	36, // [36:53] is the sub-list for method output_type
+	19, // [19:36] is the sub-list for method input_type
 	19, // [19:19] is the sub-list for extension type_name
 	19, // [19:19] is the sub-list for extension extendee
 	0,  // [0:19] is the sub-list for field type_name
@@ -1511,6 +1548,7 @@ func file_tollgate_v1_audit_proto_init() {
 	if File_tollgate_v1_audit_proto != nil {
 		return
 	}
+	file_tollgate_v1_audit_tree_proto_init()
 	file_tollgate_v1_options_proto_init()
 	file_tollgate_v1_recordings_proto_init()
 	type x struct{}

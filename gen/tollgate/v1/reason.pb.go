@@ -284,6 +284,12 @@ const (
 	Reason_REASON_NO_UPSTREAM Reason = 136
 	// As many exports of the audit log are under way as the server takes.
 	Reason_REASON_TOO_MANY_EXPORTS Reason = 137
+	// The audit log has no signed checkpoint yet, or none of that size.
+	Reason_REASON_CHECKPOINT_NOT_FOUND Reason = 170
+	// The audit log has no such tile, or not one that wide yet.
+	Reason_REASON_TILE_NOT_FOUND Reason = 171
+	// The event is not under a signed checkpoint yet; in 2 s it is.
+	Reason_REASON_NOT_IN_TREE_YET Reason = 172
 	// The caller canceled the call.
 	Reason_REASON_CANCELED Reason = 140
 	// The caller's deadline passed.
@@ -423,6 +429,9 @@ var (
 		135: "REASON_UPSTREAM_TIMEOUT",
 		136: "REASON_NO_UPSTREAM",
 		137: "REASON_TOO_MANY_EXPORTS",
+		170: "REASON_CHECKPOINT_NOT_FOUND",
+		171: "REASON_TILE_NOT_FOUND",
+		172: "REASON_NOT_IN_TREE_YET",
 		140: "REASON_CANCELED",
 		141: "REASON_DEADLINE_EXCEEDED",
 		142: "REASON_INVALID_ARGUMENT",
@@ -554,6 +563,9 @@ var (
 		"REASON_UPSTREAM_TIMEOUT":           135,
 		"REASON_NO_UPSTREAM":                136,
 		"REASON_TOO_MANY_EXPORTS":           137,
+		"REASON_CHECKPOINT_NOT_FOUND":       170,
+		"REASON_TILE_NOT_FOUND":             171,
+		"REASON_NOT_IN_TREE_YET":            172,
 		"REASON_CANCELED":                   140,
 		"REASON_DEADLINE_EXCEEDED":          141,
 		"REASON_INVALID_ARGUMENT":           142,
@@ -593,7 +605,7 @@ var File_tollgate_v1_reason_proto protoreflect.FileDescriptor
 
 const file_tollgate_v1_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x18tollgate/v1/reason.proto\x12\vtollgate.v1*\xab\x1c\n" +
+	"\x18tollgate/v1/reason.proto\x12\vtollgate.v1*\x86\x1d\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tREASON_OK\x10\x01\x12\x1d\n" +
@@ -719,7 +731,10 @@ const file_tollgate_v1_reason_proto_rawDesc = "" +
 	"\x14REASON_UPSTREAM_DOWN\x10\x86\x01\x12\x1c\n" +
 	"\x17REASON_UPSTREAM_TIMEOUT\x10\x87\x01\x12\x17\n" +
 	"\x12REASON_NO_UPSTREAM\x10\x88\x01\x12\x1c\n" +
-	"\x17REASON_TOO_MANY_EXPORTS\x10\x89\x01\x12\x14\n" +
+	"\x17REASON_TOO_MANY_EXPORTS\x10\x89\x01\x12 \n" +
+	"\x1bREASON_CHECKPOINT_NOT_FOUND\x10\xaa\x01\x12\x1a\n" +
+	"\x15REASON_TILE_NOT_FOUND\x10\xab\x01\x12\x1b\n" +
+	"\x16REASON_NOT_IN_TREE_YET\x10\xac\x01\x12\x14\n" +
 	"\x0fREASON_CANCELED\x10\x8c\x01\x12\x1d\n" +
 	"\x18REASON_DEADLINE_EXCEEDED\x10\x8d\x01\x12\x1c\n" +
 	"\x17REASON_INVALID_ARGUMENT\x10\x8e\x01\x12\x1e\n" +

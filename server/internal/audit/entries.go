@@ -87,3 +87,9 @@ func moved(ctx context.Context, db *database.DB, head tree.Head, end int64, limi
 	}
 	return rows, next, nil
 }
+
+// entryOf is an event with its place; ErrNoRows when it has none, or is not there.
+func entryOf(ctx context.Context, q database.Queries, id string) (Entry, error) {
+	return database.Get(ctx, q, func(r entryRow) (Entry, error) { return Entry{r.Leaf, r.Salt, r.event()}, nil },
+		`SELECT `+entryColumns+` FROM audit_leaves l JOIN audit_events e ON e.id = l.event_id WHERE l.event_id = $1`, id)
+}

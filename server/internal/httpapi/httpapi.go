@@ -113,6 +113,7 @@ func New(o Options) (http.Handler, error) {
 	mux.Handle("/v1/", rests)
 	mux.Handle(watchPath, &events{guard: o.Guard, service: o.Events, codec: codec})
 	mux.Handle(exportPath, &exports{guard: o.Guard, exporter: o.Exports})
+	mux.Handle(tlogPath, &tlog{guard: o.Guard, audit: o.Audit})
 	mux.Handle("GET /.well-known/jwks.json", jwks(o.JWKS))
 	(&oauth{guard: o.Guard, service: o.OAuth, log: o.Log}).register(mux, o.Issuer)
 	o.AuthZEN.Register(mux, keepErrors)

@@ -64,6 +64,22 @@ const (
 	// AuditServiceDeleteRecordingProcedure is the fully-qualified name of the AuditService's
 	// DeleteRecording RPC.
 	AuditServiceDeleteRecordingProcedure = "/tollgate.v1.AuditService/DeleteRecording"
+	// AuditServiceGetCheckpointProcedure is the fully-qualified name of the AuditService's
+	// GetCheckpoint RPC.
+	AuditServiceGetCheckpointProcedure = "/tollgate.v1.AuditService/GetCheckpoint"
+	// AuditServiceListCheckpointsProcedure is the fully-qualified name of the AuditService's
+	// ListCheckpoints RPC.
+	AuditServiceListCheckpointsProcedure = "/tollgate.v1.AuditService/ListCheckpoints"
+	// AuditServiceListAuditKeysProcedure is the fully-qualified name of the AuditService's
+	// ListAuditKeys RPC.
+	AuditServiceListAuditKeysProcedure = "/tollgate.v1.AuditService/ListAuditKeys"
+	// AuditServiceProveEventProcedure is the fully-qualified name of the AuditService's ProveEvent RPC.
+	AuditServiceProveEventProcedure = "/tollgate.v1.AuditService/ProveEvent"
+	// AuditServiceProveConsistencyProcedure is the fully-qualified name of the AuditService's
+	// ProveConsistency RPC.
+	AuditServiceProveConsistencyProcedure = "/tollgate.v1.AuditService/ProveConsistency"
+	// AuditServiceGetTileProcedure is the fully-qualified name of the AuditService's GetTile RPC.
+	AuditServiceGetTileProcedure = "/tollgate.v1.AuditService/GetTile"
 )
 
 // AuditServiceClient is a client for the tollgate.v1.AuditService service.
@@ -107,6 +123,24 @@ type AuditServiceClient interface {
 	UpdateRecording(context.Context, *v1.UpdateRecordingRequest) (*v1.UpdateRecordingResponse, error)
 	// DeleteRecording removes a recording. What was recorded stays.
 	DeleteRecording(context.Context, *v1.DeleteRecordingRequest) (*v1.DeleteRecordingResponse, error)
+	// GetCheckpoint returns the newest signed checkpoint of the log: NOT_FOUND before the
+	// first event is in one, which is at most 2 s after its record. GET
+	// /v1/audit/tlog/checkpoint gives the signed text alone.
+	GetCheckpoint(context.Context, *v1.GetCheckpointRequest) (*v1.GetCheckpointResponse, error)
+	// ListCheckpoints returns the checkpoints that are kept: all of the last day, and the
+	// last of each hour before.
+	ListCheckpoints(context.Context, *v1.ListCheckpointsRequest) (*v1.ListCheckpointsResponse, error)
+	// ListAuditKeys returns the public keys that verify the log's checkpoints.
+	ListAuditKeys(context.Context, *v1.ListAuditKeysRequest) (*v1.ListAuditKeysResponse, error)
+	// ProveEvent proves that the log has an event. FAILED_PRECONDITION, NOT_IN_TREE_YET, in
+	// the 2 s after its record.
+	ProveEvent(context.Context, *v1.ProveEventRequest) (*v1.ProveEventResponse, error)
+	// ProveConsistency proves that nothing was changed between two checkpoints.
+	ProveConsistency(context.Context, *v1.ProveConsistencyRequest) (*v1.ProveConsistencyResponse, error)
+	// GetTile returns a part of the log as https://c2sp.org/tlog-tiles has it. GET
+	// /v1/audit/tlog/{path} gives its bytes alone. NOT_FOUND when the log has no such part
+	// (yet).
+	GetTile(context.Context, *v1.GetTileRequest) (*v1.GetTileResponse, error)
 }
 
 // NewAuditServiceClient constructs a client for the tollgate.v1.AuditService service. By default,
@@ -190,22 +224,70 @@ func NewAuditServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(auditServiceMethods.ByName("DeleteRecording")),
 			connect.WithClientOptions(opts...),
 		),
+		getCheckpoint: connect.NewClient[v1.GetCheckpointRequest, v1.GetCheckpointResponse](
+			httpClient,
+			baseURL+AuditServiceGetCheckpointProcedure,
+			connect.WithSchema(auditServiceMethods.ByName("GetCheckpoint")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		listCheckpoints: connect.NewClient[v1.ListCheckpointsRequest, v1.ListCheckpointsResponse](
+			httpClient,
+			baseURL+AuditServiceListCheckpointsProcedure,
+			connect.WithSchema(auditServiceMethods.ByName("ListCheckpoints")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		listAuditKeys: connect.NewClient[v1.ListAuditKeysRequest, v1.ListAuditKeysResponse](
+			httpClient,
+			baseURL+AuditServiceListAuditKeysProcedure,
+			connect.WithSchema(auditServiceMethods.ByName("ListAuditKeys")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		proveEvent: connect.NewClient[v1.ProveEventRequest, v1.ProveEventResponse](
+			httpClient,
+			baseURL+AuditServiceProveEventProcedure,
+			connect.WithSchema(auditServiceMethods.ByName("ProveEvent")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		proveConsistency: connect.NewClient[v1.ProveConsistencyRequest, v1.ProveConsistencyResponse](
+			httpClient,
+			baseURL+AuditServiceProveConsistencyProcedure,
+			connect.WithSchema(auditServiceMethods.ByName("ProveConsistency")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		getTile: connect.NewClient[v1.GetTileRequest, v1.GetTileResponse](
+			httpClient,
+			baseURL+AuditServiceGetTileProcedure,
+			connect.WithSchema(auditServiceMethods.ByName("GetTile")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
 // auditServiceClient implements AuditServiceClient.
 type auditServiceClient struct {
-	listEvents      *connect.Client[v1.ListEventsRequest, v1.ListEventsResponse]
-	getEvent        *connect.Client[v1.GetEventRequest, v1.GetEventResponse]
-	recordEvent     *connect.Client[v1.RecordEventRequest, v1.RecordEventResponse]
-	recordEvents    *connect.Client[v1.RecordEventsRequest, v1.RecordEventsResponse]
-	watchEvents     *connect.Client[v1.WatchEventsRequest, v1.WatchEventsResponse]
-	exportEvents    *connect.Client[v1.ExportEventsRequest, v1.ExportEventsResponse]
-	createRecording *connect.Client[v1.CreateRecordingRequest, v1.CreateRecordingResponse]
-	listRecordings  *connect.Client[v1.ListRecordingsRequest, v1.ListRecordingsResponse]
-	getRecording    *connect.Client[v1.GetRecordingRequest, v1.GetRecordingResponse]
-	updateRecording *connect.Client[v1.UpdateRecordingRequest, v1.UpdateRecordingResponse]
-	deleteRecording *connect.Client[v1.DeleteRecordingRequest, v1.DeleteRecordingResponse]
+	listEvents       *connect.Client[v1.ListEventsRequest, v1.ListEventsResponse]
+	getEvent         *connect.Client[v1.GetEventRequest, v1.GetEventResponse]
+	recordEvent      *connect.Client[v1.RecordEventRequest, v1.RecordEventResponse]
+	recordEvents     *connect.Client[v1.RecordEventsRequest, v1.RecordEventsResponse]
+	watchEvents      *connect.Client[v1.WatchEventsRequest, v1.WatchEventsResponse]
+	exportEvents     *connect.Client[v1.ExportEventsRequest, v1.ExportEventsResponse]
+	createRecording  *connect.Client[v1.CreateRecordingRequest, v1.CreateRecordingResponse]
+	listRecordings   *connect.Client[v1.ListRecordingsRequest, v1.ListRecordingsResponse]
+	getRecording     *connect.Client[v1.GetRecordingRequest, v1.GetRecordingResponse]
+	updateRecording  *connect.Client[v1.UpdateRecordingRequest, v1.UpdateRecordingResponse]
+	deleteRecording  *connect.Client[v1.DeleteRecordingRequest, v1.DeleteRecordingResponse]
+	getCheckpoint    *connect.Client[v1.GetCheckpointRequest, v1.GetCheckpointResponse]
+	listCheckpoints  *connect.Client[v1.ListCheckpointsRequest, v1.ListCheckpointsResponse]
+	listAuditKeys    *connect.Client[v1.ListAuditKeysRequest, v1.ListAuditKeysResponse]
+	proveEvent       *connect.Client[v1.ProveEventRequest, v1.ProveEventResponse]
+	proveConsistency *connect.Client[v1.ProveConsistencyRequest, v1.ProveConsistencyResponse]
+	getTile          *connect.Client[v1.GetTileRequest, v1.GetTileResponse]
 }
 
 // ListEvents calls tollgate.v1.AuditService.ListEvents.
@@ -299,6 +381,60 @@ func (c *auditServiceClient) DeleteRecording(ctx context.Context, req *v1.Delete
 	return nil, err
 }
 
+// GetCheckpoint calls tollgate.v1.AuditService.GetCheckpoint.
+func (c *auditServiceClient) GetCheckpoint(ctx context.Context, req *v1.GetCheckpointRequest) (*v1.GetCheckpointResponse, error) {
+	response, err := c.getCheckpoint.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// ListCheckpoints calls tollgate.v1.AuditService.ListCheckpoints.
+func (c *auditServiceClient) ListCheckpoints(ctx context.Context, req *v1.ListCheckpointsRequest) (*v1.ListCheckpointsResponse, error) {
+	response, err := c.listCheckpoints.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// ListAuditKeys calls tollgate.v1.AuditService.ListAuditKeys.
+func (c *auditServiceClient) ListAuditKeys(ctx context.Context, req *v1.ListAuditKeysRequest) (*v1.ListAuditKeysResponse, error) {
+	response, err := c.listAuditKeys.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// ProveEvent calls tollgate.v1.AuditService.ProveEvent.
+func (c *auditServiceClient) ProveEvent(ctx context.Context, req *v1.ProveEventRequest) (*v1.ProveEventResponse, error) {
+	response, err := c.proveEvent.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// ProveConsistency calls tollgate.v1.AuditService.ProveConsistency.
+func (c *auditServiceClient) ProveConsistency(ctx context.Context, req *v1.ProveConsistencyRequest) (*v1.ProveConsistencyResponse, error) {
+	response, err := c.proveConsistency.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// GetTile calls tollgate.v1.AuditService.GetTile.
+func (c *auditServiceClient) GetTile(ctx context.Context, req *v1.GetTileRequest) (*v1.GetTileResponse, error) {
+	response, err := c.getTile.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // AuditServiceHandler is an implementation of the tollgate.v1.AuditService service.
 type AuditServiceHandler interface {
 	// ListEvents returns events, newest first, that match every filter given.
@@ -340,6 +476,24 @@ type AuditServiceHandler interface {
 	UpdateRecording(context.Context, *v1.UpdateRecordingRequest) (*v1.UpdateRecordingResponse, error)
 	// DeleteRecording removes a recording. What was recorded stays.
 	DeleteRecording(context.Context, *v1.DeleteRecordingRequest) (*v1.DeleteRecordingResponse, error)
+	// GetCheckpoint returns the newest signed checkpoint of the log: NOT_FOUND before the
+	// first event is in one, which is at most 2 s after its record. GET
+	// /v1/audit/tlog/checkpoint gives the signed text alone.
+	GetCheckpoint(context.Context, *v1.GetCheckpointRequest) (*v1.GetCheckpointResponse, error)
+	// ListCheckpoints returns the checkpoints that are kept: all of the last day, and the
+	// last of each hour before.
+	ListCheckpoints(context.Context, *v1.ListCheckpointsRequest) (*v1.ListCheckpointsResponse, error)
+	// ListAuditKeys returns the public keys that verify the log's checkpoints.
+	ListAuditKeys(context.Context, *v1.ListAuditKeysRequest) (*v1.ListAuditKeysResponse, error)
+	// ProveEvent proves that the log has an event. FAILED_PRECONDITION, NOT_IN_TREE_YET, in
+	// the 2 s after its record.
+	ProveEvent(context.Context, *v1.ProveEventRequest) (*v1.ProveEventResponse, error)
+	// ProveConsistency proves that nothing was changed between two checkpoints.
+	ProveConsistency(context.Context, *v1.ProveConsistencyRequest) (*v1.ProveConsistencyResponse, error)
+	// GetTile returns a part of the log as https://c2sp.org/tlog-tiles has it. GET
+	// /v1/audit/tlog/{path} gives its bytes alone. NOT_FOUND when the log has no such part
+	// (yet).
+	GetTile(context.Context, *v1.GetTileRequest) (*v1.GetTileResponse, error)
 }
 
 // NewAuditServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -419,6 +573,48 @@ func NewAuditServiceHandler(svc AuditServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(auditServiceMethods.ByName("DeleteRecording")),
 		connect.WithHandlerOptions(opts...),
 	)
+	auditServiceGetCheckpointHandler := connect.NewUnaryHandlerSimple(
+		AuditServiceGetCheckpointProcedure,
+		svc.GetCheckpoint,
+		connect.WithSchema(auditServiceMethods.ByName("GetCheckpoint")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	auditServiceListCheckpointsHandler := connect.NewUnaryHandlerSimple(
+		AuditServiceListCheckpointsProcedure,
+		svc.ListCheckpoints,
+		connect.WithSchema(auditServiceMethods.ByName("ListCheckpoints")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	auditServiceListAuditKeysHandler := connect.NewUnaryHandlerSimple(
+		AuditServiceListAuditKeysProcedure,
+		svc.ListAuditKeys,
+		connect.WithSchema(auditServiceMethods.ByName("ListAuditKeys")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	auditServiceProveEventHandler := connect.NewUnaryHandlerSimple(
+		AuditServiceProveEventProcedure,
+		svc.ProveEvent,
+		connect.WithSchema(auditServiceMethods.ByName("ProveEvent")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	auditServiceProveConsistencyHandler := connect.NewUnaryHandlerSimple(
+		AuditServiceProveConsistencyProcedure,
+		svc.ProveConsistency,
+		connect.WithSchema(auditServiceMethods.ByName("ProveConsistency")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	auditServiceGetTileHandler := connect.NewUnaryHandlerSimple(
+		AuditServiceGetTileProcedure,
+		svc.GetTile,
+		connect.WithSchema(auditServiceMethods.ByName("GetTile")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/tollgate.v1.AuditService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case AuditServiceListEventsProcedure:
@@ -443,6 +639,18 @@ func NewAuditServiceHandler(svc AuditServiceHandler, opts ...connect.HandlerOpti
 			auditServiceUpdateRecordingHandler.ServeHTTP(w, r)
 		case AuditServiceDeleteRecordingProcedure:
 			auditServiceDeleteRecordingHandler.ServeHTTP(w, r)
+		case AuditServiceGetCheckpointProcedure:
+			auditServiceGetCheckpointHandler.ServeHTTP(w, r)
+		case AuditServiceListCheckpointsProcedure:
+			auditServiceListCheckpointsHandler.ServeHTTP(w, r)
+		case AuditServiceListAuditKeysProcedure:
+			auditServiceListAuditKeysHandler.ServeHTTP(w, r)
+		case AuditServiceProveEventProcedure:
+			auditServiceProveEventHandler.ServeHTTP(w, r)
+		case AuditServiceProveConsistencyProcedure:
+			auditServiceProveConsistencyHandler.ServeHTTP(w, r)
+		case AuditServiceGetTileProcedure:
+			auditServiceGetTileHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -494,4 +702,28 @@ func (UnimplementedAuditServiceHandler) UpdateRecording(context.Context, *v1.Upd
 
 func (UnimplementedAuditServiceHandler) DeleteRecording(context.Context, *v1.DeleteRecordingRequest) (*v1.DeleteRecordingResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tollgate.v1.AuditService.DeleteRecording is not implemented"))
+}
+
+func (UnimplementedAuditServiceHandler) GetCheckpoint(context.Context, *v1.GetCheckpointRequest) (*v1.GetCheckpointResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tollgate.v1.AuditService.GetCheckpoint is not implemented"))
+}
+
+func (UnimplementedAuditServiceHandler) ListCheckpoints(context.Context, *v1.ListCheckpointsRequest) (*v1.ListCheckpointsResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tollgate.v1.AuditService.ListCheckpoints is not implemented"))
+}
+
+func (UnimplementedAuditServiceHandler) ListAuditKeys(context.Context, *v1.ListAuditKeysRequest) (*v1.ListAuditKeysResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tollgate.v1.AuditService.ListAuditKeys is not implemented"))
+}
+
+func (UnimplementedAuditServiceHandler) ProveEvent(context.Context, *v1.ProveEventRequest) (*v1.ProveEventResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tollgate.v1.AuditService.ProveEvent is not implemented"))
+}
+
+func (UnimplementedAuditServiceHandler) ProveConsistency(context.Context, *v1.ProveConsistencyRequest) (*v1.ProveConsistencyResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tollgate.v1.AuditService.ProveConsistency is not implemented"))
+}
+
+func (UnimplementedAuditServiceHandler) GetTile(context.Context, *v1.GetTileRequest) (*v1.GetTileResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tollgate.v1.AuditService.GetTile is not implemented"))
 }
