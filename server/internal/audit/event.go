@@ -115,6 +115,9 @@ type Event struct {
 // SystemActor is the ActorName of what the command line or Tollgate itself did.
 const SystemActor = "system"
 
+// DetailSize is how long the text of a detail may be, in bytes. What is longer is cut.
+const DetailSize = 512
+
 // The bounds of an event's texts, in bytes.
 const (
 	nameSize     = 128 // ids, names and actions
@@ -123,7 +126,7 @@ const (
 	ipSize       = 64
 	detailPairs  = 32
 	detailKey    = 64
-	detailValue  = 512
+	detailValue  = DetailSize
 	outcomeBytes = 16
 )
 

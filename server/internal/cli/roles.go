@@ -150,17 +150,32 @@ func (r rolesEdit) Run(ctx context.Context, e *env) error {
 	return e.asked(res)
 }
 
+// replayed is how many recorded decisions are made again before a role is changed.
+const replayed = 1000
+
 // consequences says how many users an update of a role gives or takes something, and
-// whom; empty when nobody.
+// whom, and who would be refused what they were allowed lately, where that is on record;
+// empty when nobody.
 func (a *api) consequences(ctx context.Context, update *tollgatev1.UpdateRoleRequest) (string, error) {
 	preview, err := paging.All(0, func(size int32, token string) (*tollgatev1.PreviewRoleResponse, error) {
-		return a.roles.PreviewRole(ctx, &tollgatev1.PreviewRoleRequest{Update: update, PageSize: size, PageToken: token})
+		req := &tollgatev1.PreviewRoleRequest{Update: update, PageSize: size, PageToken: token}
+		if token == "" {
+			req.Replay = replayed
+		}
+		return a.roles.PreviewRole(ctx, req)
 	})
 	if err != nil {
 		return "", err
 	}
-	var gain, lose []string
+	missed := map[string]bool{}
+	for _, r := range preview.GetReplayed() {
+		missed[r.GetUserId()] = missed[r.GetUserId()] || r.GetBefore() == tollgatev1.Reason_REASON_OK
+	}
+	var gain, lose, miss []string
 	for _, c := range preview.GetChanges() {
+		if missed[c.GetUserId()] {
+			miss = append(miss, c.GetUsername())
+		}
 		if len(c.GetGains()) > 0 {
 			gain = append(gain, c.GetUsername())
 		}
@@ -172,7 +187,7 @@ func (a *api) consequences(ctx context.Context, update *tollgatev1.UpdateRoleReq
 	for _, p := range []struct {
 		who  []string
 		what string
-	}{{gain, "may more"}, {lose, "may less"}} {
+	}{{gain, "may more"}, {lose, "may less"}, {miss, "would be refused what is on record as allowed"}} {
 		if n := len(p.who); n > 0 {
 			parts = append(parts, fmt.Sprintf("%s %s (%s)", count(n, "user"), p.what, some(p.who)))
 		}

@@ -12,13 +12,20 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/roles"
 )
 
+// What Named puts before and between the names of several permissions.
+const (
+	namedAny  = "any of "
+	namedAll  = "all of "
+	namedNext = ", "
+)
+
 // Named is what the rule asks for, in one text for the record.
 func (r Rule) Named() string {
 	switch {
 	case len(r.AnyOf) > 0:
-		return "any of " + strings.Join(r.AnyOf, ", ")
+		return namedAny + strings.Join(r.AnyOf, namedNext)
 	case len(r.AllOf) > 0:
-		return "all of " + strings.Join(r.AllOf, ", ")
+		return namedAll + strings.Join(r.AllOf, namedNext)
 	default:
 		return r.Permission
 	}

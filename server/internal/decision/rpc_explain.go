@@ -68,7 +68,7 @@ func (a *Authorizer) PreviewRole(ctx context.Context, req *tollgatev1.PreviewRol
 	}
 	return &tollgatev1.PreviewRoleResponse{
 		Role: roles.RoleProto(p.Role), Changes: protoconv.List(p.Changes, changeProto), NextPageToken: p.Next,
-		Replayed: protoconv.List(p.Replayed, replayedProto),
+		Replayed: protoconv.List(p.Replayed.Otherwise, replayedProto), ReplayedRefusals: int32(p.Replayed.Refusals), ReplayedAllows: int32(p.Replayed.Allows),
 	}, nil
 }
 
