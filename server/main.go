@@ -41,6 +41,7 @@ type commands struct {
 	Migrate     migrate     `cmd:"" help:"Show the database's schema or change it."`
 	Recover     recovery    `cmd:"" help:"Work on the database when nobody can sign in: reset passwords, create administrators, remove limits that refuse everyone."`
 	SigningKeys signingKeys `cmd:"" help:"List, rotate and remove signing keys in the database, and change the master key that seals them."`
+	AuditVerify auditVerify `cmd:"" name:"audit-verify" hidden:"" help:"Check that nothing in the audit log in the database was edited, deleted, reordered or cut off."`
 	Policy      policy      `cmd:"" help:"Test a policy: its roles and conditions against cases of who may do what."`
 	Health      health      `cmd:"" help:"Check whether the server at the listen address is ready: exit status 0 or 1."`
 
@@ -65,7 +66,9 @@ func main() {
 		fmt.Fprintln(os.Stderr, "tollgate: "+err.Error())
 		os.Exit(1)
 	}
-	if slices.Contains(cli.Names(), first) {
+	if onDatabase, ok := verifyOnDatabase(args, first); ok {
+		args = onDatabase
+	} else if slices.Contains(cli.Names(), first) {
 		os.Exit(cli.Run(ctx, args, parser.Model, kong.Resolvers(kong.ResolverFunc(secretFile))))
 	}
 	parsed, err := parser.Parse(keyIDsLast(args))
@@ -98,6 +101,12 @@ func printHelp(options kong.HelpOptions, ctx *kong.Context) error {
 func status(err error) int {
 	if e, ok := errors.AsType[exit](err); ok {
 		return e.status
+	}
+	if e, ok := errors.AsType[interface {
+		error
+		ExitStatus() int
+	}](err); ok {
+		return e.ExitStatus()
 	}
 	return 1
 }

@@ -18,6 +18,12 @@ type audit struct {
 	Show auditShow `cmd:"" help:"Show everything that is recorded of an event."`
 	Tail auditTail `cmd:"" help:"Show events as they are recorded, until Ctrl-C. It goes on after an outage where it was."`
 
+	Verify     auditVerify     `cmd:"" help:"Check that nothing in the log was edited, deleted, reordered or cut off. Exit status 0: whole; 1: not; 2: it could not be checked."`
+	Checkpoint auditCheckpoint `cmd:"" help:"Show the newest signed checkpoint, to be kept elsewhere."`
+	Prove      auditProve      `cmd:"" help:"Show the proof that the log has an event, for somebody who has no access to the server."`
+	Check      auditCheck      `cmd:"" help:"Check such a proof, without a server."`
+	Keys       auditKeys       `cmd:"" help:"Show the keys that checkpoints are signed with."`
+
 	Export auditExport `cmd:"" help:"Write the whole log, or a part of it, for other programs. Exit status 0: complete; else it is not."`
 }
 
@@ -92,7 +98,7 @@ func (a auditList) Run(ctx context.Context, e *env) error {
 		return err
 	}
 	return e.show(res, func(t *table) {
-		t.header = []string{"TIME", "OUTCOME", "ACTION", "ACTOR", "RESOURCE", "REASON", "ADDRESS", "USER AGENT", "ID"}
+		t.header = eventHeader
 		for _, event := range res.GetEvents() {
 			t.row(eventCells(event)...)
 		}
@@ -134,6 +140,8 @@ func (a auditShow) Run(ctx context.Context, e *env) error {
 		}
 	})
 }
+
+var eventHeader = []string{"TIME", "OUTCOME", "ACTION", "ACTOR", "RESOURCE", "REASON", "ADDRESS", "USER AGENT", "ID"}
 
 func eventCells(event *tollgatev1.Event) []string {
 	actor := event.GetActor().GetUsername()

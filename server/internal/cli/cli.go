@@ -91,6 +91,9 @@ type exit struct {
 
 func (e exit) Unwrap() error { return e.error }
 
+// ExitStatus is the program's exit status, for commands that share the client's errors.
+func (e exit) ExitStatus() int { return e.status }
+
 // Run runs a client's command and returns its exit status. The options are those that
 // the program's other commands have, too.
 func Run(ctx context.Context, args []string, whole *kong.Application, options ...kong.Option) int {
