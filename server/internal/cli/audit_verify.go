@@ -161,8 +161,8 @@ func (a auditVerify) run(ctx context.Context, e *env) error {
 	return a.Conclude(e.out, v, report)
 }
 
-func (s *api) auditKeys(ctx context.Context) ([]string, error) {
-	list, err := s.audit.ListAuditKeys(ctx, &tollgatev1.ListAuditKeysRequest{})
+func (a *api) auditKeys(ctx context.Context) ([]string, error) {
+	list, err := a.audit.ListAuditKeys(ctx, &tollgatev1.ListAuditKeysRequest{})
 	if err != nil {
 		return nil, err
 	}
