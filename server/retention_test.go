@@ -22,10 +22,10 @@ func TestAuditRetention(t *testing.T) {
 	s.stop(t)
 	db, err := sql.Open("sqlite", filepath.Join(dir, "tollgate.db"))
 	backendtest.Must(t, err)
+	defer db.Close()
 	// Make every event so far three days old.
 	result, err := db.ExecContext(t.Context(), `UPDATE audit_events SET time = time - $1`, (72 * time.Hour).Microseconds())
 	backendtest.Must(t, err)
-	backendtest.Must(t, db.Close())
 	old, err := result.RowsAffected()
 	if err != nil || old < 3 {
 		t.Fatalf("%d events, %v", old, err)
@@ -36,6 +36,10 @@ func TestAuditRetention(t *testing.T) {
 	if n := len(s.Events(t, "action=tollgate.refused")); n != 1 {
 		t.Errorf("%d old refusals without a retention, want 1", n)
 	}
+	apitest.Eventually(t, "the old events are in the tree", func() bool {
+		var n int64
+		return db.QueryRowContext(t.Context(), `SELECT COUNT(*) FROM audit_leaves`).Scan(&n) == nil && n >= old
+	})
 	s.stop(t)
 	next := serve(t, dir, "TOLLGATE_AUDIT_RETENTION=48h")
 	next.Token = s.Token

@@ -53,7 +53,8 @@ type Config struct {
 	MaxInFlight    int           `aliases:"max-calls" help:"How many calls may run at once; one more is answered with 503 at once. One address, and one user, gets at most half of the places. Streams and health checks do not count. 0: 1024." default:"1024" env:"TOLLGATE_MAX_IN_FLIGHT,TOLLGATE_MAX_CALLS"`
 	MemoryLimit    string        `help:"Memory that the server tries to stay below, such as 512MiB; auto: nine tenths of its cgroup's, where that has a limit; none: no limit. With one the garbage collector runs more rarely until it comes near. GOMEMLIMIT and GOGC win." default:"auto" env:"TOLLGATE_MEMORY_LIMIT" placeholder:"SIZE"`
 	DrainDelay     time.Duration `help:"How long to go on as usual after SIGTERM, with /readyz saying no already: as long as your load balancer takes to notice. 5s is usual." default:"0s" env:"TOLLGATE_DRAIN_DELAY"`
-	AuditRetention time.Duration `help:"How long audit events are kept, at least 24h; older ones are deleted. 0: for good." default:"0s" env:"TOLLGATE_AUDIT_RETENTION"`
+	AuditRetention Age           `help:"How long audit events are kept, at least 24h: 36h, 90d, 2y; older ones are deleted, but for those on hold. 0: for good." default:"0s" env:"TOLLGATE_AUDIT_RETENTION" placeholder:"AGE"`
+	RetentionFor   []string      `name:"audit-retention-for" help:"How long audit events of an action, or of all that begin as one, are kept instead: access.denied=30d,auth.*=90d. The longest that matches an event counts." env:"TOLLGATE_AUDIT_RETENTION_FOR" placeholder:"ACTION=AGE"`
 	Reflection     bool          `help:"Let gRPC tools list and describe the API. It takes a credential, unless the server is the embedded default on a loopback address." default:"true" negatable:"" env:"TOLLGATE_REFLECTION"`
 	Console        *bool         `help:"Serve the web console at /console/: --console or --no-console. When not set, it is served if the API's address is a loopback one." negatable:"" env:"TOLLGATE_CONSOLE"`
 	AdminPassword  string        `help:"Password of the first administrator, admin, made when there are no users. One is made up and shown once when this is empty." env:"TOLLGATE_ADMIN_PASSWORD" secret:"true" placeholder:"PASSWORD"`
@@ -126,8 +127,6 @@ func (c Config) check() error {
 		return fmt.Errorf("--gateway-upstream needs --gateway-listen")
 	case c.DrainDelay < 0 || c.DrainDelay > time.Hour:
 		return fmt.Errorf("--drain-delay must be from 0s to 1h, not %s", c.DrainDelay)
-	case c.AuditRetention != 0 && c.AuditRetention < 24*time.Hour:
-		return fmt.Errorf("--audit-retention must be 0, to keep the audit log for good, or at least 24h, not %s", c.AuditRetention)
 	case c.Audience == "":
 		return fmt.Errorf("--audience must not be empty")
 	case !absoluteURL(c.Issuer):
@@ -137,6 +136,9 @@ func (c Config) check() error {
 		return err
 	}
 	if _, err := c.upstream(); err != nil {
+		return err
+	}
+	if _, err := c.retentions(); err != nil {
 		return err
 	}
 	return c.checkTLS()

@@ -32,26 +32,6 @@ func (a *App) maintain(ctx context.Context) {
 	}
 }
 
-// pruneAudit deletes old audit events, at the start and then every hour.
-func (a *App) pruneAudit(ctx context.Context) {
-	ticker := time.NewTicker(time.Hour)
-	defer ticker.Stop()
-	for {
-		deleted, err := a.audit.Prune(ctx, a.clock.Now().Add(-a.config.AuditRetention))
-		if deleted > 0 {
-			a.out.Log.InfoContext(ctx, "old audit events were deleted", "count", deleted)
-		}
-		if err != nil && ctx.Err() == nil {
-			a.out.Log.WarnContext(ctx, "old audit events cannot be deleted; trying again in an hour", "error", err)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-	}
-}
-
 // signingKeyAhead is how long a signing key is published before it signs: also
 // longer than an instance may go on without knowing of it.
 func (a *App) signingKeyAhead() time.Duration {

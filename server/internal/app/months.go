@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// monthsEvery is how often the audit log's partitions are looked after, and monthsRetry
+// monthsEvery is how often the audit log's partitions are checked, and monthsRetry
 // how soon after a failure. They are made two months ahead.
 const (
 	monthsEvery = time.Hour
@@ -23,7 +23,7 @@ func (a *App) makeMonths(ctx context.Context) bool {
 	return err == nil
 }
 
-// keepMonths looks after the audit log's partitions and their indexes.
+// keepMonths maintains the audit log's partitions and their indexes.
 func (a *App) keepMonths(ctx context.Context) {
 	for {
 		wait := monthsEvery

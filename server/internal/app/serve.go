@@ -111,6 +111,10 @@ func (a *App) Serve(ctx context.Context, on Listeners) error {
 	if err != nil {
 		return err
 	}
+	keep, err := a.config.retentions()
+	if err != nil {
+		return err
+	}
 	if a.config.embedded() && a.config.RedisURL == "" {
 		defer a.warnOfOthers().Close()
 	}
@@ -121,8 +125,8 @@ func (a *App) Serve(ctx context.Context, on Listeners) error {
 	var chores sync.WaitGroup
 	chores.Go(func() { a.rotateKeys(serving) })
 	chores.Go(func() { a.keepMonths(serving) })
-	if a.config.AuditRetention > 0 {
-		chores.Go(func() { a.pruneAudit(serving) })
+	if keep.Delete() {
+		chores.Go(func() { a.pruneAudit(serving, keep) })
 	}
 	defer chores.Wait()
 	defer stopServing()

@@ -82,7 +82,9 @@ type lackingIndex struct {
 }
 
 // name is what the partition's index is called.
-func (i lackingIndex) name() string { return i.Partition + strings.TrimPrefix(i.Parent, "audit_events") }
+func (i lackingIndex) name() string {
+	return i.Partition + strings.TrimPrefix(i.Parent, "audit_events")
+}
 
 func lackingIndexes(ctx context.Context, q database.Queries) (list []lackingIndex, err error) {
 	if err := q.Select(ctx, &list, `SELECT p.relname AS partition, c.relname AS parent, pg_get_indexdef(c.oid) AS definition

@@ -25,6 +25,12 @@ func pruned(t *testing.T, s *Service) (deleted, steps int) {
 	return deleted, steps
 }
 
+// pruneBefore prunes what happened before a time.
+func pruneBefore(t *testing.T, s *Service, at time.Time) (int64, error) {
+	t.Helper()
+	return s.Prune(t.Context(), Retentions{Default: s.clock.Now().Sub(at)})
+}
+
 // Old events go in steps, each with its record; newer ones stay, watches see
 // what is new, and a list that was begun goes on.
 func TestPrune(t *testing.T) {
@@ -43,7 +49,7 @@ func TestPrune(t *testing.T) {
 
 		fake.Advance(100 * 24 * time.Hour)
 		border := events[old].Time
-		deleted, err := s.Prune(t.Context(), border)
+		deleted, err := pruneBefore(t, s, border)
 		if err != nil || deleted != old {
 			t.Fatalf("deleted %d, %v; want %d", deleted, err, old)
 		}
@@ -54,7 +60,7 @@ func TestPrune(t *testing.T) {
 		if err != nil || len(first)+len(rest) != young || rest[len(rest)-1].Resource != events[old].Resource {
 			t.Errorf("the list goes on with %d events, %v; want the other %d", len(rest), err, young-len(first))
 		}
-		if deleted, err := s.Prune(t.Context(), border); deleted != 0 || err != nil {
+		if deleted, err := pruneBefore(t, s, border); deleted != 0 || err != nil {
 			t.Errorf("again: %d, %v", deleted, err)
 		}
 		if _, steps := pruned(t, s); steps != 3 {
@@ -65,7 +71,7 @@ func TestPrune(t *testing.T) {
 
 		// Also when nothing is left, places are not given twice.
 		fake.Advance(time.Hour)
-		backendtest.Must(t, faulttest.Err(s.Prune(t.Context(), fake.Now())))
+		backendtest.Must(t, faulttest.Err(pruneBefore(t, s, fake.Now().Add(-time.Second))))
 		add(t, s, Event{Action: "test.event", Resource: "newer"})
 		want(t, next(t, w, 1), "newer")
 	})
@@ -83,7 +89,7 @@ func TestPruneConcurrently(t *testing.T) {
 		for range 4 {
 			all.Go(func() {
 				for range 5 { // who loses a race tries again, as an hour later
-					if _, err := s.Prune(t.Context(), border); err == nil {
+					if _, err := pruneBefore(t, s, border); err == nil {
 						return
 					}
 				}
@@ -91,7 +97,7 @@ func TestPruneConcurrently(t *testing.T) {
 			})
 		}
 		all.Wait()
-		backendtest.Must(t, faulttest.Err(s.Prune(t.Context(), border)))
+		backendtest.Must(t, faulttest.Err(pruneBefore(t, s, border)))
 		if n, _ := pruned(t, s); n != 2500 {
 			t.Errorf("%d deleted are on record, want 2500", n)
 		}

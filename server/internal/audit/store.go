@@ -139,12 +139,6 @@ func since(ctx context.Context, db *database.DB, from place, floor int64, limit 
 	return rows, nil
 }
 
-// deleteBefore deletes up to limit events from before a time, the oldest first.
-func deleteBefore(ctx context.Context, q database.Queries, before int64, limit int) (int64, error) {
-	return q.Exec(ctx, `DELETE FROM audit_events WHERE id IN (
-		SELECT id FROM audit_events WHERE time < $1 ORDER BY time, id LIMIT $2)`, before, limit)
-}
-
 // size is how many bytes the log and its indexes take up; for SQLite, which has
 // no size by table, the whole database's. It reads no row.
 func size(ctx context.Context, db *database.DB) (int64, error) {
