@@ -42,6 +42,9 @@ routes:
   - {name: order, host: Orders.example.com, methods: [PUT, GET], path: "/orders/{id}/", permission: orders:read, resource: "orders/{id}", cost: 2, context: {tenant: acme}}
   - {name: health, path: /health, public: true}
   - {name: me, path: "/me/{rest...}", authenticated: true, upstream: "http://orders:8080"}
+recordings:
+  - {name: orders, permission: "orders:*", description: for audits}
+  - {name: some, permission: "documents:*", sample: 2500}
 assignments:
   - user: mia
     roles: [clerk, {role: editor, expiresAt: 2099-01-01T00:00:00Z}]
@@ -66,11 +69,11 @@ func TestCLIAccess(t *testing.T) {
 	if code != 2 {
 		t.Fatalf("exit code %d, %s%s", code, out, stderr)
 	}
-	contains(t, out, "+ role boss\n", "    inherits:\n      - clerk\n", "+ limit quota\n", "+ route order\n", "+ assignment mia has editor\n", "13 to create, 0 to change, 0 to remove")
+	contains(t, out, "+ role boss\n", "    inherits:\n      - clerk\n", "+ limit quota\n", "+ route order\n", "+ recording orders\n", "+ assignment mia has editor\n", "15 to create, 0 to change, 0 to remove")
 	if strings.Index(out, "role clerk") > strings.Index(out, "role editor") || strings.Index(out, "role editor") > strings.Index(out, "role boss") {
 		t.Errorf("inherited roles are not first: %s", out)
 	}
-	contains(t, sh.do(t, "apply", "-f", "access.yaml"), "[1/13] created role clerk\n", "[13/13] created assignment mia has editor\n")
+	contains(t, sh.do(t, "apply", "-f", "access.yaml"), "[1/15] created role clerk\n", "[15/15] created assignment mia has editor\n")
 	contains(t, sh.do(t, "plan", "-f", "access.yaml"), "Nothing would change.")
 	contains(t, sh.do(t, "apply", "-f", "access.yaml"), "Nothing to change.")
 	s.Get(t, "/v1/roles/other") // what the file does not name stays
@@ -92,10 +95,10 @@ func TestCLIAccess(t *testing.T) {
 	}
 
 	// A change is shown field by field, and is all that is done.
-	changed := strings.NewReplacer("rate: 100,", "rate: 120,", "orders:write, orders:read", "orders:read, orders:print", "public: true", "authenticated: true").Replace(richAccess)
+	changed := strings.NewReplacer("rate: 100,", "rate: 120,", "orders:write, orders:read", "orders:read, orders:print", "public: true", "authenticated: true", "sample: 2500", "sample: 5000").Replace(richAccess)
 	sh.file(t, "access.yaml", changed)
 	code, out, _ = sh.try(t, "", "plan", "-f", "access.yaml")
-	contains(t, out, "~ role clerk\n    permissions:\n      - orders:write\n      + orders:print\n", "~ limit orders\n    rate: 100 -> 120\n    burst: 100 -> 120\n", "public: true -> false", "0 to create, 3 to change, 0 to remove")
+	contains(t, out, "~ role clerk\n    permissions:\n      - orders:write\n      + orders:print\n", "~ limit orders\n    rate: 100 -> 120\n    burst: 100 -> 120\n", "public: true -> false", "~ recording some\n    sample: 2500 -> 5000\n", "0 to create, 4 to change, 0 to remove")
 	if code != 2 {
 		t.Errorf("exit code %d", code)
 	}

@@ -24,7 +24,7 @@ func (e *env) access() (*access.Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &access.Server{Auth: server.auth, Roles: server.roles, Limits: server.limits, Routes: server.routes}, nil
+	return &access.Server{Auth: server.auth, Roles: server.roles, Limits: server.limits, Routes: server.routes, Audit: server.audit}, nil
 }
 
 type export struct {
@@ -32,7 +32,7 @@ type export struct {
 }
 
 func (export) Help() string {
-	return `Writes the server's roles, limits and routes as YAML, for tollgate plan and apply. It has no secrets and no users; the roles that came with Tollgate, which cannot be changed, are left out.
+	return `Writes the server's roles, limits, routes and recordings as YAML, for tollgate plan and apply. It has no secrets and no users; the roles that came with Tollgate, which cannot be changed, are left out.
 
     tollgate export > access.yaml`
 }

@@ -25,6 +25,8 @@ type audit struct {
 	Keys       auditKeys       `cmd:"" help:"Show the keys that checkpoints are signed with."`
 
 	Export auditExport `cmd:"" help:"Write the whole log, or a part of it, for other programs. Exit status 0: complete; else it is not."`
+
+	Recordings auditRecordings `cmd:"" help:"Which allowed calls are recorded. (Refused ones always are.)"`
 }
 
 // eventFilter is which events.

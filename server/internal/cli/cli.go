@@ -33,7 +33,7 @@ type Commands struct {
 	Routes   routes   `cmd:"" help:"What requests to protected services need."`
 	Audit    audit    `cmd:"" help:"What happened."`
 
-	Export export `cmd:"" help:"Write roles, limits and routes as a file."`
+	Export export `cmd:"" help:"Write roles, limits, routes and recordings as a file."`
 	Plan   plan   `cmd:"" help:"Say what a file would change. Exit status 0: nothing; 2: something; 1: it could not be found out."`
 	Apply  apply  `cmd:"" help:"Make the server what a file says."`
 	Schema schema `cmd:"" help:"Print the JSON schema of such files, for editors."`

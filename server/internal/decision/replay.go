@@ -105,11 +105,14 @@ func (s *Service) decideAgain(ctx context.Context, policy *roles.Policy, q quest
 // ruleNamed is the rule that Named has put in one text; false for a text that is none,
 // or was cut when it was recorded.
 func ruleNamed(text string) (r Rule, ok bool) {
-	if list, any := strings.CutPrefix(text, namedAny); any {
-		r.AnyOf = strings.Split(list, namedNext)
-	} else if list, all := strings.CutPrefix(text, namedAll); all {
-		r.AllOf = strings.Split(list, namedNext)
-	} else {
+	anyOf, isAny := strings.CutPrefix(text, namedAny)
+	allOf, isAll := strings.CutPrefix(text, namedAll)
+	switch {
+	case isAny:
+		r.AnyOf = strings.Split(anyOf, namedNext)
+	case isAll:
+		r.AllOf = strings.Split(allOf, namedNext)
+	default:
 		r.Permission = text
 	}
 	for _, permission := range r.each() {

@@ -17,6 +17,7 @@ func TestWhole(t *testing.T) {
 		{&tollgatev1.UpdateRoleRequest{}, &tollgatev1.CreateRoleRequest{Name: "a"}},
 		{&tollgatev1.UpdateRouteRequest{}, &tollgatev1.CreateRouteRequest{Name: "a", Path: "/"}},
 		{&tollgatev1.UpdateLimitRequest{}, &tollgatev1.CreateLimitRequest{Name: "a"}},
+		{&tollgatev1.UpdateRecordingRequest{}, &tollgatev1.CreateRecordingRequest{Name: "a"}},
 	} {
 		whole(c.update, c.spec)
 		m := c.update.ProtoReflect()
@@ -42,6 +43,8 @@ func TestFieldsOfUpdates(t *testing.T) {
 		Roles:  {&tollgatev1.UpdateRoleRequest{}, &tollgatev1.CreateRoleRequest{}},
 		Routes: {&tollgatev1.UpdateRouteRequest{}, &tollgatev1.CreateRouteRequest{}},
 		Limits: {&tollgatev1.UpdateLimitRequest{}, &tollgatev1.CreateLimitRequest{}},
+
+		Recordings: {&tollgatev1.UpdateRecordingRequest{}, &tollgatev1.CreateRecordingRequest{}},
 	} {
 		fields := c.spec.ProtoReflect().Descriptor().Fields()
 		for i := range fields.Len() {

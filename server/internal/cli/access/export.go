@@ -13,7 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-const head = `# Roles, limits and routes of a Tollgate server: tollgate plan -f FILE, tollgate apply -f FILE.
+const head = `# Roles, limits, routes and recordings of a Tollgate server: tollgate plan -f FILE, tollgate apply -f FILE.
 # yaml-language-server: $schema=access.schema.json
 `
 
@@ -64,6 +64,17 @@ func Export(ctx context.Context, server *Server, w io.Writer, assignments bool) 
 		}
 	}
 	section(Routes, nodes)
+	recordings, err := server.recordings(ctx)
+	if err != nil {
+		return err
+	}
+	nodes = nil
+	for _, r := range recordings {
+		if nodes, err = appendSpec(ctx, server, nodes, r); err != nil {
+			return err
+		}
+	}
+	section(Recordings, nodes)
 	if assignments {
 		if nodes, err = holders(ctx, server, all); err != nil {
 			return err
@@ -94,6 +105,10 @@ func trimDefaults(m proto.Message) {
 			if g.GetEffect() == tollgatev1.Effect_EFFECT_ALLOW {
 				g.Effect = 0
 			}
+		}
+	case *tollgatev1.CreateRecordingRequest:
+		if m.GetSample() == allCalls {
+			m.Sample = 0
 		}
 	case *tollgatev1.CreateLimitRequest:
 		if m.GetAlgorithm() == tollgatev1.Algorithm_ALGORITHM_GCRA {

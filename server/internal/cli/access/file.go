@@ -1,5 +1,5 @@
-// Package access is configuration as code: roles, limits, routes and who holds which
-// role as a YAML file, what would change to make a server the same, and the changes.
+// Package access is configuration as code: roles, limits, routes, recordings and who
+// holds which role as a YAML file, what would change to make a server the same, and the changes.
 package access
 
 import (
@@ -26,6 +26,7 @@ type File struct {
 	Roles       []*tollgatev1.CreateRoleRequest
 	Limits      []*tollgatev1.CreateLimitRequest
 	Routes      []*tollgatev1.CreateRouteRequest
+	Recordings  []*tollgatev1.CreateRecordingRequest
 	Assignments []Assignment
 
 	Owns map[Kind]bool
@@ -103,10 +104,17 @@ func (p *parser) read(root *yaml.Node) {
 					p.file.Routes = append(p.file.Routes, m)
 				}
 			})
+		case Recordings:
+			p.List(value, path, func(n *yaml.Node, at string) {
+				m := &tollgatev1.CreateRecordingRequest{}
+				if p.object(n, at, kind, m, &m.Name) {
+					p.file.Recordings = append(p.file.Recordings, m)
+				}
+			})
 		case Assignments:
 			p.List(value, path, p.assignment)
 		default:
-			p.Fail(key, path, "is not known; known are assignments, limits, roles, routes")
+			p.Fail(key, path, "is not known; known are assignments, limits, recordings, roles, routes")
 			return
 		}
 		p.file.Owns[kind] = true

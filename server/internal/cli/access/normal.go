@@ -41,6 +41,16 @@ func normalRoute(m *tollgatev1.CreateRouteRequest) (*tollgatev1.CreateRouteReque
 	return m, nil
 }
 
+// normalRecording is a recording with what its fields mean when they are not set.
+func normalRecording(m *tollgatev1.CreateRecordingRequest) *tollgatev1.CreateRecordingRequest {
+	m = proto.CloneOf(m)
+	m.Sample = cmp.Or(m.GetSample(), allCalls)
+	return m
+}
+
+// allCalls is the sample that has every call.
+const allCalls = 1_000_000
+
 // defaultLease is the lease_time of a limit with lease and without one.
 const defaultLease = 100_000_000 // ns
 

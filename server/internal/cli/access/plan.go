@@ -20,6 +20,7 @@ const (
 	Roles       Kind = "roles"
 	Limits      Kind = "limits"
 	Routes      Kind = "routes"
+	Recordings  Kind = "recordings"
 	Assignments Kind = "assignments"
 )
 
@@ -64,7 +65,7 @@ type planner struct {
 // of the users whom the file names.
 func Plan(ctx context.Context, server *Server, file *File, prune bool) ([]Step, error) {
 	p := &planner{server: server, prune: prune}
-	for _, part := range []func(context.Context, *File) error{p.roles, p.limits, p.routes, p.assignments} {
+	for _, part := range []func(context.Context, *File) error{p.roles, p.limits, p.routes, p.recordings, p.assignments} {
 		if err := part(ctx, file); err != nil {
 			return nil, err
 		}
@@ -259,6 +260,35 @@ func (p *planner) routes(ctx context.Context, file *File) error {
 	for _, r := range all {
 		if p.prune && !named[r.GetName()] {
 			p.remove(Object{Routes, r.GetName(), now[r.GetName()]}, 0)
+		}
+	}
+	return nil
+}
+
+func (p *planner) recordings(ctx context.Context, file *File) error {
+	if !file.Owns[Recordings] {
+		return nil
+	}
+	all, err := p.server.recordings(ctx)
+	if err != nil {
+		return err
+	}
+	now := map[string]proto.Message{}
+	for _, r := range all {
+		if now[r.GetName()], err = p.server.spec(ctx, r); err != nil {
+			return err
+		}
+	}
+	named := map[string]bool{}
+	for _, r := range file.Recordings {
+		named[r.GetName()] = true
+		if err := p.want(Object{Recordings, r.GetName(), normalRecording(r)}, now[r.GetName()]); err != nil {
+			return err
+		}
+	}
+	for _, r := range all {
+		if p.prune && !named[r.GetName()] {
+			p.remove(Object{Recordings, r.GetName(), now[r.GetName()]}, 0)
 		}
 	}
 	return nil

@@ -48,9 +48,10 @@ func TestSchemaIsFresh(t *testing.T) {
 		"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "Access as code of a Tollgate server",
 		"type": "object", "additionalProperties": false,
 		"properties": object{
-			"roles":  list((&tollgatev1.CreateRoleRequest{}).ProtoReflect().Descriptor(), "Named sets of permissions."),
-			"limits": list((&tollgatev1.CreateLimitRequest{}).ProtoReflect().Descriptor(), "How often, for whom."),
-			"routes": list((&tollgatev1.CreateRouteRequest{}).ProtoReflect().Descriptor(), "What requests to protected services need."),
+			"roles":      list((&tollgatev1.CreateRoleRequest{}).ProtoReflect().Descriptor(), "Named sets of permissions."),
+			"limits":     list((&tollgatev1.CreateLimitRequest{}).ProtoReflect().Descriptor(), "How often, for whom."),
+			"routes":     list((&tollgatev1.CreateRouteRequest{}).ProtoReflect().Descriptor(), "What requests to protected services need."),
+			"recordings": list((&tollgatev1.CreateRecordingRequest{}).ProtoReflect().Descriptor(), "Which allowed calls are recorded."),
 			"assignments": object{"type": "array", "description": "Who holds which roles.", "items": object{
 				"type": "object", "additionalProperties": false, "required": []string{"user"},
 				"properties": object{

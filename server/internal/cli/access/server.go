@@ -20,6 +20,7 @@ type Server struct {
 	Roles  tollgatev1connect.RolesServiceClient
 	Limits tollgatev1connect.LimitsServiceClient
 	Routes tollgatev1connect.RoutesServiceClient
+	Audit  tollgatev1connect.AuditServiceClient
 
 	users users
 }
@@ -96,6 +97,13 @@ func (s *Server) routes(ctx context.Context) ([]*tollgatev1.Route, error) {
 	return res.GetRoutes(), err
 }
 
+func (s *Server) recordings(ctx context.Context) (all []*tollgatev1.Recording, err error) {
+	res, err := paging.All(0, func(size int32, token string) (*tollgatev1.ListRecordingsResponse, error) {
+		return s.Audit.ListRecordings(ctx, &tollgatev1.ListRecordingsRequest{PageSize: size, PageToken: token})
+	})
+	return res.GetRecordings(), err
+}
+
 func (s *Server) members(ctx context.Context, role string) ([]*tollgatev1.RoleMember, error) {
 	res, err := paging.All(0, func(size int32, token string) (*tollgatev1.ListRoleMembersResponse, error) {
 		return s.Roles.ListRoleMembers(ctx, &tollgatev1.ListRoleMembersRequest{Role: role, PageSize: size, PageToken: token})
@@ -118,6 +126,10 @@ func (s *Server) spec(ctx context.Context, object proto.Message) (proto.Message,
 		m := &tollgatev1.CreateRouteRequest{}
 		protoyaml.Copy(m, o)
 		return normalRoute(m)
+	case *tollgatev1.Recording:
+		m := &tollgatev1.CreateRecordingRequest{}
+		protoyaml.Copy(m, o)
+		return normalRecording(m), nil
 	case *tollgatev1.RoleMember:
 		return hold(o.GetRole(), o.GetUserId(), o.GetExpiresAt()), nil
 	}
@@ -145,6 +157,10 @@ func (s *Server) get(ctx context.Context, o Object) (proto.Message, error) {
 		var res *tollgatev1.GetRouteResponse
 		res, err = s.Routes.GetRoute(ctx, &tollgatev1.GetRouteRequest{Name: o.Name})
 		object = res.GetRoute()
+	case Recordings:
+		var res *tollgatev1.GetRecordingResponse
+		res, err = s.Audit.GetRecording(ctx, &tollgatev1.GetRecordingRequest{Name: o.Name})
+		object = res.GetRecording()
 	case Assignments:
 		want := o.Spec.(*tollgatev1.AssignRoleRequest)
 		var res *tollgatev1.ListUserRolesResponse
@@ -199,6 +215,15 @@ func (s *Server) put(ctx context.Context, o Object, create bool) (proto.Message,
 		whole(update, m)
 		res, err := s.Routes.UpdateRoute(ctx, update)
 		return res.GetRoute(), err
+	case *tollgatev1.CreateRecordingRequest:
+		if create {
+			res, err := s.Audit.CreateRecording(ctx, m)
+			return res.GetRecording(), err
+		}
+		update := &tollgatev1.UpdateRecordingRequest{Name: o.Name}
+		whole(update, m)
+		res, err := s.Audit.UpdateRecording(ctx, update)
+		return res.GetRecording(), err
 	case *tollgatev1.AssignRoleRequest:
 		res, err := s.Roles.AssignRole(ctx, m)
 		return res.GetMember(), err
@@ -226,6 +251,8 @@ func (s *Server) remove(ctx context.Context, o Object) (err error) {
 		_, err = s.Limits.DeleteLimit(ctx, &tollgatev1.DeleteLimitRequest{Name: o.Name})
 	case Routes:
 		_, err = s.Routes.DeleteRoute(ctx, &tollgatev1.DeleteRouteRequest{Name: o.Name})
+	case Recordings:
+		_, err = s.Audit.DeleteRecording(ctx, &tollgatev1.DeleteRecordingRequest{Name: o.Name})
 	case Assignments:
 		m := o.Spec.(*tollgatev1.AssignRoleRequest)
 		_, err = s.Roles.UnassignRole(ctx, &tollgatev1.UnassignRoleRequest{Role: m.GetRole(), UserId: m.GetUserId()})

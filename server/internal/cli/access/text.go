@@ -154,7 +154,7 @@ func Removals(steps []Step) string {
 		}
 	}
 	var parts []string
-	for _, kind := range []Kind{Roles, Limits, Routes, Assignments} {
+	for _, kind := range []Kind{Roles, Limits, Routes, Recordings, Assignments} {
 		if n := counts[kind]; n > 0 {
 			text := fmt.Sprintf("%d of the %s", n, kind)
 			if kind == Roles {

@@ -91,11 +91,16 @@ func TestStrict(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]string{
-		"rate: 1.5\n": "must be a whole number", "rate: '7'\n": "must be a whole number", "period: 60\n": "must be a duration",
+		"rate: 1.5\n": "must be a whole number", "rate: 1e30\n": "must be a whole number", "rate: '7'\n": "must be a whole number", "period: 60\n": "must be a duration",
 		"lease: 'yes'\n": "must be true or false", "period: [1]\n": "must be a duration", "subject: userip\n": "must be one of user, ip, api_key",
 	} {
 		if err := read(t, text, &tollgatev1.CreateLimitRequest{}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v, want %q", text, err, want)
+		}
+	}
+	for _, text := range []string{"sample: 3000000000\n", "sample: 0.5\n", "sample: 1%\n"} {
+		if err := read(t, text, &tollgatev1.CreateRecordingRequest{}); err == nil || !strings.Contains(err.Error(), "must be a whole number") {
+			t.Errorf("%q: %v", text, err)
 		}
 	}
 	limit := &tollgatev1.CreateLimitRequest{}

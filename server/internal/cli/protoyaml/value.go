@@ -45,6 +45,12 @@ func (r *Reader) value(n *yaml.Node, path string, field protoreflect.FieldDescri
 			return protoreflect.ValueOfInt64(number), true
 		}
 		r.Fail(n, path, "must be a whole number")
+	case protoreflect.Int32Kind:
+		var number int32
+		if n.ShortTag() == "!!int" && n.Decode(&number) == nil {
+			return protoreflect.ValueOfInt32(number), true
+		}
+		r.Fail(n, path, "must be a whole number, at most %d", math.MaxInt32)
 	case protoreflect.EnumKind:
 		if number, ok := EnumNumber(field.Enum(), n.Value); ok {
 			return protoreflect.ValueOfEnum(number), true
