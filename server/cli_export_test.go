@@ -66,7 +66,7 @@ func TestCLIExport(t *testing.T) {
 	sh.fails(t, 1, "the export is not complete", "audit", "export", "--retry-for", "0s")
 }
 
-// TestCLIExportGoesOn breaks each of its connections after 60 KB. The export goes on
+// TestCLIExportGoesOn breaks each of its connections after 30 KB. The export goes on
 // over the next one, and has every leaf once.
 func TestCLIExportGoesOn(t *testing.T) {
 	t.Parallel()
@@ -74,7 +74,7 @@ func TestCLIExportGoesOn(t *testing.T) {
 	for n := range 20 {
 		s.Post(t, "/v1/audit/events/batch", object{"events": batchOf(n, 200)})
 	}
-	sh := newShell(t, breaking(t, s.URL, 60_000))
+	sh := newShell(t, breaking(t, s.URL, 30_000))
 	sh.login(t, "admin", adminPassword)
 	var text, stderr string
 	apitest.Eventually(t, "the tree holds the log", func() bool {
