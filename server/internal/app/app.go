@@ -50,6 +50,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/roles"
 	"github.com/tollgatehq/tollgate/server/internal/routes"
 	"github.com/tollgatehq/tollgate/server/internal/seal"
+	"github.com/tollgatehq/tollgate/server/internal/sinks"
 	"github.com/tollgatehq/tollgate/server/internal/telemetry"
 )
 
@@ -78,6 +79,7 @@ type App struct {
 	policy    *policyfeed.Service
 	overview  *overview.Service
 	routes    *routes.Service
+	sinks     *sinks.Service // nil: there are none, or this is no server
 	resources *resources.Service
 	recorded  *recordings.Service
 
@@ -373,6 +375,15 @@ func (a *App) readiness(ctx context.Context) []httpapi.Dependency {
 		ctx, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
 		defer cancel()
 		dependencies = append(dependencies, httpapi.Dependency{Name: "redis", Err: a.redis.Ping(ctx).Err(), Optional: true})
+	}
+	if a.sinks != nil {
+		for _, s := range a.sinks.Status() {
+			dependency := httpapi.Dependency{Name: "audit_sink_" + s.Name, Optional: true}
+			if s.Failing {
+				dependency.Err = errors.New("its last delivery failed")
+			}
+			dependencies = append(dependencies, dependency)
+		}
 	}
 	return dependencies
 }

@@ -46,7 +46,12 @@ var (
 
 func TestDashboardAndAlertsAskForMetricsThatExist(t *testing.T) {
 	t.Parallel()
-	i := startEmbedded(t)
+	config := testConfig(backendtest.SQLiteURL(t))
+	config.AuditSinks = []string{"archive=file:/not/written"}
+	i := start(t, config, clock.Real())
+	s, err := i.openSinks() // as a server does
+	backendtest.Must(t, err)
+	backendtest.Equal(t, len(s.Status()), 1, "sinks")
 	i.call(t, "GET", "/v1/users", i.admin, nil).Want(t, http.StatusOK)
 	_, families := i.scrape(t)
 

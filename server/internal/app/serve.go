@@ -118,6 +118,9 @@ func (a *App) Serve(ctx context.Context, on Listeners) error {
 	if a.config.embedded() && a.config.RedisURL == "" {
 		defer a.warnOfOthers().Close()
 	}
+	if a.sinks, err = a.openSinks(); err != nil {
+		return err
+	}
 	a.ready.Store(true)
 
 	// Only servers rotate and prune: a command may have been given other settings.
@@ -127,6 +130,9 @@ func (a *App) Serve(ctx context.Context, on Listeners) error {
 	chores.Go(func() { a.keepMonths(serving) })
 	if keep.Delete() {
 		chores.Go(func() { a.pruneAudit(serving, keep) })
+	}
+	if a.sinks != nil {
+		chores.Go(func() { a.sinks.Run(serving) })
 	}
 	defer chores.Wait()
 	defer stopServing()

@@ -77,7 +77,7 @@ func TestOpenExportRefuses(t *testing.T) {
 			t.Errorf("another file was cut to %q", after)
 		}
 	}
-	if err := os.WriteFile(path, []byte(strings.Repeat("x", maxLine+1)), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(strings.Repeat("x", 1<<20+1)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for _, format := range []string{"ndjson", "csv"} {

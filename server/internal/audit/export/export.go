@@ -107,7 +107,7 @@ func (s *Service) Export(ctx context.Context, q Query, send func(Part) error) er
 		return fault.Down("the audit log", err)
 	}
 	part := Part{Next: q.From, End: end}
-	write := s.line(q.Format)
+	write := Writer(q.Format, s.version)
 	if q.Format == CSV && q.From == 0 {
 		part.Lines = append(part.Lines, csvHeader...)
 	}
@@ -185,13 +185,13 @@ func (s *Service) read(ctx context.Context, span audit.Span) func(yield func(lis
 	}
 }
 
-// line is the writer of a format's lines.
-func (s *Service) line(f Format) func([]byte, *audit.Entry) []byte {
+// Writer returns what appends an event's line in a format. The version is the program's.
+func Writer(f Format, version string) func(out []byte, e *audit.Entry) []byte {
 	switch f {
 	case CSV:
 		return appendCSV
 	case OCSF:
-		product := appendProduct(nil, s.version)
+		product := appendProduct(nil, version)
 		return func(out []byte, e *audit.Entry) []byte { return appendOCSF(out, e, product) }
 	default:
 		return AppendNDJSON
