@@ -53,6 +53,8 @@ func (a *App) registerMetrics(limiterDown func() bool, leases func() limits.Leas
 		written(func(s audit.Stats) uint64 { return s.Failures + s.Refused }))
 	m.Counter("tollgate_audit_dropped_total", "Events about thresholds of quotas that were not recorded, because the audit log was busy.",
 		written(func(s audit.Stats) uint64 { return s.Dropped }))
+	m.Counter("tollgate_audit_allowed_total", "Calls that were allowed and are on record, because a recording asks for it.",
+		written(func(s audit.Stats) uint64 { return s.Allowed }))
 	m.Gauge("tollgate_audit_queue_length", "Audit events that wait for their commit.",
 		func() float64 { return float64(a.audit.Stats().Queued) })
 

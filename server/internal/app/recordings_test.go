@@ -173,6 +173,11 @@ func TestAllowedBySample(t *testing.T) {
 		counts[e["resource"]]++
 		backendtest.Equal(t, fmt.Sprint(apitest.Dig(e, "details", "sample")), "500000", "sample")
 	}
+	recorded := 0
+	for _, n := range counts {
+		recorded += n
+	}
+	backendtest.Equal(t, i.audit.Stats().Allowed, uint64(recorded), "calls that metrics have")
 	if len(counts) < 4 || len(counts) > questions-4 {
 		t.Errorf("%d of %d questions are recorded", len(counts), questions)
 	}

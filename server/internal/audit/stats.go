@@ -12,6 +12,7 @@ type Stats struct {
 	Failures uint64 // events that Record could not write
 	Refused  uint64 // events that Record did not take: too many were waiting
 	Dropped  uint64 // events that Note did not take
+	Allowed  uint64 // written for RecordFor, which are of Events, too
 	Queued   int    // events that wait now
 	Bytes    int64  // that the log took up at the last Measure; of SQLite the whole database
 
@@ -23,9 +24,9 @@ type Stats struct {
 const Capacity = queueSize
 
 type counters struct {
-	events, commits, failures, refused, dropped atomic.Uint64
-	bytes, lag                                  atomic.Int64
-	forked                                      atomic.Bool
+	events, commits, failures, refused, dropped, allowed atomic.Uint64
+	bytes, lag                                           atomic.Int64
+	forked                                               atomic.Bool
 }
 
 // Stats counts.
@@ -34,7 +35,7 @@ func (s *Service) Stats() Stats {
 		Events: s.counters.events.Load(), Commits: s.counters.commits.Load(),
 		Failures: s.counters.failures.Load(), Refused: s.counters.refused.Load(),
 		Dropped: s.counters.dropped.Load(), Queued: len(s.queue), Bytes: s.counters.bytes.Load(),
-		Lag: time.Duration(s.counters.lag.Load()), Forked: s.counters.forked.Load(),
+		Allowed: s.counters.allowed.Load(), Lag: time.Duration(s.counters.lag.Load()), Forked: s.counters.forked.Load(),
 	}
 }
 

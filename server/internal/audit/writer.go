@@ -58,7 +58,11 @@ func (s *Service) Record(ctx context.Context, e Event) error {
 // while as many such events of the user's wait as may.
 func (s *Service) RecordFor(ctx context.Context, userID string, e Event) error {
 	e.complete(s.clock)
-	return s.record(ctx, entry{event: e, shared: true, by: userID})
+	err := s.record(ctx, entry{event: e, shared: true, by: userID})
+	if err == nil {
+		s.counters.allowed.Add(1)
+	}
+	return err
 }
 
 // Note is Record for what nobody waits for, such as news: it returns at once, and the
