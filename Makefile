@@ -28,7 +28,7 @@ WITH_SERVICES = go build -C tools -o '$(CURDIR)/bin/services' ./services && exec
 # -race turns checkptr on, which makes the SQLite driver many times slower.
 GO_TEST := go test -race -gcflags=all=-d=checkptr=0 -timeout 20m
 
-.PHONY: help run services test test-oauth-clients test-typescript test-python test-console console console-check cover bench microbench export-speed fuzz chaos policy-check check fmt lint lint-go lint-proto \
+.PHONY: help run services test test-oauth-clients test-typescript test-python test-console console console-check cover bench microbench export-speed fuzz chaos policy-check audit-check check fmt lint lint-go lint-proto \
 	tidy-check words generate generate-check breaking third-party
 
 help: ## List the targets
@@ -114,6 +114,10 @@ chaos: ## Break servers and backends under load; print what was promised and mea
 # The same tests run in `make test`, with few.
 policy-check: ## Compare policies with a naive model: 1,000,000 decisions, and as many cached ones
 	TOLLGATE_POLICY_RUNS=1000000 go test -count=1 -v -timeout 60m -run '^Test(EngineAgrees|ModelFinds|CachedAnswers|Implied)' ./server/internal/roles
+
+# The same test runs in `make test`, with few.
+audit-check: ## Search and count a million audit events of each database; print how long it takes
+	$(WITH_SERVICES) env TOLLGATE_AUDIT_EVENTS=1000000 go test -count=1 -timeout 30m -run '^TestManyEvents$$' -v ./server/internal/audit
 
 # The tests come last, so that a run ends with their own lines.
 check: lint tidy-check words generate-check breaking test-typescript test-python console-check test-console test ## Everything CI checks

@@ -38,6 +38,13 @@ func TestCLIAudit(t *testing.T) {
 	})
 	contains(t, sh.do(t, "audit", "show", event["id"].(string)), "roles/two", "role.create", event["requestId"].(string))
 	sh.fails(t, 1, "no event of the id", "audit", "show", "none")
+	contains(t, sh.do(t, "audit", "summary", "--action", "role.create", "--actor", "admin", "--by", "action"), "role.create  3        0       0        3      ████")
+	hours := sh.do(t, "audit", "summary", "--resource", "roles/*", "--after", "5h")
+	if n := strings.Count(hours, "\n"); n < 6 || n > 7 { // each hour has a line
+		t.Errorf("5 hours:\n%s", hours)
+	}
+	contains(t, sh.do(t, "audit", "summary", "--by", "day"), "DAY ", "████")
+	sh.fails(t, 1, "for a shorter time or for days", "audit", "summary", "--after", "40d")
 	sh.fails(t, 1, "must be an address or a network", "audit", "list", "--address", "localhost")
 	sh.fails(t, 1, "--after", "audit", "list", "--after", "yesterday")
 	s.Post(t, "/v1/limits", object{"name": "reads", "subject": "SUBJECT_USER", "permission": "tollgate:audit:read", "rate": 1, "period": "3600s"})

@@ -81,6 +81,59 @@ func (Outcome) EnumDescriptor() ([]byte, []int) {
 	return file_tollgate_v1_audit_proto_rawDescGZIP(), []int{0}
 }
 
+// SummaryBucket is over how long each number counts. Hours and days are of UTC.
+type SummaryBucket int32
+
+const (
+	// Not set: hours.
+	SummaryBucket_SUMMARY_BUCKET_UNSPECIFIED SummaryBucket = 0
+	// By the hour, over up to 31 days.
+	SummaryBucket_SUMMARY_BUCKET_HOUR SummaryBucket = 1
+	// By the day, over up to 366 days.
+	SummaryBucket_SUMMARY_BUCKET_DAY SummaryBucket = 2
+)
+
+// Enum value maps for SummaryBucket.
+var (
+	SummaryBucket_name = map[int32]string{
+		0: "SUMMARY_BUCKET_UNSPECIFIED",
+		1: "SUMMARY_BUCKET_HOUR",
+		2: "SUMMARY_BUCKET_DAY",
+	}
+	SummaryBucket_value = map[string]int32{
+		"SUMMARY_BUCKET_UNSPECIFIED": 0,
+		"SUMMARY_BUCKET_HOUR":        1,
+		"SUMMARY_BUCKET_DAY":         2,
+	}
+)
+
+func (x SummaryBucket) Enum() *SummaryBucket {
+	p := new(SummaryBucket)
+	*p = x
+	return p
+}
+
+func (x SummaryBucket) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (SummaryBucket) Descriptor() protoreflect.EnumDescriptor {
+	return file_tollgate_v1_audit_proto_enumTypes[1].Descriptor()
+}
+
+func (SummaryBucket) Type() protoreflect.EnumType {
+	return &file_tollgate_v1_audit_proto_enumTypes[1]
+}
+
+func (x SummaryBucket) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use SummaryBucket.Descriptor instead.
+func (SummaryBucket) EnumDescriptor() ([]byte, []int) {
+	return file_tollgate_v1_audit_proto_rawDescGZIP(), []int{1}
+}
+
 // ExportFormat is what an event looks like in an export.
 type ExportFormat int32
 
@@ -123,11 +176,11 @@ func (x ExportFormat) String() string {
 }
 
 func (ExportFormat) Descriptor() protoreflect.EnumDescriptor {
-	return file_tollgate_v1_audit_proto_enumTypes[1].Descriptor()
+	return file_tollgate_v1_audit_proto_enumTypes[2].Descriptor()
 }
 
 func (ExportFormat) Type() protoreflect.EnumType {
-	return &file_tollgate_v1_audit_proto_enumTypes[1]
+	return &file_tollgate_v1_audit_proto_enumTypes[2]
 }
 
 func (x ExportFormat) Number() protoreflect.EnumNumber {
@@ -136,7 +189,7 @@ func (x ExportFormat) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ExportFormat.Descriptor instead.
 func (ExportFormat) EnumDescriptor() ([]byte, []int) {
-	return file_tollgate_v1_audit_proto_rawDescGZIP(), []int{1}
+	return file_tollgate_v1_audit_proto_rawDescGZIP(), []int{2}
 }
 
 // Actor is who did it.
@@ -526,7 +579,7 @@ func (x *ListEventsRequest) GetRecordedBy() string {
 type ListEventsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The events, newest first. Fewer than page_size, even none, when they are rare: one
-	// call reads up to 100,000 events to find them.
+	// call reads about 20,000 events at most to find them.
 	Events []*Event `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
 	// For the next page; empty on the last.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
@@ -670,6 +723,298 @@ func (x *GetEventResponse) GetEvent() *Event {
 	return nil
 }
 
+// GetSummaryRequest says what is counted. The filters are those of ListEventsRequest.
+type GetSummaryRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Only what this user did: an id or a name.
+	Actor string `protobuf:"bytes,1,opt,name=actor,proto3" json:"actor,omitempty"`
+	// Only this action; "auth.*" for all that start with "auth.".
+	Action string `protobuf:"bytes,2,opt,name=action,proto3" json:"action,omitempty"`
+	// Only this outcome.
+	Outcome Outcome `protobuf:"varint,3,opt,name=outcome,proto3,enum=tollgate.v1.Outcome" json:"outcome,omitempty"`
+	// Only this resource; "orders/*" for all that start with "orders/".
+	Resource string `protobuf:"bytes,4,opt,name=resource,proto3" json:"resource,omitempty"`
+	// Only at or after this time. Not set: 24 hours before the end, or 30 days with days.
+	After *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=after,proto3" json:"after,omitempty"`
+	// Only before this time. Not set: now.
+	Before *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=before,proto3" json:"before,omitempty"`
+	// By hour or by day.
+	Bucket SummaryBucket `protobuf:"varint,7,opt,name=bucket,proto3,enum=tollgate.v1.SummaryBucket" json:"bucket,omitempty"`
+	// Only this reason.
+	Reason string `protobuf:"bytes,9,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Only from this address, 203.0.113.7, or this network: 203.0.113.0/24, 2001:db8::/32.
+	// An event is found by its address up to 2 s after it was recorded.
+	Address string `protobuf:"bytes,10,opt,name=address,proto3" json:"address,omitempty"`
+	// Only what was done in this session.
+	SessionId string `protobuf:"bytes,11,opt,name=session_id,json=sessionId,proto3" json:"session_id,omitempty"`
+	// Only what was done with this API key, by its id.
+	ApiKeyId string `protobuf:"bytes,12,opt,name=api_key_id,json=apiKeyId,proto3" json:"api_key_id,omitempty"`
+	// Only what was done in this request.
+	RequestId string `protobuf:"bytes,13,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Only what this service recorded, by its user id.
+	RecordedBy    string `protobuf:"bytes,14,opt,name=recorded_by,json=recordedBy,proto3" json:"recorded_by,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetSummaryRequest) Reset() {
+	*x = GetSummaryRequest{}
+	mi := &file_tollgate_v1_audit_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSummaryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSummaryRequest) ProtoMessage() {}
+
+func (x *GetSummaryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_tollgate_v1_audit_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSummaryRequest.ProtoReflect.Descriptor instead.
+func (*GetSummaryRequest) Descriptor() ([]byte, []int) {
+	return file_tollgate_v1_audit_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *GetSummaryRequest) GetActor() string {
+	if x != nil {
+		return x.Actor
+	}
+	return ""
+}
+
+func (x *GetSummaryRequest) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *GetSummaryRequest) GetOutcome() Outcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return Outcome_OUTCOME_UNSPECIFIED
+}
+
+func (x *GetSummaryRequest) GetResource() string {
+	if x != nil {
+		return x.Resource
+	}
+	return ""
+}
+
+func (x *GetSummaryRequest) GetAfter() *timestamppb.Timestamp {
+	if x != nil {
+		return x.After
+	}
+	return nil
+}
+
+func (x *GetSummaryRequest) GetBefore() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Before
+	}
+	return nil
+}
+
+func (x *GetSummaryRequest) GetBucket() SummaryBucket {
+	if x != nil {
+		return x.Bucket
+	}
+	return SummaryBucket_SUMMARY_BUCKET_UNSPECIFIED
+}
+
+func (x *GetSummaryRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *GetSummaryRequest) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *GetSummaryRequest) GetSessionId() string {
+	if x != nil {
+		return x.SessionId
+	}
+	return ""
+}
+
+func (x *GetSummaryRequest) GetApiKeyId() string {
+	if x != nil {
+		return x.ApiKeyId
+	}
+	return ""
+}
+
+func (x *GetSummaryRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *GetSummaryRequest) GetRecordedBy() string {
+	if x != nil {
+		return x.RecordedBy
+	}
+	return ""
+}
+
+// SummaryCount is how many events there were of one action and outcome in one hour or day.
+type SummaryCount struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When the hour or day began, in UTC.
+	Time *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
+	// What was done.
+	Action string `protobuf:"bytes,2,opt,name=action,proto3" json:"action,omitempty"`
+	// How it ended.
+	Outcome Outcome `protobuf:"varint,3,opt,name=outcome,proto3,enum=tollgate.v1.Outcome" json:"outcome,omitempty"`
+	// How many events: at least 1. An event that stands for many refusals is one.
+	Count         int64 `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SummaryCount) Reset() {
+	*x = SummaryCount{}
+	mi := &file_tollgate_v1_audit_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SummaryCount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SummaryCount) ProtoMessage() {}
+
+func (x *SummaryCount) ProtoReflect() protoreflect.Message {
+	mi := &file_tollgate_v1_audit_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SummaryCount.ProtoReflect.Descriptor instead.
+func (*SummaryCount) Descriptor() ([]byte, []int) {
+	return file_tollgate_v1_audit_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *SummaryCount) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *SummaryCount) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *SummaryCount) GetOutcome() Outcome {
+	if x != nil {
+		return x.Outcome
+	}
+	return Outcome_OUTCOME_UNSPECIFIED
+}
+
+func (x *SummaryCount) GetCount() int64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+// GetSummaryResponse has the counts.
+type GetSummaryResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Up to 10,000 counts, by time, action and outcome. What is not there was 0 times.
+	Counts []*SummaryCount `protobuf:"bytes,1,rep,name=counts,proto3" json:"counts,omitempty"`
+	// The time that was counted: from here on.
+	After *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=after,proto3" json:"after,omitempty"`
+	// Up to here.
+	Before        *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=before,proto3" json:"before,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetSummaryResponse) Reset() {
+	*x = GetSummaryResponse{}
+	mi := &file_tollgate_v1_audit_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSummaryResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSummaryResponse) ProtoMessage() {}
+
+func (x *GetSummaryResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_tollgate_v1_audit_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSummaryResponse.ProtoReflect.Descriptor instead.
+func (*GetSummaryResponse) Descriptor() ([]byte, []int) {
+	return file_tollgate_v1_audit_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *GetSummaryResponse) GetCounts() []*SummaryCount {
+	if x != nil {
+		return x.Counts
+	}
+	return nil
+}
+
+func (x *GetSummaryResponse) GetAfter() *timestamppb.Timestamp {
+	if x != nil {
+		return x.After
+	}
+	return nil
+}
+
+func (x *GetSummaryResponse) GetBefore() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Before
+	}
+	return nil
+}
+
 // RecordEventRequest describes what happened at a downstream service.
 type RecordEventRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -698,7 +1043,7 @@ type RecordEventRequest struct {
 
 func (x *RecordEventRequest) Reset() {
 	*x = RecordEventRequest{}
-	mi := &file_tollgate_v1_audit_proto_msgTypes[6]
+	mi := &file_tollgate_v1_audit_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -710,7 +1055,7 @@ func (x *RecordEventRequest) String() string {
 func (*RecordEventRequest) ProtoMessage() {}
 
 func (x *RecordEventRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_audit_proto_msgTypes[6]
+	mi := &file_tollgate_v1_audit_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -723,7 +1068,7 @@ func (x *RecordEventRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordEventRequest.ProtoReflect.Descriptor instead.
 func (*RecordEventRequest) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_audit_proto_rawDescGZIP(), []int{6}
+	return file_tollgate_v1_audit_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *RecordEventRequest) GetActor() *Actor {
@@ -800,7 +1145,7 @@ type RecordEventResponse struct {
 
 func (x *RecordEventResponse) Reset() {
 	*x = RecordEventResponse{}
-	mi := &file_tollgate_v1_audit_proto_msgTypes[7]
+	mi := &file_tollgate_v1_audit_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -812,7 +1157,7 @@ func (x *RecordEventResponse) String() string {
 func (*RecordEventResponse) ProtoMessage() {}
 
 func (x *RecordEventResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_audit_proto_msgTypes[7]
+	mi := &file_tollgate_v1_audit_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -825,7 +1170,7 @@ func (x *RecordEventResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordEventResponse.ProtoReflect.Descriptor instead.
 func (*RecordEventResponse) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_audit_proto_rawDescGZIP(), []int{7}
+	return file_tollgate_v1_audit_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *RecordEventResponse) GetEvent() *Event {
@@ -846,7 +1191,7 @@ type RecordEventsRequest struct {
 
 func (x *RecordEventsRequest) Reset() {
 	*x = RecordEventsRequest{}
-	mi := &file_tollgate_v1_audit_proto_msgTypes[8]
+	mi := &file_tollgate_v1_audit_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -858,7 +1203,7 @@ func (x *RecordEventsRequest) String() string {
 func (*RecordEventsRequest) ProtoMessage() {}
 
 func (x *RecordEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_audit_proto_msgTypes[8]
+	mi := &file_tollgate_v1_audit_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -871,7 +1216,7 @@ func (x *RecordEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordEventsRequest.ProtoReflect.Descriptor instead.
 func (*RecordEventsRequest) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_audit_proto_rawDescGZIP(), []int{8}
+	return file_tollgate_v1_audit_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *RecordEventsRequest) GetEvents() []*RecordEventRequest {
@@ -892,7 +1237,7 @@ type RecordEventsResponse struct {
 
 func (x *RecordEventsResponse) Reset() {
 	*x = RecordEventsResponse{}
-	mi := &file_tollgate_v1_audit_proto_msgTypes[9]
+	mi := &file_tollgate_v1_audit_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -904,7 +1249,7 @@ func (x *RecordEventsResponse) String() string {
 func (*RecordEventsResponse) ProtoMessage() {}
 
 func (x *RecordEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_audit_proto_msgTypes[9]
+	mi := &file_tollgate_v1_audit_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -917,7 +1262,7 @@ func (x *RecordEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordEventsResponse.ProtoReflect.Descriptor instead.
 func (*RecordEventsResponse) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_audit_proto_rawDescGZIP(), []int{9}
+	return file_tollgate_v1_audit_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *RecordEventsResponse) GetIds() []string {
@@ -962,7 +1307,7 @@ type WatchEventsRequest struct {
 
 func (x *WatchEventsRequest) Reset() {
 	*x = WatchEventsRequest{}
-	mi := &file_tollgate_v1_audit_proto_msgTypes[10]
+	mi := &file_tollgate_v1_audit_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -974,7 +1319,7 @@ func (x *WatchEventsRequest) String() string {
 func (*WatchEventsRequest) ProtoMessage() {}
 
 func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_audit_proto_msgTypes[10]
+	mi := &file_tollgate_v1_audit_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -987,7 +1332,7 @@ func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsRequest.ProtoReflect.Descriptor instead.
 func (*WatchEventsRequest) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_audit_proto_rawDescGZIP(), []int{10}
+	return file_tollgate_v1_audit_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *WatchEventsRequest) GetActor() string {
@@ -1078,7 +1423,7 @@ type WatchEventsResponse struct {
 
 func (x *WatchEventsResponse) Reset() {
 	*x = WatchEventsResponse{}
-	mi := &file_tollgate_v1_audit_proto_msgTypes[11]
+	mi := &file_tollgate_v1_audit_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1090,7 +1435,7 @@ func (x *WatchEventsResponse) String() string {
 func (*WatchEventsResponse) ProtoMessage() {}
 
 func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_audit_proto_msgTypes[11]
+	mi := &file_tollgate_v1_audit_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1103,7 +1448,7 @@ func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsResponse.ProtoReflect.Descriptor instead.
 func (*WatchEventsResponse) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_audit_proto_rawDescGZIP(), []int{11}
+	return file_tollgate_v1_audit_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *WatchEventsResponse) GetEvent() *Event {
@@ -1131,7 +1476,7 @@ type ExportEventsRequest struct {
 
 func (x *ExportEventsRequest) Reset() {
 	*x = ExportEventsRequest{}
-	mi := &file_tollgate_v1_audit_proto_msgTypes[12]
+	mi := &file_tollgate_v1_audit_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1143,7 +1488,7 @@ func (x *ExportEventsRequest) String() string {
 func (*ExportEventsRequest) ProtoMessage() {}
 
 func (x *ExportEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_audit_proto_msgTypes[12]
+	mi := &file_tollgate_v1_audit_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1156,7 +1501,7 @@ func (x *ExportEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportEventsRequest.ProtoReflect.Descriptor instead.
 func (*ExportEventsRequest) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_audit_proto_rawDescGZIP(), []int{12}
+	return file_tollgate_v1_audit_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ExportEventsRequest) GetFormat() ExportFormat {
@@ -1205,7 +1550,7 @@ type ExportEventsResponse struct {
 
 func (x *ExportEventsResponse) Reset() {
 	*x = ExportEventsResponse{}
-	mi := &file_tollgate_v1_audit_proto_msgTypes[13]
+	mi := &file_tollgate_v1_audit_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1217,7 +1562,7 @@ func (x *ExportEventsResponse) String() string {
 func (*ExportEventsResponse) ProtoMessage() {}
 
 func (x *ExportEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_tollgate_v1_audit_proto_msgTypes[13]
+	mi := &file_tollgate_v1_audit_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1230,7 +1575,7 @@ func (x *ExportEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExportEventsResponse.ProtoReflect.Descriptor instead.
 func (*ExportEventsResponse) Descriptor() ([]byte, []int) {
-	return file_tollgate_v1_audit_proto_rawDescGZIP(), []int{13}
+	return file_tollgate_v1_audit_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ExportEventsResponse) GetLines() []byte {
@@ -1322,7 +1667,35 @@ const file_tollgate_v1_audit_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\x01R\x02id\"<\n" +
 	"\x10GetEventResponse\x12(\n" +
-	"\x05event\x18\x01 \x01(\v2\x12.tollgate.v1.EventR\x05event\"\x98\x04\n" +
+	"\x05event\x18\x01 \x01(\v2\x12.tollgate.v1.EventR\x05event\"\xc3\x04\n" +
+	"\x11GetSummaryRequest\x12\x1e\n" +
+	"\x05actor\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x05actor\x12 \n" +
+	"\x06action\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x06action\x128\n" +
+	"\aoutcome\x18\x03 \x01(\x0e2\x14.tollgate.v1.OutcomeB\b\xbaH\x05\x82\x01\x02\x10\x01R\aoutcome\x12$\n" +
+	"\bresource\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\bresource\x120\n" +
+	"\x05after\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05after\x122\n" +
+	"\x06before\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\x06before\x12<\n" +
+	"\x06bucket\x18\a \x01(\x0e2\x1a.tollgate.v1.SummaryBucketB\b\xbaH\x05\x82\x01\x02\x10\x01R\x06bucket\x12 \n" +
+	"\x06reason\x18\t \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\x06reason\x12!\n" +
+	"\aaddress\x18\n" +
+	" \x01(\tB\a\xbaH\x04r\x02\x18@R\aaddress\x12'\n" +
+	"\n" +
+	"session_id\x18\v \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\tsessionId\x12&\n" +
+	"\n" +
+	"api_key_id\x18\f \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\bapiKeyId\x12'\n" +
+	"\n" +
+	"request_id\x18\r \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\trequestId\x12)\n" +
+	"\vrecorded_by\x18\x0e \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\n" +
+	"recordedBy\"\x9c\x01\n" +
+	"\fSummaryCount\x12.\n" +
+	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x16\n" +
+	"\x06action\x18\x02 \x01(\tR\x06action\x12.\n" +
+	"\aoutcome\x18\x03 \x01(\x0e2\x14.tollgate.v1.OutcomeR\aoutcome\x12\x14\n" +
+	"\x05count\x18\x04 \x01(\x03R\x05count\"\xad\x01\n" +
+	"\x12GetSummaryResponse\x121\n" +
+	"\x06counts\x18\x01 \x03(\v2\x19.tollgate.v1.SummaryCountR\x06counts\x120\n" +
+	"\x05after\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x05after\x122\n" +
+	"\x06before\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x06before\"\x98\x04\n" +
 	"\x12RecordEventRequest\x12(\n" +
 	"\x05actor\x18\x01 \x01(\v2\x12.tollgate.v1.ActorR\x05actor\x12I\n" +
 	"\x06action\x18\x02 \x01(\tB1\xbaH.r,\x18\x80\x012'^[a-z][a-z0-9_-]*(\\.[a-z][a-z0-9_-]*)+$R\x06action\x12:\n" +
@@ -1379,18 +1752,25 @@ const file_tollgate_v1_audit_proto_rawDesc = "" +
 	"\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fOUTCOME_SUCCESS\x10\x01\x12\x12\n" +
 	"\x0eOUTCOME_DENIED\x10\x02\x12\x13\n" +
-	"\x0fOUTCOME_FAILURE\x10\x03*v\n" +
+	"\x0fOUTCOME_FAILURE\x10\x03*`\n" +
+	"\rSummaryBucket\x12\x1e\n" +
+	"\x1aSUMMARY_BUCKET_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13SUMMARY_BUCKET_HOUR\x10\x01\x12\x16\n" +
+	"\x12SUMMARY_BUCKET_DAY\x10\x02*v\n" +
 	"\fExportFormat\x12\x1d\n" +
 	"\x19EXPORT_FORMAT_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14EXPORT_FORMAT_NDJSON\x10\x01\x12\x15\n" +
 	"\x11EXPORT_FORMAT_CSV\x10\x02\x12\x16\n" +
-	"\x12EXPORT_FORMAT_OCSF\x10\x032\xa1\x13\n" +
+	"\x12EXPORT_FORMAT_OCSF\x10\x032\xa8\x14\n" +
 	"\fAuditService\x12\x83\x01\n" +
 	"\n" +
 	"ListEvents\x12\x1e.tollgate.v1.ListEventsRequest\x1a\x1f.tollgate.v1.ListEventsResponse\"4\x8a\xe4\x19\x15\n" +
 	"\x13tollgate:audit:read\x82\xd3\xe4\x93\x02\x12\x12\x10/v1/audit/events\x90\x02\x01\x12\x82\x01\n" +
 	"\bGetEvent\x12\x1c.tollgate.v1.GetEventRequest\x1a\x1d.tollgate.v1.GetEventResponse\"9\x8a\xe4\x19\x15\n" +
-	"\x13tollgate:audit:read\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/audit/events/{id}\x90\x02\x01\x12\x88\x01\n" +
+	"\x13tollgate:audit:read\x82\xd3\xe4\x93\x02\x17\x12\x15/v1/audit/events/{id}\x90\x02\x01\x12\x84\x01\n" +
+	"\n" +
+	"GetSummary\x12\x1e.tollgate.v1.GetSummaryRequest\x1a\x1f.tollgate.v1.GetSummaryResponse\"5\x8a\xe4\x19\x15\n" +
+	"\x13tollgate:audit:read\x82\xd3\xe4\x93\x02\x13\x12\x11/v1/audit/summary\x90\x02\x01\x12\x88\x01\n" +
 	"\vRecordEvent\x12\x1f.tollgate.v1.RecordEventRequest\x1a .tollgate.v1.RecordEventResponse\"6\x8a\xe4\x19\x17\n" +
 	"\x15tollgate:audit:record\x82\xd3\xe4\x93\x02\x15:\x01*\"\x10/v1/audit/events\x12\x99\x01\n" +
 	"\fRecordEvents\x12 .tollgate.v1.RecordEventsRequest\x1a!.tollgate.v1.RecordEventsResponse\"D\x8a\xe4\x19\x1fJ\x06events\n" +
@@ -1437,110 +1817,125 @@ func file_tollgate_v1_audit_proto_rawDescGZIP() []byte {
 	return file_tollgate_v1_audit_proto_rawDescData
 }
 
-var file_tollgate_v1_audit_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_tollgate_v1_audit_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
+var file_tollgate_v1_audit_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_tollgate_v1_audit_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
 var file_tollgate_v1_audit_proto_goTypes = []any{
 	(Outcome)(0),                     // 0: tollgate.v1.Outcome
-	(ExportFormat)(0),                // 1: tollgate.v1.ExportFormat
-	(*Actor)(nil),                    // 2: tollgate.v1.Actor
-	(*Event)(nil),                    // 3: tollgate.v1.Event
-	(*ListEventsRequest)(nil),        // 4: tollgate.v1.ListEventsRequest
-	(*ListEventsResponse)(nil),       // 5: tollgate.v1.ListEventsResponse
-	(*GetEventRequest)(nil),          // 6: tollgate.v1.GetEventRequest
-	(*GetEventResponse)(nil),         // 7: tollgate.v1.GetEventResponse
-	(*RecordEventRequest)(nil),       // 8: tollgate.v1.RecordEventRequest
-	(*RecordEventResponse)(nil),      // 9: tollgate.v1.RecordEventResponse
-	(*RecordEventsRequest)(nil),      // 10: tollgate.v1.RecordEventsRequest
-	(*RecordEventsResponse)(nil),     // 11: tollgate.v1.RecordEventsResponse
-	(*WatchEventsRequest)(nil),       // 12: tollgate.v1.WatchEventsRequest
-	(*WatchEventsResponse)(nil),      // 13: tollgate.v1.WatchEventsResponse
-	(*ExportEventsRequest)(nil),      // 14: tollgate.v1.ExportEventsRequest
-	(*ExportEventsResponse)(nil),     // 15: tollgate.v1.ExportEventsResponse
-	nil,                              // 16: tollgate.v1.Event.DetailsEntry
-	nil,                              // 17: tollgate.v1.RecordEventRequest.DetailsEntry
-	(*timestamppb.Timestamp)(nil),    // 18: google.protobuf.Timestamp
-	(*CreateRecordingRequest)(nil),   // 19: tollgate.v1.CreateRecordingRequest
-	(*ListRecordingsRequest)(nil),    // 20: tollgate.v1.ListRecordingsRequest
-	(*GetRecordingRequest)(nil),      // 21: tollgate.v1.GetRecordingRequest
-	(*UpdateRecordingRequest)(nil),   // 22: tollgate.v1.UpdateRecordingRequest
-	(*DeleteRecordingRequest)(nil),   // 23: tollgate.v1.DeleteRecordingRequest
-	(*GetCheckpointRequest)(nil),     // 24: tollgate.v1.GetCheckpointRequest
-	(*ListCheckpointsRequest)(nil),   // 25: tollgate.v1.ListCheckpointsRequest
-	(*ListAuditKeysRequest)(nil),     // 26: tollgate.v1.ListAuditKeysRequest
-	(*ProveEventRequest)(nil),        // 27: tollgate.v1.ProveEventRequest
-	(*ProveConsistencyRequest)(nil),  // 28: tollgate.v1.ProveConsistencyRequest
-	(*GetTileRequest)(nil),           // 29: tollgate.v1.GetTileRequest
-	(*CreateRecordingResponse)(nil),  // 30: tollgate.v1.CreateRecordingResponse
-	(*ListRecordingsResponse)(nil),   // 31: tollgate.v1.ListRecordingsResponse
-	(*GetRecordingResponse)(nil),     // 32: tollgate.v1.GetRecordingResponse
-	(*UpdateRecordingResponse)(nil),  // 33: tollgate.v1.UpdateRecordingResponse
-	(*DeleteRecordingResponse)(nil),  // 34: tollgate.v1.DeleteRecordingResponse
-	(*GetCheckpointResponse)(nil),    // 35: tollgate.v1.GetCheckpointResponse
-	(*ListCheckpointsResponse)(nil),  // 36: tollgate.v1.ListCheckpointsResponse
-	(*ListAuditKeysResponse)(nil),    // 37: tollgate.v1.ListAuditKeysResponse
-	(*ProveEventResponse)(nil),       // 38: tollgate.v1.ProveEventResponse
-	(*ProveConsistencyResponse)(nil), // 39: tollgate.v1.ProveConsistencyResponse
-	(*GetTileResponse)(nil),          // 40: tollgate.v1.GetTileResponse
+	(SummaryBucket)(0),               // 1: tollgate.v1.SummaryBucket
+	(ExportFormat)(0),                // 2: tollgate.v1.ExportFormat
+	(*Actor)(nil),                    // 3: tollgate.v1.Actor
+	(*Event)(nil),                    // 4: tollgate.v1.Event
+	(*ListEventsRequest)(nil),        // 5: tollgate.v1.ListEventsRequest
+	(*ListEventsResponse)(nil),       // 6: tollgate.v1.ListEventsResponse
+	(*GetEventRequest)(nil),          // 7: tollgate.v1.GetEventRequest
+	(*GetEventResponse)(nil),         // 8: tollgate.v1.GetEventResponse
+	(*GetSummaryRequest)(nil),        // 9: tollgate.v1.GetSummaryRequest
+	(*SummaryCount)(nil),             // 10: tollgate.v1.SummaryCount
+	(*GetSummaryResponse)(nil),       // 11: tollgate.v1.GetSummaryResponse
+	(*RecordEventRequest)(nil),       // 12: tollgate.v1.RecordEventRequest
+	(*RecordEventResponse)(nil),      // 13: tollgate.v1.RecordEventResponse
+	(*RecordEventsRequest)(nil),      // 14: tollgate.v1.RecordEventsRequest
+	(*RecordEventsResponse)(nil),     // 15: tollgate.v1.RecordEventsResponse
+	(*WatchEventsRequest)(nil),       // 16: tollgate.v1.WatchEventsRequest
+	(*WatchEventsResponse)(nil),      // 17: tollgate.v1.WatchEventsResponse
+	(*ExportEventsRequest)(nil),      // 18: tollgate.v1.ExportEventsRequest
+	(*ExportEventsResponse)(nil),     // 19: tollgate.v1.ExportEventsResponse
+	nil,                              // 20: tollgate.v1.Event.DetailsEntry
+	nil,                              // 21: tollgate.v1.RecordEventRequest.DetailsEntry
+	(*timestamppb.Timestamp)(nil),    // 22: google.protobuf.Timestamp
+	(*CreateRecordingRequest)(nil),   // 23: tollgate.v1.CreateRecordingRequest
+	(*ListRecordingsRequest)(nil),    // 24: tollgate.v1.ListRecordingsRequest
+	(*GetRecordingRequest)(nil),      // 25: tollgate.v1.GetRecordingRequest
+	(*UpdateRecordingRequest)(nil),   // 26: tollgate.v1.UpdateRecordingRequest
+	(*DeleteRecordingRequest)(nil),   // 27: tollgate.v1.DeleteRecordingRequest
+	(*GetCheckpointRequest)(nil),     // 28: tollgate.v1.GetCheckpointRequest
+	(*ListCheckpointsRequest)(nil),   // 29: tollgate.v1.ListCheckpointsRequest
+	(*ListAuditKeysRequest)(nil),     // 30: tollgate.v1.ListAuditKeysRequest
+	(*ProveEventRequest)(nil),        // 31: tollgate.v1.ProveEventRequest
+	(*ProveConsistencyRequest)(nil),  // 32: tollgate.v1.ProveConsistencyRequest
+	(*GetTileRequest)(nil),           // 33: tollgate.v1.GetTileRequest
+	(*CreateRecordingResponse)(nil),  // 34: tollgate.v1.CreateRecordingResponse
+	(*ListRecordingsResponse)(nil),   // 35: tollgate.v1.ListRecordingsResponse
+	(*GetRecordingResponse)(nil),     // 36: tollgate.v1.GetRecordingResponse
+	(*UpdateRecordingResponse)(nil),  // 37: tollgate.v1.UpdateRecordingResponse
+	(*DeleteRecordingResponse)(nil),  // 38: tollgate.v1.DeleteRecordingResponse
+	(*GetCheckpointResponse)(nil),    // 39: tollgate.v1.GetCheckpointResponse
+	(*ListCheckpointsResponse)(nil),  // 40: tollgate.v1.ListCheckpointsResponse
+	(*ListAuditKeysResponse)(nil),    // 41: tollgate.v1.ListAuditKeysResponse
+	(*ProveEventResponse)(nil),       // 42: tollgate.v1.ProveEventResponse
+	(*ProveConsistencyResponse)(nil), // 43: tollgate.v1.ProveConsistencyResponse
+	(*GetTileResponse)(nil),          // 44: tollgate.v1.GetTileResponse
 }
 var file_tollgate_v1_audit_proto_depIdxs = []int32{
-	18, // 0: tollgate.v1.Event.time:type_name -> google.protobuf.Timestamp
-	2,  // 1: tollgate.v1.Event.actor:type_name -> tollgate.v1.Actor
+	22, // 0: tollgate.v1.Event.time:type_name -> google.protobuf.Timestamp
+	3,  // 1: tollgate.v1.Event.actor:type_name -> tollgate.v1.Actor
 	0,  // 2: tollgate.v1.Event.outcome:type_name -> tollgate.v1.Outcome
-	16, // 3: tollgate.v1.Event.details:type_name -> tollgate.v1.Event.DetailsEntry
+	20, // 3: tollgate.v1.Event.details:type_name -> tollgate.v1.Event.DetailsEntry
 	0,  // 4: tollgate.v1.ListEventsRequest.outcome:type_name -> tollgate.v1.Outcome
-	18, // 5: tollgate.v1.ListEventsRequest.after:type_name -> google.protobuf.Timestamp
-	18, // 6: tollgate.v1.ListEventsRequest.before:type_name -> google.protobuf.Timestamp
-	3,  // 7: tollgate.v1.ListEventsResponse.events:type_name -> tollgate.v1.Event
-	3,  // 8: tollgate.v1.GetEventResponse.event:type_name -> tollgate.v1.Event
-	2,  // 9: tollgate.v1.RecordEventRequest.actor:type_name -> tollgate.v1.Actor
-	0,  // 10: tollgate.v1.RecordEventRequest.outcome:type_name -> tollgate.v1.Outcome
-	17, // 11: tollgate.v1.RecordEventRequest.details:type_name -> tollgate.v1.RecordEventRequest.DetailsEntry
-	3,  // 12: tollgate.v1.RecordEventResponse.event:type_name -> tollgate.v1.Event
-	8,  // 13: tollgate.v1.RecordEventsRequest.events:type_name -> tollgate.v1.RecordEventRequest
-	0,  // 14: tollgate.v1.WatchEventsRequest.outcome:type_name -> tollgate.v1.Outcome
-	3,  // 15: tollgate.v1.WatchEventsResponse.event:type_name -> tollgate.v1.Event
-	1,  // 16: tollgate.v1.ExportEventsRequest.format:type_name -> tollgate.v1.ExportFormat
-	18, // 17: tollgate.v1.ExportEventsRequest.after:type_name -> google.protobuf.Timestamp
-	18, // 18: tollgate.v1.ExportEventsRequest.before:type_name -> google.protobuf.Timestamp
-	4,  // 19: tollgate.v1.AuditService.ListEvents:input_type -> tollgate.v1.ListEventsRequest
-	6,  // 20: tollgate.v1.AuditService.GetEvent:input_type -> tollgate.v1.GetEventRequest
-	8,  // 21: tollgate.v1.AuditService.RecordEvent:input_type -> tollgate.v1.RecordEventRequest
-	10, // 22: tollgate.v1.AuditService.RecordEvents:input_type -> tollgate.v1.RecordEventsRequest
-	12, // 23: tollgate.v1.AuditService.WatchEvents:input_type -> tollgate.v1.WatchEventsRequest
-	14, // 24: tollgate.v1.AuditService.ExportEvents:input_type -> tollgate.v1.ExportEventsRequest
-	19, // 25: tollgate.v1.AuditService.CreateRecording:input_type -> tollgate.v1.CreateRecordingRequest
-	20, // 26: tollgate.v1.AuditService.ListRecordings:input_type -> tollgate.v1.ListRecordingsRequest
-	21, // 27: tollgate.v1.AuditService.GetRecording:input_type -> tollgate.v1.GetRecordingRequest
-	22, // 28: tollgate.v1.AuditService.UpdateRecording:input_type -> tollgate.v1.UpdateRecordingRequest
-	23, // 29: tollgate.v1.AuditService.DeleteRecording:input_type -> tollgate.v1.DeleteRecordingRequest
-	24, // 30: tollgate.v1.AuditService.GetCheckpoint:input_type -> tollgate.v1.GetCheckpointRequest
-	25, // 31: tollgate.v1.AuditService.ListCheckpoints:input_type -> tollgate.v1.ListCheckpointsRequest
-	26, // 32: tollgate.v1.AuditService.ListAuditKeys:input_type -> tollgate.v1.ListAuditKeysRequest
-	27, // 33: tollgate.v1.AuditService.ProveEvent:input_type -> tollgate.v1.ProveEventRequest
-	28, // 34: tollgate.v1.AuditService.ProveConsistency:input_type -> tollgate.v1.ProveConsistencyRequest
-	29, // 35: tollgate.v1.AuditService.GetTile:input_type -> tollgate.v1.GetTileRequest
-	5,  // 36: tollgate.v1.AuditService.ListEvents:output_type -> tollgate.v1.ListEventsResponse
-	7,  // 37: tollgate.v1.AuditService.GetEvent:output_type -> tollgate.v1.GetEventResponse
-	9,  // 38: tollgate.v1.AuditService.RecordEvent:output_type -> tollgate.v1.RecordEventResponse
-	11, // 39: tollgate.v1.AuditService.RecordEvents:output_type -> tollgate.v1.RecordEventsResponse
-	13, // 40: tollgate.v1.AuditService.WatchEvents:output_type -> tollgate.v1.WatchEventsResponse
-	15, // 41: tollgate.v1.AuditService.ExportEvents:output_type -> tollgate.v1.ExportEventsResponse
-	30, // 42: tollgate.v1.AuditService.CreateRecording:output_type -> tollgate.v1.CreateRecordingResponse
-	31, // 43: tollgate.v1.AuditService.ListRecordings:output_type -> tollgate.v1.ListRecordingsResponse
-	32, // 44: tollgate.v1.AuditService.GetRecording:output_type -> tollgate.v1.GetRecordingResponse
-	33, // 45: tollgate.v1.AuditService.UpdateRecording:output_type -> tollgate.v1.UpdateRecordingResponse
-	34, // 46: tollgate.v1.AuditService.DeleteRecording:output_type -> tollgate.v1.DeleteRecordingResponse
-	35, // 47: tollgate.v1.AuditService.GetCheckpoint:output_type -> tollgate.v1.GetCheckpointResponse
-	36, // 48: tollgate.v1.AuditService.ListCheckpoints:output_type -> tollgate.v1.ListCheckpointsResponse
-	37, // 49: tollgate.v1.AuditService.ListAuditKeys:output_type -> tollgate.v1.ListAuditKeysResponse
-	38, // 50: tollgate.v1.AuditService.ProveEvent:output_type -> tollgate.v1.ProveEventResponse
-	39, // 51: tollgate.v1.AuditService.ProveConsistency:output_type -> tollgate.v1.ProveConsistencyResponse
-	40, // 52: tollgate.v1.AuditService.GetTile:output_type -> tollgate.v1.GetTileResponse
-	36, // [36:53] is the sub-list for method output_type
-	19, // [19:36] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	22, // 5: tollgate.v1.ListEventsRequest.after:type_name -> google.protobuf.Timestamp
+	22, // 6: tollgate.v1.ListEventsRequest.before:type_name -> google.protobuf.Timestamp
+	4,  // 7: tollgate.v1.ListEventsResponse.events:type_name -> tollgate.v1.Event
+	4,  // 8: tollgate.v1.GetEventResponse.event:type_name -> tollgate.v1.Event
+	0,  // 9: tollgate.v1.GetSummaryRequest.outcome:type_name -> tollgate.v1.Outcome
+	22, // 10: tollgate.v1.GetSummaryRequest.after:type_name -> google.protobuf.Timestamp
+	22, // 11: tollgate.v1.GetSummaryRequest.before:type_name -> google.protobuf.Timestamp
+	1,  // 12: tollgate.v1.GetSummaryRequest.bucket:type_name -> tollgate.v1.SummaryBucket
+	22, // 13: tollgate.v1.SummaryCount.time:type_name -> google.protobuf.Timestamp
+	0,  // 14: tollgate.v1.SummaryCount.outcome:type_name -> tollgate.v1.Outcome
+	10, // 15: tollgate.v1.GetSummaryResponse.counts:type_name -> tollgate.v1.SummaryCount
+	22, // 16: tollgate.v1.GetSummaryResponse.after:type_name -> google.protobuf.Timestamp
+	22, // 17: tollgate.v1.GetSummaryResponse.before:type_name -> google.protobuf.Timestamp
+	3,  // 18: tollgate.v1.RecordEventRequest.actor:type_name -> tollgate.v1.Actor
+	0,  // 19: tollgate.v1.RecordEventRequest.outcome:type_name -> tollgate.v1.Outcome
+	21, // 20: tollgate.v1.RecordEventRequest.details:type_name -> tollgate.v1.RecordEventRequest.DetailsEntry
+	4,  // 21: tollgate.v1.RecordEventResponse.event:type_name -> tollgate.v1.Event
+	12, // 22: tollgate.v1.RecordEventsRequest.events:type_name -> tollgate.v1.RecordEventRequest
+	0,  // 23: tollgate.v1.WatchEventsRequest.outcome:type_name -> tollgate.v1.Outcome
+	4,  // 24: tollgate.v1.WatchEventsResponse.event:type_name -> tollgate.v1.Event
+	2,  // 25: tollgate.v1.ExportEventsRequest.format:type_name -> tollgate.v1.ExportFormat
+	22, // 26: tollgate.v1.ExportEventsRequest.after:type_name -> google.protobuf.Timestamp
+	22, // 27: tollgate.v1.ExportEventsRequest.before:type_name -> google.protobuf.Timestamp
+	5,  // 28: tollgate.v1.AuditService.ListEvents:input_type -> tollgate.v1.ListEventsRequest
+	7,  // 29: tollgate.v1.AuditService.GetEvent:input_type -> tollgate.v1.GetEventRequest
+	9,  // 30: tollgate.v1.AuditService.GetSummary:input_type -> tollgate.v1.GetSummaryRequest
+	12, // 31: tollgate.v1.AuditService.RecordEvent:input_type -> tollgate.v1.RecordEventRequest
+	14, // 32: tollgate.v1.AuditService.RecordEvents:input_type -> tollgate.v1.RecordEventsRequest
+	16, // 33: tollgate.v1.AuditService.WatchEvents:input_type -> tollgate.v1.WatchEventsRequest
+	18, // 34: tollgate.v1.AuditService.ExportEvents:input_type -> tollgate.v1.ExportEventsRequest
+	23, // 35: tollgate.v1.AuditService.CreateRecording:input_type -> tollgate.v1.CreateRecordingRequest
+	24, // 36: tollgate.v1.AuditService.ListRecordings:input_type -> tollgate.v1.ListRecordingsRequest
+	25, // 37: tollgate.v1.AuditService.GetRecording:input_type -> tollgate.v1.GetRecordingRequest
+	26, // 38: tollgate.v1.AuditService.UpdateRecording:input_type -> tollgate.v1.UpdateRecordingRequest
+	27, // 39: tollgate.v1.AuditService.DeleteRecording:input_type -> tollgate.v1.DeleteRecordingRequest
+	28, // 40: tollgate.v1.AuditService.GetCheckpoint:input_type -> tollgate.v1.GetCheckpointRequest
+	29, // 41: tollgate.v1.AuditService.ListCheckpoints:input_type -> tollgate.v1.ListCheckpointsRequest
+	30, // 42: tollgate.v1.AuditService.ListAuditKeys:input_type -> tollgate.v1.ListAuditKeysRequest
+	31, // 43: tollgate.v1.AuditService.ProveEvent:input_type -> tollgate.v1.ProveEventRequest
+	32, // 44: tollgate.v1.AuditService.ProveConsistency:input_type -> tollgate.v1.ProveConsistencyRequest
+	33, // 45: tollgate.v1.AuditService.GetTile:input_type -> tollgate.v1.GetTileRequest
+	6,  // 46: tollgate.v1.AuditService.ListEvents:output_type -> tollgate.v1.ListEventsResponse
+	8,  // 47: tollgate.v1.AuditService.GetEvent:output_type -> tollgate.v1.GetEventResponse
+	11, // 48: tollgate.v1.AuditService.GetSummary:output_type -> tollgate.v1.GetSummaryResponse
+	13, // 49: tollgate.v1.AuditService.RecordEvent:output_type -> tollgate.v1.RecordEventResponse
+	15, // 50: tollgate.v1.AuditService.RecordEvents:output_type -> tollgate.v1.RecordEventsResponse
+	17, // 51: tollgate.v1.AuditService.WatchEvents:output_type -> tollgate.v1.WatchEventsResponse
+	19, // 52: tollgate.v1.AuditService.ExportEvents:output_type -> tollgate.v1.ExportEventsResponse
+	34, // 53: tollgate.v1.AuditService.CreateRecording:output_type -> tollgate.v1.CreateRecordingResponse
+	35, // 54: tollgate.v1.AuditService.ListRecordings:output_type -> tollgate.v1.ListRecordingsResponse
+	36, // 55: tollgate.v1.AuditService.GetRecording:output_type -> tollgate.v1.GetRecordingResponse
+	37, // 56: tollgate.v1.AuditService.UpdateRecording:output_type -> tollgate.v1.UpdateRecordingResponse
+	38, // 57: tollgate.v1.AuditService.DeleteRecording:output_type -> tollgate.v1.DeleteRecordingResponse
+	39, // 58: tollgate.v1.AuditService.GetCheckpoint:output_type -> tollgate.v1.GetCheckpointResponse
+	40, // 59: tollgate.v1.AuditService.ListCheckpoints:output_type -> tollgate.v1.ListCheckpointsResponse
+	41, // 60: tollgate.v1.AuditService.ListAuditKeys:output_type -> tollgate.v1.ListAuditKeysResponse
+	42, // 61: tollgate.v1.AuditService.ProveEvent:output_type -> tollgate.v1.ProveEventResponse
+	43, // 62: tollgate.v1.AuditService.ProveConsistency:output_type -> tollgate.v1.ProveConsistencyResponse
+	44, // 63: tollgate.v1.AuditService.GetTile:output_type -> tollgate.v1.GetTileResponse
+	46, // [46:64] is the sub-list for method output_type
+	28, // [28:46] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_tollgate_v1_audit_proto_init() }
@@ -1556,8 +1951,8 @@ func file_tollgate_v1_audit_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_tollgate_v1_audit_proto_rawDesc), len(file_tollgate_v1_audit_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   16,
+			NumEnums:      3,
+			NumMessages:   19,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

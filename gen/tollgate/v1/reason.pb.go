@@ -248,6 +248,9 @@ const (
 	Reason_REASON_RECORDING_EXISTS Reason = 176
 	// There are as many recordings as there may be.
 	Reason_REASON_TOO_MANY_RECORDINGS Reason = 177
+	// A summary of the audit log would have more counts than one answer has, or read more
+	// events than one call does.
+	Reason_REASON_SUMMARY_TOO_LARGE Reason = 161
 	// Something went wrong; the request id finds it in the server's log.
 	Reason_REASON_INTERNAL Reason = 120
 	// What is needed does not answer.
@@ -268,6 +271,8 @@ const (
 	Reason_REASON_AUDIT_BUSY Reason = 128
 	// The audit log cannot be written.
 	Reason_REASON_AUDIT_UNAVAILABLE Reason = 129
+	// As many summaries of the audit log as may be are being counted.
+	Reason_REASON_SUMMARY_BUSY Reason = 162
 	// This server has not seen the revision in time.
 	Reason_REASON_REVISION_NOT_REACHED Reason = 130
 	// The watcher reads more slowly than events come.
@@ -411,6 +416,7 @@ var (
 		175: "REASON_RECORDING_NOT_FOUND",
 		176: "REASON_RECORDING_EXISTS",
 		177: "REASON_TOO_MANY_RECORDINGS",
+		161: "REASON_SUMMARY_TOO_LARGE",
 		120: "REASON_INTERNAL",
 		121: "REASON_DEPENDENCY_DOWN",
 		122: "REASON_OVERLOADED",
@@ -421,6 +427,7 @@ var (
 		127: "REASON_SHUTTING_DOWN",
 		128: "REASON_AUDIT_BUSY",
 		129: "REASON_AUDIT_UNAVAILABLE",
+		162: "REASON_SUMMARY_BUSY",
 		130: "REASON_REVISION_NOT_REACHED",
 		131: "REASON_WATCHER_TOO_SLOW",
 		132: "REASON_LAST_EVENT_UNKNOWN",
@@ -545,6 +552,7 @@ var (
 		"REASON_RECORDING_NOT_FOUND":        175,
 		"REASON_RECORDING_EXISTS":           176,
 		"REASON_TOO_MANY_RECORDINGS":        177,
+		"REASON_SUMMARY_TOO_LARGE":          161,
 		"REASON_INTERNAL":                   120,
 		"REASON_DEPENDENCY_DOWN":            121,
 		"REASON_OVERLOADED":                 122,
@@ -555,6 +563,7 @@ var (
 		"REASON_SHUTTING_DOWN":              127,
 		"REASON_AUDIT_BUSY":                 128,
 		"REASON_AUDIT_UNAVAILABLE":          129,
+		"REASON_SUMMARY_BUSY":               162,
 		"REASON_REVISION_NOT_REACHED":       130,
 		"REASON_WATCHER_TOO_SLOW":           131,
 		"REASON_LAST_EVENT_UNKNOWN":         132,
@@ -605,7 +614,7 @@ var File_tollgate_v1_reason_proto protoreflect.FileDescriptor
 
 const file_tollgate_v1_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x18tollgate/v1/reason.proto\x12\vtollgate.v1*\x86\x1d\n" +
+	"\x18tollgate/v1/reason.proto\x12\vtollgate.v1*\xbf\x1d\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tREASON_OK\x10\x01\x12\x1d\n" +
@@ -713,7 +722,8 @@ const file_tollgate_v1_reason_proto_rawDesc = "" +
 	"\x16REASON_EVENT_NOT_FOUND\x10\xa0\x01\x12\x1f\n" +
 	"\x1aREASON_RECORDING_NOT_FOUND\x10\xaf\x01\x12\x1c\n" +
 	"\x17REASON_RECORDING_EXISTS\x10\xb0\x01\x12\x1f\n" +
-	"\x1aREASON_TOO_MANY_RECORDINGS\x10\xb1\x01\x12\x13\n" +
+	"\x1aREASON_TOO_MANY_RECORDINGS\x10\xb1\x01\x12\x1d\n" +
+	"\x18REASON_SUMMARY_TOO_LARGE\x10\xa1\x01\x12\x13\n" +
 	"\x0fREASON_INTERNAL\x10x\x12\x1a\n" +
 	"\x16REASON_DEPENDENCY_DOWN\x10y\x12\x15\n" +
 	"\x11REASON_OVERLOADED\x10z\x12\x1b\n" +
@@ -723,7 +733,8 @@ const file_tollgate_v1_reason_proto_rawDesc = "" +
 	"\x0fREASON_DRAINING\x10~\x12\x18\n" +
 	"\x14REASON_SHUTTING_DOWN\x10\x7f\x12\x16\n" +
 	"\x11REASON_AUDIT_BUSY\x10\x80\x01\x12\x1d\n" +
-	"\x18REASON_AUDIT_UNAVAILABLE\x10\x81\x01\x12 \n" +
+	"\x18REASON_AUDIT_UNAVAILABLE\x10\x81\x01\x12\x18\n" +
+	"\x13REASON_SUMMARY_BUSY\x10\xa2\x01\x12 \n" +
 	"\x1bREASON_REVISION_NOT_REACHED\x10\x82\x01\x12\x1c\n" +
 	"\x17REASON_WATCHER_TOO_SLOW\x10\x83\x01\x12\x1e\n" +
 	"\x19REASON_LAST_EVENT_UNKNOWN\x10\x84\x01\x12\x1e\n" +

@@ -30,14 +30,43 @@ var (
 // criterion is one of a filter's fields in SQL.
 type criterion struct {
 	from table
-	// keys are conditions that no event fulfills two of, and under each of which an
-	// index has the events in the order of a list. None: no index does.
-	keys []clause
+	// keys are values of columns whose index has the events of one value in the order
+	// of a list; no event has two. None: there is no such index.
+	keys []key
 	// span is set when the field asks for all values between two: the events are
 	// ordered under each value, not under all.
 	span *span
 	// check is the condition on an event that something else has found.
 	check clause
+}
+
+// key is a value of a column.
+type key struct {
+	column, value string
+	filled        bool   // the column's index leaves out empty texts
+	also          clause // nil: nothing
+}
+
+// where is the condition that an event is under the key, from low on and not above high.
+// It compares places in the column's index, and newest orders by them: a planner that
+// knew the value to be one would take the index of times when it expects enough events
+// of the value there, and read half the log when they are old.
+func (k key) where(q *query, in table, low, high cursor) string {
+	place := "(" + k.column + ", " + in.time + ", " + in.id + ")"
+	text := place + " >= (" + q.arg(k.value) + ", " + q.arg(low.Time) + ", " + q.arg(low.ID) + ")" +
+		" AND " + place + " <= (" + q.arg(k.value) + ", " + q.arg(high.Time) + ", " + q.arg(high.ID) + ")"
+	if k.filled { // the planner knows that the index serves only when it is told
+		text += " AND " + k.column + " <> ''"
+	}
+	if k.also != nil {
+		text += " AND " + k.also(q)
+	}
+	return text
+}
+
+// newest is the order of the key's index, backwards: by time under the key.
+func (k key) newest(in table) string {
+	return " ORDER BY " + k.column + " DESC, " + in.time + " DESC, " + in.id + " DESC"
 }
 
 // span is the values of a column from low up to high, which the column's order as
@@ -61,36 +90,22 @@ func (s span) upTo(q *query) string {
 	return text
 }
 
-// key is the condition for one value of the span.
-func (s span) key(value string) clause {
-	if s.filled {
-		return filled(s.column, value)
-	}
-	return equals(s.column, value)
-}
-
 func equals(column, value string) clause {
 	return func(q *query) string { return column + " = " + q.arg(value) }
-}
-
-// filled is equals for a column whose index leaves out empty texts. The planner knows
-// that only by the second condition.
-func filled(column, value string) clause {
-	return func(q *query) string { return column + " = " + q.arg(value) + " AND " + column + " <> ''" }
 }
 
 // criteria are the filter's fields but for its times, those first that most likely let
 // the fewest events through.
 func (f Filter) criteria(d database.Dialect) []criterion {
 	var all []criterion
-	one := func(value string, key clause) {
-		if value != "" {
-			all = append(all, criterion{from: inEvents, keys: []clause{key}, check: key})
+	one := func(k key) {
+		if k.value != "" {
+			all = append(all, criterion{from: inEvents, keys: []key{k}, check: equals(k.column, k.value)})
 		}
 	}
-	one(f.RequestID, filled("request_id", f.RequestID))
-	one(f.SessionID, filled("session_id", f.SessionID))
-	one(f.APIKeyID, filled("api_key_id", f.APIKeyID))
+	one(key{column: "request_id", value: f.RequestID, filled: true})
+	one(key{column: "session_id", value: f.SessionID, filled: true})
+	one(key{column: "api_key_id", value: f.APIKeyID, filled: true})
 	if f.Network.IsValid() {
 		all = append(all, networkCriterion(f))
 	}
@@ -98,17 +113,19 @@ func (f Filter) criteria(d database.Dialect) []criterion {
 		all = append(all, textCriterion(asBytes(d, "resource"), f.Resource, resourceSeparator))
 	}
 	if f.Actor != "" {
-		byID, name := equals("actor_id", f.Actor), equals("actor_name", f.Actor)
-		byName := func(q *query) string { return name(q) + " AND actor_id <> " + q.arg(f.Actor) }
-		all = append(all, criterion{from: inEvents, keys: []clause{byID, byName}, check: func(q *query) string {
-			return "(" + byID(q) + " OR " + name(q) + ")"
-		}})
+		byID, byName := equals("actor_id", f.Actor), equals("actor_name", f.Actor)
+		notID := func(q *query) string { return "actor_id <> " + q.arg(f.Actor) }
+		all = append(all, criterion{
+			from:  inEvents,
+			keys:  []key{{column: "actor_id", value: f.Actor}, {column: "actor_name", value: f.Actor, also: notID}},
+			check: func(q *query) string { return "(" + byID(q) + " OR " + byName(q) + ")" },
+		})
 	}
-	one(f.Reason, filled("reason", f.Reason))
+	one(key{column: "reason", value: f.Reason, filled: true})
 	if f.Action != "" {
 		all = append(all, textCriterion("action", f.Action, actionSeparator)) // compared as bytes in both dialects
 	}
-	one(string(f.Outcome), equals("outcome", string(f.Outcome)))
+	one(key{column: "outcome", value: string(f.Outcome)})
 	if f.RecordedBy != "" {
 		all = append(all, criterion{from: inEvents, check: equals("recorded_by", f.RecordedBy)})
 	}
@@ -119,7 +136,7 @@ func (f Filter) criteria(d database.Dialect) []criterion {
 func textCriterion(column, wanted, separator string) criterion {
 	start, many := prefix(wanted, separator)
 	if !many {
-		return criterion{from: inEvents, keys: []clause{equals(column, wanted)}, check: equals(column, wanted)}
+		return criterion{from: inEvents, keys: []key{{column: column, value: wanted}}, check: equals(column, wanted)}
 	}
 	// From "auth." up to "auth/", which is the next byte after the dot.
 	next := string(separator[0] + 1)
@@ -132,13 +149,13 @@ func networkCriterion(f Filter) criterion {
 	first, last := endsOf(f.Network)
 	between := span{"address", first, last, "<=", true}
 	w := criterion{from: inLeaves, check: func(q *query) string {
-		// A query of its own for each event: as a join it would begin with all events
-		// of the network.
-		const address = "(SELECT address FROM audit_leaves WHERE event_id = found.id)"
-		return address + " >= " + q.arg(first) + " AND " + address + " <= " + q.arg(last)
+		// Looked up for each event, which OFFSET makes PostgreSQL do: as a join it would
+		// begin with all events of the network.
+		return "EXISTS (SELECT 1 FROM audit_leaves WHERE event_id = found.id AND address >= " + q.arg(first) +
+			" AND address <= " + q.arg(last) + " LIMIT 1 OFFSET 0)"
 	}}
 	if first == last {
-		w.keys = []clause{filled("address", first)}
+		w.keys = []key{{column: "address", value: first, filled: true}}
 	} else {
 		w.span = &between
 	}

@@ -129,7 +129,7 @@ func anyHeld(ctx context.Context, db *database.DB, p partition, kept holds) (boo
 		if to := time.UnixMicro(p.to); f.Before.IsZero() || to.Before(f.Before) {
 			f.Before = to
 		}
-		s := search{searchBounds(), db, f}
+		s := search{searchBounds(), db, db.Dialect, f}
 		for at, more := (cursor{}), true; more; {
 			var found []Event
 			var err error

@@ -75,6 +75,36 @@ func (h *Handler) GetEvent(ctx context.Context, r *tollgatev1.GetEventRequest) (
 	return &tollgatev1.GetEventResponse{Event: eventProto(&e)}, nil
 }
 
+// GetSummary implements AuditService.
+func (h *Handler) GetSummary(ctx context.Context, r *tollgatev1.GetSummaryRequest) (*tollgatev1.GetSummaryResponse, error) {
+	filter, err := filterOf(r)
+	if err != nil {
+		return nil, err
+	}
+	if filter.After, err = protoconv.Time("after", r.After); err != nil {
+		return nil, err
+	}
+	if filter.Before, err = protoconv.Time("before", r.Before); err != nil {
+		return nil, err
+	}
+	by := Hourly
+	if r.Bucket == tollgatev1.SummaryBucket_SUMMARY_BUCKET_DAY {
+		by = Daily
+	}
+	summary, err := h.service.Summary(ctx, filter, by)
+	if err != nil {
+		return nil, err
+	}
+	return &tollgatev1.GetSummaryResponse{
+		After: protoconv.Timestamp(summary.After), Before: protoconv.Timestamp(summary.Before),
+		Counts: protoconv.List(summary.Counts, func(c Count) *tollgatev1.SummaryCount {
+			return &tollgatev1.SummaryCount{
+				Time: protoconv.Timestamp(c.Time), Action: string(c.Action), Outcome: outcomes.Proto(c.Outcome), Count: c.Events,
+			}
+		}),
+	}, nil
+}
+
 // RecordEvent implements AuditService.
 func (h *Handler) RecordEvent(ctx context.Context, r *tollgatev1.RecordEventRequest) (*tollgatev1.RecordEventResponse, error) {
 	e, err := h.service.recordFromService(ctx, reportedEvent(r))

@@ -12,21 +12,35 @@ type bounds struct {
 	read   int // about how many events one call reads to fill its page
 	step   int // how many one statement reads, to let those through that other fields ask for
 	first  int // step of the first statement, which often is enough
-	joined int // step for events that are found by another table
+	joined int // step for events that are looked up in another table
 	values int // of a span that are looked up one by one
 	span   int // how many events of a span are read and sorted for a page
 	count  int // how far the events of a field are counted, to begin with the fewest
+
+	counted int // how many events one statement of a summary counts, or a quarter if they are looked up
+	summary int // about how many events one summary reads
+	counts  int // how many counts a summary has
 }
 
 func searchBounds() bounds {
-	return bounds{read: 100_000, step: 5000, first: 500, joined: 1000, values: 32, span: 5000, count: 1000}
+	return bounds{read: 20_000, step: 5000, first: 500, joined: 1000, values: 32, span: 5000, count: 1000, counted: 20_000, summary: 1_000_000, counts: 10_000}
 }
 
 // search looks for the events of a filter.
 type search struct {
 	bounds
-	db     *database.DB
-	filter Filter
+	db      database.Queries
+	dialect database.Dialect
+	filter  Filter
+}
+
+// step is a part of what a search reads: below a cursor, if there is one, down to an end,
+// if there is one.
+type step struct {
+	below, end cursor
+	most       int
+	last       bool // nothing comes after it
+	empty      bool
 }
 
 // lead is how a search finds events: under keys, of which an index has the events in
@@ -34,9 +48,10 @@ type search struct {
 type lead struct {
 	search
 	from  table
-	keys  []clause
+	keys  []key
 	span  *span
 	check []clause // what else the filter asks for
+	joins bool     // each event is looked up in another table
 }
 
 // events reads up to n events that the filter lets through, newest first, from the
@@ -47,16 +62,18 @@ func (s search) events(ctx context.Context, below cursor, n int) (found []Event,
 	if err != nil || l == nil {
 		return nil, below, false, err
 	}
-	step := min(s.first, l.steps())
-	for read := 0; ; {
-		var end cursor // the step's last event; none: the step is all there is
-		if l.span == nil && len(l.check) > 0 {
-			if end, err = l.end(ctx, below, step); err != nil {
+	for read, most := 0, min(s.first, l.steps()); ; most = l.steps() {
+		rest := n + 1 - len(found)             // one more, to know whether there is a next page
+		part := step{below: below, last: true} // one statement reads what there is
+		if len(l.check) > 0 {
+			if part, err = l.next(ctx, below, most); err != nil {
 				return nil, below, false, err
 			}
 		}
-		// One more, to know whether there is a next page.
-		rows, err := l.read(ctx, below, end, step, n+1-len(found))
+		if part.empty {
+			return found, below, false, nil
+		}
+		rows, err := l.read(ctx, part, rest)
 		if err != nil {
 			return nil, below, false, err
 		}
@@ -67,21 +84,20 @@ func (s search) events(ctx context.Context, below cursor, n int) (found []Event,
 			last := &found[n-1]
 			return found[:n], cursor{last.Time.UnixMicro(), last.ID}, true, nil
 		}
-		if end == (cursor{}) {
+		if part.last {
 			return found, below, false, nil
 		}
-		below = end
-		if read += step * max(1, len(l.keys)); read >= s.bounds.read {
+		below = part.end
+		if read += most * max(1, len(l.keys)); read >= s.bounds.read {
 			return found, below, true, nil
 		}
-		step = l.steps()
 	}
 }
 
 // steps is how many events of each of the lead's keys one statement reads.
 func (l *lead) steps() int {
 	step := l.step
-	if l.from == inLeaves {
+	if l.joins {
 		step = l.joined
 	}
 	return max(step/max(1, len(l.keys)), step/20, 1)
@@ -89,7 +105,7 @@ func (l *lead) steps() int {
 
 // lead chooses how to find the filter's events; nil: there are none.
 func (s search) lead(ctx context.Context, below cursor) (*lead, error) {
-	criteria := s.filter.criteria(s.db.Dialect)
+	criteria := s.filter.criteria(s.dialect)
 	for i := range criteria {
 		c := &criteria[i]
 		if c.span == nil {
@@ -104,7 +120,7 @@ func (s search) lead(ctx context.Context, below cursor) (*lead, error) {
 		}
 		if len(values) <= s.values {
 			for _, value := range values {
-				c.keys = append(c.keys, c.span.key(value))
+				c.keys = append(c.keys, key{column: c.span.column, value: value, filled: c.span.filled})
 			}
 			c.span = nil
 		}
@@ -115,6 +131,7 @@ func (s search) lead(ctx context.Context, below cursor) (*lead, error) {
 	}
 	l := &lead{search: s, from: inEvents}
 	for i, c := range criteria {
+		l.joins = l.joins || c.from == inLeaves
 		if i == best {
 			l.from, l.keys, l.span = c.from, c.keys, c.span
 		} else {

@@ -3,8 +3,10 @@ package audit
 import (
 	"context"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/database"
 )
@@ -49,13 +51,26 @@ func (l *lead) under(q *query, below, end cursor) []string {
 	if l.span != nil {
 		return []string{l.span.within(q)}
 	}
-	keys := l.keys
-	if len(keys) == 0 {
-		keys = []clause{func(*query) string { return "1 = 1" }}
+	if len(l.keys) == 0 {
+		return []string{"1 = 1" + l.between(q, l.from, below, end)}
 	}
-	where := make([]string, len(keys))
-	for i, key := range keys {
-		where[i] = key(q) + l.between(q, l.from, below, end)
+	low, high := end, below
+	if low == (cursor{}) {
+		low.Time = math.MinInt64
+		if after := bound(l.filter.After); after != nil {
+			low.Time = *after
+		}
+	}
+	if high == (cursor{}) {
+		high.Time = math.MaxInt64
+		if before := bound(l.filter.Before); before != nil {
+			high.Time = *before
+		}
+	}
+	where := make([]string, len(l.keys))
+	for i, key := range l.keys {
+		// The times again, by which PostgreSQL leaves out months.
+		where[i] = key.where(q, l.from, low, high) + " AND " + l.from.id + " <> " + q.arg(high.ID) + l.filter.times(q, l.from)
 	}
 	return where
 }
@@ -73,58 +88,64 @@ func (l *lead) between(q *query, in table, below, end cursor) string {
 	return where
 }
 
-// newest orders a table's events as a list has them.
-func (s table) newest() string { return " ORDER BY " + s.time + " DESC, " + s.id + " DESC" }
-
-// end is the place of the last event of a step from below a cursor on, none when fewer
-// events are left. It reads indexes only.
-func (l *lead) end(ctx context.Context, below cursor, step int) (cursor, error) {
-	var q query
-	most := q.arg(step)
-	var parts []string
-	for _, where := range l.under(&q, below, cursor{}) {
-		parts = append(parts, `SELECT * FROM (SELECT `+l.from.time+` AS time, `+l.from.id+` AS id FROM `+l.from.name+
-			` WHERE `+where+l.from.newest()+` LIMIT `+most+`) AS part`)
+// order is the order of the lead's i-th index: its events' newest first, a span's as
+// they come.
+func (l *lead) order(i int) string {
+	switch {
+	case l.span != nil:
+		return " ORDER BY " + l.span.column + ", " + l.from.time + ", " + l.from.id
+	case len(l.keys) > 0:
+		return l.keys[i].newest(l.from)
+	default:
+		return " ORDER BY " + l.from.time + " DESC, " + l.from.id + " DESC"
 	}
-	statement := `SELECT time, id FROM (` + strings.Join(parts, ` UNION ALL `) + `) AS step
-		ORDER BY time DESC, id DESC LIMIT 1 OFFSET ` + q.arg(step-1)
-	var ends []cursor
-	if err := l.db.Select(ctx, &ends, statement, q.args...); err != nil {
-		return cursor{}, fmt.Errorf("find the end of a step of the audit log: %w", err)
-	}
-	if len(ends) == 0 {
-		return cursor{}, nil
-	}
-	return ends[0], nil
 }
 
-// read reads up to n of the events below a cursor, from end on if there is one, that
-// pass the lead's checks. Each key's index gives up to twice a step: events that come
-// in meanwhile take no place away.
-func (l *lead) read(ctx context.Context, below, end cursor, step, n int) ([]row, error) {
+// next is the step of so many events from below a cursor on. It reads indexes only.
+func (l *lead) next(ctx context.Context, below cursor, most int) (step, error) {
+	s := step{below: below, most: most}
+	if l.span != nil { // one statement reads them all
+		s.last = true
+		return s, nil
+	}
+	var q query
+	limit := q.arg(most)
+	var parts []string
+	for i, where := range l.under(&q, below, cursor{}) {
+		parts = append(parts, `SELECT * FROM (SELECT `+l.from.time+` AS time, `+l.from.id+` AS id FROM `+l.from.name+
+			` WHERE `+where+l.order(i)+` LIMIT `+limit+`) AS part`)
+	}
+	var ends []struct {
+		cursor
+		N int `db:"n"`
+	}
+	err := l.db.Select(ctx, &ends, `WITH step AS (SELECT time, id FROM (`+strings.Join(parts, ` UNION ALL `)+`) AS parts
+		ORDER BY time DESC, id DESC LIMIT `+limit+`)
+		SELECT time, id, (SELECT COUNT(*) FROM step) AS n FROM step ORDER BY time, id LIMIT 1`, q.args...)
+	if err != nil {
+		return s, fmt.Errorf("find the end of a step of the audit log: %w", err)
+	}
+	if s.empty = len(ends) == 0; !s.empty {
+		s.end, s.last = ends[0].cursor, ends[0].N < most
+	}
+	return s, nil
+}
+
+// read reads up to n of a step's events that pass the lead's checks.
+func (l *lead) read(ctx context.Context, s step, n int) ([]row, error) {
 	var q query
 	most := n
 	if len(l.check) > 0 {
-		most = 2 * step
+		most = 2 * s.most // so that events that come in meanwhile take no place away
 	}
-	limit := q.arg(most)
-	var parts []string
-	for _, where := range l.under(&q, below, end) {
-		parts = append(parts, l.part(where, limit))
-	}
+	parts := l.parts(&q, s, most)
 	statement := parts[0]
 	if len(parts) > 1 || len(l.check) > 0 || l.span != nil {
-		for i, part := range parts {
-			parts[i] = `SELECT * FROM (` + part + `) AS part`
+		order := ` ORDER BY time DESC, id DESC`
+		if len(l.keys) == 1 && l.from == inEvents { // the part's: it is read no further than needed
+			order = l.order(0)
 		}
-		statement = `SELECT ` + columns + ` FROM (` + strings.Join(parts, ` UNION ALL `) + `) AS found WHERE 1 = 1`
-		if l.span != nil {
-			statement += l.between(&q, inEvents, below, end)
-		}
-		for _, check := range l.check {
-			statement += ` AND ` + check(&q)
-		}
-		statement += ` ORDER BY time DESC, id DESC LIMIT ` + q.arg(n)
+		statement = `SELECT ` + columns + l.found(&q, parts, s) + order + ` LIMIT ` + q.arg(n)
 	}
 	var rows []row
 	if err := l.db.Select(ctx, &rows, statement, q.args...); err != nil {
@@ -133,21 +154,61 @@ func (l *lead) read(ctx context.Context, below, end cursor, step, n int) ([]row,
 	return rows, nil
 }
 
-// part reads the events of one key, in order, or those of a span.
-func (l *lead) part(where, limit string) string {
-	if l.from == inEvents {
-		if l.span != nil {
-			// In the order of the span's index, so that it is used.
-			return `SELECT ` + columns + ` FROM audit_events WHERE ` + where +
-				` ORDER BY ` + l.span.column + `, time, id LIMIT ` + strconv.Itoa(l.bounds.span)
-		}
-		return `SELECT ` + columns + ` FROM audit_events WHERE ` + where + l.from.newest() + ` LIMIT ` + limit
-	}
-	order := l.from.newest()
+// parts read up to so many of a step's events under each of the lead's keys.
+func (l *lead) parts(q *query, s step, most int) (parts []string) {
 	if l.span != nil {
-		order, limit = ` ORDER BY address, time, event_id`, strconv.Itoa(l.bounds.span)
+		most = l.bounds.span
 	}
-	return `SELECT ` + eventColumns + ` FROM (SELECT time, event_id FROM audit_leaves WHERE ` + where + order + ` LIMIT ` + limit + `) AS leaf
+	limit := q.arg(most)
+	for i, where := range l.under(q, s.below, s.end) {
+		parts = append(parts, l.part(where+l.order(i)+` LIMIT `+limit))
+	}
+	return parts
+}
+
+// found is those of the parts' events that pass the lead's checks.
+func (l *lead) found(q *query, parts []string, s step) string {
+	for i, part := range parts {
+		parts[i] = `SELECT * FROM (` + part + `) AS part`
+	}
+	passes := []string{"1 = 1"}
+	if l.span != nil {
+		passes[0] += l.between(q, inEvents, s.below, s.end)
+	}
+	for _, check := range l.check {
+		passes = append(passes, check(q))
+	}
+	return ` FROM (` + strings.Join(parts, ` UNION ALL `) + `) AS found WHERE ` + strings.Join(passes, ` AND `)
+}
+
+// countRow is a Count as read.
+type countRow struct {
+	Bucket  int64   `db:"bucket"` // number of hours or days since 1970
+	Action  Action  `db:"action"`
+	Outcome Outcome `db:"outcome"`
+	Events  int64   `db:"events"`
+}
+
+// counts are the numbers of a step's events that pass the lead's checks.
+func (l *lead) counts(ctx context.Context, s step, by time.Duration) ([]countRow, error) {
+	var q query
+	from := l.found(&q, l.parts(&q, s, 2*s.most), s)
+	var rows []countRow
+	err := l.db.Select(ctx, &rows, `SELECT bucket, action, outcome, COUNT(*) AS events FROM (
+		SELECT time / `+strconv.FormatInt(by.Microseconds(), 10)+` AS bucket, action, outcome`+from+`) AS counted
+		GROUP BY bucket, action, outcome`, q.args...)
+	if err != nil {
+		return nil, fmt.Errorf("count a step of the audit log: %w", err)
+	}
+	return rows, nil
+}
+
+// part reads the events that are selected in a table.
+func (l *lead) part(selected string) string {
+	if l.from == inEvents {
+		return `SELECT ` + columns + ` FROM audit_events WHERE ` + selected
+	}
+	return `SELECT ` + eventColumns + ` FROM (SELECT time, event_id FROM audit_leaves WHERE ` + selected + `) AS leaf
 		JOIN audit_events AS e ON e.id = leaf.event_id AND e.time = leaf.time ORDER BY leaf.time DESC, leaf.event_id DESC`
 }
 
@@ -159,13 +220,9 @@ var eventColumns = "e." + strings.Join(strings.Fields(columns), " e.")
 func (l *lead) count(ctx context.Context, below cursor, most int) (n int, err error) {
 	var q query
 	limit := q.arg(most)
-	order := l.from.newest()
-	if l.span != nil {
-		order = ` ORDER BY ` + l.span.column + `, ` + l.from.time + `, ` + l.from.id
-	}
 	var parts []string
-	for _, where := range l.under(&q, below, cursor{}) {
-		parts = append(parts, `(SELECT COUNT(*) FROM (SELECT 1 FROM `+l.from.name+` WHERE `+where+order+` LIMIT `+limit+`) AS part)`)
+	for i, where := range l.under(&q, below, cursor{}) {
+		parts = append(parts, `(SELECT COUNT(*) FROM (SELECT 1 FROM `+l.from.name+` WHERE `+where+l.order(i)+` LIMIT `+limit+`) AS part)`)
 	}
 	if err := l.db.Get(ctx, &n, `SELECT `+strings.Join(parts, ` + `), q.args...); err != nil {
 		return 0, fmt.Errorf("count events for a search: %w", err)

@@ -25,10 +25,12 @@ type Service struct {
 	log   *slog.Logger
 	tree  *tree.Tree // nil: the log has none
 
-	timeout    time.Duration // how long Record waits for its commit
-	sweepEvery time.Duration // how often the writer writes what was counted
-	prunePause time.Duration // between two steps of Prune
-	bounds     bounds        // of a search
+	timeout     time.Duration // how long Record waits for its commit
+	sweepEvery  time.Duration // how often the writer writes what was counted
+	prunePause  time.Duration // between two steps of Prune
+	bounds      bounds        // of a search
+	summaries   chan struct{} // holds a token for each summary that is counted
+	summaryWait time.Duration // how long others wait for one
 
 	sequenceEvery time.Duration // how often the sequencer looks for events
 
@@ -56,7 +58,7 @@ func NewService(db *database.DB, clk clock.Clock, pages page.Tokens, log *slog.L
 	}
 	return &Service{
 		db: db, clock: clk, pages: pages, log: log, timeout: recordTimeout, sweepEvery: sweepEvery, prunePause: prunePause,
-		sequenceEvery: sequenceEvery, bounds: searchBounds(),
+		sequenceEvery: sequenceEvery, bounds: searchBounds(), summaries: make(chan struct{}, summariesAtOnce), summaryWait: summaryWait,
 		queue: make(chan entry, queueSize), commits: make(chan struct{}, committers(db)), reported: inflight.New[string](reportedSize),
 		batches: make(chan struct{}, committers(db)), batched: inflight.New[string](batchedSize),
 		floods: newFloods(clk), wake: make(chan struct{}, 1),
@@ -82,13 +84,15 @@ func (s *Service) Run(ctx context.Context) {
 func (s *Service) List(ctx context.Context, f Filter, size int32, token string) ([]Event, string, error) {
 	f = f.stored()
 	return page.Scan(s.pages, f.list(), size, token, func(after cursor, n int) ([]Event, cursor, bool, error) {
-		return search{s.bounds, s.db, f}.events(ctx, after, n)
+		return s.search(f).events(ctx, after, n)
 	})
 }
 
+func (s *Service) search(f Filter) search { return search{s.bounds, s.db, s.db.Dialect, f} }
+
 // Latest returns the n newest events of an action, the newest first.
 func (s *Service) Latest(ctx context.Context, action Action, n int) ([]Event, error) {
-	list, _, _, err := search{s.bounds, s.db, Filter{Action: string(action)}}.events(ctx, cursor{}, n)
+	list, _, _, err := s.search(Filter{Action: string(action)}).events(ctx, cursor{}, n)
 	if err != nil {
 		return nil, fmt.Errorf("read the latest events: %w", err)
 	}

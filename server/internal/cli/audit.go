@@ -14,9 +14,10 @@ import (
 )
 
 type audit struct {
-	List auditList `cmd:"" help:"List events, newest first."`
-	Show auditShow `cmd:"" help:"Show everything that is recorded of an event."`
-	Tail auditTail `cmd:"" help:"Show events as they are recorded, until Ctrl-C. It goes on after an outage where it was."`
+	List    auditList    `cmd:"" help:"List events, newest first."`
+	Show    auditShow    `cmd:"" help:"Show everything that is recorded of an event."`
+	Summary auditSummary `cmd:"" help:"Count events by the hour, by the day or by action, of the last 24 hours or 30 days unless you say when."`
+	Tail    auditTail    `cmd:"" help:"Show events as they are recorded, until Ctrl-C. It goes on after an outage where it was."`
 
 	Verify     auditVerify     `cmd:"" help:"Check that nothing in the log was edited, deleted, reordered or cut off. Exit status 0: whole; 1: not; 2: it could not be checked."`
 	Checkpoint auditCheckpoint `cmd:"" help:"Show the newest signed checkpoint, to be kept elsewhere."`
@@ -57,6 +58,13 @@ func (f eventFilter) listing() *tollgatev1.ListEventsRequest {
 
 func (f eventFilter) watching() *tollgatev1.WatchEventsRequest {
 	return &tollgatev1.WatchEventsRequest{
+		Actor: f.Actor, Action: f.Action, Outcome: f.outcome(), Resource: f.Resource, Reason: f.Reason, Address: f.Address,
+		SessionId: f.Session, ApiKeyId: f.Key, RequestId: f.Request, RecordedBy: f.RecordedBy,
+	}
+}
+
+func (f eventFilter) counting() *tollgatev1.GetSummaryRequest {
+	return &tollgatev1.GetSummaryRequest{
 		Actor: f.Actor, Action: f.Action, Outcome: f.outcome(), Resource: f.Resource, Reason: f.Reason, Address: f.Address,
 		SessionId: f.Session, ApiKeyId: f.Key, RequestId: f.Request, RecordedBy: f.RecordedBy,
 	}

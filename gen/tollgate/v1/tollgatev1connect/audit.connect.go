@@ -37,6 +37,8 @@ const (
 	AuditServiceListEventsProcedure = "/tollgate.v1.AuditService/ListEvents"
 	// AuditServiceGetEventProcedure is the fully-qualified name of the AuditService's GetEvent RPC.
 	AuditServiceGetEventProcedure = "/tollgate.v1.AuditService/GetEvent"
+	// AuditServiceGetSummaryProcedure is the fully-qualified name of the AuditService's GetSummary RPC.
+	AuditServiceGetSummaryProcedure = "/tollgate.v1.AuditService/GetSummary"
 	// AuditServiceRecordEventProcedure is the fully-qualified name of the AuditService's RecordEvent
 	// RPC.
 	AuditServiceRecordEventProcedure = "/tollgate.v1.AuditService/RecordEvent"
@@ -88,6 +90,12 @@ type AuditServiceClient interface {
 	ListEvents(context.Context, *v1.ListEventsRequest) (*v1.ListEventsResponse, error)
 	// GetEvent returns one event. NOT_FOUND when the log does not hold it (any more).
 	GetEvent(context.Context, *v1.GetEventRequest) (*v1.GetEventResponse, error)
+	// GetSummary counts the events that match every filter given, by hour or day and by
+	// action and outcome, for charts. FAILED_PRECONDITION, SUMMARY_TOO_LARGE, when there
+	// are more than 10,000 counts, or more than a million events to read: ask for a
+	// shorter time, for days, or with a filter. UNAVAILABLE, SUMMARY_BUSY, while as many
+	// are being counted as may be at once.
+	GetSummary(context.Context, *v1.GetSummaryRequest) (*v1.GetSummaryResponse, error)
 	// RecordEvent adds an event of a downstream service to the log. The event
 	// names the service that recorded it beside the actor that the service claims.
 	RecordEvent(context.Context, *v1.RecordEventRequest) (*v1.RecordEventResponse, error)
@@ -165,6 +173,13 @@ func NewAuditServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			httpClient,
 			baseURL+AuditServiceGetEventProcedure,
 			connect.WithSchema(auditServiceMethods.ByName("GetEvent")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		getSummary: connect.NewClient[v1.GetSummaryRequest, v1.GetSummaryResponse](
+			httpClient,
+			baseURL+AuditServiceGetSummaryProcedure,
+			connect.WithSchema(auditServiceMethods.ByName("GetSummary")),
 			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
@@ -273,6 +288,7 @@ func NewAuditServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 type auditServiceClient struct {
 	listEvents       *connect.Client[v1.ListEventsRequest, v1.ListEventsResponse]
 	getEvent         *connect.Client[v1.GetEventRequest, v1.GetEventResponse]
+	getSummary       *connect.Client[v1.GetSummaryRequest, v1.GetSummaryResponse]
 	recordEvent      *connect.Client[v1.RecordEventRequest, v1.RecordEventResponse]
 	recordEvents     *connect.Client[v1.RecordEventsRequest, v1.RecordEventsResponse]
 	watchEvents      *connect.Client[v1.WatchEventsRequest, v1.WatchEventsResponse]
@@ -302,6 +318,15 @@ func (c *auditServiceClient) ListEvents(ctx context.Context, req *v1.ListEventsR
 // GetEvent calls tollgate.v1.AuditService.GetEvent.
 func (c *auditServiceClient) GetEvent(ctx context.Context, req *v1.GetEventRequest) (*v1.GetEventResponse, error) {
 	response, err := c.getEvent.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// GetSummary calls tollgate.v1.AuditService.GetSummary.
+func (c *auditServiceClient) GetSummary(ctx context.Context, req *v1.GetSummaryRequest) (*v1.GetSummaryResponse, error) {
+	response, err := c.getSummary.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
 	}
@@ -441,6 +466,12 @@ type AuditServiceHandler interface {
 	ListEvents(context.Context, *v1.ListEventsRequest) (*v1.ListEventsResponse, error)
 	// GetEvent returns one event. NOT_FOUND when the log does not hold it (any more).
 	GetEvent(context.Context, *v1.GetEventRequest) (*v1.GetEventResponse, error)
+	// GetSummary counts the events that match every filter given, by hour or day and by
+	// action and outcome, for charts. FAILED_PRECONDITION, SUMMARY_TOO_LARGE, when there
+	// are more than 10,000 counts, or more than a million events to read: ask for a
+	// shorter time, for days, or with a filter. UNAVAILABLE, SUMMARY_BUSY, while as many
+	// are being counted as may be at once.
+	GetSummary(context.Context, *v1.GetSummaryRequest) (*v1.GetSummaryResponse, error)
 	// RecordEvent adds an event of a downstream service to the log. The event
 	// names the service that recorded it beside the actor that the service claims.
 	RecordEvent(context.Context, *v1.RecordEventRequest) (*v1.RecordEventResponse, error)
@@ -514,6 +545,13 @@ func NewAuditServiceHandler(svc AuditServiceHandler, opts ...connect.HandlerOpti
 		AuditServiceGetEventProcedure,
 		svc.GetEvent,
 		connect.WithSchema(auditServiceMethods.ByName("GetEvent")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	auditServiceGetSummaryHandler := connect.NewUnaryHandlerSimple(
+		AuditServiceGetSummaryProcedure,
+		svc.GetSummary,
+		connect.WithSchema(auditServiceMethods.ByName("GetSummary")),
 		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
@@ -621,6 +659,8 @@ func NewAuditServiceHandler(svc AuditServiceHandler, opts ...connect.HandlerOpti
 			auditServiceListEventsHandler.ServeHTTP(w, r)
 		case AuditServiceGetEventProcedure:
 			auditServiceGetEventHandler.ServeHTTP(w, r)
+		case AuditServiceGetSummaryProcedure:
+			auditServiceGetSummaryHandler.ServeHTTP(w, r)
 		case AuditServiceRecordEventProcedure:
 			auditServiceRecordEventHandler.ServeHTTP(w, r)
 		case AuditServiceRecordEventsProcedure:
@@ -666,6 +706,10 @@ func (UnimplementedAuditServiceHandler) ListEvents(context.Context, *v1.ListEven
 
 func (UnimplementedAuditServiceHandler) GetEvent(context.Context, *v1.GetEventRequest) (*v1.GetEventResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tollgate.v1.AuditService.GetEvent is not implemented"))
+}
+
+func (UnimplementedAuditServiceHandler) GetSummary(context.Context, *v1.GetSummaryRequest) (*v1.GetSummaryResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tollgate.v1.AuditService.GetSummary is not implemented"))
 }
 
 func (UnimplementedAuditServiceHandler) RecordEvent(context.Context, *v1.RecordEventRequest) (*v1.RecordEventResponse, error) {

@@ -17,7 +17,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file tollgate/v1/audit.proto.
  */
 export const file_tollgate_v1_audit: GenFile = /*@__PURE__*/
-  fileDesc("Chd0b2xsZ2F0ZS92MS9hdWRpdC5wcm90bxILdG9sbGdhdGUudjEiUgoFQWN0b3ISDwoHdXNlcl9pZBgBIAEoCRIQCgh1c2VybmFtZRgCIAEoCRISCgpzZXNzaW9uX2lkGAMgASgJEhIKCmFwaV9rZXlfaWQYBCABKAki5AIKBUV2ZW50EgoKAmlkGAEgASgJEigKBHRpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiEKBWFjdG9yGAMgASgLMhIudG9sbGdhdGUudjEuQWN0b3ISDgoGYWN0aW9uGAQgASgJEiUKB291dGNvbWUYBSABKA4yFC50b2xsZ2F0ZS52MS5PdXRjb21lEg4KBnJlYXNvbhgGIAEoCRIQCghyZXNvdXJjZRgHIAEoCRIKCgJpcBgIIAEoCRISCgp1c2VyX2FnZW50GAkgASgJEhIKCnJlcXVlc3RfaWQYCiABKAkSMAoHZGV0YWlscxgLIAMoCzIfLnRvbGxnYXRlLnYxLkV2ZW50LkRldGFpbHNFbnRyeRITCgtyZWNvcmRlZF9ieRgMIAEoCRouCgxEZXRhaWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASLbAgoRTGlzdEV2ZW50c1JlcXVlc3QSDQoFYWN0b3IYASABKAkSDgoGYWN0aW9uGAIgASgJEiUKB291dGNvbWUYAyABKA4yFC50b2xsZ2F0ZS52MS5PdXRjb21lEhAKCHJlc291cmNlGAQgASgJEikKBWFmdGVyGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIqCgZiZWZvcmUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCXBhZ2Vfc2l6ZRgHIAEoBRISCgpwYWdlX3Rva2VuGAggASgJEg4KBnJlYXNvbhgJIAEoCRIPCgdhZGRyZXNzGAogASgJEhIKCnNlc3Npb25faWQYCyABKAkSEgoKYXBpX2tleV9pZBgMIAEoCRISCgpyZXF1ZXN0X2lkGA0gASgJEhMKC3JlY29yZGVkX2J5GA4gASgJIlEKEkxpc3RFdmVudHNSZXNwb25zZRIiCgZldmVudHMYASADKAsyEi50b2xsZ2F0ZS52MS5FdmVudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiHQoPR2V0RXZlbnRSZXF1ZXN0EgoKAmlkGAEgASgJIjUKEEdldEV2ZW50UmVzcG9uc2USIQoFZXZlbnQYASABKAsyEi50b2xsZ2F0ZS52MS5FdmVudCKzAgoSUmVjb3JkRXZlbnRSZXF1ZXN0EiEKBWFjdG9yGAEgASgLMhIudG9sbGdhdGUudjEuQWN0b3ISDgoGYWN0aW9uGAIgASgJEiUKB291dGNvbWUYAyABKA4yFC50b2xsZ2F0ZS52MS5PdXRjb21lEg4KBnJlYXNvbhgEIAEoCRIQCghyZXNvdXJjZRgFIAEoCRIKCgJpcBgGIAEoCRISCgp1c2VyX2FnZW50GAcgASgJEhIKCnJlcXVlc3RfaWQYCCABKAkSPQoHZGV0YWlscxgJIAMoCzIsLnRvbGxnYXRlLnYxLlJlY29yZEV2ZW50UmVxdWVzdC5EZXRhaWxzRW50cnkaLgoMRGV0YWlsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiOAoTUmVjb3JkRXZlbnRSZXNwb25zZRIhCgVldmVudBgBIAEoCzISLnRvbGxnYXRlLnYxLkV2ZW50IkYKE1JlY29yZEV2ZW50c1JlcXVlc3QSLwoGZXZlbnRzGAEgAygLMh8udG9sbGdhdGUudjEuUmVjb3JkRXZlbnRSZXF1ZXN0IiMKFFJlY29yZEV2ZW50c1Jlc3BvbnNlEgsKA2lkcxgBIAMoCSL1AQoSV2F0Y2hFdmVudHNSZXF1ZXN0Eg0KBWFjdG9yGAEgASgJEg4KBmFjdGlvbhgCIAEoCRIlCgdvdXRjb21lGAMgASgOMhQudG9sbGdhdGUudjEuT3V0Y29tZRIVCg1sYXN0X2V2ZW50X2lkGAQgASgJEhAKCHJlc291cmNlGAUgASgJEg4KBnJlYXNvbhgGIAEoCRIPCgdhZGRyZXNzGAcgASgJEhIKCnNlc3Npb25faWQYCCABKAkSEgoKYXBpX2tleV9pZBgJIAEoCRISCgpyZXF1ZXN0X2lkGAogASgJEhMKC3JlY29yZGVkX2J5GAsgASgJIjgKE1dhdGNoRXZlbnRzUmVzcG9uc2USIQoFZXZlbnQYASABKAsyEi50b2xsZ2F0ZS52MS5FdmVudCKqAQoTRXhwb3J0RXZlbnRzUmVxdWVzdBIpCgZmb3JtYXQYASABKA4yGS50b2xsZ2F0ZS52MS5FeHBvcnRGb3JtYXQSKQoFYWZ0ZXIYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEioKBmJlZm9yZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEQoJZnJvbV9sZWFmGAQgASgDIlwKFEV4cG9ydEV2ZW50c1Jlc3BvbnNlEg0KBWxpbmVzGAEgASgMEhEKCW5leHRfbGVhZhgCIAEoAxIQCghlbmRfbGVhZhgDIAEoAxIQCghjb21wbGV0ZRgEIAEoCCpgCgdPdXRjb21lEhcKE09VVENPTUVfVU5TUEVDSUZJRUQQABITCg9PVVRDT01FX1NVQ0NFU1MQARISCg5PVVRDT01FX0RFTklFRBACEhMKD09VVENPTUVfRkFJTFVSRRADKnYKDEV4cG9ydEZvcm1hdBIdChlFWFBPUlRfRk9STUFUX1VOU1BFQ0lGSUVEEAASGAoURVhQT1JUX0ZPUk1BVF9OREpTT04QARIVChFFWFBPUlRfRk9STUFUX0NTVhACEhYKEkVYUE9SVF9GT1JNQVRfT0NTRhADMtAPCgxBdWRpdFNlcnZpY2USawoKTGlzdEV2ZW50cxIeLnRvbGxnYXRlLnYxLkxpc3RFdmVudHNSZXF1ZXN0Gh8udG9sbGdhdGUudjEuTGlzdEV2ZW50c1Jlc3BvbnNlIhyQAgGK5BkVChN0b2xsZ2F0ZTphdWRpdDpyZWFkEmUKCEdldEV2ZW50EhwudG9sbGdhdGUudjEuR2V0RXZlbnRSZXF1ZXN0Gh0udG9sbGdhdGUudjEuR2V0RXZlbnRSZXNwb25zZSIckAIBiuQZFQoTdG9sbGdhdGU6YXVkaXQ6cmVhZBJtCgtSZWNvcmRFdmVudBIfLnRvbGxnYXRlLnYxLlJlY29yZEV2ZW50UmVxdWVzdBogLnRvbGxnYXRlLnYxLlJlY29yZEV2ZW50UmVzcG9uc2UiG4rkGRcKFXRvbGxnYXRlOmF1ZGl0OnJlY29yZBJ4CgxSZWNvcmRFdmVudHMSIC50b2xsZ2F0ZS52MS5SZWNvcmRFdmVudHNSZXF1ZXN0GiEudG9sbGdhdGUudjEuUmVjb3JkRXZlbnRzUmVzcG9uc2UiI4rkGR9KBmV2ZW50cwoVdG9sbGdhdGU6YXVkaXQ6cmVjb3JkEm0KC1dhdGNoRXZlbnRzEh8udG9sbGdhdGUudjEuV2F0Y2hFdmVudHNSZXF1ZXN0GiAudG9sbGdhdGUudjEuV2F0Y2hFdmVudHNSZXNwb25zZSIZiuQZFQoTdG9sbGdhdGU6YXVkaXQ6cmVhZDABEnAKDEV4cG9ydEV2ZW50cxIgLnRvbGxnYXRlLnYxLkV4cG9ydEV2ZW50c1JlcXVlc3QaIS50b2xsZ2F0ZS52MS5FeHBvcnRFdmVudHNSZXNwb25zZSIZiuQZFQoTdG9sbGdhdGU6YXVkaXQ6cmVhZDABEn4KD0NyZWF0ZVJlY29yZGluZxIjLnRvbGxnYXRlLnYxLkNyZWF0ZVJlY29yZGluZ1JlcXVlc3QaJC50b2xsZ2F0ZS52MS5DcmVhdGVSZWNvcmRpbmdSZXNwb25zZSIgiuQZHDABChh0b2xsZ2F0ZTphdWRpdDpjb25maWd1cmUSdwoOTGlzdFJlY29yZGluZ3MSIi50b2xsZ2F0ZS52MS5MaXN0UmVjb3JkaW5nc1JlcXVlc3QaIy50b2xsZ2F0ZS52MS5MaXN0UmVjb3JkaW5nc1Jlc3BvbnNlIhyQAgGK5BkVChN0b2xsZ2F0ZTphdWRpdDpyZWFkEnEKDEdldFJlY29yZGluZxIgLnRvbGxnYXRlLnYxLkdldFJlY29yZGluZ1JlcXVlc3QaIS50b2xsZ2F0ZS52MS5HZXRSZWNvcmRpbmdSZXNwb25zZSIckAIBiuQZFQoTdG9sbGdhdGU6YXVkaXQ6cmVhZBJ+Cg9VcGRhdGVSZWNvcmRpbmcSIy50b2xsZ2F0ZS52MS5VcGRhdGVSZWNvcmRpbmdSZXF1ZXN0GiQudG9sbGdhdGUudjEuVXBkYXRlUmVjb3JkaW5nUmVzcG9uc2UiIIrkGRwwAQoYdG9sbGdhdGU6YXVkaXQ6Y29uZmlndXJlEn4KD0RlbGV0ZVJlY29yZGluZxIjLnRvbGxnYXRlLnYxLkRlbGV0ZVJlY29yZGluZ1JlcXVlc3QaJC50b2xsZ2F0ZS52MS5EZWxldGVSZWNvcmRpbmdSZXNwb25zZSIgiuQZHDABChh0b2xsZ2F0ZTphdWRpdDpjb25maWd1cmUSdAoNR2V0Q2hlY2twb2ludBIhLnRvbGxnYXRlLnYxLkdldENoZWNrcG9pbnRSZXF1ZXN0GiIudG9sbGdhdGUudjEuR2V0Q2hlY2twb2ludFJlc3BvbnNlIhyQAgGK5BkVChN0b2xsZ2F0ZTphdWRpdDpyZWFkEnoKD0xpc3RDaGVja3BvaW50cxIjLnRvbGxnYXRlLnYxLkxpc3RDaGVja3BvaW50c1JlcXVlc3QaJC50b2xsZ2F0ZS52MS5MaXN0Q2hlY2twb2ludHNSZXNwb25zZSIckAIBiuQZFQoTdG9sbGdhdGU6YXVkaXQ6cmVhZBJ0Cg1MaXN0QXVkaXRLZXlzEiEudG9sbGdhdGUudjEuTGlzdEF1ZGl0S2V5c1JlcXVlc3QaIi50b2xsZ2F0ZS52MS5MaXN0QXVkaXRLZXlzUmVzcG9uc2UiHJACAYrkGRUKE3RvbGxnYXRlOmF1ZGl0OnJlYWQSawoKUHJvdmVFdmVudBIeLnRvbGxnYXRlLnYxLlByb3ZlRXZlbnRSZXF1ZXN0Gh8udG9sbGdhdGUudjEuUHJvdmVFdmVudFJlc3BvbnNlIhyQAgGK5BkVChN0b2xsZ2F0ZTphdWRpdDpyZWFkEn0KEFByb3ZlQ29uc2lzdGVuY3kSJC50b2xsZ2F0ZS52MS5Qcm92ZUNvbnNpc3RlbmN5UmVxdWVzdBolLnRvbGxnYXRlLnYxLlByb3ZlQ29uc2lzdGVuY3lSZXNwb25zZSIckAIBiuQZFQoTdG9sbGdhdGU6YXVkaXQ6cmVhZBJiCgdHZXRUaWxlEhsudG9sbGdhdGUudjEuR2V0VGlsZVJlcXVlc3QaHC50b2xsZ2F0ZS52MS5HZXRUaWxlUmVzcG9uc2UiHJACAYrkGRUKE3RvbGxnYXRlOmF1ZGl0OnJlYWRiBnByb3RvMw", [file_google_protobuf_timestamp, file_tollgate_v1_audit_tree, file_tollgate_v1_options, file_tollgate_v1_recordings]);
+  fileDesc("Chd0b2xsZ2F0ZS92MS9hdWRpdC5wcm90bxILdG9sbGdhdGUudjEiUgoFQWN0b3ISDwoHdXNlcl9pZBgBIAEoCRIQCgh1c2VybmFtZRgCIAEoCRISCgpzZXNzaW9uX2lkGAMgASgJEhIKCmFwaV9rZXlfaWQYBCABKAki5AIKBUV2ZW50EgoKAmlkGAEgASgJEigKBHRpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiEKBWFjdG9yGAMgASgLMhIudG9sbGdhdGUudjEuQWN0b3ISDgoGYWN0aW9uGAQgASgJEiUKB291dGNvbWUYBSABKA4yFC50b2xsZ2F0ZS52MS5PdXRjb21lEg4KBnJlYXNvbhgGIAEoCRIQCghyZXNvdXJjZRgHIAEoCRIKCgJpcBgIIAEoCRISCgp1c2VyX2FnZW50GAkgASgJEhIKCnJlcXVlc3RfaWQYCiABKAkSMAoHZGV0YWlscxgLIAMoCzIfLnRvbGxnYXRlLnYxLkV2ZW50LkRldGFpbHNFbnRyeRITCgtyZWNvcmRlZF9ieRgMIAEoCRouCgxEZXRhaWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASLbAgoRTGlzdEV2ZW50c1JlcXVlc3QSDQoFYWN0b3IYASABKAkSDgoGYWN0aW9uGAIgASgJEiUKB291dGNvbWUYAyABKA4yFC50b2xsZ2F0ZS52MS5PdXRjb21lEhAKCHJlc291cmNlGAQgASgJEikKBWFmdGVyGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIqCgZiZWZvcmUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhEKCXBhZ2Vfc2l6ZRgHIAEoBRISCgpwYWdlX3Rva2VuGAggASgJEg4KBnJlYXNvbhgJIAEoCRIPCgdhZGRyZXNzGAogASgJEhIKCnNlc3Npb25faWQYCyABKAkSEgoKYXBpX2tleV9pZBgMIAEoCRISCgpyZXF1ZXN0X2lkGA0gASgJEhMKC3JlY29yZGVkX2J5GA4gASgJIlEKEkxpc3RFdmVudHNSZXNwb25zZRIiCgZldmVudHMYASADKAsyEi50b2xsZ2F0ZS52MS5FdmVudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiHQoPR2V0RXZlbnRSZXF1ZXN0EgoKAmlkGAEgASgJIjUKEEdldEV2ZW50UmVzcG9uc2USIQoFZXZlbnQYASABKAsyEi50b2xsZ2F0ZS52MS5FdmVudCLgAgoRR2V0U3VtbWFyeVJlcXVlc3QSDQoFYWN0b3IYASABKAkSDgoGYWN0aW9uGAIgASgJEiUKB291dGNvbWUYAyABKA4yFC50b2xsZ2F0ZS52MS5PdXRjb21lEhAKCHJlc291cmNlGAQgASgJEikKBWFmdGVyGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIqCgZiZWZvcmUYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEioKBmJ1Y2tldBgHIAEoDjIaLnRvbGxnYXRlLnYxLlN1bW1hcnlCdWNrZXQSDgoGcmVhc29uGAkgASgJEg8KB2FkZHJlc3MYCiABKAkSEgoKc2Vzc2lvbl9pZBgLIAEoCRISCgphcGlfa2V5X2lkGAwgASgJEhIKCnJlcXVlc3RfaWQYDSABKAkSEwoLcmVjb3JkZWRfYnkYDiABKAkifgoMU3VtbWFyeUNvdW50EigKBHRpbWUYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg4KBmFjdGlvbhgCIAEoCRIlCgdvdXRjb21lGAMgASgOMhQudG9sbGdhdGUudjEuT3V0Y29tZRINCgVjb3VudBgEIAEoAyKWAQoSR2V0U3VtbWFyeVJlc3BvbnNlEikKBmNvdW50cxgBIAMoCzIZLnRvbGxnYXRlLnYxLlN1bW1hcnlDb3VudBIpCgVhZnRlchgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKgoGYmVmb3JlGAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCKzAgoSUmVjb3JkRXZlbnRSZXF1ZXN0EiEKBWFjdG9yGAEgASgLMhIudG9sbGdhdGUudjEuQWN0b3ISDgoGYWN0aW9uGAIgASgJEiUKB291dGNvbWUYAyABKA4yFC50b2xsZ2F0ZS52MS5PdXRjb21lEg4KBnJlYXNvbhgEIAEoCRIQCghyZXNvdXJjZRgFIAEoCRIKCgJpcBgGIAEoCRISCgp1c2VyX2FnZW50GAcgASgJEhIKCnJlcXVlc3RfaWQYCCABKAkSPQoHZGV0YWlscxgJIAMoCzIsLnRvbGxnYXRlLnYxLlJlY29yZEV2ZW50UmVxdWVzdC5EZXRhaWxzRW50cnkaLgoMRGV0YWlsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiOAoTUmVjb3JkRXZlbnRSZXNwb25zZRIhCgVldmVudBgBIAEoCzISLnRvbGxnYXRlLnYxLkV2ZW50IkYKE1JlY29yZEV2ZW50c1JlcXVlc3QSLwoGZXZlbnRzGAEgAygLMh8udG9sbGdhdGUudjEuUmVjb3JkRXZlbnRSZXF1ZXN0IiMKFFJlY29yZEV2ZW50c1Jlc3BvbnNlEgsKA2lkcxgBIAMoCSL1AQoSV2F0Y2hFdmVudHNSZXF1ZXN0Eg0KBWFjdG9yGAEgASgJEg4KBmFjdGlvbhgCIAEoCRIlCgdvdXRjb21lGAMgASgOMhQudG9sbGdhdGUudjEuT3V0Y29tZRIVCg1sYXN0X2V2ZW50X2lkGAQgASgJEhAKCHJlc291cmNlGAUgASgJEg4KBnJlYXNvbhgGIAEoCRIPCgdhZGRyZXNzGAcgASgJEhIKCnNlc3Npb25faWQYCCABKAkSEgoKYXBpX2tleV9pZBgJIAEoCRISCgpyZXF1ZXN0X2lkGAogASgJEhMKC3JlY29yZGVkX2J5GAsgASgJIjgKE1dhdGNoRXZlbnRzUmVzcG9uc2USIQoFZXZlbnQYASABKAsyEi50b2xsZ2F0ZS52MS5FdmVudCKqAQoTRXhwb3J0RXZlbnRzUmVxdWVzdBIpCgZmb3JtYXQYASABKA4yGS50b2xsZ2F0ZS52MS5FeHBvcnRGb3JtYXQSKQoFYWZ0ZXIYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEioKBmJlZm9yZRgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEQoJZnJvbV9sZWFmGAQgASgDIlwKFEV4cG9ydEV2ZW50c1Jlc3BvbnNlEg0KBWxpbmVzGAEgASgMEhEKCW5leHRfbGVhZhgCIAEoAxIQCghlbmRfbGVhZhgDIAEoAxIQCghjb21wbGV0ZRgEIAEoCCpgCgdPdXRjb21lEhcKE09VVENPTUVfVU5TUEVDSUZJRUQQABITCg9PVVRDT01FX1NVQ0NFU1MQARISCg5PVVRDT01FX0RFTklFRBACEhMKD09VVENPTUVfRkFJTFVSRRADKmAKDVN1bW1hcnlCdWNrZXQSHgoaU1VNTUFSWV9CVUNLRVRfVU5TUEVDSUZJRUQQABIXChNTVU1NQVJZX0JVQ0tFVF9IT1VSEAESFgoSU1VNTUFSWV9CVUNLRVRfREFZEAIqdgoMRXhwb3J0Rm9ybWF0Eh0KGUVYUE9SVF9GT1JNQVRfVU5TUEVDSUZJRUQQABIYChRFWFBPUlRfRk9STUFUX05ESlNPThABEhUKEUVYUE9SVF9GT1JNQVRfQ1NWEAISFgoSRVhQT1JUX0ZPUk1BVF9PQ1NGEAMyvRAKDEF1ZGl0U2VydmljZRJrCgpMaXN0RXZlbnRzEh4udG9sbGdhdGUudjEuTGlzdEV2ZW50c1JlcXVlc3QaHy50b2xsZ2F0ZS52MS5MaXN0RXZlbnRzUmVzcG9uc2UiHJACAYrkGRUKE3RvbGxnYXRlOmF1ZGl0OnJlYWQSZQoIR2V0RXZlbnQSHC50b2xsZ2F0ZS52MS5HZXRFdmVudFJlcXVlc3QaHS50b2xsZ2F0ZS52MS5HZXRFdmVudFJlc3BvbnNlIhyQAgGK5BkVChN0b2xsZ2F0ZTphdWRpdDpyZWFkEmsKCkdldFN1bW1hcnkSHi50b2xsZ2F0ZS52MS5HZXRTdW1tYXJ5UmVxdWVzdBofLnRvbGxnYXRlLnYxLkdldFN1bW1hcnlSZXNwb25zZSIckAIBiuQZFQoTdG9sbGdhdGU6YXVkaXQ6cmVhZBJtCgtSZWNvcmRFdmVudBIfLnRvbGxnYXRlLnYxLlJlY29yZEV2ZW50UmVxdWVzdBogLnRvbGxnYXRlLnYxLlJlY29yZEV2ZW50UmVzcG9uc2UiG4rkGRcKFXRvbGxnYXRlOmF1ZGl0OnJlY29yZBJ4CgxSZWNvcmRFdmVudHMSIC50b2xsZ2F0ZS52MS5SZWNvcmRFdmVudHNSZXF1ZXN0GiEudG9sbGdhdGUudjEuUmVjb3JkRXZlbnRzUmVzcG9uc2UiI4rkGR9KBmV2ZW50cwoVdG9sbGdhdGU6YXVkaXQ6cmVjb3JkEm0KC1dhdGNoRXZlbnRzEh8udG9sbGdhdGUudjEuV2F0Y2hFdmVudHNSZXF1ZXN0GiAudG9sbGdhdGUudjEuV2F0Y2hFdmVudHNSZXNwb25zZSIZiuQZFQoTdG9sbGdhdGU6YXVkaXQ6cmVhZDABEnAKDEV4cG9ydEV2ZW50cxIgLnRvbGxnYXRlLnYxLkV4cG9ydEV2ZW50c1JlcXVlc3QaIS50b2xsZ2F0ZS52MS5FeHBvcnRFdmVudHNSZXNwb25zZSIZiuQZFQoTdG9sbGdhdGU6YXVkaXQ6cmVhZDABEn4KD0NyZWF0ZVJlY29yZGluZxIjLnRvbGxnYXRlLnYxLkNyZWF0ZVJlY29yZGluZ1JlcXVlc3QaJC50b2xsZ2F0ZS52MS5DcmVhdGVSZWNvcmRpbmdSZXNwb25zZSIgiuQZHDABChh0b2xsZ2F0ZTphdWRpdDpjb25maWd1cmUSdwoOTGlzdFJlY29yZGluZ3MSIi50b2xsZ2F0ZS52MS5MaXN0UmVjb3JkaW5nc1JlcXVlc3QaIy50b2xsZ2F0ZS52MS5MaXN0UmVjb3JkaW5nc1Jlc3BvbnNlIhyQAgGK5BkVChN0b2xsZ2F0ZTphdWRpdDpyZWFkEnEKDEdldFJlY29yZGluZxIgLnRvbGxnYXRlLnYxLkdldFJlY29yZGluZ1JlcXVlc3QaIS50b2xsZ2F0ZS52MS5HZXRSZWNvcmRpbmdSZXNwb25zZSIckAIBiuQZFQoTdG9sbGdhdGU6YXVkaXQ6cmVhZBJ+Cg9VcGRhdGVSZWNvcmRpbmcSIy50b2xsZ2F0ZS52MS5VcGRhdGVSZWNvcmRpbmdSZXF1ZXN0GiQudG9sbGdhdGUudjEuVXBkYXRlUmVjb3JkaW5nUmVzcG9uc2UiIIrkGRwwAQoYdG9sbGdhdGU6YXVkaXQ6Y29uZmlndXJlEn4KD0RlbGV0ZVJlY29yZGluZxIjLnRvbGxnYXRlLnYxLkRlbGV0ZVJlY29yZGluZ1JlcXVlc3QaJC50b2xsZ2F0ZS52MS5EZWxldGVSZWNvcmRpbmdSZXNwb25zZSIgiuQZHDABChh0b2xsZ2F0ZTphdWRpdDpjb25maWd1cmUSdAoNR2V0Q2hlY2twb2ludBIhLnRvbGxnYXRlLnYxLkdldENoZWNrcG9pbnRSZXF1ZXN0GiIudG9sbGdhdGUudjEuR2V0Q2hlY2twb2ludFJlc3BvbnNlIhyQAgGK5BkVChN0b2xsZ2F0ZTphdWRpdDpyZWFkEnoKD0xpc3RDaGVja3BvaW50cxIjLnRvbGxnYXRlLnYxLkxpc3RDaGVja3BvaW50c1JlcXVlc3QaJC50b2xsZ2F0ZS52MS5MaXN0Q2hlY2twb2ludHNSZXNwb25zZSIckAIBiuQZFQoTdG9sbGdhdGU6YXVkaXQ6cmVhZBJ0Cg1MaXN0QXVkaXRLZXlzEiEudG9sbGdhdGUudjEuTGlzdEF1ZGl0S2V5c1JlcXVlc3QaIi50b2xsZ2F0ZS52MS5MaXN0QXVkaXRLZXlzUmVzcG9uc2UiHJACAYrkGRUKE3RvbGxnYXRlOmF1ZGl0OnJlYWQSawoKUHJvdmVFdmVudBIeLnRvbGxnYXRlLnYxLlByb3ZlRXZlbnRSZXF1ZXN0Gh8udG9sbGdhdGUudjEuUHJvdmVFdmVudFJlc3BvbnNlIhyQAgGK5BkVChN0b2xsZ2F0ZTphdWRpdDpyZWFkEn0KEFByb3ZlQ29uc2lzdGVuY3kSJC50b2xsZ2F0ZS52MS5Qcm92ZUNvbnNpc3RlbmN5UmVxdWVzdBolLnRvbGxnYXRlLnYxLlByb3ZlQ29uc2lzdGVuY3lSZXNwb25zZSIckAIBiuQZFQoTdG9sbGdhdGU6YXVkaXQ6cmVhZBJiCgdHZXRUaWxlEhsudG9sbGdhdGUudjEuR2V0VGlsZVJlcXVlc3QaHC50b2xsZ2F0ZS52MS5HZXRUaWxlUmVzcG9uc2UiHJACAYrkGRUKE3RvbGxnYXRlOmF1ZGl0OnJlYWRiBnByb3RvMw", [file_google_protobuf_timestamp, file_tollgate_v1_audit_tree, file_tollgate_v1_options, file_tollgate_v1_recordings]);
 
 /**
  * Actor is who did it.
@@ -281,7 +281,7 @@ export const ListEventsRequestSchema: GenMessage<ListEventsRequest> = /*@__PURE_
 export type ListEventsResponse = Message<"tollgate.v1.ListEventsResponse"> & {
   /**
    * The events, newest first. Fewer than page_size, even none, when they are rare: one
-   * call reads up to 100,000 events to find them.
+   * call reads about 20,000 events at most to find them.
    *
    * @generated from field: repeated tollgate.v1.Event events = 1;
    */
@@ -343,6 +343,189 @@ export type GetEventResponse = Message<"tollgate.v1.GetEventResponse"> & {
  */
 export const GetEventResponseSchema: GenMessage<GetEventResponse> = /*@__PURE__*/
   messageDesc(file_tollgate_v1_audit, 5);
+
+/**
+ * GetSummaryRequest says what is counted. The filters are those of ListEventsRequest.
+ *
+ * @generated from message tollgate.v1.GetSummaryRequest
+ */
+export type GetSummaryRequest = Message<"tollgate.v1.GetSummaryRequest"> & {
+  /**
+   * Only what this user did: an id or a name.
+   *
+   * @generated from field: string actor = 1;
+   */
+  actor: string;
+
+  /**
+   * Only this action; "auth.*" for all that start with "auth.".
+   *
+   * @generated from field: string action = 2;
+   */
+  action: string;
+
+  /**
+   * Only this outcome.
+   *
+   * @generated from field: tollgate.v1.Outcome outcome = 3;
+   */
+  outcome: Outcome;
+
+  /**
+   * Only this resource; "orders/*" for all that start with "orders/".
+   *
+   * @generated from field: string resource = 4;
+   */
+  resource: string;
+
+  /**
+   * Only at or after this time. Not set: 24 hours before the end, or 30 days with days.
+   *
+   * @generated from field: google.protobuf.Timestamp after = 5;
+   */
+  after?: Timestamp | undefined;
+
+  /**
+   * Only before this time. Not set: now.
+   *
+   * @generated from field: google.protobuf.Timestamp before = 6;
+   */
+  before?: Timestamp | undefined;
+
+  /**
+   * By hour or by day.
+   *
+   * @generated from field: tollgate.v1.SummaryBucket bucket = 7;
+   */
+  bucket: SummaryBucket;
+
+  /**
+   * Only this reason.
+   *
+   * @generated from field: string reason = 9;
+   */
+  reason: string;
+
+  /**
+   * Only from this address, 203.0.113.7, or this network: 203.0.113.0/24, 2001:db8::/32.
+   * An event is found by its address up to 2 s after it was recorded.
+   *
+   * @generated from field: string address = 10;
+   */
+  address: string;
+
+  /**
+   * Only what was done in this session.
+   *
+   * @generated from field: string session_id = 11;
+   */
+  sessionId: string;
+
+  /**
+   * Only what was done with this API key, by its id.
+   *
+   * @generated from field: string api_key_id = 12;
+   */
+  apiKeyId: string;
+
+  /**
+   * Only what was done in this request.
+   *
+   * @generated from field: string request_id = 13;
+   */
+  requestId: string;
+
+  /**
+   * Only what this service recorded, by its user id.
+   *
+   * @generated from field: string recorded_by = 14;
+   */
+  recordedBy: string;
+};
+
+/**
+ * Describes the message tollgate.v1.GetSummaryRequest.
+ * Use `create(GetSummaryRequestSchema)` to create a new message.
+ */
+export const GetSummaryRequestSchema: GenMessage<GetSummaryRequest> = /*@__PURE__*/
+  messageDesc(file_tollgate_v1_audit, 6);
+
+/**
+ * SummaryCount is how many events there were of one action and outcome in one hour or day.
+ *
+ * @generated from message tollgate.v1.SummaryCount
+ */
+export type SummaryCount = Message<"tollgate.v1.SummaryCount"> & {
+  /**
+   * When the hour or day began, in UTC.
+   *
+   * @generated from field: google.protobuf.Timestamp time = 1;
+   */
+  time?: Timestamp | undefined;
+
+  /**
+   * What was done.
+   *
+   * @generated from field: string action = 2;
+   */
+  action: string;
+
+  /**
+   * How it ended.
+   *
+   * @generated from field: tollgate.v1.Outcome outcome = 3;
+   */
+  outcome: Outcome;
+
+  /**
+   * How many events: at least 1. An event that stands for many refusals is one.
+   *
+   * @generated from field: int64 count = 4;
+   */
+  count: bigint;
+};
+
+/**
+ * Describes the message tollgate.v1.SummaryCount.
+ * Use `create(SummaryCountSchema)` to create a new message.
+ */
+export const SummaryCountSchema: GenMessage<SummaryCount> = /*@__PURE__*/
+  messageDesc(file_tollgate_v1_audit, 7);
+
+/**
+ * GetSummaryResponse has the counts.
+ *
+ * @generated from message tollgate.v1.GetSummaryResponse
+ */
+export type GetSummaryResponse = Message<"tollgate.v1.GetSummaryResponse"> & {
+  /**
+   * Up to 10,000 counts, by time, action and outcome. What is not there was 0 times.
+   *
+   * @generated from field: repeated tollgate.v1.SummaryCount counts = 1;
+   */
+  counts: SummaryCount[];
+
+  /**
+   * The time that was counted: from here on.
+   *
+   * @generated from field: google.protobuf.Timestamp after = 2;
+   */
+  after?: Timestamp | undefined;
+
+  /**
+   * Up to here.
+   *
+   * @generated from field: google.protobuf.Timestamp before = 3;
+   */
+  before?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message tollgate.v1.GetSummaryResponse.
+ * Use `create(GetSummaryResponseSchema)` to create a new message.
+ */
+export const GetSummaryResponseSchema: GenMessage<GetSummaryResponse> = /*@__PURE__*/
+  messageDesc(file_tollgate_v1_audit, 8);
 
 /**
  * RecordEventRequest describes what happened at a downstream service.
@@ -420,7 +603,7 @@ export type RecordEventRequest = Message<"tollgate.v1.RecordEventRequest"> & {
  * Use `create(RecordEventRequestSchema)` to create a new message.
  */
 export const RecordEventRequestSchema: GenMessage<RecordEventRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_v1_audit, 6);
+  messageDesc(file_tollgate_v1_audit, 9);
 
 /**
  * RecordEventResponse is the event as recorded.
@@ -441,7 +624,7 @@ export type RecordEventResponse = Message<"tollgate.v1.RecordEventResponse"> & {
  * Use `create(RecordEventResponseSchema)` to create a new message.
  */
 export const RecordEventResponseSchema: GenMessage<RecordEventResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_v1_audit, 7);
+  messageDesc(file_tollgate_v1_audit, 10);
 
 /**
  * RecordEventsRequest describes what happened at a downstream service.
@@ -462,7 +645,7 @@ export type RecordEventsRequest = Message<"tollgate.v1.RecordEventsRequest"> & {
  * Use `create(RecordEventsRequestSchema)` to create a new message.
  */
 export const RecordEventsRequestSchema: GenMessage<RecordEventsRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_v1_audit, 8);
+  messageDesc(file_tollgate_v1_audit, 11);
 
 /**
  * RecordEventsResponse says that all events were recorded.
@@ -483,7 +666,7 @@ export type RecordEventsResponse = Message<"tollgate.v1.RecordEventsResponse"> &
  * Use `create(RecordEventsResponseSchema)` to create a new message.
  */
 export const RecordEventsResponseSchema: GenMessage<RecordEventsResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_v1_audit, 9);
+  messageDesc(file_tollgate_v1_audit, 12);
 
 /**
  * WatchEventsRequest filters.
@@ -578,7 +761,7 @@ export type WatchEventsRequest = Message<"tollgate.v1.WatchEventsRequest"> & {
  * Use `create(WatchEventsRequestSchema)` to create a new message.
  */
 export const WatchEventsRequestSchema: GenMessage<WatchEventsRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_v1_audit, 10);
+  messageDesc(file_tollgate_v1_audit, 13);
 
 /**
  * WatchEventsResponse is one event.
@@ -599,7 +782,7 @@ export type WatchEventsResponse = Message<"tollgate.v1.WatchEventsResponse"> & {
  * Use `create(WatchEventsResponseSchema)` to create a new message.
  */
 export const WatchEventsResponseSchema: GenMessage<WatchEventsResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_v1_audit, 11);
+  messageDesc(file_tollgate_v1_audit, 14);
 
 /**
  * ExportEventsRequest says which events, in which form.
@@ -642,7 +825,7 @@ export type ExportEventsRequest = Message<"tollgate.v1.ExportEventsRequest"> & {
  * Use `create(ExportEventsRequestSchema)` to create a new message.
  */
 export const ExportEventsRequestSchema: GenMessage<ExportEventsRequest> = /*@__PURE__*/
-  messageDesc(file_tollgate_v1_audit, 12);
+  messageDesc(file_tollgate_v1_audit, 15);
 
 /**
  * ExportEventsResponse is a part of an export.
@@ -685,7 +868,7 @@ export type ExportEventsResponse = Message<"tollgate.v1.ExportEventsResponse"> &
  * Use `create(ExportEventsResponseSchema)` to create a new message.
  */
 export const ExportEventsResponseSchema: GenMessage<ExportEventsResponse> = /*@__PURE__*/
-  messageDesc(file_tollgate_v1_audit, 13);
+  messageDesc(file_tollgate_v1_audit, 16);
 
 /**
  * Outcome is how an action ended.
@@ -729,6 +912,40 @@ export const OutcomeSchema: GenEnum<Outcome> = /*@__PURE__*/
   enumDesc(file_tollgate_v1_audit, 0);
 
 /**
+ * SummaryBucket is over how long each number counts. Hours and days are of UTC.
+ *
+ * @generated from enum tollgate.v1.SummaryBucket
+ */
+export enum SummaryBucket {
+  /**
+   * Not set: hours.
+   *
+   * @generated from enum value: SUMMARY_BUCKET_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * By the hour, over up to 31 days.
+   *
+   * @generated from enum value: SUMMARY_BUCKET_HOUR = 1;
+   */
+  HOUR = 1,
+
+  /**
+   * By the day, over up to 366 days.
+   *
+   * @generated from enum value: SUMMARY_BUCKET_DAY = 2;
+   */
+  DAY = 2,
+}
+
+/**
+ * Describes the enum tollgate.v1.SummaryBucket.
+ */
+export const SummaryBucketSchema: GenEnum<SummaryBucket> = /*@__PURE__*/
+  enumDesc(file_tollgate_v1_audit, 1);
+
+/**
  * ExportFormat is what an event looks like in an export.
  *
  * @generated from enum tollgate.v1.ExportFormat
@@ -768,7 +985,7 @@ export enum ExportFormat {
  * Describes the enum tollgate.v1.ExportFormat.
  */
 export const ExportFormatSchema: GenEnum<ExportFormat> = /*@__PURE__*/
-  enumDesc(file_tollgate_v1_audit, 1);
+  enumDesc(file_tollgate_v1_audit, 2);
 
 /**
  * AuditService answers "what happened": who did what, when, from where, and
@@ -797,6 +1014,20 @@ export const AuditService: GenService<{
     methodKind: "unary";
     input: typeof GetEventRequestSchema;
     output: typeof GetEventResponseSchema;
+  },
+  /**
+   * GetSummary counts the events that match every filter given, by hour or day and by
+   * action and outcome, for charts. FAILED_PRECONDITION, SUMMARY_TOO_LARGE, when there
+   * are more than 10,000 counts, or more than a million events to read: ask for a
+   * shorter time, for days, or with a filter. UNAVAILABLE, SUMMARY_BUSY, while as many
+   * are being counted as may be at once.
+   *
+   * @generated from rpc tollgate.v1.AuditService.GetSummary
+   */
+  getSummary: {
+    methodKind: "unary";
+    input: typeof GetSummaryRequestSchema;
+    output: typeof GetSummaryResponseSchema;
   },
   /**
    * RecordEvent adds an event of a downstream service to the log. The event
