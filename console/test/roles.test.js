@@ -47,7 +47,7 @@ test("a change is saved after it was said who gains and loses what", async (t) =
   const look = dialog(page);
   await look.getByText("3 users lose orders:pack.").waitFor();
   await look.getByText("3 users gain orders:ship.").waitFor();
-  await look.getByRole("heading", { name: "Refusals that would be decided otherwise" }).waitFor();
+  await look.getByRole("heading", { name: "Decisions that would be made otherwise" }).waitFor();
   await shoot(page, "role-change");
   assert.deepEqual((await server.call("GET", "/v1/roles/packer")).role.permissions, ["orders:pack", "orders:read"]);
   await look.getByRole("button", { name: "Save: 3 users lose something" }).click();

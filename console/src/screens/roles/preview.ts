@@ -5,25 +5,31 @@ import { all } from "@/lib/all";
 import { roles } from "@/lib/api/clients";
 import { counted } from "@/lib/format";
 
-/** How many of the latest recorded refusals are decided again. */
-export const replay = 1000;
+/** How many of the latest recorded refusals, and of the latest recorded calls that were allowed, are decided again. */
+const replay = 1000;
 
 export interface Preview {
   changes: RoleChange[];
   /** More users than these change. */
   more: boolean;
   replayed: ReplayedDecision[];
+  /** How many decisions on record were made again. */
+  again: number;
 }
 
 /** What an update would change, for up to about a thousand users. */
 export async function previewOf(update: MessageInitShape<typeof UpdateRoleRequestSchema>, signal?: AbortSignal): Promise<Preview> {
   let replayed: ReplayedDecision[] = [];
+  let again = 0;
   const { items, more } = await all(async (pageToken) => {
     const answer = await roles.previewRole({ update, pageSize: 250, pageToken, replay: pageToken ? 0 : replay }, { signal, timeoutMs: 60_000 });
-    if (!pageToken) replayed = answer.replayed;
+    if (!pageToken) {
+      replayed = answer.replayed;
+      again = answer.replayedRefusals + answer.replayedAllows;
+    }
     return { items: answer.changes, next: answer.nextPageToken };
   });
-  return { changes: items, more, replayed };
+  return { changes: items, more, replayed, again };
 }
 
 export const grantText = (grant: Grant): string => `${grant.permission}${grant.condition ? " (under a condition)" : ""}`;

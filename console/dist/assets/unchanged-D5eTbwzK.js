@@ -1,1 +1,0 @@
-import{i as e}from"./timestamp-BseaCz_6.js";import{F as t,O as n}from"./Page-C153iut6.js";function r(r,i,a){let o=t=>t?e(t):0;if(o(i)!==o(a))throw new n(`Somebody else has changed ${r} since you opened it. Reload the page to see how it is now.`,t.Aborted,`CHANGED_SINCE`)}export{r as t};
