@@ -28,7 +28,7 @@ WITH_SERVICES = go build -C tools -o '$(CURDIR)/bin/services' ./services && exec
 # -race turns checkptr on, which makes the SQLite driver many times slower.
 GO_TEST := go test -race -gcflags=all=-d=checkptr=0 -timeout 20m
 
-.PHONY: help run services test test-oauth-clients test-typescript test-python test-console console console-check cover bench microbench export-speed fuzz chaos policy-check audit-check check fmt lint lint-go lint-proto \
+.PHONY: help run services test test-oauth-clients test-typescript test-python test-s3 test-console console console-check cover bench microbench export-speed fuzz chaos policy-check audit-check check fmt lint lint-go lint-proto \
 	tidy-check words generate generate-check breaking third-party
 
 help: ## List the targets
@@ -55,6 +55,11 @@ test-oauth-clients: ## Run oauth4webapi and openid-client against a server (need
 test-typescript: $(TYPESCRIPT)/node_modules/.package-lock.json $(TYPESCRIPT)/test/runtimes/node_modules/.package-lock.json ## Check the TypeScript SDK, and test it against a server
 	go build -o bin/tollgate ./server
 	TOLLGATE_BINARY="$(CURDIR)/bin/tollgate" $(NODE) npm --prefix $(TYPESCRIPT) test
+
+# The same test runs in `make test`, with a bucket of its own.
+test-s3: ## Follow the audit log into VersityGW, an S3 server that others wrote
+	GOBIN='$(CURDIR)/bin' go install github.com/versity/versitygw/cmd/versitygw@v1.8.0
+	TOLLGATE_VERSITYGW='$(CURDIR)/bin/versitygw' go test -count=1 -v -run '^TestS3FollowsTheLog$$' ./server/internal/sinks
 
 test-python: ## Check the Python SDK, and test it against a server, with Debian's packages
 	go build -o bin/tollgate ./server

@@ -18,8 +18,8 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
 )
 
-// TestSinks runs a server with a file and a webhook that is down for a while: /readyz
-// tells, and nothing is lost.
+// TestSinks runs a server with a sink of each kind. The webhook is down for a while:
+// /readyz tells, and nothing is lost.
 func TestSinks(t *testing.T) {
 	t.Parallel()
 	var down atomic.Bool
@@ -37,12 +37,27 @@ func TestSinks(t *testing.T) {
 		received.Write(body)
 	}))
 	t.Cleanup(hook.Close)
+	var objects sync.Map // and log records, by path
+	bucket := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		objects.Store(r.URL.Path, string(body))
+	}))
+	t.Cleanup(bucket.Close)
+	stored := func(part, says string) (found bool) {
+		objects.Range(func(path, body any) bool {
+			found = found || strings.Contains(path.(string), part) && strings.Contains(body.(string), says)
+			return true
+		})
+		return found
+	}
 	dir := t.TempDir()
 	secret := filepath.Join(dir, "secret")
 	backendtest.Must(t, os.WriteFile(secret, []byte("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n"), 0o600))
 	file := filepath.Join(dir, "audit.ndjson")
 	s := serve(t, dir, "TOLLGATE_ADMIN_PASSWORD="+adminPassword,
-		"TOLLGATE_AUDIT_SINKS=archive=file:"+file+" siem="+hook.URL+"/#secret=file:"+secret)
+		"TOLLGATE_AUDIT_SINKS=archive=file:"+file+" siem="+hook.URL+"/#secret=file:"+secret+
+			" bucket=s3://logs/audit#every=1s&endpoint="+bucket.URL+" otel=otlp:",
+		"AWS_ACCESS_KEY_ID=x", "AWS_SECRET_ACCESS_KEY=y", "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT="+bucket.URL+"/v1/logs")
 	admin := s.SignedIn(t, "admin", adminPassword)
 	for n := range 10 {
 		admin.Post(t, "/v1/roles", object{"name": fmt.Sprint("role-", n)})
@@ -60,6 +75,9 @@ func TestSinks(t *testing.T) {
 		mu.Lock()
 		defer mu.Unlock()
 		return strings.Contains(received.String(), "roles/role-9") && ready() == "ok, ok"
+	})
+	apitest.Eventually(t, "the bucket has segments and a signed checkpoint, the collector has events", func() bool {
+		return stored("/logs/audit/0000", "") && stored("/logs/audit/checkpoints/", "\n\n\u2014 ") && stored("/v1/logs", "roles/role-9")
 	})
 	s.stop(t)
 	text, err := os.ReadFile(file)

@@ -1,16 +1,27 @@
 package app
 
 import (
+	"context"
 	"fmt"
 
+	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/metrics"
 	"github.com/tollgatehq/tollgate/server/internal/sinks"
 )
 
+// checkpoint is the newest signed checkpoint, empty before there is one.
+func (a *App) checkpoint(ctx context.Context) (size int64, note string, err error) {
+	signed, err := a.audit.Checkpoint(ctx)
+	if fault.Is(err, fault.NotFound) {
+		return 0, "", nil
+	}
+	return signed.Size, string(signed.Note), err
+}
+
 // openSinks makes the sinks of the audit log, nil when none is configured. Only servers
 // have them: a command may not be able to read their secrets.
 func (a *App) openSinks() (*sinks.Service, error) {
-	targets, err := sinks.Parse(a.config.AuditSinks, a.config.Version, a.clock)
+	targets, err := sinks.Parse(a.config.AuditSinks, sinks.Env{Version: a.config.Version, Clock: a.clock, Checkpoint: a.checkpoint})
 	if err != nil {
 		return nil, fmt.Errorf("--audit-sink: %w", err)
 	}

@@ -1,6 +1,7 @@
 package sinks
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/dustin/go-humanize"
 
@@ -21,9 +23,17 @@ import (
 
 var namePattern = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,31}$`)
 
+// Env is what sinks work with.
+type Env struct {
+	Version string // of the program
+	Clock   clock.Clock
+	// Checkpoint is the newest signed checkpoint of the log, empty before there is one.
+	Checkpoint func(ctx context.Context) (size int64, note string, err error)
+}
+
 // Parse reads sinks as the command line has them, NAME=URL#OPTIONS, and the secrets that
-// they name. Its errors hold no secret. The version is the program's.
-func Parse(texts []string, version string, clk clock.Clock) ([]Target, error) {
+// they name. Its errors hold no secret.
+func Parse(texts []string, env Env) ([]Target, error) {
 	var targets []Target
 	for _, text := range texts {
 		name, address, found := strings.Cut(text, "=")
@@ -33,7 +43,7 @@ func Parse(texts []string, version string, clk clock.Clock) ([]Target, error) {
 		if slices.ContainsFunc(targets, func(t Target) bool { return t.Name == name }) {
 			return nil, fmt.Errorf("two sinks are called %s", name)
 		}
-		target, err := parse(name, address, version, clk)
+		target, err := parse(name, address, env)
 		if err != nil {
 			return nil, fmt.Errorf("sink %s: %w", name, err)
 		}
@@ -42,7 +52,7 @@ func Parse(texts []string, version string, clk clock.Clock) ([]Target, error) {
 	return targets, nil
 }
 
-func parse(name, address, version string, clk clock.Clock) (Target, error) {
+func parse(name, address string, env Env) (Target, error) {
 	address, fragment, _ := strings.Cut(address, "#")
 	given, err := url.ParseQuery(fragment)
 	if err != nil {
@@ -56,28 +66,38 @@ func parse(name, address, version string, clk clock.Clock) (Target, error) {
 	default:
 		o.fail("from must be start, for all that the log has, or end, for what is recorded from now on")
 	}
-	format := export.Format(o.text("format", string(export.NDJSON)))
-	if format != export.NDJSON && format != export.OCSF {
-		o.fail("format must be ndjson or ocsf")
-	}
-	common := common{format: format, version: version, clock: clk}
 	scheme, rest, _ := strings.Cut(address, ":")
+	common := common{Env: env}
+	if scheme != "otlp" { // which has a form of its own
+		common.format = o.format()
+	}
 	switch scheme {
 	case "file":
 		o.file(&target, rest, common)
 	case "https", "http":
 		o.webhook(&target, address, common)
+	case "s3":
+		o.s3(&target, rest, common)
+	case "otlp":
+		o.otlp(&target, rest, common)
 	default:
-		o.fail("it must be file:PATH or https://HOST/PATH")
+		o.fail("it must be file:PATH, https://HOST/PATH, s3://BUCKET/PREFIX or otlp:https://COLLECTOR/v1/logs")
 	}
 	return target, o.err()
 }
 
 // common is what all kinds of sinks are made with.
 type common struct {
-	format  export.Format
-	version string
-	clock   clock.Clock
+	Env
+	format export.Format
+}
+
+func (o *options) format() export.Format {
+	format := export.Format(o.text("format", string(export.NDJSON)))
+	if format != export.NDJSON && format != export.OCSF {
+		o.fail("format must be ndjson or ocsf")
+	}
+	return format
 }
 
 func (c common) contentType() string { return c.format.ContentType(false) }
@@ -89,14 +109,14 @@ func (o *options) file(target *Target, path string, c common) {
 		o.fail("a file needs its whole path: file:/var/log/tollgate/audit.ndjson")
 	}
 	f := fileSink{
-		path: unescaped, format: c.format, line: export.Writer(c.format, c.version), last: -1,
-		rotate: o.size("rotate", "100MB"), keep: int(o.number("keep", 10, 1, 1000)),
+		path: unescaped, format: c.format, line: export.Writer(c.format, c.Version), last: -1,
+		rotate: o.size("rotate", "100MB"), keep: int(o.number("keep", 10, 1000)),
 	}
 	mode, err := strconv.ParseUint(o.text("mode", "0600"), 8, 32)
 	if f.mode = fs.FileMode(mode); err != nil || mode&^0o777 != 0 || mode&0o600 != 0o600 || mode&0o002 != 0 {
 		o.fail("mode must be like 0600, or 0640 for readers of the file's group")
 	}
-	target.Size = Size{Events: int(o.number("batch", 1000, 1, maxBatch)), Bytes: 4 << 20}
+	target.Size = Size{Events: int(o.number("batch", 1000, maxBatch)), Bytes: 4 << 20}
 	target.Open = func() (Sink, error) { opened := f; return &opened, nil }
 }
 
@@ -110,7 +130,7 @@ func (o *options) webhook(target *Target, address string, c common) {
 		o.fail("http:// is for this machine only: everybody on the way could read the log; use https://")
 	}
 	w := webhookSink{
-		url: address, line: export.Writer(c.format, c.version), clock: c.clock, contentType: c.contentType(),
+		url: address, line: export.Writer(c.format, c.Version), clock: c.Clock, contentType: c.contentType(),
 		authorization: o.secret("authorization"),
 	}
 	if w.secrets, err = signingSecrets(o.secret("secret")); err != nil {
@@ -120,7 +140,7 @@ func (o *options) webhook(target *Target, address string, c common) {
 		o.fail("the receiver must know who sends: give secret=file:PATH, authorization=file:PATH, or both; env:VARIABLE does, too")
 	}
 	roots := o.roots("ca")
-	target.Size = Size{Events: int(o.number("batch", 500, 1, maxBatch)), Bytes: 1 << 20}
+	target.Size = Size{Events: int(o.number("batch", 500, maxBatch)), Bytes: 1 << 20}
 	target.Open = func() (Sink, error) {
 		opened := w
 		opened.client = newClient(roots)
@@ -175,12 +195,21 @@ func (o *options) text(name, usual string) string {
 	return usual
 }
 
-func (o *options) number(name string, usual, least, most int64) int64 {
+// number is one from 1 on.
+func (o *options) number(name string, usual, most int64) int64 {
 	n, err := strconv.ParseInt(o.text(name, strconv.FormatInt(usual, 10)), 10, 64)
-	if err != nil || n < least || n > most {
-		o.fail("%s must be a number from %d to %d", name, least, most)
+	if err != nil || n < 1 || n > most {
+		o.fail("%s must be a number from 1 to %d", name, most)
 	}
 	return n
+}
+
+func (o *options) duration(name, usual string, least, most time.Duration) time.Duration {
+	d, err := time.ParseDuration(o.text(name, usual))
+	if err != nil || d < least || d > most {
+		o.fail("%s must be from %s to %s", name, least, most)
+	}
+	return d
 }
 
 // size is a number of bytes, as people write it: 0, or at least 64 KB.

@@ -15,7 +15,7 @@ func TestParse(t *testing.T) {
 		"a=https://siem.example/hook#secret=file:" + secret, "a=http://127.0.0.1:9/#secret=file:" + secret + "&batch=10000",
 		"a=https://siem.example/hook?token=x#authorization=file:" + secret,
 	} {
-		if targets, err := Parse([]string{good}, "", clock.Real()); err != nil || len(targets) != 1 || targets[0].Name != "a" || targets[0].Size.Events == 0 {
+		if targets, err := Parse([]string{good}, env(clock.Real())); err != nil || len(targets) != 1 || targets[0].Name != "a" || targets[0].Size.Events == 0 {
 			t.Errorf("%s: %v", good, err)
 		}
 	}
@@ -51,12 +51,12 @@ func TestParse(t *testing.T) {
 		"a=https://s/#secret=file:" + secret + "&ca=" + secret:          "no certificate",
 		"a=https://s/#secret=file:" + secret + "&batch=20000":           "batch must be",
 	} {
-		_, err := Parse([]string{bad}, "", clock.Real())
+		_, err := Parse([]string{bad}, env(clock.Real()))
 		if err == nil || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: %v, want %q", bad, err, says)
 		}
 	}
-	if _, err := Parse([]string{"a=file:/a", "a=file:/b"}, "", clock.Real()); err == nil || !strings.Contains(err.Error(), "two sinks are called a") {
+	if _, err := Parse([]string{"a=file:/a", "a=file:/b"}, env(clock.Real())); err == nil || !strings.Contains(err.Error(), "two sinks are called a") {
 		t.Errorf("two of one name: %v", err)
 	}
 }

@@ -21,7 +21,7 @@ import (
 // open makes a file sink from its options.
 func openFile(t testing.TB, path, options string) *fileSink {
 	t.Helper()
-	targets, err := Parse([]string{"test=file:" + path + "#" + options}, "1.2.3", clock.Real())
+	targets, err := Parse([]string{"test=file:" + path + "#" + options}, env(clock.Real()))
 	backendtest.Must(t, err)
 	sink, err := targets[0].Open()
 	backendtest.Must(t, err)

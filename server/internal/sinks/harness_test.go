@@ -175,3 +175,8 @@ func wantOnce(t testing.TB, times map[int64]int, n int, again ...int64) {
 		t.Errorf("%d leaves arrived, want %d", len(times), n)
 	}
 }
+
+// env is what a server gives its sinks, with a checkpoint of 42 events.
+func env(clk clock.Clock) Env {
+	return Env{Version: "1.2.3", Clock: clk, Checkpoint: func(context.Context) (int64, string, error) { return 42, "tollgate.test/audit\n42\n", nil }}
+}

@@ -240,13 +240,20 @@ func (r *runner) due(events int64) bool {
 // deliver delivers a batch and moves the cursor past it.
 func (r *runner) deliver(ctx context.Context, at row, b Batch) error {
 	gone := b.Until - b.From - int64(len(b.Entries))
+	skipped := gone
 	if len(b.Entries) > 0 {
 		if !b.Repeated || b.Until != at.Until {
 			if err := r.store.intend(ctx, b.From, b.Until); err != nil {
 				return err
 			}
 		}
-		switch err := r.send(ctx, b); {
+		err := r.send(ctx, b)
+		if refused, ok := errors.AsType[rejected](err); ok {
+			r.logger.ErrorContext(ctx, "an audit sink's receiver rejects events for good; they are skipped", "count", refused.events, "reason", refused.reason,
+				"from_leaf", b.From, "before_leaf", b.Until)
+			skipped, err = skipped+refused.events, nil
+		}
+		switch {
 		case err == nil:
 			ctx = context.WithoutCancel(ctx) // also when the server stops
 		case ctx.Err() != nil:
@@ -255,7 +262,7 @@ func (r *runner) deliver(ctx context.Context, at row, b Batch) error {
 			return r.fail(ctx, b, err)
 		}
 	}
-	if err := r.store.confirm(ctx, b.From, b.Until, gone, r.clock.Now()); err != nil {
+	if err := r.store.confirm(ctx, b.From, b.Until, skipped, r.clock.Now()); err != nil {
 		return err
 	}
 	r.waiting = time.Time{}

@@ -96,7 +96,7 @@ type Status struct {
 	Name      string
 	Lag       int64     // events of the tree that are not confirmed
 	Confirmed time.Time // when the sink last had confirmed, or had nothing to confirm
-	Skipped   int64     // events that were removed from the log before the sink had them
+	Skipped   int64     // events that were removed from the log before the sink had them, or that its receiver rejects
 	Failing   bool      // the last attempt failed
 	Failures  uint64    // attempts of this instance that failed
 }

@@ -69,7 +69,7 @@ func secretFile(t *testing.T, text string) string {
 
 func openHook(t *testing.T, clk clock.Clock, url, options string) Sink {
 	t.Helper()
-	targets, err := Parse([]string{"siem=" + url + "#secret=file:" + secretFile(t, testSecret) + options}, "1.2.3", clk)
+	targets, err := Parse([]string{"siem=" + url + "#secret=file:" + secretFile(t, testSecret) + options}, env(clk))
 	backendtest.Must(t, err)
 	sink, err := targets[0].Open()
 	backendtest.Must(t, err)
