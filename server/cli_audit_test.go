@@ -53,6 +53,17 @@ func TestCLIAudit(t *testing.T) {
 	contains(t, sh.do(t, "limits", "list"), "reads") // other calls go on
 }
 
+// TestCLIHolds checks holds from their creation to their end.
+func TestCLIHolds(t *testing.T) {
+	t.Parallel()
+	_, sh := serveShell(t)
+	sh.do(t, "audit", "hold", "create", "case-17", "--actor", "ann", "--resource", "orders/*", "--after", "30d", "--reason", "a court said so")
+	contains(t, sh.do(t, "audit", "hold", "list"), "case-17", "ann", "orders/*", "a court said so")
+	sh.fails(t, 1, "exists already", "audit", "hold", "create", "case-17")
+	sh.do(t, "audit", "hold", "delete", "case-17", "--yes")
+	sh.fails(t, 1, "no hold", "audit", "hold", "delete", "case-17", "--yes")
+}
+
 // TestCLITail checks that a tail shows each event once, also those of an outage of its
 // connection, and ends well at Ctrl-C.
 func TestCLITail(t *testing.T) {

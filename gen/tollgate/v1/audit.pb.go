@@ -1610,7 +1610,7 @@ var File_tollgate_v1_audit_proto protoreflect.FileDescriptor
 
 const file_tollgate_v1_audit_proto_rawDesc = "" +
 	"\n" +
-	"\x17tollgate/v1/audit.proto\x12\vtollgate.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctollgate/v1/audit_tree.proto\x1a\x19tollgate/v1/options.proto\x1a\x1ctollgate/v1/recordings.proto\"\xa1\x01\n" +
+	"\x17tollgate/v1/audit.proto\x12\vtollgate.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ctollgate/v1/audit_tree.proto\x1a\x17tollgate/v1/holds.proto\x1a\x19tollgate/v1/options.proto\x1a\x1ctollgate/v1/recordings.proto\"\xa1\x01\n" +
 	"\x05Actor\x12!\n" +
 	"\auser_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\x06userId\x12$\n" +
 	"\busername\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x01R\busername\x12'\n" +
@@ -1761,7 +1761,7 @@ const file_tollgate_v1_audit_proto_rawDesc = "" +
 	"\x19EXPORT_FORMAT_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14EXPORT_FORMAT_NDJSON\x10\x01\x12\x15\n" +
 	"\x11EXPORT_FORMAT_CSV\x10\x02\x12\x16\n" +
-	"\x12EXPORT_FORMAT_OCSF\x10\x032\xa8\x14\n" +
+	"\x12EXPORT_FORMAT_OCSF\x10\x032\xbb\x17\n" +
 	"\fAuditService\x12\x83\x01\n" +
 	"\n" +
 	"ListEvents\x12\x1e.tollgate.v1.ListEventsRequest\x1a\x1f.tollgate.v1.ListEventsResponse\"4\x8a\xe4\x19\x15\n" +
@@ -1778,7 +1778,15 @@ const file_tollgate_v1_audit_proto_rawDesc = "" +
 	"\vWatchEvents\x12\x1f.tollgate.v1.WatchEventsRequest\x1a .tollgate.v1.WatchEventsResponse\"\x19\x8a\xe4\x19\x15\n" +
 	"\x13tollgate:audit:read0\x01\x12p\n" +
 	"\fExportEvents\x12 .tollgate.v1.ExportEventsRequest\x1a!.tollgate.v1.ExportEventsResponse\"\x19\x8a\xe4\x19\x15\n" +
-	"\x13tollgate:audit:read0\x01\x12\x9d\x01\n" +
+	"\x13tollgate:audit:read0\x01\x12\x84\x01\n" +
+	"\n" +
+	"CreateHold\x12\x1e.tollgate.v1.CreateHoldRequest\x1a\x1f.tollgate.v1.CreateHoldResponse\"5\x8a\xe4\x19\x170\x01\n" +
+	"\x13tollgate:audit:hold\x82\xd3\xe4\x93\x02\x14:\x01*\"\x0f/v1/audit/holds\x12\x7f\n" +
+	"\tListHolds\x12\x1d.tollgate.v1.ListHoldsRequest\x1a\x1e.tollgate.v1.ListHoldsResponse\"3\x8a\xe4\x19\x15\n" +
+	"\x13tollgate:audit:read\x82\xd3\xe4\x93\x02\x11\x12\x0f/v1/audit/holds\x90\x02\x01\x12\x88\x01\n" +
+	"\n" +
+	"DeleteHold\x12\x1e.tollgate.v1.DeleteHoldRequest\x1a\x1f.tollgate.v1.DeleteHoldResponse\"9\x8a\xe4\x19\x170\x01\n" +
+	"\x13tollgate:audit:hold\x82\xd3\xe4\x93\x02\x18*\x16/v1/audit/holds/{name}\x12\x9d\x01\n" +
 	"\x0fCreateRecording\x12#.tollgate.v1.CreateRecordingRequest\x1a$.tollgate.v1.CreateRecordingResponse\"?\x8a\xe4\x19\x1c0\x01\n" +
 	"\x18tollgate:audit:configure\x82\xd3\xe4\x93\x02\x19:\x01*\"\x14/v1/audit/recordings\x12\x93\x01\n" +
 	"\x0eListRecordings\x12\".tollgate.v1.ListRecordingsRequest\x1a#.tollgate.v1.ListRecordingsResponse\"8\x8a\xe4\x19\x15\n" +
@@ -1843,28 +1851,34 @@ var file_tollgate_v1_audit_proto_goTypes = []any{
 	nil,                              // 20: tollgate.v1.Event.DetailsEntry
 	nil,                              // 21: tollgate.v1.RecordEventRequest.DetailsEntry
 	(*timestamppb.Timestamp)(nil),    // 22: google.protobuf.Timestamp
-	(*CreateRecordingRequest)(nil),   // 23: tollgate.v1.CreateRecordingRequest
-	(*ListRecordingsRequest)(nil),    // 24: tollgate.v1.ListRecordingsRequest
-	(*GetRecordingRequest)(nil),      // 25: tollgate.v1.GetRecordingRequest
-	(*UpdateRecordingRequest)(nil),   // 26: tollgate.v1.UpdateRecordingRequest
-	(*DeleteRecordingRequest)(nil),   // 27: tollgate.v1.DeleteRecordingRequest
-	(*GetCheckpointRequest)(nil),     // 28: tollgate.v1.GetCheckpointRequest
-	(*ListCheckpointsRequest)(nil),   // 29: tollgate.v1.ListCheckpointsRequest
-	(*ListAuditKeysRequest)(nil),     // 30: tollgate.v1.ListAuditKeysRequest
-	(*ProveEventRequest)(nil),        // 31: tollgate.v1.ProveEventRequest
-	(*ProveConsistencyRequest)(nil),  // 32: tollgate.v1.ProveConsistencyRequest
-	(*GetTileRequest)(nil),           // 33: tollgate.v1.GetTileRequest
-	(*CreateRecordingResponse)(nil),  // 34: tollgate.v1.CreateRecordingResponse
-	(*ListRecordingsResponse)(nil),   // 35: tollgate.v1.ListRecordingsResponse
-	(*GetRecordingResponse)(nil),     // 36: tollgate.v1.GetRecordingResponse
-	(*UpdateRecordingResponse)(nil),  // 37: tollgate.v1.UpdateRecordingResponse
-	(*DeleteRecordingResponse)(nil),  // 38: tollgate.v1.DeleteRecordingResponse
-	(*GetCheckpointResponse)(nil),    // 39: tollgate.v1.GetCheckpointResponse
-	(*ListCheckpointsResponse)(nil),  // 40: tollgate.v1.ListCheckpointsResponse
-	(*ListAuditKeysResponse)(nil),    // 41: tollgate.v1.ListAuditKeysResponse
-	(*ProveEventResponse)(nil),       // 42: tollgate.v1.ProveEventResponse
-	(*ProveConsistencyResponse)(nil), // 43: tollgate.v1.ProveConsistencyResponse
-	(*GetTileResponse)(nil),          // 44: tollgate.v1.GetTileResponse
+	(*CreateHoldRequest)(nil),        // 23: tollgate.v1.CreateHoldRequest
+	(*ListHoldsRequest)(nil),         // 24: tollgate.v1.ListHoldsRequest
+	(*DeleteHoldRequest)(nil),        // 25: tollgate.v1.DeleteHoldRequest
+	(*CreateRecordingRequest)(nil),   // 26: tollgate.v1.CreateRecordingRequest
+	(*ListRecordingsRequest)(nil),    // 27: tollgate.v1.ListRecordingsRequest
+	(*GetRecordingRequest)(nil),      // 28: tollgate.v1.GetRecordingRequest
+	(*UpdateRecordingRequest)(nil),   // 29: tollgate.v1.UpdateRecordingRequest
+	(*DeleteRecordingRequest)(nil),   // 30: tollgate.v1.DeleteRecordingRequest
+	(*GetCheckpointRequest)(nil),     // 31: tollgate.v1.GetCheckpointRequest
+	(*ListCheckpointsRequest)(nil),   // 32: tollgate.v1.ListCheckpointsRequest
+	(*ListAuditKeysRequest)(nil),     // 33: tollgate.v1.ListAuditKeysRequest
+	(*ProveEventRequest)(nil),        // 34: tollgate.v1.ProveEventRequest
+	(*ProveConsistencyRequest)(nil),  // 35: tollgate.v1.ProveConsistencyRequest
+	(*GetTileRequest)(nil),           // 36: tollgate.v1.GetTileRequest
+	(*CreateHoldResponse)(nil),       // 37: tollgate.v1.CreateHoldResponse
+	(*ListHoldsResponse)(nil),        // 38: tollgate.v1.ListHoldsResponse
+	(*DeleteHoldResponse)(nil),       // 39: tollgate.v1.DeleteHoldResponse
+	(*CreateRecordingResponse)(nil),  // 40: tollgate.v1.CreateRecordingResponse
+	(*ListRecordingsResponse)(nil),   // 41: tollgate.v1.ListRecordingsResponse
+	(*GetRecordingResponse)(nil),     // 42: tollgate.v1.GetRecordingResponse
+	(*UpdateRecordingResponse)(nil),  // 43: tollgate.v1.UpdateRecordingResponse
+	(*DeleteRecordingResponse)(nil),  // 44: tollgate.v1.DeleteRecordingResponse
+	(*GetCheckpointResponse)(nil),    // 45: tollgate.v1.GetCheckpointResponse
+	(*ListCheckpointsResponse)(nil),  // 46: tollgate.v1.ListCheckpointsResponse
+	(*ListAuditKeysResponse)(nil),    // 47: tollgate.v1.ListAuditKeysResponse
+	(*ProveEventResponse)(nil),       // 48: tollgate.v1.ProveEventResponse
+	(*ProveConsistencyResponse)(nil), // 49: tollgate.v1.ProveConsistencyResponse
+	(*GetTileResponse)(nil),          // 50: tollgate.v1.GetTileResponse
 }
 var file_tollgate_v1_audit_proto_depIdxs = []int32{
 	22, // 0: tollgate.v1.Event.time:type_name -> google.protobuf.Timestamp
@@ -1902,37 +1916,43 @@ var file_tollgate_v1_audit_proto_depIdxs = []int32{
 	14, // 32: tollgate.v1.AuditService.RecordEvents:input_type -> tollgate.v1.RecordEventsRequest
 	16, // 33: tollgate.v1.AuditService.WatchEvents:input_type -> tollgate.v1.WatchEventsRequest
 	18, // 34: tollgate.v1.AuditService.ExportEvents:input_type -> tollgate.v1.ExportEventsRequest
-	23, // 35: tollgate.v1.AuditService.CreateRecording:input_type -> tollgate.v1.CreateRecordingRequest
-	24, // 36: tollgate.v1.AuditService.ListRecordings:input_type -> tollgate.v1.ListRecordingsRequest
-	25, // 37: tollgate.v1.AuditService.GetRecording:input_type -> tollgate.v1.GetRecordingRequest
-	26, // 38: tollgate.v1.AuditService.UpdateRecording:input_type -> tollgate.v1.UpdateRecordingRequest
-	27, // 39: tollgate.v1.AuditService.DeleteRecording:input_type -> tollgate.v1.DeleteRecordingRequest
-	28, // 40: tollgate.v1.AuditService.GetCheckpoint:input_type -> tollgate.v1.GetCheckpointRequest
-	29, // 41: tollgate.v1.AuditService.ListCheckpoints:input_type -> tollgate.v1.ListCheckpointsRequest
-	30, // 42: tollgate.v1.AuditService.ListAuditKeys:input_type -> tollgate.v1.ListAuditKeysRequest
-	31, // 43: tollgate.v1.AuditService.ProveEvent:input_type -> tollgate.v1.ProveEventRequest
-	32, // 44: tollgate.v1.AuditService.ProveConsistency:input_type -> tollgate.v1.ProveConsistencyRequest
-	33, // 45: tollgate.v1.AuditService.GetTile:input_type -> tollgate.v1.GetTileRequest
-	6,  // 46: tollgate.v1.AuditService.ListEvents:output_type -> tollgate.v1.ListEventsResponse
-	8,  // 47: tollgate.v1.AuditService.GetEvent:output_type -> tollgate.v1.GetEventResponse
-	11, // 48: tollgate.v1.AuditService.GetSummary:output_type -> tollgate.v1.GetSummaryResponse
-	13, // 49: tollgate.v1.AuditService.RecordEvent:output_type -> tollgate.v1.RecordEventResponse
-	15, // 50: tollgate.v1.AuditService.RecordEvents:output_type -> tollgate.v1.RecordEventsResponse
-	17, // 51: tollgate.v1.AuditService.WatchEvents:output_type -> tollgate.v1.WatchEventsResponse
-	19, // 52: tollgate.v1.AuditService.ExportEvents:output_type -> tollgate.v1.ExportEventsResponse
-	34, // 53: tollgate.v1.AuditService.CreateRecording:output_type -> tollgate.v1.CreateRecordingResponse
-	35, // 54: tollgate.v1.AuditService.ListRecordings:output_type -> tollgate.v1.ListRecordingsResponse
-	36, // 55: tollgate.v1.AuditService.GetRecording:output_type -> tollgate.v1.GetRecordingResponse
-	37, // 56: tollgate.v1.AuditService.UpdateRecording:output_type -> tollgate.v1.UpdateRecordingResponse
-	38, // 57: tollgate.v1.AuditService.DeleteRecording:output_type -> tollgate.v1.DeleteRecordingResponse
-	39, // 58: tollgate.v1.AuditService.GetCheckpoint:output_type -> tollgate.v1.GetCheckpointResponse
-	40, // 59: tollgate.v1.AuditService.ListCheckpoints:output_type -> tollgate.v1.ListCheckpointsResponse
-	41, // 60: tollgate.v1.AuditService.ListAuditKeys:output_type -> tollgate.v1.ListAuditKeysResponse
-	42, // 61: tollgate.v1.AuditService.ProveEvent:output_type -> tollgate.v1.ProveEventResponse
-	43, // 62: tollgate.v1.AuditService.ProveConsistency:output_type -> tollgate.v1.ProveConsistencyResponse
-	44, // 63: tollgate.v1.AuditService.GetTile:output_type -> tollgate.v1.GetTileResponse
-	46, // [46:64] is the sub-list for method output_type
-	28, // [28:46] is the sub-list for method input_type
+	23, // 35: tollgate.v1.AuditService.CreateHold:input_type -> tollgate.v1.CreateHoldRequest
+	24, // 36: tollgate.v1.AuditService.ListHolds:input_type -> tollgate.v1.ListHoldsRequest
+	25, // 37: tollgate.v1.AuditService.DeleteHold:input_type -> tollgate.v1.DeleteHoldRequest
+	26, // 38: tollgate.v1.AuditService.CreateRecording:input_type -> tollgate.v1.CreateRecordingRequest
+	27, // 39: tollgate.v1.AuditService.ListRecordings:input_type -> tollgate.v1.ListRecordingsRequest
+	28, // 40: tollgate.v1.AuditService.GetRecording:input_type -> tollgate.v1.GetRecordingRequest
+	29, // 41: tollgate.v1.AuditService.UpdateRecording:input_type -> tollgate.v1.UpdateRecordingRequest
+	30, // 42: tollgate.v1.AuditService.DeleteRecording:input_type -> tollgate.v1.DeleteRecordingRequest
+	31, // 43: tollgate.v1.AuditService.GetCheckpoint:input_type -> tollgate.v1.GetCheckpointRequest
+	32, // 44: tollgate.v1.AuditService.ListCheckpoints:input_type -> tollgate.v1.ListCheckpointsRequest
+	33, // 45: tollgate.v1.AuditService.ListAuditKeys:input_type -> tollgate.v1.ListAuditKeysRequest
+	34, // 46: tollgate.v1.AuditService.ProveEvent:input_type -> tollgate.v1.ProveEventRequest
+	35, // 47: tollgate.v1.AuditService.ProveConsistency:input_type -> tollgate.v1.ProveConsistencyRequest
+	36, // 48: tollgate.v1.AuditService.GetTile:input_type -> tollgate.v1.GetTileRequest
+	6,  // 49: tollgate.v1.AuditService.ListEvents:output_type -> tollgate.v1.ListEventsResponse
+	8,  // 50: tollgate.v1.AuditService.GetEvent:output_type -> tollgate.v1.GetEventResponse
+	11, // 51: tollgate.v1.AuditService.GetSummary:output_type -> tollgate.v1.GetSummaryResponse
+	13, // 52: tollgate.v1.AuditService.RecordEvent:output_type -> tollgate.v1.RecordEventResponse
+	15, // 53: tollgate.v1.AuditService.RecordEvents:output_type -> tollgate.v1.RecordEventsResponse
+	17, // 54: tollgate.v1.AuditService.WatchEvents:output_type -> tollgate.v1.WatchEventsResponse
+	19, // 55: tollgate.v1.AuditService.ExportEvents:output_type -> tollgate.v1.ExportEventsResponse
+	37, // 56: tollgate.v1.AuditService.CreateHold:output_type -> tollgate.v1.CreateHoldResponse
+	38, // 57: tollgate.v1.AuditService.ListHolds:output_type -> tollgate.v1.ListHoldsResponse
+	39, // 58: tollgate.v1.AuditService.DeleteHold:output_type -> tollgate.v1.DeleteHoldResponse
+	40, // 59: tollgate.v1.AuditService.CreateRecording:output_type -> tollgate.v1.CreateRecordingResponse
+	41, // 60: tollgate.v1.AuditService.ListRecordings:output_type -> tollgate.v1.ListRecordingsResponse
+	42, // 61: tollgate.v1.AuditService.GetRecording:output_type -> tollgate.v1.GetRecordingResponse
+	43, // 62: tollgate.v1.AuditService.UpdateRecording:output_type -> tollgate.v1.UpdateRecordingResponse
+	44, // 63: tollgate.v1.AuditService.DeleteRecording:output_type -> tollgate.v1.DeleteRecordingResponse
+	45, // 64: tollgate.v1.AuditService.GetCheckpoint:output_type -> tollgate.v1.GetCheckpointResponse
+	46, // 65: tollgate.v1.AuditService.ListCheckpoints:output_type -> tollgate.v1.ListCheckpointsResponse
+	47, // 66: tollgate.v1.AuditService.ListAuditKeys:output_type -> tollgate.v1.ListAuditKeysResponse
+	48, // 67: tollgate.v1.AuditService.ProveEvent:output_type -> tollgate.v1.ProveEventResponse
+	49, // 68: tollgate.v1.AuditService.ProveConsistency:output_type -> tollgate.v1.ProveConsistencyResponse
+	50, // 69: tollgate.v1.AuditService.GetTile:output_type -> tollgate.v1.GetTileResponse
+	49, // [49:70] is the sub-list for method output_type
+	28, // [28:49] is the sub-list for method input_type
 	28, // [28:28] is the sub-list for extension type_name
 	28, // [28:28] is the sub-list for extension extendee
 	0,  // [0:28] is the sub-list for field type_name
@@ -1944,6 +1964,7 @@ func file_tollgate_v1_audit_proto_init() {
 		return
 	}
 	file_tollgate_v1_audit_tree_proto_init()
+	file_tollgate_v1_holds_proto_init()
 	file_tollgate_v1_options_proto_init()
 	file_tollgate_v1_recordings_proto_init()
 	type x struct{}

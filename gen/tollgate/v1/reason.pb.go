@@ -295,6 +295,12 @@ const (
 	Reason_REASON_TILE_NOT_FOUND Reason = 171
 	// The event is not under a signed checkpoint yet; in 2 s it is.
 	Reason_REASON_NOT_IN_TREE_YET Reason = 172
+	// There is no such hold.
+	Reason_REASON_HOLD_NOT_FOUND Reason = 180
+	// Another hold has the name.
+	Reason_REASON_HOLD_EXISTS Reason = 181
+	// There are as many holds as there may be.
+	Reason_REASON_TOO_MANY_HOLDS Reason = 182
 	// The caller canceled the call.
 	Reason_REASON_CANCELED Reason = 140
 	// The caller's deadline passed.
@@ -439,6 +445,9 @@ var (
 		170: "REASON_CHECKPOINT_NOT_FOUND",
 		171: "REASON_TILE_NOT_FOUND",
 		172: "REASON_NOT_IN_TREE_YET",
+		180: "REASON_HOLD_NOT_FOUND",
+		181: "REASON_HOLD_EXISTS",
+		182: "REASON_TOO_MANY_HOLDS",
 		140: "REASON_CANCELED",
 		141: "REASON_DEADLINE_EXCEEDED",
 		142: "REASON_INVALID_ARGUMENT",
@@ -575,6 +584,9 @@ var (
 		"REASON_CHECKPOINT_NOT_FOUND":       170,
 		"REASON_TILE_NOT_FOUND":             171,
 		"REASON_NOT_IN_TREE_YET":            172,
+		"REASON_HOLD_NOT_FOUND":             180,
+		"REASON_HOLD_EXISTS":                181,
+		"REASON_TOO_MANY_HOLDS":             182,
 		"REASON_CANCELED":                   140,
 		"REASON_DEADLINE_EXCEEDED":          141,
 		"REASON_INVALID_ARGUMENT":           142,
@@ -614,7 +626,7 @@ var File_tollgate_v1_reason_proto protoreflect.FileDescriptor
 
 const file_tollgate_v1_reason_proto_rawDesc = "" +
 	"\n" +
-	"\x18tollgate/v1/reason.proto\x12\vtollgate.v1*\xbf\x1d\n" +
+	"\x18tollgate/v1/reason.proto\x12\vtollgate.v1*\x90\x1e\n" +
 	"\x06Reason\x12\x16\n" +
 	"\x12REASON_UNSPECIFIED\x10\x00\x12\r\n" +
 	"\tREASON_OK\x10\x01\x12\x1d\n" +
@@ -745,7 +757,10 @@ const file_tollgate_v1_reason_proto_rawDesc = "" +
 	"\x17REASON_TOO_MANY_EXPORTS\x10\x89\x01\x12 \n" +
 	"\x1bREASON_CHECKPOINT_NOT_FOUND\x10\xaa\x01\x12\x1a\n" +
 	"\x15REASON_TILE_NOT_FOUND\x10\xab\x01\x12\x1b\n" +
-	"\x16REASON_NOT_IN_TREE_YET\x10\xac\x01\x12\x14\n" +
+	"\x16REASON_NOT_IN_TREE_YET\x10\xac\x01\x12\x1a\n" +
+	"\x15REASON_HOLD_NOT_FOUND\x10\xb4\x01\x12\x17\n" +
+	"\x12REASON_HOLD_EXISTS\x10\xb5\x01\x12\x1a\n" +
+	"\x15REASON_TOO_MANY_HOLDS\x10\xb6\x01\x12\x14\n" +
 	"\x0fREASON_CANCELED\x10\x8c\x01\x12\x1d\n" +
 	"\x18REASON_DEADLINE_EXCEEDED\x10\x8d\x01\x12\x1c\n" +
 	"\x17REASON_INVALID_ARGUMENT\x10\x8e\x01\x12\x1e\n" +

@@ -24,6 +24,7 @@ import (
 	"github.com/tollgatehq/tollgate/console"
 	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/audit/export"
+	"github.com/tollgatehq/tollgate/server/internal/audit/hold"
 	"github.com/tollgatehq/tollgate/server/internal/audit/tree"
 	"github.com/tollgatehq/tollgate/server/internal/auth"
 	"github.com/tollgatehq/tollgate/server/internal/auth/password"
@@ -264,15 +265,19 @@ type rolesHandler struct {
 	*policyfeed.Watcher
 }
 
-// auditHandler has the service's parts: the log, its exports, and what it records of
-// allowed calls.
+// auditHandler has the service's parts: the log, its exports, what it records of
+// allowed calls, and what is kept of it.
 type auditHandler struct {
 	*audit.Handler
 	*export.Exporter
 	*recordingsHandler
+	*holdHandler
 }
 
-type recordingsHandler = recordings.Handler
+type (
+	recordingsHandler = recordings.Handler
+	holdHandler       = hold.Handler
+)
 
 func (a *App) openPorts() (*ports, error) {
 	decisions := a.decisions()
@@ -294,9 +299,12 @@ func (a *App) openPorts() (*ports, error) {
 		limits:    limits.NewHandler(a.Limits),
 		routes:    routes.NewHandler(a.routes),
 		resources: resources.NewHandler(a.resources),
-		audit:     auditHandler{audit.NewHandler(a.audit), export.NewExporter(export.New(a.audit, a.config.Version)), recordings.NewHandler(a.recorded)},
-		overview:  overview.NewHandler(a.overview),
-		authzen:   a.authzen(decisions, g),
+		audit: auditHandler{
+			audit.NewHandler(a.audit), export.NewExporter(export.New(a.audit, a.config.Version)),
+			recordings.NewHandler(a.recorded), hold.NewHandler(hold.New(a.db, a.log, a.clock, a.pages)),
+		},
+		overview: overview.NewHandler(a.overview),
+		authzen:  a.authzen(decisions, g),
 		envoy: envoy.New(envoy.Options{
 			Enforce: enforcer, Limits: a.Limits, TrustedProxies: proxies, Clock: a.clock, Log: a.out.Log,
 		}),

@@ -26,7 +26,7 @@ func TestSensitiveRPCs(t *testing.T) {
 	for _, method := range contract.Methods() {
 		guard := guardOf(method)
 		permission := guard.GetPermission()
-		writes := strings.HasSuffix(permission, ":write") || strings.HasSuffix(permission, ":configure")
+		writes := strings.HasSuffix(permission, ":write") || strings.HasSuffix(permission, ":configure") || strings.HasSuffix(permission, ":hold")
 		want := writes && !slices.Contains(harmless, string(method.Name()))
 		if guard.GetSensitive() != want {
 			t.Errorf("%s: sensitive %v, want %v", method.FullName(), guard.GetSensitive(), want)

@@ -79,6 +79,8 @@ const (
 	TollgateRefused Action = "tollgate.refused"         // a refused call of Tollgate's own API
 	TollgateAllowed Action = "tollgate.allowed"         // one that was let through, where a recording asks for it
 	Retention       Action = "tollgate.audit_retention" // old events were deleted
+	HoldCreate      Action = "tollgate.audit_hold"      // events are kept whatever their age
+	HoldDelete      Action = "tollgate.audit_release"   // and are not any more
 )
 
 // own says whether the name is reserved for Tollgate's actions.

@@ -27,6 +27,8 @@ type audit struct {
 
 	Export auditExport `cmd:"" help:"Write the whole log, or a part of it, for other programs. Exit status 0: complete; else it is not."`
 
+	Hold auditHold `cmd:"" help:"What of the log is kept whatever its age, for a court say."`
+
 	Recordings auditRecordings `cmd:"" help:"Which allowed calls are recorded. (Refused ones always are.)"`
 }
 

@@ -51,6 +51,12 @@ const (
 	// AuditServiceExportEventsProcedure is the fully-qualified name of the AuditService's ExportEvents
 	// RPC.
 	AuditServiceExportEventsProcedure = "/tollgate.v1.AuditService/ExportEvents"
+	// AuditServiceCreateHoldProcedure is the fully-qualified name of the AuditService's CreateHold RPC.
+	AuditServiceCreateHoldProcedure = "/tollgate.v1.AuditService/CreateHold"
+	// AuditServiceListHoldsProcedure is the fully-qualified name of the AuditService's ListHolds RPC.
+	AuditServiceListHoldsProcedure = "/tollgate.v1.AuditService/ListHolds"
+	// AuditServiceDeleteHoldProcedure is the fully-qualified name of the AuditService's DeleteHold RPC.
+	AuditServiceDeleteHoldProcedure = "/tollgate.v1.AuditService/DeleteHold"
 	// AuditServiceCreateRecordingProcedure is the fully-qualified name of the AuditService's
 	// CreateRecording RPC.
 	AuditServiceCreateRecordingProcedure = "/tollgate.v1.AuditService/CreateRecording"
@@ -118,6 +124,15 @@ type AuditServiceClient interface {
 	// /v1/audit/events/export gives the same lines.
 	// buf:lint:ignore RPC_NO_SERVER_STREAMING
 	ExportEvents(context.Context, *v1.ExportEventsRequest) (*connect.ServerStreamForClient[v1.ExportEventsResponse], error)
+	// CreateHold keeps events, whatever their age and --audit-retention, until the hold is
+	// deleted. It counts from its answer on, also while events are being deleted; what
+	// has gone before does not come back.
+	CreateHold(context.Context, *v1.CreateHoldRequest) (*v1.CreateHoldResponse, error)
+	// ListHolds returns holds by name.
+	ListHolds(context.Context, *v1.ListHoldsRequest) (*v1.ListHoldsResponse, error)
+	// DeleteHold releases what a hold kept: events that are older than they are kept are
+	// deleted within the hour.
+	DeleteHold(context.Context, *v1.DeleteHoldRequest) (*v1.DeleteHoldResponse, error)
 	// CreateRecording has allowed calls recorded, too. It is in force here when this
 	// answers, on other instances within a second. From then on such a call is allowed
 	// only when that is on record: AUDIT_UNAVAILABLE or AUDIT_BUSY otherwise. Services
@@ -207,6 +222,25 @@ func NewAuditServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(auditServiceMethods.ByName("ExportEvents")),
 			connect.WithClientOptions(opts...),
 		),
+		createHold: connect.NewClient[v1.CreateHoldRequest, v1.CreateHoldResponse](
+			httpClient,
+			baseURL+AuditServiceCreateHoldProcedure,
+			connect.WithSchema(auditServiceMethods.ByName("CreateHold")),
+			connect.WithClientOptions(opts...),
+		),
+		listHolds: connect.NewClient[v1.ListHoldsRequest, v1.ListHoldsResponse](
+			httpClient,
+			baseURL+AuditServiceListHoldsProcedure,
+			connect.WithSchema(auditServiceMethods.ByName("ListHolds")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		deleteHold: connect.NewClient[v1.DeleteHoldRequest, v1.DeleteHoldResponse](
+			httpClient,
+			baseURL+AuditServiceDeleteHoldProcedure,
+			connect.WithSchema(auditServiceMethods.ByName("DeleteHold")),
+			connect.WithClientOptions(opts...),
+		),
 		createRecording: connect.NewClient[v1.CreateRecordingRequest, v1.CreateRecordingResponse](
 			httpClient,
 			baseURL+AuditServiceCreateRecordingProcedure,
@@ -293,6 +327,9 @@ type auditServiceClient struct {
 	recordEvents     *connect.Client[v1.RecordEventsRequest, v1.RecordEventsResponse]
 	watchEvents      *connect.Client[v1.WatchEventsRequest, v1.WatchEventsResponse]
 	exportEvents     *connect.Client[v1.ExportEventsRequest, v1.ExportEventsResponse]
+	createHold       *connect.Client[v1.CreateHoldRequest, v1.CreateHoldResponse]
+	listHolds        *connect.Client[v1.ListHoldsRequest, v1.ListHoldsResponse]
+	deleteHold       *connect.Client[v1.DeleteHoldRequest, v1.DeleteHoldResponse]
 	createRecording  *connect.Client[v1.CreateRecordingRequest, v1.CreateRecordingResponse]
 	listRecordings   *connect.Client[v1.ListRecordingsRequest, v1.ListRecordingsResponse]
 	getRecording     *connect.Client[v1.GetRecordingRequest, v1.GetRecordingResponse]
@@ -359,6 +396,33 @@ func (c *auditServiceClient) WatchEvents(ctx context.Context, req *v1.WatchEvent
 // ExportEvents calls tollgate.v1.AuditService.ExportEvents.
 func (c *auditServiceClient) ExportEvents(ctx context.Context, req *v1.ExportEventsRequest) (*connect.ServerStreamForClient[v1.ExportEventsResponse], error) {
 	return c.exportEvents.CallServerStream(ctx, connect.NewRequest(req))
+}
+
+// CreateHold calls tollgate.v1.AuditService.CreateHold.
+func (c *auditServiceClient) CreateHold(ctx context.Context, req *v1.CreateHoldRequest) (*v1.CreateHoldResponse, error) {
+	response, err := c.createHold.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// ListHolds calls tollgate.v1.AuditService.ListHolds.
+func (c *auditServiceClient) ListHolds(ctx context.Context, req *v1.ListHoldsRequest) (*v1.ListHoldsResponse, error) {
+	response, err := c.listHolds.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// DeleteHold calls tollgate.v1.AuditService.DeleteHold.
+func (c *auditServiceClient) DeleteHold(ctx context.Context, req *v1.DeleteHoldRequest) (*v1.DeleteHoldResponse, error) {
+	response, err := c.deleteHold.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
 }
 
 // CreateRecording calls tollgate.v1.AuditService.CreateRecording.
@@ -494,6 +558,15 @@ type AuditServiceHandler interface {
 	// /v1/audit/events/export gives the same lines.
 	// buf:lint:ignore RPC_NO_SERVER_STREAMING
 	ExportEvents(context.Context, *v1.ExportEventsRequest, *connect.ServerStream[v1.ExportEventsResponse]) error
+	// CreateHold keeps events, whatever their age and --audit-retention, until the hold is
+	// deleted. It counts from its answer on, also while events are being deleted; what
+	// has gone before does not come back.
+	CreateHold(context.Context, *v1.CreateHoldRequest) (*v1.CreateHoldResponse, error)
+	// ListHolds returns holds by name.
+	ListHolds(context.Context, *v1.ListHoldsRequest) (*v1.ListHoldsResponse, error)
+	// DeleteHold releases what a hold kept: events that are older than they are kept are
+	// deleted within the hour.
+	DeleteHold(context.Context, *v1.DeleteHoldRequest) (*v1.DeleteHoldResponse, error)
 	// CreateRecording has allowed calls recorded, too. It is in force here when this
 	// answers, on other instances within a second. From then on such a call is allowed
 	// only when that is on record: AUDIT_UNAVAILABLE or AUDIT_BUSY otherwise. Services
@@ -577,6 +650,25 @@ func NewAuditServiceHandler(svc AuditServiceHandler, opts ...connect.HandlerOpti
 		AuditServiceExportEventsProcedure,
 		svc.ExportEvents,
 		connect.WithSchema(auditServiceMethods.ByName("ExportEvents")),
+		connect.WithHandlerOptions(opts...),
+	)
+	auditServiceCreateHoldHandler := connect.NewUnaryHandlerSimple(
+		AuditServiceCreateHoldProcedure,
+		svc.CreateHold,
+		connect.WithSchema(auditServiceMethods.ByName("CreateHold")),
+		connect.WithHandlerOptions(opts...),
+	)
+	auditServiceListHoldsHandler := connect.NewUnaryHandlerSimple(
+		AuditServiceListHoldsProcedure,
+		svc.ListHolds,
+		connect.WithSchema(auditServiceMethods.ByName("ListHolds")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	auditServiceDeleteHoldHandler := connect.NewUnaryHandlerSimple(
+		AuditServiceDeleteHoldProcedure,
+		svc.DeleteHold,
+		connect.WithSchema(auditServiceMethods.ByName("DeleteHold")),
 		connect.WithHandlerOptions(opts...),
 	)
 	auditServiceCreateRecordingHandler := connect.NewUnaryHandlerSimple(
@@ -669,6 +761,12 @@ func NewAuditServiceHandler(svc AuditServiceHandler, opts ...connect.HandlerOpti
 			auditServiceWatchEventsHandler.ServeHTTP(w, r)
 		case AuditServiceExportEventsProcedure:
 			auditServiceExportEventsHandler.ServeHTTP(w, r)
+		case AuditServiceCreateHoldProcedure:
+			auditServiceCreateHoldHandler.ServeHTTP(w, r)
+		case AuditServiceListHoldsProcedure:
+			auditServiceListHoldsHandler.ServeHTTP(w, r)
+		case AuditServiceDeleteHoldProcedure:
+			auditServiceDeleteHoldHandler.ServeHTTP(w, r)
 		case AuditServiceCreateRecordingProcedure:
 			auditServiceCreateRecordingHandler.ServeHTTP(w, r)
 		case AuditServiceListRecordingsProcedure:
@@ -726,6 +824,18 @@ func (UnimplementedAuditServiceHandler) WatchEvents(context.Context, *v1.WatchEv
 
 func (UnimplementedAuditServiceHandler) ExportEvents(context.Context, *v1.ExportEventsRequest, *connect.ServerStream[v1.ExportEventsResponse]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("tollgate.v1.AuditService.ExportEvents is not implemented"))
+}
+
+func (UnimplementedAuditServiceHandler) CreateHold(context.Context, *v1.CreateHoldRequest) (*v1.CreateHoldResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tollgate.v1.AuditService.CreateHold is not implemented"))
+}
+
+func (UnimplementedAuditServiceHandler) ListHolds(context.Context, *v1.ListHoldsRequest) (*v1.ListHoldsResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tollgate.v1.AuditService.ListHolds is not implemented"))
+}
+
+func (UnimplementedAuditServiceHandler) DeleteHold(context.Context, *v1.DeleteHoldRequest) (*v1.DeleteHoldResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("tollgate.v1.AuditService.DeleteHold is not implemented"))
 }
 
 func (UnimplementedAuditServiceHandler) CreateRecording(context.Context, *v1.CreateRecordingRequest) (*v1.CreateRecordingResponse, error) {
