@@ -17,7 +17,7 @@ type bounds struct {
 	span   int // how many events of a span are read and sorted for a page
 	count  int // how far the events of a field are counted, to begin with the fewest
 
-	counted int // how many events one statement of a summary counts, or a quarter if they are looked up
+	counted int // how many events one statement of a summary counts, or a quarter if another table finds them
 	summary int // about how many events one summary reads
 	counts  int // how many counts a summary has
 }
@@ -51,8 +51,13 @@ type lead struct {
 	keys  []key
 	span  *span
 	check []clause // what else the filter asks for
-	joins bool     // each event is looked up in another table
+	// lookUp is the check of the address, which looks each event up in another table;
+	// nil: there is none.
+	lookUp clause
 }
+
+// checked says whether more is asked of the lead's events.
+func (l *lead) checked() bool { return len(l.check) > 0 || l.lookUp != nil }
 
 // events reads up to n events that the filter lets through, newest first, from the
 // newest or, if there is a cursor, from below it. It returns where it got to and
@@ -65,7 +70,7 @@ func (s search) events(ctx context.Context, below cursor, n int) (found []Event,
 	for read, most := 0, min(s.first, l.steps()); ; most = l.steps() {
 		rest := n + 1 - len(found)             // one more, to know whether there is a next page
 		part := step{below: below, last: true} // one statement reads what there is
-		if len(l.check) > 0 {
+		if l.checked() {
 			if part, err = l.next(ctx, below, most); err != nil {
 				return nil, below, false, err
 			}
@@ -97,7 +102,7 @@ func (s search) events(ctx context.Context, below cursor, n int) (found []Event,
 // steps is how many events of each of the lead's keys one statement reads.
 func (l *lead) steps() int {
 	step := l.step
-	if l.joins {
+	if l.from == inLeaves || l.lookUp != nil {
 		step = l.joined
 	}
 	return max(step/max(1, len(l.keys)), step/20, 1)
@@ -131,10 +136,12 @@ func (s search) lead(ctx context.Context, below cursor) (*lead, error) {
 	}
 	l := &lead{search: s, from: inEvents}
 	for i, c := range criteria {
-		l.joins = l.joins || c.from == inLeaves
-		if i == best {
+		switch {
+		case i == best:
 			l.from, l.keys, l.span = c.from, c.keys, c.span
-		} else {
+		case c.from == inLeaves:
+			l.lookUp = c.check
+		default:
 			l.check = append(l.check, c.check)
 		}
 	}

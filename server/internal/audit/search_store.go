@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -135,17 +136,17 @@ func (l *lead) next(ctx context.Context, below cursor, most int) (step, error) {
 func (l *lead) read(ctx context.Context, s step, n int) ([]row, error) {
 	var q query
 	most := n
-	if len(l.check) > 0 {
+	if l.checked() {
 		most = 2 * s.most // so that events that come in meanwhile take no place away
 	}
 	parts := l.parts(&q, s, most)
 	statement := parts[0]
-	if len(parts) > 1 || len(l.check) > 0 || l.span != nil {
+	if len(parts) > 1 || l.checked() || l.span != nil {
 		order := ` ORDER BY time DESC, id DESC`
 		if len(l.keys) == 1 && l.from == inEvents { // the part's: it is read no further than needed
 			order = l.order(0)
 		}
-		statement = `SELECT ` + columns + l.found(&q, parts, s) + order + ` LIMIT ` + q.arg(n)
+		statement = `SELECT ` + columns + l.found(&q, parts, s, l.lookUp) + order + ` LIMIT ` + q.arg(n)
 	}
 	var rows []row
 	if err := l.db.Select(ctx, &rows, statement, q.args...); err != nil {
@@ -166,8 +167,8 @@ func (l *lead) parts(q *query, s step, most int) (parts []string) {
 	return parts
 }
 
-// found is those of the parts' events that pass the lead's checks.
-func (l *lead) found(q *query, parts []string, s step) string {
+// found is those of the parts' events that pass the lead's checks, and more of them.
+func (l *lead) found(q *query, parts []string, s step, more ...clause) string {
 	for i, part := range parts {
 		parts[i] = `SELECT * FROM (` + part + `) AS part`
 	}
@@ -175,8 +176,10 @@ func (l *lead) found(q *query, parts []string, s step) string {
 	if l.span != nil {
 		passes[0] += l.between(q, inEvents, s.below, s.end)
 	}
-	for _, check := range l.check {
-		passes = append(passes, check(q))
+	for _, check := range append(slices.Clip(l.check), more...) {
+		if check != nil {
+			passes = append(passes, check(q))
+		}
 	}
 	return ` FROM (` + strings.Join(parts, ` UNION ALL `) + `) AS found WHERE ` + strings.Join(passes, ` AND `)
 }
@@ -186,17 +189,23 @@ type countRow struct {
 	Bucket  int64   `db:"bucket"` // number of hours or days since 1970
 	Action  Action  `db:"action"`
 	Outcome Outcome `db:"outcome"`
+	IP      string  `db:"ip"` // empty if no address is looked up
 	Events  int64   `db:"events"`
 }
 
-// counts are the numbers of a step's events that pass the lead's checks.
+// counts are the numbers of a step's events that pass the lead's checks, but for the
+// look-up of addresses: its are by address, too.
 func (l *lead) counts(ctx context.Context, s step, by time.Duration) ([]countRow, error) {
 	var q query
 	from := l.found(&q, l.parts(&q, s, 2*s.most), s)
+	ip := `''`
+	if l.lookUp != nil {
+		ip = `ip`
+	}
 	var rows []countRow
-	err := l.db.Select(ctx, &rows, `SELECT bucket, action, outcome, COUNT(*) AS events FROM (
-		SELECT time / `+strconv.FormatInt(by.Microseconds(), 10)+` AS bucket, action, outcome`+from+`) AS counted
-		GROUP BY bucket, action, outcome`, q.args...)
+	err := l.db.Select(ctx, &rows, `SELECT bucket, action, outcome, ip, COUNT(*) AS events FROM (
+		SELECT time / `+strconv.FormatInt(by.Microseconds(), 10)+` AS bucket, action, outcome, `+ip+` AS ip`+from+`) AS counted
+		GROUP BY bucket, action, outcome, ip`, q.args...)
 	if err != nil {
 		return nil, fmt.Errorf("count a step of the audit log: %w", err)
 	}

@@ -31,6 +31,7 @@ type Service struct {
 	bounds      bounds        // of a search
 	summaries   chan struct{} // holds a token for each summary that is counted
 	summaryWait time.Duration // how long others wait for one
+	summaryTime time.Duration // for one
 
 	sequenceEvery time.Duration // how often the sequencer looks for events
 
@@ -58,7 +59,7 @@ func NewService(db *database.DB, clk clock.Clock, pages page.Tokens, log *slog.L
 	}
 	return &Service{
 		db: db, clock: clk, pages: pages, log: log, timeout: recordTimeout, sweepEvery: sweepEvery, prunePause: prunePause,
-		sequenceEvery: sequenceEvery, bounds: searchBounds(), summaries: make(chan struct{}, summariesAtOnce), summaryWait: summaryWait,
+		sequenceEvery: sequenceEvery, bounds: searchBounds(), summaries: make(chan struct{}, summariesAtOnce), summaryWait: summaryWait, summaryTime: summaryTime,
 		queue: make(chan entry, queueSize), commits: make(chan struct{}, committers(db)), reported: inflight.New[string](reportedSize),
 		batches: make(chan struct{}, committers(db)), batched: inflight.New[string](batchedSize),
 		floods: newFloods(clk), wake: make(chan struct{}, 1),

@@ -3,6 +3,7 @@ package audit
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -23,6 +24,8 @@ const (
 	// more of them wait.
 	summariesAtOnce = 2
 	summaryWait     = time.Second
+	// summaryTime is for one: an answer has 20 s to be sent.
+	summaryTime = 10 * time.Second
 )
 
 // span is the longest time that a summary covers, and the time when none is named.
@@ -72,8 +75,13 @@ func (s *Service) Summary(ctx context.Context, f Filter, by Bucket) (Summary, er
 		return Summary{}, err
 	}
 	defer done()
+	ctx, cancel := context.WithTimeoutCause(ctx, s.summaryTime, tooLarge("counting takes longer than %s", summaryTime))
+	defer cancel()
 	counts, err := s.search(f).summary(ctx, time.Duration(by))
 	if err != nil {
+		if late, is := errors.AsType[*fault.Error](context.Cause(ctx)); is {
+			return Summary{}, late.Because(err)
+		}
 		return Summary{}, err
 	}
 	return Summary{f.After, f.Before, counts}, nil
@@ -101,7 +109,7 @@ func (s search) summary(ctx context.Context, by time.Duration) ([]Count, error) 
 		return nil, err
 	}
 	most := s.counted
-	if l.joins {
+	if l.from == inLeaves {
 		most /= 4
 	}
 	most = max(most/max(1, len(l.keys)), 1)
@@ -122,6 +130,9 @@ func (s search) summary(ctx context.Context, by time.Duration) ([]Count, error) 
 			return nil, err
 		}
 		for _, r := range rows {
+			if l.lookUp != nil && !s.filter.Network.Contains(address(r.IP)) {
+				continue
+			}
 			found[Count{time.UnixMicro(r.Bucket * by.Microseconds()).UTC(), r.Action, r.Outcome, 0}] += r.Events
 		}
 		if len(found) > s.counts {
@@ -143,6 +154,6 @@ func (s search) summary(ctx context.Context, by time.Duration) ([]Count, error) 
 	return counts, nil
 }
 
-func tooLarge(format string, args ...any) error {
+func tooLarge(format string, args ...any) *fault.Error {
 	return fault.New(fault.Precondition, "SUMMARY_TOO_LARGE", format+"; ask for a shorter time, for days, or with a filter", args...)
 }

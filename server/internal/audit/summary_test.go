@@ -90,6 +90,9 @@ func TestSummaryIsBounded(t *testing.T) {
 		fake.Advance(time.Second)
 		s.bounds.counts = 1
 		wantFault(t, faulttest.Err(s.Summary(t.Context(), Filter{}, Hourly)), fault.Precondition, "SUMMARY_TOO_LARGE")
+		s.bounds = searchBounds()
+		s.summaryTime = 0
+		wantFault(t, faulttest.Err(s.Summary(t.Context(), Filter{}, Hourly)), fault.Precondition, "SUMMARY_TOO_LARGE")
 	})
 }
 

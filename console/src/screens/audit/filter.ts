@@ -1,17 +1,13 @@
 import { type Timestamp, timestampFromDate } from "@bufbuild/protobuf/wkt";
 import { Outcome } from "@tollgate/audit_pb.js";
 
-/** The filters of the API, as the address has them. */
-export interface Filter {
-  actor: string;
-  action: string;
-  outcome: string;
-  resource: string;
-  after: string;
-  before: string;
-}
+/** The filters of the API, as the address names them. */
+export const names = ["actor", "action", "outcome", "resource", "after", "before", "reason", "address", "session", "key", "request", "recorder"] as const;
 
-export const names = ["actor", "action", "outcome", "resource", "after", "before"] as const satisfies readonly (keyof Filter)[];
+/** Those that are rarely used, and out of the way until one is. */
+export const rare = ["reason", "address", "session", "key", "request", "recorder"] as const satisfies readonly (typeof names)[number][];
+
+export type Filter = Record<(typeof names)[number], string>;
 
 export const outcomes = [
   { value: "", text: "Any outcome", code: Outcome.UNSPECIFIED },
@@ -20,27 +16,28 @@ export const outcomes = [
   { value: "failure", text: "Failure", code: Outcome.FAILURE },
 ] as const;
 
-export function fromQuery(query: URLSearchParams): Filter {
-  const get = (name: string) => query.get(name) ?? "";
-  return { actor: get("actor"), action: get("action"), outcome: get("outcome"), resource: get("resource"), after: get("after"), before: get("before") };
-}
+export const fromQuery = (query: URLSearchParams): Filter => Object.fromEntries(names.map((name) => [name, query.get(name) ?? ""])) as Filter;
 
 const time = (text: string): Timestamp | undefined => {
   const date = new Date(text);
   return text && !Number.isNaN(date.getTime()) ? timestampFromDate(date) : undefined;
 };
 
-export const toRequest = (f: Filter) => ({
+/** What a watch, too, takes: all but the times. */
+export const toWatch = (f: Filter) => ({
   actor: f.actor,
   action: f.action,
   outcome: outcomes.find((o) => o.value === f.outcome)?.code ?? Outcome.UNSPECIFIED,
   resource: f.resource,
-  after: time(f.after),
-  before: time(f.before),
+  reason: f.reason,
+  address: f.address,
+  sessionId: f.session,
+  apiKeyId: f.key,
+  requestId: f.request,
+  recordedBy: f.recorder,
 });
 
-/** The stream has fewer filters than the list; the rest is looked at here. */
-export const fits = (f: Filter, event: { resource: string }): boolean => !f.resource || event.resource === f.resource;
+export const toRequest = (f: Filter) => ({ ...toWatch(f), after: time(f.after), before: time(f.before) });
 
 /** A filter that ends in the past shows no live events. */
 export const isOver = (f: Filter): boolean => f.before !== "" && new Date(f.before).getTime() <= Date.now();

@@ -2,7 +2,7 @@ import type { Event } from "@tollgate/audit_pb.js";
 import { audit } from "@/lib/api/clients";
 import { problem, type Problem } from "@/lib/api/problem";
 import { follow, type Status } from "@/lib/api/stream";
-import { fits, isOver, toRequest, type Filter } from "./filter";
+import { isOver, toRequest, toWatch, type Filter } from "./filter";
 
 const pageSize = 50;
 /** More live events than this push the oldest ones out. */
@@ -68,9 +68,8 @@ export class Log {
     this.fresh.clear();
     void this.#page("");
     if (isOver(filter)) return;
-    const { actor, action, outcome } = toRequest(filter);
     let last = "";
-    void follow((s) => audit.watchEvents({ actor, action, outcome, lastEventId: last }, { signal: s, timeoutMs: 0 }), signal, {
+    void follow((s) => audit.watchEvents({ ...toWatch(filter), lastEventId: last }, { signal: s, timeoutMs: 0 }), signal, {
       status: (status, p) => {
         this.status = status;
         if (p?.reason.startsWith("LAST_EVENT")) this.reload(); // too much was missed
@@ -79,7 +78,7 @@ export class Log {
       message: ({ event }) => {
         if (!event) return;
         last = event.id;
-        if (fits(filter, event)) this.#gather(event, signal);
+        this.#gather(event, signal);
       },
     });
   }
@@ -107,7 +106,10 @@ export class Log {
     const signal = this.#signal;
     this.busy = true;
     try {
-      const answer = await audit.listEvents({ ...toRequest(this.#filter), pageSize, pageToken }, { signal });
+      const request = { ...toRequest(this.#filter), pageSize };
+      let answer = await audit.listEvents({ ...request, pageToken }, { signal });
+      // A page of what is rare may be empty.
+      while (answer.events.length === 0 && answer.nextPageToken) answer = await audit.listEvents({ ...request, pageToken: answer.nextPageToken }, { signal });
       if (signal.aborted) return;
       const known = new Set(this.events.map((e) => e.id));
       this.events = [...this.events, ...answer.events.filter((e) => !known.has(e.id))];

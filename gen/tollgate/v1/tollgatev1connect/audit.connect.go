@@ -98,9 +98,9 @@ type AuditServiceClient interface {
 	GetEvent(context.Context, *v1.GetEventRequest) (*v1.GetEventResponse, error)
 	// GetSummary counts the events that match every filter given, by hour or day and by
 	// action and outcome, for charts. FAILED_PRECONDITION, SUMMARY_TOO_LARGE, when there
-	// are more than 10,000 counts, or more than a million events to read: ask for a
-	// shorter time, for days, or with a filter. UNAVAILABLE, SUMMARY_BUSY, while as many
-	// are being counted as may be at once.
+	// are more than 10,000 counts, or more events to read than a million or than 10 s are
+	// enough for: ask for a shorter time, for days, or with a filter. UNAVAILABLE,
+	// SUMMARY_BUSY, while as many are being counted as may be at once.
 	GetSummary(context.Context, *v1.GetSummaryRequest) (*v1.GetSummaryResponse, error)
 	// RecordEvent adds an event of a downstream service to the log. The event
 	// names the service that recorded it beside the actor that the service claims.
@@ -532,9 +532,9 @@ type AuditServiceHandler interface {
 	GetEvent(context.Context, *v1.GetEventRequest) (*v1.GetEventResponse, error)
 	// GetSummary counts the events that match every filter given, by hour or day and by
 	// action and outcome, for charts. FAILED_PRECONDITION, SUMMARY_TOO_LARGE, when there
-	// are more than 10,000 counts, or more than a million events to read: ask for a
-	// shorter time, for days, or with a filter. UNAVAILABLE, SUMMARY_BUSY, while as many
-	// are being counted as may be at once.
+	// are more than 10,000 counts, or more events to read than a million or than 10 s are
+	// enough for: ask for a shorter time, for days, or with a filter. UNAVAILABLE,
+	// SUMMARY_BUSY, while as many are being counted as may be at once.
 	GetSummary(context.Context, *v1.GetSummaryRequest) (*v1.GetSummaryResponse, error)
 	// RecordEvent adds an event of a downstream service to the log. The event
 	// names the service that recorded it beside the actor that the service claims.

@@ -1020,9 +1020,9 @@ export const AuditService: GenService<{
   /**
    * GetSummary counts the events that match every filter given, by hour or day and by
    * action and outcome, for charts. FAILED_PRECONDITION, SUMMARY_TOO_LARGE, when there
-   * are more than 10,000 counts, or more than a million events to read: ask for a
-   * shorter time, for days, or with a filter. UNAVAILABLE, SUMMARY_BUSY, while as many
-   * are being counted as may be at once.
+   * are more than 10,000 counts, or more events to read than a million or than 10 s are
+   * enough for: ask for a shorter time, for days, or with a filter. UNAVAILABLE,
+   * SUMMARY_BUSY, while as many are being counted as may be at once.
    *
    * @generated from rpc tollgate.v1.AuditService.GetSummary
    */
