@@ -1,1 +1,0 @@
-import{L as e,Mt as t,Ot as n,Yt as r,Z as i,ft as a,mt as o,nt as s}from"./Page-VN4KX014.js";var c=o(`<span><!></span>`);function l(o,l){let u=e(l,`tone`,3,`plain`);var d=c(),f=t(d);s(f,()=>l.children),r(d),n(()=>i(d,1,`badge ${u()??``}`,`s-11956ml`)),a(o,d)}export{l as t};

@@ -1,5 +1,0 @@
-import{Ct as e,Gt as t,It as n,K as r,Kt as i,L as a,Lt as o,Rt as s,Tt as c,Vt as l,W as u,Xt as d,ft as f,kt as p,mt as m}from"./Page-VN4KX014.js";import{n as h}from"./TextField-Css3kOCq.js";var g=m(`<textarea></textarea>`);function _(m,_){i(_,!0);let v=a(_,`value`,15),y=a(_,`lines`,3,4),b=s(n(c(()=>v().join(`
-`)))),x=e=>e.split(/[\n,]/).map(e=>e.trim()).filter(Boolean);p(()=>{let t=v();c(()=>{t.join(`
-`)!==x(e(b)).join(`
-`)&&o(b,t.join(`
-`),!0)})}),h(m,{get label(){return _.label},get hint(){return _.hint},get error(){return _.error},get optional(){return _.optional},children:(t,n=d)=>{var i=g();l(i),r(i,e=>({class:`input mono`,rows:e,placeholder:_.placeholder,autocapitalize:`off`,spellcheck:`false`,...n()}),[()=>Math.min(Math.max(y(),v().length+1),14)]),u(i,()=>e(b),e=>(o(b,e,!0),v(x(e)))),f(t,i)},$$slots:{default:!0}}),t()}export{_ as t};
