@@ -55,6 +55,12 @@
 // [Verifier.Authenticate] and [Verifier.Interceptor] report bad credentials to
 // Tollgate, which counts and records them, at a bounded rate.
 //
+// # Check the audit log without a server
+//
+// [AuditLogKeys.VerifyProof] checks the proof that the audit log has an event, with
+// nothing but the log's public key, and [VerifyConsistency] that nothing was changed
+// between two checkpoints.
+//
 // # Decide calls without a round trip
 //
 // With [WithLocalDecisions] a client follows Tollgate's policy and allows most calls
