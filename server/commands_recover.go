@@ -8,8 +8,9 @@ import (
 
 // recovery is the commands for operators with access to the database.
 type recovery struct {
-	User   user   `cmd:"" help:"List and create users, and reset passwords when no administrator can sign in."`
-	Limits limits `cmd:"" help:"List the limits, and remove or reset one that locks users out."`
+	User     user     `cmd:"" help:"List and create users, and reset passwords when no administrator can sign in."`
+	AuditLog auditLog `cmd:"" help:"Give the audit log a new key, or a new tree."`
+	Limits   limits   `cmd:"" help:"List the limits, and remove or reset one that locks users out."`
 }
 
 func (recovery) Help() string {

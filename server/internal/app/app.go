@@ -26,6 +26,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/audit/export"
 	"github.com/tollgatehq/tollgate/server/internal/audit/hold"
 	"github.com/tollgatehq/tollgate/server/internal/audit/tree"
+	"github.com/tollgatehq/tollgate/server/internal/audit/witness"
 	"github.com/tollgatehq/tollgate/server/internal/auth"
 	"github.com/tollgatehq/tollgate/server/internal/auth/password"
 	"github.com/tollgatehq/tollgate/server/internal/authzen"
@@ -72,6 +73,8 @@ type App struct {
 	redis     redis.UniversalClient // nil: everything is in this process
 	log       *changes.Log
 	audit     *audit.Service
+	tree      *tree.Tree
+	keeper    *witness.Keeper
 	pages     page.Tokens
 	cookies   []byte        // the key that marks the console's cookies
 	Auth      *auth.Service // for the subcommands
@@ -154,8 +157,8 @@ func (a *App) open(ctx context.Context, master *seal.Master) error {
 	a.pages = page.NewTokens(master.Derive("page tokens v1"))
 	a.cookies = master.Derive("console cookies v1")
 	a.audit = audit.NewService(a.db, a.clock, a.pages, a.out.Log)
-	grown := tree.New(a.db, a.clock, master, a.config.auditOrigin())
-	a.audit.GrowTree(grown)
+	a.tree = tree.New(a.db, a.clock, master, a.config.auditOrigin())
+	a.audit.GrowTree(a.tree)
 	a.makeMonths(ctx)
 	a.log = changes.New(a.db, changes.Options{
 		Clock: a.clock, Log: a.out.Log, Notifier: notifier, Staleness: a.config.Staleness, OnEvents: a.audit.Wake,
@@ -199,11 +202,18 @@ func (a *App) open(ctx context.Context, master *seal.Master) error {
 
 	// What a new database lacks, each in its own transaction and safe to repeat.
 	for _, ensure := range []func(context.Context) error{
-		grown.Ensure, a.Auth.SigningKeys.Ensure, a.roles.EnsureBuiltins, a.Limits.EnsureBuiltins, a.log.Start,
+		a.Auth.SigningKeys.Ensure, a.tree.Ensure, a.roles.EnsureBuiltins, a.Limits.EnsureBuiltins, a.log.Start,
 	} {
 		if err := ensure(ctx); err != nil {
 			return err
 		}
+	}
+	witnesses, err := a.config.witnesses()
+	if err != nil {
+		return err
+	}
+	if a.keeper, err = witness.New(ctx, a.tree, a.config.CheckpointFile, witnesses, a.out.Log); err != nil {
+		return err
 	}
 	a.start()
 	return nil

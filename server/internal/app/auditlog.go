@@ -10,10 +10,61 @@ import (
 	"github.com/tollgatehq/tollgate/internal/auditlog"
 	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/audit/tree"
+	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/page"
 )
+
+// RotateAuditKey makes a new key that signs the audit log's checkpoints, and returns its id.
+func RotateAuditKey(ctx context.Context, config Config, clk clock.Clock) (id string, err error) {
+	err = changeAuditLog(ctx, config, clk, func(ctx context.Context, t *tree.Tree, tx *database.Tx) (e audit.Event, err error) {
+		if id, err = t.Rotate(ctx, tx); err != nil {
+			return e, err
+		}
+		return audit.New(ctx, audit.LogKeyRotate, audit.Success, "audit_keys/"+id), nil
+	})
+	return id, err
+}
+
+// StartAuditLogOver begins a new tree of the audit log, with the events that it has, and
+// returns its name.
+func StartAuditLogOver(ctx context.Context, config Config, clk clock.Clock) (name string, err error) {
+	err = changeAuditLog(ctx, config, clk, func(ctx context.Context, t *tree.Tree, tx *database.Tx) (e audit.Event, err error) {
+		if name, err = t.StartOver(ctx, tx); err != nil {
+			return e, err
+		}
+		return audit.New(ctx, audit.LogStartOver, audit.Success, "").With("log", name), nil
+	})
+	return name, err
+}
+
+// changeAuditLog changes the tree in one transaction with the event of it.
+func changeAuditLog(ctx context.Context, config Config, clk clock.Clock, change func(context.Context, *tree.Tree, *database.Tx) (audit.Event, error)) (err error) {
+	if err := config.check(); err != nil {
+		return err
+	}
+	master, err := openMaster(ctx, config)
+	if err != nil {
+		return err
+	}
+	db, err := database.OpenWithin(config.DatabaseURL, 5*time.Minute) // patient: there may be many events
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	if _, err := db.MigrateUp(ctx); err != nil {
+		return fmt.Errorf("database %s: %w", redactURL(config.DatabaseURL), err)
+	}
+	grown := tree.New(db, clk, master, config.auditOrigin())
+	return db.Write(ctx, func(ctx context.Context, tx *database.Tx) error {
+		e, err := change(caller.System(ctx), grown, tx)
+		if err != nil {
+			return err
+		}
+		return audit.Append(ctx, tx, clk, e)
+	})
+}
 
 // WithAuditLog calls fn with the audit log in the database and its keys, which the master
 // key proves to be the log's own. It changes nothing.

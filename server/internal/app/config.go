@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/tollgatehq/tollgate/internal/jose"
+	"github.com/tollgatehq/tollgate/server/internal/audit/witness"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"github.com/tollgatehq/tollgate/server/internal/routes"
 )
@@ -56,6 +57,8 @@ type Config struct {
 	AuditRetention Age           `help:"How long audit events are kept, at least 24h: 36h, 90d, 2y; older ones are deleted, but for those on hold. 0: for good." default:"0s" env:"TOLLGATE_AUDIT_RETENTION" placeholder:"AGE"`
 	RetentionFor   []string      `name:"audit-retention-for" help:"How long audit events of an action, or of all that begin as one, are kept instead: access.denied=30d,auth.*=90d. The longest that matches an event counts." env:"TOLLGATE_AUDIT_RETENTION_FOR" placeholder:"ACTION=AGE"`
 	AuditSinks     []string      `name:"audit-sink" sep:" " help:"Where the audit log is followed to, as NAME=URL#OPTIONS, such as archive=file:/var/log/tollgate/audit.ndjson; repeat the flag, or put spaces between, for more. See docs/audit.md." env:"TOLLGATE_AUDIT_SINKS" secret:"true" placeholder:"SINK"`
+	CheckpointFile string        `name:"audit-checkpoint-file" help:"File to which the newest signed checkpoint of the audit log is written every second: on a disk that who runs the database cannot write. A server that finds one there signs only what continues it." env:"TOLLGATE_AUDIT_CHECKPOINT_FILE" placeholder:"FILE"`
+	AuditWitnesses []string      `name:"audit-witness" help:"Witness that cosigns checkpoints of the audit log (https://c2sp.org/tlog-witness), as URL#NAME+HASH+KEY with its key." env:"TOLLGATE_AUDIT_WITNESSES" placeholder:"WITNESS"`
 	Reflection     bool          `help:"Let gRPC tools list and describe the API. It takes a credential, unless the server is the embedded default on a loopback address." default:"true" negatable:"" env:"TOLLGATE_REFLECTION"`
 	Console        *bool         `help:"Serve the web console at /console/: --console or --no-console. When not set, it is served if the API's address is a loopback one." negatable:"" env:"TOLLGATE_CONSOLE"`
 	AdminPassword  string        `help:"Password of the first administrator, admin, made when there are no users. One is made up and shown once when this is empty." env:"TOLLGATE_ADMIN_PASSWORD" secret:"true" placeholder:"PASSWORD"`
@@ -142,6 +145,9 @@ func (c Config) check() error {
 	if _, err := c.retentions(); err != nil {
 		return err
 	}
+	if _, err := c.witnesses(); err != nil {
+		return err
+	}
 	return c.checkTLS()
 }
 
@@ -164,6 +170,18 @@ func (c Config) Summary() []any {
 }
 
 func (c Config) embedded() bool { return strings.HasPrefix(c.DatabaseURL, "sqlite:") }
+
+// witnesses are those of --audit-witness.
+func (c Config) witnesses() ([]*witness.Witness, error) {
+	list := make([]*witness.Witness, len(c.AuditWitnesses))
+	for i, text := range c.AuditWitnesses {
+		var err error
+		if list[i], err = witness.Parse(text); err != nil {
+			return nil, fmt.Errorf("--audit-witness %s: %w", text, err)
+		}
+	}
+	return list, nil
+}
 
 // auditOrigin names a new audit log: the issuer without its scheme, and /audit
 // (https://c2sp.org/tlog-checkpoint).

@@ -24,7 +24,7 @@ func (a *App) maintain(ctx context.Context) {
 			a.refused.flush(ctx)
 			err = errors.Join(a.Auth.APIKeys.FlushLastUsed(ctx), a.audit.Measure(ctx))
 		case <-seldom.C:
-			err = a.Auth.Prune(ctx)
+			err = errors.Join(a.Auth.Prune(ctx), a.tree.Thin(ctx))
 		}
 		if err != nil && ctx.Err() == nil {
 			a.out.Log.WarnContext(ctx, "maintenance failed; trying again later", "error", err)

@@ -67,6 +67,8 @@ func (a *App) registerMetrics(limiterDown func() bool, leases func() limits.Leas
 			}
 			return 0
 		})
+	m.Gauge("tollgate_audit_checkpoint_copies_failing", "How many of --audit-checkpoint-file and the witnesses could not be given the newest checkpoint of the audit log.",
+		func() float64 { return float64(a.keeper.Failing()) })
 	m.Gauge("tollgate_audit_log_bytes", "What the audit log and its indexes take up on the disk; with SQLite, the whole database. Read every ten seconds, the same for every instance.",
 		func() float64 { return float64(a.audit.Stats().Bytes) })
 

@@ -127,6 +127,7 @@ func (a *App) Serve(ctx context.Context, on Listeners) error {
 	serving, stopServing := context.WithCancel(ctx)
 	var chores sync.WaitGroup
 	chores.Go(func() { a.rotateKeys(serving) })
+	chores.Go(func() { a.keeper.Run(serving) })
 	chores.Go(func() { a.keepMonths(serving) })
 	if keep.Delete() {
 		chores.Go(func() { a.pruneAudit(serving, keep) })

@@ -35,8 +35,9 @@ type Master struct {
 var ErrWrongKey = errors.New("not sealed under this master key")
 
 // AfterLoss is what to do when the master key is gone.
-const AfterLoss = "if it is lost for good, delete the rows of the tables signing_keys and second_factors and start again, " +
-	"which invalidates the access tokens issued so far and turns every second factor off"
+const AfterLoss = "if it is lost for good, delete the rows of the tables signing_keys, second_factors and audit_keys and run " +
+	"tollgate recover audit-log start-over, which invalidates the access tokens issued so far, turns every second factor off, " +
+	"and begins a new tree of the audit log"
 
 // New makes a Master of 32 bytes.
 func New(key []byte) (*Master, error) {

@@ -125,6 +125,9 @@ func (t *Tree) open(ctx context.Context, q database.Queries) ([]*key, error) {
 
 func openKey(master *seal.Master, row keyRow) (*key, error) {
 	seed, err := master.Open(row.PrivateKey, sealedAs(row.ID))
+	if errors.Is(err, seal.ErrWrongKey) {
+		return nil, fmt.Errorf("the audit log's key %s: %w: set TOLLGATE_MASTER_KEY to the key that the database was made with; %s", row.ID, err, seal.AfterLoss)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("the audit log's key %s: %w", row.ID, err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"net/netip"
 
 	"github.com/tollgatehq/tollgate/internal/auditlog"
@@ -63,4 +64,34 @@ func Address(text string) string {
 		family = "4"
 	}
 	return family + hex.EncodeToString(addr.AsSlice())
+}
+
+// Remember makes the tree sign only what continues a signed checkpoint of its own that
+// was kept elsewhere.
+func (t *Tree) Remember(ctx context.Context, signed []byte) (auditlog.Checkpoint, error) {
+	keys, err := t.verifiers(ctx, t.db)
+	if err != nil {
+		return auditlog.Checkpoint{}, err
+	}
+	c, err := auditlog.OpenCheckpoint(signed, keys)
+	if err == nil {
+		t.saw(c)
+	}
+	return c, err
+}
+
+// Continues says whether a later checkpoint's tree begins with an earlier one's; ErrForked
+// when it does not.
+func (t *Tree) Continues(ctx context.Context, earlier, later auditlog.Checkpoint) error {
+	if later.Size < earlier.Size {
+		return fmt.Errorf("%w: there was a checkpoint of %d events, and the newest is of %d", ErrForked, earlier.Size, later.Size)
+	}
+	return continues(earlier, later, t.hashes(ctx))
+}
+
+// Cosigned adds a witness's signature line to a checkpoint, once.
+func (t *Tree) Cosigned(ctx context.Context, size int64, witness, line string) error {
+	return t.db.Write(ctx, func(ctx context.Context, tx *database.Tx) error {
+		return addSignature(ctx, tx, size, "\n— "+witness+" ", line)
+	})
 }

@@ -142,6 +142,30 @@ func listCheckpoints(ctx context.Context, q database.Queries, above int64, limit
 		WHERE size > $1 ORDER BY size LIMIT $2`, above, limit)
 }
 
+func thinCheckpoints(ctx context.Context, tx *database.Tx, before time.Time) error {
+	_, err := tx.Exec(ctx, `DELETE FROM audit_checkpoints WHERE at < $1 AND size NOT IN (
+		SELECT MAX(size) FROM audit_checkpoints GROUP BY at / 3600000000)`, before.UnixMicro())
+	return err
+}
+
+// deleteTree leaves the log without a tree and keys. Events whose transactions another
+// PostgreSQL server counted come before those of this one.
+func deleteTree(ctx context.Context, tx *database.Tx, dialect database.Dialect) error {
+	statements := []string{
+		`DELETE FROM audit_checkpoints`, `DELETE FROM audit_tiles`, `DELETE FROM audit_leaves`, `DELETE FROM audit_keys`,
+		`UPDATE audit_head SET size = 0, writer = 0, position = 0, floor = 0 WHERE id = 1`,
+	}
+	if dialect == database.PostgreSQL {
+		statements = append(statements, `UPDATE audit_events SET writer = 0 WHERE writer > pg_current_xact_id()::text::bigint`)
+	}
+	for _, statement := range statements {
+		if _, err := tx.Exec(ctx, statement); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // keyRow is a row of audit_keys. PrivateKey is sealed.
 type keyRow struct {
 	ID         string `db:"id"`
@@ -170,5 +194,11 @@ func retireKeys(ctx context.Context, tx *database.Tx, now time.Time) error {
 
 func updateSealed(ctx context.Context, tx *database.Tx, row keyRow) error {
 	_, err := tx.Exec(ctx, `UPDATE audit_keys SET private_key = $1 WHERE id = $2`, row.PrivateKey, row.ID)
+	return err
+}
+
+// addSignature adds a signature line to a checkpoint that has none that begins so.
+func addSignature(ctx context.Context, tx *database.Tx, size int64, begins, line string) error {
+	_, err := tx.Exec(ctx, `UPDATE audit_checkpoints SET note = note || $1 WHERE size = $2 AND replace(note, $3, '') = note`, line, size, begins)
 	return err
 }

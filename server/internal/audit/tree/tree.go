@@ -76,6 +76,26 @@ func (t *Tree) Checkpoints(ctx context.Context, above int64, limit int) ([]Signe
 	return listCheckpoints(ctx, t.db, above, limit)
 }
 
+// Thin deletes checkpoints that are older than a day, but for the last of each hour.
+func (t *Tree) Thin(ctx context.Context) error {
+	return t.db.Write(ctx, func(ctx context.Context, tx *database.Tx) error {
+		return thinCheckpoints(ctx, tx, t.clock.Now().Add(-24*time.Hour))
+	})
+}
+
+// StartOver forgets the tree and its keys, so that the events that the log holds go into
+// a new one, of a name of its own. Whoever saved a checkpoint sees that it is another log.
+func (t *Tree) StartOver(ctx context.Context, tx *database.Tx) (name string, err error) {
+	if err := waitHead(ctx, tx); err != nil {
+		return "", err
+	}
+	if err := deleteTree(ctx, tx, t.db.Dialect); err != nil {
+		return "", err
+	}
+	name = t.origin + "/" + t.clock.Now().UTC().Format("20060102T150405Z")
+	return name, t.makeKey(ctx, tx, name)
+}
+
 // Append appends records in a transaction, if the tree is still at head and nobody else
 // appends at the moment, and signs a checkpoint of the new size. next is the head's place
 // then. It is ErrForked when the tree is not what was signed.
