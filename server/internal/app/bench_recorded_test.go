@@ -16,7 +16,8 @@ import (
 
 // BenchmarkRecorded has 32 callers call Authorize for half a second each in turn: allowed
 // and not recorded, allowed and recorded, and refused, which is recorded, too. The rates
-// are of one user; the calls to record share commits.
+// are of one user; the calls to record share commits. Then one caller sends batches of 100
+// calls that are recorded.
 func BenchmarkRecorded(b *testing.B) {
 	for _, backend := range []struct {
 		name string
@@ -60,6 +61,18 @@ func BenchmarkRecorded(b *testing.B) {
 				recorded += answered("orders:read")
 				refused += answered("none:read")
 			}
+			batch := &tollgatev1.BatchAuthorizeRequest{}
+			for range 100 {
+				batch.Requests = append(batch.Requests, &tollgatev1.AuthorizeRequest{
+					Credential: &tollgatev1.AuthorizeRequest_AccessToken{AccessToken: token}, Permission: "orders:read", Resource: "orders/42",
+				})
+			}
+			began, batches := time.Now(), 20*b.N
+			for range batches {
+				_, err := service.BatchAuthorize(b.Context(), batch)
+				backendtest.Must(b, err)
+			}
+			b.ReportMetric(float64(time.Since(began).Milliseconds())/float64(batches), "ms/batch-of-100")
 			seconds := float64(b.N) / 2
 			b.ReportMetric(float64(plain)/seconds, "plain/s")
 			b.ReportMetric(float64(recorded)/seconds, "recorded/s")

@@ -57,12 +57,29 @@ func (s *Service) Record(ctx context.Context, e Event) error {
 // RecordFor is Record for what a user may cause as often as they like: it is AUDIT_BUSY
 // while as many such events of the user's wait as may.
 func (s *Service) RecordFor(ctx context.Context, userID string, e Event) error {
-	e.complete(s.clock)
-	err := s.record(ctx, entry{event: e, shared: true, by: userID})
-	if err == nil {
-		s.counters.allowed.Add(1)
+	written, err := s.StartFor(userID, e)
+	if err != nil {
+		return err
 	}
-	return err
+	return written(ctx)
+}
+
+// StartFor is RecordFor that does not wait: written does, and returns what RecordFor
+// would, within a second of StartFor. So several events can be on their way at once.
+func (s *Service) StartFor(userID string, e Event) (written func(context.Context) error, err error) {
+	e.complete(s.clock)
+	waiting := entry{event: e, shared: true, by: userID, done: make(chan error, 1)}
+	if err := s.enqueue(waiting); err != nil {
+		return nil, err
+	}
+	end := time.Now().Add(s.timeout)
+	return func(ctx context.Context) error {
+		err := s.await(ctx, waiting, time.Until(end))
+		if err == nil {
+			s.counters.allowed.Add(1)
+		}
+		return err
+	}, nil
 }
 
 // Note is Record for what nobody waits for, such as news: it returns at once, and the
@@ -89,7 +106,12 @@ func (s *Service) record(ctx context.Context, e entry) error {
 		e.gone()
 		return err
 	}
-	timer := time.NewTimer(s.timeout)
+	return s.await(ctx, e, s.timeout)
+}
+
+// await waits for the commit of an entry that is queued.
+func (s *Service) await(ctx context.Context, e entry, most time.Duration) error {
+	timer := time.NewTimer(most)
 	defer timer.Stop()
 	select {
 	case err := <-e.done:

@@ -151,16 +151,29 @@ func New(log *changes.Log, a *auth.Service, r *roles.Service, resource FindResou
 // recording matches. The error is Unavailable, when no decision could be made or
 // recorded: then the call must not go ahead.
 func (s *Service) Decide(ctx context.Context, r Request) (Decision, error) {
-	if err := s.log.Ensure(ctx, r.MinRevision); err != nil {
+	d, written, err := s.decide(ctx, r)
+	if err == nil && written != nil {
+		err = written(ctx)
+	}
+	if err != nil && d.Allowed {
 		return Decision{}, err
 	}
-	d := Decision{Revision: s.log.Revision(), Reason: caller.ReasonOK}
+	return d, err
+}
+
+// decide is Decide that may be ahead of the record: unless written is nil, the call must
+// not go ahead before it returns nil.
+func (s *Service) decide(ctx context.Context, r Request) (d Decision, written func(context.Context) error, err error) {
+	if err := s.log.Ensure(ctx, r.MinRevision); err != nil {
+		return Decision{}, nil, err
+	}
+	d = Decision{Revision: s.log.Revision(), Reason: caller.ReasonOK}
 	var stray *caller.Principal // whose a token is that is meant for others
 
 	if !r.Rule.Public {
 		verified, err := s.auth.Verify(ctx, r.Credential)
 		if err != nil {
-			return Decision{}, err
+			return Decision{}, nil, err
 		}
 		d.Reason, d.Principal, stray = verified.Reason, verified.Principal, verified.Stray
 		if d.Reason == caller.ReasonOK {
@@ -171,9 +184,8 @@ func (s *Service) Decide(ctx context.Context, r Request) (Decision, error) {
 	counted := s.counted(r, d)
 	taken := limits.Result{Allowed: true}
 	if !r.Recheck {
-		var err error
 		if taken, err = s.limits.Take(ctx, counted); err != nil {
-			return Decision{}, err
+			return Decision{}, nil, err
 		}
 	}
 	d.Limits = taken.Limits
@@ -183,9 +195,8 @@ func (s *Service) Decide(ctx context.Context, r Request) (Decision, error) {
 		d.Reason, d.RetryAfter = caller.ReasonLimited, taken.RetryAfter
 	case r.Rule.Public:
 	default:
-		var err error
 		if d.Verdict, err = s.judge(ctx, d.Reason, d.Principal, &r); err != nil {
-			return Decision{}, err
+			return Decision{}, nil, err
 		}
 		d.Reason = d.Verdict.Reason
 	}
@@ -195,12 +206,13 @@ func (s *Service) Decide(ctx context.Context, r Request) (Decision, error) {
 	}
 	s.watch.Decided(r.Source, d.Reason)
 	if d.Allowed {
-		return s.recorded(ctx, &r, d)
+		written, err = s.recordAllowed(ctx, &r, d)
+		return d, written, err
 	}
 	if s.watch.Refused != nil {
 		s.watch.Refused(ctx, r, d)
 	}
-	return d, s.recordRefusal(ctx, r, d, stray, taken)
+	return d, nil, s.recordRefusal(ctx, r, d, stray, taken)
 }
 
 // counted is the call as limits count it.

@@ -75,17 +75,17 @@ func (s *Service) recordRefusal(ctx context.Context, r Request, d Decision, stra
 	return s.audit.Record(ctx, event)
 }
 
-// recorded returns a decision that allows a call when the call is on record or need not
-// be. One that goes on was recorded when it began; AuthZEN's, which limits do not count
-// either, begin each time.
-func (s *Service) recorded(ctx context.Context, r *Request, d Decision) (Decision, error) {
+// recordAllowed has a call recorded that is allowed, where a recording asks for it: it may
+// go ahead when written has returned nil. One that goes on was recorded when it began;
+// AuthZEN's, which limits do not count either, begin each time.
+func (s *Service) recordAllowed(ctx context.Context, r *Request, d Decision) (written func(context.Context) error, err error) {
 	rules := s.record.Rules()
 	if rules == nil || d.Principal == nil || r.Rule.Public || r.Recheck && r.Source != SourceAuthZEN {
-		return d, nil
+		return nil, nil
 	}
 	sample, recorded := rules.Sample(d.Principal.UserID, r.Rule.marked(), r.Resource)
 	if !recorded {
-		return d, nil
+		return nil, nil
 	}
 	event := r.event(ctx, &d, d.Principal)
 	if d.Verdict.Grant == nil {
@@ -94,10 +94,7 @@ func (s *Service) recorded(ctx context.Context, r *Request, d Decision) (Decisio
 	if sample < recordings.All {
 		event = event.With("sample", strconv.FormatInt(sample, 10))
 	}
-	if err := s.audit.RecordFor(ctx, d.Principal.UserID, event); err != nil {
-		return Decision{}, err
-	}
-	return d, nil
+	return s.audit.StartFor(d.Principal.UserID, event)
 }
 
 // marked is what recordings may match of a call: what limits count it as.

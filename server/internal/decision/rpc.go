@@ -36,7 +36,14 @@ func NewAuthorizer(s *Service, pages page.Tokens, each Each) *Authorizer {
 
 // Authorize decides one call.
 func (a *Authorizer) Authorize(ctx context.Context, req *tollgatev1.AuthorizeRequest) (*tollgatev1.AuthorizeResponse, error) {
-	return a.decide(ctx, req)
+	res, written, err := a.decide(ctx, req)
+	if err == nil && written != nil {
+		err = written(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return res, nil
 }
 
 // BatchAuthorize decides several calls in order, or at the same time when they are
@@ -47,12 +54,21 @@ func (a *Authorizer) BatchAuthorize(ctx context.Context, req *tollgatev1.BatchAu
 		return a.decideEach(ctx, req.GetRequests())
 	}
 	res := &tollgatev1.BatchAuthorizeResponse{Responses: make([]*tollgatev1.AuthorizeResponse, 0, len(req.GetRequests()))}
+	var recorded []func(context.Context) error // waited for at the end: they share commits
 	for _, r := range req.GetRequests() {
-		decided, err := a.decide(ctx, r)
+		decided, written, err := a.decide(ctx, r)
 		if err != nil {
 			return nil, err
 		}
 		res.Responses = append(res.Responses, decided)
+		if written != nil {
+			recorded = append(recorded, written)
+		}
+	}
+	for _, written := range recorded {
+		if err := written(ctx); err != nil {
+			return nil, err
+		}
 	}
 	return res, nil
 }
@@ -68,20 +84,22 @@ func ruleOf(req *tollgatev1.AuthorizeRequest) Rule {
 	return Rule{Permission: req.GetPermission(), AnyOf: req.GetAnyOf(), AllOf: req.GetAllOf(), Self: req.GetSelf()}
 }
 
-func (a *Authorizer) decide(ctx context.Context, req *tollgatev1.AuthorizeRequest) (*tollgatev1.AuthorizeResponse, error) {
+// decide returns an answer, which must not be given before written, unless that is nil,
+// has returned nil.
+func (a *Authorizer) decide(ctx context.Context, req *tollgatev1.AuthorizeRequest) (res *tollgatev1.AuthorizeResponse, written func(context.Context) error, err error) {
 	asked, err := RequestOf(ctx, req)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	d, err := a.service.Decide(ctx, asked)
+	d, written, err := a.service.decide(ctx, asked)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	return &tollgatev1.AuthorizeResponse{
 		Allowed: d.Allowed, Reason: auth.ReasonProto(d.Reason), Principal: auth.PrincipalProto(d.Principal),
 		Limits: protoconv.List(d.Limits, limits.StatusProto), RetryAfter: protoconv.Duration(d.RetryAfter),
 		Revision: d.Revision, Grant: d.Verdict.String(), GoodFor: protoconv.Duration(d.GoodFor),
-	}, nil
+	}, written, nil
 }
 
 // RequestOf is the call that a service asks about. The message is valid.

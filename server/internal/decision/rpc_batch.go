@@ -21,11 +21,12 @@ const batchWorkers = 8
 func (a *Authorizer) decideEach(ctx context.Context, requests []*tollgatev1.AuthorizeRequest) (*tollgatev1.BatchAuthorizeResponse, error) {
 	responses := make([]*tollgatev1.AuthorizeResponse, len(requests))
 	failures := make([]*fault.Error, len(requests))
+	recorded := make([]func(context.Context) error, len(requests)) // nil: nothing is on its way
 	var next atomic.Int64
 	work := func() {
 		for i := next.Add(1) - 1; i < int64(len(requests)); i = next.Add(1) - 1 {
 			failures[i] = a.each(ctx, tollgatev1connect.RolesServiceAuthorizeProcedure, func() (err error) {
-				responses[i], err = a.decide(ctx, requests[i])
+				responses[i], recorded[i], err = a.decide(ctx, requests[i])
 				return err
 			})
 		}
@@ -36,6 +37,11 @@ func (a *Authorizer) decideEach(ctx context.Context, requests []*tollgatev1.Auth
 	}
 	work()
 	workers.Wait()
+	for i, written := range recorded {
+		if written != nil && failures[i] == nil {
+			failures[i] = a.each(ctx, tollgatev1connect.RolesServiceAuthorizeProcedure, func() error { return written(ctx) })
+		}
+	}
 
 	res := &tollgatev1.BatchAuthorizeResponse{Responses: responses}
 	for i, f := range failures {
