@@ -43,7 +43,7 @@ func (s *Service) Between(ctx context.Context, span Span, limit int) (entries []
 	}
 	entries, err = database.Select(ctx, s.db, func(r entryRow) (Entry, error) {
 		return Entry{r.Leaf, r.Salt, r.event()}, nil
-	}, `SELECT `+entryColumns+` FROM audit_leaves l JOIN audit_events e ON e.id = l.event_id AND e.time = l.time
+	}, `SELECT `+entryColumns+` FROM `+entriesFrom(s.db.Dialect)+`
 		WHERE `+where+` ORDER BY l.leaf LIMIT `+q.arg(limit), q.args...)
 	if err != nil {
 		return nil, span.From, fmt.Errorf("read the audit log from leaf %d on: %w", span.From, err)
