@@ -48,7 +48,7 @@ func recorders(t *testing.T, db *database.DB, name string) (stop func() []time.D
 }
 
 // TestMonthsUnderLoad migrates a table with TOLLGATE_AUDIT_ROWS events while others are
-// recorded, and says how long one waited at most: `make audit-migration`.
+// recorded, and says how long one waited at most: `make audit-months`.
 func TestMonthsUnderLoad(t *testing.T) {
 	t.Parallel()
 	rows := 20_000
