@@ -3,7 +3,6 @@ package app
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -55,13 +54,18 @@ func (i *instance) sequenced(t *testing.T) {
 	})
 }
 
-// export begins an export.
+// export begins an export over HTTP/1.1.
 func (i *instance) export(t *testing.T, token, query string) *http.Response {
+	t.Helper()
+	return i.exportBy(t, http.DefaultClient, token, query)
+}
+
+func (i *instance) exportBy(t *testing.T, client *http.Client, token, query string) *http.Response {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), "GET", i.URL+exportURL+query, nil)
 	backendtest.Must(t, err)
 	req.Header.Set("Authorization", "Bearer "+token)
-	res, err := http.DefaultClient.Do(req)
+	res, err := client.Do(req)
 	backendtest.Must(t, err)
 	t.Cleanup(func() { res.Body.Close() })
 	return res
@@ -137,37 +141,56 @@ func TestExportEndsWithRights(t *testing.T) {
 	t.Parallel()
 	i := startEmbedded(t)
 	i.large(t, 1200) // far more than what connections buffer
-	_, token := i.newUser(t, "reader", "tollgate:audit:read")
-	res := i.export(t, token, "")
-	stream := exportRPC(t, i.serveGRPC(t), token)
-	part := &tollgatev1.ExportEventsResponse{}
-	backendtest.Must(t, stream.RecvMsg(part))
-	i.call(t, "DELETE", "/v1/roles/role-of-reader/members/"+i.userID(t, "reader"), i.admin, nil).Want(t, http.StatusOK)
-
-	pace := time.NewTicker(15 * time.Millisecond) // the whole would take 4 s
-	defer pace.Stop()
-	var read int64
-	for range pace.C {
-		n, err := io.CopyN(io.Discard, res.Body, 64<<10)
-		if read += n; err == nil {
-			continue
+	conn := i.serveGRPC(t)
+	h2 := &http.Transport{Protocols: new(http.Protocols)}
+	h2.Protocols.SetUnencryptedHTTP2(true)
+	t.Cleanup(h2.CloseIdleConnections)
+	plain := func(client *http.Client, cut string) func(t *testing.T, token string) (read func() error) {
+		return func(t *testing.T, token string) func() error {
+			res := i.exportBy(t, client, token, "")
+			return func() error {
+				_, err := io.CopyN(io.Discard, res.Body, 64<<10)
+				if next := res.Trailer.Get("Tollgate-Next-Leaf"); next != "" {
+					t.Errorf("the trailer says that it is complete up to leaf %s", next)
+				}
+				if err != nil && !strings.Contains(err.Error(), cut) {
+					t.Errorf("it ends with %v, want %s", err, cut)
+				}
+				return err
+			}
 		}
-		if !errors.Is(err, io.ErrUnexpectedEOF) {
-			t.Errorf("after %d bytes: %v", read, err)
-		}
-		break
 	}
-	if next := res.Trailer.Get("Tollgate-Next-Leaf"); next != "" {
-		t.Errorf("the trailer says that it is complete up to leaf %s", next)
-	}
-	for range pace.C {
-		if err := stream.RecvMsg(part); err != nil {
-			backendtest.Equal(t, status.Code(err), codes.PermissionDenied, "%v", err)
-			break
-		}
-		if part.GetComplete() {
-			t.Fatal("the gRPC port sent everything")
-		}
+	for name, begin := range map[string]func(t *testing.T, token string) (read func() error){
+		"http1": plain(http.DefaultClient, io.ErrUnexpectedEOF.Error()),
+		"http2": plain(&http.Client{Transport: h2}, "stream error"),
+		"grpc": func(t *testing.T, token string) func() error {
+			stream, part := exportRPC(t, conn, token), &tollgatev1.ExportEventsResponse{}
+			return func() error {
+				err := stream.RecvMsg(part)
+				if part.GetComplete() {
+					t.Error("it is complete")
+				}
+				if err != nil {
+					backendtest.Equal(t, status.Code(err), codes.PermissionDenied, "%v", err)
+				}
+				return err
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			_, token := i.newUser(t, "reader-"+name, "tollgate:audit:read")
+			read := begin(t, token)
+			backendtest.Must(t, read())
+			i.call(t, "DELETE", "/v1/roles/role-of-reader-"+name+"/members/"+i.userID(t, "reader-"+name), i.admin, nil).Want(t, http.StatusOK)
+			pace := time.NewTicker(15 * time.Millisecond) // the whole would take 4 s
+			defer pace.Stop()
+			for range pace.C {
+				if read() != nil {
+					break
+				}
+			}
+		})
 	}
 }
 

@@ -36,19 +36,19 @@ func (s *Service) Entries(ctx context.Context, from int64, limit int) ([]Entry, 
 
 // entriesFrom is leaves with their events. PostgreSQL looks each event up in the month of
 // its leaf, and in the others only when it is not there, because somebody edited its time.
-func entriesFrom(d database.Dialect) string {
+func entriesFrom(d database.Dialect, leaves string) string {
 	if d == database.PostgreSQL {
-		return `audit_leaves l CROSS JOIN LATERAL (
+		return leaves + ` l CROSS JOIN LATERAL (
 			SELECT * FROM audit_events WHERE id = l.event_id AND time = l.time
 			UNION ALL SELECT * FROM audit_events WHERE id = l.event_id LIMIT 1) e`
 	}
-	return `audit_leaves l JOIN audit_events e ON e.id = l.event_id`
+	return leaves + ` l JOIN audit_events e ON e.id = l.event_id`
 }
 
 func listEntries(ctx context.Context, db *database.DB, from int64, limit int) ([]Entry, error) {
 	entries, err := database.Select(ctx, db, func(r entryRow) (Entry, error) {
 		return Entry{r.Leaf, r.Salt, r.event()}, nil
-	}, `SELECT `+entryColumns+` FROM `+entriesFrom(db.Dialect)+`
+	}, `SELECT `+entryColumns+` FROM `+entriesFrom(db.Dialect, "audit_leaves")+`
 		WHERE l.leaf >= $1 ORDER BY l.leaf LIMIT $2`, from, limit)
 	if err != nil {
 		return nil, fmt.Errorf("read the audit log from leaf %d on: %w", from, err)
@@ -102,5 +102,5 @@ func moved(ctx context.Context, db *database.DB, head tree.Head, end int64, limi
 // entryOf is an event with its place; ErrNoRows when it has none, or is not there.
 func entryOf(ctx context.Context, db *database.DB, id string) (Entry, error) {
 	return database.Get(ctx, db, func(r entryRow) (Entry, error) { return Entry{r.Leaf, r.Salt, r.event()}, nil },
-		`SELECT `+entryColumns+` FROM `+entriesFrom(db.Dialect)+` WHERE l.event_id = $1`, id)
+		`SELECT `+entryColumns+` FROM `+entriesFrom(db.Dialect, "audit_leaves")+` WHERE l.event_id = $1`, id)
 }

@@ -103,10 +103,13 @@ func TestExportResumes(t *testing.T) {
 			_, err = f.db.Exec(t.Context(), `DELETE FROM audit_leaves WHERE leaf = $1`, leaf)
 			backendtest.Must(t, err)
 		}
+		// Retention has dropped a month, and not yet come to its leaves.
+		_, err := f.db.Exec(t.Context(), `DELETE FROM audit_events WHERE id IN (SELECT event_id FROM audit_leaves WHERE leaf >= 600 AND leaf < 1300)`)
+		backendtest.Must(t, err)
 		whole := f.run(t, Query{})
-		backendtest.Equal(t, len(whole.lines()), 1694, "lines")
+		backendtest.Equal(t, len(whole.lines()), 994, "lines")
 		backendtest.Equal(t, whole.next, 1700, "where it ends")
-		if whole.parts < 5 {
+		if whole.parts < 4 {
 			t.Errorf("it came in %d parts", whole.parts)
 		}
 		broken := errors.New("the connection broke")
