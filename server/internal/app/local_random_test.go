@@ -19,7 +19,8 @@ import (
 )
 
 // TestLocalDecisionsAgainstServer: what the SDK allows by itself, under random
-// policies, the server allows. It also counts how much of what is allowed that is.
+// policies, the server allows, and records nothing of. It also counts how much of what is
+// allowed that is.
 func TestLocalDecisionsAgainstServer(t *testing.T) {
 	t.Parallel()
 	for name, engine := range map[string]tollgate.Conditions{"asking about conditions": nil, "evaluating conditions": conditions.Evaluator()} {
@@ -67,6 +68,7 @@ type localModel struct {
 	ids         []string
 	credentials []tollgate.AuthorizeRequest
 	limits      []string
+	recorded    bool // there is a recording
 	engine      tollgate.Conditions
 
 	local, conditional, askedAllowed, sample int
@@ -181,6 +183,7 @@ func (l *localModel) change(t *testing.T) {
 		l.call(t, "POST", "/v1/limits", l.admin, limit).Want(t, 200)
 		l.limits = append(l.limits, name)
 	}
+	l.record(t)
 	for _, id := range l.ids {
 		for i := range 8 {
 			method, body := "DELETE", any(nil)
@@ -197,6 +200,17 @@ func (l *localModel) change(t *testing.T) {
 	revision, err := strconv.ParseInt(made.Str("revision"), 10, 64)
 	backendtest.Must(t, err)
 	backendtest.Must(t, l.client.WaitPolicy(t.Context(), revision+1))
+}
+
+// record has other calls recorded than before.
+func (l *localModel) record(t *testing.T) {
+	t.Helper()
+	if l.recorded {
+		l.call(t, "DELETE", "/v1/audit/recordings/r", l.admin, nil).Want(t, 200)
+	}
+	if l.recorded = l.r.IntN(2) > 0; l.recorded {
+		l.recording(t, "r", pick(l.r, "o:a:*", "authenticated", l.permission(), l.permission(), l.permission()), 0)
+	}
 }
 
 // learn has the client ask about each credential.
@@ -263,7 +277,10 @@ func (l *localModel) compare(t *testing.T, calls int) {
 		}
 	}
 	l.local += len(here)
-	for i, d := range l.decide(t, here) {
+	events := backendtest.Count(t, l.db, `SELECT COUNT(*) FROM audit_events WHERE action = 'access.allowed'`)
+	decided := l.decide(t, here)
+	backendtest.WantCount(t, l.db, events, `SELECT COUNT(*) FROM audit_events WHERE action = 'access.allowed'`)
+	for i, d := range decided {
 		switch {
 		case !d.Allowed:
 			t.Errorf("%+v: allowed here, there %+v", here[i], *d)
