@@ -22,25 +22,21 @@ const (
 var errNotDropped = errors.New("something in the month is kept")
 
 // dropMonths drops the partitions whose events all happened before a time, but those in
-// which something is on hold. It does nothing on SQLite.
-func (s *Service) dropMonths(ctx context.Context, before time.Time) (deleted int64, err error) {
+// which something is kept. It is busy when one is in use. It does nothing on SQLite.
+func (s *Service) dropMonths(ctx context.Context, slow *database.DB, before time.Time) (deleted int64, busy bool, err error) {
 	if s.db.Dialect != database.PostgreSQL {
-		return 0, nil
+		return 0, false, nil
 	}
-	all, err := listPartitions(ctx, s.db)
+	all, err := listPartitions(ctx, slow)
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	for _, p := range all {
 		if p.fallback || p.to > before.UnixMicro() {
 			continue
 		}
-		err := s.db.Alone(ctx, monthsWork, false, func(ctx context.Context, slow *database.DB) error {
-			var n int64
-			err := s.patiently(ctx, func(ctx context.Context) (err error) {
-				n, err = s.dropMonth(ctx, slow, p, before)
-				return err
-			})
+		err := s.patiently(ctx, func(ctx context.Context) error {
+			n, err := s.dropMonth(ctx, slow, p, before)
 			deleted += n
 			return err
 		})
@@ -50,11 +46,12 @@ func (s *Service) dropMonths(ctx context.Context, before time.Time) (deleted int
 		case errors.Is(err, errNotDropped):
 		case database.IsLockTimeout(err):
 			s.log.WarnContext(ctx, "a month of the audit log is in use and cannot be dropped; trying again in an hour", "partition", p.name)
+			return deleted, true, s.deleteDroppedLeaves(ctx)
 		default:
-			return deleted, fmt.Errorf("drop the audit log's partition %s: %w", p.name, err)
+			return deleted, false, fmt.Errorf("drop the audit log's partition %s: %w", p.name, err)
 		}
 	}
-	return deleted, s.deleteDroppedLeaves(ctx)
+	return deleted, false, s.deleteDroppedLeaves(ctx)
 }
 
 // dropMonth drops a partition in one transaction. What takes long it reads first, while
@@ -66,6 +63,10 @@ func (s *Service) dropMonth(ctx context.Context, db *database.DB, p partition, b
 		if err := tx.BoundLocks(ctx, lockWait); err != nil {
 			return err
 		}
+		began, err := readHorizon(ctx, tx)
+		if err != nil {
+			return err
+		}
 		kept, err := listHolds(ctx, tx)
 		if err != nil {
 			return err
@@ -73,7 +74,7 @@ func (s *Service) dropMonth(ctx context.Context, db *database.DB, p partition, b
 		if held, err := anyHeld(ctx, db, p, kept); err != nil || held {
 			return errors.Join(err, errNotDropped)
 		}
-		was, err := countMonth(ctx, tx, p)
+		events, err := countMonth(ctx, tx, p)
 		if err != nil {
 			return err
 		}
@@ -81,7 +82,7 @@ func (s *Service) dropMonth(ctx context.Context, db *database.DB, p partition, b
 		if err != nil {
 			return err
 		}
-		if s.tree != nil && inTree != was.Old || was.Kept > keptAtMost || len(auditlog.FormatRanges(leaves)) > rangesLength {
+		if s.tree != nil && inTree != events.Old || events.Kept > keptAtMost || len(auditlog.FormatRanges(leaves)) > rangesLength {
 			return errNotDropped
 		}
 
@@ -95,17 +96,17 @@ func (s *Service) dropMonth(ctx context.Context, db *database.DB, p partition, b
 		if err != nil {
 			return err
 		}
-		is, err := countMonth(ctx, tx, p)
+		changed, err := began.changed(ctx, tx, p)
 		if err != nil {
 			return err
 		}
-		if is != was || !reflect.DeepEqual(now, kept) {
+		if changed || !reflect.DeepEqual(now, kept) {
 			return errNotDropped // or in an hour
 		}
 		if err := dropPartition(ctx, tx, p); err != nil {
 			return err
 		}
-		if deleted = is.Old; deleted == 0 {
+		if deleted = events.Old; deleted == 0 {
 			return nil
 		}
 		if err := addDroppedLeaves(ctx, tx, leaves); err != nil {

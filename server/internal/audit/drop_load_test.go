@@ -49,7 +49,7 @@ func TestDropMonthUnderLoad(t *testing.T) {
 			}
 		})
 		began := time.Now()
-		deleted, err := s.dropMonths(t.Context(), ago(s.clock.Now(), thirtyDays.Default))
+		deleted, _, err := drop(s)
 		took := time.Since(began)
 		stop()
 		recording.Wait()

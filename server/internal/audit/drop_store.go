@@ -12,13 +12,32 @@ import (
 type monthCount struct {
 	Old  int64 `db:"old"`
 	Kept int64 `db:"kept"`
-	Last int64 `db:"last"` // the highest position
 }
 
 func countMonth(ctx context.Context, q database.Queries, p partition) (c monthCount, err error) {
-	err = q.Get(ctx, &c, `SELECT COUNT(*) FILTER (WHERE action <> $1) AS old, COUNT(*) FILTER (WHERE action = $1) AS kept,
-		COALESCE(MAX(position), 0) AS last FROM `+p.name, string(Retention))
+	err = q.Get(ctx, &c, `SELECT COUNT(*) FILTER (WHERE action <> $1) AS old, COUNT(*) FILTER (WHERE action = $1) AS kept
+		FROM `+p.name, string(Retention))
 	return c, err
+}
+
+// horizon is a moment before a partition was read.
+type horizon struct {
+	Writer int64 `db:"writer"` // all transactions before this one had ended
+	Told   int64 `db:"told"`   // how many events told of deletions
+}
+
+func readHorizon(ctx context.Context, q database.Queries) (h horizon, err error) {
+	err = q.Get(ctx, &h, `SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS writer,
+		(SELECT COUNT(*) FROM audit_events WHERE action = $1) AS told`, string(Retention))
+	return h, err
+}
+
+// changed says whether an event may have come into the partition or gone from it since.
+// It reads no more than an index: nothing waits for it long.
+func (h horizon) changed(ctx context.Context, q database.Queries, p partition) (changed bool, err error) {
+	err = q.Get(ctx, &changed, `SELECT EXISTS (SELECT 1 FROM `+p.name+` WHERE writer >= $1)
+		OR (SELECT COUNT(*) FROM audit_events WHERE action = $3) <> $2`, h.Writer, h.Told, string(Retention))
+	return changed, err
 }
 
 // leavesOf are the leaves of a partition's events, but for those of retentions, and how

@@ -2,6 +2,8 @@ package audit
 
 import (
 	"context"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -38,6 +40,15 @@ func wantPruned(t *testing.T, s *Service, want int64) {
 	if deleted, err := s.Prune(t.Context(), thirtyDays); err != nil || deleted != want {
 		t.Errorf("deleted %d, %v; want %d", deleted, err, want)
 	}
+}
+
+// drop drops the months that are older than thirty days.
+func drop(s *Service) (deleted int64, busy bool, err error) {
+	err = s.db.Alone(context.Background(), pruneWork, true, func(ctx context.Context, slow *database.DB) error {
+		deleted, busy, err = s.dropMonths(ctx, slow, ago(s.clock.Now(), thirtyDays.Default))
+		return err
+	})
+	return deleted, busy, err
 }
 
 // A month in which nothing is kept goes with its table, in one event of the log; what tells
@@ -99,7 +110,7 @@ func TestDropMonthHoldMeanwhile(t *testing.T) {
 		pruned := make(chan int64, 1)
 		hold(t, s, Filter{Resource: "things/*"}, func() {
 			go func() {
-				n, err := s.dropMonths(context.Background(), ago(s.clock.Now(), thirtyDays.Default))
+				n, _, err := drop(s)
 				if err != nil {
 					t.Error(err)
 				}
@@ -126,7 +137,7 @@ func TestDropMonthLateEvent(t *testing.T) {
 				return err
 			}
 			go func() {
-				_, err := s.dropMonths(context.Background(), ago(s.clock.Now(), thirtyDays.Default))
+				_, _, err := drop(s)
 				pruned <- err
 			}()
 			select {
@@ -138,5 +149,56 @@ func TestDropMonthLateEvent(t *testing.T) {
 		}))
 		backendtest.Must(t, <-pruned)
 		backendtest.WantCount(t, s.db, 1, `SELECT COUNT(*) FROM audit_events WHERE resource = 'late'`)
+	})
+}
+
+// While one instance drops a month, others delete its events one by one: each leaf is said
+// to have gone once.
+func TestDropMonthConcurrently(t *testing.T) {
+	onMonths(t, 2500, func(t *testing.T, s *Service, fake *clock.Fake, _ string) {
+		var all sync.WaitGroup
+		var deleted atomic.Int64
+		for work := range int64(4) { // as if one had lost its lock
+			all.Go(func() {
+				err := s.db.Alone(t.Context(), work, true, func(ctx context.Context, slow *database.DB) error {
+					n, err := s.prune(ctx, slow, thirtyDays)
+					deleted.Add(n)
+					return err
+				})
+				if err != nil {
+					t.Log(err) // the month was dropped before it was read
+				}
+			})
+		}
+		all.Wait()
+		n, err := s.Prune(t.Context(), thirtyDays)
+		backendtest.Must(t, err)
+		deleted.Add(n)
+		backendtest.Equal(t, deleted.Load(), 2500, "number of deleted events")
+		wantEachOnce(t, s, 2500)
+		grow(t, s, fake)
+		if report := verify(t, s, nil); len(report.Findings) != 0 || report.Removed != 2500 {
+			t.Errorf("found %v, removed %d", report.Findings, report.Removed)
+		}
+	})
+}
+
+// A month that is in use stays as it is, rather than that its events go one by one, and
+// another instance has nothing to do meanwhile.
+func TestDropMonthInUse(t *testing.T) {
+	onMonths(t, 20, func(t *testing.T, s *Service, _ *clock.Fake, name string) {
+		backendtest.Must(t, s.db.Alone(t.Context(), pruneWork, true, func(ctx context.Context, slow *database.DB) error {
+			wantPruned(t, s, 0) // another instance
+			return slow.Write(ctx, func(ctx context.Context, tx *database.Tx) error {
+				if _, err := tx.Exec(ctx, `SELECT COUNT(*) FROM audit_events`); err != nil {
+					return err
+				}
+				n, err := s.prune(ctx, slow, thirtyDays)
+				backendtest.Equal(t, n, 0, "number of deleted events of a month that is in use")
+				return err
+			})
+		}))
+		backendtest.Equal(t, inPartition(t, s, name), 20, "events of the month")
+		wantPruned(t, s, 20)
 	})
 }

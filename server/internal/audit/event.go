@@ -73,16 +73,16 @@ const (
 	RecordingCreate Action = "recording.create"
 	RecordingUpdate Action = "recording.update"
 	RecordingDelete Action = "recording.delete"
-	AccessDenied    Action = "access.denied"            // a decision made for a downstream service
-	AccessAllowed   Action = "access.allowed"           // the same, where a recording asks for it
-	AccessExplained Action = "access.explained"         // somebody asked how a decision comes about
-	TollgateRefused Action = "tollgate.refused"         // a refused call of Tollgate's own API
-	TollgateAllowed Action = "tollgate.allowed"         // one that was let through, where a recording asks for it
+	AccessDenied    Action = "access.denied"             // a decision made for a downstream service
+	AccessAllowed   Action = "access.allowed"            // the same, where a recording asks for it
+	AccessExplained Action = "access.explained"          // somebody asked how a decision comes about
+	TollgateRefused Action = "tollgate.refused"          // a refused call of Tollgate's own API
+	TollgateAllowed Action = "tollgate.allowed"          // one that was let through, where a recording asks for it
 	LogKeyRotate    Action = "tollgate.audit_key_rotate" // checkpoints are signed with a new key
 	LogStartOver    Action = "tollgate.audit_start_over" // the log has a new tree
-	Retention       Action = "tollgate.audit_retention" // old events were deleted
-	HoldCreate      Action = "tollgate.audit_hold"      // events are kept whatever their age
-	HoldDelete      Action = "tollgate.audit_release"   // and are not any more
+	Retention       Action = "tollgate.audit_retention"  // old events were deleted
+	HoldCreate      Action = "tollgate.audit_hold"       // events are kept whatever their age
+	HoldDelete      Action = "tollgate.audit_release"    // and are not any more
 )
 
 // own says whether the name is reserved for Tollgate's actions.

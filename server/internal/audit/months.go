@@ -20,15 +20,16 @@ const (
 	// lockWait is how long work on the tables waits for a lock, and with it those who come
 	// after it; it then tries again lockTries times.
 	lockWait  = 200 * time.Millisecond
-	lockTries = 20
+	lockTries = 8
 	lockPause = 250 * time.Millisecond
 )
 
-// The numbers of database.Alone's work on months and on their indexes: arbitrary, and the
-// same in every version.
+// The numbers of database.Alone's work on months, on their indexes and on old events:
+// arbitrary, and the same in every version.
 const (
 	monthsWork  = 7_655_283_400_002
 	indexesWork = 7_655_283_400_003
+	pruneWork   = 7_655_283_400_004
 )
 
 // partition is one of PostgreSQL's partitions of the log.
@@ -109,7 +110,10 @@ func (s *Service) MakeMonths(ctx context.Context) error {
 		}
 		var errs []error
 		for _, m := range missingMonths(s.clock.Now(), existing) {
-			errs = append(errs, s.patiently(ctx, func(ctx context.Context) error { return makeMonth(ctx, slow, m) }))
+			err := s.patiently(ctx, func(ctx context.Context) error { return makeMonth(ctx, slow, m) })
+			if errs = append(errs, err); database.IsLockTimeout(err) {
+				break // nor would the next
+			}
 		}
 		return errors.Join(errs...)
 	})

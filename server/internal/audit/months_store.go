@@ -22,10 +22,12 @@ func listPartitions(ctx context.Context, q database.Queries) ([]partition, error
 		Name   string `db:"name"`
 		Bounds string `db:"bounds"`
 	}
+	// One that another instance drops at this moment has no bounds.
 	partitions, err := database.Select(ctx, q, func(f found) (partition, error) { return parsePartition(f.Name, f.Bounds) },
-		`SELECT c.relname AS name, pg_get_expr(c.relpartbound, c.oid) AS bounds
-		FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-		WHERE i.inhparent = to_regclass('audit_events') ORDER BY c.relname`)
+		`SELECT name, bounds FROM (SELECT c.relname AS name, pg_get_expr(c.relpartbound, c.oid) AS bounds
+			FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+			WHERE i.inhparent = to_regclass('audit_events') OFFSET 0) AS found
+		WHERE bounds IS NOT NULL ORDER BY name`)
 	if err != nil {
 		return nil, fmt.Errorf("list the audit log's partitions: %w", err)
 	}

@@ -133,18 +133,23 @@ func TestPruneWithTreeConcurrently(t *testing.T) {
 			})
 		}
 		both.Wait()
-		ranges := removals(t, s)
-		seen := map[int64]bool{}
-		for _, r := range ranges {
-			for leaf := r.First; leaf <= r.Last; leaf++ {
-				if seen[leaf] {
-					t.Fatalf("leaf %d went twice", leaf)
-				}
-				seen[leaf] = true
-			}
-		}
-		backendtest.Equal(t, len(seen), 2500, "number of leaves")
+		wantEachOnce(t, s, 2500)
 	})
+}
+
+// wantEachOnce checks that the log says of each of n leaves once that it went.
+func wantEachOnce(t *testing.T, s *Service, n int) {
+	t.Helper()
+	seen := map[int64]bool{}
+	for _, r := range removals(t, s) {
+		for leaf := r.First; leaf <= r.Last; leaf++ {
+			if seen[leaf] {
+				t.Fatalf("leaf %d went twice", leaf)
+			}
+			seen[leaf] = true
+		}
+	}
+	backendtest.Equal(t, len(seen), n, "number of leaves")
 }
 
 // Leaves that lie apart fit into one event.

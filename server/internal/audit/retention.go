@@ -29,7 +29,8 @@ const (
 // of everything else a transaction deletes at most 1,000. Each deletion is an event of the
 // action Retention: its details say how many events went ("deleted"), from before what
 // time ("before"), and which leaves of the tree they were ("leaves", "leaves.2", …), signed
-// by the tree's key ("signature"). Several instances may prune at once.
+// by the tree's key ("signature"). Several instances may prune at once: with PostgreSQL one
+// does, and the others return at once.
 //
 // It keeps what is on hold, what is not in the tree yet, and for good the events of the
 // action Retention, without which nobody could tell a deletion from tampering.
@@ -37,6 +38,19 @@ const (
 // Watches and pages work while events are deleted: a watch never reads events
 // that are that old, and a page token names a time.
 func (s *Service) Prune(ctx context.Context, keep Retentions) (deleted int64, err error) {
+	if s.db.Dialect != database.PostgreSQL {
+		return s.prune(ctx, s.db, keep)
+	}
+	// One instance at a time: others would delete one by one what it drops as a whole.
+	err = s.db.Alone(ctx, pruneWork, false, func(ctx context.Context, slow *database.DB) error {
+		deleted, err = s.prune(ctx, slow, keep)
+		return err
+	})
+	return deleted, err
+}
+
+// prune is Prune by one instance; slow has no bound on how long a statement takes.
+func (s *Service) prune(ctx context.Context, slow *database.DB, keep Retentions) (deleted int64, err error) {
 	if err := s.deleteDroppedLeaves(ctx); err != nil {
 		return 0, err
 	}
@@ -44,12 +58,16 @@ func (s *Service) Prune(ctx context.Context, keep Retentions) (deleted int64, er
 	if err != nil {
 		return 0, err
 	}
+	busy := false
 	if !cutoff.IsZero() {
-		if deleted, err = s.dropMonths(ctx, cutoff); err != nil {
+		if deleted, busy, err = s.dropMonths(ctx, slow, cutoff); err != nil {
 			return deleted, err
 		}
 	}
 	for _, p := range prunings {
+		if busy && p.actions == nil {
+			continue // the month is dropped an hour later
+		}
 		n, err := s.run(ctx, p)
 		deleted += n
 		if err != nil {
