@@ -29,7 +29,11 @@ func manyEvents(t testing.TB) int {
 // before manyOld, are on things below "old/".
 const manyApart = 20 * time.Second
 
-// fillWithMany writes n events, the last one now, as a log has them: few actions,
+// manyEnd is just after the last event: later than what PostgreSQL keeps in the partition
+// of all that was there before it had months.
+var manyEnd = time.Date(2040, 3, 1, 12, 0, 0, 0, time.UTC)
+
+// fillWithMany writes n events, as a log has them: few actions,
 // outcomes and reasons, a thousand people, sessions of ten calls, most things and
 // addresses named now and then, and some hardly ever.
 func fillWithMany(t testing.TB, db *database.DB, n int) {
@@ -39,12 +43,17 @@ func fillWithMany(t testing.TB, db *database.DB, n int) {
 		numbers = `(WITH RECURSIVE s(n) AS (SELECT $1 UNION ALL SELECT n + 1 FROM s WHERE n + 1 < $2) SELECT n FROM s) AS s`
 		hex = `printf('%08x', a)`
 	}
+	if db.Dialect == database.PostgreSQL {
+		for m := month(manyEnd.Add(-time.Duration(n)*manyApart), 0); m.from < manyEnd.UnixMicro(); m = month(time.UnixMicro(m.to), 0) {
+			backendtest.Must(t, makeMonth(t.Context(), db, m))
+		}
+	}
 	// r is spread like random numbers, the same every time, and a is an IPv4 address.
 	const made = `(SELECT n, r, CASE WHEN r = 99 THEN 3405803776 + n % 200 ELSE 167772160 + r * 613 END AS a
 		FROM (SELECT n, ((n * 7919 + 13) % 10007) AS r FROM NUMBERS) AS numbered) AS made`
 	statements := strings.NewReplacer("MADE", strings.Replace(made, "NUMBERS", numbers, 1), "HEX", hex)
 	for from := 0; from < n; from += 50_000 {
-		args := []any{from, min(from+50_000, n), n, start.Add(-time.Duration(n) * manyApart).UnixMicro(), manyApart.Microseconds()}
+		args := []any{from, min(from+50_000, n), n, manyEnd.Add(-time.Duration(n) * manyApart).UnixMicro(), manyApart.Microseconds()}
 		_, err := db.Exec(t.Context(), statements.Replace(`
 		INSERT INTO audit_events (id, time, actor_id, actor_name, session_id, api_key_id, action, outcome, reason, resource, ip, user_agent, request_id, details, recorded_by)
 		SELECT '01999999-0000-7000-8000-' || (100000000000 + n), $4 + n * $5, 'id-of-user-' || (r % 1000), 'user-' || (r % 1000),
