@@ -109,7 +109,7 @@ func (o *options) file(target *Target, path string, c common) {
 		o.fail("a file needs its whole path: file:/var/log/tollgate/audit.ndjson")
 	}
 	f := fileSink{
-		path: unescaped, format: c.format, line: export.Writer(c.format, c.Version), last: -1,
+		path: unescaped, format: c.format, line: export.Writer(c.format, c.Version),
 		rotate: o.size("rotate", "100MB"), keep: int(o.number("keep", 10, 1000)),
 	}
 	mode, err := strconv.ParseUint(o.text("mode", "0600"), 8, 32)

@@ -1,6 +1,7 @@
 package sinks
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -26,7 +27,7 @@ type fileSink struct {
 
 	file *os.File // nil: not open
 	size int64
-	last int64 // the last leaf in the file; -1: none
+	last []byte // the last line in the file; empty: none
 }
 
 // Deliver implements Sink. Leaves that the file has already, because it was interrupted,
@@ -40,17 +41,11 @@ func (f *fileSink) Deliver(_ context.Context, b Batch) (err error) {
 	if err := f.ready(); err != nil {
 		return err
 	}
-	done := int64(-1)
-	if b.From <= f.last && f.last < b.Until {
-		done = f.last
-	}
+	entries := b.Entries[f.done(b):]
 	var text []byte
-	for i := range b.Entries {
-		if b.Entries[i].Leaf <= done {
-			continue
-		}
+	for i := range entries {
 		before := len(text)
-		text = f.line(text, &b.Entries[i])
+		text = f.line(text, &entries[i])
 		if f.rotate > 0 && f.size+int64(len(text)) > f.rotate && f.size+int64(before) > 0 {
 			if err := f.write(text[:before]); err != nil {
 				return err
@@ -64,8 +59,26 @@ func (f *fileSink) Deliver(_ context.Context, b Batch) (err error) {
 	if err := f.write(text); err != nil {
 		return err
 	}
-	f.last = b.Last()
+	f.last = f.line(f.last[:0], &b.Entries[len(b.Entries)-1])
 	return nil
+}
+
+// done is how many events of a batch the file has: those up to its last line. A line
+// counts only if it is the same in every byte: one of another log may have the leaf.
+func (f *fileSink) done(b Batch) int {
+	if len(f.last) == 0 {
+		return 0
+	}
+	leaf, err := exportfile.Leaf(f.last, string(f.format))
+	if err != nil {
+		return 0
+	}
+	for i := range b.Entries {
+		if b.Entries[i].Leaf == leaf && bytes.Equal(f.line(nil, &b.Entries[i]), f.last) {
+			return i + 1
+		}
+	}
+	return 0
 }
 
 // ready opens the file, unless it is open and still where it was.
@@ -104,7 +117,7 @@ func (f *fileSink) open() error {
 	if err != nil {
 		return fmt.Errorf("read %s: %w", f.path, err)
 	}
-	if f.last, err = f.leaf(f.path, last); err != nil {
+	if f.last, err = f.own(f.path, last); err != nil {
 		return err
 	}
 	if end < info.Size() {
@@ -120,7 +133,7 @@ func (f *fileSink) open() error {
 	return syncDir(filepath.Dir(f.path)) // it may be new
 }
 
-// before reads the last leaf from the file that was rotated last.
+// before reads the last line from the file that was rotated last.
 func (f *fileSink) before() error {
 	old, err := os.Open(f.older(1))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -138,20 +151,19 @@ func (f *fileSink) before() error {
 	if err != nil {
 		return fmt.Errorf("read %s: %w", f.older(1), err)
 	}
-	f.last, err = f.leaf(f.older(1), last)
+	f.last, err = f.own(f.older(1), last)
 	return err
 }
 
-// leaf is a line's, -1 for no line.
-func (f *fileSink) leaf(path string, line []byte) (int64, error) {
+// own is a line with its end, which must be an event's; empty for no line.
+func (f *fileSink) own(path string, line []byte) ([]byte, error) {
 	if len(line) == 0 {
-		return -1, nil
+		return nil, nil
 	}
-	leaf, err := exportfile.Leaf(line, string(f.format))
-	if err != nil {
-		return 0, fmt.Errorf("%s is not this sink's, so nothing is added to it: its last line is no event as %s; choose another file", path, f.format)
+	if _, err := exportfile.Leaf(line, string(f.format)); err != nil {
+		return nil, fmt.Errorf("%s is not this sink's, so nothing is added to it: its last line is no event as %s; choose another file", path, f.format)
 	}
-	return leaf, nil
+	return append(line, '\n'), nil
 }
 
 // write writes lines, and returns when they are on the disk.

@@ -189,6 +189,16 @@ func TestFileOfAnother(t *testing.T) {
 	backendtest.Must(t, f.Deliver(t.Context(), again))
 	wantLeaves(t, leavesOf(t, path, "ndjson")[1:], 0, 10)
 
+	other := batch(0, 10) // of a database that began anew
+	other.Repeated = true
+	for i := range other.Entries {
+		other.Entries[i].ID = "another"
+	}
+	backendtest.Must(t, f.Deliver(t.Context(), other))
+	wantLeaves(t, leavesOf(t, path, "ndjson")[11:], 0, 10)
+	backendtest.Must(t, f.Deliver(t.Context(), other)) // whose answer the database lost
+	backendtest.Equal(t, len(leavesOf(t, path, "ndjson")), 21, "lines")
+
 	if err := openFile(t, t.TempDir(), "").Deliver(t.Context(), batch(0, 1)); err == nil {
 		t.Error("a folder was taken")
 	}
