@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	collectorv1 "go.opentelemetry.io/proto/otlp/collector/logs/v1"
@@ -21,6 +22,8 @@ import (
 // collector is one of OpenTelemetry's.
 type collector struct {
 	*httptest.Server
+
+	mu       sync.Mutex
 	requests []*http.Request
 	received []*collectorv1.ExportLogsServiceRequest
 	answer   []byte // with 200
@@ -33,6 +36,8 @@ func newCollector(t *testing.T) *collector {
 		body, _ := io.ReadAll(r.Body)
 		message := &collectorv1.ExportLogsServiceRequest{}
 		backendtest.Must(t, proto.Unmarshal(body, message))
+		c.mu.Lock()
+		defer c.mu.Unlock()
 		c.requests, c.received = append(c.requests, r), append(c.received, message)
 		w.Write(c.answer)
 	}))
@@ -42,6 +47,8 @@ func newCollector(t *testing.T) *collector {
 
 // records are all that came.
 func (c *collector) records() (all []*logsv1.LogRecord) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	for _, message := range c.received {
 		all = append(all, message.GetResourceLogs()[0].GetScopeLogs()[0].GetLogRecords()...)
 	}
@@ -89,7 +96,9 @@ func TestOTLP(t *testing.T) {
 		record.GetBody().GetStringValue() != "access.denied: denied" {
 		t.Errorf("record %v", record)
 	}
+	c.mu.Lock()
 	c.answer = []byte("<html>")
+	c.mu.Unlock()
 	if err := sink.Deliver(t.Context(), batch(8, 9)); err == nil || !strings.Contains(err.Error(), "something else than a collector") {
 		t.Errorf("an answer of another server: %v", err)
 	}

@@ -98,9 +98,9 @@ func TestSignedWell(t *testing.T) {
 type bucket struct {
 	*httptest.Server
 	region string
-	refuse string // the code of an error; empty: it takes what is good
 
 	mu      sync.Mutex
+	refuse  string // the code of an error; empty: it takes what is good
 	objects map[string][]byte
 	puts    int
 }
@@ -111,6 +111,8 @@ func newBucket(t *testing.T) *bucket {
 	b.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		sum := sha256.Sum256(body)
+		b.mu.Lock()
+		defer b.mu.Unlock()
 		code := b.refuse
 		if err := signedWell(r, body); err != nil {
 			t.Error(err)
@@ -127,13 +129,18 @@ func newBucket(t *testing.T) *bucket {
 			fmt.Fprintf(w, `<?xml version="1.0"?><Error><Code>%s</Code><Message>hunter2</Message></Error>`, code)
 			return
 		}
-		b.mu.Lock()
-		defer b.mu.Unlock()
 		b.objects[r.URL.Path] = body
 		b.puts++
 	}))
 	t.Cleanup(b.Close)
 	return b
+}
+
+// fail has the bucket answer with an error of this code from now on.
+func (b *bucket) fail(code string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.refuse = code
 }
 
 // credentialsFile has a JSON file of credentials.
@@ -190,11 +197,11 @@ func TestS3Failures(t *testing.T) {
 	b := newBucket(t)
 	target, sink := openBucket(t, b.URL, "")
 	backendtest.Equal(t, target.Size.Linger, time.Minute, "every")
-	b.refuse = "AccessDenied"
+	b.fail("AccessDenied")
 	if err := sink.Deliver(t.Context(), batch(0, 1)); err == nil || err.Error() != "the receiver answers 403: AccessDenied" {
 		t.Errorf("refused: %v", err)
 	}
-	b.refuse = "no code of S3's, hunter2"
+	b.fail("no code of S3's, hunter2")
 	if err := sink.Deliver(t.Context(), batch(0, 1)); err == nil || strings.Contains(err.Error(), "hunter2") {
 		t.Errorf("another answer: %v", err)
 	}

@@ -34,9 +34,9 @@ func TestSignature(t *testing.T) {
 // hook is a webhook's receiver.
 type hook struct {
 	*httptest.Server
-	answer func(w http.ResponseWriter) // nil: 204
 
 	mu       sync.Mutex
+	respond  func(w http.ResponseWriter) // nil: 204
 	requests []*http.Request
 	bodies   []string
 }
@@ -48,15 +48,23 @@ func newHook(t *testing.T, start func(http.Handler) *httptest.Server) *hook {
 		body, _ := io.ReadAll(r.Body)
 		h.mu.Lock()
 		h.requests, h.bodies = append(h.requests, r), append(h.bodies, string(body))
+		respond := h.respond
 		h.mu.Unlock()
-		if h.answer != nil {
-			h.answer(w)
+		if respond != nil {
+			respond(w)
 			return
 		}
 		w.WriteHeader(http.StatusNoContent)
 	}))
 	t.Cleanup(h.Close)
 	return h
+}
+
+// answer has the receiver answer so from now on.
+func (h *hook) answer(respond func(w http.ResponseWriter)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.respond = respond
 }
 
 // secretFile keeps a secret in a file.
@@ -126,7 +134,7 @@ func TestWebhookFailures(t *testing.T) {
 		"it breaks":   {func(http.ResponseWriter) { panic(http.ErrAbortHandler) }, "EOF", 0},
 		"long answer": {func(w http.ResponseWriter) { w.WriteHeader(500); w.Write([]byte(strings.Repeat("x", 1<<20))) }, "500", 0},
 	} {
-		h.answer = c.answer
+		h.answer(c.answer)
 		err := sink.Deliver(t.Context(), batch(0, 1))
 		if err == nil || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: %v", name, err)
@@ -137,7 +145,7 @@ func TestWebhookFailures(t *testing.T) {
 	}
 	backendtest.Equal(t, len(elsewhere.requests), 0, "requests at where a redirect leads")
 
-	h.answer = nil
+	h.answer(nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	h.Close()
