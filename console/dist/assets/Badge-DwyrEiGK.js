@@ -1,0 +1,1 @@
+import{$ as e,At as t,Pt as n,Zt as r,gt as i,it as a,mt as o,z as s}from"./Page-DKUDIrKP.js";var c=i(`<span><!></span>`);function l(i,l){let u=s(l,`tone`,3,`plain`);var d=c(),f=n(d);a(f,()=>l.children),r(d),t(()=>e(d,1,`badge ${u()??``}`,`s-11956ml`)),o(i,d)}export{l as t};

@@ -1,0 +1,5 @@
+import{Bt as e,Dt as t,J as n,Jt as r,K as i,Qt as a,Rt as o,Tt as s,Ut as c,gt as l,jt as u,mt as d,qt as f,z as p,zt as m}from"./Page-DKUDIrKP.js";import{n as h}from"./TextField-BeNM83B5.js";var g=l(`<textarea></textarea>`);function _(l,_){r(_,!0);let v=p(_,`value`,15),y=p(_,`lines`,3,4),b=e(o(t(()=>v().join(`
+`)))),x=e=>e.split(/[\n,]/).map(e=>e.trim()).filter(Boolean);u(()=>{let e=v();t(()=>{e.join(`
+`)!==x(s(b)).join(`
+`)&&m(b,e.join(`
+`),!0)})}),h(l,{get label(){return _.label},get hint(){return _.hint},get error(){return _.error},get optional(){return _.optional},children:(e,t=a)=>{var r=g();c(r),n(r,e=>({class:`input mono`,rows:e,placeholder:_.placeholder,autocapitalize:`off`,spellcheck:`false`,...t()}),[()=>Math.min(Math.max(y(),v().length+1),14)]),i(r,()=>s(b),e=>(m(b,e,!0),v(x(e)))),d(e,r)},$$slots:{default:!0}}),f()}export{_ as t};

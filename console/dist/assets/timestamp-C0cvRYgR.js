@@ -1,1 +1,0 @@
-import{F as e,I as t,P as n}from"./Page-CEGHL_SV.js";function r(){return i(new Date)}function i(e){return o(e.getTime())}function a(e){return new Date(s(e))}function o(r){let i=Math.floor(r/1e3);return e(n,{seconds:t.parse(i),nanos:(r-i*1e3)*1e6})}function s(e){return Number(e.seconds)*1e3+Math.round(e.nanos/1e6)}export{r as a,s as i,i as n,o as r,a as t};

@@ -1,1 +1,0 @@
-import{i as e}from"./timestamp-C0cvRYgR.js";import{L as t,k as n}from"./Page-CEGHL_SV.js";function r(r,i,a){let o=t=>t?e(t):0;if(o(i)!==o(a))throw new n(`Somebody else has changed ${r} since you opened it. Reload the page to see how it is now.`,t.Aborted,`CHANGED_SINCE`)}export{r as t};
