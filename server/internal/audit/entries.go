@@ -28,10 +28,10 @@ type entryRow struct {
 const entryColumns = `l.leaf, l.salt, e.id, e.time, e.actor_id, e.actor_name, e.session_id, e.api_key_id, e.action, e.outcome,
 	e.reason, e.resource, e.ip, e.user_agent, e.request_id, e.details, e.recorded_by`
 
-// Entries reads up to limit events from a leaf on, in the order of leaves. Those that were
-// removed are left out.
-func (s *Service) Entries(ctx context.Context, from int64, limit int) ([]Entry, error) {
-	return listEntries(ctx, s.db, from, limit)
+// Entries reads the events of n leaves from one on, in the order of leaves. Those that
+// were removed are left out.
+func (s *Service) Entries(ctx context.Context, from int64, n int) ([]Entry, error) {
+	return listEntries(ctx, s.db, from, n)
 }
 
 // entriesFrom is leaves with their events. PostgreSQL looks each event up in the month of
@@ -45,11 +45,11 @@ func entriesFrom(d database.Dialect, leaves string) string {
 	return leaves + ` l JOIN audit_events e ON e.id = l.event_id`
 }
 
-func listEntries(ctx context.Context, db *database.DB, from int64, limit int) ([]Entry, error) {
+func listEntries(ctx context.Context, db *database.DB, from int64, n int) ([]Entry, error) {
 	entries, err := database.Select(ctx, db, func(r entryRow) (Entry, error) {
 		return Entry{r.Leaf, r.Salt, r.event()}, nil
 	}, `SELECT `+entryColumns+` FROM `+entriesFrom(db.Dialect, "audit_leaves")+`
-		WHERE l.leaf >= $1 ORDER BY l.leaf LIMIT $2`, from, limit)
+		WHERE l.leaf >= $1 AND l.leaf < $2 ORDER BY l.leaf`, from, from+int64(n))
 	if err != nil {
 		return nil, fmt.Errorf("read the audit log from leaf %d on: %w", from, err)
 	}

@@ -49,9 +49,7 @@ func (s source) Entries(ctx context.Context, from int64, n int) ([][]byte, error
 			return nil, err
 		}
 		for i := range list {
-			if list[i].Leaf < end {
-				entries[list[i].Leaf-from] = list[i].Bytes()
-			}
+			entries[list[i].Leaf-from] = list[i].Bytes()
 		}
 	}
 	return entries, nil
