@@ -30,6 +30,9 @@ func TestSecretFiles(t *testing.T) {
 		for _, flag := range parser.Model.Flags {
 			if flag.Tag.Has("secret") {
 				secrets[flag.Envs[0]] = flag.Target.String()
+				if list, ok := flag.Target.Interface().([]string); ok {
+					secrets[flag.Envs[0]] = strings.Join(list, " ")
+				}
 			}
 		}
 		return secrets, err
@@ -37,7 +40,7 @@ func TestSecretFiles(t *testing.T) {
 	for _, name := range app.Secrets() {
 		t.Run(name+"/the file's content without the newline at its end", func(t *testing.T) {
 			got, err := parse(t, map[string]string{name + "_FILE": file(t, " the value \r\n")})
-			if err != nil || got[name] != " the value " {
+			if err != nil || got[name] != " the value " && (name != "TOLLGATE_AUDIT_SINKS" || got[name] != " the value") { // spaces are between sinks
 				t.Errorf("%q, %v", got[name], err)
 			}
 		})

@@ -128,7 +128,9 @@ func overConnect(t *testing.T, client *http.Client, url, procedure string, metho
 func TestBothPortsAnswerAlike(t *testing.T) {
 	t.Parallel()
 	i := startEmbedded(t)
-	i.call(t, "PATCH", "/v1/limits/sign-in-per-ip", i.admin, map[string]any{"rate": 1e6, "burst": 1e6}).Want(t, 200)
+	for _, limit := range []string{"sign-in-per-ip", "anonymous-refusals-per-ip"} {
+		i.call(t, "PATCH", "/v1/limits/"+limit, i.admin, map[string]any{"rate": 1e6, "burst": 1e6}).Want(t, 200)
+	}
 	conn, client := i.serveGRPC(t), h2c(t)
 	_, without := i.newUser(t, "without", "something:else")
 	key := i.key(t, "something:else")

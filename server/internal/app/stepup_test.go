@@ -62,7 +62,7 @@ func TestSecondFactorIsRequired(t *testing.T) {
 		!strings.Contains(a.Str("message"), "/v1/users/"+i.user+"/second-factor") {
 		t.Errorf("%s %v", a.Raw, a.Header)
 	}
-	if e := i.As(i.admin).Events(t, "action=tollgate.refused")[0]; e["reason"] != "second_factor_required" || e["outcome"] != "OUTCOME_DENIED" {
+	if e := i.As(i.admin).Events(t, "action=tollgate.refused&resource=/tollgate.v1.RolesService/CreateRole")[0]; e["reason"] != "second_factor_required" || e["outcome"] != "OUTCOME_DENIED" {
 		t.Errorf("recorded %v", e)
 	}
 
