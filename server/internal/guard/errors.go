@@ -130,14 +130,15 @@ func fieldPath(root protoreflect.MessageDescriptor, path *validate.FieldPath) (t
 
 // patternMessages say what the patterns of the contract ask for.
 var patternMessages = map[string]string{
-	`^([a-z0-9._-]+:){0,7}[a-z0-9._-]+$`:       `must be one permission: 1 to 8 segments of lower-case letters, digits, ".", "_" and "-" with ":" between, as in "orders:read"`,
-	`^(([a-z0-9._-]+:){0,7}[a-z0-9._-]+)?$`:    `must be one permission: 1 to 8 segments of lower-case letters, digits, ".", "_" and "-" with ":" between, as in "orders:read", or empty`,
-	`^([a-z0-9._-]+:){0,7}([a-z0-9._-]+|[*])$`: `must be a permission pattern: 1 to 8 segments of lower-case letters, digits, ".", "_" and "-" with ":" between, of which the last may be "*", as in "orders:read" or "orders:*"`,
-	`^[a-z0-9._-]+$`:                           `must be lower-case letters, digits, ".", "_" and "-"`,
-	`^[a-z0-9._-]*$`:                           `must be lower-case letters, digits, ".", "_" and "-", or empty`,
-	`^[a-z][a-z0-9._-]*$`:                      `must be a lower-case letter, then lower-case letters, digits, ".", "_" and "-"`,
-	`^[a-z][a-z0-9_-]*(\.[a-z][a-z0-9_-]*)+$`:  `must be two or more names with "." between, each a lower-case letter, then lower-case letters, digits, "_" and "-", as in "order.cancel"`,
-	`^[!-~]*$`: `must be printable ASCII without spaces`,
+	`^([a-z][a-z0-9_-]*(\.[a-z][a-z0-9_-]*)*(\.\*)?)?$`: "must be an action, such as order.cancel, or order.* for all that begin so",
+	`^([a-z0-9._-]+:){0,7}[a-z0-9._-]+$`:                `must be one permission: 1 to 8 segments of lower-case letters, digits, ".", "_" and "-" with ":" between, as in "orders:read"`,
+	`^(([a-z0-9._-]+:){0,7}[a-z0-9._-]+)?$`:             `must be one permission: 1 to 8 segments of lower-case letters, digits, ".", "_" and "-" with ":" between, as in "orders:read", or empty`,
+	`^([a-z0-9._-]+:){0,7}([a-z0-9._-]+|[*])$`:          `must be a permission pattern: 1 to 8 segments of lower-case letters, digits, ".", "_" and "-" with ":" between, of which the last may be "*", as in "orders:read" or "orders:*"`,
+	`^[a-z0-9._-]+$`:                          `must be lower-case letters, digits, ".", "_" and "-"`,
+	`^[a-z0-9._-]*$`:                          `must be lower-case letters, digits, ".", "_" and "-", or empty`,
+	`^[a-z][a-z0-9._-]*$`:                     `must be a lower-case letter, then lower-case letters, digits, ".", "_" and "-"`,
+	`^[a-z][a-z0-9_-]*(\.[a-z][a-z0-9_-]*)+$`: `must be two or more names with "." between, each a lower-case letter, then lower-case letters, digits, "_" and "-", as in "order.cancel"`,
+	`^[!-~]*$`:                                `must be printable ASCII without spaces`,
 }
 
 // violationMessage is what is wrong with a field, where protovalidate's own words
