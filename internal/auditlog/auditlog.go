@@ -22,6 +22,10 @@ import (
 // who does not have them.
 const SaltSize = 16
 
+// MaxLeaf is how many bytes a leaf has at most: half of what an entry may have, so that a
+// bundle of 256 is at most 8 MiB.
+const MaxLeaf = 32 << 10
+
 // leafHeader begins every leaf, so that its hash is of nothing else.
 const leafHeader = "tollgate-audit-v1\n"
 
@@ -54,7 +58,7 @@ type Actor struct {
 }
 
 // Bytes are what the tree hashes: a line with the version, then the event and its salt as
-// canonical JSON (RFC 8785), every member present. Where they would be more than MaxEntry
+// canonical JSON (RFC 8785), every member present. Where they would be more than MaxLeaf
 // bytes, the hash of the details' JSON stands for the details.
 func (l *Leaf) Bytes() []byte { return l.Append(make([]byte, 0, 640)) }
 
@@ -98,7 +102,7 @@ func (l *Leaf) Append(b []byte) []byte {
 	b = append(b, '"')
 	member(`,"userAgent":`, l.UserAgent)
 	b = append(b, '}')
-	if len(b)-begin > MaxEntry {
+	if len(b)-begin > MaxLeaf {
 		sum := sha256.Sum256(details)
 		fits := *l
 		fits.Details = map[string]string{"sha256": hex.EncodeToString(sum[:])}

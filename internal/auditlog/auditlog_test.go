@@ -83,7 +83,7 @@ func TestLeafIsCanonical(t *testing.T) {
 	}
 }
 
-func TestLeafIsNeverLongerThanAnEntry(t *testing.T) {
+func TestLeafIsBounded(t *testing.T) {
 	t.Parallel()
 	l := full
 	l.Details = map[string]string{}
@@ -92,7 +92,7 @@ func TestLeafIsNeverLongerThanAnEntry(t *testing.T) {
 	}
 	b := l.Append([]byte("before"))
 	text := strings.TrimPrefix(string(b), "before")
-	if len(text) > MaxEntry {
+	if len(text) > MaxLeaf {
 		t.Fatalf("%d bytes", len(text))
 	}
 	back, err := ParseLeaf([]byte(text))

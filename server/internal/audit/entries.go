@@ -28,12 +28,6 @@ type entryRow struct {
 const entryColumns = `l.leaf, l.salt, e.id, e.time, e.actor_id, e.actor_name, e.session_id, e.api_key_id, e.action, e.outcome,
 	e.reason, e.resource, e.ip, e.user_agent, e.request_id, e.details, e.recorded_by`
 
-// Entries reads the events of n leaves from one on, in the order of leaves. Those that
-// were removed are left out.
-func (s *Service) Entries(ctx context.Context, from int64, n int) ([]Entry, error) {
-	return listEntries(ctx, s.db, from, n)
-}
-
 // entriesFrom is leaves with their events. PostgreSQL looks each event up in the month of
 // its leaf, and in the others only when it is not there, because somebody edited its time.
 func entriesFrom(d database.Dialect, leaves string) string {
@@ -45,6 +39,8 @@ func entriesFrom(d database.Dialect, leaves string) string {
 	return leaves + ` l JOIN audit_events e ON e.id = l.event_id`
 }
 
+// listEntries reads the events of n leaves from one on, in the order of leaves. Those that
+// were removed are left out.
 func listEntries(ctx context.Context, db *database.DB, from int64, n int) ([]Entry, error) {
 	entries, err := database.Select(ctx, db, func(r entryRow) (Entry, error) {
 		return Entry{r.Leaf, r.Salt, r.event()}, nil

@@ -8,10 +8,15 @@ import (
 
 	"github.com/tollgatehq/tollgate/internal/auditlog"
 	"github.com/tollgatehq/tollgate/server/internal/audit/tree"
+	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/fault"
 	"golang.org/x/mod/sumdb/tlog"
 )
+
+// bundlesAtOnce is how many bundles of entries, of up to 8 MiB, are read at once. One
+// caller gets half of the places.
+const bundlesAtOnce = 16
 
 // Checkpoint is the newest signed checkpoint; NotFound before there is one.
 func (s *Service) Checkpoint(ctx context.Context) (tree.Signed, error) {
@@ -99,7 +104,8 @@ func (s *Service) Consistency(ctx context.Context, from, to int64) (int64, tlog.
 }
 
 // Tile is a tile's hashes, or a bundle of entries, by its path (https://c2sp.org/tlog-tiles).
-// Only what the newest checkpoint covers is given.
+// Only what the newest checkpoint covers is given. It is Unavailable, AUDIT_BUSY, when as
+// many bundles are being read as may be.
 func (s *Service) Tile(ctx context.Context, path string) ([]byte, error) {
 	tile, err := auditlog.ParseTile(path)
 	if err != nil {
@@ -126,6 +132,11 @@ func (s *Service) Tile(ctx context.Context, path string) ([]byte, error) {
 		}
 		return data, nil
 	}
+	user := caller.From(ctx).UserID()
+	if !s.bundles.Acquire(user, 1) {
+		return nil, busy()
+	}
+	defer s.bundles.Release(user, 1)
 	entries, err := s.Source().Entries(ctx, tile.N*auditlog.TileWidth, tile.Width)
 	if err != nil {
 		return nil, fault.Down("the audit log", err)

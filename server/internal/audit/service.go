@@ -33,7 +33,8 @@ type Service struct {
 	summaryWait time.Duration // how long others wait for one
 	summaryTime time.Duration // for one
 
-	sequenceEvery time.Duration // how often the sequencer looks for events
+	sequenceEvery time.Duration             // how often the sequencer looks for events
+	bundles       *inflight.Limiter[string] // bundles of entries that are read, by user id
 
 	queue    chan entry
 	mu       sync.RWMutex              // held for reading while something is put into queue
@@ -59,7 +60,7 @@ func NewService(db *database.DB, clk clock.Clock, pages page.Tokens, log *slog.L
 	}
 	return &Service{
 		db: db, clock: clk, pages: pages, log: log, timeout: recordTimeout, sweepEvery: sweepEvery, prunePause: prunePause,
-		sequenceEvery: sequenceEvery, bounds: searchBounds(), summaries: make(chan struct{}, summariesAtOnce), summaryWait: summaryWait, summaryTime: summaryTime,
+		sequenceEvery: sequenceEvery, bundles: inflight.New[string](bundlesAtOnce), bounds: searchBounds(), summaries: make(chan struct{}, summariesAtOnce), summaryWait: summaryWait, summaryTime: summaryTime,
 		queue: make(chan entry, queueSize), commits: make(chan struct{}, committers(db)), reported: inflight.New[string](reportedSize),
 		batches: make(chan struct{}, committers(db)), batched: inflight.New[string](batchedSize),
 		floods: newFloods(clk), wake: make(chan struct{}, 1),

@@ -7,7 +7,10 @@ import (
 
 	"github.com/tollgatehq/tollgate/internal/auditlog"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/clock"
+	"github.com/tollgatehq/tollgate/server/internal/fault"
+	"github.com/tollgatehq/tollgate/server/internal/fault/faulttest"
 	"golang.org/x/mod/sumdb/tlog"
 )
 
@@ -117,7 +120,7 @@ func editWithHash(t *testing.T, s *Service) {
 func rehash(t *testing.T, s *Service, from, to int64) {
 	t.Helper()
 	for leaf := from; leaf < to; leaf++ {
-		entries, err := s.Entries(t.Context(), leaf, 1)
+		entries, err := listEntries(t.Context(), s.db, leaf, 1)
 		backendtest.Must(t, err)
 		tile := auditlog.Tile{N: leaf / auditlog.TileWidth, Width: int(leaf%auditlog.TileWidth) + 1}
 		var data []byte
@@ -191,5 +194,24 @@ func TestRemovalsAreExplained(t *testing.T) {
 		if len(report.Findings) != 2 || report.Findings[0].First != 8 || report.Findings[0].Last != 9 || report.Findings[1].First != 21 || report.Removed != 4 {
 			t.Errorf("found %v, removed %d", report.Findings, report.Removed)
 		}
+	})
+}
+
+// TestBundlesAtOnce checks that one caller does not take all places for bundles.
+func TestBundlesAtOnce(t *testing.T) {
+	onTrees(t, func(t *testing.T, s *Service, fake *clock.Fake) {
+		add(t, s, things(3)...)
+		grow(t, s, fake)
+		as := func(user string) error {
+			ctx := caller.With(t.Context(), caller.Caller{Principal: &caller.Principal{UserID: user}})
+			return faulttest.Err(s.Tile(ctx, "tile/entries/000.p/3"))
+		}
+		for range bundlesAtOnce / 2 {
+			backendtest.Equal(t, s.bundles.Acquire("greedy", 1), true, "a place")
+		}
+		wantFault(t, as("greedy"), fault.Unavailable, "AUDIT_BUSY")
+		backendtest.Must(t, as("another"))
+		s.bundles.Release("greedy", 1)
+		backendtest.Must(t, as("greedy"))
 	})
 }

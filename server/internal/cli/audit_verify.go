@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"time"
 
 	"connectrpc.com/connect"
@@ -78,20 +77,6 @@ func (f VerifyFlags) Conclude(out io.Writer, v auditlog.Verification, r *auditlo
 		return nil
 	}
 	return save(f.Save, r.Signed)
-}
-
-// save writes a file as a whole.
-func save(path string, content []byte) error {
-	file, err := os.CreateTemp(filepath.Dir(path), ".tollgate-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(file.Name())
-	_, err = file.Write(content)
-	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
-		return err
-	}
-	return os.Rename(file.Name(), path)
 }
 
 // Failed is the error of a log that could not be verified.

@@ -123,27 +123,28 @@ func (s store) write(name string, p profile) error {
 	return s.replace(path, append(content, '\n'))
 }
 
-func (s store) replace(path string, content []byte) (err error) {
+func (s store) replace(path string, content []byte) error {
 	if err := s.ready(true); err != nil {
 		return err
 	}
-	file, err := os.CreateTemp(s.dir, ".new-*") // mode 0600
+	return save(path, content)
+}
+
+// save writes a file that only its owner may read, whole or not at all.
+func save(path string, content []byte) error {
+	file, err := os.CreateTemp(filepath.Dir(path), ".new-*") // mode 0600
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			os.Remove(file.Name())
-		}
-	}()
+	defer os.Remove(file.Name()) // it has another name by then, or failed
 	_, err = file.Write(content)
-	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
+	if err := errors.Join(err, file.Sync(), file.Close()); err != nil {
 		return err
 	}
 	if err := os.Rename(file.Name(), path); err != nil {
 		return err
 	}
-	return syncDir(s.dir)
+	return syncDir(filepath.Dir(path))
 }
 
 // remove forgets a profile. One that is not there is no error.

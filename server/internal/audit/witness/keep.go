@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -54,23 +55,30 @@ func New(ctx context.Context, t *tree.Tree, file string, witnesses []*Witness, l
 	return k, nil
 }
 
-// Run gives away checkpoints until ctx ends.
+// Run gives away checkpoints until ctx ends. None waits for another that does not answer.
 func (k *Keeper) Run(ctx context.Context) {
-	write, cosign := time.NewTicker(writeEvery), time.NewTicker(cosignEvery)
-	defer write.Stop()
-	defer cosign.Stop()
+	var all sync.WaitGroup
+	if k.file != "" {
+		all.Go(func() { k.keep(ctx, 0, k.file, writeEvery, k.Write) })
+	}
+	for i, w := range k.witnesses {
+		all.Go(func() {
+			k.keep(ctx, 1+i, w.name, cosignEvery, func(ctx context.Context) error { return k.Cosign(ctx, w) })
+		})
+	}
+	all.Wait()
+}
+
+// keep gives the newest checkpoint to one of them, again and again.
+func (k *Keeper) keep(ctx context.Context, i int, to string, every time.Duration, give func(context.Context) error) {
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-write.C:
-			if k.file != "" {
-				k.note(ctx, 0, k.file, k.Write(ctx))
-			}
-		case <-cosign.C:
-			for i, w := range k.witnesses {
-				k.note(ctx, 1+i, w.name, k.Cosign(ctx, w))
-			}
+		case <-ticker.C:
+			k.note(ctx, i, to, give(ctx))
 		}
 	}
 }

@@ -157,7 +157,8 @@ func (w *Witness) known(answer, signed []byte) (string, error) {
 		}
 		at := binary.BigEndian.Uint64(raw[4:])
 		if ed25519.Verify(w.key, fmt.Appendf(nil, "cosignature/v1\ntime %d\n%s\n", at, text), raw[12:]) {
-			return strings.TrimSuffix(line, "\n") + "\n", nil
+			// In the one spelling that a signed note may have: base64 has several that are read.
+			return "— " + w.name + " " + base64.StdEncoding.EncodeToString(raw) + "\n", nil
 		}
 	}
 	return "", errors.New("the witness's answer has no signature of its key")

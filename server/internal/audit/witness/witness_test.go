@@ -206,6 +206,25 @@ func TestCosignRefused(t *testing.T) {
 	}
 }
 
+// TestCosignSpelling checks that a witness cannot spoil the checkpoint by a spelling of its
+// signature that a signed note does not have: the log could not go on from it.
+func TestCosignSpelling(t *testing.T) {
+	t.Parallel()
+	db := backendtest.SQLite(t)
+	grown := newTree(t, db)
+	grow(t, db, grown, 3)
+	cosigner, w := newCosigner(t, grown)
+	cosigner.lies = func(line string) string { return line[:len(line)-9] + "\r" + line[len(line)-9:] }
+	k, err := New(t.Context(), grown, "", nil, slog.New(slog.DiscardHandler))
+	backendtest.Must(t, err)
+	backendtest.Must(t, k.Cosign(t.Context(), w))
+	latest, err := grown.Latest(t.Context())
+	backendtest.Must(t, err)
+	_, err = auditlog.OpenCheckpoint(latest.Note, cosigner.keys)
+	backendtest.Must(t, err)
+	grow(t, db, grown, 1)
+}
+
 func TestParse(t *testing.T) {
 	t.Parallel()
 	public, _, err := ed25519.GenerateKey(nil)
