@@ -63,6 +63,10 @@ func TestCLIAuditVerify(t *testing.T) {
 	_, err = db.Exec(t.Context(), `UPDATE audit_events SET resource = 'orders/7' WHERE id = $1`, id)
 	backendtest.Must(t, err)
 	contains(t, here.do(t, append(onDatabase, "--since", saved)...), "whole")
+	sh.fails(t, 2, "--help", "audit", "verify", "--sinse", saved)
+	if code, _, stderr := here.try(t, "", append(onDatabase, "--sinse", saved)...); code < 2 || !strings.Contains(stderr, "--sinse") {
+		t.Errorf("a misspelled flag: exit code %d: %s", code, stderr)
+	}
 	help := here.do(t, "audit", "verify", "--help")
 	contains(t, help, "--since", "--database-url", "Exit status 0: whole")
 }

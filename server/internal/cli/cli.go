@@ -130,8 +130,8 @@ func fail(ctx context.Context, err error) int {
 	return exitError
 }
 
-// usageError says what is wrong with the arguments, and where help is. can keeps its
-// status 1 for no.
+// usageError says what is wrong with the arguments, and where help is. can and verify
+// keep their status 1 for no.
 func usageError(err error) error {
 	var wrong *kong.ParseError
 	if !errors.As(err, &wrong) {
@@ -140,7 +140,7 @@ func usageError(err error) error {
 	command, status := "tollgate", exitError
 	if node := wrong.Context.Selected(); node != nil {
 		command = node.FullPath()
-		if node.Name == "can" {
+		if node.Name == "can" || node.Name == "verify" {
 			status = exitUnasked
 		}
 	}
