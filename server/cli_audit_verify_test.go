@@ -63,8 +63,8 @@ func TestCLIAuditVerify(t *testing.T) {
 	_, err = db.Exec(t.Context(), `UPDATE audit_events SET resource = 'orders/7' WHERE id = $1`, id)
 	backendtest.Must(t, err)
 	contains(t, here.do(t, append(onDatabase, "--since", saved)...), "whole")
-	sh.fails(t, 2, "--help", "audit", "verify", "--sinse", saved)
-	if code, _, stderr := here.try(t, "", append(onDatabase, "--sinse", saved)...); code < 2 || !strings.Contains(stderr, "--sinse") {
+	sh.fails(t, 2, "--help", "audit", "verify", "--since-file", saved)
+	if code, _, stderr := here.try(t, "", append(onDatabase, "--since-file", saved)...); code < 2 || !strings.Contains(stderr, "--since-file") {
 		t.Errorf("a misspelled flag: exit code %d: %s", code, stderr)
 	}
 	help := here.do(t, "audit", "verify", "--help")
