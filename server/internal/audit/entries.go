@@ -65,7 +65,7 @@ func unsequenced(ctx context.Context, db *database.DB, head tree.Head, limit int
 			return moved(ctx, db, head, present.end.Writer, limit)
 		}
 	}
-	if rows, err = since(ctx, db, place{head.Writer, head.Position}.next(), head.Floor, limit); err != nil {
+	if rows, err = since(ctx, db, db.Dialect, place{head.Writer, head.Position}.next(), head.Floor, limit); err != nil {
 		return nil, next, err
 	}
 	if len(rows) > 0 {

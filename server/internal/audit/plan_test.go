@@ -176,6 +176,7 @@ func TestManyEvents(t *testing.T) {
 			s.bounds = bounds{read: 10_000, step: 500, first: 50, joined: 100, values: 32, span: 500, count: 100, counted: 2500, summary: n, counts: 10_000}
 		}
 		summarizeMany(t, s, n)
+		readTheEnd(t, db)
 		for _, name := range slices.Sorted(func(yield func(string) bool) {
 			for name := range searches(t, n) {
 				if !yield(name) {
@@ -207,6 +208,22 @@ func TestManyEvents(t *testing.T) {
 			t.Logf("%-20s %3d events, slowest page %v", name, found, slowest.Round(100*time.Microsecond))
 		}
 	})
+}
+
+// readTheEnd reads the last events as the tree and watchers do: by their places alone.
+func readTheEnd(t *testing.T, db *database.DB) {
+	t.Helper()
+	const last = 10
+	var begin place
+	backendtest.Must(t, db.Get(t.Context(), &begin, `SELECT writer, position FROM audit_events ORDER BY writer DESC, position DESC LIMIT 1 OFFSET 10`))
+	e := &explained{Queries: db, t: t, dialect: db.Dialect}
+	rows, err := since(t.Context(), e, db.Dialect, begin.next(), 0, 2*last)
+	backendtest.Must(t, err)
+	backendtest.Equal(t, len(rows), last, "events at the end")
+	scans := e.plans[0].scans
+	if db.Dialect == database.SQLite && !strings.Contains(strings.Join(scans, ", "), "position>") && !strings.Contains(scans[0], "rowid>") || e.plans[0].read > 2*last {
+		t.Errorf("the last %d events are read by %q, %d rows", last, scans, e.plans[0].read)
+	}
 }
 
 // summarizeMany counts all events, by the day and of a part of them by the hour.

@@ -122,16 +122,17 @@ func parseSnapshot(snapshot string) (mark, error) {
 
 // since reads up to limit events from the place on, of positions above floor, in an order
 // in which no event ever appears before one already read.
-func since(ctx context.Context, db *database.DB, from place, floor int64, limit int) ([]row, error) {
-	settled := ""
-	if db.Dialect == database.PostgreSQL {
+func since(ctx context.Context, q database.Queries, d database.Dialect, from place, floor int64, limit int) ([]row, error) {
+	// SQLite's writer is the same for all, and it does not search an index by a pair.
+	settled := `writer = $1 AND position >= $2`
+	if d == database.PostgreSQL {
 		// Transactions commit out of order. Those older than every open one
 		// have all ended, so what they wrote is all there.
-		settled = `AND writer < pg_snapshot_xmin(pg_current_snapshot())::text::bigint`
+		settled = `(writer, position) >= ($1, $2) AND writer < pg_snapshot_xmin(pg_current_snapshot())::text::bigint`
 	}
 	var rows []row
-	err := db.Select(ctx, &rows, `SELECT `+columns+`, writer, position FROM audit_events
-		WHERE (writer, position) >= ($1, $2) AND position > $3 `+settled+` ORDER BY writer, position LIMIT $4`,
+	err := q.Select(ctx, &rows, `SELECT `+columns+`, writer, position FROM audit_events
+		WHERE `+settled+` AND position > $3 ORDER BY writer, position LIMIT $4`,
 		from.Writer, from.Position, floor, limit)
 	if err != nil {
 		return nil, fmt.Errorf("read the audit log after %d/%d: %w", from.Writer, from.Position, err)

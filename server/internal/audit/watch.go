@@ -81,7 +81,7 @@ func (s *Service) Resume(ctx context.Context, f Filter, lastID string) (*Subscri
 // 10,000 events.
 func (s *Service) Missed(ctx context.Context, w *Subscription, send func(*Event) error) error {
 	for from, read := w.from, 0; w.resumes && from.before(w.until); {
-		rows, err := since(ctx, s.db, from, 0, readAtOnce)
+		rows, err := since(ctx, s.db, s.db.Dialect, from, 0, readAtOnce)
 		if err != nil {
 			return fault.Down("the audit log", err)
 		}
@@ -207,7 +207,7 @@ func (t *tail) join(ctx context.Context, w *Subscription) error {
 // from the same place.
 func (t *tail) poll(ctx context.Context) {
 	for t.sweep(); len(t.watchers) > 0; t.sweep() {
-		rows, err := since(ctx, t.db, t.at, 0, readAtOnce)
+		rows, err := since(ctx, t.db, t.db.Dialect, t.at, 0, readAtOnce)
 		if err != nil {
 			if !t.broken && ctx.Err() == nil {
 				t.broken = true
