@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"math"
 	"strconv"
 	"strings"
 
@@ -47,14 +48,16 @@ type key struct {
 	also          clause // nil: nothing
 }
 
-// where is the condition that an event is under the key, from low on and not above high.
+// where is the condition that an event is under the key, from low on and below high.
 // It compares places in the column's index, and newest orders by them: a planner that
 // knew the value to be one would take the index of times when it expects enough events
-// of the value there, and read half the log when they are old.
+// of the value there, and read half the log when they are old. With < instead of <= and <>
+// it would expect none.
 func (k key) where(q *query, in table, low, high cursor) string {
 	place := "(" + k.column + ", " + in.time + ", " + in.id + ")"
 	text := place + " >= (" + q.arg(k.value) + ", " + q.arg(low.Time) + ", " + q.arg(low.ID) + ")" +
-		" AND " + place + " <= (" + q.arg(k.value) + ", " + q.arg(high.Time) + ", " + q.arg(high.ID) + ")"
+		" AND " + place + " <= (" + q.arg(k.value) + ", " + q.arg(high.Time) + ", " + q.arg(high.ID) + ")" +
+		" AND " + in.id + " <> " + q.arg(high.ID) + times(q, in, low, high)
 	if k.filled { // the planner knows that the index serves only when it is told
 		text += " AND " + k.column + " <> ''"
 	}
@@ -170,14 +173,34 @@ func asBytes(d database.Dialect, column string) string {
 	return column
 }
 
-// times are the filter's times on a table's events.
-func (f Filter) times(q *query, in table) string {
-	var text string
+// ends are from which place on and below which one the filter's events are, below a cursor
+// and from another on, if there are any. No event has the empty id.
+func (f Filter) ends(below, end cursor) (low, high cursor) {
+	low, high = cursor{Time: math.MinInt64}, cursor{Time: math.MaxInt64}
 	if after := bound(f.After); after != nil {
-		text += " AND " + in.time + " >= " + q.arg(*after)
+		low.Time = *after
 	}
 	if before := bound(f.Before); before != nil {
-		text += " AND " + in.time + " < " + q.arg(*before)
+		high.Time = *before
+	}
+	if end != (cursor{}) && low.before(end) {
+		low = end
+	}
+	if below != (cursor{}) && below.before(high) {
+		high = below
+	}
+	return low, high
+}
+
+// times are the ends' times, which say the same as their places: PostgreSQL leaves out
+// months by them, and SQLite looks into an index by a time rather than by a place.
+func times(q *query, in table, low, high cursor) string {
+	var text string
+	if low.Time != math.MinInt64 {
+		text += " AND " + in.time + " >= " + q.arg(low.Time)
+	}
+	if high.Time != math.MaxInt64 {
+		text += " AND " + in.time + " <= " + q.arg(high.Time)
 	}
 	return text
 }

@@ -18,6 +18,10 @@ type cursor struct {
 	ID   string `json:"i" db:"id"`
 }
 
+func (c cursor) before(other cursor) bool {
+	return c.Time < other.Time || c.Time == other.Time && c.ID < other.ID
+}
+
 // getEvent reads an event by its id; ErrNoRows when there is none.
 func getEvent(ctx context.Context, db database.Queries, id string) (Event, error) {
 	var r row
@@ -55,38 +59,26 @@ func (l *lead) under(q *query, below, end cursor) []string {
 	if len(l.keys) == 0 {
 		return []string{"1 = 1" + l.between(q, l.from, below, end)}
 	}
-	low, high := end, below
-	if low == (cursor{}) {
-		low.Time = math.MinInt64
-		if after := bound(l.filter.After); after != nil {
-			low.Time = *after
-		}
-	}
-	if high == (cursor{}) {
-		high.Time = math.MaxInt64
-		if before := bound(l.filter.Before); before != nil {
-			high.Time = *before
-		}
-	}
+	low, high := l.filter.ends(below, end)
 	where := make([]string, len(l.keys))
 	for i, key := range l.keys {
-		// The times again, by which PostgreSQL leaves out months.
-		where[i] = key.where(q, l.from, low, high) + " AND " + l.from.id + " <> " + q.arg(high.ID) + l.filter.times(q, l.from)
+		where[i] = key.where(q, l.from, low, high)
 	}
 	return where
 }
 
 // between is at the filter's times, below a cursor and from another on.
 func (l *lead) between(q *query, in table, below, end cursor) string {
+	low, high := l.filter.ends(below, end)
 	place := "(" + in.time + ", " + in.id + ")"
-	where := l.filter.times(q, in)
-	if below != (cursor{}) {
-		where += " AND " + place + " < (" + q.arg(below.Time) + ", " + q.arg(below.ID) + ")"
+	text := times(q, in, low, high)
+	if low.Time != math.MinInt64 {
+		text += " AND " + place + " >= (" + q.arg(low.Time) + ", " + q.arg(low.ID) + ")"
 	}
-	if end != (cursor{}) {
-		where += " AND " + place + " >= (" + q.arg(end.Time) + ", " + q.arg(end.ID) + ")"
+	if high.Time != math.MaxInt64 {
+		text += " AND " + place + " < (" + q.arg(high.Time) + ", " + q.arg(high.ID) + ")"
 	}
-	return where
+	return text
 }
 
 // order is the order of the lead's i-th index: its events' newest first, a span's as
