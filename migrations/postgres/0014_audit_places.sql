@@ -1,0 +1,5 @@
+-- +migrate Up
+
+-- Only SQLite's schema changes.
+
+-- +migrate Down
