@@ -4,9 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
@@ -18,11 +15,6 @@ const columns = `id, time, actor_id, actor_name, session_id, api_key_id, action,
 	reason, resource, ip, user_agent, request_id, details, recorded_by`
 
 const columnCount = 15
-
-// rowsAtOnce is how many events one statement of Append writes. SQLite looks every
-// $n up among those before it, so one long statement costs it much more than several
-// short ones; for PostgreSQL each is a round trip.
-const rowsAtOnce = 25
 
 // Append writes events inside a transaction, so that they are committed or rolled
 // back with what they record. It gives an id and a time to those that have none, and
@@ -36,34 +28,17 @@ func Append(ctx context.Context, q database.Queries, clk clock.Clock, events ...
 
 // appendComplete is Append of events that are complete.
 func appendComplete(ctx context.Context, q database.Queries, events []Event) error {
-	for part := range slices.Chunk(events, rowsAtOnce) {
-		if err := appendPart(ctx, q, part); err != nil {
-			return fmt.Errorf("append %d audit events: %w", len(events), err)
-		}
-	}
-	return nil
-}
-
-func appendPart(ctx context.Context, q database.Queries, events []Event) error {
-	var rows strings.Builder
 	args := make([]any, 0, len(events)*columnCount)
 	for i := range events {
 		e := &events[i]
-		if i > 0 {
-			rows.WriteByte(',')
-		}
-		for c := range columnCount {
-			rows.WriteByte("(,"[min(c, 1)])
-			rows.WriteByte('$')
-			rows.WriteString(strconv.Itoa(len(args) + c + 1))
-		}
-		rows.WriteByte(')')
 		args = append(args, e.ID, e.Time.UnixMicro(), e.ActorID, e.ActorName, e.SessionID, e.APIKeyID,
 			string(e.Action), string(e.Outcome), e.Reason, e.Resource, e.IP,
 			e.UserAgent, e.RequestID, e.detailsText(), e.RecordedBy)
 	}
-	_, err := q.Exec(ctx, `INSERT INTO audit_events (`+columns+`) VALUES `+rows.String(), args...)
-	return err
+	if err := q.Insert(ctx, "audit_events", columns, args); err != nil {
+		return fmt.Errorf("append %d audit events: %w", len(events), err)
+	}
+	return nil
 }
 
 // insertArrays is the one statement that writes any number of events to PostgreSQL.

@@ -104,7 +104,7 @@ func wantFault(t *testing.T, err error, kind fault.Kind, reason string) {
 
 // openTx is a transaction that a test keeps open for as long as it likes.
 type openTx struct {
-	database.Queries // not there: only Exec is
+	database.Queries // not there: only Exec and Insert are
 	*sql.Tx
 }
 
@@ -114,6 +114,15 @@ func (tx openTx) Exec(ctx context.Context, query string, args ...any) (int64, er
 		return 0, err
 	}
 	return result.RowsAffected()
+}
+
+func (tx openTx) Insert(ctx context.Context, table, columns string, args []any) error {
+	var values string
+	for i := range args {
+		values += fmt.Sprintf(", $%d", i+1)
+	}
+	_, err := tx.Exec(ctx, `INSERT INTO `+table+` (`+columns+`) VALUES (`+values[2:]+`)`, args...)
+	return err
 }
 
 // onPostgres runs test with a service and a way to open transactions.

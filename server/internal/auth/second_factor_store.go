@@ -2,8 +2,6 @@ package auth
 
 import (
 	"context"
-	"fmt"
-	"strings"
 
 	"github.com/tollgatehq/tollgate/server/internal/database"
 )
@@ -66,17 +64,11 @@ func updateSecret(ctx context.Context, q database.Queries, row secondFactorRow) 
 }
 
 func insertRecoveryCodes(ctx context.Context, q database.Queries, userID string, hashes [][]byte) error {
-	var rows strings.Builder
-	args := []any{userID}
-	for i, hash := range hashes {
-		if i > 0 {
-			rows.WriteByte(',')
-		}
-		args = append(args, hash)
-		fmt.Fprintf(&rows, "($1, $%d)", len(args))
+	args := make([]any, 0, 2*len(hashes))
+	for _, hash := range hashes {
+		args = append(args, userID, hash)
 	}
-	_, err := q.Exec(ctx, `INSERT INTO recovery_codes (user_id, hash) VALUES `+rows.String(), args...)
-	return err
+	return q.Insert(ctx, "recovery_codes", "user_id, hash", args)
 }
 
 // updateRecoveryCodeUsed uses a code up and says whether it did: of several

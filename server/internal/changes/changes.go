@@ -10,8 +10,6 @@ package changes
 import (
 	"context"
 	"fmt"
-	"slices"
-	"strings"
 
 	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/database"
@@ -112,20 +110,12 @@ func (l *Log) append(ctx context.Context, tx *Tx) (int64, error) {
 		return 0, fmt.Errorf("take the next revision: %w", err)
 	}
 	now := l.clock.Micros()
-	for offset, part := range slices.Collect(slices.Chunk(tx.changes, 500)) {
-		var rows strings.Builder
-		var args []any
-		for i, c := range part {
-			if i > 0 {
-				rows.WriteByte(',')
-			}
-			n := len(args)
-			fmt.Fprintf(&rows, "($%d,$%d,$%d,$%d,$%d)", n+1, n+2, n+3, n+4, n+5)
-			args = append(args, revision, offset*500+i, string(c.Kind), c.Subject, now)
-		}
-		if _, err := tx.Exec(ctx, `INSERT INTO changes (revision, position, kind, subject, at) VALUES `+rows.String(), args...); err != nil {
-			return 0, fmt.Errorf("append %d changes: %w", len(tx.changes), err)
-		}
+	args := make([]any, 0, 5*len(tx.changes))
+	for i, c := range tx.changes {
+		args = append(args, revision, i, string(c.Kind), c.Subject, now)
+	}
+	if err := tx.Insert(ctx, "changes", "revision, position, kind, subject, at", args); err != nil {
+		return 0, fmt.Errorf("append %d changes: %w", len(tx.changes), err)
 	}
 	return revision, nil
 }

@@ -38,6 +38,9 @@ type Queries interface {
 	Select(ctx context.Context, dest any, query string, args ...any) error
 	// Exec returns how many rows it changed.
 	Exec(ctx context.Context, query string, args ...any) (int64, error)
+	// Insert writes rows into a table; args are their values in the order of columns, row
+	// by row.
+	Insert(ctx context.Context, table, columns string, args []any) error
 }
 
 // Time is the time that a nullable column holds; the zero Time for NULL.
@@ -68,11 +71,9 @@ func JSON[T any](list []T) string {
 
 // DB is an open database. It is safe for concurrent use.
 type DB struct {
-	Dialect Dialect
 	queries
 	pool    *sqlx.DB
 	url     string
-	timeout time.Duration
 	writing chan struct{} // SQLite: holds a token during a write
 }
 
@@ -82,6 +83,7 @@ type Tx struct {
 }
 
 type queries struct {
+	Dialect Dialect
 	on      sqlx.ExtContext
 	timeout time.Duration
 }
@@ -189,7 +191,7 @@ func (db *DB) write(ctx context.Context, fn func(ctx context.Context, tx *Tx) er
 		return classify(ctx, fmt.Errorf("begin: %w", err))
 	}
 	defer tx.Rollback() //nolint:errcheck // after a commit it does nothing
-	if err := fn(ctx, &Tx{queries{on: tx, timeout: db.timeout}}); err != nil {
+	if err := fn(ctx, &Tx{queries{db.Dialect, tx, db.timeout}}); err != nil {
 		return err
 	}
 	if err := tx.Commit(); err != nil {

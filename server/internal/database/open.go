@@ -71,10 +71,7 @@ func openPostgreSQL(address string, timeout time.Duration) (*DB, error) {
 	pool.SetMaxOpenConns(20)
 	pool.SetMaxIdleConns(20)
 	pool.SetConnMaxIdleTime(5 * time.Minute)
-	return &DB{
-		Dialect: PostgreSQL, pool: pool, url: address, timeout: timeout,
-		queries: queries{on: pool, timeout: timeout},
-	}, nil
+	return &DB{queries: queries{PostgreSQL, pool, timeout}, pool: pool, url: address}, nil
 }
 
 // newConnector has arguments sent along with their statement, in one message:
@@ -131,10 +128,7 @@ func openSQLite(path string, timeout time.Duration) (*DB, error) {
 	for began := time.Now(); isSerializationFailure(pool.PingContext(context.Background())) && time.Since(began) < timeout; {
 		time.Sleep(busyPause)
 	}
-	return &DB{
-		Dialect: SQLite, pool: pool, url: path, timeout: timeout,
-		queries: queries{on: pool, timeout: timeout}, writing: make(chan struct{}, 1),
-	}, nil
+	return &DB{queries: queries{SQLite, pool, timeout}, pool: pool, url: path, writing: make(chan struct{}, 1)}, nil
 }
 
 // dialer makes connections whose reads and writes end: lib/pq waits for an

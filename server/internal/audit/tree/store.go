@@ -5,8 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/tollgatehq/tollgate/internal/auditlog"
@@ -32,9 +30,9 @@ func readHead(ctx context.Context, q database.Queries) (Head, time.Time, error) 
 
 // lockHead reads the head and keeps it from others until the commit; ok is false when
 // another has it.
-func lockHead(ctx context.Context, tx *database.Tx, dialect database.Dialect) (head Head, ok bool, err error) {
+func lockHead(ctx context.Context, tx *database.Tx) (head Head, ok bool, err error) {
 	statement := `SELECT ` + headColumns + ` FROM audit_head WHERE id = 1`
-	if dialect == database.PostgreSQL { // SQLite's transaction is the only one that writes
+	if tx.Dialect == database.PostgreSQL { // SQLite's transaction is the only one that writes
 		statement += ` FOR UPDATE SKIP LOCKED`
 	}
 	err = tx.Get(ctx, &head, statement)
@@ -79,12 +77,8 @@ func writeTile(ctx context.Context, tx *database.Tx, tile tlog.Tile, data []byte
 	return err
 }
 
-// rowsAtOnce is how many leaves a statement inserts into SQLite, whose cost of finding
-// the arguments grows with their number.
-const rowsAtOnce = 100
-
-func insertLeaves(ctx context.Context, tx *database.Tx, dialect database.Dialect, first int64, records []Record) error {
-	if dialect == database.PostgreSQL {
+func insertLeaves(ctx context.Context, tx *database.Tx, first int64, records []Record) error {
+	if tx.Dialect == database.PostgreSQL {
 		var leaves, ids, times, salts, addresses database.Array
 		for i, r := range records {
 			leaves.Number(first + int64(i))
@@ -98,18 +92,11 @@ func insertLeaves(ctx context.Context, tx *database.Tx, dialect database.Dialect
 			leaves.Arg(), ids.Arg(), times.Arg(), salts.Arg(), addresses.Arg())
 		return err
 	}
-	for part := range slices.Chunk(records, rowsAtOnce) {
-		args := make([]any, 0, 5*len(part))
-		for _, r := range part {
-			args = append(args, first, r.EventID, r.Time, r.Salt, r.Address)
-			first++
-		}
-		rows := strings.TrimSuffix(strings.Repeat(`(?, ?, ?, ?, ?), `, len(part)), ", ")
-		if _, err := tx.Exec(ctx, `INSERT INTO audit_leaves (leaf, event_id, time, salt, address) VALUES `+rows, args...); err != nil {
-			return err
-		}
+	args := make([]any, 0, 5*len(records))
+	for i, r := range records {
+		args = append(args, first+int64(i), r.EventID, r.Time, r.Salt, r.Address)
 	}
-	return nil
+	return tx.Insert(ctx, "audit_leaves", "leaf, event_id, time, salt, address", args)
 }
 
 type checkpointRow struct {
@@ -150,12 +137,12 @@ func thinCheckpoints(ctx context.Context, tx *database.Tx, before time.Time) err
 
 // deleteTree leaves the log without a tree and keys. Events whose transactions another
 // PostgreSQL server counted come before those of this one.
-func deleteTree(ctx context.Context, tx *database.Tx, dialect database.Dialect) error {
+func deleteTree(ctx context.Context, tx *database.Tx) error {
 	statements := []string{
 		`DELETE FROM audit_checkpoints`, `DELETE FROM audit_tiles`, `DELETE FROM audit_leaves`, `DELETE FROM audit_keys`,
 		`UPDATE audit_head SET size = 0, writer = 0, position = 0, floor = 0 WHERE id = 1`,
 	}
-	if dialect == database.PostgreSQL {
+	if tx.Dialect == database.PostgreSQL {
 		statements = append(statements, `UPDATE audit_events SET writer = 0 WHERE writer > pg_current_xact_id()::text::bigint`)
 	}
 	for _, statement := range statements {

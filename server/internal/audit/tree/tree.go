@@ -89,7 +89,7 @@ func (t *Tree) StartOver(ctx context.Context, tx *database.Tx) (name string, err
 	if err := waitHead(ctx, tx); err != nil {
 		return "", err
 	}
-	if err := deleteTree(ctx, tx, t.db.Dialect); err != nil {
+	if err := deleteTree(ctx, tx); err != nil {
 		return "", err
 	}
 	name = t.origin + "/" + t.clock.Now().UTC().Format("20060102T150405Z")
@@ -100,7 +100,7 @@ func (t *Tree) StartOver(ctx context.Context, tx *database.Tx) (name string, err
 // appends at the moment, and signs a checkpoint of the new size. next is the head's place
 // then. It is ErrForked when the tree is not what was signed.
 func (t *Tree) Append(ctx context.Context, tx *database.Tx, head Head, records []Record, next Head) (ok bool, err error) {
-	now, ok, err := lockHead(ctx, tx, t.db.Dialect)
+	now, ok, err := lockHead(ctx, tx)
 	if err != nil || !ok || now != head {
 		return false, err
 	}
@@ -130,7 +130,7 @@ func (t *Tree) Append(ctx context.Context, tx *database.Tx, head Head, records [
 			return false, err
 		}
 	}
-	if err := insertLeaves(ctx, tx, t.db.Dialect, head.Size, records); err != nil {
+	if err := insertLeaves(ctx, tx, head.Size, records); err != nil {
 		return false, err
 	}
 	root, err := tlog.TreeHash(grown.size, grown)
