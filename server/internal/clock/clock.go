@@ -52,6 +52,9 @@ func (i Instant) Since(earlier Instant) time.Duration {
 // Micros is the time as it is stored: microseconds since 1970, UTC.
 func (c Clock) Micros() int64 { return c.Now().UnixMicro() }
 
+// Stored is the time as it is read back from the database: to the microsecond, UTC.
+func (c Clock) Stored() time.Time { return time.UnixMicro(c.Micros()).UTC() }
+
 // Reached says whether a time that may be unset has come.
 func Reached(t, now time.Time) bool { return !t.IsZero() && !now.Before(t) }
 

@@ -24,7 +24,7 @@ func (s *Service) mayManage(ctx context.Context, q database.Queries, patterns ..
 	if i < 0 {
 		return nil
 	}
-	return forAdministrators(patterns[i], s.roles.MayGrantIn(ctx, q, []string{everything}, s.now()))
+	return forAdministrators(patterns[i], s.roles.MayGrantIn(ctx, q, []string{everything}, s.clock.Stored()))
 }
 
 // mayCheck is mayManage for a caller who counts a call, which uses up what others

@@ -77,7 +77,7 @@ func (s *Service) Apply(ctx context.Context, list []changes.Change) error {
 func (s *Service) EnsureBuiltins(ctx context.Context) error {
 	_, err := s.log.Write(caller.System(ctx), func(ctx context.Context, tx *changes.Tx) error {
 		for _, l := range builtins() {
-			l.CreatedAt = s.now()
+			l.CreatedAt = s.clock.Stored()
 			l.UpdatedAt = l.CreatedAt
 			inserted, err := insertLimit(ctx, tx, l)
 			if err != nil {
@@ -108,7 +108,7 @@ func (s *Service) Create(ctx context.Context, l Limit) (Limit, int64, error) {
 		return Limit{}, 0, err
 	}
 	l.Builtin = false
-	l.CreatedAt = s.now()
+	l.CreatedAt = s.clock.Stored()
 	l.UpdatedAt = l.CreatedAt
 	revision, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) (err error) {
 		if err := s.mayManage(ctx, tx, l.Permission); err != nil {
@@ -197,7 +197,7 @@ func (s *Service) Update(ctx context.Context, name string, edit Edit) (Limit, in
 				return err
 			}
 		}
-		l.UpdatedAt = s.now()
+		l.UpdatedAt = s.clock.Stored()
 		if err := updateLimit(ctx, tx, l); err != nil {
 			return fmt.Errorf("update limit %q: %w", name, err)
 		}
@@ -267,7 +267,7 @@ func (s *Service) Restore(ctx context.Context, name string) (Limit, error) {
 		if err := s.mayManage(ctx, tx, before.Permission, list[i].Permission); err != nil {
 			return err
 		}
-		list[i].CreatedAt, list[i].UpdatedAt = before.CreatedAt, s.now()
+		list[i].CreatedAt, list[i].UpdatedAt = before.CreatedAt, s.clock.Stored()
 		if err := updateLimit(ctx, tx, list[i]); err != nil {
 			return fmt.Errorf("restore limit %q: %w", name, err)
 		}
@@ -280,9 +280,6 @@ func (s *Service) Restore(ctx context.Context, name string) (Limit, error) {
 	}
 	return list[i], nil
 }
-
-// now is the time as it is stored.
-func (s *Service) now() time.Time { return time.UnixMicro(s.clock.Micros()).UTC() }
 
 // lockOthers returns all limits but one, and makes writers of limits wait for
 // each other, so that the result holds until the commit.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strconv"
 	"sync/atomic"
-	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/changes"
@@ -95,7 +94,7 @@ func (s *Service) Create(ctx context.Context, r Recording) (Recording, int64, er
 	if err := s.check("permission", r.Permission); err != nil {
 		return Recording{}, 0, err
 	}
-	r.CreatedAt = s.now()
+	r.CreatedAt = s.clock.Stored()
 	r.UpdatedAt = r.CreatedAt
 	revision, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
 		n, err := lockWriters(ctx, tx)
@@ -156,7 +155,7 @@ func (s *Service) Update(ctx context.Context, name string, edit Edit) (Recording
 				return err
 			}
 		}
-		r.UpdatedAt = s.now()
+		r.UpdatedAt = s.clock.Stored()
 		if err := updateRecording(ctx, tx, r); err != nil {
 			return fmt.Errorf("update recording %q: %w", name, err)
 		}
@@ -191,9 +190,6 @@ func (s *Service) Delete(ctx context.Context, name string) (int64, error) {
 		return nil
 	})
 }
-
-// now is the time as it is stored.
-func (s *Service) now() time.Time { return time.UnixMicro(s.clock.Micros()).UTC() }
 
 // event records what a recording is, or was.
 func event(ctx context.Context, action audit.Action, r Recording) audit.Event {

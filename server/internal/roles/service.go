@@ -68,7 +68,7 @@ func (s *Service) Create(ctx context.Context, r Role) (Role, int64, error) {
 		return Role{}, 0, err
 	}
 	r.Permissions, r.Inherits, r.Builtin = perm.Tidy(r.Permissions), perm.Tidy(r.Inherits), false
-	r.CreatedAt = s.now()
+	r.CreatedAt = s.clock.Stored()
 	r.UpdatedAt = r.CreatedAt
 	revision, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
 		// Creations wait for each other, so that the count is exact.
@@ -161,7 +161,7 @@ func (s *Service) Update(ctx context.Context, name string, edit Edit) (Role, int
 			return err
 		}
 		event := changed(audit.New(ctx, audit.RoleUpdate, audit.Success, "roles/"+name), before, r)
-		r.UpdatedAt = s.now()
+		r.UpdatedAt = s.clock.Stored()
 		if err := updateRole(ctx, tx, r); err != nil {
 			return fmt.Errorf("update role %q: %w", name, err)
 		}
@@ -347,9 +347,6 @@ func validDescription(text string) error {
 	}
 	return nil
 }
-
-// now is the time as it is stored.
-func (s *Service) now() time.Time { return time.UnixMicro(s.clock.Micros()).UTC() }
 
 // roleError wraps the store's error about one role; no rows are ROLE_NOT_FOUND.
 func roleError(verb, name string, err error) error {

@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/changes"
@@ -59,7 +58,7 @@ func (s *Service) Create(ctx context.Context, r Route) (Route, int64, error) {
 	if err != nil {
 		return Route{}, 0, err
 	}
-	r.CreatedAt = s.now()
+	r.CreatedAt = s.clock.Stored()
 	r.UpdatedAt = r.CreatedAt
 	revision, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
 		if err := lockWriters(ctx, tx); err != nil {
@@ -171,7 +170,7 @@ func (s *Service) Update(ctx context.Context, name string, edit Edit) (Route, in
 				return err
 			}
 		}
-		r.UpdatedAt = s.now()
+		r.UpdatedAt = s.clock.Stored()
 		if err := updateRoute(ctx, tx, r, shape); err != nil {
 			return fmt.Errorf("update route %q: %w", name, err)
 		}
@@ -237,9 +236,6 @@ func (s *Service) Delete(ctx context.Context, name string) (int64, error) {
 		return nil
 	})
 }
-
-// now is the time as it is stored.
-func (s *Service) now() time.Time { return time.UnixMicro(s.clock.Micros()).UTC() }
 
 // event records what a route is, or was.
 func event(ctx context.Context, action audit.Action, r Route) audit.Event {

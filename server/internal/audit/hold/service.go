@@ -64,7 +64,7 @@ func (s *Service) Create(ctx context.Context, h audit.Hold) (audit.Hold, error) 
 	if err := check(h); err != nil {
 		return audit.Hold{}, err
 	}
-	h.CreatedAt = s.clock.Now().UTC().Truncate(time.Microsecond)
+	h.CreatedAt = s.clock.Stored()
 	_, err := s.log.Write(ctx, func(ctx context.Context, tx *changes.Tx) error {
 		e := event(ctx, audit.HoldCreate, h)
 		if h.CreatedBy = e.ActorID; h.CreatedBy == "" {

@@ -150,10 +150,10 @@ func (k *Key) setCreator(ctx context.Context) {
 
 // newKey checks what was asked for.
 func (s *Service) newKey(ctx context.Context, in New) (Key, error) {
-	now := s.clock.Now()
+	now := s.clock.Stored()
 	key := Key{
 		ID: randomBase62(idSize), UserID: in.UserID, Name: strings.TrimSpace(in.Name),
-		CreatedAt: now.UTC().Truncate(time.Microsecond),
+		CreatedAt: now,
 	}
 	key.setCreator(ctx)
 	if key.UserID == "" {

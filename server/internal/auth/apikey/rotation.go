@@ -54,7 +54,7 @@ func (s *Service) rotate(ctx context.Context, tx *changes.Tx, id string, overlap
 	if err := authority.Standing(ctx, tx); err != nil {
 		return Rotated{}, err
 	}
-	now := s.clock.Now().UTC().Truncate(time.Microsecond)
+	now := s.clock.Stored()
 	until := old.ExpiresAt
 	if authority.IsSelf(ctx, owner.ID) { // the key gives people what they have anyway, while they have it
 		until = now
