@@ -200,95 +200,61 @@ func inheritedFirst(all map[string]*tollgatev1.CreateRoleRequest) (order []strin
 }
 
 func (p *planner) limits(ctx context.Context, file *File) error {
-	if !file.Owns[Limits] {
-		return nil
-	}
-	all, err := p.server.limits(ctx)
-	if err != nil {
-		return err
-	}
-	now := map[string]proto.Message{}
-	for _, l := range all {
-		if now[l.GetName()], err = p.server.spec(ctx, l); err != nil {
-			return err
-		}
-	}
-	named := map[string]bool{}
-	for _, l := range file.Limits {
-		named[l.GetName()] = true
-		spec, err := normalLimit(ctx, l, p.server.people())
-		if err != nil {
-			return fmt.Errorf("limit %s: %w", l.GetName(), err)
-		}
-		if err := p.want(Object{Limits, l.GetName(), spec}, now[l.GetName()]); err != nil {
-			return err
-		}
-	}
-	for _, l := range all {
-		if p.prune && !named[l.GetName()] && !l.GetBuiltin() {
-			p.remove(Object{Limits, l.GetName(), now[l.GetName()]}, 0)
-		}
-	}
-	return nil
+	return section(ctx, p, file, Limits, p.server.limits, file.Limits, func(l *tollgatev1.CreateLimitRequest) (proto.Message, error) {
+		return normalLimit(ctx, l, p.server.people())
+	})
 }
 
 func (p *planner) routes(ctx context.Context, file *File) error {
-	if !file.Owns[Routes] {
-		return nil
-	}
-	all, err := p.server.routes(ctx)
-	if err != nil {
-		return err
-	}
-	now := map[string]proto.Message{}
-	for _, r := range all {
-		if now[r.GetName()], err = p.server.spec(ctx, r); err != nil {
-			return err
-		}
-	}
-	named := map[string]bool{}
-	for _, r := range file.Routes {
-		named[r.GetName()] = true
-		spec, err := normalRoute(r)
-		if err != nil {
-			return fmt.Errorf("route %s: %w", r.GetName(), err)
-		}
-		if err := p.want(Object{Routes, r.GetName(), spec}, now[r.GetName()]); err != nil {
-			return err
-		}
-	}
-	for _, r := range all {
-		if p.prune && !named[r.GetName()] {
-			p.remove(Object{Routes, r.GetName(), now[r.GetName()]}, 0)
-		}
-	}
-	return nil
+	return section(ctx, p, file, Routes, p.server.routes, file.Routes, func(r *tollgatev1.CreateRouteRequest) (proto.Message, error) {
+		return normalRoute(r)
+	})
 }
 
 func (p *planner) recordings(ctx context.Context, file *File) error {
-	if !file.Owns[Recordings] {
+	return section(ctx, p, file, Recordings, p.server.recordings, file.Recordings, func(r *tollgatev1.CreateRecordingRequest) (proto.Message, error) {
+		return normalRecording(r), nil
+	})
+}
+
+type named interface {
+	proto.Message
+	GetName() string
+}
+
+// section plans objects that know nothing of each other: list reads those of the server,
+// and normal makes one of the file's comparable with them.
+func section[Found, Wanted named](ctx context.Context, p *planner, file *File, kind Kind,
+	list func(context.Context) ([]Found, error), wanted []Wanted, normal func(Wanted) (proto.Message, error),
+) error {
+	if !file.Owns[kind] {
 		return nil
 	}
-	all, err := p.server.recordings(ctx)
+	all, err := list(ctx)
 	if err != nil {
 		return err
 	}
 	now := map[string]proto.Message{}
-	for _, r := range all {
-		if now[r.GetName()], err = p.server.spec(ctx, r); err != nil {
+	for _, o := range all {
+		if now[o.GetName()], err = p.server.spec(ctx, o); err != nil {
 			return err
 		}
 	}
-	named := map[string]bool{}
-	for _, r := range file.Recordings {
-		named[r.GetName()] = true
-		if err := p.want(Object{Recordings, r.GetName(), normalRecording(r)}, now[r.GetName()]); err != nil {
+	stays := map[string]bool{}
+	for _, o := range wanted {
+		stays[o.GetName()] = true
+		spec, err := normal(o)
+		if err != nil {
+			return fmt.Errorf("%s %s: %w", kind.noun(), o.GetName(), err)
+		}
+		if err := p.want(Object{kind, o.GetName(), spec}, now[o.GetName()]); err != nil {
 			return err
 		}
 	}
-	for _, r := range all {
-		if p.prune && !named[r.GetName()] {
-			p.remove(Object{Recordings, r.GetName(), now[r.GetName()]}, 0)
+	for _, o := range all {
+		builtin, is := any(o).(interface{ GetBuiltin() bool })
+		if p.prune && !stays[o.GetName()] && !(is && builtin.GetBuiltin()) {
+			p.remove(Object{kind, o.GetName(), now[o.GetName()]}, 0)
 		}
 	}
 	return nil
