@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
@@ -17,6 +18,24 @@ type Checkpoint struct {
 	Origin string // the log's name, and its key's: a URL without its scheme
 	Size   int64
 	Root   tlog.Hash
+}
+
+// begunLayout is how the name of a tree that was started over ends.
+const begunLayout = "/20060102T150405Z"
+
+// RestartedOrigin names the tree that a log is started over with at a time.
+func RestartedOrigin(origin string, at time.Time) string {
+	return origin + at.UTC().Format(begunLayout)
+}
+
+// Begun is before which time, to the second, events were in an older tree, as the name
+// says; zero for the first tree of a log.
+func (c Checkpoint) Begun() time.Time {
+	at, err := time.Parse(begunLayout, c.Origin[max(0, len(c.Origin)-len(begunLayout)):])
+	if err != nil {
+		return time.Time{}
+	}
+	return at.Add(time.Second)
 }
 
 // Text is what is signed.

@@ -5,7 +5,8 @@ import (
 	"context"
 )
 
-// removal reads an entry that says what retention removed.
+// removal reads an entry that says what retention removed. One from before the tree was
+// started over is of another tree: it is no fault, and explains nothing here.
 func (r *run) removal(leaf int64, entry []byte) {
 	if !bytes.HasPrefix(entry, []byte(leafHeader+`{"action":"`+RetentionAction+`"`)) {
 		return
@@ -16,13 +17,26 @@ func (r *run) removal(leaf int64, entry []byte) {
 	}
 	removal, signature, ok, err := ReadRemoval(l.Details)
 	if err == nil && ok {
-		err = removal.Verify(signature, r.Keys)
+		err = removal.Verify(signature, r.own())
 	}
 	if err != nil {
-		r.find(Finding{First: leaf, Last: leaf, EventID: l.ID, Text: "says that events were removed by retention, and is not signed by a key of the log"})
+		if !l.Time.Before(r.report.Checkpoint.Begun()) {
+			r.find(Finding{First: leaf, Last: leaf, EventID: l.ID, Text: "says that events were removed by retention, and is not signed by a key of the log"})
+		}
 		return
 	}
 	r.removals = append(r.removals, removal.Leaves...)
+}
+
+// own are the keys of the tree itself: leaves of an older tree, of another name, were other
+// events.
+func (r *run) own() (keys Keys) {
+	for _, key := range r.Keys {
+		if key.Name() == r.report.Checkpoint.Origin {
+			keys = append(keys, key)
+		}
+	}
+	return keys
 }
 
 // explain looks for the removals that missing events are on record by.

@@ -14,6 +14,7 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/clock"
 	"github.com/tollgatehq/tollgate/server/internal/database"
 	"github.com/tollgatehq/tollgate/server/internal/page"
+	"github.com/tollgatehq/tollgate/server/internal/sinks"
 )
 
 // RotateAuditKey makes a new key that signs the audit log's checkpoints, and returns its id.
@@ -32,6 +33,9 @@ func RotateAuditKey(ctx context.Context, config Config, clk clock.Clock) (id str
 func StartAuditLogOver(ctx context.Context, config Config, clk clock.Clock) (name string, err error) {
 	err = changeAuditLog(ctx, config, clk, func(ctx context.Context, t *tree.Tree, tx *database.Tx) (e audit.Event, err error) {
 		if name, err = t.StartOver(ctx, tx); err != nil {
+			return e, err
+		}
+		if err := sinks.StartOver(ctx, tx); err != nil {
 			return e, err
 		}
 		return audit.New(ctx, audit.LogStartOver, audit.Success, "").With("log", name), nil

@@ -114,6 +114,55 @@ func TestStartOver(t *testing.T) {
 	})
 }
 
+// TestStartOverAfterRetention checks that records of what was removed from the old tree are
+// no fault of the new one, explain nothing that is missing there, and that no leaf of the
+// new tree goes because one of the old tree was to go.
+func TestStartOverAfterRetention(t *testing.T) {
+	onTrees(t, func(t *testing.T, s *Service, fake *clock.Fake) {
+		add(t, s, things(20)...)
+		grow(t, s, fake)
+		fake.Advance(1000 * time.Hour)
+		deleted, err := s.Prune(t.Context(), Retentions{Default: 24 * time.Hour})
+		backendtest.Must(t, err)
+		backendtest.Equal(t, deleted, int64(20), "deleted")
+		add(t, s, things(30)...)
+		grow(t, s, fake)
+		exec(t, s, `INSERT INTO audit_dropped_leaves (first_leaf, last_leaf) VALUES (3, 9)`)
+		old := keysOf(t, s)
+		inTx(t, s, func(ctx context.Context, tx *database.Tx) error {
+			if _, err := s.tree.StartOver(ctx, tx); err != nil {
+				return err
+			}
+			return Append(ctx, tx, s.clock, Event{Action: LogStartOver, Outcome: Success})
+		})
+		restarted, _ := newService(s.db)
+		restarted.clock = s.clock
+		newTree(t, restarted)
+		grow(t, restarted, fake)
+		wantTree(t, restarted, 32)
+		backendtest.Must(t, restarted.deleteDroppedLeaves(t.Context()))
+		if report := verify(t, restarted, nil); len(report.Findings) != 0 || report.Removed != 0 {
+			t.Errorf("found %v, removed %d", report.Findings, report.Removed)
+		}
+
+		exec(t, restarted, `DELETE FROM audit_events WHERE id = (SELECT event_id FROM audit_leaves WHERE leaf = 7)`)
+		report := verify(t, restarted, nil)
+		if len(report.Findings) != 1 || report.Findings[0].First != 7 {
+			t.Errorf("found %v", report.Findings)
+		}
+		both := auditlog.Verification{Source: restarted.Source(), Keys: append(keysOf(t, restarted), old...)}
+		if report, err := both.Verify(t.Context()); err != nil || len(report.Findings) != 1 {
+			t.Errorf("with the old tree's keys, too: found %v, %v", report.Findings, err)
+		}
+
+		// One that is newer is of this tree.
+		add(t, restarted, Event{Action: Retention, Outcome: Success, Details: map[string]string{
+			auditlog.DetailBefore: "2026-03-01T12:00:00Z", auditlog.DetailLeaves: "7", auditlog.DetailSignature: "AAAA"}})
+		grow(t, restarted, fake)
+		backendtest.Equal(t, len(verify(t, restarted, nil).Findings), 2, "findings")
+	})
+}
+
 func TestThinCheckpoints(t *testing.T) {
 	onTrees(t, func(t *testing.T, s *Service, fake *clock.Fake) {
 		for range 20 { // every ten minutes

@@ -9,6 +9,7 @@ import (
 
 	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
+	"github.com/tollgatehq/tollgate/server/internal/database"
 )
 
 func TestDeliversAll(t *testing.T) {
@@ -191,6 +192,29 @@ func TestRemovedBefore(t *testing.T) {
 		if !strings.Contains(f.logged.String(), "were removed from the log before") {
 			t.Errorf("log: %s", &f.logged)
 		}
+	})
+}
+
+// TestStartOver checks that no event of a new tree is taken for one of the tree before,
+// which the sink has had.
+func TestStartOver(t *testing.T) {
+	onDatabases(t, func(t *testing.T, f *fixture) {
+		f.add(t, 250)
+		before := &receiver{}
+		r := f.instance(target(before))
+		drain(t, r)
+		backendtest.Must(t, f.db.Write(t.Context(), func(ctx context.Context, tx *database.Tx) error {
+			return StartOver(ctx, tx)
+		}))
+		// The instance that drove the sink reads anew where it is, also when it had sent
+		// what it cannot confirm now.
+		err := r.store.confirm(t.Context(), 0, 250, 0, f.fake.Now())
+		if !errors.Is(err, errLost) {
+			t.Errorf("it confirms leaves of the old tree: %v", err)
+		}
+		after := &receiver{}
+		drain(t, f.instance(target(after)))
+		wantOnce(t, after.times(t), 250)
 	})
 }
 

@@ -83,6 +83,16 @@ func (s store) failed(ctx context.Context, now time.Time) error {
 		now.UnixMicro(), s.name, s.me)
 }
 
+// StartOver has every sink begin with the first leaf, because the tree is another: the
+// leaves of the one before say nothing about which events are in this one.
+func StartOver(ctx context.Context, tx *database.Tx) error {
+	_, err := tx.Exec(ctx, `UPDATE audit_sinks SET next_leaf = 0, until_leaf = 0, holder = '', held_until = 0`)
+	if err != nil {
+		return fmt.Errorf("set audit sinks back: %w", err)
+	}
+	return nil
+}
+
 // change is a write that is in vain, errLost, when another instance drives the sink.
 func (s store) change(ctx context.Context, statement string, args ...any) error {
 	err := s.db.Write(ctx, func(ctx context.Context, tx *database.Tx) error {

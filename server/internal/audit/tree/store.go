@@ -140,6 +140,7 @@ func thinCheckpoints(ctx context.Context, tx *database.Tx, before time.Time) err
 func deleteTree(ctx context.Context, tx *database.Tx) error {
 	statements := []string{
 		`DELETE FROM audit_checkpoints`, `DELETE FROM audit_tiles`, `DELETE FROM audit_leaves`, `DELETE FROM audit_keys`,
+		`DELETE FROM audit_dropped_leaves`, // or leaves of the new tree go
 		`UPDATE audit_head SET size = 0, writer = 0, position = 0, floor = 0 WHERE id = 1`,
 	}
 	if tx.Dialect == database.PostgreSQL {

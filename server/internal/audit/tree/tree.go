@@ -92,7 +92,7 @@ func (t *Tree) StartOver(ctx context.Context, tx *database.Tx) (name string, err
 	if err := deleteTree(ctx, tx); err != nil {
 		return "", err
 	}
-	name = t.origin + "/" + t.clock.Now().UTC().Format("20060102T150405Z")
+	name = auditlog.RestartedOrigin(t.origin, t.clock.Now())
 	return name, t.makeKey(ctx, tx, name)
 }
 
