@@ -53,7 +53,9 @@ assignments:
 // file writes a file into the shell's home folder.
 func (s *shell) file(t *testing.T, name, text string) string {
 	t.Helper()
-	backendtest.Must(t, os.WriteFile(filepath.Join(s.home, name), []byte(text), 0o600))
+	path := filepath.Join(s.home, name)
+	backendtest.Must(t, os.MkdirAll(filepath.Dir(path), 0o700))
+	backendtest.Must(t, os.WriteFile(path, []byte(text), 0o600))
 	return name
 }
 

@@ -65,37 +65,6 @@ func TestCLILoginTerminal(t *testing.T) {
 	contains(t, sh.do(t, "whoami"), "administrator") // the session before is still there
 }
 
-// TestCLICompletion runs the script of bash in a bash, where there is one, and asks the
-// program what the other scripts ask it.
-func TestCLICompletion(t *testing.T) {
-	t.Parallel()
-	sh := newShell(t, "http://127.0.0.1:1")
-	path, err := tollgateBinary()
-	backendtest.Must(t, err)
-	for line, want := range map[string]string{
-		"whoa": "whoami", "recover user reset-p": "reset-password", "signing-keys rew": "rewrap",
-		"-o y": "yaml", "--profile x comp": "completion", "completion z": "zsh", "can --con": "--context", "login --lis": "", "serve --lis": "--listen",
-	} {
-		if got := strings.TrimSpace(sh.do(t, append([]string{"__complete", "--"}, strings.Split(line, " ")...)...)); got != want {
-			t.Errorf("%q is completed with %q, want %q", line, got, want)
-		}
-		bash, err := exec.LookPath("bash")
-		if err != nil {
-			continue
-		}
-		script := sh.do(t, "completion", "bash") + `
-COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _tollgate; echo "${COMPREPLY[*]}"`
-		out, err := exec.Command(bash, append([]string{"-c", script, "bash", path}, strings.Split(line, " ")...)...).Output()
-		if err != nil || strings.TrimSpace(string(out)) != want {
-			t.Errorf("%q is completed in bash with %q, %v, want %q", line, out, err, want)
-		}
-	}
-	for _, shell := range []string{"zsh", "fish"} {
-		contains(t, sh.do(t, "completion", shell), "__complete")
-	}
-	sh.fails(t, 1, "bash", "completion", "tcsh")
-}
-
 // TestCLIConfirmAndEdit checks that a dangerous command asks at a terminal, and that an
 // editor opens where no flag says what to change, again while its file is wrong.
 func TestCLIConfirmAndEdit(t *testing.T) {

@@ -202,13 +202,17 @@ type proxy struct {
 }
 
 // file finds the program.
-func (p proxy) file() (string, error) {
-	file, err := exec.LookPath(cmp.Or(os.Getenv(p.variable), p.name))
+func (p proxy) file() (string, error) { return program(p.variable, p.name) }
+
+// program finds what make test installs: the program that a variable names, or that of
+// PATH.
+func program(variable, name string) (string, error) {
+	file, err := exec.LookPath(cmp.Or(os.Getenv(variable), name))
 	if err != nil {
-		file, err = exec.LookPath("/usr/sbin/" + p.name)
+		file, err = exec.LookPath("/usr/sbin/" + name)
 	}
 	if err != nil {
-		return "", fmt.Errorf("there is no %s on PATH; install it (Debian: apt-get install %[1]s), name it in %s, or use make test", p.name, p.variable)
+		return "", fmt.Errorf("there is no %s on PATH; install it (Debian: apt-get install %[1]s), name it in %s, or use make test", name, variable)
 	}
 	return file, nil
 }

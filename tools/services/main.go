@@ -22,9 +22,9 @@ const usage = `services starts a private PostgreSQL and Redis and removes them a
 
   go run -C tools ./services exec [--dir DIR] [--pgbouncer] [--load] [--local] [--no-install] -- CMD [ARG...]
       Run CMD with TOLLGATE_TEST_POSTGRES_URL and TOLLGATE_TEST_REDIS_URL set,
-      and the paths of nginx, Caddy, HAProxy and Python in TOLLGATE_TEST_NGINX,
-      _CADDY, _HAPROXY and _PYTHON, and exit with its status (go run itself exits
-      with 1 then).
+      and the paths of nginx, Caddy, HAProxy, Python, bash, zsh and fish in
+      TOLLGATE_TEST_NGINX, _CADDY, _HAPROXY, _PYTHON, _BASH, _ZSH and _FISH, and
+      exit with its status (go run itself exits with 1 then).
 
   go run -C tools ./services up [--local] [--no-install]
       Print the two URLs as shell exports and stay until Ctrl-C.

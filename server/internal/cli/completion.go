@@ -13,32 +13,43 @@ type completion struct {
 }
 
 func (completion) Help() string {
-	return `For the shells to come:
+	return `In ~/.bashrc, in ~/.zshrc after compinit, or in ~/.config/fish/config.fish:
+
+    source <(tollgate completion bash)
+    source <(tollgate completion zsh)
+    tollgate completion fish | source
+
+For all users of the machine, as root; bash reads its file with the package bash-completion:
 
     tollgate completion bash > /etc/bash_completion.d/tollgate
     tollgate completion zsh  > "${fpath[1]}/_tollgate"
-    tollgate completion fish > ~/.config/fish/completions/tollgate.fish
-
-For this shell: source <(tollgate completion bash)`
+    tollgate completion fish > /etc/fish/completions/tollgate.fish`
 }
 
-// scripts ask the program itself what can come next, so that they never lag behind it.
+// scripts ask the program itself what can come next, so that they never lag behind it,
+// and offer files where it knows nothing.
 var scripts = map[string]string{
 	"bash": `_tollgate() {
 	local IFS=$'\n'
-	COMPREPLY=($("${COMP_WORDS[0]}" __complete -- "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null))
+	COMPREPLY=($("${COMP_WORDS[0]/#\~/$HOME}" __complete -- "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null))
 }
 complete -o default -F _tollgate tollgate
 `,
 	"zsh": `#compdef tollgate
 _tollgate() {
 	local -a found
-	found=("${(@f)$("${words[1]}" __complete -- "${(@)words[2,CURRENT]}" 2>/dev/null)}")
-	compadd -a found
+	found=(${(f)"$("${words[1]/#\~/$HOME}" __complete -- "${(@Q)words[2,CURRENT-1]}" "$PREFIX" 2>/dev/null)"})
+	if (( $#found )); then compadd -a found; else compset -P '--*='; _files; fi
 }
 if [ "$funcstack[1]" = "_tollgate" ]; then _tollgate "$@"; else compdef _tollgate tollgate; fi
 `,
-	"fish": `complete -c tollgate -a '(tollgate __complete -- (commandline -opc)[2..] (commandline -ct) 2>/dev/null)'
+	"fish": `function __tollgate_complete
+	set -l words (commandline -opc)
+	set -l program (string replace -r '^~' $HOME $words[1])
+	$program __complete -- $words[2..] (commandline -ct) 2>/dev/null
+end
+complete -c tollgate -f -a '(__tollgate_complete)'
+complete -c tollgate -F -n 'not __tollgate_complete | string length -q'
 `,
 }
 
@@ -68,13 +79,17 @@ func complete(node *kong.Node, words []string) []string {
 	if n := len(words); n > 0 {
 		words, last = words[:n-1], words[n-1]
 	}
+	if last == "=" {
+		last = "" // bash has the = of --output=json as a word of its own
+	}
 	var asked *kong.Flag // whose value comes next
 	for _, word := range words {
 		switch {
+		case asked != nil && word == "=":
 		case asked != nil:
 			asked = nil
 		case strings.HasPrefix(word, "-"):
-			if asked = flagOf(node, word); asked != nil && asked.IsBool() {
+			if asked = flagOf(node, word); asked != nil && (asked.IsBool() || asked.IsCounter()) {
 				asked = nil
 			}
 		default:
@@ -84,7 +99,14 @@ func complete(node *kong.Node, words []string) []string {
 		}
 	}
 	var found []string
+	name, _, valued := strings.Cut(last, "=")
 	switch {
+	case asked == nil && valued && strings.HasPrefix(name, "--"):
+		if f := flagOf(node, name); f != nil {
+			for _, value := range f.EnumSlice() {
+				found = append(found, name+"="+value)
+			}
+		}
 	case asked != nil:
 		found = asked.EnumSlice()
 	case strings.HasPrefix(last, "-"):
