@@ -64,11 +64,23 @@ func (l *Leaf) Bytes() []byte { return l.Append(make([]byte, 0, 640)) }
 
 // Append appends the leaf's bytes.
 func (l *Leaf) Append(b []byte) []byte {
+	begin := len(b)
+	b, details := l.append(b)
+	if len(b)-begin > MaxLeaf {
+		sum := sha256.Sum256(details)
+		fits := *l
+		fits.Details = map[string]string{"sha256": hex.EncodeToString(sum[:])}
+		b, _ = fits.append(b[:begin]) // once: texts of others may be as long as they like
+	}
+	return b
+}
+
+// append appends the leaf with its details, however long, and returns these apart, too.
+func (l *Leaf) append(b []byte) (all, details []byte) {
 	member := func(name, value string) {
 		b = append(b, name...)
 		b = appendString(b, value)
 	}
-	begin := len(b)
 	b = append(b, leafHeader...)
 	member(`{"action":`, l.Action)
 	member(`,"actor":{"apiKeyId":`, l.Actor.APIKeyID)
@@ -87,7 +99,7 @@ func (l *Leaf) Append(b []byte) []byte {
 		b = appendString(b, l.Details[key])
 	}
 	b = append(b, '}')
-	details := b[start:]
+	end := len(b)
 	member(`,"id":`, l.ID)
 	member(`,"ip":`, l.IP)
 	member(`,"outcome":`, l.Outcome)
@@ -102,13 +114,7 @@ func (l *Leaf) Append(b []byte) []byte {
 	b = append(b, '"')
 	member(`,"userAgent":`, l.UserAgent)
 	b = append(b, '}')
-	if len(b)-begin > MaxLeaf {
-		sum := sha256.Sum256(details)
-		fits := *l
-		fits.Details = map[string]string{"sha256": hex.EncodeToString(sum[:])}
-		return fits.Append(b[:begin])
-	}
-	return b
+	return b, b[start:end]
 }
 
 // ParseLeaf reads a leaf. Only the bytes that Append makes are one.
@@ -117,11 +123,15 @@ func ParseLeaf(b []byte) (Leaf, error) {
 	if !ok {
 		return Leaf{}, fmt.Errorf("not a leaf of an audit log: it does not begin with %q", strings.TrimSpace(leafHeader))
 	}
+	if len(b) > MaxLeaf {
+		return Leaf{}, fmt.Errorf("not a leaf of an audit log: it has more than %d bytes", MaxLeaf)
+	}
 	var l Leaf
 	if err := json.Unmarshal(text, &l); err != nil {
 		return Leaf{}, fmt.Errorf("not a leaf of an audit log: %w", err)
 	}
-	if !bytes.Equal(l.Bytes(), b) {
+	// Not every language's times have a year 0.
+	if l.Time.Year() < 1 || !bytes.Equal(l.Bytes(), b) {
 		return Leaf{}, errors.New("not a leaf of an audit log: not in canonical form (RFC 8785)")
 	}
 	return l, nil

@@ -105,6 +105,14 @@ func TestLeafIsBounded(t *testing.T) {
 	if string(other.Bytes()) == text {
 		t.Error("other details, the same leaf")
 	}
+	// Texts of a log that others keep may be of any length, and longer as they are written.
+	long := full
+	long.Resource = strings.Repeat("x", MaxLeaf)
+	for _, text := range []string{string(long.Bytes()), strings.Replace(string(full.Bytes()), "orders/7", strings.Repeat("\xff", MaxLeaf/2), 1)} {
+		if _, err := ParseLeaf([]byte(text)); err == nil {
+			t.Errorf("a leaf of %d bytes is read", len(text))
+		}
+	}
 }
 
 func FuzzParseLeaf(f *testing.F) {

@@ -38,6 +38,13 @@ func (c Checkpoint) Begun() time.Time {
 	return at.Add(time.Second)
 }
 
+// What is read of others is bounded.
+const (
+	maxSize       = 1 << 62  // events: tlog's search for a power of two does not end beyond
+	maxCheckpoint = 64 << 10 // bytes, with its signatures
+	maxProof      = 2 * maxCheckpoint
+)
+
 // Text is what is signed.
 func (c Checkpoint) Text() string {
 	return c.Origin + "\n" + strconv.FormatInt(c.Size, 10) + "\n" + base64.StdEncoding.EncodeToString(c.Root[:]) + "\n"
@@ -55,11 +62,11 @@ func ParseCheckpoint(text string) (Checkpoint, error) {
 		return bad("it must have three lines: origin, size, root")
 	}
 	size, err := strconv.ParseInt(lines[1], 10, 64)
-	if err != nil || size < 0 || strconv.FormatInt(size, 10) != lines[1] {
+	if err != nil || size < 0 || size > maxSize || strconv.FormatInt(size, 10) != lines[1] {
 		return bad("its second line is not a size")
 	}
-	root, err := base64.StdEncoding.Strict().DecodeString(lines[2])
-	if err != nil || len(root) != tlog.HashSize {
+	root, ok := decode(lines[2])
+	if !ok || len(root) != tlog.HashSize {
 		return bad("its third line is not the hash of a root in base64")
 	}
 	return Checkpoint{Origin: lines[0], Size: size, Root: tlog.Hash(root)}, nil
@@ -72,6 +79,9 @@ func OpenCheckpoint(signed []byte, keys Keys) (Checkpoint, error) {
 	if len(keys) == 0 {
 		return Checkpoint{}, errors.New("no key of the log to check the checkpoint's signature with")
 	}
+	if len(signed) > maxCheckpoint {
+		return Checkpoint{}, fmt.Errorf("checkpoint: it has more than %d bytes", maxCheckpoint)
+	}
 	n, err := note.Open(signed, note.VerifierList(keys...))
 	if err != nil {
 		return Checkpoint{}, fmt.Errorf("checkpoint: %w", err)
@@ -79,6 +89,9 @@ func OpenCheckpoint(signed []byte, keys Keys) (Checkpoint, error) {
 	c, err := ParseCheckpoint(n.Text)
 	if err != nil {
 		return Checkpoint{}, err
+	}
+	if c.Text() != n.Text {
+		return Checkpoint{}, errors.New("checkpoint: more was signed than a checkpoint is")
 	}
 	for _, signature := range n.Sigs {
 		if signature.Name == c.Origin {
@@ -96,10 +109,20 @@ func ParseKeys(texts ...string) (Keys, error) {
 	keys := make(Keys, len(texts))
 	for i, text := range texts {
 		v, err := note.NewVerifier(strings.TrimSpace(text))
+		if err == nil && strings.ContainsAny(strings.TrimSpace(text), "\r\n") {
+			err = errors.New("it has a line break in it")
+		}
 		if err != nil {
 			return nil, fmt.Errorf("%q is not a log's key, NAME+HASH+KEY as GET /v1/audit/keys gives it: %w", text, err)
 		}
 		keys[i] = v
 	}
 	return keys, nil
+}
+
+// decode reads base64 in the one spelling that it has (RFC 4648 §4). encoding/base64 reads
+// over line breaks.
+func decode(text string) ([]byte, bool) {
+	b, err := base64.StdEncoding.Strict().DecodeString(text)
+	return b, err == nil && !strings.ContainsAny(text, "\r\n")
 }

@@ -43,6 +43,9 @@ func ParseProof(b []byte) (*Proof, error) {
 	bad := func(what string) (*Proof, error) {
 		return nil, fmt.Errorf("not a proof (https://c2sp.org/tlog-proof): %s", what)
 	}
+	if len(b) > maxProof {
+		return bad(fmt.Sprintf("it has more than %d bytes", maxProof))
+	}
 	text, ok := strings.CutPrefix(string(b), proofHeader)
 	if !ok {
 		return bad("it does not begin with " + strings.TrimSpace(proofHeader))
@@ -54,8 +57,8 @@ func ParseProof(b []byte) (*Proof, error) {
 	p := &Proof{Checkpoint: []byte(checkpoint)}
 	lines := strings.Split(head, "\n")
 	if extra, ok := strings.CutPrefix(lines[0], "extra "); ok {
-		leaf, err := base64.StdEncoding.Strict().DecodeString(extra)
-		if err != nil {
+		leaf, ok := decode(extra)
+		if !ok {
 			return bad("its extra line is not in base64")
 		}
 		p.Leaf, lines = leaf, lines[1:]
@@ -70,8 +73,8 @@ func ParseProof(b []byte) (*Proof, error) {
 	}
 	p.Index = index
 	for _, line := range lines[1:] {
-		h, err := base64.StdEncoding.Strict().DecodeString(line)
-		if err != nil || len(h) != tlog.HashSize {
+		h, ok := decode(line)
+		if !ok || len(h) != tlog.HashSize {
 			return bad("a line is not a hash in base64")
 		}
 		p.Hashes = append(p.Hashes, tlog.Hash(h))
