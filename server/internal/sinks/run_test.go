@@ -9,7 +9,6 @@ import (
 
 	"github.com/tollgatehq/tollgate/server/internal/audit"
 	"github.com/tollgatehq/tollgate/server/internal/backendtest"
-	"github.com/tollgatehq/tollgate/server/internal/database"
 )
 
 func TestDeliversAll(t *testing.T) {
@@ -203,9 +202,7 @@ func TestStartOver(t *testing.T) {
 		before := &receiver{}
 		r := f.instance(target(before))
 		drain(t, r)
-		backendtest.Must(t, f.db.Write(t.Context(), func(ctx context.Context, tx *database.Tx) error {
-			return StartOver(ctx, tx)
-		}))
+		backendtest.Must(t, f.db.Write(t.Context(), StartOver))
 		// The instance that drove the sink reads anew where it is, also when it had sent
 		// what it cannot confirm now.
 		err := r.store.confirm(t.Context(), 0, 250, 0, f.fake.Now())
