@@ -46,7 +46,11 @@ func openExport(path, format string, resume bool) (file *os.File, next int64, er
 	if err != nil {
 		return nil, 0, fmt.Errorf("read %s: %w", path, err)
 	}
-	if end > 0 {
+	if end == 0 {
+		if begun, err := exportfile.Begun(file, format); err != nil || !begun {
+			return nil, 0, errors.Join(err, fmt.Errorf("%s is no export as %s; choose another name", path, format))
+		}
+	} else {
 		if next, err = exportfile.Leaf(last, format); err != nil {
 			return nil, 0, fmt.Errorf("%s is no export as %s: %w; choose another name", path, format, err)
 		}

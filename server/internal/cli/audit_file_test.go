@@ -66,15 +66,21 @@ func TestOpenExportRefuses(t *testing.T) {
 	if _, _, err := openExport(path, "ndjson", false); err == nil || !strings.Contains(err.Error(), "--resume") {
 		t.Errorf("a file that is there: %v", err)
 	}
-	for format, text := range map[string]string{"ndjson": "leaf,id\r\n", "csv": "{\"leaf\":1}\n", "ocsf": "{\"leaf\":1}\n"} {
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if _, _, err := openExport(path, format, true); err == nil || !strings.Contains(err.Error(), "is no export as "+format) {
-			t.Errorf("%q as %s: %v", text, format, err)
-		}
-		if after, _ := os.ReadFile(path); string(after) != text {
-			t.Errorf("another file was cut to %q", after)
+	for format, texts := range map[string][]string{
+		"ndjson": {"leaf,id\r\n", "a master key", `{"class_uid":1`},
+		"csv":    {"{\"leaf\":1}\n", "a master key", "7", "leaves,"},
+		"ocsf":   {"{\"leaf\":1}\n", "a master key", `{"leaf":1`},
+	} {
+		for _, text := range texts {
+			if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if _, _, err := openExport(path, format, true); err == nil || !strings.Contains(err.Error(), "is no export as "+format) {
+				t.Errorf("%q as %s: %v", text, format, err)
+			}
+			if after, _ := os.ReadFile(path); string(after) != text {
+				t.Errorf("another file was cut to %q", after)
+			}
 		}
 	}
 	if err := os.WriteFile(path, []byte(strings.Repeat("x", 1<<20+1)), 0o600); err != nil {

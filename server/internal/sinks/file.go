@@ -120,6 +120,11 @@ func (f *fileSink) open() error {
 	if f.last, err = f.own(f.path, last); err != nil {
 		return err
 	}
+	if end == 0 {
+		if begun, err := exportfile.Begun(file, string(f.format)); err != nil || !begun {
+			return errors.Join(err, fmt.Errorf("%s is not this sink's, so nothing is cut off it: it is no event as %s; choose another file", f.path, f.format))
+		}
+	}
 	if end < info.Size() {
 		if err := file.Truncate(end); err != nil {
 			return err

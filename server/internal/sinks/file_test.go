@@ -173,13 +173,20 @@ func TestFileMoved(t *testing.T) {
 func TestFileOfAnother(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "audit")
-	backendtest.Must(t, os.WriteFile(path, []byte("root:x:0:0\n"), 0o600))
-	if err := openFile(t, path, "").Deliver(t.Context(), batch(0, 1)); err == nil || !strings.Contains(err.Error(), "is not this sink's") {
-		t.Errorf("a foreign file: %v", err)
+	for _, foreign := range []string{"root:x:0:0\n", "a master key", "{", `{"class_uid":1`} {
+		backendtest.Must(t, os.WriteFile(path, []byte(foreign), 0o600))
+		err := openFile(t, path, "").Deliver(t.Context(), batch(0, 1))
+		text, _ := os.ReadFile(path)
+		if foreign == "{" { // as a kill leaves it
+			backendtest.Must(t, err)
+			wantLeaves(t, leavesOf(t, path, "ndjson"), 0, 1)
+			continue
+		}
+		if err == nil || !strings.Contains(err.Error(), "is not this sink's") {
+			t.Errorf("a foreign file: %v", err)
+		}
+		backendtest.Equal(t, string(text), foreign, "it is")
 	}
-	text, err := os.ReadFile(path)
-	backendtest.Must(t, err)
-	backendtest.Equal(t, string(text), "root:x:0:0\n", "it is")
 
 	backendtest.Must(t, os.Remove(path))
 	f := openFile(t, path, "")

@@ -59,6 +59,22 @@ func LastRecord(file io.Reader) (end int64, record []byte, err error) {
 	}
 }
 
+// beginnings are what the first line of a file begins with.
+var beginnings = map[string]string{"ndjson": `{"leaf":`, "ocsf": `{"class_uid":`, "csv": "leaf,id,"}
+
+// Begun says whether a file without a whole line is an export in the format that was
+// interrupted: what it has is the beginning of one, or the zeros that a loss of power leaves.
+// All of it may be cut off then. One of somebody else must not be.
+func Begun(file io.ReaderAt, format string) (bool, error) {
+	begins := []byte(beginnings[format])
+	first := make([]byte, len(begins))
+	n, err := file.ReadAt(first, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return false, err
+	}
+	return bytes.HasPrefix(begins, first[:n]) || len(bytes.Trim(first[:n], "\x00")) == 0, nil
+}
+
 // Leaf is the leaf of a line of the format ndjson, ocsf or csv; -1 of CSV's header.
 func Leaf(line []byte, format string) (int64, error) {
 	switch format {
