@@ -19,6 +19,10 @@ func Time(field string, t *timestamppb.Timestamp) (time.Time, error) {
 		return time.Time{}, nil
 	case !t.IsValid():
 		return time.Time{}, fault.Field(field, "is not a time between the years 1 and 9999")
+	case t.AsTime().IsZero():
+		// It is given, so it is a time, and not Go's "none": who writes that something ended
+		// then does not mean that it never ends.
+		return t.AsTime().Add(time.Microsecond), nil
 	default:
 		return t.AsTime(), nil
 	}

@@ -24,6 +24,10 @@ func TestTime(t *testing.T) {
 	if got, err := Time("at", nil); err != nil || !got.IsZero() {
 		t.Errorf("unset: %v, %v", got, err)
 	}
+	// The first moment of all is a time, and no expiry at it means that there is none.
+	if got, err := Time("at", timestamppb.New(time.Time{})); err != nil || got.IsZero() || got.Year() != 1 {
+		t.Errorf("the year 1: %v, %v", got, err)
+	}
 	_, err := Time("at", &timestamppb.Timestamp{Nanos: -1})
 	if f := fault.From(err); f.Kind != fault.Invalid || len(f.Violations) != 1 || f.Violations[0].Field != "at" {
 		t.Errorf("an impossible time: %v", err)
