@@ -281,7 +281,7 @@ func TestTilePaths(t *testing.T) {
 	for _, path := range []string{
 		"", "tile", "tile/0", "tile/0/", "tile/0/1", "tile/0/0000", "tile/0/x000/001", "tile/-1/000", "tile/64/000", "tile/00/000", "tile/data/000",
 		"tile/0/000.p/0", "tile/0/000.p/256", "tile/0/000.p/01", "tile/0/000.p/", "tile/0/001/002", "tile/0/x001/x002", "tile/0/+01", "/tile/0/000",
-		"tile/0/000/", "tile/8/0/000", "tile/0/" + strings.Repeat("x999/", 20) + "999",
+		"tile/0/000/", "tile/8/0/000", "tile/entries/x036/x028/x797/x018/x963/968", "tile/entries/x999/x999/x999/x999/x999/999", "tile/0/" + strings.Repeat("x999/", 20) + "999",
 	} {
 		if got, err := ParseTile(path); err == nil {
 			t.Errorf("%s: %+v", path, got)

@@ -73,7 +73,8 @@ func ParseTile(path string) (Tile, error) {
 		}
 		t.N = t.N*1000 + int64(digits)
 	}
-	if t.Path() != path {
+	if t.Path() != path || t.N >= 1<<54 { // no tree is that large, and what is beyond overflows
+
 		return Tile{}, bad
 	}
 	return t, nil

@@ -47,6 +47,11 @@ func Parse(texts []string, env Env) ([]Target, error) {
 		if err != nil {
 			return nil, fmt.Errorf("sink %s: %w", name, err)
 		}
+		for _, other := range targets {
+			if target.path != "" && other.path == target.path {
+				return nil, fmt.Errorf("the sinks %s and %s write the same file, %s", other.Name, name, target.path)
+			}
+		}
 		targets = append(targets, target)
 	}
 	return targets, nil
@@ -116,6 +121,7 @@ func (o *options) file(target *Target, path string, c common) {
 	if f.mode = fs.FileMode(mode); err != nil || mode&^0o777 != 0 || mode&0o600 != 0o600 || mode&0o002 != 0 {
 		o.fail("mode must be like 0600, or 0640 for readers of the file's group")
 	}
+	target.path = filepath.Clean(unescaped)
 	target.Size = Size{Events: int(o.number("batch", 1000, maxBatch)), Bytes: 4 << 20}
 	target.Open = func() (Sink, error) { opened := f; return &opened, nil }
 }

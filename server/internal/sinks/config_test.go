@@ -56,6 +56,11 @@ func TestParse(t *testing.T) {
 			t.Errorf("%s: %v, want %q", bad, err, says)
 		}
 	}
+	for _, same := range []string{"b=file:/a", "b=file:///a/../a#format=ocsf"} {
+		if _, err := Parse([]string{"a=file:/a", same}, env(clock.Real())); err == nil || !strings.Contains(err.Error(), "sinks a and b write the same file") {
+			t.Errorf("%s, too: %v", same, err)
+		}
+	}
 	if _, err := Parse([]string{"a=file:/a", "a=file:/b"}, env(clock.Real())); err == nil || !strings.Contains(err.Error(), "two sinks are called a") {
 		t.Errorf("two of one name: %v", err)
 	}

@@ -59,6 +59,8 @@ type Target struct {
 	// with all that the log still has.
 	FromEnd bool
 	Open    func() (Sink, error)
+
+	path string // of a file; empty: it is none
 }
 
 // Options are what a Service needs.

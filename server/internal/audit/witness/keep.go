@@ -42,7 +42,7 @@ func New(ctx context.Context, t *tree.Tree, file string, witnesses []*Witness, l
 	if file == "" {
 		return k, nil
 	}
-	content, err := os.ReadFile(file)
+	content, err := read(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return k, nil
 	}
@@ -124,6 +124,20 @@ func (k *Keeper) Write(ctx context.Context) error {
 	}
 	k.written = latest.Checkpoint
 	return nil
+}
+
+// read reads a file that is no larger than a checkpoint with signatures. It does not wait
+// for a pipe's writer.
+func read(path string) ([]byte, error) {
+	switch info, err := os.Stat(path); {
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("%s is not a file", path)
+	case info.Size() > maxAnswer:
+		return nil, fmt.Errorf("%s has %d bytes, which is more than a checkpoint has", path, info.Size())
+	}
+	return os.ReadFile(path)
 }
 
 // replace writes a file as a whole.

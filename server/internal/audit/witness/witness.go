@@ -85,8 +85,9 @@ func (w *Witness) Name() string { return w.name }
 func (w *Witness) Cosign(ctx context.Context, size int64, signed []byte, prove func(earlier int64) (tlog.TreeProof, error)) (line string, err error) {
 	for range 2 { // the first answer may be how far the witness is
 		var proof tlog.TreeProof
-		if w.size > size {
-			return "", fmt.Errorf("%w: %d, this log %d", ErrForked, w.size, size)
+		if seen := w.size; seen > size {
+			w.size = 0 // it is asked again the next time
+			return "", fmt.Errorf("%w: %d, this log %d", ErrForked, seen, size)
 		}
 		if w.size > 0 && w.size < size {
 			if proof, err = prove(w.size); err != nil {

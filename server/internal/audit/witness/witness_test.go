@@ -1,6 +1,7 @@
 package witness
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/sha256"
@@ -206,6 +207,26 @@ func TestCosignRefused(t *testing.T) {
 	}
 }
 
+// TestCosignAfterMistake checks that a witness which once said that it had seen more than
+// there is, because it was mistaken or set back, is asked again.
+func TestCosignAfterMistake(t *testing.T) {
+	t.Parallel()
+	db := backendtest.SQLite(t)
+	grown := newTree(t, db)
+	grow(t, db, grown, 3)
+	cosigner, w := newCosigner(t, grown)
+	k, err := New(t.Context(), grown, "", nil, slog.New(slog.DiscardHandler))
+	backendtest.Must(t, err)
+	cosigner.size = 1 << 60
+	for range 2 {
+		if err := k.Cosign(t.Context(), w); !errors.Is(err, ErrForked) || !strings.Contains(err.Error(), "1152921504606846976") {
+			t.Errorf("it has seen more: %v", err)
+		}
+	}
+	cosigner.size = 0
+	backendtest.Must(t, k.Cosign(t.Context(), w))
+}
+
 // TestCosignSpelling checks that a witness cannot spoil the checkpoint by a spelling of its
 // signature that a signed note does not have: the log could not go on from it.
 func TestCosignSpelling(t *testing.T) {
@@ -292,6 +313,13 @@ func TestFile(t *testing.T) {
 		})
 		if !errors.Is(err, tree.ErrForked) {
 			t.Errorf("signed on top of an older state: %v", err)
+		}
+		backendtest.Must(t, os.WriteFile(path, bytes.Repeat([]byte("x"), maxAnswer+1), 0o600))
+		if _, err := New(t.Context(), newTree(t, db), path, nil, nil); err == nil || !strings.Contains(err.Error(), "more than a checkpoint has") {
+			t.Errorf("a file without a bound: %v", err)
+		}
+		if _, err := New(t.Context(), newTree(t, db), t.TempDir(), nil, nil); err == nil || !strings.Contains(err.Error(), "not a file") {
+			t.Errorf("a folder: %v", err)
 		}
 		backendtest.Must(t, os.WriteFile(path, []byte(strings.Replace(string(older), "tollgate", "to11gate", 1)), 0o600))
 		if _, err := New(t.Context(), newTree(t, db), path, nil, nil); err == nil || !strings.Contains(err.Error(), "not of this log") {
