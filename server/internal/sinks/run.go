@@ -199,7 +199,7 @@ func (r *runner) next(ctx context.Context, at row, size int64) (b Batch, found b
 	b = Batch{Sink: r.target.Name, From: at.Next, Until: at.Until, Repeated: at.Until > at.Next}
 	end, bound := size, r.target.Size
 	if b.Repeated {
-		end, bound = at.Until, Size{Events: int(at.Until - at.Next)}
+		end, bound = at.Until, Size{Events: int(min(at.Until-at.Next, maxBatch))}
 	} else if !r.due(size - at.Next) {
 		return b, false, nil
 	}

@@ -248,6 +248,26 @@ func TestTooLarge(t *testing.T) {
 	})
 }
 
+// TestRepeatedBounded checks that who writes to the database cannot have a server read the
+// whole log into memory.
+func TestRepeatedBounded(t *testing.T) {
+	t.Parallel()
+	f := newFixture(backendtest.SQLite(t))
+	f.add(t, maxBatch+500)
+	got := &receiver{deliver: func(b Batch) error {
+		if len(b.Entries) > maxBatch {
+			t.Errorf("a batch of %d events", len(b.Entries))
+		}
+		return nil
+	}}
+	r := f.instance(target(got))
+	backendtest.Must(t, r.store.create(t.Context(), 0, f.fake.Now()))
+	_, err := f.db.Exec(t.Context(), `UPDATE audit_sinks SET until_leaf = $1`, maxBatch+500)
+	backendtest.Must(t, err)
+	drain(t, r)
+	wantOnce(t, got.times(t), maxBatch+500)
+}
+
 // TestLinger checks that few events wait for more, but not for long.
 func TestLinger(t *testing.T) {
 	onDatabases(t, func(t *testing.T, f *fixture) {
