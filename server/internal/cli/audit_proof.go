@@ -8,6 +8,7 @@ import (
 
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
 	"github.com/tollgatehq/tollgate/internal/auditlog"
+	"github.com/tollgatehq/tollgate/server/internal/terminal"
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
@@ -32,6 +33,9 @@ func (a auditCheckpoint) Run(ctx context.Context, e *env) error {
 func (e *env) write(path string, content []byte) error {
 	if path != "" {
 		return save(path, content)
+	}
+	if isTerminal(e.out) {
+		content = []byte(terminal.Lines(string(content)))
 	}
 	_, err := e.out.Write(content)
 	return err

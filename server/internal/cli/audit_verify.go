@@ -11,6 +11,7 @@ import (
 	"connectrpc.com/connect"
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
 	"github.com/tollgatehq/tollgate/internal/auditlog"
+	"github.com/tollgatehq/tollgate/server/internal/terminal"
 	"golang.org/x/mod/sumdb/tlog"
 	"golang.org/x/sync/errgroup"
 )
@@ -45,14 +46,14 @@ func (f VerifyFlags) Verification(source auditlog.Source, own []string, progress
 // Conclude says what was found, and returns an error when the log is not whole.
 func (f VerifyFlags) Conclude(out io.Writer, v auditlog.Verification, r *auditlog.Report) error {
 	if c := r.Checkpoint; c.Origin != "" {
-		fmt.Fprintf(out, "log     %s\nevents  %d\nroot    %s\n", c.Origin, c.Size, c.Root)
+		fmt.Fprintf(out, "log     %s\nevents  %d\nroot    %s\n", terminal.Plain(c.Origin), c.Size, c.Root)
 		if r.Removed > 0 {
 			fmt.Fprintf(out, "removed %d by retention, on record in the log\n", r.Removed)
 		}
 	}
 	if len(r.Findings) > 0 {
 		for _, finding := range r.Findings {
-			fmt.Fprintln(out, "NOT AS SIGNED:", finding)
+			fmt.Fprintln(out, "NOT AS SIGNED:", terminal.Plain(finding.String()))
 		}
 		if r.More > 0 {
 			fmt.Fprintf(out, "and %d more\n", r.More)
