@@ -127,7 +127,9 @@ type plan struct{ files }
 func (plan) Help() string {
 	return `Says what tollgate apply would change: + is created, ~ changed, - removed. Exit status 0: nothing; 2: something; 1: it could not be found out.
 
-    tollgate plan -f access.yaml`
+    tollgate plan -f access.yaml
+
+-o json has each change with its action (create, change or remove), its kind and name, the object before and after as the API has it, and the fields that differ.`
 }
 
 func (p plan) Run(ctx context.Context, e *env) error {
@@ -135,13 +137,24 @@ func (p plan) Run(ctx context.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	if err := access.Describe(e.out, steps); err != nil {
+	if err := p.tell(e, steps); err != nil {
 		return err
 	}
 	if len(steps) > 0 {
 		return exit{nil, exitChanges}
 	}
 	return nil
+}
+
+func (plan) tell(e *env, steps []access.Step) error {
+	if e.Output == "table" {
+		return access.Describe(e.out, steps)
+	}
+	text, err := encodePlan(steps)
+	if err != nil {
+		return err
+	}
+	return e.text(text)
 }
 
 type apply struct {

@@ -20,15 +20,25 @@ import (
 // show prints an answer in the format asked for: JSON as the API answers it, the same
 // as YAML, or else the table that fill fills.
 func (e *env) show(answer proto.Message, fill func(t *table)) error {
-	switch e.Output {
-	case "json":
-		return writeJSON(e.out, answer)
-	case "yaml":
-		return writeYAML(e.out, answer)
+	if e.Output == "table" {
+		t := &table{}
+		fill(t)
+		return t.write(e.out)
 	}
-	t := &table{}
-	fill(t)
-	return t.write(e.out)
+	text, err := encode(answer)
+	if err != nil {
+		return err
+	}
+	return e.text(text)
+}
+
+// text prints a JSON text as it is, or as YAML where that was asked for.
+func (e *env) text(text []byte) error {
+	if e.Output == "yaml" {
+		return writeAsYAML(e.out, text)
+	}
+	_, err := e.out.Write(text)
+	return err
 }
 
 // encode is the API's JSON: proto3 JSON with fields at their defaults.
@@ -44,20 +54,15 @@ func encode(m proto.Message) ([]byte, error) {
 	return terminal.JSON(append(out.Bytes(), '\n')), nil
 }
 
-func writeJSON(w io.Writer, m proto.Message) error {
-	text, err := encode(m)
-	if err != nil {
-		return err
-	}
-	_, err = w.Write(text)
-	return err
-}
-
 func writeYAML(w io.Writer, m proto.Message) error {
 	text, err := encode(m)
 	if err != nil {
 		return err
 	}
+	return writeAsYAML(w, text)
+}
+
+func writeAsYAML(w io.Writer, text []byte) error {
 	node, err := protoyaml.FromJSON(text)
 	if err != nil {
 		return err

@@ -24,7 +24,8 @@ const (
 	Assignments Kind = "assignments"
 )
 
-func (k Kind) noun() string { return strings.TrimSuffix(string(k), "s") }
+// Noun is what one of its objects is called.
+func (k Kind) Noun() string { return strings.TrimSuffix(string(k), "s") }
 
 // Object is one thing that a call creates, changes or removes.
 type Object struct {
@@ -33,7 +34,7 @@ type Object struct {
 	Spec proto.Message // the request that creates it, in normal form
 }
 
-func (o Object) String() string { return o.Kind.noun() + " " + o.Name }
+func (o Object) String() string { return o.Kind.Noun() + " " + o.Name }
 
 // Step is a change of one object. It is created when there is nothing before it and
 // removed when there is nothing after it.
@@ -245,7 +246,7 @@ func section[Found, Wanted named](ctx context.Context, p *planner, file *File, k
 		stays[o.GetName()] = true
 		spec, err := normal(o)
 		if err != nil {
-			return fmt.Errorf("%s %s: %w", kind.noun(), o.GetName(), err)
+			return fmt.Errorf("%s %s: %w", kind.Noun(), o.GetName(), err)
 		}
 		if err := p.want(Object{kind, o.GetName(), spec}, now[o.GetName()]); err != nil {
 			return err
