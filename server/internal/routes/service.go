@@ -21,7 +21,7 @@ import (
 // Service keeps the routes. It is a changes.Follower: until the log has started it
 // matches nothing.
 type Service struct {
-	db    *database.DB
+	db    database.Queries
 	log   *changes.Log
 	clock clock.Clock
 	pages page.Tokens
