@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -22,15 +21,11 @@ HANDSHAKE = (
 @pytest.fixture(scope="module")
 def address(people: People) -> Iterator[tuple[str, int]]:
     app = application(people.client(), recheck=0.2)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, ws="wsproto", http="h11", lifespan="on", log_level="error"))
-    thread = threading.Thread(target=server.run)
+    server = uvicorn.Server(uvicorn.Config(app, ws="wsproto", http="h11", lifespan="on", log_level="error"))
+    listener = socket.create_server(("127.0.0.1", 0))  # which holds connections until the server takes them
+    thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()
-    late = time.monotonic() + 20
-    while not server.started and time.monotonic() < late:
-        time.sleep(0.01)
-    assert server.started
-    host, port = server.servers[0].sockets[0].getsockname()
-    yield host, port
+    yield listener.getsockname()
     server.should_exit = True
     thread.join()
 
