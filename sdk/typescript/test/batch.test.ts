@@ -187,7 +187,7 @@ describe("deadlines", () => {
       g.authorize(call("hold"), { signal: controller.signal }),
       g.authorize(call("alice")),
     ];
-    await new Promise((resolve) => setTimeout(resolve, 5));
+    await roles.came(1);
     controller.abort();
     expect(await failure(left)).toMatchObject({ code: "canceled" });
     release();
@@ -209,10 +209,10 @@ describe("deadlines", () => {
       await aborted.promise;
       return allowed(req);
     });
-    const g = roles.gate();
+    const g = roles.gate({ timeoutMs: 60_000 });
     const controller = new AbortController();
     const errors = ["a", "b"].map((name) => failure(g.authorize(call(name), { signal: controller.signal })));
-    await new Promise((resolve) => setTimeout(resolve, 5));
+    await roles.came(1);
     controller.abort();
     for (const e of await Promise.all(errors)) {
       expect(e).not.toBeInstanceOf(ConnectError);

@@ -9,6 +9,7 @@ import type { Decision, LimitStatus, Principal, TollgateOptions } from "../src/i
 import { Tollgate, TollgateError, UnavailableError } from "../src/index.js";
 import { Roles } from "./fake.js";
 import { frameworks } from "./frameworks.js";
+import { inTime } from "./harness.js";
 import { type Entry, fill, type Members, scripted, unlike, type Value } from "./script.js";
 import { Admin, type Server, start } from "./server.js";
 
@@ -81,12 +82,8 @@ test.each(file.cases.map((c) => [c.name, c] as const))("%s", async (_, c) => {
       continue;
     }
     const before = proxy?.requests() ?? 0;
-    let problem = await attempt(gate, step, saved);
-    while (problem !== "" && step.until) {
-      await new Promise((resolve) => setTimeout(resolve, 50));
-      problem = await attempt(gate, step, saved);
-    }
-    expect(problem, `step ${i + 1}`).toBe("");
+    const once = () => attempt(gate, step, saved);
+    expect(await (step.until ? inTime(once) : once()), `step ${i + 1}`).toBe("");
     if (step.requests !== undefined) {
       expect((proxy?.requests() ?? 0) - before, `requests of step ${i + 1}`).toBe(step.requests);
     }

@@ -26,7 +26,11 @@ export function serving(routes: (router: ConnectRouter) => void): typeof fetch {
     const request = new Request(input, init);
     init?.signal?.throwIfAborted();
     const handler = handlers.get(new URL(request.url).pathname);
-    return handler ? handler(request) : new Response("", { status: 404 });
+    if (!handler) return new Response("", { status: 404 });
+    const aborted = new Promise<never>((_, reject) => {
+      request.signal.addEventListener("abort", () => reject(request.signal.reason), { once: true });
+    });
+    return Promise.race([handler(request), aborted]);
   };
 }
 
@@ -48,6 +52,7 @@ export class Roles {
   answer: (req: AuthorizeRequest, context: HandlerContext) => Answer | Promise<Answer>;
   /** Refuses batches as a whole. */
   refuse: (() => void) | undefined;
+  #next = latch();
 
   constructor(answer: typeof this.answer = allowed) {
     this.answer = answer;
@@ -82,6 +87,13 @@ export class Roles {
   #got(requests: AuthorizeRequest[]): void {
     this.carried.push(requests.length);
     this.requests.push(...requests);
+    this.#next.open();
+    this.#next = latch();
+  }
+
+  /** Returns when so many requests have come. */
+  async came(count: number): Promise<void> {
+    while (this.carried.length < count) await this.#next.promise;
   }
 
   gate(options: Partial<TollgateOptions> = {}): Tollgate {

@@ -37,19 +37,15 @@ describe("the real server", () => {
     return { verifier, calls: wire.calls };
   }
 
-  test("a revoked token is refused here within a second", async () => {
+  test("a revoked token is refused here as soon as the feed has told", async () => {
     const alice = await signedIn("orders:read");
     const { verifier, calls } = await real();
     expect(await verifier.verify(alice.accessToken)).toMatchObject({
       active: true,
       principal: { userId: alice.id, sessionId: expect.stringMatching(/./) },
     });
-    await admin().call("DELETE", `/v1/users/${alice.id}/sessions`);
-    const began = performance.now();
-    while ((await verifier.verify(alice.accessToken)).active) {
-      await new Promise((resolve) => setTimeout(resolve, 5));
-    }
-    expect(performance.now() - began).toBeLessThan(1000);
+    const { revision } = await admin().call("DELETE", `/v1/users/${alice.id}/sessions`);
+    await verifier.ready(BigInt(revision));
     expect((await verifier.verify(alice.accessToken)).reason).toBe("CREDENTIAL_REVOKED");
     expect(calls.toSorted()).toEqual(["WatchRevocations", "jwks.json"]); // nobody was asked
   });
@@ -70,17 +66,20 @@ describe("the real server", () => {
     const server = await start();
     const { key } = await server.service("shop");
     const { accessToken } = await server.login((await server.person("alice", "a:b")).name);
-    const client = { url: server.url, apiKey: key };
-    const verifiers = [false, true].map(
-      (failClosed) => new Verifier(gate(client), { issuer: server.url, audience: "tollgate", feedBoundMs: 1100, failClosed }),
-    );
+    vi.useFakeTimers({ toFake: ["performance", "Date"] });
+    const lost = [latch(), latch()];
+    const verifiers = lost.map((feed, i) => {
+      const client = gate({ url: server.url, apiKey: key, log: () => feed.open() });
+      return new Verifier(client, { issuer: server.url, audience: "tollgate", feedBoundMs: 3000, failClosed: i === 1 });
+    });
     running.push(...verifiers);
     for (const v of verifiers) {
       await v.ready();
       expect((await v.verify(accessToken)).active).toBe(true);
     }
     await server.stop();
-    await new Promise((resolve) => setTimeout(resolve, 1200));
+    await Promise.all(lost.map((feed) => feed.promise));
+    vi.advanceTimersByTime(3001);
     for (const v of verifiers) {
       expect(await failure(v.verify(accessToken))).toMatchObject({ name: "UnavailableError" });
     }
@@ -127,7 +126,7 @@ test("a stream that does not begin with a snapshot says nothing", async () => {
   source.begin({ revision: 1n });
   const verifier = source.verifier({ failClosed: true });
   running.push(verifier);
-  while (source.streams < 2) await new Promise((resolve) => setTimeout(resolve, 10));
+  await source.followed(2);
   expect(await failure(verifier.verify(await source.token()))).toMatchObject({ name: "UnavailableError" });
 });
 
@@ -180,7 +179,7 @@ describe("a feed that is silent", () => {
 
   test("is begun anew", async () => {
     const { source } = await warm({ feedBoundMs: 1001 });
-    while (source.streams < 2) await new Promise((resolve) => setTimeout(resolve, 20));
+    await source.followed(2);
   });
 });
 

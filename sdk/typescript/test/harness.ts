@@ -1,3 +1,4 @@
+import { setTimeout } from "node:timers/promises";
 import { inject } from "vitest";
 import { Tollgate, type TollgateOptions } from "../src/index.js";
 import { Admin } from "./server.js";
@@ -33,6 +34,17 @@ export function recording(next: typeof fetch = fetch): { fetch: typeof fetch; ca
       return next(input, init);
     },
   };
+}
+
+/**
+ * Asks again and again until there is no problem, and returns the last one after ten
+ * seconds: for what only the clock of another process brings about.
+ */
+export async function inTime(problem: () => Promise<string>): Promise<string> {
+  for (let last = await problem(), late = performance.now() + 10_000; ; last = await problem()) {
+    if (last === "" || performance.now() > late) return last;
+    await setTimeout(50);
+  }
 }
 
 /** Returns what a promise is rejected with. */

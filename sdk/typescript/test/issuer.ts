@@ -36,6 +36,7 @@ export class Issuer {
   fetches = 0;
   /** How many streams of the feed were begun. */
   streams = 0;
+  #begun = latch();
   /** How often Tollgate was asked about a credential. */
   asked = 0;
   readonly fetch: typeof fetch;
@@ -78,6 +79,11 @@ export class Issuer {
     this.#messages = messages;
   }
 
+  /** Returns when so many streams of the feed were begun. */
+  async followed(count: number): Promise<void> {
+    while (this.streams < count) await this.#begun.promise;
+  }
+
   /** Ends the feed's streams. */
   break(): void {
     this.#broken = true;
@@ -88,6 +94,8 @@ export class Issuer {
 
   async *#feed(signal: AbortSignal): AsyncGenerator<Message> {
     this.streams++;
+    this.#begun.open();
+    this.#begun = latch();
     this.#broken = false;
     signal.addEventListener("abort", () => this.#wake(), { once: true });
     for (let sent = 0; !signal.aborted && !this.#broken; ) {

@@ -4,10 +4,11 @@ import { once } from "node:events";
 import { createServer } from "node:http";
 import { create, createFileRegistry, type DescService, type MessageInitShape, setExtension } from "@bufbuild/protobuf";
 import { FileDescriptorProtoSchema, MethodOptionsSchema } from "@bufbuild/protobuf/wkt";
-import { type Client, createClient } from "@connectrpc/connect";
+import { type Client, createClient, type HandlerContext } from "@connectrpc/connect";
 import { connectNodeAdapter, createConnectTransport } from "@connectrpc/connect-node";
 import { caller, contextValues, type Gate, guard } from "../src/connect.js";
 import { type GuardSchema, guard as guardOption } from "../src/gen/tollgate/v1/options_pb.js";
+import { latch } from "./fake.js";
 
 type Guard = MessageInitShape<typeof GuardSchema>;
 
@@ -66,24 +67,27 @@ type ShopClient = { [name: string]: (message: Message, options?: object) => Prom
 
 const service = createFileRegistry(file, () => undefined).getService("shop.v1.Shop") as DescService;
 
+/** How many messages a stream sends before it waits for its end. */
+export const messages = 3;
+
 /** Serves the shop; its RPCs answer with the id of their caller. */
 export async function shop(gate: Gate, options: Parameters<typeof guard>[1] = {}) {
   const passed: string[] = [];
-  const ended: string[] = [];
+  const ended = latch<string>();
   const answer = (name: string) => (_: unknown, context: Parameters<typeof caller>[0]) => {
     passed.push(name);
     return { id: caller(context)?.principal?.userId ?? "nobody" };
   };
   const stream = (name: string) =>
-    async function* (_: unknown, context: Parameters<typeof caller>[0]) {
+    async function* (_: unknown, context: HandlerContext) {
       passed.push(name);
       try {
-        for (;;) {
+        for (let sent = 0; sent < messages; sent++) {
           yield { id: caller(context)?.principal?.userId ?? "nobody" };
-          await new Promise((resolve) => setTimeout(resolve, 5));
         }
+        if (!context.signal.aborted) await once(context.signal, "abort");
       } finally {
-        ended.push(name);
+        ended.open(name);
       }
     };
   const implementation = Object.fromEntries(
@@ -102,7 +106,8 @@ export async function shop(gate: Gate, options: Parameters<typeof guard>[1] = {}
   return {
     url,
     passed,
-    ended,
+    /** The first stream whose handler has ended. */
+    ended: ended.promise,
     client: createClient(
       service,
       createConnectTransport({ baseUrl: url, httpVersion: "1.1" }),
