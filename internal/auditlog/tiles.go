@@ -73,8 +73,7 @@ func ParseTile(path string) (Tile, error) {
 		}
 		t.N = t.N*1000 + int64(digits)
 	}
-	if t.Path() != path || t.N >= 1<<54 { // no tree is that large, and what is beyond overflows
-
+	if t.Path() != path || t.N >= 1<<54 { // no tree is as large, and beyond it overflows
 		return Tile{}, bad
 	}
 	return t, nil
