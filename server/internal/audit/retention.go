@@ -173,7 +173,7 @@ func (s *Service) candidates(ctx context.Context, q database.Queries, p pruning)
 		if p.actions != nil {
 			action = p.actions[next.at]
 		}
-		rows, err := listOld(ctx, q, action, p.before, next.after, pruneAtOnce-read)
+		rows, err := listOld(ctx, q, s.db.Dialect, action, p.before, next.after, pruneAtOnce-read)
 		if err != nil {
 			return nil, p, err
 		}

@@ -30,21 +30,31 @@ func (o *oldEvent) event() Event {
 
 // listOld reads up to limit events from before a time, of one action or of all, after a
 // cursor, the oldest first.
-func listOld(ctx context.Context, q database.Queries, action string, before time.Time, after cursor, limit int) (old []oldEvent, err error) {
+func listOld(ctx context.Context, q database.Queries, d database.Dialect, action string, before time.Time, after cursor, limit int) (old []oldEvent, err error) {
 	var args query
 	if after == (cursor{}) {
 		after.Time = minTime
 	}
-	where := ` WHERE time < ` + args.arg(before.UnixMicro()) + ` AND time >= ` + args.arg(after.Time) +
-		` AND (time, id) > (` + args.arg(after.Time) + `, ` + args.arg(after.ID) + `)`
-	if action != "" {
-		where += ` AND action = ` + args.arg(action)
+	where := ` WHERE time < ` + args.arg(before.UnixMicro()) + ` AND time >= ` + args.arg(after.Time)
+	order := ` ORDER BY time, id`
+	switch {
+	case action == "":
+		where += ` AND (time, id) > (` + args.arg(after.Time) + `, ` + args.arg(after.ID) + `)`
+	case d == database.PostgreSQL:
+		// By places in the index of actions, as key.where says: what was deleted just now is
+		// still in the statistics, and the planner would look for it in the whole log.
+		value := args.arg(action)
+		where += ` AND (action, time, id) > (` + value + `, ` + args.arg(after.Time) + `, ` + args.arg(after.ID) + `)` +
+			` AND (action, time, id) < (` + value + `, ` + args.arg(before.UnixMicro()) + `, '')`
+		order = ` ORDER BY action, time, id`
+	default:
+		where += ` AND action = ` + args.arg(action) + ` AND (time, id) > (` + args.arg(after.Time) + `, ` + args.arg(after.ID) + `)`
 	}
 	// A query of its own for each leaf: as a join it could begin with all of them.
 	err = q.Select(ctx, &old, `SELECT id, time, actor_id, actor_name, action, resource,
 		(SELECT leaf FROM audit_leaves WHERE event_id = old.id) AS leaf
-		FROM (SELECT id, time, actor_id, actor_name, action, resource FROM audit_events`+where+`
-			ORDER BY time, id LIMIT `+args.arg(limit)+`) AS old ORDER BY time, id`, args.args...)
+		FROM (SELECT id, time, actor_id, actor_name, action, resource FROM audit_events`+where+order+`
+			LIMIT `+args.arg(limit)+`) AS old ORDER BY time, id`, args.args...)
 	return old, err
 }
 
