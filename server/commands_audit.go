@@ -14,6 +14,9 @@ import (
 	"github.com/tollgatehq/tollgate/server/internal/clock"
 )
 
+// exitUnverified is the exit status of audit verify for a log that it could not verify.
+const exitUnverified = 2
+
 // auditVerify is the client's audit verify on the database. verifyOnDatabase leads to it.
 type auditVerify struct{ cli.VerifyFlags }
 

@@ -66,12 +66,17 @@ func main() {
 		fmt.Fprintln(os.Stderr, "tollgate: "+err.Error())
 		os.Exit(1)
 	}
-	if onDatabase, ok := verifyOnDatabase(args, first); ok {
+	onDatabase, verifies := verifyOnDatabase(args, first)
+	if verifies {
 		args = onDatabase
 	} else if slices.Contains(cli.Names(), first) {
 		os.Exit(cli.Run(ctx, args, parser.Model, kong.Resolvers(kong.ResolverFunc(secretFile))))
 	}
 	parsed, err := parser.Parse(keyIDsLast(args))
+	if err != nil && verifies {
+		fmt.Fprintf(os.Stderr, "tollgate: %v; see tollgate audit verify --help\n", err)
+		os.Exit(exitUnverified)
+	}
 	parser.FatalIfErrorf(err)
 	out := newOut(c.Config)
 	redis.SetLogger(redisLog{out.Log})

@@ -9,6 +9,7 @@ import (
 	tollgatev1 "github.com/tollgatehq/tollgate/gen/tollgate/v1"
 	"github.com/tollgatehq/tollgate/internal/auditlog"
 	"github.com/tollgatehq/tollgate/server/internal/terminal"
+	"golang.org/x/mod/sumdb/note"
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
@@ -87,6 +88,9 @@ func (a auditCheck) Run(e *env) error {
 		return err
 	}
 	leaf, checkpoint, err := proof.Verify(keys)
+	if _, unsigned := errors.AsType[*note.UnverifiedNoteError](err); unsigned {
+		return errors.New("not proven: none of these keys signed it; one that has been replaced since may have, tollgate audit keys shows all of a log")
+	}
 	if err != nil {
 		return errors.Join(errors.New("not proven"), err)
 	}

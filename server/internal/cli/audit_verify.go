@@ -111,11 +111,11 @@ type auditVerify struct{ VerifyFlags }
 func (auditVerify) Help() string {
 	return `Rebuilds the log's tree from its events and names the first event that was edited, deleted, reordered or cut off. Exit status 0: whole; 1: not; 2: it could not be verified.
 
-With --url, or a profile, it asks a server:
+With --url, --profile or --api-key, or TOLLGATE_URL or TOLLGATE_PROFILE, it asks a server; leave --since out the first time:
 
     tollgate audit verify --url https://tollgate.example.com --since saved --save saved
 
-Without, it opens the database, as the server's flags and variables say, and needs the master key (TOLLGATE_MASTER_KEY), which proves that the log's keys are its own:
+Without, also for who is signed in, it opens the database, as the server's flags and variables say, and needs the master key (TOLLGATE_MASTER_KEY), which proves that the log's keys are its own:
 
     tollgate audit verify --database-url postgres://… --since saved
 
