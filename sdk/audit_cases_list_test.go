@@ -1,6 +1,7 @@
 package tollgate_test
 
 import (
+	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
 	"slices"
@@ -74,6 +75,7 @@ func fileCases(t *testing.T, tree *auditTree) []auditCase {
 		unproven("line breaks of two characters", strings.ReplaceAll(good, "\n", "\r\n")),
 		unproven("no event in it", swap(extra, "")),
 		unproven("an empty event in it", swap(extra, "extra \n")),
+		unproven("an event under another name", swap("extra ", "other ")),
 		unproven("an event twice", swap(extra, extra+extra)),
 		unproven("an event after the index", swap(extra+index, index+extra)),
 		unproven("no index", swap(index, "")),
@@ -104,7 +106,7 @@ func fileCases(t *testing.T, tree *auditTree) []auditCase {
 	} {
 		list = append(list, unproven("an index "+name, swap(index, "index "+text+"\n")))
 	}
-	slices.SortStableFunc(list[22:], func(a, b auditCase) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortStableFunc(list[23:], func(a, b auditCase) int { return strings.Compare(a.Name, b.Name) })
 	return list
 }
 
@@ -141,7 +143,28 @@ func treeCases(t *testing.T, tree *auditTree) []auditCase {
 	}
 	other := tree.proof(t, 5, 7)
 	other.Checkpoint = []byte(signedNote(tree.checkpoint(t, 8)))
+	h := func(i int) tlog.Hash { return tlog.RecordHash(tree.leaves[i]) }
+	longer := with(func(_ []byte, root *tlog.Hash, _ *int64) { *root = tlog.NodeHash(h(0), *root) })
+	at := strings.Index(longer, "\n\n") + 1
+	first := h(0)
+	longer = longer[:at] + base64.StdEncoding.EncodeToString(first[:]) + "\n" + longer[at:]
+	shorter := with(func(_ []byte, root *tlog.Hash, _ *int64) { *root = tlog.NodeHash(tlog.NodeHash(h(4), h(5)), h(6)) })
+	at = strings.Index(shorter, "\n\n")
+	shorter = shorter[:strings.LastIndex(shorter[:at], "\n")] + shorter[at:]
+	fits := func(sibling []byte) string { // a proof to a root that such a sibling leads to
+		p := tree.proof(t, 0, 2)
+		first := h(0)
+		p.Checkpoint = []byte(signedNote(checkpointText(2, sha256.Sum256(slices.Concat([]byte{1}, first[:], sibling)))))
+		other := h(1)
+		return strings.Replace(string(p.Format()), base64.StdEncoding.EncodeToString(other[:]), base64.StdEncoding.EncodeToString(sibling), 1)
+	}
 	return []auditCase{
+		proven("a root that a hash leads to", fits(make([]byte, 32))),
+		unproven("a root that a hash of 31 bytes leads to", fits(make([]byte, 31))),
+		unproven("a root that a hash of 33 bytes leads to", fits(make([]byte, 33))),
+		unproven("a root that no hash leads to", fits(nil)),
+		unproven("a path too long, to a root above the tree's", longer),
+		unproven("a path too short, to a root below the tree's", shorter),
 		unproven("a byte of the event is another", with(func(leaf []byte, _ *tlog.Hash, _ *int64) { leaf[strings.Index(string(leaf), "mia")]++ })),
 		unproven("a bit of the root is another", with(func(_ []byte, root *tlog.Hash, _ *int64) { root[31] ^= 1 })),
 		unproven("the index of the neighbor", with(func(_ []byte, _ *tlog.Hash, index *int64) { *index = 4 })),
@@ -205,8 +228,27 @@ func consistencyCases(t *testing.T, tree *auditTree) (list []auditCase) {
 	wrong("continued, and no hashes", 3, 7, func(c *auditCase) { c.Hashes = nil })
 	wrong("continued, and a hash less", 3, 7, func(c *auditCase) { c.Hashes = c.Hashes[:len(c.Hashes)-1] })
 	wrong("continued, and a hash too many", 3, 7, func(c *auditCase) { c.Hashes = append(c.Hashes, c.Hashes[0]) })
+	above := func(size int64) string {
+		root, err := tlog.TreeHash(size, tree)
+		must(t, err)
+		return signedNote(checkpointText(size, tlog.NodeHash(old, root)))
+	}
+	wrong("continued, to roots above the trees'", 3, 7, func(c *auditCase) {
+		c.Earlier, c.Later = above(3), above(7)
+		c.Hashes = append(c.Hashes, base64.StdEncoding.EncodeToString(old[:]))
+	})
+	wrong("continued, to a root below the tree's", 3, 7, func(c *auditCase) {
+		root, err := tlog.TreeHash(4, tree)
+		must(t, err)
+		c.Later, c.Hashes = signedNote(checkpointText(7, root)), c.Hashes[:len(c.Hashes)-1]
+	})
 	wrong("continued from a power of two, and a hash too many", 4, 8, func(c *auditCase) { c.Hashes = append(c.Hashes, c.Hashes[0]) })
 	wrong("continued, and a hash of 31 bytes", 3, 7, func(c *auditCase) { c.Hashes[0] = base64.StdEncoding.EncodeToString(old[:31]) })
+	wrong("continued, to a root that a hash of 31 bytes leads to", 1, 2, func(c *auditCase) {
+		first := tlog.RecordHash(tree.leaves[0])
+		c.Hashes = []string{base64.StdEncoding.EncodeToString(old[:31])}
+		c.Later = signedNote(checkpointText(2, sha256.Sum256(slices.Concat([]byte{1}, first[:], old[:31]))))
+	})
 	wrong("the same in another log", 3, 3, func(c *auditCase) {
 		c.Keys = append(c.Keys, otherLog.key())
 		c.Later = signedNote(strings.Replace(tree.checkpoint(t, 3), auditOrigin, otherLog.name, 1), otherLog)

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -40,6 +41,10 @@ func checkpointCases(t *testing.T, tree *auditTree) (list []auditCase) {
 	at := strings.Index(tooLarge, "\n\n") + 2
 	body, _, _ := strings.Cut(tooLarge[at:], "\n\n")
 	list = append(list, unproven("more events than there may be", tooLarge[:at]+signedNote(body+"\n")))
+	theirs := strings.Replace(text, auditOrigin, "other.example/audit", 1)
+	p := tree.proof(t, 0, 1)
+	p.Checkpoint = []byte(theirs + "\n" + signatureLine("other.example/audit", auditKey.raw(theirs)))
+	list = append(list, unproven("the checkpoint of another log, signed with this one's key", string(p.Format())))
 	// What no language's trimming may take away.
 	marked := newAuditSigner("\ufefftollgate.example/audit", "log", 1)
 	markedText := strings.Replace(text, auditOrigin, marked.name, 1)
@@ -87,6 +92,7 @@ func signatureCases(t *testing.T, tree *auditTree) []auditCase {
 		proven("a hundred signatures", lines(good, others(99))),
 		unproven("a hundred and one signatures", lines(good, others(100))),
 		unproven("longer than 64 KiB, with a hundred signatures", lines(good, strings.Repeat(long, 60))),
+		unproven("longer than 64 KiB, in fewer characters", lines(good, strings.Repeat("— ${repeat ä 600} AAAAAAAA\n", 60))),
 		unproven("no signature", lines()),
 		unproven("no signature, and no line for one", string(tree.proof(t, 5, 7).Format()[:strings.LastIndex(string(tree.proof(t, 5, 7).Format()), "\n\n")+1])),
 		unproven("only a witness", lines(seen)),
@@ -117,6 +123,8 @@ func signatureCases(t *testing.T, tree *auditTree) []auditCase {
 		unproven("a signature of a name with U+0085", lines(good, signatureLine("w\u0085x", raw))),
 		unproven("a signature of a name with U+3000", lines(good, signatureLine("w\u3000x", raw))),
 		proven("a signature of a name with U+200B", lines(good, signatureLine("w\u200bx", raw))),
+		unproven("a signature of a name with U+0001", lines(good, signatureLine("w\x01x", raw))),
+		unproven("a last line without its end", lines(good, strings.TrimSuffix(seen, "\n"))),
 		unproven("a signature of a name with a tab", lines(good, signatureLine("w\tx", raw))),
 		unproven("a signature of a name that is not UTF-8", lines(good, signatureLine("w\xff", raw))),
 		unproven("a signature of a name with half a character", lines(good, signatureLine("w\xed\xa0\x80", raw))),
@@ -136,38 +144,52 @@ func keyCases(t *testing.T, tree *auditTree) []auditCase {
 	key, hash := auditKey.key(), hex.EncodeToString(auditKey.hash())
 	name := func(name string) string { return newAuditSigner(name, "log", 1).key() }
 	wrong := func(what string, keys ...string) auditCase { return unproven("a key "+what, good, keys...) }
+	none := func(what string, keys ...string) auditCase {
+		return auditCase{Name: "a key " + what, Keys: keys, OnlyKeys: true}
+	}
+	text := tree.checkpoint(t, 7)
+	as := func(hash []byte) string { // the log's signature as that of a key of another hash
+		p := tree.proof(t, 5, 7)
+		p.Checkpoint = []byte(text + "\n" + signatureLine(auditOrigin, append(slices.Clone(hash), auditKey.raw(text)[4:]...)))
+		return string(p.Format())
+	}
+	second := keyText(auditOrigin, append([]byte{2}, auditKey.public()[1:]...))
 	sized := func(n int) string {
 		public := append(auditKey.public(), 0)[:n]
 		return keyText(auditOrigin, public)
 	}
-	none := unproven("no key", good)
-	none.Keys = []string{}
+	noKey := unproven("no key", good)
+	noKey.Keys = []string{}
 	return []auditCase{
 		proven("a key with spaces around", good, " \t"+key+"\u3000\r\n"),
 		proven("a key whose hash is in capitals", good, strings.Replace(key, hash, strings.ToUpper(hash), 1)),
-		none,
+		noKey,
 		wrong("twice", key, key),
-		wrong("that is empty", ""),
-		wrong("without a hash", auditOrigin+"+"+base64.StdEncoding.EncodeToString(auditKey.public())),
-		wrong("that is only a name", auditOrigin),
-		wrong("with the hash of another", strings.Replace(key, hash, hex.EncodeToString(otherKey.hash()), 1)),
-		wrong("with a hash of 7 digits", strings.Replace(key, hash, hash[:7], 1)),
-		wrong("with a hash of 9 digits", strings.Replace(key, hash, "0"+hash, 1)),
-		wrong("with a hash that is not a number", strings.Replace(key, hash, "0x"+hash[:6], 1)),
-		wrong("of 31 bytes", sized(32)),
-		wrong("of 33 bytes", sized(34)),
-		wrong("that is nothing", keyText(auditOrigin, []byte{})),
-		wrong("of a witness", auditSeen.key()),
-		wrong("of another algorithm", keyText(auditOrigin, append([]byte{2}, auditKey.public()[1:]...))),
-		wrong("without padding, or with too much", key+"="),
-		wrong("with a line break in it", key[:len(key)-8]+"\n"+key[len(key)-8:]),
-		wrong("with a space in it", key[:len(key)-8]+" "+key[len(key)-8:]),
-		wrong("of an empty name", name("")),
-		wrong("of a name with a space", name("tollgate.example audit")),
-		wrong("of a name with U+0085", name("tollgate.example\u0085audit")),
+		none("that is empty", ""),
+		none("without a hash", auditOrigin+"+"+base64.StdEncoding.EncodeToString(auditKey.public())),
+		none("that is only a name", auditOrigin),
+		none("with the hash of another", strings.Replace(key, hash, hex.EncodeToString(otherKey.hash()), 1)),
+		none("with a hash of 7 digits", strings.Replace(key, hash, hash[:7], 1)),
+		none("with a hash of 9 digits", strings.Replace(key, hash, "0"+hash, 1)),
+		none("with a hash that is not a number", strings.Replace(key, hash, "0x"+hash[:6], 1)),
+		none("of 31 bytes", sized(32)),
+		none("of 33 bytes", sized(34)),
+		none("that is nothing", keyText(auditOrigin, []byte{})),
+		none("of a witness", auditSeen.key()),
+		none("of another algorithm", second),
+		unproven("signed as by another algorithm", as(keyHash(auditOrigin, append([]byte{2}, auditKey.public()[1:]...))), second),
+		unproven("signed as by the wrong hash of the key", as(otherKey.hash()), strings.Replace(key, hash, hex.EncodeToString(otherKey.hash()), 1)),
+		none("without padding, or with too much", key+"="),
+		none("with a line break in it", key[:len(key)-8]+"\n"+key[len(key)-8:]),
+		none("with a space in it", key[:len(key)-8]+" "+key[len(key)-8:]),
+		none("of an empty name", name("")),
+		none("of a name with a space", name("tollgate.example audit")),
+		none("of a name with U+0085", name("tollgate.example\u0085audit")),
 		wrong("of another log", otherLog.key()),
 		wrong("of somebody else under the log's name", otherKey.key()),
-		wrong("and one that is none", key, "x"),
+		none("and one that is none", key, "x"),
+		none("of a name with U+00A0", name("tollgate.example\u00a0audit")),
+		none("under another name", strings.Replace(key, auditOrigin, "other.example/audit", 1)),
 	}
 }
 
