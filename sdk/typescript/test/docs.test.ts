@@ -3,7 +3,10 @@
 
 import { once } from "node:events";
 import { readdirSync, readFileSync } from "node:fs";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { createServer, type Server as HttpServer, type RequestListener } from "node:http";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
 import { createClient } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
 import { serve } from "@hono/node-server";
@@ -118,6 +121,28 @@ test("verifier", async () => {
   const url = await listen(createServer(app as RequestListener));
   expect(await answers(url, bob, "/me")).toEqual([200, expect.stringMatching(/^you are [0-9a-f-]{36}$/)]);
   expect(await answers(url, "a.b.c", "/me")).toEqual([401, ""]);
+});
+
+test("audit", async () => {
+  const { check } = await import("../examples/audit.js");
+  const { event } = await server.call("POST", "/v1/audit/events", {
+    action: "order.cancel",
+    outcome: "OUTCOME_SUCCESS",
+    resource: "orders/7",
+    actor: { username: "mia" },
+  });
+  const proof = await vi.waitFor(async () => {
+    const res = await fetch(`${documented}/v1/audit/tlog/proof/${event.id}`, { headers: { Authorization: `Bearer ${server.token}` } });
+    return res.ok ? res.text() : Promise.reject(new Error(await res.text()));
+  }, 10_000);
+  const { keys } = await server.call("GET", "/v1/audit/keys");
+  const file = join(await mkdtemp(join(tmpdir(), "tollgate-proof-")), "event.tlog-proof");
+  closing.push(() => rm(dirname(file), { recursive: true }));
+  await writeFile(file, proof);
+  expect(await check(file, keys[0].key)).toMatch(/^proven: mia order\.cancel orders\/7 at \S+, event \d+$/);
+  await writeFile(file, proof.replace(/^index \d+$/m, "index 0"));
+  expect(await check(file, keys[0].key)).toMatch(/^not proven: /);
+  await expect(check(file, "x")).rejects.toThrow("is not a log's key");
 });
 
 test("more", async () => {

@@ -25,6 +25,15 @@ test("only the verifier loads jose", () => {
   ).toBe(true);
 });
 
+test("proofs of the audit log load nothing else, and the core does not load them", () => {
+  const files = readdirSync(src, { recursive: true, encoding: "utf8" }).filter((name) => name.endsWith(".ts"));
+  const imports = (name: string) =>
+    [...readFileSync(join(src, name), "utf8").matchAll(/^(?:import|export) [^;]*?from "([^"]*)"/gm)].map(([, from = ""]) => from);
+  const proofs = files.filter((name) => /^audit[./]/.test(name));
+  expect(proofs.flatMap(imports).filter((from) => !/^\.\/(?:audit\/)?\w+\.js$/.test(from))).toEqual([]);
+  expect(files.filter((name) => !proofs.includes(name) && imports(name).some((from) => /\baudit[./]/.test(from)))).toEqual([]);
+});
+
 test("nothing but the options asks which platform it is on", () => {
   const text = readdirSync(src, { recursive: true, encoding: "utf8" })
     .filter((name) => name.endsWith(".ts") && !name.startsWith("gen") && name !== "options.ts")

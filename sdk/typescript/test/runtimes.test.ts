@@ -2,6 +2,7 @@
 
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { fresh } from "./harness.js";
+import { auditCases } from "./proofs.js";
 import { type Running, run, runtimes } from "./runtimes/runtimes.js";
 import { freePort, type Server, type Session, start, type User } from "./server.js";
 
@@ -20,7 +21,7 @@ beforeAll(async () => {
   const { key } = await server.service("shop", "tollgate:limits:check");
   const limit = { name: "once", subject: "SUBJECT_CUSTOM", contextKey: "tenant", permission: "exports:run", rate: 1, period: "3600s" };
   await server.call("POST", "/v1/limits", limit);
-  settings = { url: server.url, key, limit: limit.name, nobody: `http://127.0.0.1:${await freePort()}` };
+  settings = { url: server.url, key, limit: limit.name, nobody: `http://127.0.0.1:${await freePort()}`, proofs: auditCases };
 });
 afterAll(() => server?.stop());
 
@@ -74,6 +75,11 @@ describe.each(Object.entries(runtimes))("%s", (_, runtime) => {
       expect(await Promise.all(rest)).toEqual(Array(10).fill(200));
       await Promise.all(gone);
     }
+  });
+
+  test("proves of the audit log what the SDK in Go proves", async () => {
+    const verdicts: unknown[] = await call("proofs");
+    expect(auditCases.map(({ name }, i) => [name, verdicts[i]])).toEqual(auditCases.map(({ name, want }) => [name, want]));
   });
 
   test("verifies a token until the feed says that it was revoked", async () => {

@@ -90,10 +90,12 @@ export async function run(runtime: Runtime, settings: typeof config): Promise<Ru
   await mkdir(join(dir, "node_modules/@tollgate"), { recursive: true });
   await symlink(sdk, join(dir, "node_modules/@tollgate/sdk"));
   await symlink(join(sdk, "node_modules/@hono"), join(dir, "node_modules/@hono"));
-  const source = await readFile(join(import.meta.dirname, "service.ts"), "utf8");
   await writeFile(join(dir, "package.json"), '{"type": "module"}');
   await writeFile(join(dir, "config.js"), `export const config = ${JSON.stringify(settings)};`);
-  await writeFile(join(dir, "service.js"), (await transformWithOxc(source, "service.ts")).code);
+  for (const name of ["service", "audit"]) {
+    const source = await readFile(join(import.meta.dirname, `${name}.ts`), "utf8");
+    await writeFile(join(dir, `${name}.js`), (await transformWithOxc(source, `${name}.ts`)).code);
+  }
   await writeFile(join(dir, runtime.main.name), runtime.main.text);
   if (runtime === runtimes["workers"]) {
     await bundle(dir);

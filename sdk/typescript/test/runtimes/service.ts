@@ -4,6 +4,7 @@
 import { Tollgate, UnavailableError } from "@tollgate/sdk";
 import { protect } from "@tollgate/sdk/fetch";
 import { Verifier } from "@tollgate/sdk/verifier";
+import { verdict } from "./audit.js";
 import { config } from "./config.js";
 
 const options = { url: config.url, apiKey: config.key, timeoutMs: 10_000, log: () => {} };
@@ -31,6 +32,9 @@ const calls: Record<string, (query: URLSearchParams) => Promise<unknown>> = {
     const [first, second] = [await gate.checkLimit(config.limit, key), await gate.checkLimit(config.limit, key)];
     return [first.allowed, second.allowed];
   },
+
+  /** Verifies proofs of the audit log. */
+  proofs: () => Promise.all(config.proofs.map(verdict)),
 
   /** Verifies a token, has it revoked, and waits until the feed has said so. */
   async verifier(query) {
