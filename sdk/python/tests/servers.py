@@ -51,6 +51,9 @@ class Tollgate:
         assert isinstance(found, dict)
         return found
 
+    def get(self, path: str) -> httpx.Response:
+        return HTTP.get(self.url + path, headers={"Authorization": f"Bearer {self.token}"}, extensions=AT_ONCE)
+
     def login(self, username: str) -> str:
         body = {"username": username, "password": PASSWORD}
         return str(self.rest("POST", "/v1/auth/login", body, "")["accessToken"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ def test_wheel(tmp_path: Path) -> None:
     packed = {n for n in zipfile.ZipFile(wheel).namelist() if n.startswith("tollgate/")}
     source = {f"tollgate/{f.name}" for f in (PACKAGE / "src" / "tollgate").iterdir() if f.suffix in (".py", ".typed")}
     assert packed == source
-    code = "import tollgate, tollgate.asgi, tollgate.fastapi; print(tollgate.__file__)"
+    code = "import tollgate, tollgate.asgi, tollgate.audit, tollgate.fastapi; print(tollgate.__file__)"
     env = {"PYTHONPATH": str(wheel)}
     done = subprocess.run([sys.executable, "-c", code], env=env, cwd=tmp_path, check=True, capture_output=True, text=True)
     assert str(wheel) in done.stdout
@@ -39,7 +40,21 @@ def examples() -> list[str]:
     return re.findall(r"```python\n(.*?)```", (REPOSITORY / "docs" / "python.md").read_text(), re.DOTALL)
 
 
-async def test_examples(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
+def check_proof(people: People, file: Path, check: Any) -> None:
+    server = people.server
+    fields = {"action": "order.cancel", "outcome": "OUTCOME_SUCCESS", "resource": "orders/7", "actor": {"username": "mia"}}
+    event = server.rest("POST", "/v1/audit/events", fields)["event"]["id"]
+    [key] = [found["key"] for found in server.rest("GET", "/v1/audit/keys")["keys"]]
+    until = time.monotonic() + 20
+    while not (answer := server.get(f"/v1/audit/tlog/proof/{event}")).is_success:  # within two seconds
+        assert time.monotonic() < until, answer.text
+    file.write_bytes(answer.content)
+    assert check(str(file), key).startswith("proven: mia order.cancel orders/7 at ")
+    file.write_bytes(re.sub(rb"(?m)^index \d+$", b"index 0", answer.content))
+    assert check(str(file), key).startswith("not proven: ")
+
+
+async def test_examples(people: People, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TOLLGATE_API_KEY", people.service)
     names: dict[str, Any] = {}
     for number, example in enumerate(examples()):
@@ -60,6 +75,7 @@ async def test_examples(people: People, monkeypatch: pytest.MonkeyPatch) -> None
         assert (await caller.get("/orders/42", headers=alice)).text == "alice\n"
         assert (await caller.get("/static/a/b", headers=alice)).text == "alice\n"
         assert (await caller.post("/orders", headers=alice)).status_code == 403
+    check_proof(people, tmp_path / "event.tlog-proof", names["check"])
     assert names["catalog"].authorize("orders:read", credential=people.alice).reason == "OK"
     names["catalog"].close()
     await names["gate"]._client.aclose()
