@@ -86,6 +86,11 @@ func OpenCheckpoint(signed []byte, keys Keys) (Checkpoint, error) {
 	if err != nil {
 		return Checkpoint{}, fmt.Errorf("checkpoint: %w", err)
 	}
+	for line := range strings.Lines(string(signed[len(n.Text)+1:])) {
+		if _, ok := decode(strings.TrimSuffix(line[strings.LastIndexByte(line, ' ')+1:], "\n")); !ok {
+			return Checkpoint{}, errors.New("checkpoint: a signature is not in the one spelling that base64 has")
+		}
+	}
 	c, err := ParseCheckpoint(n.Text)
 	if err != nil {
 		return Checkpoint{}, err

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, TypeGuard
 
-from tollgate._audit_text import NotProven, decode_strict, text_of
+from tollgate._audit_text import NotProven, decode_base64, text_of
 
 _MAX = 32 << 10  # bytes
 _HEADER = "tollgate-audit-v1\n"
@@ -47,7 +47,7 @@ def parse_leaf(data: bytes) -> Leaf:
     written = {name: _quote(value) for name, value in event.items()}
     if _HEADER + _object(written | {"actor": _canonical(actor), "details": _canonical(details)}) != text:
         raise NotProven("the event is not in canonical form (RFC 8785)")
-    if decode_strict(event["salt"]) is None:
+    if decode_base64(event["salt"]) is None:
         raise NotProven("the event has no salt")
     return Leaf(event, actor, details, _time(event["time"]))
 

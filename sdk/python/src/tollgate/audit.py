@@ -17,7 +17,7 @@ from datetime import datetime
 
 from tollgate._audit_leaf import parse_leaf
 from tollgate._audit_note import Key, open_note, parse_key
-from tollgate._audit_text import NotProven, decode_hash, decode_strict, text_of
+from tollgate._audit_text import NotProven, decode_base64, decode_hash, text_of
 from tollgate._audit_tree import continues, includes, leaf_hash
 
 __all__ = ["AuditCheckpoint", "AuditLogKeys", "NotProven", "ProvenEvent", "parse_audit_log_keys", "verify_consistency"]
@@ -141,7 +141,7 @@ def _parse(proof: bytes) -> tuple[bytes, int, list[bytes], bytes]:
     if not text.startswith(_HEADER) or not found:
         raise NotProven("not a proof (https://c2sp.org/tlog-proof)")
     extra, index, *lines = [*head[len(_HEADER) :].split("\n"), ""]
-    leaf = decode_strict(extra.removeprefix("extra ")) if extra.startswith("extra ") else None
+    leaf = decode_base64(extra.removeprefix("extra ")) if extra.startswith("extra ") else None
     match = _INDEX.fullmatch(index)
     if leaf is None or match is None:
         raise NotProven("the proof does not have an event and its index")

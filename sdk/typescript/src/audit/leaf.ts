@@ -1,5 +1,5 @@
 import { fail } from "./error.js";
-import { decodeStrict, surrogate, textOf } from "./text.js";
+import { decodeBase64, surrogate, textOf } from "./text.js";
 
 const maxLeaf = 32 << 10; // bytes
 const header = "tollgate-audit-v1\n";
@@ -32,7 +32,7 @@ export function parseLeaf(bytes: Uint8Array): Leaf {
   if (header + canonical({ ...rest, actor: canonical(actor), details: canonical(details) }, ["actor", "details"]) !== text) {
     fail("the event is not in canonical form (RFC 8785)");
   }
-  if (!isTime(leaf.time) || !decodeStrict(leaf.salt)) {
+  if (!isTime(leaf.time) || !decodeBase64(leaf.salt)) {
     fail("the event has no time or salt");
   }
   return leaf;

@@ -2,7 +2,7 @@ import { type AuditCheckpoint, openCheckpoint } from "./checkpoint.js";
 import { fail } from "./error.js";
 import { parseLeaf } from "./leaf.js";
 import { type Key, parseKey } from "./note.js";
-import { bytesOf, decodeHash, decodeStrict, textOf } from "./text.js";
+import { bytesOf, decodeBase64, decodeHash, textOf } from "./text.js";
 import { continues, includes, leafHash } from "./tree.js";
 
 /** An event that a log has. */
@@ -48,7 +48,7 @@ function parseProof(file: Uint8Array): Proof {
     fail("not a proof (https://c2sp.org/tlog-proof)");
   }
   const [extra = "", second = "", ...hashes] = text.slice(header.length, end).split("\n");
-  const leaf = extra.startsWith("extra ") ? decodeStrict(extra.slice(6)) : undefined;
+  const leaf = extra.startsWith("extra ") ? decodeBase64(extra.slice(6)) : undefined;
   const digits = /^index (0|[1-9][0-9]{0,18})$/.exec(second)?.[1];
   if (!leaf || digits === undefined) {
     fail("the proof does not have an event and its index");

@@ -22,19 +22,18 @@ export const bytesOf = (text: string): Bytes => encoder.encode(text);
 /** Halves of surrogate pairs, which UTF-8 does not have. */
 export const surrogate = /\p{Surrogate}/u;
 
-const base64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/;
-const strict = /(?:^|[^=]|[AQgw]==|[^=][AEIMQUYcgkosw048]=)$/;
+const base64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?$/;
 
-/** Reads base64 with its padding (RFC 4648 §4); undefined for anything else. */
+/**
+ * Reads base64 in the one spelling that bytes have: with its padding, and the bits that are
+ * left over are 0 (RFC 4648 §3.5, §4). Undefined for anything else.
+ */
 export function decodeBase64(text: string): Bytes | undefined {
   return base64.test(text) ? Uint8Array.from(atob(text), (c) => c.charCodeAt(0)) : undefined;
 }
 
-/** Reads base64 in its one spelling: the bits that are left over are 0 (RFC 4648 §3.5). */
-export const decodeStrict = (text: string): Bytes | undefined => (strict.test(text) ? decodeBase64(text) : undefined);
-
 /** Reads a hash in base64; undefined for anything else. */
 export function decodeHash(text: string): Bytes | undefined {
-  const hash = decodeStrict(text);
+  const hash = decodeBase64(text);
   return hash?.length === 32 ? hash : undefined;
 }
