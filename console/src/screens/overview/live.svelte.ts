@@ -1,3 +1,4 @@
+import { untrack } from "svelte";
 import { type Timestamp, timestampMs } from "@bufbuild/protobuf/wkt";
 import type { GetOverviewResponse, OverviewBucket } from "@tollgate/overview_pb.js";
 import { overview } from "@/lib/api/clients";
@@ -20,7 +21,8 @@ export class Live {
   constructor() {
     $effect(() => {
       const abort = new AbortController();
-      void this.#run(abort.signal);
+      // What a read looks at must not begin it anew when it changes.
+      void untrack(() => this.#run(abort.signal));
       return () => abort.abort();
     });
   }
