@@ -5,6 +5,7 @@ import { createRequire } from "node:module";
 import { after, test } from "node:test";
 import { close, open, shoot, signedIn, signIn } from "./harness.js";
 import { openShop, screens } from "./shop.js";
+import { loaded } from "./wait.js";
 
 after(close);
 
@@ -41,8 +42,7 @@ for (const colorScheme of /** @type {const} */ (["light", "dark"])) {
     const asked = `/console/try?${new URLSearchParams({ user: shop.people.alice.id, permission: "orders:refund" })}`;
     for (const path of [...screens, asked, `/console/users/${shop.people.alice.id}`, "/console/no/such/page"]) {
       await page.goto(path);
-      await page.locator("main h1").waitFor();
-      await page.waitForTimeout(600);
+      await loaded(page);
       await settled(page);
       assert.deepEqual(await faults(page), [], path);
     }
@@ -130,8 +130,7 @@ test("on a phone nothing is wider than the screen", async (t) => {
   const asked = `/console/try?${new URLSearchParams({ user: shop.people.alice.id, permission: "orders:refund", resource: `orders/${"4".repeat(200)}` })}`;
   for (const path of [...screens, asked, `/console/users/${shop.people.alice.id}`]) {
     await page.goto(path);
-    await page.locator("main h1").waitFor();
-    await page.waitForTimeout(400);
+    await loaded(page);
     const wider = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
     assert.equal(wider, 0, path);
   }

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { close, open, signIn } from "./harness.js";
 import { openShop } from "./shop.js";
+import { inTime } from "./wait.js";
 
 after(close);
 
@@ -16,12 +17,10 @@ async function record(server) {
   ].map((event) => ({ action: "shop.tried", outcome: "OUTCOME_FAILURE", ...event }));
   const { status, body } = await server.as(shop.key, "POST", "/v1/audit/events/batch", { events });
   assert.equal(status, 200);
-  for (let i = 0; ; i++) { // addresses are found soon
-    const found = await server.call("GET", "/v1/audit/events?action=shop.*&address=2001:db8::/32");
-    if (found.events.length > 0) break;
-    assert.ok(i < 50, "an event is not found by its address");
-    await new Promise((resolve) => setTimeout(resolve, 100));
-  }
+  await inTime("an event is found by its address", async () => {
+    const { events } = await server.call("GET", "/v1/audit/events?action=shop.*&address=2001:db8::/32");
+    return events.length > 0 || undefined;
+  });
   return /** @type {string[]} */ (body.ids);
 }
 

@@ -8,15 +8,13 @@ import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 import { cleanup } from "./cleanup.js";
 import { startServer } from "./server.js";
+import { count, patience } from "./wait.js";
 
 const here = path.dirname(fileURLToPath(import.meta.url));
 
 /** Where pictures for the docs go, and what the browser saw when a test failed. */
 const pictures = path.join(here, "../../docs/console");
 const failures = path.join(here, "failed");
-
-/** How long a browser may take for one thing, in milliseconds. */
-export const patience = 10_000;
 
 /** @type {Promise<import("playwright-core").Browser> | undefined} */
 let browser;
@@ -52,6 +50,7 @@ export async function visit(t, server, options = {}) {
   context.setDefaultTimeout(patience);
   const watch = new Watch(new URL(server.url).origin);
   await watch.follow(context);
+  context.on("page", count);
   const page = await context.newPage();
   cleanup(t, async () => {
     // Node 20 has it, its types do not.

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { close, open, signedIn, signedOut, signIn } from "./harness.js";
 import { openShop } from "./shop.js";
+import { loaded, watching } from "./wait.js";
 
 after(close);
 
@@ -50,6 +51,7 @@ test("the overview moves", async (t) => {
   await page.goto("/console/");
   await signIn(page, server.admin);
   await page.getByText("Nobody was refused.").waitFor();
+  await loaded(page); // it rests between two looks
   const moved = page.locator("svg .moving").first();
   const before = await moved.evaluate((g) => getComputedStyle(g).transform);
   for (let i = 0; i < 7; i++) await shop.authorize(shop.people.alice.id, "orders:write");
@@ -65,11 +67,10 @@ for (const [who, roles] of /** @type {const} */ ([["an administrator", ["adminis
     const { server, page, context } = await open(t);
     const alice = await server.person("alice", [...roles]);
     await page.goto("/console/signing-keys");
-    await signIn(page, alice);
+    await Promise.all([roles.length > 0 && watching(page), signIn(page, alice)]);
     const second = await context.newPage();
     await second.goto("/console/routes");
     await signedIn(second);
-    await page.waitForTimeout(500); // the watch of the session begins after the page
 
     const { sessions } = await server.call("GET", `/v1/users/${alice.id}/sessions`);
     await server.call("DELETE", `/v1/users/${alice.id}/sessions/${sessions[0].id}`);

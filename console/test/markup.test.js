@@ -4,6 +4,7 @@ import { after, test } from "node:test";
 import { close, open, signedIn, signIn } from "./harness.js";
 import { payloads } from "./payloads.js";
 import { openShop, screens } from "./shop.js";
+import { loaded } from "./wait.js";
 
 after(close);
 
@@ -56,8 +57,7 @@ test(`${payloads.length} texts that look like markup are shown as they are, on e
   for (const path of [...screens, `/console/users/${id}`, "/console/roles/role-1", "/console/limits/limit-1", `/console/try?${query}`, `/console/audit?${new URLSearchParams({ actor: payloads[1] ?? "", resource: payloads[2] ?? "" })}`, `/console/${encodeURIComponent(payloads[3] ?? "")}`]) {
     await page.goto(path);
     await signedIn(page);
-    await page.locator("main h1").waitFor();
-    await page.waitForTimeout(500); // data comes after the heading
+    await loaded(page);
     await clean(page, path);
   }
 });

@@ -5,6 +5,7 @@ import { createServer } from "node:http";
 import { once } from "node:events";
 import { cleanup } from "./cleanup.js";
 import { close, open, request, signedIn, signedOut, signIn, visit } from "./harness.js";
+import { watching } from "./wait.js";
 
 after(close);
 
@@ -86,6 +87,8 @@ test("no script and no style that the console did not bring", async (t) => {
     } catch (e) {
       ran.html = String(e);
     }
+    const image = document.querySelector("img");
+    const tried = image && new Promise((done) => image.addEventListener("error", done));
     const style = document.createElement("style");
     style.textContent = "body { outline: 7px solid red }";
     document.head.append(style);
@@ -93,7 +96,7 @@ test("no script and no style that the console did not bring", async (t) => {
       () => (ran.fetched = true),
       () => undefined,
     );
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    await tried;
     const { inlineRan, handlerRan } = /** @type {any} */ (window);
     return Object.assign(ran, { inline: inlineRan, handler: handlerRan, outline: getComputedStyle(document.body).outlineWidth });
   });
@@ -219,10 +222,9 @@ for (const roles of [["administrator"], []]) {
     });
     assert.equal(set.status, 200);
     await page.goto("/console/");
-    await signIn(page, changed);
+    await Promise.all([roles.length > 0 && watching(page), signIn(page, changed)]);
     const { sessions } = await server.call("GET", `/v1/users/${alice.id}/sessions`);
     assert.equal(sessions.length, 1);
-    await page.waitForTimeout(500); // the page has its stream
     await server.call("DELETE", `/v1/users/${alice.id}/sessions/${sessions[0].id}`);
     await signedOut(page, 1000);
 
