@@ -71,6 +71,7 @@ for (const [who, roles] of /** @type {const} */ ([["an administrator", ["adminis
     const second = await context.newPage();
     await second.goto("/console/routes");
     await signedIn(second);
+    await Promise.all([loaded(page), loaded(second)]);
 
     const { sessions } = await server.call("GET", `/v1/users/${alice.id}/sessions`);
     await server.call("DELETE", `/v1/users/${alice.id}/sessions/${sessions[0].id}`);

@@ -5,7 +5,7 @@ import { createServer } from "node:http";
 import { once } from "node:events";
 import { cleanup } from "./cleanup.js";
 import { close, open, request, signedIn, signedOut, signIn, visit } from "./harness.js";
-import { watching } from "./wait.js";
+import { loaded, watching } from "./wait.js";
 
 after(close);
 
@@ -223,6 +223,7 @@ for (const roles of [["administrator"], []]) {
     assert.equal(set.status, 200);
     await page.goto("/console/");
     await Promise.all([roles.length > 0 && watching(page), signIn(page, changed)]);
+    await loaded(page);
     const { sessions } = await server.call("GET", `/v1/users/${alice.id}/sessions`);
     assert.equal(sessions.length, 1);
     await server.call("DELETE", `/v1/users/${alice.id}/sessions/${sessions[0].id}`);
