@@ -122,7 +122,7 @@ policy-check: ## Compare policies with a naive model: 1,000,000 decisions, and a
 
 # The same test runs in `make test`, with few.
 audit-check: ## Search and count a million audit events of each database; print how long it takes
-	$(WITH_SERVICES) env TOLLGATE_AUDIT_EVENTS=1000000 go test -count=1 -timeout 30m -run '^Test(Verify)?ManyEvents$$' -v ./server/internal/audit
+	$(WITH_SERVICES) env TOLLGATE_AUDIT_EVENTS=1000000 go test -count=1 -timeout 30m -run '^Test(Verify|Moved)?ManyEvents$$' -v ./server/internal/audit
 
 # The same tests run in `make test`, with few.
 audit-months: ## Partition an audit log of 1,000,000 events, and drop a month of as many, while others are recorded

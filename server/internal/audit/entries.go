@@ -62,7 +62,12 @@ func unsequenced(ctx context.Context, db *database.DB, head tree.Head, limit int
 			return nil, next, err
 		}
 		if head.Writer >= present.end.Writer {
-			return moved(ctx, db, head, present.end.Writer, limit)
+			// It reads the places of all events: one instance at a time, for as long as it takes.
+			err := db.Alone(ctx, movedWork, false, func(ctx context.Context, slow *database.DB) (err error) {
+				rows, next, err = moved(ctx, slow, head, present.end.Writer, limit)
+				return err
+			})
+			return rows, next, err
 		}
 	}
 	if rows, err = since(ctx, db, db.Dialect, place{head.Writer, head.Position}.next(), head.Floor, limit); err != nil {

@@ -24,12 +24,13 @@ const (
 	lockPause = 250 * time.Millisecond
 )
 
-// The numbers of database.Alone's work on months, on their indexes and on old events:
-// arbitrary, and the same in every version.
+// The numbers of database.Alone's work on months, on their indexes, on old events and on
+// those of another server: arbitrary, and the same in every version.
 const (
 	monthsWork  = 7_655_283_400_002
 	indexesWork = 7_655_283_400_003
 	pruneWork   = 7_655_283_400_004
+	movedWork   = 7_655_283_400_005
 )
 
 // partition is one of PostgreSQL's partitions of the log.
