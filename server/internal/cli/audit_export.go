@@ -94,7 +94,7 @@ func (x *exportRun) run(ctx context.Context, retryFor time.Duration) error {
 		if heard {
 			wait, last = firstWait, x.now()
 		}
-		if ctx.Err() != nil || !passing(err, heard) || x.now().Sub(last) >= retryFor {
+		if _, final := errors.AsType[finalError](err); final || ctx.Err() != nil || !passing(err, heard) || x.now().Sub(last) >= retryFor {
 			return x.incomplete(err)
 		}
 		x.say("%s; trying again", explain(err))
@@ -111,6 +111,11 @@ func (x *exportRun) incomplete(err error) error {
 	x.say("the export is not complete: leaf %d is the next one", x.req.GetFromLeaf())
 	return err
 }
+
+// finalError is one that no other attempt can mend.
+type finalError struct{ error }
+
+func (f finalError) Unwrap() error { return f.error }
 
 // receive writes what one connection brings, and says whether anything came. It is nil
 // when the server has said that nothing is missing.
@@ -135,10 +140,11 @@ func (x *exportRun) receive(ctx context.Context) (heard bool, err error) {
 		n, err := x.out.Write(lines)
 		x.bytes += int64(n)
 		if err != nil {
-			return true, fmt.Errorf("write the export: %w", err)
+			// What came is maybe there in part: another attempt would repeat it behind that.
+			return true, finalError{fmt.Errorf("write the export: %w; --resume goes on with --out after the last whole line", err)}
 		}
 		if part.GetNextLeaf() < x.req.GetFromLeaf() {
-			return true, fmt.Errorf("%s goes back to leaf %d after %d", x.server.url, part.GetNextLeaf(), x.req.GetFromLeaf())
+			return true, finalError{fmt.Errorf("%s goes back to leaf %d after %d", x.server.url, part.GetNextLeaf(), x.req.GetFromLeaf())}
 		}
 		x.req.FromLeaf = part.GetNextLeaf()
 		x.show(part.GetNextLeaf(), part.GetEndLeaf())
