@@ -62,6 +62,9 @@ func (s *Service) Summary(ctx context.Context, f Filter, by Bucket) (Summary, er
 	}
 	if f.After.IsZero() {
 		f.After = f.Before.Add(-usual)
+		if f.After.Year() < 1 { // which no answer can say
+			f.After = time.Time{}
+		}
 	}
 	switch {
 	case !f.After.Before(f.Before):

@@ -66,6 +66,10 @@ func TestSummaryIsBounded(t *testing.T) {
 			!summary.Before.Equal(start.Add(time.Second)) || summary.Before.Sub(summary.After) != 24*time.Hour {
 			t.Errorf("got %+v, %v", summary, err)
 		}
+		early, err := s.Summary(t.Context(), Filter{Before: time.Time{}.Add(time.Hour)}, Daily)
+		if err != nil || early.After.Year() != 1 {
+			t.Errorf("a day before the year 1 is in no answer: got %+v, %v", early, err)
+		}
 		for name, c := range map[string]struct {
 			filter Filter
 			by     Bucket
