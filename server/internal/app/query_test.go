@@ -98,6 +98,7 @@ func TestPathsAndQueries(t *testing.T) {
 			"/v1/users?username=%zz", "/v1/users?pageSize=1&%=2", "/v1/users?unknown=1", "/v1/users?page_size.x=1",
 			"/v1/audit/events?after=2030-01-01T00:00:00Z&after.seconds=1",
 			"/v1/audit/events/watch?actor=a&actor=b", "/v1/audit/events/watch?actor=%zz",
+			"/v1/audit/events?action=%ff.*", "/v1/audit/events?%ff=1", "/v1/roles/%ff", "/v1/audit/tlog/tile/%ff",
 		}},
 		{"PATCH", 400, "", []string{"/v1/nowhere?id=1"}},
 		{"GET", 200, "", []string{

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/tollgatehq/tollgate/server/internal/caller"
 	"github.com/tollgatehq/tollgate/server/internal/contract"
@@ -68,6 +69,10 @@ func (q *restQueries) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r = inSegments(r)
 	if strings.HasSuffix(r.URL.Path, "/") { // not the path of a thing without a name
 		writePlain(w, r, http.StatusNotFound, caller.From(r.Context()).RequestID)
+		return
+	}
+	if !utf8.ValidString(r.URL.Path) { // no message has such a text
+		writeFault(w, fault.New(fault.Invalid, "BAD_REQUEST", "the path must be UTF-8 behind its %%XX"), caller.From(r.Context()).RequestID)
 		return
 	}
 	plainJSON(r.Header)
@@ -151,6 +156,11 @@ func readQuery(r *http.Request) (url.Values, *fault.Error) {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
 		return nil, fault.New(fault.Invalid, "BAD_REQUEST", "the query cannot be read; write it as name=value&name=value, with everything else than letters, digits and -._~ as %%XX")
+	}
+	for name, values := range query {
+		if !utf8.ValidString(name + strings.Join(values, "")) {
+			return nil, fault.New(fault.Invalid, "BAD_REQUEST", "the query must be UTF-8 behind its %%XX")
+		}
 	}
 	return query, nil
 }
