@@ -74,6 +74,13 @@ test("by keyboard alone: sign in, go to a screen, open and close what is there",
     assert.fail(`Tab does not reach ${name}, but ${await focused()}`);
   };
 
+  /** Waits for the focus, which menus and dialogs move in their own time. @param {RegExp} name */
+  const focusOn = (name) =>
+    page.waitForFunction(
+      (source) => new RegExp(source).test((document.activeElement?.getAttribute("aria-label") || document.activeElement?.textContent || "").trim()),
+      name.source,
+    );
+
   await type(server.admin.username); // the field has the focus
   await press("Tab");
   await type(server.admin.password);
@@ -94,17 +101,22 @@ test("by keyboard alone: sign in, go to a screen, open and close what is there",
   }
   await press("Escape");
   await page.getByRole("dialog").waitFor({ state: "hidden" });
-  assert.equal(await focused(), "Rotate");
+  await focusOn(/^Rotate$/);
 
   await tabTo(/^Account of/);
   await press("Enter");
   await page.getByRole("menu").waitFor();
   await press("Escape");
   await page.getByRole("menu").waitFor({ state: "hidden" });
+  await focusOn(/^Account of/);
   await press("Shift+Tab", "Enter");
-  await page.getByRole("menuitem", { name: "Dark" }).waitFor();
-  await press("ArrowDown", "ArrowDown", "Enter");
-  assert.equal(await page.evaluate(() => getComputedStyle(document.documentElement).colorScheme), "dark");
+  await focusOn(/^As the system$/);
+  await press("ArrowDown");
+  await focusOn(/^Light$/);
+  await press("ArrowDown");
+  await focusOn(/^Dark$/);
+  await press("Enter");
+  await page.waitForFunction(() => getComputedStyle(document.documentElement).colorScheme === "dark");
 
   await page.evaluate(() => document.body.focus());
   await tabTo(/^Try a decision$/);
